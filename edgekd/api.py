@@ -1,0 +1,91 @@
+"""The verbs behind `import edgekd`: the chain, whole or up to one link. Finished links are reused."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from edgekd import pipeline, recipe
+from edgekd.artifacts import Checkpoint
+from edgekd.export.bundle import publish
+from edgekd.recipe import Recipe
+from edgekd.runtime import load
+from edgekd.runtime.accuracy import FolderAccuracy, measure
+from edgekd.stages import Stages
+from edgekd.store import Store
+
+RecipeLike: TypeAlias = "str | os.PathLike[str] | Mapping[str, Any] | Recipe"
+PathLike: TypeAlias = "str | os.PathLike[str]"
+
+
+def run(source: RecipeLike, out: PathLike | None = None, overrides: Sequence[str] = ()) -> pipeline.RunResult:
+    """Run the whole chain.
+
+    Args:
+        source: a YAML file, a built-in name, a mapping, or a checked Recipe.
+        out: the run's folder; default runs/<name>.
+        overrides: "key.path=value", as with --set.
+
+    Raises:
+        RecipeError: every mistake of the recipe at once.
+        EdgekdError: as each stage says; what was finished stays.
+    """
+    loaded = _recipe(source, overrides)
+    return pipeline.run(loaded, _folder(loaded, out))
+
+
+def train(source: RecipeLike, out: PathLike | None = None, overrides: Sequence[str] = ()) -> Checkpoint:
+    """The chain up to the teacher. Args and Raises as run()."""
+    with _stages(source, out, overrides) as stages:
+        return stages.teacher(stages.data())
+
+
+def distill(source: RecipeLike, out: PathLike | None = None, overrides: Sequence[str] = ()) -> Checkpoint:
+    """The chain up to the distilled student. Args and Raises as run()."""
+    with _stages(source, out, overrides) as stages:
+        data = stages.data()
+        return stages.student(stages.teacher(data), data)
+
+
+def export_bundle(source: RecipeLike, out: PathLike | None = None, overrides: Sequence[str] = ()) -> Path:
+    """The chain up to the bundle: the folder that an app loads. Args and Raises as run()."""
+    with _stages(source, out, overrides) as stages:
+        made = pipeline.chain_to_bundle(stages)
+        place = stages.store.root / "bundle"
+        publish(made.bundle, place)
+        return place
+
+
+def evaluate(
+    bundle: PathLike, images: PathLike, *, variant: str | None = None, backend: str | None = None
+) -> FolderAccuracy:
+    """Accuracy of a bundle on a folder with one subfolder of pictures a class.
+
+    Raises:
+        BundleError, BackendError: as edgekd.runtime.load.
+        DataError: no readable pictures, or classes that the bundle does not know.
+    """
+    return measure(load(bundle, variant=variant, backend=backend), Path(images))
+
+
+@contextmanager
+def _stages(source: RecipeLike, out: PathLike | None, overrides: Sequence[str]) -> Iterator[Stages]:
+    loaded = _recipe(source, overrides)
+    store = Store(_folder(loaded, out))
+    with store.lock():
+        yield Stages(loaded.settings, store)
+
+
+def _recipe(source: RecipeLike, overrides: Sequence[str]) -> Recipe:
+    if isinstance(source, Recipe):
+        return source
+    if isinstance(source, Mapping):
+        return recipe.from_mapping(source, overrides)
+    return recipe.load(Path(source) if not isinstance(source, str) else source, overrides)
+
+
+def _folder(loaded: Recipe, out: PathLike | None) -> Path:
+    return Path(out) if out is not None else Path("runs") / loaded.settings.name

@@ -1,0 +1,128 @@
+"""What decides a latency besides the model: the machine and its engines. Names no host and no user."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import shutil
+import subprocess
+from importlib import metadata
+from pathlib import Path
+
+import psutil
+from pydantic import BaseModel, ConfigDict
+
+_ROOT = Path("/")
+_NVPMODEL_SECONDS = 5.0
+
+
+class Environment(BaseModel):
+    """None where this machine does not tell, or a package is not installed.
+
+    Attributes:
+        board: the device tree's name, on ARM boards.
+        cores: those that this process may use.
+        governor: the CPU's frequency governor.
+        power_mode: the Jetson's power mode by name; the number means another mode on another board.
+        l4t: the Jetson's Linux release, e.g. "36.4.0".
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    cpu: str
+    board: str | None
+    arch: str
+    cores: int
+    ram_bytes: int
+    os: str
+    kernel: str
+    python: str
+    numpy: str | None
+    onnxruntime: str | None
+    tensorrt: str | None
+    governor: str | None
+    power_mode: str | None
+    l4t: str | None
+
+
+def environment(root: Path = _ROOT) -> Environment:
+    """Read it off this machine, with the system's files looked up under `root`."""
+    board = _text(root / "proc/device-tree/model")
+    return Environment(
+        cpu=_cpu(root) or board or platform.machine(),
+        board=board,
+        arch=platform.machine(),
+        cores=len(os.sched_getaffinity(0)),
+        ram_bytes=int(psutil.virtual_memory().total),
+        os=_os_name(root),
+        kernel=platform.release(),
+        python=platform.python_version(),
+        numpy=_version("numpy"),
+        onnxruntime=_version("onnxruntime"),
+        tensorrt=_version("tensorrt"),
+        governor=_text(root / "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
+        power_mode=_nvpmodel(),
+        l4t=_l4t(root),
+    )
+
+
+def fingerprint(env: Environment) -> str:
+    """16 hexadecimal digits that are equal where latencies can be compared, as far as a machine can tell."""
+    deciding = env.model_dump(include={"cpu", "board", "arch", "cores", "onnxruntime", "tensorrt", "power_mode", "l4t"})
+    return hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _cpu(root: Path) -> str | None:
+    for line in (_text(root / "proc/cpuinfo") or "").splitlines():
+        name, _, value = line.partition(":")
+        if name.strip() == "model name":
+            return value.strip()
+    return None
+
+
+def _os_name(root: Path) -> str:
+    for line in (_text(root / "etc/os-release") or "").splitlines():
+        if line.startswith("PRETTY_NAME="):
+            return line.partition("=")[2].strip('"')
+    return platform.system()
+
+
+def _l4t(root: Path) -> str | None:
+    """From a line such as `# R36 (release), REVISION: 4.0, GCID: …, BOARD: generic, …`."""
+    first = (_text(root / "etc/nv_tegra_release") or "").partition("\n")[0]
+    major, _, rest = first.removeprefix("# R").partition(" (release), REVISION: ")
+    revision = rest.partition(",")[0]
+    return f"{major}.{revision}" if revision else None
+
+
+def _nvpmodel() -> str | None:
+    """From a line such as `NV Power Mode: MAXN_SUPER`."""
+    if shutil.which("nvpmodel") is None:
+        return None
+    try:
+        answer = subprocess.run(
+            ["nvpmodel", "-q"], capture_output=True, text=True, timeout=_NVPMODEL_SECONDS, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    for line in answer.stdout.splitlines():
+        label, _, mode = line.partition(":")
+        if label.strip() == "NV Power Mode":
+            return mode.strip()
+    return None
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _text(file: Path) -> str | None:
+    try:
+        return file.read_text(errors="replace").strip("\0\n ") or None
+    except OSError:
+        return None

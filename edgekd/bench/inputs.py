@@ -1,0 +1,93 @@
+"""What a model from anywhere is fed: the one input it has to have, and random numbers in its shape."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from edgekd.errors import BenchError
+from edgekd.runtime.backends import Array, TensorInfo
+
+_FLOATS = ("float16", "float32", "float64")
+_SEED = 0
+
+
+def plan_input(
+    inputs: Sequence[TensorInfo], batch_sizes: Sequence[int], input_shape: Sequence[int] | None
+) -> tuple[TensorInfo, tuple[int, ...]]:
+    """The model's one input, and its shape behind the batch dimension.
+
+    Args:
+        batch_sizes: all that will be asked for.
+        input_shape: with the batch dimension; needed where other dimensions are dynamic.
+
+    Raises:
+        BenchError: not exactly one input, a type nobody can make up values for, no batch dimension, a fixed
+            batch of another size, or a shape that is missing or does not fit.
+    """
+    if len(inputs) != 1:
+        named = ", ".join(f"{info.name} {_shown(info.shape)}" for info in inputs)
+        raise BenchError("only models with exactly one input can be measured", found=named or "no input")
+    info = inputs[0]
+    if info.dtype not in (*_FLOATS, "uint8"):
+        raise BenchError(
+            f"the input {info.name!r} has a type that random values make no sense for",
+            found=info.dtype,
+            allowed=", ".join((*_FLOATS, "uint8")),
+        )
+    if len(info.shape) < 2:
+        raise BenchError(
+            f"the input {info.name!r} has no batch dimension",
+            found=f"shape {_shown(info.shape)}",
+            allowed="a batch dimension and at least one more",
+        )
+    _check_batches(info, batch_sizes)
+    return info, _sample_shape(info, input_shape)
+
+
+def random_input(shape: tuple[int, ...], dtype: str) -> Array:
+    """Normal numbers, for uint8 all values alike; the same ones each time.
+
+    Never zeros: some engines and processors are faster on them.
+    """
+    generator = np.random.default_rng(_SEED)
+    if dtype == "uint8":
+        return generator.integers(0, 256, shape, dtype=np.uint8)
+    return generator.standard_normal(shape, dtype=np.float32).astype(dtype, copy=False)
+
+
+def _check_batches(info: TensorInfo, batch_sizes: Sequence[int]) -> None:
+    fixed = info.shape[0]
+    if isinstance(fixed, int) and any(size != fixed for size in batch_sizes):
+        raise BenchError(
+            f"the model's batch size is fixed at {fixed}",
+            found=f"asked for {', '.join(map(str, batch_sizes))}",
+            hint=f"ask for {fixed} alone (--batch {fixed}), or export the model with a dynamic batch",
+        )
+
+
+def _sample_shape(info: TensorInfo, input_shape: Sequence[int] | None) -> tuple[int, ...]:
+    wanted = info.shape[1:]
+    if input_shape is None:
+        given = tuple(size for size in wanted if isinstance(size, int))
+        if len(given) < len(wanted):
+            raise BenchError(
+                f"the input {info.name!r} has dynamic dimensions besides the batch",
+                found=f"shape {_shown(info.shape)}",
+                hint="name all of them, e.g. --input-shape 1x3x224x224 (Python: input_shape=(1, 3, 224, 224))",
+            )
+        return given
+    given = tuple(input_shape[1:])
+    fits = len(given) == len(wanted) and all(
+        not isinstance(size, int) or size == found for size, found in zip(wanted, given, strict=True)
+    )
+    if not fits:
+        raise BenchError(
+            f"the input shape does not fit {info.name!r}", found=_shown(input_shape), allowed=_shown(info.shape)
+        )
+    return given
+
+
+def _shown(shape: Sequence[int | str]) -> str:
+    return f"({', '.join(map(str, shape))})"

@@ -1,0 +1,148 @@
+"""Benchmark a bundle, an ONNX file or an engine: one record a model file and batch size."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from edgekd import plugins, profiles
+from edgekd.bench.measurement import Measurement, ModelFile
+from edgekd.bench.process import Job, Target, run_job
+from edgekd.errors import BackendError, BenchError, BundleError, UnknownNameError, UsageError
+from edgekd.runtime.backends import choose
+
+Progress = Callable[[int, int, str], None]
+
+
+def benchmark(
+    target: Path | str,
+    *,
+    variant: str | None = None,
+    backend: str | None = None,
+    batch_sizes: Sequence[int] = (1,),
+    threads: int | None = None,
+    seconds: float = 3.0,
+    warmup_seconds: float = 0.2,
+    input_shape: Sequence[int] | None = None,
+    device: str = "this-machine",
+    progress: Progress | None = None,
+) -> list[Measurement]:
+    """Measure each file at each batch size, every time in a process of its own.
+
+    Args:
+        target: a bundle's folder, an .onnx file from anywhere, or an engine's own file.
+        variant: a graph of the bundle; None: all that the engine runs.
+        threads: inside an operator; None: one a usable core.
+        seconds: length of each timed loop.
+        input_shape: where other dimensions than the batch are dynamic; begins with 1, or the only batch size.
+        progress: called with the number done, the number in all, and what is measured next.
+
+    Raises:
+        UnknownNameError: no such device, backend or variant.
+        UsageError: a number that makes no sense, or a variant of something that is no bundle.
+        BundleError: the folder is no bundle, or was changed.
+        BackendError: no usable engine, or it refuses the file.
+        BenchError: nothing there, a device that is not at hand, a model that cannot be measured, or an engine
+            that took its process down.
+    """
+    require_at_hand(profiles.find(device))
+    _check_numbers(batch_sizes, threads, seconds, warmup_seconds, input_shape)
+    targets = _targets(Path(target), variant, backend)
+    jobs = [
+        Job(
+            target=each,
+            device=device,
+            batch_size=size,
+            batch_sizes=tuple(batch_sizes),
+            threads=threads,
+            seconds=seconds,
+            warmup_seconds=warmup_seconds,
+            input_shape=tuple(input_shape) if input_shape is not None else None,
+        )
+        for each in targets
+        for size in batch_sizes
+    ]
+    return [run_job(job) for job in _announced(jobs, progress)]
+
+
+def require_at_hand(profile: profiles.Profile) -> None:
+    """Raises BenchError where a device is known by its profile alone."""
+    if profile.kind != "local":
+        raise BenchError(
+            f"{profile.title} is not at hand: nothing can be measured on it from here",
+            found=f"device {profile.name}",
+            allowed="this-machine",
+            hint="copy the bundle to the device and run `edgekd bench` there",
+        )
+
+
+def _announced(jobs: Sequence[Job], progress: Progress | None) -> Iterator[Job]:
+    for done, job in enumerate(jobs):
+        if progress is not None:
+            progress(done, len(jobs), f"{job.target.variant or job.target.name}, batch {job.batch_size}")
+        yield job
+
+
+def _targets(path: Path, variant: str | None, backend: str | None) -> list[Target]:
+    if path.is_dir():
+        return _variants(path, variant, backend)
+    if not path.is_file():
+        raise BenchError(f"{path} is not there", hint="name a bundle's folder, an .onnx file or an engine")
+    if variant is not None:
+        raise UsageError(
+            f"{path} is one file and has no variants", found=f"variant {variant!r}", allowed="a bundle's folder"
+        )
+    return [_target(path.name, None, path, choose(path, backend))]
+
+
+def _variants(path: Path, variant: str | None, backend: str | None) -> list[Target]:
+    from edgekd.runtime.bundle import read
+
+    manifest = read(path)
+    known = manifest.variants
+    if not known:
+        raise BundleError(f"{path} holds no variant", hint="export the bundle again")
+    if variant is not None and variant not in known:
+        raise UnknownNameError(f"variant of {path}", variant, known)
+    engine = choose(path / next(iter(known.values())).file, backend)
+    runs: tuple[str, ...] = plugins.load("backend", engine).VARIANTS
+    chosen = [variant] if variant is not None else [name for name in runs if name in known]
+    if not chosen:
+        raise BackendError(f"{engine} runs no variant of {path}", found=", ".join(known), allowed=", ".join(runs))
+    return [_target(manifest.name, name, path / known[name].file, engine) for name in chosen]
+
+
+def _target(name: str, variant: str | None, file: Path, backend: str) -> Target:
+    sha = hashlib.sha256()
+    with file.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            sha.update(block)
+    record = ModelFile(name=file.name, sha256=sha.hexdigest(), size_bytes=file.stat().st_size)
+    return Target(name=name, variant=variant, path=str(file.absolute()), file=record, backend=backend)
+
+
+def _check_numbers(
+    batch_sizes: Sequence[int],
+    threads: int | None,
+    seconds: float,
+    warmup_seconds: float,
+    input_shape: Sequence[int] | None,
+) -> None:
+    if not batch_sizes or min(batch_sizes) < 1:
+        raise UsageError("batch sizes are whole numbers from 1", found=list(batch_sizes))
+    if threads is not None and threads < 1:
+        raise UsageError("threads is a whole number from 1", found=threads)
+    if not (0 < seconds < math.inf and 0 <= warmup_seconds < math.inf):
+        raise UsageError("a measurement takes time", found=f"{seconds} s after {warmup_seconds} s of warm-up")
+    if input_shape is None:
+        return
+    if not input_shape or min(input_shape) < 1:
+        raise UsageError("an input shape is whole numbers from 1", found=list(input_shape))
+    if input_shape[0] != 1 and set(batch_sizes) != {input_shape[0]}:
+        raise UsageError(
+            "the input shape begins with another batch than the one asked for",
+            found=f"{input_shape[0]}, asked for {', '.join(map(str, batch_sizes))}",
+            hint="begin it with 1 and ask for batches with --batch",
+        )

@@ -1,0 +1,139 @@
+"""The record of one benchmark. Plain JSON, self-contained: it can be read, compared and doubted later."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from edgekd.bench.environment import Environment
+
+MAX_SAMPLES = 20_000
+
+Positive = Annotated[int, Field(gt=0)]
+Count = Annotated[int, Field(ge=0)]
+Span = Annotated[float, Field(ge=0.0)]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class ModelFile(_Frozen):
+    """The file that was measured: `name` without folders; weights stored beside an .onnx file are not in the digest."""
+
+    name: str
+    sha256: str
+    size_bytes: Count
+
+
+class Input(_Frozen):
+    name: str
+    shape: tuple[Positive, ...]
+    dtype: str
+
+
+class Warmup(_Frozen):
+    """Calls before the clock ran, the very first one not counted."""
+
+    runs: Count
+    seconds: Span
+
+
+class Latency(_Frozen):
+    """Milliseconds a call, a whole batch; see edgekd.bench.timing.summarise."""
+
+    min: Span
+    mean: Span
+    p50: Span
+    p90: Span
+    p95: Span
+    p99: Span
+    max: Span
+    std: Span
+
+
+class Throttling(_Frozen):
+    """Milliseconds; `slower_share` 0.05 means that the last third took 5 % longer than the first."""
+
+    first_third_p50: Span
+    last_third_p50: Span
+    slower_share: float
+    flagged: bool
+
+
+class Memory(_Frozen):
+    """Resident bytes of the measuring process: before the engine was imported, with the model loaded, at most."""
+
+    baseline_bytes: Count | None
+    loaded_bytes: Count | None
+    peak_bytes: Count | None
+
+
+class Reading(_Frozen):
+    """Sensors by name, before and after the timed loop; None where this machine does not tell."""
+
+    before: dict[str, float] | None
+    after: dict[str, float] | None
+
+
+class Load(_Frozen):
+    """Work of others: the load average before, and their share of all cores' time from then to the end of the loop."""
+
+    average_1min: Span
+    others_share: Span
+
+
+class Measurement(_Frozen):
+    """One model file at one batch size, on one device.
+
+    Attributes:
+        target: the bundle's name or the file's.
+        variant: the graph of the bundle; None for a file of its own.
+        device: the profile's name; `runs_on` is what the engine says, e.g. "cpu".
+        threads: inside an operator, for engines on the CPU.
+        transfer_mode: "host": the engine works in host memory, nothing is copied; "included": copies are timed.
+        cuda_graph: whether calls were replayed from a CUDA graph; None without CUDA.
+        seconds: length of the timed loop, from its first call to its last.
+        samples_ms: every `samples_every`-th call in order, at most 20,000; the percentiles are of all of them.
+        throughput_per_s: inputs, not batches.
+        load_ms: opening the model in a fresh process, the engine's own import included, the file in the page cache.
+        busy: others had more than a tenth of all cores' time.
+        unavailable: why a field is None, by the field's name.
+        started: UTC, ISO 8601.
+    """
+
+    format: Literal[1] = 1
+    target: str
+    variant: str | None
+    engine: str
+    device: str
+    runs_on: str
+    provenance: Literal["measured", "estimated"]
+    file: ModelFile
+    batch_size: Positive
+    threads: Positive
+    input: Input
+    transfer_mode: Literal["host", "included"]
+    cuda_graph: bool | None
+    warmup: Warmup
+    runs: Positive
+    seconds: Span
+    latency_ms: Latency
+    samples_ms: list[Span]
+    samples_every: Positive
+    throughput_per_s: Span
+    load_ms: Span
+    first_inference_ms: Span
+    memory: Memory
+    energy_mj: Span | None
+    power_mode: str | None
+    clocks_mhz: Reading
+    temperatures_c: Reading
+    throttling: Throttling
+    load: Load
+    busy: bool
+    unavailable: dict[str, str]
+    environment: Environment
+    harness: str
+    started: str

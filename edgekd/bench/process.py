@@ -1,0 +1,114 @@
+"""One measurement, one process: a job goes in, a measurement or an error comes back, even if the engine crashes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from pydantic import BaseModel, ConfigDict
+
+from edgekd import errors
+from edgekd.bench.measurement import Measurement, ModelFile
+from edgekd.errors import BenchError, EdgekdError
+
+_PLACE = Path(__file__).parents[2]
+_WORKER = (sys.executable, "-m", "edgekd.bench.worker")
+
+
+class Target(BaseModel):
+    """What is measured, and which engine opens it; `path` is absolute."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    variant: str | None
+    path: str
+    file: ModelFile
+    backend: str
+
+
+class Job(BaseModel):
+    """What a worker needs to know; see edgekd.bench.measure.benchmark.
+
+    Attributes:
+        batch_sizes: all that the caller will ask for, so that the first job refuses what the last one could not do.
+        input_shape: with the batch dimension; None where the model's own shape says enough.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    target: Target
+    device: str
+    batch_size: int
+    batch_sizes: tuple[int, ...]
+    threads: int | None
+    seconds: float
+    warmup_seconds: float
+    input_shape: tuple[int, ...] | None
+
+
+def run_job(job: Job, *, command: Sequence[str] = _WORKER) -> Measurement:
+    """Measure in a fresh process.
+
+    Args:
+        command: the worker: a job as JSON on its stdin, one line of JSON on its stdout.
+
+    Raises:
+        BenchError: the worker died, or the model cannot be measured.
+        EdgekdError: whatever the worker raised, as the same class.
+    """
+    # Not the current folder: `python -m` would import whatever lies there, a random.py for example.
+    worker = subprocess.run(
+        command,
+        input=job.model_dump_json(),
+        capture_output=True,
+        text=True,
+        cwd=_PLACE,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(map(os.path.abspath, filter(None, sys.path)))},
+        check=False,
+    )
+    if worker.returncode != 0:
+        _raise_death(job, worker.returncode, worker.stderr)
+    answer = json.loads(worker.stdout)
+    if "error" in answer:
+        raise error_from_json(answer["error"])
+    return Measurement.model_validate(answer["measurement"])
+
+
+def error_to_json(error: EdgekdError) -> dict[str, str | None]:
+    texts = {"found": error.found, "allowed": error.allowed}
+    return {
+        "class": type(error).__name__,
+        "what": error.what,
+        "hint": error.hint,
+        **{name: None if value is None else str(value) for name, value in texts.items()},
+    }
+
+
+def error_from_json(value: dict[str, Any]) -> EdgekdError:
+    """An error of the same class; a class that errors.py does not have becomes an EdgekdError."""
+    found = getattr(errors, value["class"], None)
+    kind = found if isinstance(found, type) and issubclass(found, EdgekdError) else EdgekdError
+    # Some classes write their own text from other arguments; here the text is there already.
+    error = kind.__new__(kind)
+    EdgekdError.__init__(error, value["what"], found=value["found"], allowed=value["allowed"], hint=value["hint"])
+    return error
+
+
+def _raise_death(job: Job, code: int, stderr: str) -> NoReturn:
+    last = (stderr.strip().splitlines() or [""])[-1]
+    if code > 0:
+        raise BenchError(f"measuring {job.target.name} failed", found=last or f"exit code {code}")
+    name = signal.Signals(-code).name
+    hint = "the system may have run out of memory: try a smaller batch" if name == "SIGKILL" else None
+    raise BenchError(
+        f"{job.target.backend} took its process down while measuring {job.target.name}",
+        found=f"{name}{': ' + last if last else ''}",
+        hint=hint or "try another engine (--backend) or another version of this one",
+    )

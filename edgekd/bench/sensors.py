@@ -1,0 +1,84 @@
+"""What changes while a machine works: clocks, temperatures, memory, and what others do on it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+_ROOT = Path("/")
+
+
+@dataclass(frozen=True)
+class CpuTimes:
+    """Seconds of all cores since boot: in all, at work, and of this process."""
+
+    total: float
+    busy: float
+    own: float
+
+
+def clocks_mhz(root: Path = _ROOT) -> dict[str, float] | None:
+    """The CPU's mean clock, and the GPU's of a Jetson; None where neither can be read."""
+    clocks = {}
+    try:
+        frequency = psutil.cpu_freq()
+    except (NotImplementedError, OSError):
+        frequency = None
+    if frequency is not None and frequency.current > 0:
+        clocks["cpu"] = round(float(frequency.current), 1)
+    for file in sorted((root / "sys/class/devfreq").glob("*gpu*/cur_freq")):
+        clocks["gpu"] = round(int(file.read_text()) / 1e6, 1)
+    return clocks or None
+
+
+def temperatures_c(root: Path = _ROOT) -> dict[str, float] | None:
+    """Degrees Celsius by the kernel's thermal zones, else by its sensor chips; None where there is neither."""
+    return _zones(root) or _chips() or None
+
+
+def resident_bytes() -> tuple[int | None, int | None]:
+    """Resident memory of this process now, and the most it ever had."""
+    fields = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    now, peak = (int(fields[name].split()[0]) * 1024 if name in fields else None for name in ("VmRSS", "VmHWM"))
+    return now, peak
+
+
+def load_average() -> float:
+    return float(psutil.getloadavg()[0])
+
+
+def cpu_times() -> CpuTimes:
+    times = psutil.cpu_times()
+    # Linux counts guests' time as the user's too.
+    total = sum(times) - times.guest - times.guest_nice
+    own = psutil.Process().cpu_times()
+    return CpuTimes(total, total - times.idle - times.iowait, own.user + own.system)
+
+
+def others_share(before: CpuTimes, after: CpuTimes) -> float:
+    """The share (0 to 1) of all cores' time that went to other processes between two readings."""
+    spent = after.total - before.total
+    others = (after.busy - before.busy) - (after.own - before.own)
+    return max(0.0, others / spent) if spent > 0 else 0.0
+
+
+def _zones(root: Path) -> dict[str, float]:
+    found: dict[str, float] = {}
+    for zone in sorted((root / "sys/class/thermal").glob("thermal_zone*")):
+        try:
+            kind, degrees = (zone / "type").read_text().strip(), int((zone / "temp").read_text()) / 1000
+        except OSError:
+            # A Jetson refuses to read the zone of a part that is switched off.
+            continue
+        found[kind if kind not in found else f"{kind} {zone.name}"] = degrees
+    return found
+
+
+def _chips() -> dict[str, float]:
+    return {
+        f"{chip} {entry.label or index}".strip(): float(entry.current)
+        for chip, entries in psutil.sensors_temperatures().items()
+        for index, entry in enumerate(entries)
+    }

@@ -1,0 +1,71 @@
+"""Measurements for people: a table on stdout, and a line on stderr while they are made."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from edgekd.bench.measure import Progress
+from edgekd.bench.measurement import Measurement
+
+_WIDTH_OF_FILES = 160
+_COLUMNS = ("batch", "p50 ms", "p90", "p95", "p99", "inputs/s", "load ms", "first ms", "peak MB")
+
+
+@contextmanager
+def progress() -> Iterator[Progress]:
+    """A callback that keeps a status line up to date; silent where stderr is no terminal."""
+    console = Console(stderr=True)
+    with console.status("") as status:
+        yield lambda done, total, what: status.update(f"measuring {done + 1} of {total}: {escape(what)}")
+
+
+def show(measurements: Sequence[Measurement]) -> None:
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=_WIDTH_OF_FILES)
+    first = measurements[0]
+    console.print(
+        f"{escape(first.target)}: {first.engine}, threads {first.threads}, {first.environment.cpu} ({first.device})"
+    )
+    table = Table("model", box=None, pad_edge=False)
+    for column in _COLUMNS:
+        table.add_column(column, justify="right")
+    for entry in measurements:
+        table.add_row(escape(entry.variant or entry.target), *_cells(entry))
+    console.print(table)
+    for note in notes(measurements):
+        console.print(f"[yellow]![/] {escape(note)}", soft_wrap=True)
+
+
+def notes(measurements: Sequence[Measurement]) -> list[str]:
+    """What should make a reader doubt a figure, a line each."""
+    found = []
+    for entry in measurements:
+        name = f"{entry.variant or entry.target}, batch {entry.batch_size}"
+        if entry.busy:
+            share = f"{entry.load.others_share:.0%}"
+            found.append(
+                f"{name}: the machine was busy, others had {share} of its cores' time. Measure again when it is idle."
+            )
+        if entry.throttling.flagged:
+            slower = f"{entry.throttling.slower_share:.1%}"
+            found.append(f"{name}: the last third was {slower} slower than the first: throttled or disturbed.")
+    return found
+
+
+def _cells(entry: Measurement) -> list[str]:
+    latency, peak = entry.latency_ms, entry.memory.peak_bytes
+    times = [f"{value:.3f}" for value in (latency.p50, latency.p90, latency.p95, latency.p99)]
+    return [
+        str(entry.batch_size),
+        *times,
+        f"{entry.throughput_per_s:,.1f}",
+        f"{entry.load_ms:.1f}",
+        f"{entry.first_inference_ms:.2f}",
+        f"{peak / 1e6:.0f}" if peak is not None else "-",
+    ]

@@ -1,0 +1,178 @@
+"""The measuring process: `python -m edgekd.bench.worker`, a job as JSON on stdin, one line of JSON on stdout."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from importlib import metadata
+from pathlib import Path
+
+from edgekd.bench import sensors
+from edgekd.bench.environment import environment
+from edgekd.bench.inputs import plan_input, random_input
+from edgekd.bench.measurement import MAX_SAMPLES, Input, Load, Measurement, Memory, Reading, Warmup
+from edgekd.bench.process import Job, error_to_json
+from edgekd.bench.timing import Timing, summarise, thinned, throttling, time_calls
+from edgekd.errors import BenchError, EdgekdError
+from edgekd.runtime.backends import Array, Session, open_session
+
+_BUSY_SHARE = 0.1
+# Long enough for the kernel's 10 ms clock to see what others do.
+_WATCH_SECONDS = 0.2
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    session: Session
+    input: Input
+    call: Callable[[], Array]
+    load_ms: float
+    first_inference_ms: float
+    memory: Memory
+
+
+@dataclass(frozen=True)
+class _Watched:
+    timing: Timing
+    clocks: Reading
+    temperatures: Reading
+    load: Load
+
+
+def main() -> None:
+    # An engine that prints must not end up in the answer.
+    answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    job = Job.model_validate_json(sys.stdin.read())
+    try:
+        answer = {"measurement": measure(job).model_dump(mode="json")}
+    except EdgekdError as error:
+        answer = {"error": error_to_json(error)}
+    with answers:
+        answers.write(json.dumps(answer) + "\n")
+
+
+def measure(job: Job) -> Measurement:
+    """Load, run once, warm up, time; in this process, which should be a fresh one.
+
+    Raises:
+        BackendError: the engine cannot load the model.
+        BenchError: the model cannot be measured; see plan_input.
+    """
+    started = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    loaded = _load(job)
+    watched = _watch(job, loaded)
+    return _record(job, loaded, watched, started)
+
+
+def _load(job: Job) -> _Loaded:
+    baseline, _ = sensors.resident_bytes()
+    begin = time.perf_counter_ns()
+    session = open_session(Path(job.target.path), backend=job.target.backend, threads=job.threads)
+    load_ms = _ms_since(begin)
+    loaded, _ = sensors.resident_bytes()
+    info, sample_shape = plan_input(session.inputs, job.batch_sizes, job.input_shape)
+    shape = (job.batch_size, *sample_shape)
+    call = session.bind(random_input(shape, info.dtype))
+    begin = time.perf_counter_ns()
+    _first_run(call, session, shape)
+    first_ms = _ms_since(begin)
+    fed = Input(name=info.name, shape=shape, dtype=info.dtype)
+    memory = Memory(baseline_bytes=baseline, loaded_bytes=loaded, peak_bytes=None)
+    return _Loaded(session, fed, call, load_ms, first_ms, memory)
+
+
+def _first_run(call: Callable[[], Array], session: Session, shape: tuple[int, ...]) -> None:
+    try:
+        call()
+    except Exception as error:  # engines' exceptions share no base class
+        raise BenchError(
+            f"{session.engine} loads the model but cannot run it on an input of shape {shape}",
+            found=(str(error).splitlines() or [type(error).__name__])[0][:300],
+            hint="another batch or input shape may work: --batch, --input-shape",
+        ) from error
+
+
+def _watch(job: Job, loaded: _Loaded) -> _Watched:
+    average, before = sensors.load_average(), sensors.cpu_times()
+    time.sleep(_WATCH_SECONDS)
+    clocks, temperatures = sensors.clocks_mhz(), sensors.temperatures_c()
+    timing = time_calls(loaded.call, seconds=job.seconds, warmup_seconds=job.warmup_seconds)
+    return _Watched(
+        timing,
+        Reading(before=clocks, after=sensors.clocks_mhz()),
+        Reading(before=temperatures, after=sensors.temperatures_c()),
+        Load(
+            average_1min=round(average, 2),
+            others_share=round(sensors.others_share(before, sensors.cpu_times()), 3),
+        ),
+    )
+
+
+def _record(job: Job, loaded: _Loaded, watched: _Watched, started: str) -> Measurement:
+    timing, session = watched.timing, loaded.session
+    _, peak = sensors.resident_bytes()
+    memory = loaded.memory.model_copy(update={"peak_bytes": peak})
+    env = environment()
+    runs = len(timing.samples_ns)
+    samples, every = thinned(timing.samples_ns, MAX_SAMPLES)
+    return Measurement(
+        target=job.target.name,
+        variant=job.target.variant,
+        engine=session.engine,
+        device=job.device,
+        runs_on=session.device,
+        provenance="measured",
+        file=job.target.file,
+        batch_size=job.batch_size,
+        threads=job.threads or env.cores,
+        input=loaded.input,
+        transfer_mode="host" if session.device == "cpu" else "included",
+        cuda_graph=None,
+        warmup=Warmup(runs=timing.warmup_runs, seconds=round(timing.warmup_seconds, 6)),
+        runs=runs,
+        seconds=round(timing.seconds, 6),
+        latency_ms=summarise(timing.samples_ns),
+        samples_ms=samples,
+        samples_every=every,
+        throughput_per_s=round(job.batch_size * runs / timing.seconds, 3),
+        load_ms=loaded.load_ms,
+        first_inference_ms=loaded.first_inference_ms,
+        memory=memory,
+        energy_mj=None,
+        power_mode=env.power_mode,
+        clocks_mhz=watched.clocks,
+        temperatures_c=watched.temperatures,
+        throttling=throttling(timing.samples_ns),
+        load=watched.load,
+        busy=watched.load.others_share > _BUSY_SHARE,
+        unavailable=_unavailable(env.power_mode, watched, memory),
+        environment=env,
+        harness=f"edgekd {metadata.version('edgekd')}",
+        started=started,
+    )
+
+
+def _unavailable(power_mode: str | None, watched: _Watched, memory: Memory) -> dict[str, str]:
+    reasons = {
+        "energy_mj": (None, "this version reads no power sensors"),
+        "cuda_graph": (None, "this version records no CUDA graphs"),
+        "power_mode": (power_mode, "no nvpmodel answers here: not a Jetson, or it is not on the PATH"),
+        "clocks_mhz": (watched.clocks.before, "the kernel tells no clock rates"),
+        "temperatures_c": (watched.temperatures.before, "the kernel has no thermal zone and no sensor chip"),
+        "memory": (memory.peak_bytes, "/proc/self/status has no VmHWM"),
+    }
+    return {name: reason for name, (value, reason) in reasons.items() if value is None}
+
+
+def _ms_since(begin_ns: int) -> float:
+    return round((time.perf_counter_ns() - begin_ns) / 1e6, 3)
+
+
+if __name__ == "__main__":
+    main()

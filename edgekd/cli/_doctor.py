@@ -1,0 +1,77 @@
+"""What a machine can do for edgekd, found out without importing anything heavy or touching a GPU library."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+from edgekd import plugins
+
+_WORKSTATION = ("torch", "torchvision", "timm", "accelerate", "safetensors", "onnx", "onnxscript")
+_ROOMY_GB = 10.0
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing looked at; `hint` says what to do where it is not there."""
+
+    what: str
+    found: str
+    ok: bool
+    hint: str | None = None
+
+
+def examine() -> list[Finding]:
+    free = shutil.disk_usage(Path.cwd()).free / 1e9
+    return [
+        Finding("machine", f"{platform.machine()}, {len(os.sched_getaffinity(0))} usable cores", True),
+        Finding("python", platform.python_version(), True),
+        Finding(
+            "disk",
+            f"{free:.0f} GB free here",
+            free > _ROOMY_GB,
+            None if free > _ROOMY_GB else "a CUDA torch takes 6 GB",
+        ),
+        _workstation(),
+        _gpu(),
+        *(_backend(name) for name in plugins.names("backend")),
+    ]
+
+
+def _workstation() -> Finding:
+    versions = {name: _version(name) for name in _WORKSTATION}
+    missing = [name for name, version in versions.items() if version is None]
+    if missing:
+        return Finding(
+            "workstation",
+            f"not installed: {', '.join(missing)}",
+            False,
+            "for `edgekd run`: pip install 'edgekd[train]'",
+        )
+    return Finding("workstation", ", ".join(f"{name} {version}" for name, version in versions.items()), True)
+
+
+def _gpu() -> Finding:
+    driver = Path("/proc/driver/nvidia/version")
+    tegra = Path("/etc/nv_tegra_release")
+    if tegra.exists():
+        return Finding("gpu", f"Jetson, {tegra.read_text().splitlines()[0].strip('# ')}", True)
+    if driver.exists():
+        return Finding("gpu", driver.read_text().splitlines()[0].removeprefix("NVRM version: ").strip(), True)
+    return Finding("gpu", "no NVIDIA driver: training runs on the CPU", False)
+
+
+def _backend(name: str) -> Finding:
+    reason = plugins.load("backend", name).why_not()
+    return Finding(name, reason or "usable", reason is None)
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None

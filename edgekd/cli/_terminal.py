@@ -1,0 +1,135 @@
+"""What a run looks like in a terminal: one line a finished stage, a bar for the one at work."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+import click
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+from edgekd.artifacts import Artifact, Json
+from edgekd.store import Done, PlannedStage
+
+if TYPE_CHECKING:
+    from edgekd.pipeline import RunResult
+
+
+class Terminal:
+    """A Listener and a Console. Bars only where there is a terminal to draw them; all of it on stderr.
+
+    Args:
+        resume: the command that goes on after an interruption.
+    """
+
+    def __init__(self, *, quiet: bool, resume: str) -> None:
+        self._console = Console(stderr=True, quiet=quiet, highlight=False)
+        self._resume = resume
+        self._bars = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description:<22}"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.fields[note]}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=self._console,
+            transient=True,
+            disable=not self._console.is_terminal,
+        )
+        self._task = self._bars.add_task("", visible=False, note="")
+
+    def __enter__(self) -> Terminal:
+        self._bars.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bars.stop()
+        if kind is not None and issubclass(kind, KeyboardInterrupt):
+            self._console.print(f"\nFinished stages and epochs are kept. Go on with:\n  {self._resume}")
+
+    def begin(self, stage: str) -> None:
+        self._bars.reset(self._task, description=stage, visible=True, total=None, note="")
+        if not self._console.is_terminal:
+            self._console.print(f"  … {stage}")
+
+    def progress(self, stage: str, done: int, total: int, note: str) -> None:
+        self._bars.update(self._task, description=stage, completed=done, total=total, note=note)
+
+    def end(self, done: Done) -> None:
+        self._bars.update(self._task, visible=False)
+        mark = "[green]✓[/]" if done.state == "run" else "[dim]=[/]"
+        cost = f"{done.seconds:7.1f} s" if done.state == "run" else "   reused"
+        self._console.print(f"  {mark} {done.name:<22} {cost}   {_gist(done.artifact)}")
+        for warning in done.artifact.metrics.get("warnings", ()):
+            self._console.print(f"    [yellow]![/] {warning}")
+
+
+def show_plan(stages: Sequence[PlannedStage], *, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps([{"stage": s.name, "state": s.state, "why": s.why} for s in stages], indent=2))
+        return
+    table = Table("stage", "", "why", box=None, pad_edge=False)
+    words = {"reused": "reuse", "run": "run", "planned": "run"}
+    for stage in stages:
+        table.add_row(stage.name, words[stage.state], stage.why)
+    Console().print(table)
+
+
+def show_result(result: RunResult, *, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(_result_json(result), indent=2))
+        return
+    table = Table("model", "accuracy", "95 % interval", "size", "p50", "p99", title=None, pad_edge=False)
+    for column in table.columns[1:]:
+        column.justify = "right"
+    single = {r["model"]: r for r in result.measurements.records if r["batch_size"] == 1}
+    for row in result.made.evaluation.rows:
+        record = single.get(row["model"])
+        times = [f"{record['latency_ms'][p]:.3f} ms" if record else "-" for p in ("p50", "p99")]
+        low, high = row["interval"]
+        size = result.made.models[row["model"]].graph.stat().st_size / 1e6
+        table.add_row(row["model"], f"{row['accuracy']:.2%}", f"{low:.1%} to {high:.1%}", f"{size:.2f} MB", *times)
+    console = Console()
+    console.print(table)
+    console.print("Latency: one picture, measured on this machine in ONNX Runtime.", style="dim")
+    # Plain print: a path must not be wrapped at the terminal's width.
+    sys.stdout.write(f"\nReport  {result.report}\nBundle  {result.bundle}\n")
+
+
+def _result_json(result: RunResult) -> Json:
+    records = [
+        {key: value for key, value in record.items() if key != "samples_ms"} for record in result.measurements.records
+    ]
+    return {
+        "report": str(result.report),
+        "bundle": str(result.bundle),
+        "evaluation": result.made.evaluation.rows,
+        "measurements": records,
+    }
+
+
+def _gist(artifact: Artifact) -> str:
+    """A stage's result in a few words."""
+    metrics, details = artifact.metrics, artifact.manifest.details
+    if "counts" in details:
+        return ", ".join(f"{count:,} {split}" for split, count in details["counts"].items())
+    if metrics.get("validation_accuracy") is not None:
+        return f"validation {metrics['validation_accuracy']:.2%}, {metrics['parameters']:,} parameters"
+    if "numerics" in metrics:
+        return f"agrees with {metrics['numerics']['reference']} on {metrics['numerics']['agreement']:.1%}"
+    return ""

@@ -1,0 +1,21 @@
+from __future__ import annotations
+
+import click
+
+
+@click.command("report", short_help="Write a run's report again.")
+@click.argument("run", type=click.Path())
+@click.option("--out", type=click.Path(dir_okay=False), help="Default: report.html in the run's folder.")
+def command(run: str, out: str | None) -> None:
+    """Render the report of RUN, a run's folder or a report.json, with this version's page."""
+    from pathlib import Path
+
+    from edgekd.artifacts import read_json
+    from edgekd.errors import require
+
+    require("jinja2", purpose="a report", extra="train")
+    from edgekd.report.html import write
+
+    source = Path(run) / "report.json" if Path(run).is_dir() else Path(run)
+    place = Path(out) if out else source.with_suffix(".html")
+    click.echo(write(read_json(source), place))

@@ -1,0 +1,31 @@
+from __future__ import annotations
+
+import click
+
+
+@click.command("run", short_help="Run a recipe: teacher to measured bundle.")
+@click.argument("recipe")
+@click.option("--out", type=click.Path(file_okay=False), help="The run's folder; default: runs/<name>.")
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override, e.g. distill.epochs=2.")
+@click.option("--plan", "only_plan", is_flag=True, help="Show what would run and what is reused; run nothing.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON, and nothing else.")
+def command(recipe: str, out: str | None, overrides: tuple[str, ...], only_plan: bool, as_json: bool) -> None:
+    """Run RECIPE, a YAML file or a built-in name such as digits.
+
+    Finished stages are reused: after an interruption or a change the same command goes on from there.
+    """
+    from pathlib import Path
+
+    from edgekd import recipe as recipes
+    from edgekd.cli._terminal import Terminal, show_plan, show_result
+
+    loaded = recipes.load(recipe, overrides)
+    folder = Path(out) if out else Path("runs") / loaded.settings.name
+    from edgekd import pipeline
+
+    if only_plan:
+        show_plan(pipeline.plan(loaded, folder), as_json=as_json)
+        return
+    with Terminal(quiet=as_json, resume=f"{loaded.command} --out {folder}" if out else loaded.command) as terminal:
+        result = pipeline.run(loaded, folder, listener=terminal, console=terminal)
+    show_result(result, as_json=as_json)

@@ -1,0 +1,170 @@
+"""Training images varied: drawn for each sample, computed on whole batches.
+
+A view is a table of draws, one row a sample. It depends on (seed, epoch, sample) alone, so that a batch, a number of
+workers or a resumed run never changes what an image looks like, and a stored seed brings the same view back.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import cast
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from edgekd.errors import UsageError
+from edgekd.runtime.preprocess import Pixels, Preprocessing, centre_crop
+from edgekd.settings import AugmentSettings
+
+_LARGEST_PADDED = 96
+_RATIOS = (3 / 4, 4 / 3)
+_VERTICAL, _HORIZONTAL, _FLIP, _AREA, _RATIO = range(5)
+DRAWS = 5
+
+
+def draw_view(seed: int, epoch: int, count: int) -> Tensor:
+    """How each sample looks in one epoch.
+
+    Row i is the same for every `count` above i. The columns say where the crop lies vertically and horizontally
+    (0 top or left, 1 bottom or right), whether it is mirrored (below one half), its area and its ratio of width to
+    height (0 the smallest, 1 the largest). All are drawn, whichever the augmentation uses.
+
+    Returns:
+        (count, 5) float64, uniform in [0, 1).
+    """
+    return torch.rand(count, DRAWS, dtype=torch.float64, generator=generator(seed, epoch, 0))
+
+
+def draw_order(seed: int, epoch: int, count: int) -> Tensor:
+    """The samples of one epoch, shuffled: (count,) int64."""
+    return torch.randperm(count, generator=generator(seed, epoch, 1))
+
+
+def generator(seed: int, epoch: int, stream: int) -> torch.Generator:
+    """A generator of its own for each (seed, epoch, stream): neighbouring seeds share nothing."""
+    state = np.random.SeedSequence([seed % 2**64, epoch, stream]).generate_state(1)
+    return torch.Generator().manual_seed(int(state[0]))
+
+
+def pad_crop(pixels: Tensor, view: Tensor, *, size: int, padding: int, flip: bool) -> Tensor:
+    """Shifted crops out of images with a black border, some mirrored.
+
+    Args:
+        pixels: (N, R, R, 3) uint8, R + 2·padding at least `size`.
+        view: (N, 5), see draw_view().
+
+    Returns:
+        (N, size, size, 3) uint8.
+    """
+    padded = F.pad(pixels, (0, 0, padding, padding, padding, padding))
+    count, side = padded.shape[:2]
+    places = side - size + 1
+    steps = torch.arange(size, device=pixels.device)
+    columns = torch.where(_mirrored(view, flip)[:, None], size - 1 - steps, steps)
+    top, left = (_floor(view[:, axis] * places, places - 1)[:, None] for axis in (_VERTICAL, _HORIZONTAL))
+    rows = torch.arange(count, device=pixels.device)[:, None] * side + top + steps
+    index = rows[:, :, None] * side + (left + columns)[:, None, :]
+    return padded.reshape(-1, 3).index_select(0, index.view(-1)).view(count, size, size, 3)
+
+
+def resized_crop(pixels: Tensor, view: Tensor, *, size: int, scale: tuple[float, float], flip: bool) -> Tensor:
+    """Boxes of random area and shape, each scaled to a square (bilinear), some mirrored.
+
+    Args:
+        pixels: (N, R, R, 3) uint8.
+        view: (N, 5), see draw_view().
+        scale: smallest and largest share of the area.
+
+    Returns:
+        (N, size, size, 3) float32, 0 to 255.
+    """
+    area = scale[0] + (scale[1] - scale[0]) * view[:, _AREA]
+    low, high = (math.log(ratio) for ratio in _RATIOS)
+    ratio = torch.exp(low + (high - low) * view[:, _RATIO])
+    # grid_sample counts from -1 to 1: a box's width is its share of the image's, its centre lies within ±(1 - width).
+    width, height = (area * ratio).sqrt().clamp(max=1.0), (area / ratio).sqrt().clamp(max=1.0)
+    across = (2 * view[:, _HORIZONTAL] - 1) * (1 - width)
+    down = (2 * view[:, _VERTICAL] - 1) * (1 - height)
+    sign = torch.where(_mirrored(view, flip), -1.0, 1.0)
+    nought = torch.zeros_like(width)
+    boxes = torch.stack([sign * width, nought, across, nought, height, down], dim=1).view(-1, 2, 3).float()
+    shape = [len(pixels), 3, size, size]
+    grid = F.affine_grid(boxes, shape, align_corners=False)
+    images = pixels.permute(0, 3, 1, 2).float()
+    crops = F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
+    return crops.permute(0, 2, 3, 1)
+
+
+class Normalise:
+    """What Preprocessing.normalise computes, for tensors.
+
+    Takes (N, S, S, 3), 0 to 255; gives (N, 3, S, S) float32, channels_last.
+    """
+
+    def __init__(self, preprocessing: Preprocessing, device: torch.device) -> None:
+        size = preprocessing.image_size
+        mean, std = (torch.tensor(v, dtype=torch.float64) for v in (preprocessing.mean, preprocessing.std))
+        # One row of an image: long enough for vector instructions, which three channels are not.
+        self._scale = (1.0 / (255.0 * std)).float().repeat(size).to(device)
+        self._shift = (mean / std).float().repeat(size).to(device)
+
+    def __call__(self, pixels: Tensor) -> Tensor:
+        rows = pixels.flatten(2).to(torch.float32, copy=True, memory_format=torch.contiguous_format)
+        return rows.mul_(self._scale).sub_(self._shift).view(pixels.shape).permute(0, 3, 1, 2)
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """An augmentation with everything decided; see resolve()."""
+
+    crop: str
+    size: int
+    padding: int
+    scale: tuple[float, float]
+    flip: bool
+
+    def __call__(self, pixels: Tensor, view: Tensor) -> Tensor:
+        """(N, R, R, 3) uint8 and the samples' rows of a view to (N, size, size, 3), 0 to 255."""
+        if self.crop == "resized":
+            return resized_crop(pixels, view, size=self.size, scale=self.scale, flip=self.flip)
+        if self.crop == "none":
+            pixels = middle(pixels, self.size)
+        return pad_crop(pixels, view, size=self.size, padding=self.padding, flip=self.flip)
+
+
+def resolve(settings: AugmentSettings, preprocessing: Preprocessing, *, mirror: bool) -> Augmentation:
+    """What "auto" and the defaults mean for this image size.
+
+    Args:
+        mirror: whether a mirrored image keeps its class.
+
+    Raises:
+        UsageError: the scale is no range of shares.
+    """
+    if not 0.0 < settings.scale[0] <= settings.scale[1] <= 1.0:
+        raise UsageError(
+            "data.augment.scale is no range of shares", found=settings.scale, allowed="0 < smallest ≤ largest ≤ 1"
+        )
+    size = preprocessing.image_size
+    crop = settings.crop
+    if crop == "auto":
+        crop = "pad" if size <= _LARGEST_PADDED else "resized"
+    padding = size // 8 if settings.padding is None else settings.padding
+    flip = mirror if settings.flip is None else settings.flip
+    return Augmentation(crop, size, padding if crop == "pad" else 0, settings.scale, flip)
+
+
+def middle(pixels: Tensor, size: int) -> Tensor:
+    """The centre crop of (N, R, R, 3) pixels, as Preprocessing makes it."""
+    return cast(Tensor, centre_crop(cast(Pixels, pixels), size))  # slicing is the same for both
+
+
+def _mirrored(view: Tensor, flip: bool) -> Tensor:
+    return view[:, _FLIP] < 0.5 if flip else torch.zeros(len(view), dtype=torch.bool, device=view.device)
+
+
+def _floor(values: Tensor, largest: int) -> Tensor:
+    return values.long().clamp_(max=largest)

@@ -1,0 +1,80 @@
+"""Where images come from, a file a source. A source's file has these names:
+
+    MIRROR: bool                                whether an image mirrored left to right keeps its class
+    fingerprint(settings: DataSettings) -> Json what decides the content, without reading it all: names, sizes and
+                                                times of files, or a version; part of the stage's key
+    read(settings: DataSettings) -> RawData     the splits, with labels; no image is decoded yet
+
+Both functions raise DataError where the source is not there or cannot be used, and MissingDependencyError.
+Nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, Protocol, get_args
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from edgekd.errors import DataError
+
+SplitName = Literal["train", "validation", "test"]
+SPLITS: tuple[SplitName, ...] = get_args(SplitName)
+Labels = npt.NDArray[np.int64]
+
+
+class Samples(Protocol):
+    """The labelled images of one split; can be pickled, so that other processes can read it.
+
+    Attributes:
+        labels: (N,), positions in RawData.classes.
+    """
+
+    labels: Labels
+
+    def __len__(self) -> int: ...
+
+    def image(self, index: int) -> Image.Image:
+        """Decode one image, upright; several threads may call it. Raises one of edgekd.data.decode.BROKEN."""
+        ...
+
+    def name(self, index: int) -> str:
+        """What a message calls the image."""
+        ...
+
+
+@dataclass(frozen=True)
+class RawData:
+    """What a source holds: "train" always, the other splits where the source has them.
+
+    Raises:
+        DataError: fewer than two classes, a class name twice, no training image, or a label that is no class.
+    """
+
+    classes: tuple[str, ...]
+    splits: Mapping[SplitName, Samples]
+
+    def __post_init__(self) -> None:
+        if len(self.classes) < 2:
+            raise DataError("a classifier needs at least two classes", found=list(self.classes))
+        if twice := sorted({name for name in self.classes if self.classes.count(name) > 1}):
+            raise DataError("two classes have the same name", found=twice)
+        if "train" not in self.splits or len(self.splits["train"]) == 0:
+            raise DataError("there are no training images")
+        for split, samples in self.splits.items():
+            self._check_labels(split, samples)
+
+    def _check_labels(self, split: str, samples: Samples) -> None:
+        outside = np.flatnonzero((samples.labels < 0) | (samples.labels >= len(self.classes)))
+        if len(outside):
+            first = int(outside[0])
+            example = f"{samples.labels[first]} at {samples.name(first)}"
+            raise DataError(
+                f"the {split} split has labels that are no class",
+                found=f"{len(outside)} of {len(samples)}, first {example}",
+                allowed=f"0 to {len(self.classes) - 1}",
+                hint="unlabelled images cannot be used; leave their files out",
+            )

@@ -1,0 +1,110 @@
+"""Decoding every image of a source once: pixels for the cache, a digest for finding equal ones, the broken ones."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import struct
+import zlib
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from edgekd.data.datasets import Samples
+from edgekd.runtime.preprocess import Pixels, square
+
+# What Pillow's readers raise on damaged files, next to OSError.
+BROKEN = (
+    OSError,
+    ValueError,
+    SyntaxError,
+    EOFError,
+    KeyError,
+    IndexError,
+    TypeError,
+    OverflowError,
+    ZeroDivisionError,
+    struct.error,
+    zlib.error,
+    Image.DecompressionBombError,
+)
+_BLOCK_BYTES = 8 << 20
+_BLOCK_IMAGES = 64
+_BLOCKS_AHEAD = 2
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """One image. `content` is None for a broken one; `pixels` is None too where none were asked for."""
+
+    content: bytes | None
+    pixels: Pixels | None
+    problem: str = ""
+
+
+def decode_all(
+    samples: Sequence[Samples], side: int, *, pixels: bool, progress: Callable[[int, int], None] | None = None
+) -> Iterator[Decoded]:
+    """Every image of every split, in order.
+
+    Memory does not grow with the number of images: a few blocks are decoded ahead by threads (Pillow works outside
+    the interpreter's lock).
+
+    Args:
+        side: pixels of the centre square that each image is scaled to.
+        pixels: whether the squares are wanted, or only contents and problems.
+        progress: called with (images done, images in all) after each block.
+    """
+    total, done = sum(map(len, samples)), 0
+    size = max(1, min(_BLOCK_IMAGES, _BLOCK_BYTES // (side * side * 3)))
+    workers = len(os.sched_getaffinity(0))
+    blocks = ((s, range(i, min(i + size, len(s)))) for s in samples for i in range(0, len(s), size))
+    waiting: deque[Future[list[Decoded]]] = deque()
+    with ThreadPoolExecutor(workers) as pool:
+        try:
+            for split, indices in blocks:
+                waiting.append(pool.submit(_decode_block, split, indices, side, pixels))
+                if len(waiting) > workers * _BLOCKS_AHEAD:
+                    yield from (block := waiting.popleft().result())
+                    done = _tell(progress, done + len(block), total)
+            while waiting:
+                yield from (block := waiting.popleft().result())
+                done = _tell(progress, done + len(block), total)
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+def content_digest(image: Image.Image) -> bytes:
+    """Of the pixels and their size: a copy saved again without loss, under another name, has the same one."""
+    array = np.ascontiguousarray(image)
+    hashed = hashlib.blake2b(repr((array.shape, array.dtype.str)).encode(), digest_size=16)
+    hashed.update(array.data)
+    return hashed.digest()
+
+
+def _decode_block(samples: Samples, indices: range, side: int, pixels: bool) -> list[Decoded]:
+    return [_decode(samples, index, side, pixels) for index in indices]
+
+
+def _decode(samples: Samples, index: int, side: int, pixels: bool) -> Decoded:
+    try:
+        image = _colour(samples.image(index))
+        return Decoded(content_digest(image), square(image, side) if pixels else None)
+    except BROKEN as error:
+        return Decoded(None, None, f"{samples.name(index)}: {str(error).splitlines()[0] if str(error) else error!r}")
+
+
+def _colour(image: Image.Image) -> Image.Image:
+    """RGB, but for deep grey, which square() scales itself."""
+    return image if image.mode == "RGB" or image.mode[0] == "I" else image.convert("RGB")
+
+
+def _tell(progress: Callable[[int, int], None] | None, done: int, total: int) -> int:
+    if progress is not None:
+        progress(done, total)
+    return done

@@ -1,0 +1,91 @@
+"""Pictures that stand in two splits: a test that contains training images measures memory, not skill."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from itertools import combinations
+from typing import Literal
+
+import numpy as np
+
+from edgekd.artifacts import Json
+from edgekd.data.datasets import SPLITS, Labels, SplitName
+from edgekd.errors import DataError
+
+Policy = Literal["drop", "refuse", "report"]
+Rows = dict[SplitName, Labels]
+_EXAMPLES = 5
+
+
+@dataclass(frozen=True)
+class Leak:
+    """`count` different pictures stand in both splits; `examples` are pairs of names."""
+
+    splits: tuple[SplitName, SplitName]
+    count: int
+    examples: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class LeakReport:
+    policy: Policy
+    pairs: tuple[Leak, ...]
+    dropped: Mapping[SplitName, int] = field(default_factory=dict)
+
+    def to_json(self) -> Json:
+        pairs = [
+            {"splits": list(p.splits), "count": p.count, "examples": [list(e) for e in p.examples]} for p in self.pairs
+        ]
+        return {"policy": self.policy, "pairs": pairs, "dropped": dict(self.dropped)}
+
+
+def close_leaks(rows: Rows, contents: Labels, policy: Policy, name: Callable[[int], str]) -> tuple[Rows, LeakReport]:
+    """Find equal pictures in different splits, and take them out of the side that trains.
+
+    Args:
+        rows: the images of each split, as positions in `contents`.
+        contents: (N,), equal where two pictures are equal.
+        name: what a message calls the image at a position.
+
+    Returns:
+        the rows that stay ("drop" alone changes them), and what was found.
+
+    Raises:
+        DataError: there are such pictures and the policy is "refuse".
+    """
+    pairs = tuple(leak for pair in combinations(SPLITS, 2) if (leak := _leak(rows, contents, pair, name)).count)
+    if pairs and policy == "refuse":
+        raise _refusal(pairs)
+    if policy != "drop":
+        return rows, LeakReport(policy, pairs)
+    kept = dict(rows)
+    for position, split in enumerate(SPLITS):
+        for held_out in SPLITS[position + 1 :]:
+            kept[split] = kept[split][~np.isin(contents[kept[split]], contents[rows[held_out]])]
+    dropped = {split: lost for split in SPLITS if (lost := len(rows[split]) - len(kept[split]))}
+    return kept, LeakReport(policy, pairs, dropped)
+
+
+def conflicting_labels(contents: Labels, labels: Labels) -> int:
+    """How many different pictures carry more than one label."""
+    pairs = np.unique(np.stack([contents, labels]), axis=1)
+    return int((np.bincount(pairs[0]) > 1).sum())
+
+
+def _leak(rows: Rows, contents: Labels, splits: tuple[SplitName, SplitName], name: Callable[[int], str]) -> Leak:
+    one, other = (rows[split] for split in splits)
+    shared, in_one, in_other = np.intersect1d(contents[one], contents[other], return_indices=True)
+    some = np.argsort(in_one)[:_EXAMPLES]
+    examples = tuple((name(int(one[in_one[i]])), name(int(other[in_other[i]]))) for i in some)
+    return Leak(splits, len(shared), examples)
+
+
+def _refusal(pairs: tuple[Leak, ...]) -> DataError:
+    counts = ", ".join(f"{pair.count} in {pair.splits[0]} and {pair.splits[1]}" for pair in pairs)
+    examples = "; ".join(f"{one} = {other}" for pair in pairs for one, other in pair.examples)
+    return DataError(
+        f"equal images stand in two splits: {counts}",
+        found=examples,
+        hint="remove one side, or set data.leaks: drop to leave them out of the side that trains",
+    )

@@ -1,0 +1,191 @@
+"""The stage that makes a data set: decode once, split, close leaks, store."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from edgekd import plugins
+from edgekd.artifacts import Dataset, Json
+from edgekd.data import storage
+from edgekd.data.datasets import SPLITS, Labels, RawData, SplitName
+from edgekd.data.decode import decode_all
+from edgekd.data.leaks import Rows, close_leaks, conflicting_labels
+from edgekd.data.splits import carve, draw, proportional
+from edgekd.errors import DataError
+from edgekd.runtime.preprocess import Pixels
+from edgekd.settings import DataSettings
+
+VERSION = 1
+
+Progress = Callable[[int, int], None]
+_BROKEN_NAMED = 20
+_TEST, _VALIDATION, _LIMIT = range(3)
+
+
+@dataclass(frozen=True)
+class _Images:
+    """All images of a source, its splits one after the other; a position counts through all of them.
+
+    Attributes:
+        contents: (N,), equal where two pictures are equal, -1 where one is broken.
+        problems: one line a broken image.
+        pixels: (N, resize, resize, 3), where they are to be stored.
+    """
+
+    raw: RawData
+    labels: Labels
+    contents: Labels
+    problems: tuple[str, ...]
+    pixels: Pixels | None
+
+    @property
+    def starts(self) -> dict[SplitName, int]:
+        sizes = [len(samples) for samples in self.raw.splits.values()]
+        return dict(zip(self.raw.splits, np.cumsum([0, *sizes[:-1]]).tolist(), strict=True))
+
+    def readable(self, split: SplitName) -> Labels:
+        """Positions of the split's images that are not broken."""
+        start = self.starts[split]
+        stop = start + len(self.raw.splits[split])
+        return start + np.flatnonzero(self.contents[start:stop] >= 0)
+
+    def origin(self, position: int) -> SplitName:
+        """The split of the source that an image is in."""
+        return max((s for s in self.raw.splits if self.starts[s] <= position), key=self.starts.__getitem__)
+
+    def name(self, position: int) -> str:
+        split = self.origin(position)
+        return self.raw.splits[split].name(position - self.starts[split])
+
+
+def prepare(settings: DataSettings, out: Path, *, progress: Progress | None = None) -> Dataset:
+    """Read a source, split it, and store it as train, validation and test.
+
+    Args:
+        out: an empty folder, which becomes the data set.
+        progress: called with (images decoded, images in all).
+
+    Raises:
+        UnknownNameError: no such source.
+        DataError: the source cannot be used, too many images are broken, a split lacks a class, or there are leaks
+            and they are to be refused.
+        OSError: no room on the disk.
+    """
+    source = plugins.load("dataset", settings.source, where="data.source")
+    raw: RawData = source.read(settings)
+    count, side = sum(map(len, raw.splits.values())), settings.preprocessing.resize
+    stored = storage.choose(settings.storage, count, side, out)
+    room = storage.scratch(out / ".decoded.npy", count, side) if stored == "cached" else nullcontext()
+    with room as pixels:
+        images = _decode(raw, side, pixels, progress)
+        _check_broken(images, settings.broken)
+        rows, report = _select(images, settings)
+        for split in SPLITS:
+            _store(images, rows[split], split, out)
+    details: Json = {
+        "classes": list(raw.classes),
+        "source": settings.source,
+        "preprocessing": settings.preprocessing.to_json(),
+        "mirror": source.MIRROR,
+        "storage": stored,
+        "counts": {split: len(rows[split]) for split in SPLITS},
+    }
+    if stored == "streamed":
+        root = None if settings.root is None else str(settings.root.absolute())
+        details["reopen"] = {"root": root, "fingerprint": source.fingerprint(settings)}
+    return Dataset.seal(out, details=details, metrics=report)
+
+
+def _decode(raw: RawData, side: int, pixels: Pixels | None, progress: Progress | None) -> _Images:
+    digests: list[bytes] = []
+    problems: list[str] = []
+    splits = list(raw.splits.values())
+    for position, decoded in enumerate(decode_all(splits, side, pixels=pixels is not None, progress=progress)):
+        digests.append(decoded.content or b"")
+        if decoded.content is None:
+            problems.append(decoded.problem)
+        elif pixels is not None and decoded.pixels is not None:
+            pixels[position] = decoded.pixels
+    unique, contents = np.unique(np.array(digests, dtype="S16"), return_inverse=True)
+    broken = np.array([not digest for digest in digests])
+    labels = np.concatenate([samples.labels for samples in splits])
+    return _Images(raw, labels, np.where(broken, -1, contents), tuple(problems), pixels)
+
+
+def _check_broken(images: _Images, allowed: float) -> None:
+    count, total = len(images.problems), len(images.labels)
+    if count > allowed * total:
+        more = f"\n    and {count - _BROKEN_NAMED} more" if count > _BROKEN_NAMED else ""
+        raise DataError(
+            f"{count} of {total} images cannot be read",
+            found="\n    ".join(images.problems[:_BROKEN_NAMED]) + more,
+            allowed=f"a share of {allowed:g} (data.broken)",
+            hint="repair or remove them, or raise data.broken to leave them out",
+        )
+
+
+def _select(images: _Images, settings: DataSettings) -> tuple[Rows, Json]:
+    """The images of each split, and what was found on the way."""
+    rows, leaks = close_leaks(_split(images, settings), images.contents, settings.leaks, images.name)
+    duplicates = {split: len(kept) - len(np.unique(images.contents[kept])) for split, kept in rows.items()}
+    _check_classes(rows, images)
+    if settings.limit is not None:
+        labels = images.labels[rows["train"]]
+        quotas = proportional(np.bincount(labels), settings.limit)
+        generator = np.random.default_rng([settings.seed % 2**64, _LIMIT])
+        rows["train"] = rows["train"][draw(labels, quotas, generator)]
+    readable = images.contents >= 0
+    report: Json = {
+        "leaks": leaks.to_json(),
+        "duplicates": duplicates,
+        "conflicting_labels": conflicting_labels(images.contents[readable], images.labels[readable]),
+        "broken": {"count": len(images.problems), "examples": list(images.problems[:_BROKEN_NAMED])},
+        "classes": {split: _per_class(images, kept) for split, kept in rows.items()},
+    }
+    return rows, report
+
+
+def _split(images: _Images, settings: DataSettings) -> Rows:
+    """The source's own splits; what it lacks is carved out of its training images."""
+    rows: Rows = {split: images.readable(split) for split in images.raw.splits}
+    missing: tuple[tuple[SplitName, float, int], ...] = (
+        ("test", settings.test, _TEST),
+        ("validation", settings.validation, _VALIDATION),
+    )
+    for split, share, stream in missing:
+        if split not in rows:
+            train = rows["train"]
+            seed = (settings.seed % 2**64, stream)
+            chosen = carve(images.labels[train], images.contents[train], images.raw.classes, share, seed)
+            rows[split], rows["train"] = train[chosen], train[~chosen]
+    return {split: rows[split] for split in SPLITS}
+
+
+def _check_classes(rows: Rows, images: _Images) -> None:
+    for split in SPLITS:
+        counts = _per_class(images, rows[split])
+        if empty := [name for name, count in counts.items() if count == 0]:
+            raise DataError(
+                f"the {split} split has no image of {len(empty)} of {len(counts)} classes",
+                found=f"none of {', '.join(empty[:10])}",
+                hint="add images, or remove the class; equal and broken images were left out",
+            )
+
+
+def _per_class(images: _Images, rows: Labels) -> dict[str, int]:
+    counts = np.bincount(images.labels[rows], minlength=len(images.raw.classes))
+    return dict(zip(images.raw.classes, counts.tolist(), strict=True))
+
+
+def _store(images: _Images, rows: Labels, split: SplitName, out: Path) -> None:
+    labels = images.labels[rows]
+    if images.pixels is not None:
+        storage.write_cached(out, split, images.pixels, rows, labels)
+        return
+    origin = images.origin(int(rows[0]))
+    storage.write_streamed(out, split, origin, rows - images.starts[origin], labels)

@@ -1,0 +1,75 @@
+"""Which image goes into which split: stratified, seeded, and the same for any order of computing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from edgekd.data.datasets import Labels
+from edgekd.errors import DataError
+
+Mask = npt.NDArray[np.bool_]
+Counts = npt.NDArray[np.int64]
+
+
+def carve(labels: Labels, contents: Labels, classes: Sequence[str], share: float, seed: Sequence[int]) -> Mask:
+    """The images of a new split: `share` of each class, at least one, never all.
+
+    Equal pictures go the same way, so that carving never makes a leak.
+
+    Args:
+        labels: (N,).
+        contents: (N,), equal where two pictures are equal.
+
+    Returns:
+        (N,), True for the new split.
+
+    Raises:
+        DataError: a class has fewer than two different pictures.
+    """
+    distinct, first, inverse = np.unique(contents, return_index=True, return_inverse=True)
+    counts = np.bincount(labels[first], minlength=len(classes))
+    if too_few := [name for name, count in zip(classes, counts, strict=True) if count < 2]:
+        raise DataError(
+            f"{len(too_few)} classes have too few different images to be split",
+            found=f"fewer than two in {', '.join(too_few[:10])}",
+            hint="add images, or bring the splits as folders of their own",
+        )
+    quotas = np.clip(np.rint(counts * share).astype(np.int64), 1, counts - 1)
+    chosen: Mask = draw(labels[first], quotas, np.random.default_rng(seed))[inverse]
+    return chosen
+
+
+def draw(labels: Labels, quotas: Counts, generator: np.random.Generator) -> Mask:
+    """Choose quotas[c] images of each class c at random: (N,), True for the chosen."""
+    shuffled = generator.permutation(len(labels))
+    order = shuffled[np.argsort(labels[shuffled], kind="stable")]
+    counts = np.bincount(labels, minlength=len(quotas))
+    position_in_class = np.arange(len(labels)) - (np.cumsum(counts) - counts)[labels[order]]
+    chosen = np.zeros(len(labels), dtype=np.bool_)
+    chosen[order[position_in_class < quotas[labels[order]]]] = True
+    return chosen
+
+
+def proportional(counts: Counts, total: int) -> Counts:
+    """`total` shared out in proportion to `counts`, at least one each, never more than there are.
+
+    Raises:
+        DataError: `total` is less than one for each class.
+    """
+    available = int(counts.sum())
+    if total >= available:
+        return counts
+    if total < len(counts):
+        raise DataError(
+            "data.limit leaves classes without an image", found=total, allowed=f"at least {len(counts)}, one a class"
+        )
+    exact = total * counts / available
+    quotas: Counts = np.maximum(1, np.floor(exact)).astype(np.int64)
+    missing = total - int(quotas.sum())
+    quotas[np.argsort(quotas - exact, kind="stable")[: max(missing, 0)]] += 1
+    for _ in range(-missing):  # small classes were given more than their share: the large ones pay
+        quotas[np.argmax(np.where(quotas > 1, quotas - exact, -np.inf))] -= 1
+    return quotas

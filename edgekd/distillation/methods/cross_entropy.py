@@ -1,0 +1,32 @@
+from __future__ import annotations
+
+from typing import Annotated
+
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor
+
+from edgekd.distillation.methods._logits import exact, labels
+
+Smoothing = Annotated[float, Field(ge=0.0, lt=1.0)]
+
+
+def cross_entropy(
+    student_logits: Tensor,
+    teacher_logits: Tensor | None = None,
+    targets: Tensor | None = None,
+    *,
+    label_smoothing: Smoothing = 0.0,
+) -> Tensor:
+    """−log softmax(z_s)[y]: the labels' own term, which most objectives keep beside the teacher's.
+
+    Args:
+        student_logits: (B, C), unnormalised.
+        teacher_logits: not used.
+        targets: (B,) class indices.
+        label_smoothing: share of the target spread evenly over all classes (Szegedy et al. 2016, section 7).
+
+    Raises:
+        ValueError: no targets.
+    """
+    return F.cross_entropy(exact(student_logits), labels(targets, "cross_entropy"), label_smoothing=label_smoothing)

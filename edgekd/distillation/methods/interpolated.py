@@ -1,0 +1,29 @@
+from __future__ import annotations
+
+from torch import Tensor
+
+from edgekd.distillation.methods._logits import Mixture, Temperature
+from edgekd.distillation.methods.mse import mse
+from edgekd.distillation.methods.soft_cross_entropy import soft_cross_entropy
+
+
+def interpolated(
+    student_logits: Tensor,
+    teacher_logits: Tensor,
+    targets: Tensor | None = None,
+    *,
+    alpha: Mixture = 0.5,
+    temperature: Temperature = 4.0,
+) -> Tensor:
+    """(1 − α) · mse + α · soft_cross_entropy.
+
+    Source: Tang et al., Distilling Task-Specific Knowledge from BERT into Simple Neural Networks (2019), section 3.2:
+    there α = 0, the regression alone, was best on text.
+
+    Args:
+        student_logits, teacher_logits: (B, C), unnormalised; no gradient reaches the teacher's.
+        targets: not used.
+    """
+    regression = mse(student_logits, teacher_logits)
+    soft = soft_cross_entropy(student_logits, teacher_logits, temperature=temperature)
+    return (1.0 - alpha) * regression + alpha * soft

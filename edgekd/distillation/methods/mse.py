@@ -1,0 +1,24 @@
+from __future__ import annotations
+
+from torch import Tensor
+
+from edgekd.distillation.methods._logits import exact
+
+
+def mse(
+    student_logits: Tensor, teacher_logits: Tensor, targets: Tensor | None = None, *, zero_mean: bool = False
+) -> Tensor:
+    """‖z_s − z_t‖², summed over classes: the regression of logits.
+
+    Source: Ba and Caruana, Do Deep Nets Really Need to be Deep? (2014), equation 1, without its factor 1/2.
+
+    Args:
+        student_logits, teacher_logits: (B, C), unnormalised; no gradient reaches the teacher's.
+        targets: not used.
+        zero_mean: compare logits with their row's mean taken off, since a softmax does not see it.
+    """
+    student, teacher = exact(student_logits), exact(teacher_logits.detach())
+    difference = student - teacher
+    if zero_mean:
+        difference = difference - difference.mean(1, keepdim=True)
+    return difference.square().sum(1).mean()

@@ -1,0 +1,73 @@
+"""The distillation stage."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from accelerate import Accelerator
+
+from edgekd.artifacts import Checkpoint, Dataset
+from edgekd.distillation.objective import Distillation, Teacher
+from edgekd.distillation.terms import make_term
+from edgekd.errors import ModelError
+from edgekd.models import checkpoint as checkpoints
+from edgekd.settings import AugmentSettings, DistillSettings, ModelSettings
+from edgekd.training.fit import Progress
+from edgekd.training.stages import train_with
+
+VERSION = 1
+
+
+def distill(
+    teacher: Checkpoint,
+    student: ModelSettings,
+    data: Dataset,
+    settings: DistillSettings,
+    out: Path,
+    *,
+    augment: AugmentSettings,
+    progress: Progress | None = None,
+) -> Checkpoint:
+    """Train a student on a teacher's answers.
+
+    Args:
+        out: an empty folder, which becomes the student's checkpoint.
+
+    Raises:
+        ModelError: the student cannot be built, or the teacher knows other classes.
+        TrainingError: see fit().
+    """
+    if teacher.classes != data.classes:
+        raise ModelError(
+            "the teacher and the student's data have different classes",
+            found=f"{len(teacher.classes)} classes in the teacher: {', '.join(teacher.classes[:5])}…",
+            allowed=f"the data's {len(data.classes)}: {', '.join(data.classes[:5])}…",
+            hint="distill from a teacher that was trained or fine-tuned on these classes",
+        )
+    network = checkpoints.load(teacher)
+    objective = Distillation(Teacher(network, Accelerator().device), [make_term(term) for term in settings.objective])
+    note = {"teacher": teacher.digest, "objective": [term.model_dump(mode="json") for term in settings.objective]}
+    return train_with(
+        objective,
+        student,
+        data,
+        settings,
+        out,
+        augment=augment,
+        progress=progress,
+        training=note,
+        warnings=_doubts(teacher, settings),
+    )
+
+
+def _doubts(teacher: Checkpoint, settings: DistillSettings) -> list[str]:
+    """A smoothed teacher tells less about similar classes (Müller, Kornblith and Hinton 2019, section 4)."""
+    smoothing = teacher.manifest.details["training"].get("label_smoothing")
+    hot = [term.method for term in settings.objective if make_term(term).parameters.get("temperature", 0.0) > 2.0]
+    if not smoothing:
+        return []
+    advice = f"; lower the temperature of {', '.join(hot)} towards 1" if hot else ""
+    return [
+        f"The teacher was trained with label smoothing {smoothing}, which hides how similar classes are: "
+        f"students learn less from it. Train the teacher without{advice}."
+    ]

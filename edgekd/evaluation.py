@@ -1,0 +1,78 @@
+"""The accuracy of exported files on the test split: the one place that touches it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from edgekd.artifacts import Dataset, Evaluation, Json, OnnxModel, write_json
+from edgekd.data.dataset import Split, open_split
+from edgekd.runtime.backends import Session, open_session
+from edgekd.runtime.preprocess import Preprocessing, centre_crop
+
+VERSION = 1
+_BATCH = 64
+_Z95 = 1.959964
+
+
+def evaluate_models(models: Mapping[str, OnnxModel], data: Dataset, out: Path) -> Evaluation:
+    """Run every model over the whole test split, as the device would: its own file, its own preprocessing.
+
+    Args:
+        models: by name.
+        out: an empty folder, which becomes the artifact.
+    """
+    split = open_split(data, "test")
+    preprocessing = Preprocessing.from_json(data.manifest.details["preprocessing"])
+    rows = [
+        {"model": name, **accuracy_of(open_session(model.graph), split, preprocessing, data.classes)}
+        for name, model in models.items()
+    ]
+    write_json(out / "evaluation.json", {"split": "test", "rows": rows})
+    digests = {name: model.digest for name, model in models.items()}
+    return Evaluation.seal(out, details={"models": digests, "data": data.digest})
+
+
+def accuracy_of(session: Session, split: Split, preprocessing: Preprocessing, classes: tuple[str, ...]) -> Json:
+    """Top-1 accuracy with its 95 % interval, the same a class, and who is taken for whom."""
+    confusion = np.zeros((len(classes), len(classes)), dtype=np.int64)
+    labels = np.asarray(split.labels)
+    for start in range(0, len(split), _BATCH):
+        indices = np.arange(start, min(start + _BATCH, len(split)))
+        pixels = centre_crop(split.pixels(indices), preprocessing.image_size)
+        answers = session.bind(preprocessing.normalise(pixels))().argmax(1)
+        np.add.at(confusion, (labels[indices], answers), 1)
+    right, count = int(np.trace(confusion)), int(confusion.sum())
+    low, high = wilson(right, count)
+    recalls = confusion.diagonal() / np.maximum(1, confusion.sum(1))
+    return {
+        "accuracy": right / count,
+        "interval": [low, high],
+        "samples": count,
+        "engine": session.engine,
+        "per_class": {name: round(float(recall), 6) for name, recall in zip(classes, recalls, strict=True)},
+        "confused": _most_confused(confusion, classes),
+    }
+
+
+def wilson(right: int, count: int) -> tuple[float, float]:
+    """The 95 % score interval of a share (Wilson 1927): honest near 0 and 1, where most accuracies lie."""
+    share = right / count
+    shrink = 1.0 + _Z95**2 / count
+    centre = (share + _Z95**2 / (2 * count)) / shrink
+    half = _Z95 * math.sqrt(share * (1 - share) / count + _Z95**2 / (4 * count**2)) / shrink
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def _most_confused(confusion: np.ndarray[tuple[int, ...], np.dtype[np.int64]], classes: tuple[str, ...]) -> list[Json]:
+    errors = confusion - np.diag(confusion.diagonal())
+    worst = np.argsort(-errors, axis=None, kind="stable")[:5]
+    pairs = [divmod(int(flat), len(classes)) for flat in worst]
+    return [
+        {"label": classes[label], "answer": classes[answer], "count": int(errors[label, answer])}
+        for label, answer in pairs
+        if errors[label, answer]
+    ]

@@ -1,0 +1,56 @@
+"""The model card that travels with a bundle."""
+
+from __future__ import annotations
+
+from edgekd.artifacts import Checkpoint, Dataset, Json
+from edgekd.models.architecture import Architecture
+
+
+def card(name: str, architecture: Architecture, student: Checkpoint, variants: Json, data: Dataset) -> str:
+    """Markdown: what it is, how well it does, how to use it, what nobody has checked."""
+    size = data.manifest.details["preprocessing"]["image_size"]
+    rows = "\n".join(
+        f"| {variant} | `{record['file']}` | {record['metrics']['accuracy']:.2%} "
+        f"({record['metrics']['interval'][0]:.2%} to {record['metrics']['interval'][1]:.2%}) "
+        f"| {record['metrics']['samples']} | {record['metrics']['engine']} |"
+        for variant, record in variants.items()
+    )
+    cost = f"{student.metrics['parameters']:,} parameters, {student.metrics['macs']:,} MACs a picture"
+    arguments = ", ".join(f"{key}={value}" for key, value in architecture.arguments.items())
+    return f"""# {name}
+
+An image classifier for {len(student.classes)} classes at {size}x{size} pixels, distilled from a larger teacher with
+edgekd: {architecture.model} ({arguments or "no arguments"}), {cost}.
+
+## Accuracy
+
+Top-1 on the test split of `{data.manifest.details["source"]}`, measured on the files themselves, with 95 % intervals.
+
+| variant | file | accuracy | pictures | engine |
+|---|---|---|---|---|
+{rows}
+
+One training, one seed: another seed gives another network.
+
+## Use
+
+```python
+from edgekd.runtime import load
+
+model = load("path/to/this/folder")
+print(model("picture.jpg").top(3))
+model.verify()  # replays the vectors that travel with it
+```
+
+Without edgekd: `bundle.json` says how pictures are resized, cropped and normalised; `vectors/` has inputs and the
+outputs to expect.
+
+## Classes
+
+{", ".join(student.classes)}
+
+## Limits
+
+It answers with one of its classes whatever it is shown. Pictures unlike those of the test split, other cameras and
+other crops were not measured. Its licence follows that of the data and of the weights it was trained from.
+"""

@@ -1,0 +1,64 @@
+"""Does an exported graph compute what it was made from? Asked on real pictures, in the engine that runs it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from edgekd.artifacts import Dataset, Json, numbers
+from edgekd.data.dataset import open_split
+from edgekd.errors import ExportError
+from edgekd.runtime.backends import open_session
+from edgekd.runtime.preprocess import Floats, Preprocessing, centre_crop
+from edgekd.settings import Tolerance
+
+_IMAGES = 256
+
+
+def compare(file: Path, inputs: Floats, expected: Floats, tolerance: Tolerance, *, reference: str) -> Json:
+    """Run `file` on `inputs` (N, 3, S, S) and hold its outputs against `expected` (N, C).
+
+    Differences are relative to the largest expected logit: an absolute bound means nothing without a scale.
+
+    Raises:
+        ExportError: a difference or the top-1 agreement is outside the tolerance.
+    """
+    found = open_session(file).bind(inputs)()
+    if found.shape != expected.shape:
+        raise ExportError(f"{file.name} has another output", found=found.shape, allowed=expected.shape)
+    difference = np.abs(found.astype(np.float64) - expected.astype(np.float64))
+    scale = max(float(np.abs(expected).max()), 1e-12)
+    agreement = float((found.argmax(1) == expected.argmax(1)).mean())
+    measured = {
+        "max_difference": float(difference.max()) / scale,
+        "mean_difference": float(difference.mean()) / scale,
+        "agreement": agreement,
+        "largest_logit": scale,
+    }
+    if not (measured["max_difference"] <= tolerance.difference and agreement >= tolerance.agreement):
+        raise ExportError(
+            f"{file.name} does not compute what {reference} computes",
+            found=f"max difference {measured['max_difference']:.2e} of the largest logit, agreement {agreement:.2%}",
+            allowed=f"at most {tolerance.difference:.0e} and at least {tolerance.agreement:.2%}",
+            hint="widen export.tolerance only if you know why they differ",
+        )
+    return {
+        **numbers(measured, digits=9),
+        "reference": reference,
+        "images": len(inputs),
+        "tolerance": tolerance.model_dump(),
+    }
+
+
+def real_inputs(data: Dataset, count: int = _IMAGES) -> Floats:
+    """The first validation pictures as network inputs (N, 3, S, S); the test split is not for this."""
+    preprocessing = Preprocessing.from_json(data.manifest.details["preprocessing"])
+    return preprocessing.normalise(real_pixels(data, count))
+
+
+def real_pixels(data: Dataset, count: int) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+    """The first validation pictures as (N, S, S, 3) uint8."""
+    split = open_split(data, "validation")
+    preprocessing = Preprocessing.from_json(data.manifest.details["preprocessing"])
+    return centre_crop(split.pixels(np.arange(min(count, len(split)))), preprocessing.image_size)

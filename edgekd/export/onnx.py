@@ -1,0 +1,94 @@
+"""From a checkpoint to ONNX graphs, each proven against what it was made from on real pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnx
+import torch
+from onnxruntime.transformers.float16 import convert_float_to_float16
+from onnxruntime.transformers.onnx_model import OnnxModel as OrtGraph
+from torch import nn
+
+from edgekd.artifacts import Checkpoint, Dataset, Json, OnnxModel
+from edgekd.errors import ExportError
+from edgekd.export.numerics import compare, real_inputs
+from edgekd.models import checkpoint as checkpoints
+from edgekd.runtime.backends import open_session
+from edgekd.settings import ExportSettings
+
+VERSION = 1
+INPUT, OUTPUT = "input", "logits"
+
+
+def onnx_from_checkpoint(checkpoint: Checkpoint, data: Dataset, settings: ExportSettings, out: Path) -> OnnxModel:
+    """The fp32 graph: `input` (batch, 3, S, S) float32, normalised; `logits` (batch, C) float32; dynamic batch.
+
+    Args:
+        data: its validation pictures prove the graph.
+        out: an empty folder, which becomes the artifact.
+
+    Raises:
+        ExportError: the exporter or the checker refuses the graph, or it computes something else.
+    """
+    network = checkpoints.load(checkpoint)
+    preprocessing = checkpoints.preprocessing_of(checkpoint)
+    graph = _graph(network, preprocessing.image_size, settings.opset)
+    file = _write(graph, out)
+    inputs = real_inputs(data)
+    with torch.no_grad():
+        expected = network(torch.from_numpy(inputs)).numpy()
+    report = compare(file, inputs, expected, settings.tolerance["fp32"], reference="PyTorch in float32")
+    return OnnxModel.seal(out, details=_details("fp32", settings.opset, checkpoint), metrics={"numerics": report})
+
+
+def fp16_from_fp32(model: OnnxModel, data: Dataset, settings: ExportSettings, out: Path) -> OnnxModel:
+    """The same graph computing in half precision; inputs and outputs stay float32. Args and Raises as above."""
+    half = OrtGraph(convert_float_to_float16(onnx.load(model.graph), keep_io_types=True))
+    half.topological_sort()  # the converter appends its casts of the inputs at the end
+    file = _write(half.model, out)
+    inputs = real_inputs(data)
+    expected = open_session(model.graph).bind(inputs)()
+    report = compare(file, inputs, expected, settings.tolerance["fp16"], reference="the fp32 graph")
+    return OnnxModel.seal(out, details=_details("fp16", settings.opset, model), metrics={"numerics": report})
+
+
+def _graph(network: nn.Module, image_size: int, opset: int) -> onnx.ModelProto:
+    # The exporter would take a batch of 1 for a constant.
+    example = torch.zeros(2, 3, image_size, image_size)
+    try:
+        program = torch.onnx.export(
+            network,
+            (example,),
+            input_names=[INPUT],
+            output_names=[OUTPUT],
+            opset_version=opset,
+            dynamo=True,
+            dynamic_shapes=({0: torch.export.Dim("batch")},),
+            verbose=False,
+        )
+    except torch.onnx.OnnxExporterError as error:
+        raise ExportError(
+            "this network cannot be exported to ONNX", found=str(error).strip().splitlines()[-1][:300]
+        ) from error
+    if program is None:
+        raise ExportError("the ONNX exporter returned nothing")
+    graph: onnx.ModelProto = program.model_proto
+    return graph
+
+
+def _write(graph: onnx.ModelProto, out: Path) -> Path:
+    """Check and save; the exporter's stack traces, paths of this machine among them, do not ship."""
+    for holder in (graph, graph.graph, *graph.graph.node, *graph.graph.value_info, *graph.graph.initializer):
+        holder.ClearField("metadata_props")
+    try:
+        onnx.checker.check_model(graph, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise ExportError("the exported graph is not valid ONNX", found=str(error).splitlines()[0]) from error
+    file = out / "model.onnx"
+    onnx.save(graph, file)
+    return file
+
+
+def _details(precision: str, opset: int, source: Checkpoint | OnnxModel) -> Json:
+    return {"precision": precision, "opset": opset, "input": INPUT, "output": OUTPUT, "source": source.digest}

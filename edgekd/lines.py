@@ -1,0 +1,131 @@
+"""YAML that remembers where everything stood."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import yaml
+
+from edgekd.errors import RecipeError, UsageError
+
+Location = tuple[str | int, ...]
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML in which 1e-3 is a number and only true and false are truth values, as in YAML 1.2."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith((":bool", ":float", ":timestamp"))]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(true|false)$"), list("tf"))
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(\d+\.\d*([eE][-+]?\d+)?|\.\d+([eE][-+]?\d+)?|\d+[eE][-+]?\d+)$"),
+    list("-+0123456789."),
+)
+
+
+@dataclass
+class Document:
+    """A parsed document: its value, the line of each place in it, and what the syntax itself got wrong."""
+
+    name: str
+    value: Any
+    lines: dict[Location, int]
+    overridden: dict[Location, str] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+
+    def where(self, location: Location) -> str:
+        """`file.yaml:12`, the line of the place or of the nearest one around it, or the override that set it."""
+        for length in range(len(location), -1, -1):
+            if (override := self.overridden.get(location[:length])) is not None:
+                return f"--set {override}"
+            if (line := self.lines.get(location[:length])) is not None:
+                return f"{self.name}:{line}"
+        return self.name
+
+
+def parse(text: str, *, name: str) -> Document:
+    """Raises RecipeError where the text is not YAML, or no mapping."""
+    loader = _Loader(text)
+    try:
+        node = loader.get_single_node()
+        document = Document(name, None, {})
+        if node is not None:
+            _walk(node, (), document)
+            document.value = loader.construct_document(node)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f":{mark.line + 1}" if mark else ""
+        raise RecipeError(name, [f"{name}{line}: not valid YAML: {getattr(error, 'problem', None) or error}"]) from None
+    finally:
+        loader.dispose()
+    if not isinstance(document.value, dict):
+        found = type(document.value).__name__
+        raise RecipeError(name, [f"{name}: a recipe is a mapping of sections; found: {found}"])
+    return document
+
+
+def set_value(document: Document, override: str) -> None:
+    """Apply `key.path=value`; the value is YAML, list places are numbers: `distill.objective.0.temperature=2`.
+
+    Raises:
+        UsageError: not of that form, or a path through something that is no section.
+    """
+    path, equals, text = override.partition("=")
+    if not equals or not path.strip():
+        raise UsageError(f"--set {override}", found="no key=value", allowed="for example --set distill.epochs=2")
+    try:
+        value = yaml.load(text, Loader=_Loader)  # noqa: S506  (a SafeLoader)
+    except yaml.YAMLError as error:
+        raise UsageError(f"--set {override}", found=f"the value is not valid YAML: {error}") from None
+    *parents, last = (int(part) if part.isdigit() else part for part in path.strip().split("."))
+    target = document.value
+    for depth, part in enumerate(parents):
+        target = _descend(target, part, override, parents[: depth + 1])
+    if isinstance(target, list) and isinstance(last, int) and last < len(target):
+        target[last] = value
+    elif isinstance(target, dict):
+        target[str(last)] = value
+    else:
+        raise UsageError(f"--set {override}", found=f"there is no place {last!r} in {format_location(tuple(parents))}")
+    document.overridden[(*parents, last)] = override
+
+
+def format_location(location: Sequence[str | int]) -> str:
+    """distill.objective[0].method"""
+    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location)
+    return text.lstrip(".")
+
+
+def _descend(target: Any, part: str | int, override: str, path: Sequence[str | int]) -> Any:
+    if isinstance(target, list) and isinstance(part, int) and part < len(target):
+        return target[part]
+    if isinstance(target, dict):
+        inner = target.get(str(part))
+        if inner is None:
+            inner = target[str(part)] = {}
+        return inner
+    raise UsageError(f"--set {override}", found=f"{format_location(path)} is no section of the recipe")
+
+
+def _walk(node: yaml.Node, location: Location, document: Document) -> None:
+    document.lines[location] = node.start_mark.line + 1
+    if isinstance(node, yaml.SequenceNode):
+        for index, item in enumerate(node.value):
+            _walk(item, (*location, index), document)
+    elif isinstance(node, yaml.MappingNode):
+        seen: dict[str, int] = {}
+        for key, value in node.value:
+            name, line = str(key.value), key.start_mark.line + 1
+            if name in seen:
+                place = format_location((*location, name))
+                document.problems.append(f"{document.name}:{line} {place}: stands here twice (line {seen[name]})")
+            seen[name] = line
+            _walk(value, (*location, name), document)
+            document.lines[(*location, name)] = line

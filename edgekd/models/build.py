@@ -1,0 +1,43 @@
+"""From an architecture to a network."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from edgekd import plugins
+from edgekd.errors import ModelError, UnknownNameError
+from edgekd.models.architecture import Architecture
+from edgekd.models.stems import shrink_stem
+
+
+def check_name(model: str) -> None:
+    """Raises UnknownNameError where no source has this model."""
+    source, _, name = model.partition("/")
+    known = plugins.load("zoo", source).names()
+    if name not in known:
+        raise UnknownNameError(f"model of {source}", name, known)
+
+
+def build(architecture: Architecture, *, pretrained: bool = False) -> nn.Module:
+    """The network of an architecture, freshly initialised (or with published weights), its edits replayed.
+
+    Raises:
+        UnknownNameError: no such source or model.
+        ModelError: arguments it does not take, or an edit that does not fit.
+    """
+    check_name(architecture.model)
+    source, _, name = architecture.model.partition("/")
+    try:
+        model: nn.Module = plugins.load("zoo", source).build(
+            name, num_classes=architecture.num_classes, pretrained=pretrained, **architecture.arguments
+        )
+    except (TypeError, ValueError, KeyError, AssertionError, RuntimeError, OSError) as error:
+        raise ModelError(
+            f"{architecture.model} cannot be built with {architecture.arguments or 'no arguments'}",
+            found=f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}",
+        ) from error
+    if architecture.small_stem:
+        shrink_stem(model, architecture.model)
+    for edit in architecture.edits:
+        model = plugins.load("edit", edit["edit"]).apply(model, edit)
+    return model

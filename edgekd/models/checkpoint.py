@@ -1,0 +1,69 @@
+"""Checkpoints: a network written to a folder, and rebuilt from nothing but that folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from torch import nn
+
+from edgekd.artifacts import Checkpoint, Json, numbers
+from edgekd.errors import ArtifactError
+from edgekd.models.architecture import Architecture
+from edgekd.models.build import build
+from edgekd.models.cost import cost
+from edgekd.models.weights import load_state, read_state, save_state
+from edgekd.runtime.preprocess import Preprocessing
+
+
+def save(
+    model: nn.Module,
+    architecture: Architecture,
+    *,
+    preprocessing: Preprocessing,
+    classes: tuple[str, ...],
+    out: Path,
+    training: Json | None = None,
+    metrics: Json | None = None,
+) -> Checkpoint:
+    """Write `model` to the folder `out` as a checkpoint that rebuilds it.
+
+    Args:
+        training: how it was trained, for those who learn from it (label smoothing, teacher, …).
+        metrics: what was measured while it was trained, on the validation split.
+    """
+    save_state(model, out / "weights.safetensors")
+    details = {
+        "architecture": architecture.model_dump(mode="json"),
+        "preprocessing": preprocessing.to_json(),
+        "classes": list(classes),
+        "training": training or {},
+    }
+    size = numbers(cost(model, preprocessing.image_size))
+    return Checkpoint.seal(out, details=details, metrics={**(metrics or {}), **{k: int(v) for k, v in size.items()}})
+
+
+def load(checkpoint: Checkpoint) -> nn.Module:
+    """The network of a checkpoint, in eval mode.
+
+    Raises:
+        ModelError: the weights do not fit the architecture that the manifest names.
+    """
+    model = build(architecture_of(checkpoint))
+    load_state(model, read_state(checkpoint.weights), origin=checkpoint.path)
+    return model.eval()
+
+
+def architecture_of(checkpoint: Checkpoint) -> Architecture:
+    """Raises ArtifactError where the manifest has none that this version understands."""
+    try:
+        return Architecture.model_validate(checkpoint.manifest.details["architecture"])
+    except (KeyError, ValueError) as error:
+        raise ArtifactError(f"{checkpoint.path} does not say what network it holds", found=str(error)) from None
+
+
+def preprocessing_of(checkpoint: Checkpoint) -> Preprocessing:
+    """Raises ArtifactError where the manifest has none that this version understands."""
+    try:
+        return Preprocessing.from_json(checkpoint.manifest.details["preprocessing"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ArtifactError(f"{checkpoint.path} does not say how it sees pictures", found=repr(error)) from None

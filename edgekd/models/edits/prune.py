@@ -1,0 +1,34 @@
+"""Replays structured pruning: {"edit": "prune", "history": torch-pruning's own list, "image_size": pixels}."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+import torch_pruning
+from torch import nn
+
+from edgekd.errors import ModelError
+
+
+def apply(model: nn.Module, edit: Mapping[str, Any]) -> nn.Module:
+    """Narrow `model` in place, layer by layer, as the history says.
+
+    Raises:
+        ModelError: the history names layers or channels that this network does not have.
+    """
+    side = int(edit["image_size"])
+    graph = torch_pruning.DependencyGraph().build_dependency(model.eval(), torch.zeros(1, 3, side, side))
+    history = [(str(layer), bool(outputs), list(channels)) for layer, outputs, channels in edit["history"]]
+    layers = dict(model.named_modules())
+    for layer, _, channels in history:
+        if layer not in layers or (channels and max(channels) >= _widest(layers[layer])):
+            raise ModelError(f"the pruning history does not fit this network at {layer}")
+        graph.load_pruning_history([(layer, _, channels)])
+    return model
+
+
+def _widest(layer: nn.Module) -> int:
+    sizes = [size for weight in layer.parameters(recurse=False) for size in weight.shape[:2]]
+    return max(sizes, default=0)

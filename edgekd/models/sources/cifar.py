@@ -1,0 +1,94 @@
+"""Residual networks for 32x32 pictures (He et al., Deep Residual Learning, section 4.2), and their wide kin.
+
+`resnet20` and the like have the original widths 16-32-64 and parameter-free shortcuts; `resnet20x2` doubles them and
+`resnet32x4` has 64-128-256 behind a stem of 32, both with projections, as the distillation literature uses them.
+"""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+_DEPTHS = (8, 14, 20, 32, 44, 56, 110)
+_WIDTHS = {"": (16, 16, 32, 64), "x2": (32, 32, 64, 128), "x4": (32, 64, 128, 256)}
+_NAMES = {f"resnet{depth}{suffix}": (depth, suffix) for depth in _DEPTHS for suffix in _WIDTHS}
+
+
+def names() -> tuple[str, ...]:
+    return tuple(_NAMES)
+
+
+def build(name: str, *, num_classes: int, pretrained: bool = False) -> CifarResNet:
+    """Raises ValueError for pretrained: nobody publishes weights under these names."""
+    if pretrained:
+        raise ValueError("there are no published weights: give a checkpoint, or train it")
+    depth, suffix = _NAMES[name]
+    return CifarResNet((depth - 2) // 6, _WIDTHS[suffix], num_classes, projection=suffix != "")
+
+
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions and a shortcut."""
+
+    def __init__(self, width_in: int, width_out: int, stride: int, *, projection: bool) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(width_in, width_out, 3, stride, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(width_out)
+        self.conv2 = nn.Conv2d(width_out, width_out, 3, 1, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(width_out)
+        self.shortcut: nn.Module = nn.Identity()
+        if stride != 1 or width_in != width_out:
+            self.shortcut = (
+                _projection(width_in, width_out, stride) if projection else _Pad(width_out - width_in, stride)
+            )
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = F.relu(self.bn1(self.conv1(x)))
+        return F.relu(self.bn2(self.conv2(out)) + self.shortcut(x))
+
+
+class CifarResNet(nn.Module):
+    """Args: blocks a stage; widths of stem and stages; classes; whether shortcuts project."""
+
+    def __init__(self, blocks: int, widths: tuple[int, int, int, int], num_classes: int, *, projection: bool) -> None:
+        super().__init__()
+        stem, *stages = widths
+        self.conv1 = nn.Conv2d(3, stem, 3, 1, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(stem)
+        inputs = [stem, *stages[:-1]]
+        self.layer1, self.layer2, self.layer3 = (
+            _stage(blocks, before, after, stride, projection=projection)
+            for before, after, stride in zip(inputs, stages, (1, 2, 2), strict=True)
+        )
+        self.linear = nn.Linear(stages[-1], num_classes)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, 3, H, W) to (B, num_classes) logits."""
+        out = F.relu(self.bn1(self.conv1(x)))
+        out = self.layer3(self.layer2(self.layer1(out)))
+        logits: Tensor = self.linear(F.adaptive_avg_pool2d(out, 1).flatten(1))
+        return logits
+
+
+class _Pad(nn.Module):
+    """Every other pixel, and zeros for the new channels (option A of the paper)."""
+
+    def __init__(self, channels: int, stride: int) -> None:
+        super().__init__()
+        self.before, self.after = channels // 2, channels - channels // 2
+        self.stride = stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, self.before, self.after))
+
+
+def _projection(width_in: int, width_out: int, stride: int) -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(width_in, width_out, 1, stride, bias=False), nn.BatchNorm2d(width_out))
+
+
+def _stage(blocks: int, width_in: int, width_out: int, stride: int, *, projection: bool) -> nn.Sequential:
+    first = BasicBlock(width_in, width_out, stride, projection=projection)
+    rest = (BasicBlock(width_out, width_out, 1, projection=projection) for _ in range(blocks - 1))
+    return nn.Sequential(first, *rest)

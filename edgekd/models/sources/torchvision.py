@@ -1,0 +1,58 @@
+"""Every classifier of torchvision."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from typing import Any
+
+import torchvision
+from torch import nn
+
+from edgekd.errors import ModelError
+
+_INTERNAL = frozenset({"kwargs", "args", "x", "weights", "progress", "num_classes", "arch", "block", "layers", "self"})
+_AUXILIARY_HEADS = ("googlenet", "inception_v3")
+
+
+def names() -> tuple[str, ...]:
+    return tuple(torchvision.models.list_models(module=torchvision.models))
+
+
+def build(name: str, *, num_classes: int, pretrained: bool = False, **arguments: Any) -> nn.Module:
+    """Raises ModelError where an argument is unknown, or the published weights do not fit the arguments."""
+    if name in _AUXILIARY_HEADS:
+        # Their auxiliary classifiers change what forward() returns while training.
+        arguments = {"aux_logits": False, **arguments}
+    # Some builders swallow any keyword, and a typo would silently build the wrong network.
+    _check_arguments(name, arguments)
+    model: nn.Module = torchvision.models.get_model(name, weights=None, num_classes=num_classes, **arguments)
+    if pretrained:
+        _load_published(model, name, num_classes)
+    return model
+
+
+def _check_arguments(name: str, arguments: dict[str, Any]) -> None:
+    builder = torchvision.models.get_model_builder(name)
+    module = sys.modules[builder.__module__]
+    family = [value for value in vars(module).values() if getattr(value, "__module__", None) == module.__name__]
+    callables = [value for value in (builder, *family) if inspect.isfunction(value) or _is_network(value)]
+    known = {parameter for value in callables for parameter in inspect.signature(value).parameters}
+    if unknown := sorted(set(arguments) - known):
+        raise ModelError(f"torchvision/{name} takes no argument {unknown[0]!r}", allowed=sorted(known - _INTERNAL))
+
+
+def _is_network(value: object) -> bool:
+    return inspect.isclass(value) and issubclass(value, nn.Module)
+
+
+def _load_published(model: nn.Module, name: str, num_classes: int) -> None:
+    """Published weights but for the last layer, where the number of classes is another."""
+    weights = torchvision.models.get_model_weights(name).DEFAULT
+    published = weights.get_state_dict(progress=False, check_hash=True)
+    own = model.state_dict()
+    fitting = {key: value for key, value in published.items() if key in own and own[key].shape == value.shape}
+    left_out = [key for key in published if key not in fitting and own.get(key) is not None]
+    if any(own[key].shape[0] != num_classes for key in left_out):
+        raise ModelError(f"the published weights of torchvision/{name} do not fit these arguments", found=left_out)
+    model.load_state_dict({**own, **fitting})

@@ -1,0 +1,79 @@
+"""Stems for small pictures: networks made for 224x224 throw away three quarters of a 32x32 one in their first layer."""
+
+from __future__ import annotations
+
+import re
+
+from torch import nn
+
+from edgekd.errors import ModelError
+
+# Family (torchvision's and timm's names), the path of its first convolution, and of the max-pool behind it, if any.
+_FAMILIES = (
+    (re.compile(r"(mobilenet_v2|mobilenet_v3|efficientnet_)"), "features.0.0", None),
+    (re.compile(r"shufflenet_v2"), "conv1.0", "maxpool"),
+    (re.compile(r"squeezenet"), "features.0", "features.2"),
+    (re.compile(r"mnasnet\d"), "layers.0", None),
+    (re.compile(r"(wide_resnet|resnext|resnet)\d"), "conv1", "maxpool"),
+    (re.compile(r"(tf_)?(mobilenetv|efficientnet|mnasnet_|lcnet|ghostnet)"), "conv_stem", None),
+)
+_SMALL = 64
+
+
+def wants_small_stem(model: str, image_size: int, stem: str) -> bool:
+    """What `stem: auto | small | standard` means for a network and an image size.
+
+    Raises:
+        ModelError: `small` for a family whose stem is not known.
+    """
+    known = _stem_of(model) is not None
+    if stem == "small" and not known:
+        raise ModelError(
+            f"there is no small-image stem for {model}",
+            allowed="MobileNetV2/V3, ShuffleNetV2, SqueezeNet, MNASNet, EfficientNet, ResNet",
+            hint="leave stem out, or choose one of these networks",
+        )
+    return known and (stem == "small" or (stem == "auto" and image_size <= _SMALL))
+
+
+def shrink_stem(model: nn.Module, name: str) -> None:
+    """Let the first convolution keep the picture's size, and drop the max-pool behind it, in place.
+
+    A 7x7 first convolution becomes its centre 3x3, so that published weights keep their meaning.
+
+    Raises:
+        ModelError: the network does not have the stem that its family's name promises.
+    """
+    found = _stem_of(name)
+    if found is None:
+        raise ModelError(f"there is no small-image stem for {name}")
+    conv_path, pool_path = found
+    try:
+        conv = model.get_submodule(conv_path)
+        pool = model.get_submodule(pool_path) if pool_path else None
+    except AttributeError as error:
+        raise ModelError(f"{name} has another stem than its family", found=str(error)) from None
+    if not isinstance(conv, nn.Conv2d) or not (pool is None or isinstance(pool, nn.MaxPool2d)):
+        raise ModelError(f"{name} has another stem than its family", found=f"{conv}, {pool}")
+    model.set_submodule(conv_path, _same_size(conv))
+    if pool_path:
+        model.set_submodule(pool_path, nn.Identity())
+
+
+def _same_size(conv: nn.Conv2d) -> nn.Conv2d:
+    small = type(conv)(conv.in_channels, conv.out_channels, 3, 1, 1, bias=conv.bias is not None)
+    border = (conv.kernel_size[0] - 3) // 2
+    small.weight.data.copy_(conv.weight.data[:, :, border : border + 3, border : border + 3])
+    if conv.bias is not None and small.bias is not None:
+        small.bias.data.copy_(conv.bias.data)
+    return small
+
+
+def _stem_of(model: str) -> tuple[str, str | None] | None:
+    source, _, name = model.partition("/")
+    if source == "cifar":
+        return None
+    for family, conv, pool in _FAMILIES:
+        if family.match(name):
+            return conv, pool
+    return None

@@ -1,0 +1,232 @@
+"""The page's charts: pure functions from numbers to inline SVG; the page's style sheet colours them.
+
+Every chart takes its width in pixels, so that the page can hold one for a desktop and one for a phone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from edgekd.report import figures, svg
+from edgekd.report.svg import Box, Scale, line, tag, text
+
+WIDE, NARROW = 960.0, 340.0
+_LOG_FROM = 6.0
+_DOTS = 99
+_GOLDEN = 0.618034
+
+
+@dataclass(frozen=True)
+class Point:
+    """A model in the plane: latency in ms; accuracy with its 95 % interval as shares."""
+
+    label: str
+    role: str
+    latency_ms: float
+    accuracy: float
+    low: float
+    high: float
+    estimated: bool = False
+
+
+@dataclass(frozen=True)
+class Strip:
+    """A model's latencies in ms; `samples` may be empty."""
+
+    label: str
+    role: str
+    samples: tuple[float, ...]
+    p50: float
+    p90: float
+    p99: float
+    estimated: bool = False
+
+
+@dataclass(frozen=True)
+class Curve:
+    """(epoch, validation accuracy) of one training."""
+
+    label: str
+    role: str
+    points: tuple[tuple[int, float], ...]
+
+
+@dataclass(frozen=True)
+class Bar:
+    label: str
+    role: str
+    size_bytes: int
+
+
+def scatter(points: Sequence[Point], width: float) -> Markup:
+    """Accuracy against latency; the bar through a point is its 95 % interval."""
+    height = (420.0 if width > 600 else 380.0) + max(0, len(points) - 6) * 1.5 * svg.LINE
+    area = Box(56, 34, width - 12, height - 52)
+    latencies = [point.latency_ms for point in points]
+    x = _latency_scale(min(latencies), max(latencies), area.left, area.right - 16)
+    y = _accuracy_scale(min(p.low for p in points), max(p.high for p in points), area)
+    room = 240.0 if width > 600 else 176.0
+    labels = [_named(point.label, point.estimated, room) for point in points]
+    anchors = [(x(point.latency_ms), y(point.accuracy)) for point in points]
+    boxes = svg.place(labels, anchors, Box(area.left + 4, area.top, width - 2, area.bottom - 4))
+    drawn = [_whisker(point, x, y) for point in points]
+    for point, label, anchor, box in zip(points, labels, anchors, boxes, strict=True):
+        drawn += [_leader(anchor, box), svg.marker(point.role, *anchor, hollow=point.estimated)]
+        drawn.append(text(label, box.left, box.top + 12, class_="label halo"))
+    axes = [*_rows(y, area), *_columns(x, area, 8 if width > 600 else 4)]
+    hint = text("↖ faster and more accurate", area.left, 18, class_="hint")
+    unit = text("latency in ms, one call (p50)", area.right, height - 8, anchor="end", class_="axis")
+    said = "; ".join(
+        f"{p.label}: {figures.percent(p.accuracy)} at {figures.milliseconds(p.latency_ms)}" for p in points
+    )
+    return svg.drawing("Accuracy against latency", said, width, height, *axes, hint, unit, *drawn)
+
+
+def strips(rows: Sequence[Strip], width: float) -> Markup:
+    """One line a model: a dot for every percent of the runs, p50, p90 and p99 marked."""
+    gutter, step = _gutter(width), 44.0 if width > 600 else 62.0
+    top, bottom = 14.0, 14.0 + step * len(rows)
+    low = min(min((s for s in row.samples if s > 0), default=row.p50) for row in rows)
+    x = _latency_scale(low, max(row.p99 for row in rows), gutter + 8, width - 16)
+    area = Box(gutter + 8, top, width - 16, bottom)
+    drawn: list[Markup] = []
+    for index, row in enumerate(rows):
+        y = top + step * (index + 1) - 18
+        drawn += _row_label(row.label, y, width, row.estimated)
+        drawn.append(_quantile_dots(row, x, y))
+        drawn.append(line(x(row.p50), y, x(row.p99), y, f"span {row.role}"))
+        drawn.append(line(x(row.p99), y - 7, x(row.p99), y + 7, f"span {row.role}"))
+        drawn.append(line(x(row.p90), y - 5, x(row.p90), y + 5, f"span {row.role}"))
+        drawn.append(svg.marker(row.role, x(row.p50), y, hollow=row.estimated, radius=5))
+    unit = text("latency in ms, one call", width - 16, bottom + 38, anchor="end", class_="axis")
+    said = "; ".join(
+        f"{r.label}: p50 {figures.plain(r.p50)}, p90 {figures.plain(r.p90)}, p99 {figures.plain(r.p99)} ms"
+        for r in rows
+    )
+    columns = _columns(x, area, 8 if width > 600 else 4)
+    return svg.drawing("Latency distribution", said, width, bottom + 46, *columns, unit, *drawn)
+
+
+def curves(series: Sequence[Curve], width: float) -> Markup:
+    """Validation accuracy by epoch; the last value stands at the line's end."""
+    columns = 3 if width > 600 else 1
+    legend = 22.0 * -(-len(series) // columns)
+    height = legend + 300.0
+    area = Box(56, legend + 14, width - 66, height - 46)
+    values = [value for curve in series for _, value in curve.points]
+    epochs = [epoch for curve in series for epoch, _ in curve.points]
+    x = Scale(min(epochs), max(max(epochs), min(epochs) + 1), area.left + 8, area.right - 8)
+    y = _accuracy_scale(min(values), max(values), area)
+    drawn = [*_rows(y, area), *_epochs(x, area, height)]
+    ends = svg.spread([y(curve.points[-1][1]) for curve in series], area.top, area.bottom)
+    for index, (curve, end) in enumerate(zip(series, ends, strict=True)):
+        drawn += _legend(curve, index, columns, width)
+        places = [(x(epoch), y(value)) for epoch, value in curve.points]
+        drawn.append(tag("path", d=svg.path(places), class_=f"curve {curve.role}"))
+        drawn.append(svg.marker(curve.role, *places[-1], radius=4.5))
+        drawn.append(text(figures.percent(curve.points[-1][1]), area.right + 6, end + 4, class_="value"))
+    said = "; ".join(f"{c.label}: {figures.percent(c.points[-1][1])} after {c.points[-1][0]} epochs" for c in series)
+    return svg.drawing("Validation accuracy by epoch", said, width, height, *drawn)
+
+
+def bars(rows: Sequence[Bar], width: float) -> Markup:
+    """File sizes from zero."""
+    gutter, step = _gutter(width), 34.0 if width > 600 else 48.0
+    most = max(1, max(row.size_bytes for row in rows))
+    x = Scale(0, most, gutter + 8, width - 80)
+    drawn: list[Markup] = []
+    for index, row in enumerate(rows):
+        y = step * (index + 1) - 16
+        length = max(2.0, x(row.size_bytes) - x(0))
+        drawn += _row_label(row.label, y, width)
+        drawn.append(tag("rect", x=x(0), y=y - 7, width=length, height=14.0, rx=2.0, class_=f"bar {row.role}"))
+        drawn.append(text(figures.size(row.size_bytes), x(0) + length + 8, y + 4, class_="value"))
+    said = "; ".join(f"{row.label}: {figures.size(row.size_bytes)}" for row in rows)
+    return svg.drawing("File size", said, width, step * len(rows) + 6, *drawn)
+
+
+def _latency_scale(low: float, high: float, start: float, end: float) -> Scale:
+    """From zero, or in ratios where the slowest is many times the fastest."""
+    if high / low > _LOG_FROM:
+        return Scale(low / 1.25, high * 1.1, start, end, log=True)
+    return Scale(0.0, high * 1.1, start, end)
+
+
+def _accuracy_scale(low: float, high: float, area: Box) -> Scale:
+    room = max(0.01, (high - low) * 0.08)
+    return Scale(max(0.0, low - room), min(1.0, high + room), area.bottom, area.top)
+
+
+def _rows(y: Scale, area: Box) -> list[Markup]:
+    ticks = y.ticks(5)
+    digits = 1 if any(abs(tick * 100 - round(tick * 100)) > 1e-6 for tick in ticks) else 0
+    drawn: list[Markup] = []
+    for tick in ticks:
+        drawn.append(line(area.left, y(tick), area.right, y(tick), "grid"))
+        drawn.append(text(f"{tick * 100:.{digits}f} %", area.left - 8, y(tick) + 4, anchor="end", class_="axis"))
+    return drawn
+
+
+def _columns(x: Scale, area: Box, wanted: int) -> list[Markup]:
+    drawn: list[Markup] = []
+    for tick in x.ticks(wanted):
+        drawn.append(line(x(tick), area.top, x(tick), area.bottom, "grid"))
+        drawn.append(text(f"{tick:g}", x(tick), area.bottom + 18, anchor="middle", class_="axis"))
+    return drawn
+
+
+def _epochs(x: Scale, area: Box, height: float) -> list[Markup]:
+    ticks = [tick for tick in x.ticks(6) if tick == round(tick)]
+    drawn = [text(f"{tick:g}", x(tick), area.bottom + 18, anchor="middle", class_="axis") for tick in ticks]
+    return [*drawn, text("epoch", area.right, height - 8, anchor="end", class_="axis")]
+
+
+def _whisker(point: Point, x: Scale, y: Scale) -> Markup:
+    at = x(point.latency_ms)
+    return line(at, y(point.low), at, y(point.high), f"whisker {point.role}")
+
+
+def _leader(anchor: tuple[float, float], box: Box) -> Markup:
+    """A thin line to a label that had to move away."""
+    x = min(max(anchor[0], box.left), box.right)
+    y = min(max(anchor[1], box.top + 3), box.bottom - 3)
+    if abs(x - anchor[0]) + abs(y - anchor[1]) < 16:
+        return Markup("")
+    return line(*anchor, x, y, "leader")
+
+
+def _quantile_dots(row: Strip, x: Scale, y: float) -> Markup:
+    """Every percent of the runs up to p99 as one dot, scattered across the strip in a fixed order."""
+    ranked = sorted(sample for sample in row.samples if 0 < sample <= row.p99)
+    count = min(_DOTS, len(ranked))
+    picked = [ranked[(2 * rank + 1) * len(ranked) // (2 * count)] for rank in range(count)]
+    heights = [y - 11 + 22 * (_GOLDEN * rank % 1) for rank in range(count)]
+    d = "".join(f"M{x(sample):.1f},{height:.1f}h0" for sample, height in zip(picked, heights, strict=True))
+    return tag("path", d=d, class_=f"dots {row.role}") if d else Markup("")
+
+
+def _gutter(width: float) -> float:
+    """Room for labels left of the rows; on a phone they stand above."""
+    return 230.0 if width > 600 else 0.0
+
+
+def _row_label(label: str, y: float, width: float, estimated: bool = False) -> list[Markup]:
+    gutter = _gutter(width)
+    if gutter:
+        return [text(_named(label, estimated, gutter - 8), gutter - 6, y + 4, anchor="end")]
+    return [text(_named(label, estimated, width - 16), 8, y - 16)]
+
+
+def _legend(curve: Curve, index: int, columns: int, width: float) -> list[Markup]:
+    x, y = 8 + index % columns * (width / columns), 12 + index // columns * 22.0
+    key = line(x, y, x + 30, y, f"curve {curve.role}")
+    label = svg.elide(curve.label, width / columns - 60)
+    return [key, svg.marker(curve.role, x + 15, y, radius=4.5), text(label, x + 38, y + 4)]
+
+
+def _named(label: str, estimated: bool, room: float) -> str:
+    note = " (est.)" if estimated else ""
+    return svg.elide(label, room - svg.text_width(note)) + note

@@ -1,0 +1,73 @@
+"""Numbers as people read them: three figures, a unit, and a space that does not break."""
+
+from __future__ import annotations
+
+_SPACE = "\u00a0"
+_MANY_SAMPLES = 5000
+
+
+def percent(share: float, samples: int = 0) -> str:
+    """A share as "97.2 %"; two decimals where there are samples enough to mean it."""
+    digits = 2 if samples >= _MANY_SAMPLES else 1
+    text = f"{share * 100:.{digits}f}"
+    if share < 1.0 and float(text) == 100.0:
+        return f">{_SPACE}{100 - 10**-digits:.{digits}f}{_SPACE}%"
+    return f"{text}{_SPACE}%"
+
+
+def points(difference: float, samples: int = 0) -> str:
+    """A difference of two shares in percentage points, with its sign."""
+    text = f"{abs(difference) * 100:.{2 if samples >= _MANY_SAMPLES else 1}f}"
+    sign = "±" if float(text) == 0.0 else "+" if difference > 0 else "−"
+    return f"{sign}{text}{_SPACE}points"
+
+
+def plain(value: float) -> str:
+    """Three significant figures without an exponent: 0.312, 3.12, 31.2, 1,234."""
+    if value == 0 or abs(value) >= 99.95:
+        return f"{value:,.0f}"
+    digits = 2 if abs(value) >= 0.9995 else 3
+    return f"{value:.1f}" if abs(value) >= 9.995 else f"{value:.{digits}f}"
+
+
+def milliseconds(value: float) -> str:
+    return f"{plain(value)}{_SPACE}ms"
+
+
+def size(count: int) -> str:
+    """Bytes in decimal units."""
+    for limit, unit in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
+        if count >= limit * 0.9995:
+            return f"{plain(count / limit)}{_SPACE}{unit}"
+    return f"{count}{_SPACE}B"
+
+
+def amount(count: int) -> str:
+    """How many, short: 11.2 M, 272 k, 360."""
+    for limit, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if count >= limit * 0.9995:
+            return f"{plain(count / limit)}{_SPACE}{unit}"
+    return str(count)
+
+
+def seconds(value: float) -> str:
+    """A duration: 0.4 s, 42 s, 3 min 12 s, 1 h 04 min."""
+    if value < 9.95:
+        return f"{value:.1f}{_SPACE}s"
+    whole = round(value)
+    if whole < 60:
+        return f"{whole}{_SPACE}s"
+    if whole < 3600:
+        return f"{whole // 60}{_SPACE}min {whole % 60:02}{_SPACE}s"
+    return f"{whole // 3600}{_SPACE}h {whole % 3600 // 60:02}{_SPACE}min"
+
+
+def times(ratio: float) -> str:
+    """A ratio of at least one: 14×, 2.3×, 1.08×."""
+    digits = 0 if ratio >= 9.95 else 1 if ratio >= 1.15 else 2
+    return f"{ratio:.{digits}f}×"
+
+
+def scientific(value: float) -> str:
+    """A small difference: 0, 0.0123, 3.1e-06."""
+    return "0" if value == 0 else f"{value:.3g}" if value >= 1e-3 else f"{value:.1e}"

@@ -1,0 +1,128 @@
+"""The result in one sentence that says no more than the numbers do."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from edgekd.report import figures
+from edgekd.report.record import MeasurementEntry, ModelEntry, Record
+
+_SAME = 1.05
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Accuracy of one model minus another's, and the 95 % interval of that."""
+
+    value: float
+    low: float
+    high: float
+
+    @property
+    def certain(self) -> bool:
+        return self.low > 0.0 or self.high < 0.0
+
+
+def difference(one: ModelEntry, other: ModelEntry) -> Difference:
+    """Newcombe's interval (1998, method 10) from the two models' own intervals.
+
+    It takes the test sets for independent; on one shared test set it is the careful side.
+    """
+    value = one.accuracy - other.accuracy
+    down = math.hypot(one.accuracy - one.interval[0], other.interval[1] - other.accuracy)
+    up = math.hypot(one.interval[1] - one.accuracy, other.accuracy - other.interval[0])
+    return Difference(value, value - down, value + up)
+
+
+def headline(record: Record) -> str:
+    """One sentence: accuracy and latency of the chosen student, against its teacher and its baseline."""
+    model = chosen(record)
+    if model is None:
+        return "No model was made in this run."
+    gist = [_comparison(record, model), _gain(record, model)]
+    said = ", ".join(part for part in gist if part)
+    return f"{_opening(record, model)}{': ' + said if said else ''}."
+
+
+def chosen(record: Record) -> ModelEntry | None:
+    """The fastest student that is as accurate as the best one within its 95 % interval.
+
+    Where latencies are missing the smallest; where there is no student, the same among all models.
+    """
+    models = [model for model in record.models if model.role == "student"] or list(record.models)
+    if not models:
+        return None
+    best = max(models, key=lambda model: model.accuracy)
+    close = [model for model in models if model.interval[1] >= best.accuracy]
+    timed = [(latency.latency_ms.p50, model) for model in close if (latency := single(record, model))]
+    if len(timed) == len(close):
+        return min(timed, key=lambda pair: (pair[0], pair[1].size_bytes))[1]
+    return min(close, key=lambda model: model.size_bytes)
+
+
+def single(record: Record, model: ModelEntry) -> MeasurementEntry | None:
+    """A model's measurement of one picture, on the first place of the record."""
+    found = [entry for entry in record.measurements if entry.place == record.measurements[0].place]
+    return next((entry for entry in found if entry.model == model.id and entry.batch_size == 1), None)
+
+
+def teacher_of(record: Record) -> ModelEntry | None:
+    return next((model for model in record.models if model.role == "teacher"), None)
+
+
+def baseline_of(record: Record, model: ModelEntry) -> ModelEntry | None:
+    """The baseline in the model's own variant, or else the first one."""
+    baselines = [other for other in record.models if other.role == "baseline"]
+    return next((b for b in baselines if b.variant == model.variant), baselines[0] if baselines else None)
+
+
+def _opening(record: Record, model: ModelEntry) -> str:
+    name = "" if model.role == "student" else f"The {model.role}: "
+    accuracy = f"{name}{figures.percent(model.accuracy, model.samples)}"
+    entry = single(record, model)
+    if entry is None:
+        return f"{accuracy} in {figures.size(model.size_bytes)}"
+    guess = "an estimated " if entry.provenance == "estimated" else ""
+    return f"{accuracy} at {guess}{figures.milliseconds(entry.latency_ms.p50)}"
+
+
+def _comparison(record: Record, model: ModelEntry) -> str:
+    """ "14× smaller and 9.1× faster than the teacher", and its mixed and equal forms."""
+    teacher = teacher_of(record)
+    if teacher is None or teacher is model:
+        return ""
+    verdicts = [_verdict(teacher.size_bytes, model.size_bytes, "smaller", "larger")]
+    mine, theirs = single(record, model), single(record, teacher)
+    if mine is not None and theirs is not None:
+        verdicts.append(_verdict(theirs.latency_ms.p50, mine.latency_ms.p50, "faster", "slower"))
+    said = [(sign, text) for sign, text in verdicts if sign != 0]
+    if not said:
+        return "as large and as fast as the teacher" if len(verdicts) == 2 else "as large as the teacher"
+    mixed = len({sign for sign, _ in said}) == 2
+    return (" but " if mixed else " and ").join(text for _, text in said) + " than the teacher"
+
+
+def _verdict(theirs: float, mine: float, better: str, worse: str) -> tuple[int, str]:
+    """1, 0 or -1 for better, about the same or worse; and how to say it."""
+    if mine <= 0 or theirs <= 0:
+        return 0, ""
+    if theirs / mine >= _SAME:
+        return 1, f"{figures.times(theirs / mine)} {better}"
+    if mine / theirs >= _SAME:
+        return -1, f"{figures.times(mine / theirs)} {worse}"
+    return 0, ""
+
+
+def _gain(record: Record, model: ModelEntry) -> str:
+    """ "+1.3 points over the same student trained from labels alone", and its other forms."""
+    baseline = baseline_of(record, model)
+    if baseline is None or model.role != "student":
+        return ""
+    same = baseline.architecture == model.architecture
+    name = "the same student trained from labels alone" if same else "the baseline trained from labels alone"
+    gap = difference(model, baseline)
+    text = figures.points(gap.value, model.samples)
+    if not gap.certain:
+        return f"no different within the 95 % interval from {name} ({text})"
+    return f"{text} {'over' if gap.value > 0 else 'against'} {name}"

@@ -1,0 +1,52 @@
+"""The report: one HTML file that needs nothing but itself."""
+
+from __future__ import annotations
+
+import os
+from functools import cache
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from edgekd.artifacts import Json
+from edgekd.report import figures
+from edgekd.report.record import parse
+from edgekd.report.view import view
+
+
+def render(record: Json) -> str:
+    """The page as text.
+
+    Raises:
+        ArtifactError: the record is not valid.
+    """
+    return _environment().get_template("report.html.j2").render(view=view(parse(record)))
+
+
+def write(record: Json, path: Path) -> Path:
+    """Render into `path`: beside it first, then renamed, so that a reader never sees half a page.
+
+    Raises:
+        ArtifactError: the record is not valid; nothing is written then.
+    """
+    page = render(record)
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    with beside.open("w", encoding="utf-8") as stream:
+        stream.write(page)
+        stream.flush()
+        os.fsync(stream.fileno())
+    beside.replace(path)
+    return path
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("edgekd.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(size=figures.size, seconds=figures.seconds, amount=figures.amount)
+    return environment

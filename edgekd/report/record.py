@@ -1,0 +1,219 @@
+"""What a report holds: plain JSON, also kept as report.json, so that a page can be rendered again later.
+
+Accuracies, agreements and intervals are shares (0 to 1), latencies are milliseconds, sizes bytes.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from edgekd.artifacts import Json
+from edgekd.errors import ArtifactError
+
+Role = Literal["teacher", "baseline", "student"]
+Count = Annotated[int, Field(ge=0)]
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Span = Annotated[float, Field(ge=0.0)]
+Time = Annotated[float, Field(gt=0.0)]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class LeakPair(_Frozen):
+    """Images that stand in two splits; `examples` are pairs of file names."""
+
+    splits: tuple[str, str]
+    count: Count
+    examples: tuple[tuple[str, str], ...]
+
+
+class Leaks(_Frozen):
+    policy: str
+    pairs: tuple[LeakPair, ...]
+    dropped: dict[str, Count]
+
+
+class Broken(_Frozen):
+    count: Count
+    examples: tuple[str, ...]
+
+
+class Data(_Frozen):
+    """The images after cleaning; `counts` are what is left in each split."""
+
+    source: str
+    classes: tuple[str, ...]
+    image_size: int
+    counts: dict[str, Count]
+    leaks: Leaks
+    duplicates: dict[str, Count]
+    conflicting_labels: Count
+    broken: Broken
+
+
+class Stage(_Frozen):
+    """One link of the chain, in the order it ran. A stage that makes a model is named `<verb>-<model id>`,
+    one that trains is named as its role (`distill`: the student); `seconds` is what making it cost."""
+
+    name: str
+    title: str
+    state: Literal["run", "reused"]
+    seconds: Span
+
+
+class ModelEntry(_Frozen):
+    """One exported file and its accuracy on the test split, with a 95 % interval over `samples` images."""
+
+    id: str
+    role: Role
+    title: str
+    variant: str
+    architecture: str
+    accuracy: Share
+    interval: tuple[Share, Share]
+    samples: Count
+    size_bytes: Count
+    parameters: Count
+    macs: Count | None
+    seconds: Span | None
+
+
+class Tolerance(_Frozen):
+    """`difference` is a share of the largest logit."""
+
+    difference: Span
+    agreement: Share
+
+
+class NumericsEntry(_Frozen):
+    """How far a file's logits are from its reference's, on real images: shares of the largest logit."""
+
+    model: str
+    reference: str
+    max_difference: Span
+    mean_difference: Span
+    largest_logit: Span
+    agreement: Share
+    tolerance: Tolerance
+    images: Count
+
+    @property
+    def within(self) -> bool:
+        close = self.max_difference <= self.tolerance.difference
+        return close and self.agreement >= self.tolerance.agreement
+
+
+class Epoch(_Frozen):
+    epoch: Count
+    loss: float
+    validation_accuracy: Share | None
+
+
+class Training(_Frozen):
+    role: Role
+    title: str
+    epochs: tuple[Epoch, ...]
+
+
+class Latency(_Frozen):
+    min: Span
+    mean: Span
+    p50: Time
+    p90: Time
+    p95: Time
+    p99: Time
+    max: Span
+    std: Span
+
+
+class MeasurementEntry(_Frozen):
+    """One benchmark: a model on a device with an engine, at one batch size."""
+
+    model: str
+    device: str
+    provenance: Literal["measured", "estimated"]
+    engine: str
+    batch_size: Annotated[int, Field(gt=0)]
+    threads: Count
+    latency_ms: Latency
+    samples_ms: tuple[Span, ...]
+    throughput_per_s: Span
+    load_ms: Span
+    first_inference_ms: Span
+    peak_bytes: Count | None
+    flags: tuple[str, ...]
+
+    @property
+    def place(self) -> tuple[str, str, int]:
+        """What has to be equal for two latencies to be comparable: device, engine, threads."""
+        return self.device, self.engine, self.threads
+
+
+class NotRun(_Frozen):
+    what: str
+    why: str
+
+
+class BundleFile(_Frozen):
+    name: str
+    size_bytes: Count
+    note: str
+
+
+class BundleEntry(_Frozen):
+    path: str
+    files: tuple[BundleFile, ...]
+
+
+class Record(_Frozen):
+    """Everything the page shows. `created` is an ISO time, `recipe` YAML text."""
+
+    title: str
+    created: str
+    command: str
+    edgekd: str
+    recipe: str
+    data: Data
+    stages: tuple[Stage, ...]
+    models: tuple[ModelEntry, ...]
+    numerics: tuple[NumericsEntry, ...]
+    training: tuple[Training, ...]
+    measurements: tuple[MeasurementEntry, ...]
+    environment: dict[str, str | int | float | None]
+    not_run: tuple[NotRun, ...]
+    bundle: BundleEntry | None
+    warnings: tuple[str, ...]
+
+    @model_validator(mode="after")
+    def _known_models(self) -> Record:
+        ids = [model.id for model in self.models]
+        if len(set(ids)) < len(ids):
+            raise ValueError("two models have the same id")
+        named = {entry.model for entry in self.numerics} | {entry.model for entry in self.measurements}
+        if unknown := named - set(ids):
+            raise ValueError(f"no such model: {', '.join(sorted(unknown))}")
+        return self
+
+    def model(self, model_id: str) -> ModelEntry:
+        return next(model for model in self.models if model.id == model_id)
+
+
+def parse(value: Json) -> Record:
+    """A checked record.
+
+    Raises:
+        ArtifactError: a key is missing, unknown or holds something else.
+    """
+    try:
+        return Record.model_validate(value)
+    except ValidationError as error:
+        problems = [f"{'.'.join(map(str, p['loc'])) or 'record'}: {p['msg']}" for p in error.errors()]
+        raise ArtifactError(
+            "the report's record is not valid",
+            found="; ".join(problems[:5]),
+            hint="a report.json of another version? run the recipe again: finished stages are reused",
+        ) from None

@@ -1,0 +1,168 @@
+"""The little that charts need: elements, scales, ticks, and labels that keep out of each other's way."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+CHARACTER = 7.0
+LINE = 16.0
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Maps [low, high] of the data onto [start, end] of the drawing, in equal steps or in equal ratios."""
+
+    low: float
+    high: float
+    start: float
+    end: float
+    log: bool = False
+
+    def __call__(self, value: float) -> float:
+        if self.log:
+            share = math.log(value / self.low) / math.log(self.high / self.low)
+        else:
+            share = (value - self.low) / (self.high - self.low)
+        return self.start + share * (self.end - self.start)
+
+    def ticks(self, wanted: int) -> list[float]:
+        """About `wanted` round values within the scale."""
+        if self.log:
+            decades = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
+            for digits in ((1, 2, 5), (1, 3), (1,)):
+                marks = [digit * 10.0**decade for decade in decades for digit in digits]
+                inside = [mark for mark in marks if self.low <= mark <= self.high]
+                if len(inside) <= wanted + 1:
+                    return inside
+            return inside
+        step = nice_step((self.high - self.low) / wanted)
+        first, last = math.ceil(self.low / step - 1e-9), math.floor(self.high / step + 1e-9)
+        return [round(index * step, 12) for index in range(first, last + 1)]
+
+
+def nice_step(rough: float) -> float:
+    """The smallest of 1, 2, 5 times a power of ten that is not below `rough`."""
+    power: float = 10.0 ** math.floor(math.log10(rough))
+    return next(digit * power for digit in (1, 2, 5, 10) if digit * power >= rough * (1 - 1e-9))
+
+
+@dataclass(frozen=True)
+class Box:
+    """A rectangle that is taken: left, top, right, bottom."""
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+
+    def meets(self, other: Box) -> bool:
+        across = self.left < other.right and other.left < self.right
+        return across and self.top < other.bottom and other.top < self.bottom
+
+
+def text_width(text: str) -> float:
+    """What a line of 12 px text needs at most in the usual system fonts."""
+    return len(text) * CHARACTER
+
+
+def place(labels: Sequence[str], anchors: Sequence[tuple[float, float]], area: Box, *, gap: float = 10.0) -> list[Box]:
+    """A free box for every label, as near to its anchor as there is room; markers are kept clear.
+
+    `area` must hold all labels one under another: then a place is always found.
+    """
+    taken = [Box(x - 7, y - 7, x + 7, y + 7) for x, y in anchors]
+    placed: dict[int, Box] = {}
+    for index in sorted(range(len(labels)), key=lambda i: (anchors[i][1], anchors[i][0])):
+        x, y = anchors[index]
+        boxes = [box for box in _candidates(text_width(labels[index]), x, y, area, gap)]
+        box = next((box for box in boxes if not any(box.meets(other) for other in taken)), boxes[0])
+        taken.append(box)
+        placed[index] = box
+    return [placed[index] for index in range(len(labels))]
+
+
+def _candidates(width: float, x: float, y: float, area: Box, gap: float) -> list[Box]:
+    """Beside the anchor, then above and below, then ever farther; all inside the area."""
+    lefts = (x + gap, x - gap - width, x - width / 2)
+    found: list[tuple[float, Box]] = []
+    for rank, wish in enumerate(lefts):
+        left = min(max(wish, area.left), area.right - width)
+        moved = abs(left - wish)
+        for step in range(math.ceil((area.bottom - area.top) / 4)):
+            for top in (y - LINE / 2 - 4 * step, y - LINE / 2 + 4 * step):
+                if area.top <= top and top + LINE <= area.bottom:
+                    found.append((4 * step + moved + rank, Box(left, top, left + width, top + LINE)))
+    return [box for _, box in sorted(found, key=lambda pair: pair[0])]
+
+
+def spread(wishes: Sequence[float], low: float, high: float, distance: float = LINE) -> list[float]:
+    """Positions near the wishes, in their order, at least `distance` apart and between low and high."""
+    order = sorted(range(len(wishes)), key=lambda index: wishes[index])
+    positions = [0.0] * len(wishes)
+    floor = low
+    for index in order:
+        positions[index] = floor = max(wishes[index], floor)
+        floor += distance
+    ceiling = high
+    for index in reversed(order):
+        positions[index] = ceiling = min(positions[index], ceiling)
+        ceiling -= distance
+    return positions
+
+
+def elide(text: str, width: float) -> str:
+    """`text`, its middle left out where it is wider than `width` pixels: the variant stands at the end."""
+    room = max(3, int(width / CHARACTER))
+    if len(text) <= room:
+        return text
+    tail = (room - 1) // 2
+    return f"{text[: room - 1 - tail].rstrip()}…{text[len(text) - tail :].lstrip()}"
+
+
+def tag(name: str, *children: str, **attributes: str | float) -> Markup:
+    """One element; text and attributes are escaped, `_` in a name stands for `-`."""
+    written = Markup("").join(
+        Markup(' {}="{}"').format(key.rstrip("_").replace("_", "-"), _short(value)) for key, value in attributes.items()
+    )
+    return Markup("<{0}{1}>{2}</{0}>").format(name, written, Markup("").join(children))
+
+
+def text(content: str, x: float, y: float, *, anchor: str = "start", class_: str = "label") -> Markup:
+    return tag("text", content, x=x, y=y, text_anchor=anchor, class_=class_)
+
+
+def line(x1: float, y1: float, x2: float, y2: float, class_: str) -> Markup:
+    return tag("line", x1=x1, y1=y1, x2=x2, y2=y2, class_=class_)
+
+
+def marker(role: str, x: float, y: float, *, hollow: bool = False, radius: float = 5.5) -> Markup:
+    """A role's sign: a square for the teacher, a diamond for the baseline, a disc for a student."""
+    class_ = f"mark {role}{' hollow' if hollow else ''}"
+    if role == "student":
+        return tag("circle", cx=x, cy=y, r=radius, class_=class_)
+    if role == "teacher":
+        side = radius * 1.8
+        return tag("rect", x=x - side / 2, y=y - side / 2, width=side, height=side, class_=class_)
+    reach = radius * 1.2
+    return tag("path", d=path([(x, y - reach), (x + reach, y), (x, y + reach), (x - reach, y)]) + "Z", class_=class_)
+
+
+def path(points: Iterable[tuple[float, float]]) -> str:
+    """Straight lines through the points, as a path's `d`."""
+    return "M" + "L".join(f"{x:.1f},{y:.1f}" for x, y in points)
+
+
+def drawing(title: str, description: str, width: float, height: float, *children: str) -> Markup:
+    """The whole picture, named for those who cannot see it."""
+    head = (tag("title", title), tag("desc", description))
+    return tag(
+        "svg", *head, *children, viewBox=f"0 0 {width:g} {height:g}", role="img", aria_label=f"{title}. {description}"
+    )
+
+
+def _short(value: str | float) -> str:
+    return value if isinstance(value, str) else f"{value:.1f}".removesuffix(".0")

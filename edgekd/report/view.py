@@ -1,0 +1,263 @@
+"""From a record to what the page says, row by row: words and charts, no markup of its own."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from markupsafe import Markup
+
+from edgekd.report import charts, figures
+from edgekd.report.headline import baseline_of, chosen, difference, headline, single, teacher_of
+from edgekd.report.record import MeasurementEntry, ModelEntry, NumericsEntry, Record, Stage
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A chart, drawn once for a desktop and once for a phone."""
+
+    wide: Markup
+    narrow: Markup
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One key figure."""
+
+    name: str
+    value: str
+    note: str
+
+
+@dataclass(frozen=True)
+class Card:
+    """One step of the chain; `facts` are short lines."""
+
+    title: str
+    facts: tuple[str, ...]
+    cost: str
+    state: str
+
+
+@dataclass(frozen=True)
+class ModelRow:
+    label: str
+    role: str
+    chosen: bool
+    cells: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class NumericsRow:
+    label: str
+    cells: tuple[str, ...]
+    within: bool
+
+
+@dataclass(frozen=True)
+class Place:
+    """Everything measured on one device with one engine."""
+
+    name: str
+    batch_size: int
+    scatter: Figure
+    strips: Figure
+    rows: tuple[ModelRow, ...]
+
+
+@dataclass(frozen=True)
+class View:
+    """What the template asks for."""
+
+    record: Record
+    headline: str
+    tiles: tuple[Tile, ...]
+    cards: tuple[Card, ...]
+    columns: tuple[str, ...]
+    models: tuple[ModelRow, ...]
+    sizes: Figure | None
+    numerics: tuple[NumericsRow, ...]
+    places: tuple[Place, ...]
+    training: Figure | None
+    flags: dict[str, int]
+    bundle_literal: str
+
+
+def view(record: Record) -> View:
+    labels = model_labels(record.models)
+    batches = sorted({entry.batch_size for entry in _first_place(record)})
+    star = chosen(record)
+    lines = _curves(record)
+    bars = [charts.Bar(labels[model.id], model.role, model.size_bytes) for model in record.models]
+    return View(
+        record=record,
+        headline=headline(record),
+        tiles=tuple(_tiles(record, star, labels)) if star is not None else (),
+        cards=tuple(_card(record, stage) for stage in record.stages),
+        columns=tuple(str(batch) for batch in batches),
+        models=tuple(_model_row(record, model, labels, star, batches) for model in record.models),
+        sizes=_figure(charts.bars, bars) if bars else None,
+        numerics=tuple(_numerics_row(entry, labels) for entry in record.numerics),
+        places=tuple(_places(record, labels)),
+        training=_figure(charts.curves, lines) if lines else None,
+        flags=dict(Counter(flag for entry in record.measurements for flag in entry.flags)),
+        bundle_literal=json.dumps(record.bundle.path, ensure_ascii=False) if record.bundle is not None else "",
+    )
+
+
+def model_labels(models: Sequence[ModelEntry]) -> dict[str, str]:
+    """Title and variant, and the id where two models would read the same."""
+    names = {m.id: m.title if m.variant in m.title else f"{m.title}, {m.variant}" for m in models}
+    taken = list(names.values())
+    return {key: name if taken.count(name) == 1 else f"{name} ({key})" for key, name in names.items()}
+
+
+def _figure(draw: Callable[[Sequence[T], float], Markup], items: Sequence[T]) -> Figure:
+    return Figure(draw(items, charts.WIDE), draw(items, charts.NARROW))
+
+
+def _first_place(record: Record) -> list[MeasurementEntry]:
+    return [entry for entry in record.measurements if entry.place == record.measurements[0].place]
+
+
+def _tiles(record: Record, star: ModelEntry, labels: dict[str, str]) -> list[Tile]:
+    low, high = star.interval
+    interval = f"95 % interval {_span(low, high)}, {star.samples:,} test images"
+    tiles = [Tile("Accuracy", figures.percent(star.accuracy, star.samples), interval)]
+    entry = single(record, star)
+    if entry is not None:
+        how = "median" if entry.provenance == "measured" else "estimated"
+        tail = f"{how} on {entry.device}; p99 {figures.milliseconds(entry.latency_ms.p99)}"
+        tiles.append(Tile("Latency", figures.milliseconds(entry.latency_ms.p50), tail))
+    weights = f"{labels[star.id]}, {figures.amount(star.parameters)} parameters"
+    tiles.append(Tile("File", figures.size(star.size_bytes), weights))
+    for name, other in (("Against teacher", teacher_of(record)), ("Against baseline", baseline_of(record, star))):
+        if other is not None and other is not star:
+            gap = difference(star, other)
+            span = f"95 % interval {_span(gap.low, gap.high, '+')}"
+            tiles.append(Tile(name, figures.points(gap.value, star.samples), span))
+    return tiles
+
+
+def _span(low: float, high: float, sign: str = "") -> str:
+    return f"{low * 100:{sign}.1f} to\u00a0{high * 100:{sign}.1f}".replace("-", "−")
+
+
+def _card(record: Record, stage: Stage) -> Card:
+    made = [m for m in record.models if stage.name == m.id or stage.name.endswith(f"-{m.id}")]
+    facts: list[str] = []
+    if made:
+        facts = [figures.percent(made[0].accuracy, made[0].samples), figures.size(made[0].size_bytes)]
+    elif stage.name == "data":
+        facts = [f"{sum(record.data.counts.values()):,} images", f"{len(record.data.classes):,} classes"]
+    elif stage.name == "bundle" and record.bundle is not None:
+        facts = [figures.size(sum(file.size_bytes for file in record.bundle.files))]
+    elif stage.name == "evaluate":
+        facts = [f"{len(record.models)} files", f"{record.data.counts.get('test', 0):,} test images"]
+    elif stage.name == "bench":
+        facts = [f"{len(record.measurements)} measurements"]
+    else:
+        facts = _trained(record, "student" if stage.name == "distill" else stage.name)
+    return Card(stage.title, tuple(facts), figures.seconds(stage.seconds), stage.state)
+
+
+def _trained(record: Record, role: str) -> list[str]:
+    """The last validation accuracy of a role's training, and its parameters."""
+    curve = next((curve for curve in _curves(record) if curve.role == role), None)
+    model = next((model for model in record.models if model.role == role), None)
+    facts = [f"validation {figures.percent(curve.points[-1][1])}"] if curve is not None else []
+    return [*facts, f"{figures.amount(model.parameters)} parameters"] if model is not None else facts
+
+
+def _model_row(
+    record: Record, model: ModelEntry, labels: dict[str, str], star: ModelEntry | None, batches: Sequence[int]
+) -> ModelRow:
+    low, high = model.interval
+    found = {entry.batch_size: entry for entry in _first_place(record) if entry.model == model.id}
+    times = found[1].latency_ms if 1 in found else None
+    cells = (
+        f"{figures.percent(model.accuracy, model.samples)}",
+        _span(low, high),
+        f"{model.samples:,}",
+        figures.amount(model.parameters),
+        figures.amount(model.macs) if model.macs is not None else "–",
+        figures.size(model.size_bytes),
+        *((figures.plain(times.p50), figures.plain(times.p90), figures.plain(times.p99)) if times else ("–",) * 3),
+        *(figures.plain(found[batch].throughput_per_s) if batch in found else "–" for batch in batches),
+    )
+    return ModelRow(labels[model.id], model.role, model is star, cells)
+
+
+def _numerics_row(entry: NumericsEntry, labels: dict[str, str]) -> NumericsRow:
+    cells = (
+        labels.get(entry.reference, entry.reference),
+        f"{figures.scientific(entry.max_difference)} (≤ {figures.scientific(entry.tolerance.difference)})",
+        figures.scientific(entry.mean_difference),
+        figures.plain(entry.largest_logit),
+        f"{figures.percent(entry.agreement)} (≥ {figures.percent(entry.tolerance.agreement)})",
+        f"{entry.images:,}",
+    )
+    return NumericsRow(labels[entry.model], cells, entry.within)
+
+
+def _places(record: Record, labels: dict[str, str]) -> list[Place]:
+    places = dict.fromkeys(entry.place for entry in record.measurements)
+    return [_place(record, place, labels) for place in places]
+
+
+def _place(record: Record, place: tuple[str, str, int], labels: dict[str, str]) -> Place:
+    here = [entry for entry in record.measurements if entry.place == place]
+    batch = min(entry.batch_size for entry in here)
+    shown = [entry for entry in here if entry.batch_size == batch]
+    models = {entry.model: record.model(entry.model) for entry in here}
+    scatter = _figure(charts.scatter, [_point(entry, models[entry.model], labels) for entry in shown])
+    strips = _figure(charts.strips, [_strip(entry, models[entry.model], labels) for entry in shown])
+    device, engine, threads = place
+    name = f"{device}, {engine}, {threads} {'thread' if threads == 1 else 'threads'}"
+    rows = tuple(_measurement_row(entry, models[entry.model], labels) for entry in here)
+    return Place(name, batch, scatter, strips, rows)
+
+
+def _point(entry: MeasurementEntry, model: ModelEntry, labels: dict[str, str]) -> charts.Point:
+    return charts.Point(
+        labels[model.id],
+        model.role,
+        entry.latency_ms.p50,
+        model.accuracy,
+        *model.interval,
+        estimated=entry.provenance == "estimated",
+    )
+
+
+def _strip(entry: MeasurementEntry, model: ModelEntry, labels: dict[str, str]) -> charts.Strip:
+    times, guess = entry.latency_ms, entry.provenance == "estimated"
+    return charts.Strip(labels[model.id], model.role, entry.samples_ms, times.p50, times.p90, times.p99, guess)
+
+
+def _measurement_row(entry: MeasurementEntry, model: ModelEntry, labels: dict[str, str]) -> ModelRow:
+    times = entry.latency_ms
+    cells = (
+        str(entry.batch_size),
+        *(figures.plain(value) for value in (times.p50, times.p90, times.p99, times.mean, times.std)),
+        figures.plain(entry.throughput_per_s),
+        f"{len(entry.samples_ms):,}",
+        figures.plain(entry.load_ms),
+        figures.plain(entry.first_inference_ms),
+        figures.size(entry.peak_bytes) if entry.peak_bytes is not None else "–",
+        ", ".join((entry.provenance, *entry.flags)),
+    )
+    return ModelRow(labels[model.id], model.role, False, cells)
+
+
+def _curves(record: Record) -> list[charts.Curve]:
+    found: list[charts.Curve] = []
+    for training in record.training:
+        points = [(e.epoch, e.validation_accuracy) for e in training.epochs if e.validation_accuracy is not None]
+        if points:
+            found.append(charts.Curve(training.title, training.role, tuple(points)))
+    return found

@@ -1,0 +1,7 @@
+"""The device side: load a bundle and ask it about pictures. Needs NumPy, Pillow and one inference engine."""
+
+from edgekd.runtime.bundle import BundleManifest, VariantRecord
+from edgekd.runtime.model import Model, Prediction, Verification, load
+from edgekd.runtime.preprocess import Preprocessing
+
+__all__ = ["BundleManifest", "Model", "Prediction", "Preprocessing", "VariantRecord", "Verification", "load"]

@@ -1,0 +1,202 @@
+"""A bundle that is loaded and answers questions about pictures."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeAlias, overload
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from edgekd import plugins
+from edgekd.errors import BackendError, BundleError, DataError, UnknownNameError
+from edgekd.runtime.backends import Session, choose, open_session
+from edgekd.runtime.bundle import BundleManifest, read
+from edgekd.runtime.preprocess import Floats, Pixels
+
+Picture: TypeAlias = "str | os.PathLike[str] | Image.Image | npt.NDArray[np.uint8]"
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One picture's answer.
+
+    Attributes:
+        scores: (C,) probabilities, float32, in the order of `classes`.
+    """
+
+    classes: tuple[str, ...] = field(repr=False)
+    scores: Floats
+
+    @property
+    def label(self) -> str:
+        return self.classes[int(self.scores.argmax())]
+
+    @property
+    def score(self) -> float:
+        return float(self.scores.max())
+
+    def top(self, k: int = 5) -> list[tuple[str, float]]:
+        """The k likeliest classes with their probabilities, likeliest first."""
+        order = np.argsort(-self.scores, kind="stable")[:k]
+        return [(self.classes[i], float(self.scores[i])) for i in order]
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What replaying the bundle's vectors gave; `difference` is relative to the largest expected output."""
+
+    variant: str
+    engine: str
+    images: int
+    difference: float
+    tolerance: float
+
+
+class Model:
+    """Ask it about one picture or many.
+
+    A picture is a path, a PIL image, or a uint8 array (H, W, 3) or (H, W); a batch is a list of pictures or a
+    uint8 array (N, H, W, 3).
+    """
+
+    def __init__(self, manifest: BundleManifest, variant: str, session: Session) -> None:
+        self.manifest = manifest
+        self.variant = variant
+        self._session = session
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self.manifest.classes
+
+    @property
+    def engine(self) -> str:
+        return self._session.engine
+
+    @overload
+    def __call__(self, images: Picture) -> Prediction: ...  # type: ignore[overload-overlap]
+    @overload
+    def __call__(self, images: Sequence[Picture]) -> list[Prediction]: ...
+    def __call__(self, images: Any) -> Prediction | list[Prediction]:
+        """One Prediction for one picture, a list of them for a batch.
+
+        Raises:
+            DataError: something that is no picture, or a file that cannot be read as one.
+        """
+        batch = isinstance(images, (list, tuple)) or (isinstance(images, np.ndarray) and images.ndim == 4)
+        pictures: Iterable[Any] = images if batch else [images]
+        pixels = [self.manifest.preprocessing.pixels(_picture(picture)) for picture in pictures]
+        if not pixels:
+            return []
+        scores = _softmax(self.run(self.manifest.preprocessing.normalise(np.stack(pixels))))
+        predictions = [Prediction(self.classes, row) for row in scores]
+        return predictions if batch else predictions[0]
+
+    def run(self, array: Floats) -> Floats:
+        """Raw: network inputs (N, 3, S, S) float32, already normalised, to logits (N, C) float32."""
+        return self._session.bind(array)().astype(np.float32, copy=False)
+
+    def verify(self) -> Verification:
+        """Replay the bundle's vectors through preprocessing and engine.
+
+        Raises:
+            BundleError: the inputs or the outputs are not what the bundle's maker saw.
+        """
+        record = self.manifest.variants[self.variant]
+        images: Pixels = self._vector(self.manifest.images)
+        inputs: Floats = self._vector(self.manifest.inputs)
+        expected: Floats = self._vector(record.vectors)
+        if not np.allclose(self.manifest.preprocessing.normalise(images), inputs, atol=1e-5):
+            raise BundleError("preprocessing gives other inputs here than where the bundle was made")
+        scale = max(float(np.abs(expected).max()), 1e-12)
+        found = self.run(inputs)
+        difference = float(np.abs(found - expected).max()) / scale if found.shape == expected.shape else np.inf
+        if not difference <= record.tolerance:
+            raise BundleError(
+                f"{self.engine} computes something else from {record.file} than its vectors say",
+                found=f"difference {difference:.2e} of the largest output",
+                allowed=f"at most {record.tolerance:.0e}",
+            )
+        return Verification(self.variant, self.engine, len(images), difference, record.tolerance)
+
+    def _vector(self, name: str) -> Any:
+        return np.load(self.manifest.path / name, allow_pickle=False)
+
+
+def load(
+    path: str | os.PathLike[str],
+    *,
+    backend: str | None = None,
+    variant: str | None = None,
+    threads: int | None = None,
+) -> Model:
+    """Load a bundle into an inference engine.
+
+    Args:
+        path: the bundle's folder.
+        backend: an engine by name; None: the first that is usable here.
+        variant: a graph of the bundle by name; None: the one that the engine runs best.
+        threads: threads inside an operator; None: one a usable core.
+
+    Raises:
+        BundleError: no bundle there, an incomplete one, or a changed file.
+        BackendError: no usable engine.
+        UnknownNameError: no such backend or variant.
+    """
+    manifest = read(Path(path))
+    if variant is not None and variant not in manifest.variants:
+        raise UnknownNameError("variant of this bundle", variant, manifest.variants)
+    sample = variant or next(iter(manifest.variants))
+    engine = choose(manifest.path / manifest.variants[sample].file, backend)
+    chosen = variant or _best(manifest, engine)
+    file = manifest.path / manifest.variants[chosen].file
+    return Model(manifest, chosen, open_session(file, backend=engine, threads=threads))
+
+
+def _best(manifest: BundleManifest, engine: str) -> str:
+    preferred: tuple[str, ...] = plugins.load("backend", engine).VARIANTS
+    for name in preferred:
+        if name in manifest.variants:
+            return name
+    raise BackendError(
+        f"{engine} runs none of this bundle's variants", found=list(manifest.variants), allowed=list(preferred)
+    )
+
+
+def _picture(value: Any) -> Image.Image:
+    if isinstance(value, Image.Image):
+        return value
+    if isinstance(value, (str, os.PathLike)):
+        return _from_file(Path(value))
+    if isinstance(value, np.ndarray):
+        colours = value.ndim == 3 and value.shape[2] in (3, 4)
+        if value.dtype == np.uint8 and (value.ndim == 2 or colours) and value.size:
+            return Image.fromarray(value)
+        found = f"an array {value.shape} of {value.dtype}"
+    else:
+        found = f"a {type(value).__name__}"
+    raise DataError(
+        "not a picture",
+        found=found,
+        allowed="a path, a PIL image, a uint8 array (H, W, 3) or (H, W), or a batch of them",
+    )
+
+
+def _from_file(path: Path) -> Image.Image:
+    try:
+        with Image.open(path) as image:
+            return ImageOps.exif_transpose(image)
+    except FileNotFoundError:
+        raise DataError(f"{path} is not there") from None
+    except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
+        raise DataError(f"{path} cannot be read as a picture", found=str(error)) from None
+
+
+def _softmax(logits: Floats) -> Floats:
+    powers: Floats = np.exp(logits - logits.max(axis=1, keepdims=True))
+    scores: Floats = powers / powers.sum(axis=1, keepdims=True)
+    return scores

@@ -1,0 +1,90 @@
+"""From a picture to what the network takes: the one implementation, used on the workstation and on the device."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+Pixels = npt.NDArray[np.uint8]
+Floats = npt.NDArray[np.float32]
+Interpolation = Literal["bilinear", "bicubic"]
+
+_RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """Shorter side to `resize`, centre crop to `image_size`, RGB, scaled to [0, 1], minus mean, over std."""
+
+    image_size: int
+    resize: int
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
+    interpolation: Interpolation = "bilinear"
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Preprocessing:
+        """Raises KeyError, TypeError or ValueError where a field is missing or of the wrong type."""
+        red, green, blue = (float(number) for number in value["mean"])
+        red_std, green_std, blue_std = (float(number) for number in value["std"])
+        if value["interpolation"] not in _RESAMPLING:
+            raise ValueError(f"unknown interpolation {value['interpolation']!r}")
+        return cls(
+            image_size=int(value["image_size"]),
+            resize=int(value["resize"]),
+            mean=(red, green, blue),
+            std=(red_std, green_std, blue_std),
+            interpolation=value["interpolation"],
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        return {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(self).items()}
+
+    def pixels(self, image: Image.Image) -> Pixels:
+        """One picture as (image_size, image_size, 3) uint8."""
+        return centre_crop(square(image, self.resize, self.interpolation), self.image_size)
+
+    def normalise(self, pixels: Pixels) -> Floats:
+        """(N, H, W, 3) uint8 to (N, 3, H, W) float32, contiguous."""
+        scale = (1.0 / (255.0 * np.asarray(self.std))).astype(np.float32)
+        shift = (np.asarray(self.mean) / np.asarray(self.std)).astype(np.float32)
+        scaled = pixels.astype(np.float32) * scale - shift
+        return np.ascontiguousarray(scaled.transpose(0, 3, 1, 2))
+
+
+def square(image: Image.Image, side: int, interpolation: Interpolation = "bilinear") -> Pixels:
+    """The centre square of a picture, its side scaled to `side`: (side, side, 3) uint8.
+
+    Cropping comes first, so that a panorama costs no more than a square picture.
+    """
+    picture = _rgb(image)
+    short = min(picture.size)
+    left, top = (picture.width - short) / 2, (picture.height - short) / 2
+    if picture.size == (side, side):
+        return np.asarray(picture)
+    box = (left, top, left + short, top + short)
+    return np.asarray(picture.resize((side, side), _RESAMPLING[interpolation], box=box))
+
+
+def centre_crop(pixels: Pixels, side: int) -> Pixels:
+    """The centre (side, side) of (..., H, W, C) pixels."""
+    top, left = (pixels.shape[-3] - side) // 2, (pixels.shape[-2] - side) // 2
+    return pixels[..., top : top + side, left : left + side, :]
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "RGB":
+        return image
+    if image.mode.startswith("I;16") or image.mode == "I":
+        # 16-bit grey: Pillow's own conversion would clip everything above 255 to white.
+        grey = np.asarray(image).astype(np.float32) / 257.0
+        return Image.fromarray(grey.clip(0, 255).astype(np.uint8)).convert("RGB")
+    return image.convert("RGB")

@@ -1,0 +1,168 @@
+"""What a recipe can say, section by section. Light: nothing here imports torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from edgekd.runtime.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
+
+Positive = Annotated[int, Field(gt=0)]
+Share = Annotated[float, Field(ge=0.0, lt=1.0)]
+Channels = tuple[float, float, float]
+Precision = Literal["auto", "fp32", "bf16"]
+
+
+class Settings(BaseModel):
+    """Frozen, and strict: no unknown key, no '5' for 5, no true for 1."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class AugmentSettings(Settings):
+    """How training images are varied. Drawn for each sample, computed on whole batches."""
+
+    crop: Literal["auto", "pad", "resized", "none"] = Field(
+        "auto", description="pad: shift within a border; resized: random area; auto: pad up to 96 pixels"
+    )
+    padding: Annotated[int, Field(ge=0)] | None = Field(None, description="pixels; default image_size / 8")
+    scale: tuple[float, float] = Field((0.35, 1.0), description="share of the area that a resized crop keeps")
+    flip: bool | None = Field(None, description="mirror left and right; default: as the data source says")
+
+
+class DataSettings(Settings):
+    source: str = Field(description="a data source by name: `edgekd plugins dataset`")
+    root: Path | None = Field(None, description="where the images lie")
+    download: bool = Field(False, description="let torchvision fetch the data set into root")
+    image_size: Annotated[int, Field(ge=8, le=1024)] = 224
+    validation: Annotated[float, Field(gt=0.0, lt=0.5)] = Field(0.1, description="share of the training images")
+    test: Annotated[float, Field(gt=0.0, lt=0.5)] = Field(0.2, description="share, where the source has no test split")
+    limit: Positive | None = Field(None, description="keep this many training images, classes in proportion")
+    leaks: Literal["drop", "refuse", "report"] = Field("drop", description="images that stand in two splits")
+    broken: Share = Field(0.01, description="share of unreadable images that is put up with")
+    storage: Literal["auto", "cached", "streamed"] = "auto"
+    mean: Channels = IMAGENET_MEAN
+    std: Channels = IMAGENET_STD
+    seed: int = 0
+    augment: AugmentSettings = AugmentSettings()
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """Small pictures are taken whole; larger ones lose an eighth at the border, as is usual at 224."""
+        resize = self.image_size if self.image_size <= 96 else round(self.image_size * 8 / 7)
+        return Preprocessing(self.image_size, resize, self.mean, self.std)
+
+
+class TrainSettings(Settings):
+    """One training. The schedule is a cosine after a linear warm-up; it is counted in steps."""
+
+    epochs: Positive = 30
+    batch_size: Positive = 128
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    learning_rate: Annotated[float, Field(gt=0.0)] = 0.1
+    momentum: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.9
+    weight_decay: Annotated[float, Field(ge=0.0)] = 5e-4
+    warmup_epochs: Annotated[float, Field(ge=0.0)] = 1.0
+    clip_norm: Annotated[float, Field(gt=0.0)] | None = 5.0
+    label_smoothing: Share = 0.0
+    ema: Annotated[float, Field(gt=0.0, lt=1.0)] | None = Field(None, description="decay of the averaged weights")
+    precision: Precision = "auto"
+    seed: int = 0
+
+
+class ModelSettings(Settings):
+    model: str = Field(description="source/name, e.g. torchvision/mobilenet_v3_small, timm/resnet50, cifar/resnet20")
+    arguments: dict[str, Any] = Field(default_factory=dict, description="passed to the model's builder")
+    stem: Literal["auto", "small", "standard"] = Field("auto", description="small: first convolution keeps the size")
+    checkpoint: Path | None = Field(None, description="a checkpoint folder, .safetensors or a state dict")
+    pretrained: bool = Field(False, description="begin with the source's published weights (downloads them)")
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> ModelSettings:
+        if self.checkpoint is not None and self.pretrained:
+            raise ValueError("checkpoint and pretrained exclude each other: keep one")
+        return self
+
+
+class TeacherSettings(ModelSettings):
+    train: TrainSettings | None = Field(None, description="train it first; without it the checkpoint is taken as it is")
+
+    @model_validator(mode="after")
+    def _some_knowledge(self) -> TeacherSettings:
+        if self.train is None and self.checkpoint is None and not self.pretrained:
+            raise ValueError("a teacher needs checkpoint, pretrained: true, or train: an untrained one teaches nothing")
+        return self
+
+
+class TermSettings(BaseModel):
+    """One term of the objective; the method's own parameters stand beside `method` and `weight`."""
+
+    model_config = ConfigDict(frozen=True, extra="allow", strict=True)
+
+    method: str
+    weight: Annotated[float, Field(gt=0.0)] = 1.0
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        return dict(self.model_extra or {})
+
+
+class DistillSettings(TrainSettings):
+    objective: tuple[TermSettings, ...] = Field(
+        (TermSettings(method="kd", weight=0.9), TermSettings(method="cross_entropy", weight=0.1)), min_length=1
+    )
+    baseline: bool = Field(True, description="also train the student from labels alone, same steps, to compare")
+
+    @property
+    def training(self) -> TrainSettings:
+        """The same steps without the teacher."""
+        return TrainSettings(**self.model_dump(include=set(TrainSettings.model_fields)))
+
+
+class Tolerance(Settings):
+    """How far an exported graph may be from the network: differences relative to the largest logit."""
+
+    difference: Annotated[float, Field(gt=0.0)]
+    agreement: Annotated[float, Field(gt=0.0, le=1.0)] = Field(description="share of equal top-1 answers")
+
+
+Variant = Literal["fp32", "fp16"]
+
+
+class ExportSettings(Settings):
+    variants: tuple[Variant, ...] = Field(("fp32", "fp16"), min_length=1)
+    opset: Annotated[int, Field(ge=18, le=23)] = 20
+    tolerance: dict[Variant, Tolerance] = {
+        "fp32": Tolerance(difference=1e-3, agreement=0.999),
+        "fp16": Tolerance(difference=3e-2, agreement=0.99),
+    }
+
+    @model_validator(mode="after")
+    def _needs_fp32(self) -> ExportSettings:
+        if "fp32" not in self.variants:
+            raise ValueError("fp32 must be among the variants: the others are derived from it")
+        if missing := set(self.variants) - set(self.tolerance):
+            raise ValueError(f"no tolerance for {', '.join(sorted(missing))}")
+        return self
+
+
+class BenchSettings(Settings):
+    devices: tuple[str, ...] = Field(("this-machine",), min_length=1)
+    batch_sizes: tuple[Positive, ...] = Field((1, 8), min_length=1)
+    threads: Positive | None = Field(None, description="default: one a usable core")
+    seconds: Annotated[float, Field(gt=0.0)] = 1.0
+    warmup_seconds: Annotated[float, Field(ge=0.0)] = 0.2
+
+
+class RecipeSettings(Settings):
+    """The whole recipe; `edgekd.recipe` reads it from YAML and reports mistakes."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    data: DataSettings
+    teacher: TeacherSettings
+    student: ModelSettings
+    distill: DistillSettings = DistillSettings()
+    export: ExportSettings = ExportSettings()
+    bench: BenchSettings = BenchSettings()

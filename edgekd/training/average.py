@@ -1,0 +1,26 @@
+"""An exponential moving average of a network (Polyak averaging)."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import nn
+
+
+class Average:
+    """Follows `model`; `network` holds the averaged parameters and the newest buffers.
+
+    Early on the decay is (1 + t) / (10 + t), so that the random start does not linger.
+    """
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self.network = copy.deepcopy(model).requires_grad_(False).eval()
+        self._decay = decay
+
+    @torch.no_grad()
+    def update(self, model: nn.Module, step: int) -> None:
+        decay = min(self._decay, (1 + step) / (10 + step))
+        torch._foreach_lerp_(list(self.network.parameters()), list(model.parameters()), 1.0 - decay)
+        for own, new in zip(self.network.buffers(), model.buffers(), strict=True):
+            own.copy_(new)

@@ -1,0 +1,154 @@
+"""The training loop. There is one: teacher, distillation, fine-tuning and quantization-aware distillation use it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from edgekd.data.loader import Loader
+from edgekd.settings import TrainSettings
+from edgekd.training.average import Average
+from edgekd.training.guard import Guard, clear_memory_errors
+from edgekd.training.host import autocast, keep_freed_memory, resolve_precision
+from edgekd.training.norms import keep_up
+from edgekd.training.optimiser import make_optimiser, trainable
+from edgekd.training.schedule import learning_rate
+from edgekd.training.state import EpochRecord, TrainingState
+
+Progress = Callable[[int, int, str], None]
+_SEEDS_PER_RUN = 1_000_003
+
+
+@dataclass(frozen=True)
+class _Loop:
+    accelerator: Accelerator
+    model: nn.Module
+    objective: nn.Module
+    optimiser: torch.optim.Optimizer
+    loader: Loader
+    settings: TrainSettings
+    average: Average | None
+    progress: Progress | None
+
+    @property
+    def total_steps(self) -> int:
+        return len(self.loader) * self.settings.epochs
+
+    def epoch(self, epoch: int) -> tuple[dict[str, float], float, float]:
+        """Mean of each term, last learning rate, seconds."""
+        self.model.train()
+        start, first = time.perf_counter(), epoch * len(self.loader)
+        guard = Guard(self.accelerator.device, epoch, first_step=first + 1)
+        precision = resolve_precision(self.settings.precision, self.model, self.accelerator.device)
+        sums: dict[str, Tensor] = {}
+        rate = 0.0
+        for step, batch in enumerate(self.loader.epoch(epoch)):
+            rate = self._set_rate(first + step)
+            with autocast(precision, self.accelerator.device):
+                terms = self.objective(self.model, batch)
+            loss = torch.stack(list(terms.values())).sum()
+            guard.watch(step, loss, self._update(loss))
+            if self.average is not None:
+                self.average.update(self.model, first + step)
+            for name, value in terms.items():
+                sums[name] = sums[name] + value.detach() if name in sums else value.detach()
+            self._show(epoch, first + step + 1)
+        guard.check()
+        means = {name: float(value) / len(self.loader) for name, value in sums.items()}
+        return means, rate, time.perf_counter() - start
+
+    def _update(self, loss: Tensor) -> Tensor:
+        """One step of the optimiser; the gradient's norm before clipping."""
+        self.accelerator.backward(loss)
+        limit = self.settings.clip_norm if self.settings.clip_norm is not None else float("inf")
+        norm: Tensor = self.accelerator.clip_grad_norm_(list(trainable((self.model, self.objective))), limit)
+        self.optimiser.step()
+        self.optimiser.zero_grad(set_to_none=True)
+        return norm
+
+    def _set_rate(self, step: int) -> float:
+        rate = learning_rate(
+            step,
+            peak=self.settings.learning_rate,
+            total=self.total_steps,
+            warmup=round(self.settings.warmup_epochs * len(self.loader)),
+        )
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        return rate
+
+    def _show(self, epoch: int, done: int) -> None:
+        if self.progress is not None:
+            self.progress(done, self.total_steps, f"epoch {epoch + 1}/{self.settings.epochs}")
+
+
+def fit(
+    model: nn.Module,
+    objective: nn.Module,
+    loader: Loader,
+    settings: TrainSettings,
+    *,
+    resume: Path,
+    validation: Loader | None = None,
+    progress: Progress | None = None,
+) -> list[EpochRecord]:
+    """Train `model` in place for all epochs, or for those that an interrupted run left.
+
+    The weights at the end are those of the last epoch (or their moving average), never a best one picked by
+    validation. On a CPU with a fixed number of threads a resumed run ends in the same bits as one never interrupted.
+
+    Args:
+        model: (B, 3, S, S) to (B, C) logits.
+        objective: an Objective; its own parameters are trained along, its buffers saved.
+        resume: a folder for the state after each epoch.
+
+    Raises:
+        NonFiniteLossError: the loss or its gradient became NaN or infinite.
+        OutOfMemoryError: a batch does not fit.
+        TrainingError: the saved state is damaged.
+    """
+    keep_freed_memory()
+    accelerator = Accelerator(mixed_precision="no")
+    model.to(accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    objective.to(accelerator.device)
+    keep_up(model, steps=len(loader) * settings.epochs)
+    wrapped, optimiser = accelerator.prepare(model, make_optimiser((model, objective), settings))
+    average = Average(model, settings.ema) if settings.ema is not None else None
+    modules = {"model": model, "objective": objective} | ({"average": average.network} if average else {})
+    state = TrainingState(resume, modules, optimiser)
+    state.restore()
+    loop = _Loop(accelerator, wrapped, objective, optimiser, loader, settings, average, progress)
+    result = average.network if average else model
+    for epoch in range(len(state.history), settings.epochs):
+        torch.manual_seed(settings.seed * _SEEDS_PER_RUN + epoch)
+        with clear_memory_errors(settings.batch_size, accelerator.device):
+            terms, rate, seconds = loop.epoch(epoch)
+            score = accuracy(result, validation, accelerator.device) if validation is not None else None
+        images = len(loader) * settings.batch_size
+        state.history.append(EpochRecord(epoch + 1, sum(terms.values()), terms, rate, images / seconds, score))
+        state.save()
+    if average:
+        model.load_state_dict(average.network.state_dict())
+    model.eval()
+    return state.history
+
+
+@torch.no_grad()
+def accuracy(model: nn.Module, loader: Loader, device: torch.device | str = "cpu") -> float:
+    """Top-1 share of a loader's images that `model` gets right."""
+    device = torch.device(device)
+    model.eval()
+    precision = resolve_precision("auto", model, device, inference=True)
+    right = torch.zeros((), dtype=torch.int64, device=device)
+    count = 0
+    with autocast(precision, device):
+        for batch in loader.epoch(0):
+            right += (model(batch.images).argmax(1) == batch.targets).sum()
+            count += len(batch.targets)
+    return float(right) / count

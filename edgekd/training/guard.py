@@ -1,0 +1,59 @@
+"""Watches for a loss that is no number any more, and for memory that runs out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+from edgekd.errors import NonFiniteLossError, OutOfMemoryError
+
+# Reading a GPU's value waits for the GPU; on a CPU it is free.
+_CHECK_EVERY = {"cpu": 1}
+_CHECK_EVERY_ELSEWHERE = 50
+
+
+class Guard:
+    """Stops an epoch whose loss or gradient became NaN or infinite."""
+
+    def __init__(self, device: torch.device, epoch: int, *, first_step: int) -> None:
+        self._every = _CHECK_EVERY.get(device.type, _CHECK_EVERY_ELSEWHERE)
+        self._epoch = epoch
+        self._first_step = first_step
+        self._first_bad = torch.full((), -1, device=device, dtype=torch.int64)
+
+    def watch(self, step: int, *values: Tensor) -> None:
+        """Raises NonFiniteLossError, at the latest 50 steps late on a GPU."""
+        bad = ~torch.stack([value.detach().isfinite() for value in values]).all()
+        self._first_bad = torch.where((self._first_bad < 0) & bad, step, self._first_bad)
+        if step % self._every == 0:
+            self.check()
+
+    def check(self) -> None:
+        """Raises NonFiniteLossError where any watched value so far was not finite."""
+        step = int(self._first_bad)
+        if step >= 0:
+            good = f"the state after epoch {self._epoch}" if self._epoch else "none: it went wrong in the first epoch"
+            raise NonFiniteLossError(
+                f"the loss is no longer finite at step {self._first_step + step} (epoch {self._epoch + 1})",
+                found=f"last good state: {good}",
+                hint="lower the learning_rate, lengthen warmup_epochs, set clip_norm, or use precision: fp32",
+            )
+
+
+@contextmanager
+def clear_memory_errors(batch_size: int, device: torch.device) -> Iterator[None]:
+    """Turns every way in which PyTorch reports exhausted memory into one clear message."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        exhausted = isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "allocate memory" in str(error)
+        if not exhausted:
+            raise
+        raise OutOfMemoryError(
+            f"a batch of {batch_size} does not fit into the memory of {device.type}",
+            found=str(error).splitlines()[0][:200] if str(error) else type(error).__name__,
+            hint=f"set batch_size to {max(1, batch_size // 2)} or less; finished stages are kept",
+        ) from None

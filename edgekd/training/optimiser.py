@@ -1,0 +1,30 @@
+"""The optimiser: fused, and without weight decay where it does harm."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import torch
+from torch import nn
+
+from edgekd.settings import TrainSettings
+
+
+def make_optimiser(modules: Iterable[nn.Module], settings: TrainSettings) -> torch.optim.Optimizer:
+    """Over everything trainable in `modules`; biases and normalisation layers are not decayed."""
+    parameters = [parameter for parameter in trainable(modules)]
+    groups: list[dict[str, Any]] = [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": settings.weight_decay},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    groups = [group for group in groups if group["params"]]
+    if settings.optimizer == "adamw":
+        return torch.optim.AdamW(groups, lr=settings.learning_rate, fused=True)
+    nesterov = settings.momentum > 0
+    return torch.optim.SGD(groups, lr=settings.learning_rate, momentum=settings.momentum, nesterov=nesterov, fused=True)
+
+
+def trainable(modules: Iterable[nn.Module]) -> Iterator[nn.Parameter]:
+    for module in modules:
+        yield from (parameter for parameter in module.parameters() if parameter.requires_grad)

@@ -1,0 +1,196 @@
+"""Stages that make a checkpoint from labels, or take one that is there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from edgekd.artifacts import Checkpoint, Dataset, Json, digest, file_digest
+from edgekd.data.dataset import open_split
+from edgekd.data.loader import Loader
+from edgekd.errors import ArtifactError, ModelError
+from edgekd.models import checkpoint as checkpoints
+from edgekd.models.architecture import Architecture
+from edgekd.models.build import build
+from edgekd.models.stems import wants_small_stem
+from edgekd.models.weights import load_state, read_state
+from edgekd.runtime.preprocess import Preprocessing
+from edgekd.settings import AugmentSettings, ModelSettings, TrainSettings
+from edgekd.store import resume_folder
+from edgekd.training.fit import Progress, accuracy, fit
+from edgekd.training.objective import Supervised
+
+VERSION = 1
+_EVALUATION_BATCH = 256
+
+
+def train(
+    model: ModelSettings,
+    data: Dataset,
+    settings: TrainSettings,
+    out: Path,
+    *,
+    augment: AugmentSettings,
+    progress: Progress | None = None,
+) -> Checkpoint:
+    """Train a network from labels alone.
+
+    Args:
+        out: an empty folder, which becomes the checkpoint.
+
+    Raises:
+        ModelError: the network cannot be built, or its weights do not fit.
+        TrainingError: see fit().
+    """
+    objective = Supervised(label_smoothing=settings.label_smoothing)
+    return train_with(objective, model, data, settings, out, augment=augment, progress=progress)
+
+
+def train_with(
+    objective: nn.Module,
+    model: ModelSettings,
+    data: Dataset,
+    settings: TrainSettings,
+    out: Path,
+    *,
+    augment: AugmentSettings,
+    progress: Progress | None = None,
+    training: Json | None = None,
+    warnings: Sequence[str] = (),
+) -> Checkpoint:
+    """Train a new network with any objective; `training` and `warnings` go into its manifest. Raises as train()."""
+    torch.manual_seed(settings.seed)
+    network, architecture = initial(model, data)
+    history = fit(
+        network,
+        objective,
+        training_loader(data, settings, augment),
+        settings,
+        resume=resume_folder(out),
+        validation=evaluation_loader(data, "validation"),
+        progress=progress,
+    )
+    return checkpoints.save(
+        network,
+        architecture,
+        preprocessing=preprocessing_of(data),
+        classes=data.classes,
+        out=out,
+        training={"label_smoothing": settings.label_smoothing, "epochs": settings.epochs, **(training or {})},
+        metrics={
+            "history": [asdict(record) for record in history],
+            "validation_accuracy": history[-1].validation_accuracy,
+            "warnings": list(warnings),
+        },
+    )
+
+
+def adopt(model: ModelSettings, data: Dataset, out: Path) -> Checkpoint:
+    """Take a trained network as it is, and measure it on the validation split. Raises as initial()."""
+    network, architecture = initial(model, data)
+    network.to(memory_format=torch.channels_last)
+    score = accuracy(network, evaluation_loader(data, "validation"))
+    return checkpoints.save(
+        network,
+        architecture,
+        preprocessing=preprocessing_of(data),
+        classes=data.classes,
+        out=out,
+        training=_training_of(model),
+        metrics={"validation_accuracy": score},
+    )
+
+
+def initial(model: ModelSettings, data: Dataset) -> tuple[nn.Module, Architecture]:
+    """The network that a recipe describes, for the classes and the image size of `data`.
+
+    Raises:
+        UnknownNameError: no such model.
+        ModelError: it cannot be built, its weights do not fit, or it knows another number of classes.
+    """
+    if model.checkpoint is not None and model.checkpoint.is_dir():
+        return _from_folder(model.checkpoint, model.model, data)
+    architecture = Architecture(
+        model=model.model,
+        arguments=model.arguments,
+        num_classes=len(data.classes),
+        small_stem=wants_small_stem(model.model, preprocessing_of(data).image_size, model.stem),
+    )
+    network = build(architecture, pretrained=model.pretrained)
+    if model.checkpoint is not None:
+        load_state(network, read_state(model.checkpoint), origin=model.checkpoint)
+    return network, architecture
+
+
+def origin_of(model: ModelSettings) -> Json:
+    """The settings of a model for a stage's key: the content of the checkpoint it names, not the path.
+
+    Raises:
+        ModelError: the checkpoint is not there.
+    """
+    said = model.model_dump(mode="json", exclude={"train", "checkpoint"})
+    if model.checkpoint is None:
+        return said
+    if model.checkpoint.is_dir():
+        return {**said, "checkpoint": Checkpoint.load(model.checkpoint).digest}
+    if not model.checkpoint.is_file():
+        raise ModelError(
+            f"the checkpoint {model.checkpoint} is not there",
+            allowed="a checkpoint folder, .safetensors, or a state dict (.pth, .pt)",
+        )
+    return {**said, "checkpoint": digest(file_digest(model.checkpoint))}
+
+
+def preprocessing_of(data: Dataset) -> Preprocessing:
+    """Raises ArtifactError where the data set's manifest has none that this version understands."""
+    try:
+        return Preprocessing.from_json(data.manifest.details["preprocessing"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ArtifactError(f"{data.path} does not say how its pictures are seen", found=repr(error)) from None
+
+
+def training_loader(data: Dataset, settings: TrainSettings, augment: AugmentSettings) -> Loader:
+    return Loader(
+        open_split(data, "train"),
+        preprocessing_of(data),
+        batch_size=settings.batch_size,
+        augment=augment,
+        mirror=bool(data.manifest.details["mirror"]),
+        seed=settings.seed,
+        device="cuda" if torch.cuda.is_available() else "cpu",
+    )
+
+
+def evaluation_loader(data: Dataset, split: str) -> Loader:
+    return Loader(
+        open_split(data, split),
+        preprocessing_of(data),
+        batch_size=_EVALUATION_BATCH,
+        device="cuda" if torch.cuda.is_available() else "cpu",
+    )
+
+
+def _from_folder(folder: Path, name: str, data: Dataset) -> tuple[nn.Module, Architecture]:
+    checkpoint = Checkpoint.load(folder)
+    architecture = checkpoints.architecture_of(checkpoint)
+    if architecture.model != name:
+        raise ModelError(f"{folder} holds another model", found=architecture.model, allowed=name)
+    if architecture.num_classes != len(data.classes):
+        raise ModelError(
+            f"{folder} was trained for another number of classes",
+            found=f"{architecture.num_classes} classes",
+            allowed=f"{len(data.classes)}, as the data has",
+            hint="give the student and the teacher the same data",
+        )
+    return checkpoints.load(checkpoint), architecture
+
+
+def _training_of(model: ModelSettings) -> Json:
+    if model.checkpoint is not None and model.checkpoint.is_dir():
+        known: Json = Checkpoint.load(model.checkpoint).manifest.details["training"]
+        return known
+    return {}

@@ -1,0 +1,108 @@
+"""What a training needs to go on after a kill: tensors as safetensors, the rest as JSON, replaced as one."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from edgekd.artifacts import file_digest, read_json, write_json
+from edgekd.errors import ArtifactError, TrainingError
+
+
+@dataclass(frozen=True)
+class EpochRecord:
+    """One epoch's figures; the accuracy is that of the validation split after it."""
+
+    epoch: int
+    loss: float
+    terms: Mapping[str, float]
+    learning_rate: float
+    images_per_s: float
+    validation_accuracy: float | None
+
+
+@dataclass
+class TrainingState:
+    """Everything that changes while training. Randomness is not in it: each epoch draws from its own seed."""
+
+    folder: Path
+    modules: Mapping[str, nn.Module]
+    optimiser: torch.optim.Optimizer
+    history: list[EpochRecord] = field(default_factory=list)
+
+    def save(self) -> None:
+        """Write the state beside the old one, then switch to it with one rename."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        epoch = len(self.history)
+        file = self.folder / f"epoch-{epoch}.safetensors"
+        save_file(dict(self._tensors()), file)
+        _sync(file)
+        head = {"file": file.name, "sha256": file_digest(file), "history": [asdict(r) for r in self.history]}
+        write_json(self.folder / "head.json", head)
+        for old in self.folder.glob("epoch-*.safetensors"):
+            if old != file:
+                old.unlink()
+
+    def restore(self) -> None:
+        """Go on from what an interrupted run left; a fresh start where it left nothing.
+
+        Raises:
+            TrainingError: the saved state was damaged.
+        """
+        head_file = self.folder / "head.json"
+        if not head_file.exists():
+            return
+        try:
+            head = read_json(head_file)
+            history = [EpochRecord(**record) for record in head["history"]]
+            file = self.folder / head["file"]
+            if file_digest(file) != head["sha256"]:
+                raise ValueError("the digest differs")
+            tensors = load_file(file)
+        except (ArtifactError, OSError, KeyError, TypeError, ValueError, SafetensorError) as error:
+            raise TrainingError(
+                f"the saved training state in {self.folder} is damaged",
+                found=f"{type(error).__name__}: {error}",
+                hint=f"delete {self.folder} to train this stage from its first epoch",
+            ) from None
+        self._load(tensors)
+        self.history = history
+
+    def _tensors(self) -> Iterator[tuple[str, Tensor]]:
+        for role, module in self.modules.items():
+            for name, value in module.state_dict().items():
+                yield f"{role}/{name}", value.detach().cpu().contiguous().clone()
+        for index, values in self.optimiser.state_dict()["state"].items():
+            for name, value in values.items():
+                if value is not None:
+                    yield f"optimiser/{index}/{name}", value.detach().cpu().contiguous().clone()
+
+    def _load(self, tensors: Mapping[str, Tensor]) -> None:
+        for role, module in self.modules.items():
+            module.load_state_dict({n: tensors[f"{role}/{n}"] for n in module.state_dict()})
+        parameters = [p for group in self.optimiser.param_groups for p in group["params"]]
+        state: dict[int, dict[str, Tensor]] = {}
+        for key, value in tensors.items():
+            if key.startswith("optimiser/"):
+                _, index, name = key.split("/")
+                state.setdefault(int(index), {})[name] = _like(value, parameters[int(index)])
+        self.optimiser.load_state_dict({**self.optimiser.state_dict(), "state": state})
+
+
+def _like(value: Tensor, parameter: Tensor) -> Tensor:
+    """In the parameter's memory layout: a fused step walks both in memory order."""
+    if value.shape != parameter.shape:
+        return value
+    return torch.empty_like(parameter, dtype=value.dtype).copy_(value)
+
+
+def _sync(file: Path) -> None:
+    with file.open("rb") as stream:
+        os.fsync(stream.fileno())

@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import getpass
+import os
+import platform
+from pathlib import Path
+
+from edgekd.bench.environment import environment, fingerprint
+
+JETSON = {
+    "etc/nv_tegra_release": "# R36 (release), REVISION: 4.3, GCID: 38968081, BOARD: generic, EABI: aarch64\n",
+    "etc/os-release": 'NAME="Ubuntu"\nPRETTY_NAME="Ubuntu 22.04.5 LTS"\n',
+    "proc/cpuinfo": "processor\t: 0\nCPU part\t: 0xd42\n",
+    "proc/device-tree/model": "NVIDIA Jetson Orin Nano Engineering Reference Developer Kit Super\0",
+    "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor": "schedutil\n",
+}
+
+
+def test_this_machine():
+    env = environment()
+    assert env.cores == len(os.sched_getaffinity(0))
+    assert env.ram_bytes > 1e8
+    assert env.onnxruntime is not None
+    assert env.cpu and env.os
+
+
+def test_no_host_and_no_user():
+    text = environment().model_dump_json()
+    assert f'"{platform.node()}"' not in text
+    assert f'"{getpass.getuser()}"' not in text
+
+
+def test_a_jetson_is_read_from_its_files(tmp_path: Path):
+    for name, text in JETSON.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    env = environment(tmp_path)
+    assert env.l4t == "36.4.3"
+    assert env.board == env.cpu == "NVIDIA Jetson Orin Nano Engineering Reference Developer Kit Super"
+    assert env.os == "Ubuntu 22.04.5 LTS"
+    assert env.governor == "schedutil"
+
+
+def test_a_bare_system_says_so(tmp_path: Path):
+    env = environment(tmp_path)
+    assert (env.board, env.governor, env.l4t) == (None, None, None)
+    assert env.cpu == platform.machine()
+
+
+def test_the_fingerprint_changes_with_what_decides_speed_and_with_nothing_else():
+    env = environment()
+    same = env.model_copy(update={"kernel": "9.9", "python": "3.99", "ram_bytes": 1})
+    assert fingerprint(same) == fingerprint(env)
+    for change in ({"cores": 99}, {"cpu": "x"}, {"onnxruntime": "0"}, {"tensorrt": "0"}, {"power_mode": "15W"}):
+        assert fingerprint(env.model_copy(update=change)) != fingerprint(env)

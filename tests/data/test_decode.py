@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from edgekd.data.datasets._arrays import ArraySamples
+from edgekd.data.decode import BROKEN, content_digest, decode_all
+from edgekd.runtime.preprocess import square
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (150, 9, 7, 3), dtype=np.uint8)
+SAMPLES = ArraySamples("train", IMAGES, np.zeros(150))
+
+
+def saved(image: Image.Image, kind: str) -> Image.Image:
+    stream = io.BytesIO()
+    image.save(stream, kind)
+    return Image.open(stream)
+
+
+def test_order_pixels_and_progress() -> None:
+    told: list[tuple[int, int]] = []
+    decoded = list(decode_all([SAMPLES, SAMPLES], 8, pixels=True, progress=lambda *a: told.append(a)))
+    assert len(decoded) == 300 and told[-1] == (300, 300) and told == sorted(told)
+    for index, one in enumerate(decoded):
+        picture = SAMPLES.image(index % 150)
+        assert one.pixels is not None and np.array_equal(one.pixels, square(picture, 8))
+        assert one.content == content_digest(picture)
+
+
+def test_without_pixels() -> None:
+    assert all(one.pixels is None and one.content for one in decode_all([SAMPLES], 8, pixels=False))
+
+
+def test_stopping_early_leaves_no_thread_waiting() -> None:
+    stream = decode_all([SAMPLES] * 50, 8, pixels=True)
+    next(stream)
+    stream.close()  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("kind", ["png", "bmp", "tiff", "ppm"])
+def test_a_lossless_copy_has_the_same_content(kind: str) -> None:
+    picture = Image.fromarray(IMAGES[0])
+    assert content_digest(saved(picture, kind)) == content_digest(picture)
+
+
+def test_pixels_and_size_both_count() -> None:
+    flat = Image.fromarray(np.zeros((4, 6, 3), np.uint8))
+    assert content_digest(flat) != content_digest(flat.transpose(Image.Transpose.ROTATE_90))
+    assert content_digest(Image.fromarray(IMAGES[0])) != content_digest(Image.fromarray(IMAGES[1]))
+
+
+def test_grey_equals_its_colour_copy_and_sixteen_bits_are_read() -> None:
+    grey = Image.fromarray(IMAGES[0, :, :, 0])
+    deep = Image.fromarray(IMAGES[0, :, :, 0].astype(np.uint16) * 257)
+
+    class Three(ArraySamples):
+        def image(self, index: int) -> Image.Image:
+            return (grey, grey.convert("RGB"), deep)[index]
+
+    one, two, three = decode_all([Three("x", IMAGES[:3], np.zeros(3))], 7, pixels=True)
+    assert one.content == two.content
+    assert three.pixels is not None and np.array_equal(one.pixels, three.pixels)  # type: ignore[arg-type]
+
+
+@pytest.mark.filterwarnings("ignore:.*EXIF data:UserWarning")
+@pytest.mark.parametrize("kind", ["png", "jpeg", "bmp", "tiff", "webp", "ppm"])
+def test_damaged_files_raise_what_is_caught(kind: str) -> None:
+    stream = io.BytesIO()
+    Image.fromarray(IMAGES[0].repeat(9, 0).repeat(9, 1)).save(stream, kind)
+    content = stream.getvalue()
+    for damaged in (b"", content[: len(content) // 2], content[:20], b"\x00" * 100):
+        with pytest.raises(BROKEN):
+            Image.open(io.BytesIO(damaged)).load()

@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from edgekd.data.leaks import Rows, close_leaks, conflicting_labels
+from edgekd.errors import DataError
+
+#                    0  1  2  3  4  5  6  7  8
+CONTENTS = np.array([1, 2, 3, 3, 2, 4, 1, 4, 5])
+ROWS: Rows = {"train": np.arange(4), "validation": np.arange(4, 6), "test": np.arange(6, 9)}
+
+
+def test_drop_takes_from_the_side_that_trains() -> None:
+    rows, report = close_leaks(ROWS, CONTENTS, "drop", str)
+    assert {split: kept.tolist() for split, kept in rows.items()} == {
+        "train": [2, 3], "validation": [4], "test": [6, 7, 8],
+    }  # fmt: skip
+    assert report.to_json() == {
+        "policy": "drop",
+        "pairs": [
+            {"splits": ["train", "validation"], "count": 1, "examples": [["1", "4"]]},
+            {"splits": ["train", "test"], "count": 1, "examples": [["0", "6"]]},
+            {"splits": ["validation", "test"], "count": 1, "examples": [["5", "7"]]},
+        ],
+        "dropped": {"train": 2, "validation": 1},
+    }
+
+
+def test_report_changes_nothing() -> None:
+    rows, report = close_leaks(ROWS, CONTENTS, "report", str)
+    assert rows is ROWS and len(report.pairs) == 3 and report.to_json()["dropped"] == {}
+
+
+def test_refuse_names_the_pairs() -> None:
+    with pytest.raises(DataError, match="1 in train and test(.|\n)*0 = 6"):
+        close_leaks(ROWS, CONTENTS, "refuse", str)
+
+
+def test_without_leaks_every_policy_is_content() -> None:
+    for policy in ("drop", "refuse", "report"):
+        rows, report = close_leaks(ROWS, np.array([0, 1, 2, 2, 3, 4, 5, 6, 7]), policy, str)  # type: ignore[arg-type]
+        assert not report.pairs and [len(rows[s]) for s in ("train", "validation", "test")] == [4, 2, 3]
+
+
+def test_conflicting_labels_by_hand() -> None:
+    assert conflicting_labels(np.array([0, 0, 1, 1, 2]), np.array([0, 1, 1, 1, 0])) == 1

@@ -1,0 +1,147 @@
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from edgekd.artifacts import Dataset
+from edgekd.data.dataset import open_split
+from edgekd.data.prepare import prepare
+from edgekd.errors import DataError, UnknownNameError
+from edgekd.settings import DataSettings
+
+MakeFolder = Callable[[Mapping[str, int]], Path]
+SPLITS = ("train", "validation", "test")
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Callable[..., Dataset]:
+    def make(root: Path | None, source: str = "image-folder", **options: Any) -> Dataset:
+        out = tmp_path / f"out{len(list(tmp_path.glob('out*')))}"
+        out.mkdir()
+        return prepare(DataSettings(source=source, root=root, **{"image_size": 16, **options}), out)
+
+    return make
+
+
+def counts(data: Dataset) -> list[int]:
+    return [data.manifest.details["counts"][split] for split in SPLITS]
+
+
+def test_digits(run: Callable[..., Dataset]) -> None:
+    data = run(None, "digits", image_size=32)
+    assert sum(counts(data)) == 1797 and len(data.classes) == 10
+    assert data.manifest.details["mirror"] is False and data.manifest.details["storage"] == "cached"
+    assert not list(data.path.glob(".*")), "the scratch file is gone"
+    for split in SPLITS:
+        per_class = data.metrics["classes"][split].values()
+        assert max(per_class) - min(per_class) <= 8
+        assert np.bincount(open_split(data, split).labels).tolist() == list(per_class)
+    Dataset.load(data.path)
+
+
+def test_equal_runs_are_equal_and_seeds_differ(
+    make_folder: MakeFolder, run: Callable[..., Dataset], tmp_path: Path
+) -> None:
+    root = make_folder({"a": 20, "b": 30})
+    elsewhere = Path(shutil.copytree(root, tmp_path / "elsewhere"))
+    one, same, other = run(root), run(elsewhere), run(root, seed=-1)
+    assert one.digest == same.digest != other.digest, "no path of this machine is part of a cached set"
+    assert counts(one) == [36, 4, 10] == counts(other)
+
+
+def test_the_sources_own_splits_are_kept(make_folder: MakeFolder, run: Callable[..., Dataset]) -> None:
+    folders = {"train/a": 10, "train/b": 10, "val/a": 1, "val/b": 2, "test/a": 3, "test/b": 4}
+    assert counts(run(make_folder(folders))) == [20, 3, 7]
+
+
+def test_validation_is_carved_from_train_alone(make_folder: MakeFolder, run: Callable[..., Dataset]) -> None:
+    assert counts(run(make_folder({"train/a": 10, "train/b": 10, "test/a": 3, "test/b": 4}))) == [18, 2, 7]
+
+
+def leaky(make_folder: MakeFolder) -> Path:
+    """Two of train/a stand in test, one under another name and format; one of train/b twice in train."""
+    root = make_folder({"train/a": 10, "train/b": 10, "val/a": 3, "val/b": 3, "test/a": 3, "test/b": 3})
+    shutil.copy(root / "train/a/0.png", root / "test/a/copy.png")
+    Image.open(root / "train/a/1.png").save(root / "test/a/again.bmp")
+    shutil.copy(root / "train/b/0.png", root / "train/b/copy.png")
+    shutil.copy(root / "train/b/1.png", root / "train/a/mislabelled.png")
+    return root
+
+
+def test_leaks_are_dropped_from_train(make_folder: MakeFolder, run: Callable[..., Dataset]) -> None:
+    data = run(leaky(make_folder))
+    assert counts(data) == [20, 6, 8]
+    assert data.metrics["leaks"]["dropped"] == {"train": 2}
+    examples = [["train/a/0.png", "test/a/copy.png"], ["train/a/1.png", "test/a/again.bmp"]]
+    assert data.metrics["leaks"]["pairs"] == [{"splits": ["train", "test"], "count": 2, "examples": examples}]
+    assert data.metrics["duplicates"] == {"train": 2, "validation": 0, "test": 0}
+    assert data.metrics["conflicting_labels"] == 1
+
+
+def test_leaks_are_reported_or_refused(make_folder: MakeFolder, run: Callable[..., Dataset]) -> None:
+    root = leaky(make_folder)
+    reported = run(root, leaks="report")
+    assert counts(reported) == [22, 6, 8] and reported.metrics["leaks"]["pairs"][0]["count"] == 2
+    with pytest.raises(DataError, match=r"train/a/1\.png = test/a/again\.bmp"):
+        run(root, leaks="refuse")
+
+
+def test_a_class_that_leaks_whole_is_named(make_folder: MakeFolder, run: Callable[..., Dataset]) -> None:
+    root = make_folder({"train/a": 5, "train/b": 1, "test/a": 2, "test/b": 0, "val/a": 1, "val/b": 1})
+    shutil.copy(root / "train/b/0.png", root / "test/b/0.png")
+    with pytest.raises(DataError, match="train split has no image of 1 of 2 classes\n  found: none of b"):
+        run(root)
+
+
+def test_duplicates_never_leak_by_carving(make_folder: MakeFolder, run: Callable[..., Dataset]) -> None:
+    root = make_folder({"a": 8, "b": 8})
+    for number in range(8):
+        shutil.copy(root / f"a/{number}.png", root / f"a/copy{number}.png")
+    data = run(root, leaks="refuse", test=0.3, validation=0.3)
+    assert sum(data.metrics["duplicates"].values()) == 8
+
+
+def test_broken_images_are_named(make_folder: MakeFolder, run: Callable[..., Dataset]) -> None:
+    root = make_folder({"a": 20, "b": 20})
+    whole = (root / "a/0.png").read_bytes()
+    (root / "a/0.png").write_bytes(whole[:40])
+    (root / "b/7.png").write_bytes(b"")
+    with pytest.raises(DataError, match=r"2 of 40 images cannot be read\n  found: a/0\.png(.|\n)*b/7\.png"):
+        run(root, broken=0.01)
+    data = run(root, broken=0.05)
+    assert sum(counts(data)) == 38 and data.metrics["broken"]["count"] == 2
+    assert [line.split(":")[0] for line in data.metrics["broken"]["examples"]] == ["a/0.png", "b/7.png"]
+
+
+def test_only_the_first_twenty_broken_are_listed(make_folder: MakeFolder, run: Callable[..., Dataset]) -> None:
+    root = make_folder({"a": 15, "b": 15})
+    for file in root.rglob("*.png"):
+        file.write_bytes(b"broken")
+    with pytest.raises(DataError, match="30 of 30(.|\n)*and 10 more"):
+        run(root)
+
+
+def test_the_limit_is_stratified_and_spares_the_other_splits(
+    make_folder: MakeFolder, run: Callable[..., Dataset]
+) -> None:
+    root = make_folder({"a": 40, "b": 20})
+    data = run(root, limit=9)
+    assert data.metrics["classes"]["train"] == {"a": 6, "b": 3} and counts(data)[1:] == counts(run(root))[1:]
+    with pytest.raises(DataError, match="data.limit"):
+        run(root, limit=1)
+
+
+def test_too_few_images_to_split(make_folder: MakeFolder, run: Callable[..., Dataset]) -> None:
+    with pytest.raises(DataError, match="too few different images"):
+        run(make_folder({"a": 20, "b": 2}))
+
+
+def test_an_unknown_source(run: Callable[..., Dataset]) -> None:
+    with pytest.raises(UnknownNameError, match="did you mean 'image-folder'"):
+        run(None, "image_folder")

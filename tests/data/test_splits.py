@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edgekd.data.splits import carve, draw, proportional
+from edgekd.errors import DataError
+
+
+def test_carved_shares_are_stratified_and_seeded() -> None:
+    labels = np.repeat([0, 1, 2], [100, 50, 3])
+    chosen = carve(labels, np.arange(153), "abc", 0.2, (0, 1))
+    assert np.bincount(labels[chosen]).tolist() == [20, 10, 1]
+    assert np.array_equal(chosen, carve(labels, np.arange(153), "abc", 0.2, (0, 1)))
+    assert not np.array_equal(chosen, carve(labels, np.arange(153), "abc", 0.2, (1, 1)))
+
+
+@settings(deadline=None)
+@given(st.integers(0, 2**32), st.floats(0.01, 0.49), st.lists(st.integers(2, 9), min_size=2, max_size=5))
+def test_carving_keeps_equal_pictures_together(seed: int, share: float, sizes: list[int]) -> None:
+    labels = np.repeat(np.arange(len(sizes)), sizes).repeat(2)
+    contents = np.arange(sum(sizes)).repeat(2)
+    chosen = carve(labels, contents, [str(c) for c in range(len(sizes))], share, (seed,))
+    assert not set(contents[chosen]) & set(contents[~chosen])
+    assert set(labels[chosen]) == set(labels[~chosen]) == set(range(len(sizes)))
+
+
+def test_a_class_with_one_picture_cannot_be_split() -> None:
+    with pytest.raises(DataError, match="1 classes have too few.*\n.*in b"):
+        carve(np.array([0, 0, 1, 1]), np.array([0, 1, 2, 2]), "ab", 0.2, (0,))
+
+
+def test_a_million_images_in_a_thousand_classes() -> None:
+    labels = np.arange(1_000_000) % 1000
+    chosen = draw(labels, np.full(1000, 7), np.random.default_rng(0))
+    assert np.all(np.bincount(labels[chosen]) == 7)
+
+
+def test_proportional_by_hand() -> None:
+    assert proportional(np.array([100, 50, 50]), 20).tolist() == [10, 5, 5]
+    assert proportional(np.array([100, 10, 1]), 11).tolist() == [9, 1, 1]
+    assert proportional(np.array([3, 4]), 100).tolist() == [3, 4]
+    with pytest.raises(DataError, match="data.limit"):
+        proportional(np.array([9, 9, 9]), 2)
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(1, 40), min_size=1, max_size=12), st.integers(0, 300))
+def test_proportional_adds_up(counts: list[int], extra: int) -> None:
+    available = np.array(counts)
+    total = len(counts) + extra
+    quotas = proportional(available, total)
+    assert quotas.sum() == min(total, available.sum())
+    assert np.all(quotas >= 1) and np.all(quotas <= available)

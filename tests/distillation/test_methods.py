@@ -1,0 +1,132 @@
+"""Values and gradients in float64 against NumPy, and a contract that every method keeps."""
+
+from __future__ import annotations
+
+import inspect
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from edgekd import plugins
+from edgekd.distillation.methods.cross_entropy import cross_entropy
+from edgekd.distillation.methods.interpolated import interpolated
+from edgekd.distillation.methods.kd import kd
+from edgekd.distillation.methods.mse import mse
+from edgekd.distillation.methods.soft_cross_entropy import soft_cross_entropy
+from edgekd.distillation.terms import method_function, parameter_model
+
+METHODS = plugins.names("method")
+
+
+@pytest.fixture
+def logits() -> tuple[Tensor, Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(7)
+    student, teacher = (3 * torch.randn(6, 5, dtype=torch.float64, generator=generator) for _ in range(2))
+    return student, teacher, torch.randint(5, (6,), generator=generator)
+
+
+def _softmax(z: np.ndarray) -> np.ndarray:
+    powers = np.exp(z)
+    return powers / powers.sum(1, keepdims=True)
+
+
+def test_kd_by_hand():
+    # Teacher (2/3, 1/3), student (1/2, 1/2) at T = 2: 4 * (2/3 ln(4/3) + 1/3 ln(2/3)).
+    teacher = torch.tensor([[2 * math.log(2.0), 0.0]], dtype=torch.float64)
+    expected = 4 * (2 / 3 * math.log(4 / 3) + 1 / 3 * math.log(2 / 3))
+    assert kd(torch.zeros(1, 2, dtype=torch.float64), teacher, temperature=2.0).item() == pytest.approx(expected)
+
+
+def test_kd_against_numpy(logits):
+    student, teacher, _ = logits
+    p, q = (_softmax(z.numpy() / 3.0) for z in (teacher, student))
+    expected = 9.0 * (p * np.log(p / q)).sum(1).mean()
+    assert kd(student, teacher, temperature=3.0).item() == pytest.approx(expected, rel=1e-12)
+
+
+def test_the_gradient_of_kd_is_the_difference_of_probabilities(logits):
+    student, teacher, _ = logits
+    student.requires_grad_()
+    kd(student, teacher, temperature=4.0).backward()
+    p, q = (_softmax(z.detach().numpy() / 4.0) for z in (teacher, student))
+    np.testing.assert_allclose(student.grad.numpy(), 4.0 * (q - p) / 6, rtol=1e-10)
+
+
+def test_soft_cross_entropy_is_kd_plus_the_teachers_entropy(logits):
+    student, teacher, _ = logits
+    p = _softmax(teacher.numpy() / 2.0)
+    entropy = -4.0 * (p * np.log(p)).sum(1).mean()
+    difference = soft_cross_entropy(student, teacher, temperature=2.0) - kd(student, teacher, temperature=2.0)
+    assert difference.item() == pytest.approx(entropy, rel=1e-12)
+
+
+def test_mse_sums_over_classes_and_its_zero_mean_form_does_not_see_a_shift(logits):
+    student, teacher, _ = logits
+    assert mse(student, teacher).item() == pytest.approx(((student - teacher) ** 2).sum().item() / 6)
+    shifted = teacher + torch.arange(6, dtype=torch.float64)[:, None]
+    centred = mse(student, teacher, zero_mean=True).item()
+    assert mse(student, shifted, zero_mean=True).item() == pytest.approx(centred)
+    assert mse(student, shifted).item() != pytest.approx(mse(student, teacher).item())
+
+
+def test_cross_entropy_with_smoothing_by_hand():
+    # Target (1 - e + e/2, e/2) = (0.9, 0.1) at e = 0.2 on probabilities (3/4, 1/4).
+    student = torch.tensor([[math.log(3.0), 0.0]], dtype=torch.float64)
+    expected = -(0.9 * math.log(0.75) + 0.1 * math.log(0.25))
+    assert cross_entropy(student, targets=torch.tensor([0]), label_smoothing=0.2).item() == pytest.approx(expected)
+
+
+def test_cross_entropy_needs_labels():
+    with pytest.raises(ValueError, match="needs the labels"):
+        cross_entropy(torch.zeros(1, 2))
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.3, 1.0])
+def test_interpolated_is_the_mixture_of_its_parts(logits, alpha):
+    student, teacher, _ = logits
+    expected = (1 - alpha) * mse(student, teacher) + alpha * soft_cross_entropy(student, teacher, temperature=2.0)
+    found = interpolated(student, teacher, alpha=alpha, temperature=2.0)
+    assert found.item() == pytest.approx(expected.item(), rel=1e-12)
+
+
+@pytest.mark.parametrize("method", ["kd", "mse"])
+def test_zero_at_equal_logits(logits, method):
+    student, _, targets = logits
+    assert method_function(method)(student, student.clone(), targets).item() == pytest.approx(0.0, abs=1e-14)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_contract_surface(method):
+    function = method_function(method)
+    parameters = list(inspect.signature(function).parameters.values())
+    assert [p.name for p in parameters[:3]] == ["student_logits", "teacher_logits", "targets"]
+    assert all(p.kind is inspect.Parameter.KEYWORD_ONLY for p in parameters[3:])
+    assert function.__doc__ and "Source:" in function.__doc__ or method == "cross_entropy"
+    parameter_model(method)()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_contract_gradients_are_right_and_none_reaches_the_teacher(logits, method):
+    student, teacher, targets = logits
+    function = method_function(method)
+    student.requires_grad_()
+    teacher.requires_grad_()
+    assert torch.autograd.gradcheck(lambda z: function(z, teacher.detach(), targets), (student,))
+    function(student, teacher, targets).backward()
+    assert teacher.grad is None and student.grad is not None
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("shape", [(1, 10), (4, 1), (3, 1000)])
+@pytest.mark.parametrize("scale", [0.0, 1.0, 1e4])
+@pytest.mark.parametrize("method", METHODS)
+def test_contract_finite_where_public_code_is_not(method, scale, shape, dtype):
+    generator = torch.Generator().manual_seed(1)
+    student, teacher = ((scale * torch.randn(shape, generator=generator)).to(dtype).requires_grad_() for _ in range(2))
+    loss = method_function(method)(student, teacher, torch.zeros(shape[0], dtype=torch.int64))
+    loss.backward()
+    assert loss.ndim == 0 and loss.isfinite()
+    assert student.grad.isfinite().all() or dtype is torch.float16 and method in ("mse", "interpolated")

@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+import pytest
+
+from edgekd.report import figures
+
+
+def spaced(text: str) -> str:
+    return text.replace("\u00a0", " ")
+
+
+@pytest.mark.parametrize(
+    ("share", "samples", "text"),
+    [
+        (0.9723, 360, "97.2 %"),
+        (0.9723, 10_000, "97.23 %"),
+        (1.0, 360, "100.0 %"),
+        (0.9999, 360, "> 99.9 %"),
+        (0.0, 10, "0.0 %"),
+    ],
+)
+def test_percent_never_rounds_up_to_perfect(share: float, samples: int, text: str) -> None:
+    assert spaced(figures.percent(share, samples)) == text
+
+
+@pytest.mark.parametrize(
+    ("gap", "text"), [(0.013, "+1.3 points"), (-0.021, "−2.1 points"), (0.0, "±0.0 points"), (0.0004, "±0.0 points")]
+)
+def test_points_carry_their_sign(gap: float, text: str) -> None:
+    assert spaced(figures.points(gap)) == text
+
+
+def test_numbers_keep_three_figures() -> None:
+    values = (0, 0.3123, 0.9996, 3.125, 31.24, 99.97, 312.4, 1234.5)
+    assert [figures.plain(value) for value in values] == ["0", "0.312", "1.00", "3.12", "31.2", "100", "312", "1,234"]
+
+
+def test_units() -> None:
+    assert spaced(figures.size(999)) == "999 B"
+    assert spaced(figures.size(999_700)) == "1.00 MB"
+    assert spaced(figures.amount(11_200_000)) == "11.2 M"
+    assert [spaced(figures.seconds(value)) for value in (0.42, 59.6, 192, 3840)] == [
+        "0.4 s",
+        "1 min 00 s",
+        "3 min 12 s",
+        "1 h 04 min",
+    ]
+    assert [figures.times(ratio) for ratio in (14.2, 9.14, 1.08)] == ["14×", "9.1×", "1.08×"]

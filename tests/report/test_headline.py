@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+
+from edgekd.report.headline import chosen, difference, headline
+from edgekd.report.record import ModelEntry, parse
+
+Json = dict[str, Any]
+N = 2000
+
+
+def entry(name: str, accuracy: float, size: int, half: float = 0.005) -> Json:
+    role, _, variant = name.partition("-")
+    common = {"samples": N, "parameters": 10, "macs": None, "seconds": None}
+    interval = [max(0.0, accuracy - half), min(1.0, accuracy + half)]
+    names = {"id": name, "role": role, "title": role, "variant": variant, "architecture": "net"}
+    return {**common, **names, "accuracy": accuracy, "interval": interval, "size_bytes": size}
+
+
+def timing(name: str, p50: float) -> Json:
+    latency = dict.fromkeys(("min", "mean", "p50", "p90", "p95", "p99", "max"), p50) | {"std": 0.0}
+    numbers = {"throughput_per_s": 1.0, "load_ms": 1.0, "first_inference_ms": 1.0, "peak_bytes": None}
+    where = {"device": "d", "engine": "e", "threads": 1, "batch_size": 1, "provenance": "measured"}
+    return {"model": name, **where, **numbers, "latency_ms": latency, "samples_ms": [], "flags": []}
+
+
+def sentence(minimal: Json, models: list[Json], **latencies: float) -> str:
+    timings = [timing(name.replace("_", "-"), p50) for name, p50 in latencies.items()]
+    return headline(parse({**minimal, "models": models, "measurements": timings})).replace("\u00a0", " ")
+
+
+TEACHER = entry("teacher-fp32", 0.981, 14_000_000)
+BASELINE = entry("baseline-fp32", 0.959, 1_000_000)
+STUDENT = entry("student-fp32", 0.972, 1_000_000)
+
+
+def test_a_good_run(minimal: Json) -> None:
+    said = sentence(minimal, [TEACHER, BASELINE, STUDENT], teacher_fp32=2.79, student_fp32=0.31)
+    assert said == (
+        "97.2 % at 0.310 ms: 14× smaller and 9.0× faster than the teacher, "
+        "+1.3 points over the same student trained from labels alone."
+    )
+
+
+def test_a_student_that_distillation_made_worse(minimal: Json) -> None:
+    said = sentence(minimal, [TEACHER, BASELINE, entry("student-fp32", 0.94, 1_000_000)])
+    assert said == (
+        "94.0 % in 1.00 MB: 14× smaller than the teacher, "
+        "−1.9 points against the same student trained from labels alone."
+    )
+
+
+def test_a_gain_within_the_interval_is_no_gain(minimal: Json) -> None:
+    said = sentence(minimal, [BASELINE, entry("student-fp32", 0.964, 1_000_000)])
+    assert said == (
+        "96.4 % in 1.00 MB: no different within the 95 % interval "
+        "from the same student trained from labels alone (+0.5 points)."
+    )
+
+
+def test_another_architecture_is_not_the_same_student(minimal: Json) -> None:
+    other = {**STUDENT, "architecture": "pruned"}
+    assert sentence(minimal, [BASELINE, other]).endswith("+1.3 points over the baseline trained from labels alone.")
+
+
+def test_smaller_but_slower(minimal: Json) -> None:
+    said = sentence(minimal, [TEACHER, STUDENT], teacher_fp32=1.0, student_fp32=1.5)
+    assert said == "97.2 % at 1.50 ms: 14× smaller but 1.5× slower than the teacher."
+
+
+def test_about_the_same_is_not_called_a_gain(minimal: Json) -> None:
+    twin = entry("student-fp32", 0.972, 13_900_000)
+    said = sentence(minimal, [TEACHER, twin], teacher_fp32=1.0, student_fp32=1.01)
+    assert said == "97.2 % at 1.01 ms: as large and as fast as the teacher."
+
+
+def test_without_a_teacher_or_a_baseline(minimal: Json) -> None:
+    assert sentence(minimal, [STUDENT]) == "97.2 % in 1.00 MB."
+
+
+def test_without_a_student(minimal: Json) -> None:
+    assert sentence(minimal, [TEACHER]) == "The teacher: 98.1 % in 14.0 MB."
+
+
+def test_without_any_model(minimal: Json) -> None:
+    assert sentence(minimal, []) == "No model was made in this run."
+
+
+def test_an_estimate_is_called_one(minimal: Json) -> None:
+    guess = {**timing("student-fp32", 0.31), "provenance": "estimated"}
+    record = parse({**minimal, "models": [STUDENT], "measurements": [guess]})
+    assert headline(record).replace("\u00a0", " ") == "97.2 % at an estimated 0.310 ms."
+
+
+def test_the_fastest_of_the_equally_accurate_is_chosen(minimal: Json) -> None:
+    fast, poor = entry("student-fp16", 0.969, 500_000), entry("student-int8", 0.90, 250_000)
+    times = [timing("student-fp32", 2.0), timing("student-fp16", 1.0), timing("student-int8", 0.5)]
+    record = parse({**minimal, "models": [STUDENT, fast, poor], "measurements": times})
+    assert (star := chosen(record)) is not None and star.id == "student-fp16"
+
+
+def test_the_interval_of_a_difference() -> None:
+    one, other = (ModelEntry.model_validate(entry("student-x", a, 1, h)) for a, h in ((0.90, 0.03), (0.85, 0.04)))
+    gap = difference(one, other)
+    assert gap.value == pytest.approx(0.05)
+    assert (gap.low, gap.high) == (pytest.approx(0.0), pytest.approx(0.10))
+    assert math.hypot(0.03, 0.04) == pytest.approx(0.05)

@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+import re
+from collections import Counter
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgekd.errors import ArtifactError
+from edgekd.report.html import render, write
+
+Json = dict[str, Any]
+VOID = {"meta", "br", "hr", "img", "input", "link"}
+
+
+class Page(HTMLParser):
+    """Every tag with its attributes; fails where tags are not closed in order."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.words: list[str] = []
+        self._open: list[str] = []
+        self.feed(text)
+        assert not self._open
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self._open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self._open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+
+@pytest.mark.parametrize("kind", ["record", "minimal", "crowded"])
+def test_the_page_needs_nothing_but_itself(kind: str, request: pytest.FixtureRequest) -> None:
+    text = render(request.getfixturevalue(kind))
+    page = Page(text)
+    assert not {"script", "link", "iframe", "object", "img"} & {tag for tag, _ in page.tags}
+    attributes = [name for _, attrs in page.tags for name in attrs]
+    assert not {"src", "href", "srcset"} & set(attributes)
+    assert "url(" not in text and "@import" not in text
+    assert re.findall(r"https?://", text) == []
+
+
+def test_the_page_can_be_read_without_seeing_it(record: Json) -> None:
+    page = Page(render(record))
+    count = Counter(tag for tag, _ in page.tags)
+    assert count["h1"] == 1
+    assert count["table"] == count["caption"] > 0
+    drawings = [attrs for tag, attrs in page.tags if tag == "svg"]
+    assert drawings and all(attrs["role"] == "img" and attrs["aria-label"] for attrs in drawings)
+    ids = {attrs["id"] for _, attrs in page.tags if "id" in attrs}
+    assert {attrs["aria-labelledby"] for _, attrs in page.tags if "aria-labelledby" in attrs} <= ids
+
+
+def test_hostile_names_stay_text(record: Json) -> None:
+    attack = '</style><script>alert("1")</script>'
+    record["data"]["classes"][0] = attack
+    record["recipe"] = record["title"] = record["command"] = attack
+    record["models"][2]["title"] = attack
+    record["training"][0]["title"] = attack
+    record["environment"][attack] = attack
+    record["bundle"]["path"] = attack
+    record["warnings"] = [attack]
+    page = Page(render(record))
+    assert "script" not in {tag for tag, _ in page.tags}
+    assert sum(tag == "style" for tag, _ in page.tags) == 1
+    assert sum(attack in word for word in page.words) >= 6
+
+
+def test_every_section_says_what_the_record_says(record: Json) -> None:
+    text = " ".join(" ".join(Page(render(record)).words).replace("\u00a0", " ").split())
+    for said in (
+        "97.2 % at",
+        "13 min 32 s, reused",
+        "94.3 MB",
+        "4.09 G",
+        "Distilled student, fp16",
+        "0.0022 (≤ 0.03)",
+        "12 in train and test",
+        "no CUDA GPU on this machine",
+        'load("runs/shoes/bundle")',
+        "edgekd run shoes.yaml --set distill.epochs=30",
+        "torchvision/mobilenet_v3_small",
+    ):
+        assert said in text, said
+
+
+def test_a_file_out_of_tolerance_is_marked_in_words(record: Json) -> None:
+    assert "✗ outside" not in render(record)
+    record["numerics"][3]["agreement"] = 0.5
+    assert "✗ outside" in render(record)
+
+
+def test_models_that_read_the_same_are_told_apart(record: Json) -> None:
+    record["models"][3]["variant"] = "fp32"
+    assert "Distilled student, fp32 (student-fp16)" in render(record)
+
+
+def test_a_wrong_record_is_refused_with_its_place(record: Json, tmp_path: Path) -> None:
+    record["models"][1]["accuracy"] = 97.2
+    record["unknown"] = 1
+    with pytest.raises(ArtifactError, match=r"models\.1\.accuracy(.|\n)*unknown"):
+        write(record, tmp_path / "report.html")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_measurement_of_no_model_is_refused(record: Json) -> None:
+    record["measurements"][0]["model"] = "ghost"
+    with pytest.raises(ArtifactError, match="no such model: ghost"):
+        render(record)
+
+
+def test_write_replaces_the_page_whole(record: Json, minimal: Json, tmp_path: Path) -> None:
+    place = tmp_path / "report.html"
+    write(record, place)
+    assert write(minimal, place) == place
+    assert place.read_text(encoding="utf-8") == render(minimal)
+    assert list(tmp_path.iterdir()) == [place]

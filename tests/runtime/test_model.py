@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+from samples import seal_bundle
+
+from edgekd.errors import BackendError, BundleError, DataError, UnknownNameError
+from edgekd.runtime import load
+
+RED, BLUE = (250, 10, 20), (10, 20, 250)
+
+
+def test_a_path_a_picture_an_array_and_a_batch_give_the_same_answers(linear_bundle, tmp_path):
+    model = load(linear_bundle)
+    picture = Image.new("RGB", (9, 6), RED)
+    picture.save(tmp_path / "red.png")
+    array = np.asarray(picture)
+    answers = [model(tmp_path / "red.png"), model(str(tmp_path / "red.png")), model(picture), model(array)]
+    assert {answer.label for answer in answers} == {"red"}
+    assert len({answer.scores.tobytes() for answer in answers}) == 1
+    batch = model([picture, Image.new("RGB", (4, 4), BLUE)])
+    assert [answer.label for answer in batch] == ["red", "blue"]
+    assert [answer.label for answer in model(np.stack([array, array]))] == ["red", "red"]
+    assert model([]) == []
+
+
+def test_scores_are_a_softmax_and_top_is_sorted(linear_bundle):
+    answer = load(linear_bundle)(Image.new("RGB", (4, 4), (255, 0, 51)))
+    powers = np.exp([1.0, 0.0, 0.2])
+    np.testing.assert_allclose(answer.scores, powers / powers.sum(), rtol=1e-5)
+    assert [name for name, _ in answer.top(2)] == ["red", "blue"]
+    assert answer.score == pytest.approx(float(answer.scores[0]))
+
+
+def test_grey_alpha_and_sixteen_bit_pictures_are_understood(linear_bundle):
+    model = load(linear_bundle)
+    grey16 = Image.fromarray(np.full((4, 4), 65535, dtype=np.uint16))
+    white = model(np.full((4, 4), 255, dtype=np.uint8)).scores
+    np.testing.assert_allclose(model(grey16).scores, white, rtol=1e-6)
+    assert model(Image.new("RGBA", (4, 4), (*BLUE, 0))).label == "blue"
+
+
+def test_verify_replays_the_vectors(linear_bundle):
+    verification = load(linear_bundle).verify()
+    assert verification.images == 3 and verification.difference < 1e-5
+
+
+def test_verify_notices_an_engine_that_computes_something_else(linear_bundle):
+    vectors = linear_bundle / "vectors" / "logits.fp32.npy"
+    np.save(vectors, np.load(vectors) * 1.01)
+    seal_bundle(linear_bundle, json.loads((linear_bundle / "bundle.json").read_text()))
+    with pytest.raises(BundleError, match=r"computes something else(?s:.)*at most 1e-03"):
+        load(linear_bundle).verify()
+
+
+@pytest.mark.parametrize("name", ["model.fp32.onnx", "vectors/input.npy"])
+def test_a_changed_file_is_refused(linear_bundle, name):
+    file = linear_bundle / name
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(BundleError, match=rf"{name} was changed"):
+        load(linear_bundle)
+
+
+def test_a_missing_file_and_no_bundle_at_all_are_named(linear_bundle, tmp_path):
+    (linear_bundle / "model.fp32.onnx").unlink()
+    with pytest.raises(BundleError, match="no model.fp32.onnx"):
+        load(linear_bundle)
+    with pytest.raises(BundleError, match="no bundle.json"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"format": 99}, "another format"),
+        ({"classes": None}, "cannot be understood"),
+        ({"preprocessing": {"mean": [0, 0]}}, "cannot be understood"),
+        ({"vectors": {"images": "../../etc/passwd", "inputs": "x"}}, "points outside"),
+    ],
+)
+def test_a_manifest_that_makes_no_sense_is_refused(linear_bundle, change, message):
+    file = linear_bundle / "bundle.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **change}))
+    with pytest.raises(BundleError, match=message):
+        load(linear_bundle)
+
+
+def test_unknown_variant_and_backend(linear_bundle):
+    with pytest.raises(UnknownNameError, match="did you mean 'fp32'"):
+        load(linear_bundle, variant="fp23")
+    with pytest.raises(UnknownNameError, match="onnxruntime"):
+        load(linear_bundle, backend="onnxruntim")
+
+
+@pytest.mark.parametrize("what", [3, np.zeros((2, 2), np.float32), np.zeros((4, 4, 5), np.uint8), "not/there.png"])
+def test_what_is_no_picture_is_refused(linear_bundle, what):
+    with pytest.raises(DataError, match=r"not a picture|is not there"):
+        load(linear_bundle)(what)
+
+
+def test_a_broken_picture_is_named(linear_bundle, tmp_path):
+    (tmp_path / "half.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    with pytest.raises(DataError, match="half.png cannot be read"):
+        load(linear_bundle)(tmp_path / "half.png")
+
+
+def test_run_refuses_another_shape(linear_bundle):
+    with pytest.raises(BackendError, match="another shape"):
+        load(linear_bundle).run(np.zeros((1, 3, 5, 4), np.float32))
+
+
+def test_the_device_side_needs_neither_torch_nor_the_workstations_packages(linear_bundle):
+    code = "import sys; from edgekd.runtime import load; load(sys.argv[1]).verify();"
+    code += "heavy = {'torch', 'pydantic', 'onnx', 'click', 'rich', 'yaml', 'sklearn'} & set(sys.modules);"
+    code += "assert not heavy, heavy"
+    subprocess.run([sys.executable, "-c", code, str(linear_bundle)], check=True)

@@ -1,0 +1,36 @@
+"""Tiny graphs and bundles, made on the spot."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+
+def write_linear_onnx(path: Path, weight: np.ndarray, *, side: int, opset: int = 20) -> Path:
+    """logits = flatten(input) @ weight, weight (3 * side * side, C), dynamic batch."""
+    onnx = pytest.importorskip("onnx", reason="the device side is tested without the ONNX tools too")
+    helper = onnx.helper
+    graph = helper.make_graph(
+        [
+            helper.make_node("Flatten", ["input"], ["flat"], axis=1),
+            helper.make_node("MatMul", ["flat", "weight"], ["logits"]),
+        ],
+        "linear",
+        [helper.make_tensor_value_info("input", onnx.TensorProto.FLOAT, ["batch", 3, side, side])],
+        [helper.make_tensor_value_info("logits", onnx.TensorProto.FLOAT, ["batch", weight.shape[1]])],
+        [onnx.numpy_helper.from_array(weight.astype(np.float32), "weight")],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=10), path)
+    return path
+
+
+def seal_bundle(folder: Path, manifest: dict) -> None:
+    """Write bundle.json with the digests of what lies there now."""
+    files = [file for file in folder.rglob("*") if file.is_file() and file.name != "bundle.json"]
+    digests = {f.relative_to(folder).as_posix(): hashlib.sha256(f.read_bytes()).hexdigest() for f in files}
+    manifest["files"] = {name: {"sha256": value} for name, value in digests.items()}
+    (folder / "bundle.json").write_text(json.dumps(manifest))

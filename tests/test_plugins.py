@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import edgekd
+from edgekd import plugins
+from edgekd.errors import UnknownNameError
+
+
+@pytest.mark.parametrize("kind", plugins.KINDS)
+def test_every_kind_has_plugins_and_each_loads(kind):
+    for name in plugins.names(kind):
+        assert plugins.load(kind, name).__name__.endswith(name.replace("-", "_"))
+
+
+def test_an_unknown_name_is_answered_with_the_nearest():
+    with pytest.raises(UnknownNameError, match=r"'kdd' is no distillation method(?s:.)*did you mean 'kd'"):
+        plugins.load("method", "kdd")
+
+
+def test_a_file_dropped_into_the_folder_is_a_plugin_on_the_command_line():
+    place = Path(edgekd.__file__).parent / "distillation" / "methods" / "dropped_in.py"
+    place.write_text("def dropped_in(student_logits, teacher_logits, targets=None, *, k: int = 1):\n    return 0\n")
+    try:
+        shown = subprocess.run(
+            [sys.executable, "-m", "edgekd", "plugins", "method"], capture_output=True, text=True, check=True
+        )
+        assert "dropped_in" in shown.stdout
+    finally:
+        place.unlink()
+
+
+def test_listing_imports_no_plugin():
+    code = "import sys; from edgekd import plugins; [plugins.names(k) for k in plugins.KINDS];"
+    code += "assert not {'torch', 'onnxruntime', 'edgekd.data', 'edgekd.distillation'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
