@@ -249,7 +249,7 @@ def write_json(path: Path, value: object) -> None:
     """Write beside the place, then rename into it, so that no reader ever sees half a file."""
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     with beside.open("w") as stream:
-        json.dump(value, stream, indent=2, sort_keys=True, allow_nan=False)
+        json.dump(value, stream, indent=2, allow_nan=False)
         stream.write("\n")
         stream.flush()
         os.fsync(stream.fileno())

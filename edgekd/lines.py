@@ -87,7 +87,7 @@ def set_value(document: Document, override: str) -> None:
     *parents, last = (int(part) if part.isdigit() else part for part in path.strip().split("."))
     target = document.value
     for depth, part in enumerate(parents):
-        target = _descend(target, part, override, parents[: depth + 1])
+        target = _descend(target, part, override, path=parents[: depth + 1], following=[*parents, last][depth + 1])
     if isinstance(target, list) and isinstance(last, int) and last < len(target):
         target[last] = value
     elif isinstance(target, dict):
@@ -103,11 +103,17 @@ def format_location(location: Sequence[str | int]) -> str:
     return text.lstrip(".")
 
 
-def _descend(target: Any, part: str | int, override: str, path: Sequence[str | int]) -> Any:
+def _descend(target: Any, part: str | int, override: str, *, path: Sequence[str | int], following: str | int) -> Any:
     if isinstance(target, list) and isinstance(part, int) and part < len(target):
         return target[part]
     if isinstance(target, dict):
         inner = target.get(str(part))
+        if inner is None and isinstance(following, int):
+            raise UsageError(
+                f"--set {override}",
+                found=f"the recipe does not write out {format_location(path)}",
+                hint=f"set the whole list: --set '{format_location(path)}=[…]'",
+            )
         if inner is None:
             inner = target[str(part)] = {}
         return inner

@@ -75,7 +75,7 @@ def run(recipe: Recipe, folder: Path, *, listener: Listener | None = None, conso
     with store.lock():
         made, measurements = chain(Stages(recipe.settings, store, console))
         publish(made.bundle, folder / "bundle")
-        record = collect(recipe, made, measurements, store.log)
+        record = collect(recipe, made, measurements, store.log, folder / "bundle")
         write_json(folder / "report.json", record)
         report = write(record, folder / "report.html")
     return RunResult(made, measurements, folder, folder / "bundle", report)

@@ -53,7 +53,7 @@ def load(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     """
     require("torch", purpose="a recipe", extra="train")
     path = _find(source)
-    document = parse(path.read_text(), name=str(source))
+    document = parse(_read(path), name=str(source))
     for override in overrides:
         set_value(document, override)
     settings = _check(document)
@@ -107,6 +107,13 @@ def _find(source: str | Path) -> Path:
     if path.suffix in (".yaml", ".yml") or len(path.parts) > 1:
         raise UsageError(f"the recipe {source} is not there", hint=f"built-in recipes: {', '.join(built_in())}")
     raise UnknownNameError("recipe", str(source), built_in())
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} cannot be read as a recipe", found=str(error), allowed="a YAML file") from None
 
 
 def _check(document: Document) -> RecipeSettings:

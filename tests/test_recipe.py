@@ -87,6 +87,8 @@ def test_a_wrong_override_is_named_as_one(tmp_path):
         recipe.load(path, ["distill.epoch=7"])
     with pytest.raises(UsageError, match="no key=value"):
         recipe.load(path, ["distill.epochs"])
+    with pytest.raises(UsageError, match=r"does not write out distill.objective(?s:.)*set the whole list"):
+        recipe.load(path, ["distill.objective.0.temperature=2"])
     with pytest.raises(UsageError, match="no place"):
         recipe.load(path, ["name.epochs=1"])
 

@@ -60,7 +60,7 @@ class Terminal:
     ) -> None:
         self._bars.stop()
         if kind is not None and issubclass(kind, KeyboardInterrupt):
-            self._console.print(f"\nFinished stages and epochs are kept. Go on with:\n  {self._resume}")
+            self._console.print(f"\nFinished stages and epochs are kept. Go on with:\n  {self._resume}", soft_wrap=True)
 
     def begin(self, stage: str) -> None:
         self._bars.reset(self._task, description=stage, visible=True, total=None, note="")
@@ -74,9 +74,9 @@ class Terminal:
         self._bars.update(self._task, visible=False)
         mark = "[green]✓[/]" if done.state == "run" else "[dim]=[/]"
         cost = f"{done.seconds:7.1f} s" if done.state == "run" else "   reused"
-        self._console.print(f"  {mark} {done.name:<22} {cost}   {_gist(done.artifact)}")
+        self._console.print(f"  {mark} {done.name:<22} {cost}   {_gist(done.artifact)}", soft_wrap=True)
         for warning in done.artifact.metrics.get("warnings", ()):
-            self._console.print(f"    [yellow]![/] {warning}")
+            self._console.print(f"    [yellow]![/] {warning}", soft_wrap=True)
 
 
 def show_plan(stages: Sequence[PlannedStage], *, as_json: bool) -> None:

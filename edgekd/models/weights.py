@@ -66,7 +66,7 @@ def load_state(model: nn.Module, state: Mapping[str, Tensor], *, origin: object)
         raise ModelError(
             f"the weights of {origin} do not fit this network",
             found="; ".join(problems),
-            hint="name the model, its arguments and its stem as they were when these weights were trained",
+            hint="name the model, its arguments, its stem and its classes as they were when these weights were trained",
         )
     model.load_state_dict(dict(state), strict=False)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from importlib import metadata
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgekd.artifacts import Artifact, Checkpoint, Dataset, Json, Measurements
@@ -32,8 +33,12 @@ _TITLES = {"teacher": "Teacher", "baseline": "Student, labels alone", "student":
 _STAGE_OF = {"teacher": "teacher", "baseline": "baseline", "student": "distill"}
 
 
-def collect(recipe: Recipe, made: Made, measurements: Measurements, log: Sequence[Done]) -> Json:
-    """The report's record; see edgekd.report.record for what each field means."""
+def collect(recipe: Recipe, made: Made, measurements: Measurements, log: Sequence[Done], place: Path) -> Json:
+    """The report's record; see edgekd.report.record for what each field means.
+
+    Args:
+        place: where the bundle was published.
+    """
     checkpoints = {"teacher": made.teacher, "baseline": made.baseline, "student": made.student}
     present = {role: checkpoint for role, checkpoint in checkpoints.items() if checkpoint is not None}
     return {
@@ -47,10 +52,7 @@ def collect(recipe: Recipe, made: Made, measurements: Measurements, log: Sequenc
             {"name": d.name, "title": _stage_title(d.name), "state": d.state, "seconds": d.seconds} for d in log
         ],
         "models": _models(made, present),
-        "numerics": [
-            {"model": name, **{k: v for k, v in model.metrics["numerics"].items()}}
-            for name, model in made.models.items()
-        ],
+        "numerics": [{"model": name, **model.metrics["numerics"]} for name, model in made.models.items()],
         "training": [
             {"role": role, "title": _TITLES[role], "epochs": _epochs(checkpoint)}
             for role, checkpoint in present.items()
@@ -62,7 +64,7 @@ def collect(recipe: Recipe, made: Made, measurements: Measurements, log: Sequenc
             {"what": "TensorRT engines", "why": "this version exports ONNX; it builds no engines yet"},
             {"what": "Jetson, Raspberry Pi", "why": "no such device was at hand; no figure here is an estimate"},
         ],
-        "bundle": {"path": "bundle", "files": _files(made.bundle)},
+        "bundle": {"path": str(place), "files": _files(made.bundle)},
         "warnings": [w for checkpoint in present.values() for w in checkpoint.metrics.get("warnings", ())],
     }
 
@@ -117,11 +119,14 @@ def _measurement(record: Json) -> Json:
 
 
 def _environment(measurements: Measurements) -> Json:
+    """What the measuring process saw, and what trained the networks; what a machine does not tell is left out."""
     records = measurements.records
     if not records:
         return {}
-    environment: Json = records[0]["environment"]
-    return {key: value for key, value in environment.items() if isinstance(value, (str, int, float))}
+    seen: Json = {key: value for key, value in records[0]["environment"].items() if value is not None}
+    trained_with = {key: measurements.manifest.versions.get(key) for key in ("torch", "torchvision")}
+    memory = f"{seen.pop('ram_bytes') / 2**30:.1f} GiB"
+    return {**seen, "memory": memory, **{key: value for key, value in trained_with.items() if value is not None}}
 
 
 def _files(bundle: Artifact) -> list[Json]:

@@ -1,0 +1,73 @@
+"""The command line's manners: light, clear, and with the documented exit codes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from edgekd import plugins
+
+HEAVY = "{'torch', 'onnx', 'onnxruntime', 'tensorrt', 'sklearn', 'pydantic', 'numpy', 'rich'}"
+
+
+def _edgekd(*arguments: str, prelude: str = "pass") -> subprocess.CompletedProcess[str]:
+    code = f"import sys; {prelude}; sys.argv = ['edgekd', *{arguments!r}]; from edgekd.cli import main; main()"
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+
+
+@pytest.mark.parametrize("arguments", [("--help",), *((name, "--help") for name in plugins.names("command"))])
+def test_help_is_there_and_imports_nothing_heavy(arguments):
+    check = f"import atexit; atexit.register(lambda: print('heavy', sorted({HEAVY} & set(sys.modules))))"
+    shown = _edgekd(*arguments, prelude=check)
+    assert shown.returncode == 0, shown.stderr
+    assert shown.stdout.startswith("Usage: ") and shown.stdout.rstrip().endswith("heavy []")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (("rum",), 2, "did you mean 'run'"),
+        (("run",), 2, "Missing argument 'RECIPE'"),
+        (("run", "digit"), 2, "did you mean 'digits'"),
+        (("run", "digits", "--set", "distill.epochs"), 2, "no key=value"),
+        (("run", "digits", "--set", "student.model=torchvision/mobilnet_v3_small"), 2, "mobilenet_v3_small"),
+        (("run", "digits", "--set", "bench.devices=[jetsn]"), 2, "bench.devices[0]: 'jetsn'"),
+        (("plugins", "methods"), 2, "did you mean 'method'"),
+        (("report", "nowhere"), 1, "cannot be read"),
+        (("bench", "nowhere.onnx"), 1, "nowhere.onnx"),
+        (("eval", "nowhere", "."), 1, "is no bundle"),
+    ],
+)
+def test_what_is_wrong_is_said_once_with_the_documented_exit_code(arguments, code, message):
+    shown = _edgekd(*arguments)
+    assert (shown.returncode, shown.stdout) == (code, "")
+    assert message in shown.stderr and "Traceback" not in shown.stderr
+
+
+@pytest.mark.parametrize("arguments", [("run", "digits"), ("schema",), ("run", "digits", "--plan")])
+def test_a_device_is_told_what_a_workstation_is_for(arguments):
+    shown = _edgekd(*arguments, prelude="sys.modules['torch'] = None")
+    assert shown.returncode == 1
+    assert "needs torch, which is not installed here" in shown.stderr
+    assert "edgekd[train]" in shown.stderr and "Traceback" not in shown.stderr
+
+
+def test_doctor_looks_without_touching():
+    shown = _edgekd("doctor", "--json")
+    assert shown.returncode == 0, shown.stderr
+    findings = {finding["what"]: finding for finding in json.loads(shown.stdout)}
+    assert findings["onnxruntime"]["ok"] and findings["workstation"]["ok"]
+    assert all(finding["hint"] is None for finding in findings.values() if finding["ok"])
+
+
+def test_the_schema_is_json():
+    assert json.loads(_edgekd("schema").stdout)["title"] == "RecipeSettings"
+
+
+def test_a_reader_that_has_seen_enough_is_no_error():
+    command = f"{sys.executable} -m edgekd schema | head -c 10"
+    shown = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True)
+    assert (shown.returncode, shown.stderr) == (0, "")

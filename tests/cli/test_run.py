@@ -1,0 +1,194 @@
+"""`edgekd run` as a person uses it: the whole chain in a process of its own, then again, changed, broken and cut."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+import edgekd
+from edgekd.artifacts import read_json
+from edgekd.runtime import load
+
+RECIPE = {
+    "name": "tiny",
+    "data": {
+        "source": "digits",
+        "image_size": 16,
+        "limit": 320,
+        "validation": 0.1,
+        "test": 0.1,
+        "augment": {"padding": 1},
+    },
+    "teacher": {"model": "cifar/resnet8", "train": {"epochs": 3, "batch_size": 32, "label_smoothing": 0.1}},
+    "student": {"model": "torchvision/mobilenet_v3_small", "arguments": {"width_mult": 0.25}},
+    "distill": {"objective": [{"method": "kd", "temperature": 4}], "epochs": 2, "batch_size": 32},
+    "bench": {"batch_sizes": [1, 4], "seconds": 0.05, "warmup_seconds": 0.01},
+}
+CHAIN = [
+    "data",
+    "teacher",
+    "baseline",
+    "distill",
+    "export-teacher-fp32",
+    "export-baseline-fp32",
+    "export-student-fp32",
+    "export-student-fp16",
+    "evaluate",
+    "bundle",
+    "bench",
+]
+
+
+def _edgekd(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "edgekd", *arguments]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
+
+
+def _plan(folder: Path, *arguments: str) -> dict[str, str]:
+    shown = _edgekd(folder, "run", "tiny.yaml", "--plan", "--json", *arguments)
+    assert shown.returncode == 0, shown.stderr
+    return {stage["stage"]: stage["state"] for stage in json.loads(shown.stdout)}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict]:
+    """A folder with tiny.yaml and its finished run, and what `--json` printed."""
+    folder = tmp_path_factory.mktemp("run")
+    (folder / "tiny.yaml").write_text(yaml.safe_dump(RECIPE))
+    assert set(_plan(folder).values()) == {"run", "planned"} and not (folder / "runs").exists()
+    done = _edgekd(folder, "run", "tiny.yaml", "--json")
+    assert done.returncode == 0, done.stderr
+    return folder, json.loads(done.stdout)
+
+
+def test_the_bundle_verifies_and_says_what_was_measured(finished):
+    folder, result = finished
+    model = load(folder / result["bundle"])
+    assert model.verify().variant == "fp32"
+    rows = {row["model"]: row for row in result["evaluation"]}
+    assert set(rows) == {"teacher-fp32", "baseline-fp32", "student-fp32", "student-fp16"}
+    assert model.manifest.variants["fp32"].metrics["accuracy"] == rows["student-fp32"]["accuracy"]
+    assert {(r["model"], r["batch_size"]) for r in result["measurements"]} == {(m, b) for m in rows for b in (1, 4)}
+    assert all(record["provenance"] == "measured" for record in result["measurements"])
+
+
+def test_the_test_split_is_touched_by_the_evaluation_alone(finished):
+    folder, _ = finished
+    counts = read_json(next((folder / "runs/tiny/stages").glob("data-*/manifest.json")))["details"]["counts"]
+    rows = read_json(folder / "runs/tiny/report.json")
+    assert {model["samples"] for model in rows["models"]} == {counts["test"]}
+    assert {entry["images"] for entry in rows["numerics"]} == {min(256, counts["validation"])}
+
+
+def test_the_report_shows_the_chain_and_the_warning_about_the_teacher(finished):
+    folder, result = finished
+    page = (folder / result["report"]).read_text()
+    assert "label smoothing 0.1" in page
+    record = read_json(folder / "runs/tiny/report.json")
+    assert [stage["name"] for stage in record["stages"]] == CHAIN
+    again = _edgekd(folder, "report", "runs/tiny", "--out", "again.html")
+    assert again.returncode == 0 and (folder / "again.html").read_text() == page
+
+
+def test_running_again_does_nothing_and_a_change_runs_from_there(finished):
+    folder, _ = finished
+    assert _plan(folder) == dict.fromkeys(CHAIN, "reused")
+    before = sorted(path.name for path in (folder / "runs/tiny/stages").iterdir())
+    result = edgekd.run(folder / "tiny.yaml", folder / "runs/tiny")
+    assert sorted(path.name for path in (folder / "runs/tiny/stages").iterdir()) == before
+    assert result.bundle == folder / "runs/tiny/bundle"
+    changed = _plan(folder, "--set", "distill.objective.0.temperature=2")
+    assert [name for name, state in changed.items() if state != "reused"] == [
+        "distill",
+        "export-student-fp32",
+        "export-student-fp16",
+        "evaluate",
+        "bundle",
+        "bench",
+    ]
+    assert _plan(folder, "--set", "bench.seconds=0.06") == {**dict.fromkeys(CHAIN, "reused"), "bench": "run"}
+
+
+def test_python_verbs_reuse_what_the_command_made(finished):
+    folder, _ = finished
+    student = edgekd.distill(folder / "tiny.yaml", folder / "runs/tiny")
+    assert student.path.parent == folder / "runs/tiny/stages"
+    assert edgekd.train(RECIPE, folder / "runs/tiny").kind == "checkpoint"
+    assert edgekd.export_bundle(RECIPE, folder / "runs/tiny") == folder / "runs/tiny/bundle"
+
+
+def test_a_changed_stage_is_refused_and_nothing_else_is_lost(finished):
+    folder, _ = finished
+    weights = next((folder / "runs/tiny/stages").glob("baseline-*/weights.safetensors"))
+    content = weights.read_bytes()
+    weights.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    failed = _edgekd(folder, "run", "tiny.yaml")
+    weights.write_bytes(content)
+    assert failed.returncode == 1 and "was changed after it was written" in failed.stderr
+    assert "Traceback" not in failed.stderr
+    assert _plan(folder) == dict.fromkeys(CHAIN, "reused")
+
+
+def test_control_c_keeps_what_is_finished_and_says_how_to_go_on(finished, tmp_path):
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(RECIPE))
+    command = [sys.executable, "-m", "edgekd", "run", "tiny.yaml", "--set", "teacher.train.epochs=500"]
+    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
+        deadline = time.monotonic() + 120
+        while not any((tmp_path / "runs/tiny/partial").glob("teacher-*/artifact.resume/head.json")):
+            assert process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        _, shown = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in shown
+    assert "edgekd run tiny.yaml --set teacher.train.epochs=500" in shown
+    plan = _plan(tmp_path, "--set", "teacher.train.epochs=500")
+    assert (plan["data"], plan["teacher"]) == ("reused", "run")
+
+
+def test_an_accuracy_of_ones_own_pictures(finished, tmp_path):
+    import numpy as np
+    from PIL import Image
+
+    folder, result = finished
+    images = np.load(folder / result["bundle"] / "vectors" / "images.npy")
+    answers = [answer.label for answer in load(folder / result["bundle"])(images)]
+    for index, (image, label) in enumerate(zip(images, answers, strict=True)):
+        (tmp_path / "own" / label).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(tmp_path / "own" / label / f"{index}.png")
+    (tmp_path / "own" / answers[0] / "broken.png").write_bytes(b"no picture")
+    shown = _edgekd(tmp_path, "eval", str(folder / result["bundle"]), "own", "--json")
+    assert shown.returncode == 0, shown.stderr
+    found = json.loads(shown.stdout)
+    assert (found["accuracy"], found["samples"], len(found["unreadable"])) == (1.0, len(images), 1)
+    (tmp_path / "own" / "eleven").mkdir()
+    wrong = _edgekd(tmp_path, "eval", str(folder / result["bundle"]), "own")
+    assert wrong.returncode == 1 and "classes that this bundle does not know" in wrong.stderr
+
+
+def test_a_teacher_for_other_classes_is_refused_before_any_training(finished, tmp_path):
+    folder, _ = finished
+    teacher = next((folder / "runs/tiny/stages").glob("teacher-*"))
+    rows = tmp_path / "two"
+    from PIL import Image
+
+    for name, shade in (("dark", 20), ("light", 220)):
+        (rows / name).mkdir(parents=True)
+        for index in range(12):
+            Image.new("RGB", (16, 16), (shade + index, shade, shade)).save(rows / name / f"{index}.png")
+    recipe = {
+        **RECIPE,
+        "data": {"source": "image-folder", "root": str(rows), "image_size": 16, "test": 0.2, "validation": 0.2},
+        "teacher": {"model": "cifar/resnet8", "checkpoint": str(teacher)},
+    }
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(recipe))
+    failed = _edgekd(tmp_path, "run", "tiny.yaml")
+    assert failed.returncode == 1, failed.stderr
+    assert "10 classes" in failed.stderr and "2, as the data has" in failed.stderr and "Traceback" not in failed.stderr
