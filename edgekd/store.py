@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol, TypeVar, cast
 
+from safetensors import SafetensorError
+
 from edgekd.artifacts import MANIFEST, Artifact, Json, StageRecord, digest, write_json
 from edgekd.errors import RunLockedError, StoreError
 
@@ -88,6 +90,8 @@ class Store:
         place = self._place(record)
         if place.exists():
             artifact = kind.load(place)
+            # A kill between the rename and the clean-up leaves this behind.
+            shutil.rmtree(self.root / "partial" / place.name, ignore_errors=True)
             return self._done(name, "reused", artifact)
         if self._listener is not None:
             self._listener.begin(name)
@@ -147,7 +151,8 @@ class Store:
             stream.truncate(0)
             stream.write(f"process {os.getpid()}, since {time.strftime('%H:%M:%S')}")
             stream.flush()
-            yield
+            with _clear_write_errors(self.root):
+                yield
             stream.truncate(0)
 
 
@@ -205,13 +210,17 @@ def _record(name: str, version: int, settings: Json, inputs: Mapping[str, Artifa
 def _clear_write_errors(root: Path) -> Iterator[None]:
     try:
         yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    except (OSError, SafetensorError) as error:
+        # safetensors reports the system's error as text only.
+        full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+        if full or os.strerror(errno.ENOSPC) in str(error):
             raise StoreError(
                 f"no room left on the disk of {root}",
-                found=f"{_free_bytes(root) / 1e6:.0f} MB free, while writing {error.filename or 'a stage'}",
+                found=f"{_free_bytes(root) / 1e6:.0f} MB free",
                 hint="free some space and run the same command again: finished stages and epochs are kept",
             ) from error
+        if not isinstance(error, OSError):
+            raise
         if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM) and _inside(error.filename, root):
             raise StoreError(
                 f"{error.filename} cannot be written: {error.strerror}", hint="name another folder with --out"

@@ -14,6 +14,7 @@ from edgekd.export.numerics import real_pixels
 from edgekd.models.checkpoint import architecture_of, preprocessing_of
 from edgekd.runtime.backends import open_session
 from edgekd.runtime.bundle import FORMAT, MANIFEST
+from edgekd.runtime.preprocess import Floats
 
 VERSION = 1
 _VECTORS = 8
@@ -37,29 +38,17 @@ def pack(
         data: its first validation pictures become the vectors.
     """
     preprocessing = preprocessing_of(student)
-    rows = {row["model"]: row for row in evaluation.rows}
-    metrics = {variant: rows[f"student-{variant}"] for variant in variants}
     pixels = real_pixels(data, _VECTORS)
     inputs = preprocessing.normalise(pixels)
     (out / "vectors").mkdir()
     np.save(out / "vectors" / "images.npy", pixels)
     np.save(out / "vectors" / "input.npy", inputs)
-    records: Json = {}
-    for variant, model in variants.items():
-        file, vectors = f"model.{variant}.onnx", f"vectors/logits.{variant}.npy"
-        shutil.copyfile(model.graph, out / file)
-        np.save(out / vectors, open_session(model.graph).bind(inputs)())
-        records[variant] = {
-            "file": file,
-            "precision": model.precision,
-            "opset": model.manifest.details["opset"],
-            "metrics": metrics[variant],
-            "numerics": model.metrics["numerics"],
-            "vectors": vectors,
-            "tolerance": _TOLERANCE[variant],
-        }
-    architecture = architecture_of(student)
-    (out / "card.md").write_text(card(name, architecture, student, records, data))
+    rows = {row["model"]: row for row in evaluation.rows}
+    records: Json = {
+        variant: _variant(variant, model, rows[f"student-{variant}"], inputs, out)
+        for variant, model in variants.items()
+    }
+    (out / "card.md").write_text(card(name, architecture_of(student), student, records, data))
     manifest: Json = {
         "format": FORMAT,
         "name": name,
@@ -68,18 +57,9 @@ def pack(
         "tensors": _tensors(next(iter(variants.values()))),
         "variants": records,
         "vectors": {"images": "vectors/images.npy", "inputs": "vectors/input.npy"},
-        "provenance": {
-            "architecture": architecture.model_dump(mode="json"),
-            "parameters": student.metrics["parameters"],
-            "macs": student.metrics["macs"],
-            "student": student.digest,
-            "data": data.digest,
-            "training": student.manifest.details["training"],
-            "versions": versions(),
-        },
+        "provenance": _provenance(student, data),
     }
-    manifest["files"] = _digests(out)
-    write_json(out / MANIFEST, manifest)
+    write_json(out / MANIFEST, {**manifest, "files": _digests(out)})
     return Bundle.seal(out, details={"name": name, "variants": list(variants)})
 
 
@@ -94,6 +74,34 @@ def publish(bundle: Bundle, place: Path) -> None:
         place.rename(old)
     beside.rename(place)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _variant(variant: str, model: OnnxModel, metrics: Json, inputs: Floats, out: Path) -> Json:
+    """Copy a graph in, record what it answers to the vectors, and describe it."""
+    file, vectors = f"model.{variant}.onnx", f"vectors/logits.{variant}.npy"
+    shutil.copyfile(model.graph, out / file)
+    np.save(out / vectors, open_session(model.graph).bind(inputs)())
+    return {
+        "file": file,
+        "precision": model.precision,
+        "opset": model.manifest.details["opset"],
+        "metrics": metrics,
+        "numerics": model.metrics["numerics"],
+        "vectors": vectors,
+        "tolerance": _TOLERANCE[variant],
+    }
+
+
+def _provenance(student: Checkpoint, data: Dataset) -> Json:
+    return {
+        "architecture": architecture_of(student).model_dump(mode="json"),
+        "parameters": student.metrics["parameters"],
+        "macs": student.metrics["macs"],
+        "student": student.digest,
+        "data": data.digest,
+        "training": student.manifest.details["training"],
+        "versions": versions(),
+    }
 
 
 def _tensors(model: OnnxModel) -> Json:

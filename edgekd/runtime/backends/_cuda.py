@@ -1,0 +1,164 @@
+"""CUDA's driver through ctypes, as much as running an engine takes: memory, copies and one stream on the first GPU."""
+
+from __future__ import annotations
+
+import ctypes
+import math
+import weakref
+from ctypes import POINTER, c_char_p, c_int, c_size_t, c_uint, c_uint64, c_void_p
+from typing import Any
+
+import numpy as np
+
+from edgekd.errors import BackendError
+from edgekd.runtime.backends import Array
+
+LIBRARY = "libcuda.so.1"
+
+_SIGNATURES: dict[str, tuple[Any, ...]] = {
+    "cuInit": (c_uint,),
+    "cuDeviceGetCount": (POINTER(c_int),),
+    "cuDeviceGet": (POINTER(c_int), c_int),
+    "cuDevicePrimaryCtxRetain": (POINTER(c_void_p), c_int),
+    "cuCtxSetCurrent": (c_void_p,),
+    "cuStreamCreate": (POINTER(c_void_p), c_uint),
+    "cuStreamSynchronize": (c_void_p,),
+    "cuStreamDestroy_v2": (c_void_p,),
+    "cuMemAlloc_v2": (POINTER(c_uint64), c_size_t),
+    "cuMemFree_v2": (c_uint64,),
+    "cuMemHostAlloc": (POINTER(c_void_p), c_size_t, c_uint),
+    "cuMemFreeHost": (c_void_p,),
+    "cuMemcpyHtoDAsync_v2": (c_uint64, c_void_p, c_size_t, c_void_p),
+    "cuMemcpyDtoHAsync_v2": (c_void_p, c_uint64, c_size_t, c_void_p),
+    "cuGetErrorString": (c_int, POINTER(c_char_p)),
+}
+# A stream that waits for the default one would wait for whatever else the process does on the GPU.
+_NON_BLOCKING = 1
+
+
+class Library:
+    """The driver's shared library, initialised; every call's return code is checked.
+
+    Args:
+        name: the shared library, by name or path.
+
+    Raises:
+        BackendError: no driver, or one that finds no usable GPU.
+    """
+
+    def __init__(self, name: str = LIBRARY) -> None:
+        try:
+            self._functions = ctypes.CDLL(name)
+            for function, types in _SIGNATURES.items():
+                getattr(self._functions, function).argtypes = types
+        except (OSError, AttributeError) as error:
+            raise BackendError(
+                f"NVIDIA's CUDA driver cannot be loaded: {error}",
+                hint="install NVIDIA's driver; in a container, start it with --runtime nvidia or --gpus all",
+            ) from None
+        self.call("cuInit", 0)
+
+    def call(self, function: str, *arguments: Any) -> None:
+        """Raises BackendError with CUDA's own words where the function does not return 0."""
+        code: int = getattr(self._functions, function)(*arguments)
+        if code == 0:
+            return
+        text = c_char_p()
+        self._functions.cuGetErrorString(code, ctypes.byref(text))
+        reason = text.value.decode() if text.value else "an error it has no words for"
+        raise BackendError(
+            f"CUDA's {function} failed: {reason} (error {code})",
+            hint="`nvidia-smi`, on a Jetson `tegrastats`, shows whether the GPU is there and has memory left",
+        )
+
+
+def why_not(name: str = LIBRARY) -> str | None:
+    """Why CUDA cannot be used here, in one sentence; None where there is a GPU."""
+    count = c_int()
+    try:
+        Library(name).call("cuDeviceGetCount", ctypes.byref(count))
+    except BackendError as error:
+        return f"{error.what}; {error.hint}"
+    return None if count.value else "CUDA finds no GPU here; is CUDA_VISIBLE_DEVICES set to none?"
+
+
+class Driver:
+    """The first GPU's primary context, the one that CUDA's runtime and so TensorRT uses too.
+
+    It is never released: TensorRT's objects may outlive this one, and the driver cleans up at the process's end.
+
+    Raises:
+        BackendError: no driver or no GPU.
+    """
+
+    def __init__(self, name: str = LIBRARY) -> None:
+        self._library = Library(name)
+        device, self._context = c_int(), c_void_p()
+        self._library.call("cuDeviceGet", ctypes.byref(device), 0)
+        self._library.call("cuDevicePrimaryCtxRetain", ctypes.byref(self._context), device)
+        self.activate()
+
+    def activate(self) -> None:
+        """Make the GPU the calling thread's own; each thread that calls CUDA needs this once."""
+        self._library.call("cuCtxSetCurrent", self._context)
+
+    def call(self, function: str, *arguments: Any) -> None:
+        """Raises BackendError with CUDA's own words where the function does not return 0."""
+        self._library.call(function, *arguments)
+
+    def free_with(self, owner: object, function: str, handle: int) -> None:
+        """Give `handle` back by `function` as soon as `owner` is gone."""
+        finalizer = weakref.finalize(owner, self._free, function, handle)
+        # At the process's end the driver frees everything; TensorRT may still be using it until then.
+        finalizer.atexit = False
+
+    def _free(self, function: str, handle: int) -> None:
+        self.activate()  # the garbage collector runs in any thread
+        self.call(function, handle)
+
+
+class Buffer:
+    """One tensor twice: page-locked on the host as `array`, and on the GPU at `address`.
+
+    `array` must not be used when the buffer is gone.
+
+    Raises:
+        BackendError: no memory left.
+    """
+
+    def __init__(self, driver: Driver, shape: tuple[int, ...], dtype: str) -> None:
+        kind = np.dtype(dtype)
+        self.size_bytes = math.prod(shape) * kind.itemsize
+        host, device = c_void_p(), c_uint64()
+        driver.call("cuMemHostAlloc", ctypes.byref(host), self.size_bytes, 0)
+        self._host = host.value or 0
+        driver.free_with(self, "cuMemFreeHost", self._host)
+        driver.call("cuMemAlloc_v2", ctypes.byref(device), self.size_bytes)
+        self.address = device.value
+        driver.free_with(self, "cuMemFree_v2", self.address)
+        memory = (ctypes.c_byte * self.size_bytes).from_address(self._host)
+        self.array: Array = np.frombuffer(memory, dtype=kind).reshape(shape)
+        self._driver = driver
+
+    def upload(self, stream: Stream) -> None:
+        """Begin the copy from the host to the GPU."""
+        self._driver.call("cuMemcpyHtoDAsync_v2", self.address, self._host, self.size_bytes, stream.handle)
+
+    def download(self, stream: Stream) -> None:
+        """Begin the copy from the GPU to the host."""
+        self._driver.call("cuMemcpyDtoHAsync_v2", self._host, self.address, self.size_bytes, stream.handle)
+
+
+class Stream:
+    """A stream of its own, not the default one; `handle` is what CUDA and TensorRT know it by."""
+
+    def __init__(self, driver: Driver) -> None:
+        stream = c_void_p()
+        driver.call("cuStreamCreate", ctypes.byref(stream), _NON_BLOCKING)
+        self.handle = stream.value or 0
+        driver.free_with(self, "cuStreamDestroy_v2", self.handle)
+        self._driver = driver
+
+    def synchronize(self) -> None:
+        """Wait until everything begun on this stream is done."""
+        self._driver.call("cuStreamSynchronize", self.handle)

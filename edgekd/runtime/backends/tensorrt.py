@@ -1,0 +1,205 @@
+"""TensorRT on the first NVIDIA GPU: runs engines that were built on this device, from 8.6 to 11.
+
+Only names that every one of these versions has are used; a test holds that.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from edgekd.errors import BackendError
+from edgekd.runtime.backends import Array, TensorInfo, _cuda, checked_input
+
+SUFFIXES = (".engine", ".plan")
+# A bundle holds ONNX graphs only: an engine runs nowhere but on the kind of device that built it.
+VARIANTS: tuple[str, ...] = ()
+
+# By name, for the numbers behind them moved between versions. BF16, FP8, … have no NumPy type.
+_DTYPES = {
+    "FLOAT": "float32",
+    "HALF": "float16",
+    "INT8": "int8",
+    "UINT8": "uint8",
+    "INT32": "int32",
+    "INT64": "int64",
+    "BOOL": "bool",
+}
+
+
+def why_not() -> str | None:
+    spec = find_spec("tensorrt")
+    # No origin: a folder that happens to have this name, not a package.
+    if spec is None or spec.origin is None:
+        return (
+            "TensorRT's Python package is not installed; on a Jetson JetPack brings it as python3-libnvinfer and a venv "
+            "needs --system-site-packages, on a workstation pip install 'edgekd[tensorrt]'"
+        )
+    # TensorRT itself ends in a segmentation fault where there is no GPU, so it is not asked.
+    return _cuda.why_not()
+
+
+class TrtSession:
+    """One engine with one execution context; calls from several threads take turns.
+
+    Args:
+        path: a serialized engine.
+
+    Raises:
+        BackendError: no GPU, no TensorRT that can be imported, or not an engine for both.
+    """
+
+    device = "cuda:0"
+
+    def __init__(self, path: Path) -> None:
+        self._driver = _cuda.Driver()
+        trt = _import()
+        self.engine = f"tensorrt {trt.__version__}"
+        self._log = _new_log(trt)
+        self._engine = _deserialised(trt, self._log, path)
+        self._context = self._engine.create_execution_context()
+        if self._context is None:
+            raise BackendError(f"TensorRT cannot make room to run {path}", found=_last(self._log))
+        self._stream = _cuda.Stream(self._driver)
+        self._lock = threading.Lock()
+        self.inputs = _tensors(self._engine, trt.TensorIOMode.INPUT)
+        self.outputs = _tensors(self._engine, trt.TensorIOMode.OUTPUT)
+
+    def bind(self, array: Array) -> Callable[[], Array]:
+        """A call that copies `array`, as it is now, to the GPU, runs the engine and copies the first output back.
+
+        Raises:
+            BackendError: more than one input, a shape that the engine was not built for, or no memory left.
+        """
+        if len(self.inputs) != 1:
+            raise BackendError("this model takes more than one input", found=[info.name for info in self.inputs])
+        fed = checked_input(array, self.inputs[0])
+        with self._lock:
+            self._driver.activate()
+            _set_shape(self._engine, self._context, self.inputs[0].name, fed.shape)
+            shapes = [_output_shape(self._context, info.name) for info in self.outputs]
+        source = _cuda.Buffer(self._driver, fed.shape, self.inputs[0].dtype)
+        source.array[...] = fed
+        results = [
+            _cuda.Buffer(self._driver, shape, info.dtype) for shape, info in zip(shapes, self.outputs, strict=True)
+        ]
+
+        def call() -> Array:
+            with self._lock:
+                return self._run(source, results)
+
+        return call
+
+    def _run(self, source: _cuda.Buffer, results: Sequence[_cuda.Buffer]) -> Array:
+        # Everything anew each time: another bound call may have used the context since, in another thread.
+        self._driver.activate()
+        context = self._context
+        _set_shape(self._engine, context, self.inputs[0].name, source.array.shape)
+        for info, buffer in zip((*self.inputs, *self.outputs), (source, *results), strict=True):
+            context.set_tensor_address(info.name, buffer.address)
+        source.upload(self._stream)
+        if not context.execute_async_v3(self._stream.handle):
+            raise BackendError(f"TensorRT cannot run this engine: {_last(self._log)}")
+        results[0].download(self._stream)
+        self._stream.synchronize()
+        return results[0].array.copy()
+
+
+def open(path: Path, *, threads: int | None = None) -> TrtSession:
+    """`threads` changes nothing: the GPU does the work."""
+    if path.suffix not in SUFFIXES:
+        raise BackendError(
+            f"TensorRT runs engines, not {path.name}",
+            allowed=f"files {', '.join(SUFFIXES)}",
+            hint="build an engine from the ONNX graph on this device, e.g. with trtexec --onnx=… --saveEngine=…",
+        )
+    return TrtSession(path)
+
+
+def _import() -> Any:
+    try:
+        return import_module("tensorrt")
+    except (ImportError, OSError) as error:
+        raise BackendError(
+            "TensorRT's Python package cannot be imported",
+            found=f"{type(error).__name__}: {error}",
+            hint="its libraries must be of the same version; in a container on a Jetson, of the host's L4T release",
+        ) from None
+
+
+def _new_log(trt: Any) -> Any:
+    """A logger that keeps what TensorRT calls an error in its list `errors`, and prints nothing."""
+
+    class Log(trt.ILogger):  # type: ignore[misc]
+        def __init__(self) -> None:
+            trt.ILogger.__init__(self)
+            self.errors: list[str] = []
+
+        def log(self, severity: Any, message: str) -> None:
+            if severity in (trt.ILogger.ERROR, trt.ILogger.INTERNAL_ERROR):
+                self.errors.append(message)
+
+    return Log()
+
+
+def _last(log: Any) -> str:
+    return str(log.errors[-1])[:300] if log.errors else "TensorRT gave no reason"
+
+
+def _deserialised(trt: Any, log: Any, path: Path) -> Any:
+    plan = path.read_bytes()
+    trt.init_libnvinfer_plugins(log, "")
+    runtime = trt.Runtime(log)
+    engine = runtime.deserialize_cuda_engine(plan) if plan else None
+    if engine is None:
+        raise BackendError(
+            f"{path} was built by another TensorRT version or for another device, or is not a whole engine",
+            found=_last(log) if plan else "an empty file",
+            allowed=f"an engine that TensorRT {trt.__version__} built on this device",
+            hint="build it again on this device",
+        )
+    return engine
+
+
+def _tensors(engine: Any, mode: Any) -> tuple[TensorInfo, ...]:
+    names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
+    return tuple(_info(engine, name) for name in names if engine.get_tensor_mode(name) == mode)
+
+
+def _info(engine: Any, name: str) -> TensorInfo:
+    layout = engine.get_tensor_format(name).name
+    if layout != "LINEAR":
+        raise BackendError(
+            f"the tensor {name!r} has a layout that NumPy has no word for", found=layout, allowed="LINEAR"
+        )
+    sizes = enumerate(engine.get_tensor_shape(name))
+    shape = tuple(f"dim{axis}" if size < 0 else int(size) for axis, size in sizes)
+    return TensorInfo(name, shape, _numpy_dtype(name, engine.get_tensor_dtype(name).name))
+
+
+def _numpy_dtype(tensor: str, dtype: str) -> str:
+    if dtype not in _DTYPES:
+        raise BackendError(f"the tensor {tensor!r} has a type that NumPy lacks", found=dtype, allowed=list(_DTYPES))
+    return _DTYPES[dtype]
+
+
+def _set_shape(engine: Any, context: Any, name: str, shape: tuple[int, ...]) -> None:
+    if not context.set_input_shape(name, shape):
+        least, _, most = (tuple(size) for size in engine.get_tensor_profile_shape(name, 0))
+        raise BackendError(
+            f"the engine was not built for {name!r} of this shape",
+            found=shape,
+            allowed=f"{least} to {most}",
+            hint="build it again with a range that holds this shape",
+        )
+
+
+def _output_shape(context: Any, name: str) -> tuple[int, ...]:
+    shape = tuple(int(size) for size in context.get_tensor_shape(name))
+    if any(size < 0 for size in shape):
+        raise BackendError(f"the output {name!r} has a shape that depends on the input's values", found=shape)
+    return shape

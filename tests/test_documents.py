@@ -1,0 +1,57 @@
+"""What the documents promise: commands, options, links and names that are really there."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+import edgekd
+from edgekd import plugins, recipe
+from edgekd.cli import group
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def _blocks(page: Path, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", page.read_text(), re.DOTALL)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page):
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", page.read_text()):
+        assert (page.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_and_their_options_exist(page):
+    code = "\n".join(re.findall(r"```(?:bash)?\n(.*?)```", page.read_text(), re.DOTALL))
+    for line in re.findall(r"^edgekd [^\n]+", code, re.MULTILINE):
+        name, *words = line.split("#")[0].split()[1:]
+        command = plugins.load("command", name).command
+        known = {option for parameter in command.params for option in parameter.opts}
+        assert {word for word in words if word.startswith("--")} <= known, line
+    for name in re.findall(r"`scripts/(\w+)", page.read_text()):
+        assert (ROOT / "scripts" / name).is_file()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_recipes_are_valid(page):
+    for text in _blocks(page, "yaml"):
+        assert recipe.from_mapping(yaml.safe_load(text)).settings.name == "shoes"
+
+
+def test_python_names_exist():
+    text = "\n".join(_blocks(ROOT / "README.md", "python"))
+    assert set(re.findall(r"edgekd\.(\w+)\(", text)) <= set(edgekd.__all__)
+    for name in edgekd.__all__:
+        assert callable(getattr(edgekd, name))
+
+
+def test_every_command_has_one_line_of_help():
+    for name in plugins.names("command"):
+        command = group.get_command(None, name)
+        assert command is not None and command.short_help and command.help
