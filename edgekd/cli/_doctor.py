@@ -1,4 +1,4 @@
-"""What a machine can do for edgekd, found out without importing anything heavy or touching a GPU library."""
+"""What a machine can do for edgekd, found out without importing anything heavy or loading an engine."""
 
 from __future__ import annotations
 

@@ -17,15 +17,18 @@ def command(recipe: str, out: str | None, overrides: tuple[str, ...], only_plan:
     from pathlib import Path
 
     from edgekd import recipe as recipes
-    from edgekd.cli._terminal import Terminal, show_plan, show_result
 
+    # Before anything that only a workstation has: a device is told so, not shown a missing module.
     loaded = recipes.load(recipe, overrides)
     folder = Path(out) if out else Path("runs") / loaded.settings.name
+
     from edgekd import pipeline
+    from edgekd.cli._terminal import Terminal, show_plan, show_result
 
     if only_plan:
         show_plan(pipeline.plan(loaded, folder), as_json=as_json)
         return
-    with Terminal(quiet=as_json, resume=f"{loaded.command} --out {folder}" if out else loaded.command) as terminal:
+    again = f"{loaded.command} --out {folder}" if out else loaded.command
+    with Terminal(quiet=as_json, resume=again) as terminal:
         result = pipeline.run(loaded, folder, listener=terminal, console=terminal)
     show_result(result, as_json=as_json)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from accelerate import Accelerator
-
 from edgekd.artifacts import Checkpoint, Dataset
 from edgekd.distillation.objective import Distillation, Teacher
 from edgekd.distillation.terms import make_term
@@ -13,6 +11,7 @@ from edgekd.errors import ModelError
 from edgekd.models import checkpoint as checkpoints
 from edgekd.settings import AugmentSettings, DistillSettings, ModelSettings
 from edgekd.training.fit import Progress
+from edgekd.training.host import best_device
 from edgekd.training.stages import train_with
 
 VERSION = 1
@@ -45,7 +44,7 @@ def distill(
             hint="distill from a teacher that was trained or fine-tuned on these classes",
         )
     network = checkpoints.load(teacher)
-    objective = Distillation(Teacher(network, Accelerator().device), [make_term(term) for term in settings.objective])
+    objective = Distillation(Teacher(network, best_device()), [make_term(term) for term in settings.objective])
     note = {"teacher": teacher.digest, "objective": [term.model_dump(mode="json") for term in settings.objective]}
     return train_with(
         objective,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import onnx
@@ -57,16 +58,20 @@ def _graph(network: nn.Module, image_size: int, opset: int) -> onnx.ModelProto:
     # The exporter would take a batch of 1 for a constant.
     example = torch.zeros(2, 3, image_size, image_size)
     try:
-        program = torch.onnx.export(
-            network,
-            (example,),
-            input_names=[INPUT],
-            output_names=[OUTPUT],
-            opset_version=opset,
-            dynamo=True,
-            dynamic_shapes=({0: torch.export.Dim("batch")},),
-            verbose=False,
-        )
+        with warnings.catch_warnings():
+            # PyTorch's exporter calls PyTorch's own deprecated functions; nobody here can do anything about it.
+            warnings.simplefilter("ignore", FutureWarning)
+            warnings.simplefilter("ignore", DeprecationWarning)
+            program = torch.onnx.export(
+                network,
+                (example,),
+                input_names=[INPUT],
+                output_names=[OUTPUT],
+                opset_version=opset,
+                dynamo=True,
+                dynamic_shapes=({0: torch.export.Dim("batch")},),
+                verbose=False,
+            )
     except torch.onnx.OnnxExporterError as error:
         raise ExportError(
             "this network cannot be exported to ONNX", found=str(error).strip().splitlines()[-1][:300]

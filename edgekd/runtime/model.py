@@ -163,7 +163,10 @@ def _best(manifest: BundleManifest, engine: str) -> str:
         if name in manifest.variants:
             return name
     raise BackendError(
-        f"{engine} runs none of this bundle's variants", found=list(manifest.variants), allowed=list(preferred)
+        f"{engine} runs none of this bundle's variants",
+        found=", ".join(manifest.variants),
+        allowed=", ".join(preferred) or f"none: {engine} runs engines that were built from them",
+        hint="leave backend out, or name a variant that it runs",
     )
 
 

@@ -9,12 +9,18 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+from accelerate import Accelerator
 from torch import nn
 
 from edgekd.errors import UsageError
 from edgekd.settings import Precision
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+
+
+def best_device() -> torch.device:
+    """Where Accelerate puts a training: the GPU where there is one."""
+    return Accelerator().device
 
 
 def resolve_precision(

@@ -22,6 +22,7 @@ from edgekd.runtime.preprocess import Preprocessing
 from edgekd.settings import AugmentSettings, ModelSettings, TrainSettings
 from edgekd.store import resume_folder
 from edgekd.training.fit import Progress, accuracy, fit
+from edgekd.training.host import best_device
 from edgekd.training.objective import Supervised
 
 VERSION = 1
@@ -92,8 +93,9 @@ def train_with(
 def adopt(model: ModelSettings, data: Dataset, out: Path) -> Checkpoint:
     """Take a trained network as it is, and measure it on the validation split. Raises as initial()."""
     network, architecture = initial(model, data)
-    network.to(memory_format=torch.channels_last)
-    score = accuracy(network, evaluation_loader(data, "validation"))
+    device = best_device()
+    network.to(device, memory_format=torch.channels_last)
+    score = accuracy(network, evaluation_loader(data, "validation"), device)
     return checkpoints.save(
         network,
         architecture,
@@ -161,7 +163,7 @@ def training_loader(data: Dataset, settings: TrainSettings, augment: AugmentSett
         augment=augment,
         mirror=bool(data.manifest.details["mirror"]),
         seed=settings.seed,
-        device="cuda" if torch.cuda.is_available() else "cpu",
+        device=best_device(),
     )
 
 
@@ -170,7 +172,7 @@ def evaluation_loader(data: Dataset, split: str) -> Loader:
         open_split(data, split),
         preprocessing_of(data),
         batch_size=_EVALUATION_BATCH,
-        device="cuda" if torch.cuda.is_available() else "cpu",
+        device=best_device(),
     )
 
 

@@ -137,7 +137,7 @@ class Buffer:
         self.address = device.value
         driver.free_with(self, "cuMemFree_v2", self.address)
         memory = (ctypes.c_byte * self.size_bytes).from_address(self._host)
-        self.array: Array = np.frombuffer(memory, dtype=kind).reshape(shape)
+        self.array: Array = np.ctypeslib.as_array(memory).view(kind).reshape(shape)
         self._driver = driver
 
     def upload(self, stream: Stream) -> None:

@@ -36,8 +36,8 @@ def why_not() -> str | None:
     # No origin: a folder that happens to have this name, not a package.
     if spec is None or spec.origin is None:
         return (
-            "TensorRT's Python package is not installed; on a Jetson JetPack brings it as python3-libnvinfer and a venv "
-            "needs --system-site-packages, on a workstation pip install 'edgekd[tensorrt]'"
+            "TensorRT's Python package is not installed; on a Jetson it is JetPack's python3-libnvinfer (a venv needs "
+            "--system-site-packages), on a workstation pip install 'edgekd[tensorrt]'"
         )
     # TensorRT itself ends in a segmentation fault where there is no GPU, so it is not asked.
     return _cuda.why_not()
@@ -63,7 +63,7 @@ class TrtSession:
         self._engine = _deserialised(trt, self._log, path)
         self._context = self._engine.create_execution_context()
         if self._context is None:
-            raise BackendError(f"TensorRT cannot make room to run {path}", found=_last(self._log))
+            raise BackendError(f"TensorRT cannot make room to run {path}", found=self._log.error)
         self._stream = _cuda.Stream(self._driver)
         self._lock = threading.Lock()
         self.inputs = _tensors(self._engine, trt.TensorIOMode.INPUT)
@@ -78,15 +78,13 @@ class TrtSession:
         if len(self.inputs) != 1:
             raise BackendError("this model takes more than one input", found=[info.name for info in self.inputs])
         fed = checked_input(array, self.inputs[0])
+        driver, context = self._driver, self._context
         with self._lock:
-            self._driver.activate()
-            _set_shape(self._engine, self._context, self.inputs[0].name, fed.shape)
-            shapes = [_output_shape(self._context, info.name) for info in self.outputs]
-        source = _cuda.Buffer(self._driver, fed.shape, self.inputs[0].dtype)
+            driver.activate()
+            _set_shape(self._engine, context, self.inputs[0].name, fed.shape)
+            source = _cuda.Buffer(driver, fed.shape, self.inputs[0].dtype)
+            results = [_cuda.Buffer(driver, _output_shape(context, info.name), info.dtype) for info in self.outputs]
         source.array[...] = fed
-        results = [
-            _cuda.Buffer(self._driver, shape, info.dtype) for shape, info in zip(shapes, self.outputs, strict=True)
-        ]
 
         def call() -> Array:
             with self._lock:
@@ -103,7 +101,7 @@ class TrtSession:
             context.set_tensor_address(info.name, buffer.address)
         source.upload(self._stream)
         if not context.execute_async_v3(self._stream.handle):
-            raise BackendError(f"TensorRT cannot run this engine: {_last(self._log)}")
+            raise BackendError(f"TensorRT cannot run this engine: {self._log.error}")
         results[0].download(self._stream)
         self._stream.synchronize()
         return results[0].array.copy()
@@ -132,22 +130,18 @@ def _import() -> Any:
 
 
 def _new_log(trt: Any) -> Any:
-    """A logger that keeps what TensorRT calls an error in its list `errors`, and prints nothing."""
+    """A logger that keeps the last error in `error` and prints nothing."""
 
     class Log(trt.ILogger):  # type: ignore[misc]
         def __init__(self) -> None:
             trt.ILogger.__init__(self)
-            self.errors: list[str] = []
+            self.error = "it gave no reason"
 
         def log(self, severity: Any, message: str) -> None:
             if severity in (trt.ILogger.ERROR, trt.ILogger.INTERNAL_ERROR):
-                self.errors.append(message)
+                self.error = message[:300]
 
     return Log()
-
-
-def _last(log: Any) -> str:
-    return str(log.errors[-1])[:300] if log.errors else "TensorRT gave no reason"
 
 
 def _deserialised(trt: Any, log: Any, path: Path) -> Any:
@@ -158,7 +152,7 @@ def _deserialised(trt: Any, log: Any, path: Path) -> Any:
     if engine is None:
         raise BackendError(
             f"{path} was built by another TensorRT version or for another device, or is not a whole engine",
-            found=_last(log) if plan else "an empty file",
+            found=log.error if plan else "an empty file",
             allowed=f"an engine that TensorRT {trt.__version__} built on this device",
             hint="build it again on this device",
         )
@@ -173,9 +167,7 @@ def _tensors(engine: Any, mode: Any) -> tuple[TensorInfo, ...]:
 def _info(engine: Any, name: str) -> TensorInfo:
     layout = engine.get_tensor_format(name).name
     if layout != "LINEAR":
-        raise BackendError(
-            f"the tensor {name!r} has a layout that NumPy has no word for", found=layout, allowed="LINEAR"
-        )
+        raise BackendError(f"the tensor {name!r} has a layout that NumPy lacks", found=layout, allowed="LINEAR")
     sizes = enumerate(engine.get_tensor_shape(name))
     shape = tuple(f"dim{axis}" if size < 0 else int(size) for axis, size in sizes)
     return TensorInfo(name, shape, _numpy_dtype(name, engine.get_tensor_dtype(name).name))

@@ -1,0 +1,30 @@
+"""Puts int8 quantizers into the network: {"edit": "quantize", "version": 1}. Their scales come with the weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+
+from edgekd.errors import ModelError
+from edgekd.quantization.placement import insert
+
+# Of the placement rules and the names they give; an older checkpoint names the version that it was written with.
+VERSION = 1
+
+
+def apply(model: nn.Module, edit: Mapping[str, Any]) -> nn.Module:
+    """A copy of `model` with its batch norms folded and quantizers that have seen nothing yet.
+
+    Raises:
+        ModelError: the edit is of another version, or this network cannot be quantized.
+    """
+    if edit.get("version") != VERSION:
+        raise ModelError(
+            "the quantizers of this checkpoint were placed by other rules",
+            found=f"version {edit.get('version')}",
+            allowed=f"version {VERSION}",
+            hint="load it with the edgekd that wrote it, or quantize the float checkpoint again",
+        )
+    return insert(model).model

@@ -1,0 +1,130 @@
+"""What each operation of a traced network does to its values, as far as a quantizer is concerned."""
+
+from __future__ import annotations
+
+import enum
+from typing import Any
+
+from torch import fx, nn
+
+_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+_TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+CONVOLUTIONS = (*_CONVOLUTIONS, *_TRANSPOSED)
+WEIGHTED = (*CONVOLUTIONS, nn.Linear)
+
+_RELU_MODULES = (nn.ReLU, nn.ReLU6)
+_RELU_NAMES = frozenset({"relu", "relu_", "relu6"})
+
+_COMPUTING_MODULES = (
+    *WEIGHTED,
+    *_RELU_MODULES,
+    nn.modules.batchnorm._BatchNorm,
+    *(nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d),
+    *(nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d),
+    *(nn.Hardswish, nn.Hardsigmoid, nn.Hardtanh, nn.Sigmoid, nn.Tanh, nn.SiLU, nn.Mish, nn.GELU),
+    *(nn.LeakyReLU, nn.ELU, nn.PReLU, nn.Upsample),
+)
+_COMPUTING_NAMES = _RELU_NAMES | {
+    *("add", "add_", "iadd", "sub", "sub_", "isub", "mul", "mul_", "imul", "div", "div_", "truediv", "itruediv"),
+    *("neg", "cat", "concat", "concatenate", "stack", "mean", "matmul", "bmm", "interpolate"),
+    *("avg_pool1d", "avg_pool2d", "avg_pool3d"),
+    *("adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d"),
+    *("hardswish", "hardsigmoid", "hardtanh", "sigmoid", "tanh", "silu", "mish", "gelu", "leaky_relu", "elu", "prelu"),
+    *("conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "linear", "batch_norm"),
+}
+# Called as functions these have their weights from elsewhere, so that no quantizer can be put on them.
+_FLOAT_WEIGHTS = frozenset({"conv1d", "conv2d", "conv3d", "linear", "batch_norm"}) | {
+    *("conv_transpose1d", "conv_transpose2d", "conv_transpose3d"),
+}
+
+_PRESERVING_MODULES = (
+    *(nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d, nn.AdaptiveMaxPool3d),
+    *(nn.Flatten, nn.Unflatten, nn.Identity, nn.PixelShuffle, nn.PixelUnshuffle, nn.ChannelShuffle, nn.ZeroPad2d),
+    *(nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d),
+)
+_PRESERVING_NAMES = frozenset(
+    {
+        *("flatten", "reshape", "view", "transpose", "permute", "contiguous", "squeeze", "unsqueeze", "swapaxes"),
+        *("getitem", "chunk", "split", "unbind", "detach", "clone", "narrow", "select", "flip", "roll", "expand"),
+        *("max_pool1d", "max_pool2d", "max_pool3d", "adaptive_max_pool2d", "amax"),
+        *("dropout", "dropout2d", "pixel_shuffle", "channel_shuffle", "stochastic_depth"),
+    }
+)
+_SIZE_METHODS = frozenset({"size", "dim", "numel", "ndimension"})
+_SIZE_ATTRIBUTES = frozenset({"shape", "ndim", "dtype", "device", "is_cuda", "requires_grad"})
+# One call gives several tensors: what is on a grid are its items.
+_MANY = frozenset({"chunk", "split", "unbind"})
+
+
+class Effect(enum.Enum):
+    """What comes out of a node."""
+
+    INPUT = "the network's input"
+    COMPUTED = "new values"
+    PRESERVED = "values of its first input, moved or picked"
+    NUMBER = "no values: a size, a shape, a constant, the output"
+    UNKNOWN = "values of an operation that is not known here"
+
+
+def effect_of(node: fx.Node, network: fx.GraphModule) -> Effect:
+    """What a node of the network's graph does to values."""
+    if node.op == "placeholder":
+        return Effect.INPUT
+    if node.op in ("get_attr", "output") or _is_number(node):
+        return Effect.NUMBER
+    if node.op == "call_module":
+        module = network.get_submodule(str(node.target))
+        if isinstance(module, _PRESERVING_MODULES):
+            return Effect.PRESERVED
+        return Effect.COMPUTED if isinstance(module, _COMPUTING_MODULES) else Effect.UNKNOWN
+    name = operation_of(node)
+    if name in _PRESERVING_NAMES or (name == "pad" and _adds_zeros(node)):
+        return Effect.PRESERVED
+    return Effect.COMPUTED if name in _COMPUTING_NAMES else Effect.UNKNOWN
+
+
+def operation_of(node: fx.Node) -> str:
+    """The name of a called function or method, whoever defines it: torch.add, operator.add and Tensor.add are one."""
+    return str(getattr(node.target, "__name__", node.target))
+
+
+def is_relu(node: fx.Node, network: fx.GraphModule) -> bool:
+    """Whether an engine computes this together with what feeds it."""
+    if node.op == "call_module":
+        return isinstance(network.get_submodule(str(node.target)), _RELU_MODULES)
+    return node.op != "placeholder" and operation_of(node) in _RELU_NAMES
+
+
+def is_many(node: fx.Node) -> bool:
+    """Whether a node gives several tensors, such as chunk."""
+    return node.op != "call_module" and operation_of(node) in _MANY
+
+
+def keeps_float_weights(node: fx.Node, network: fx.GraphModule) -> bool:
+    """Whether a node that computes has weights that no quantizer can be put on."""
+    if node.op == "call_module":
+        return isinstance(network.get_submodule(str(node.target)), (nn.modules.batchnorm._BatchNorm, nn.PReLU))
+    return operation_of(node) in _FLOAT_WEIGHTS
+
+
+def weight_axis(module: nn.Module) -> int:
+    """The axis of a weighted layer's output channels."""
+    return 1 if isinstance(module, _TRANSPOSED) else 0
+
+
+def _is_number(node: fx.Node) -> bool:
+    """Sizes, shapes and arithmetic on nothing else."""
+    if node.op == "call_method":
+        return str(node.target) in _SIZE_METHODS
+    if node.op != "call_function":
+        return False
+    if node.target is getattr and node.args[1] in _SIZE_ATTRIBUTES:
+        return True
+    inputs = node.all_input_nodes
+    return operation_of(node) == "_assert" or (bool(inputs) and all(_is_number(source) for source in inputs))
+
+
+def _adds_zeros(node: fx.Node) -> bool:
+    """Zero is on every symmetric grid; another constant is not."""
+    value: Any = node.args[3] if len(node.args) > 3 else node.kwargs.get("value")
+    return value is None or value == 0

@@ -1,0 +1,192 @@
+"""Where quantizers go, so that engines can run the network in int8.
+
+An activation quantizer stands behind the input and behind every operation that makes new values, except
+- before a ReLU that alone uses them: engines compute both at once, so the quantizer stands behind the ReLU;
+- on the way to the network's output, which stays float.
+Operations that only move or pick values (max-pool, reshape, the items of chunk, zero padding …) leave them on the grid
+that they are on: `grids` says on which, and an export repeats that grid behind them. Both inputs of a residual add are
+quantized, as ONNX Runtime wants it. Biases stay float.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+
+from torch import fx, nn
+from torch.nn.utils import parametrize
+
+from edgekd.errors import ModelError
+from edgekd.quantization.fold import fold_norms, has_activation
+from edgekd.quantization.operations import (
+    WEIGHTED,
+    Effect,
+    effect_of,
+    is_many,
+    is_relu,
+    keeps_float_weights,
+    weight_axis,
+)
+from edgekd.quantization.quantizers import ActivationQuantizer, WeightQuantizer
+
+# The folder of quantizers in the network: part of the names in a checkpoint.
+_FOLDER = "quantizers"
+
+
+@dataclass(frozen=True)
+class Quantized:
+    """A network with quantizers.
+
+    Attributes:
+        model: its modules have the names they had before; the quantizers are `quantizers.<value>`.
+        placed: names of the values that are quantized, in the graph's order.
+        left: layers and operations that stay float, by name.
+    """
+
+    model: fx.GraphModule
+    placed: tuple[str, ...]
+    left: tuple[str, ...]
+
+
+def insert(model: nn.Module) -> Quantized:
+    """A copy of `model` with batch norms folded and quantizers in place, in eval mode; the same names every time.
+
+    What depends on training mode is taken from eval mode for good; dropout layers still follow the mode.
+
+    Raises:
+        ModelError: torch.fx cannot trace this network, or it is quantized already.
+    """
+    network = _traced(model)
+    fold_norms(network)
+    placed = tuple(node.name for node in _values_to_quantize(network))
+    left = tuple(_left_in_float(network))
+    _quantize_weights(network)
+    _quantize_activations(network, placed)
+    network.graph.lint()
+    network.recompile()
+    return Quantized(network.eval(), placed, left)
+
+
+def activation_quantizers(network: nn.Module) -> dict[str, ActivationQuantizer]:
+    """Every activation quantizer by its path in the network."""
+    return {path: module for path, module in network.named_modules() if isinstance(module, ActivationQuantizer)}
+
+
+def observe(network: nn.Module) -> None:
+    """Prepare a calibration: the network in eval mode, its quantizers observing. `network.eval()` ends it."""
+    network.eval()
+    for quantizer in activation_quantizers(network).values():
+        quantizer.train()
+
+
+def freeze(network: nn.Module) -> None:
+    """Keep every activation's scale from now on.
+
+    Raises:
+        ModelError: a quantizer has seen nothing; says which.
+    """
+    for quantizer in activation_quantizers(network).values():
+        quantizer.freeze()
+
+
+def grids(network: fx.GraphModule) -> dict[str, str]:
+    """For every value on a grid, by node name, the path of the quantizer that it lies on.
+
+    The quantizers' own outputs are left out, and so is chunk: its items are named.
+    """
+    found: dict[str, str] = {}
+    for node in network.graph.nodes:
+        path = None if _is_quantizer(node, network) or is_many(node) else _grid_of(node, network)
+        if path is not None:
+            found[node.name] = path
+    return found
+
+
+class _Tracer(fx.Tracer):
+    """Takes weighted layers whole, whoever derived them, and timm's batch norm with its activation."""
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return isinstance(m, WEIGHTED) or has_activation(m) or super().is_leaf_module(m, module_qualified_name)
+
+
+def _traced(model: nn.Module) -> fx.GraphModule:
+    if activation_quantizers(model):
+        raise ModelError(f"{type(model).__name__} is quantized already")
+    own = copy.deepcopy(model).eval()
+    try:
+        return fx.GraphModule(own, _Tracer().trace(own), type(model).__name__)
+    # Tracing runs the network's own code on stand-ins for tensors, and that may raise anything.
+    except Exception as error:
+        raise ModelError(
+            f"{type(model).__name__} cannot be quantized: torch.fx cannot trace it",
+            found=f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}",
+            hint="a forward() whose path depends on values cannot be traced; choose a network without",
+        ) from error
+
+
+def _values_to_quantize(network: fx.GraphModule) -> list[fx.Node]:
+    outputs = {id(node) for node in _output_values(network)}
+    chosen = []
+    for node in network.graph.nodes:
+        effect = effect_of(node, network)
+        if effect is Effect.INPUT:
+            chosen.append(node)
+        elif effect is Effect.COMPUTED and id(node) not in outputs and not _only_feeds_relu(node, network):
+            chosen.append(node)
+    return chosen
+
+
+def _output_values(network: fx.GraphModule) -> list[fx.Node]:
+    """What the network's output is, back through all that only moves it."""
+    output = next(node for node in network.graph.nodes if node.op == "output")
+    pending, found = list(output.all_input_nodes), []
+    while pending:
+        node = pending.pop()
+        found.append(node)
+        if effect_of(node, network) is Effect.PRESERVED:
+            pending.extend(node.all_input_nodes[:1])
+    return found
+
+
+def _only_feeds_relu(node: fx.Node, network: fx.GraphModule) -> bool:
+    users = [user for user in node.users if effect_of(user, network) is not Effect.NUMBER or user.op == "output"]
+    return len(users) == 1 and is_relu(users[0], network)
+
+
+def _left_in_float(network: fx.GraphModule) -> list[str]:
+    names = []
+    for node in network.graph.nodes:
+        effect = effect_of(node, network)
+        if effect is Effect.UNKNOWN or (effect is Effect.COMPUTED and keeps_float_weights(node, network)):
+            names.append(str(node.target) if node.op == "call_module" else node.name)
+    return list(dict.fromkeys(names))
+
+
+def _quantize_weights(network: fx.GraphModule) -> None:
+    for path in dict.fromkeys(str(node.target) for node in network.graph.nodes if node.op == "call_module"):
+        layer = network.get_submodule(path)
+        if isinstance(layer, WEIGHTED):
+            parametrize.register_parametrization(layer, "weight", WeightQuantizer(weight_axis(layer)))
+
+
+def _quantize_activations(network: fx.GraphModule, names: tuple[str, ...]) -> None:
+    folder = nn.Module()
+    for name in names:
+        folder.add_module(name, ActivationQuantizer(name))
+    network.add_submodule(_FOLDER, folder)
+    for node in [node for node in network.graph.nodes if node.name in names]:
+        with network.graph.inserting_after(node):
+            quantized = network.graph.call_module(f"{_FOLDER}.{node.name}", (node,))
+        node.replace_all_uses_with(quantized, delete_user_cb=lambda user, own=quantized: user is not own)
+
+
+def _is_quantizer(node: fx.Node, network: fx.GraphModule) -> bool:
+    return node.op == "call_module" and isinstance(network.get_submodule(str(node.target)), ActivationQuantizer)
+
+
+def _grid_of(node: fx.Node, network: fx.GraphModule) -> str | None:
+    while not _is_quantizer(node, network):
+        if effect_of(node, network) is not Effect.PRESERVED:
+            return None
+        node = node.all_input_nodes[0]
+    return str(node.target)

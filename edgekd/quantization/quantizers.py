@@ -1,0 +1,111 @@
+"""Quantize-dequantize on symmetric int8 grids: q = clip(round(x / scale), -128, 127), zero point 0, scale = amax / 127.
+
+Gradients go straight through where a value is on the grid's range, and are zero where it was clipped.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from edgekd.errors import ModelError
+
+LOWEST, HIGHEST = -128, 127
+# How much of each new batch's absolute maximum goes into the running mean.
+_MOMENTUM = 0.05
+# Engines want scales above 0, also for a channel that is all zeros.
+_SMALLEST_SCALE = torch.finfo(torch.float32).eps
+
+
+def scale_of(amax: Tensor) -> Tensor:
+    """The width of one int8 step for absolute maxima; of amax's shape, always above 0."""
+    return (amax / HIGHEST).clamp_min(_SMALLEST_SCALE)
+
+
+class ActivationQuantizer(nn.Module):
+    """One grid for a whole tensor, from a running mean of its absolute maximum.
+
+    It observes in training mode until it is frozen; in eval mode it never does. The state is `amax` and `seen`, so a
+    loaded network in eval mode computes what the saved one did.
+
+    Args:
+        name: of the value that it quantizes, for messages.
+    """
+
+    amax: Tensor
+    seen: Tensor
+    zero_point: Tensor
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.name = name
+        self.frozen = False
+        self._known_seen = False
+        self.register_buffer("amax", torch.zeros(()))
+        self.register_buffer("seen", torch.zeros((), dtype=torch.bool))
+        self.register_buffer("zero_point", torch.zeros((), dtype=torch.int32), persistent=False)
+
+    @property
+    def scale(self) -> Tensor:
+        """Scalar float32."""
+        return scale_of(self.amax)
+
+    def freeze(self) -> None:
+        """Keep this scale from now on, in training mode too.
+
+        Raises:
+            ModelError: it has seen nothing yet.
+        """
+        self._require_seen()
+        self.frozen = True
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Any shape, kept; the same dtype and memory format.
+
+        Raises:
+            ModelError: in eval mode or frozen, and it has seen nothing yet.
+        """
+        if self.training and not self.frozen:
+            self._observe(values)
+        else:
+            self._require_seen()
+        return torch.fake_quantize_per_tensor_affine(values, self.scale, self.zero_point, LOWEST, HIGHEST)
+
+    @torch.no_grad()
+    def _observe(self, values: Tensor) -> None:
+        low, high = torch.aminmax(values.detach())
+        newest = torch.maximum(-low, high).to(self.amax.dtype)
+        # No branch on `seen`: reading it would make a GPU wait in every step.
+        self.amax.copy_(torch.where(self.seen, torch.lerp(self.amax, newest, _MOMENTUM), newest))
+        self.seen.fill_(True)
+
+    def _require_seen(self) -> None:
+        # Once is enough, and keeps inference on a GPU from waiting here for every value.
+        self._known_seen = self._known_seen or bool(self.seen)
+        if not self._known_seen:
+            raise ModelError(
+                f"the quantizer of {self.name} has seen no values",
+                hint="train the network, or calibrate it on images, before it is evaluated, frozen or saved",
+            )
+
+
+class WeightQuantizer(nn.Module):
+    """One grid an output channel, from the weight as it is now; for torch.nn.utils.parametrize.
+
+    Args:
+        axis: of the output channels: 0, or 1 for a transposed convolution.
+    """
+
+    def __init__(self, axis: int = 0) -> None:
+        super().__init__()
+        self.axis = axis
+
+    def scale(self, weight: Tensor) -> Tensor:
+        """(channels,) float32."""
+        others = [dim for dim in range(weight.ndim) if dim != self.axis]
+        return scale_of(weight.detach().abs().amax(others).float())
+
+    def forward(self, weight: Tensor) -> Tensor:
+        scale = self.scale(weight)
+        zero_points = torch.zeros_like(scale, dtype=torch.int32)
+        return torch.fake_quantize_per_channel_affine(weight, scale, zero_points, self.axis, LOWEST, HIGHEST)

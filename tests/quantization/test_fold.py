@@ -1,0 +1,84 @@
+"""Folding a batch norm changes no output in eval mode, and leaves trainable weights."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from timm.layers import BatchNormAct2d
+from torch import fx, nn
+
+from edgekd.quantization.fold import fold_norms
+
+
+def _lively(model: nn.Module) -> nn.Module:
+    """With statistics, gains and offsets that a mistake would show in."""
+    torch.manual_seed(0)
+    for module in model.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            for values in (module.running_var, module.weight):
+                if values is not None:
+                    nn.init.uniform_(values, 0.5, 2.0)
+            for values in (module.running_mean, module.bias):
+                if values is not None:
+                    nn.init.normal_(values)
+    return model.eval()
+
+
+def _norms(network: nn.Module) -> int:
+    return sum(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in network.modules())
+
+
+@pytest.mark.parametrize(
+    "layers",
+    [
+        (nn.Conv2d(3, 8, 3, bias=False), nn.BatchNorm2d(8)),
+        (nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8, affine=False)),
+        (nn.Conv2d(3, 6, 3, groups=3), nn.BatchNorm2d(6), nn.ReLU(), nn.Conv2d(6, 4, 1), nn.BatchNorm2d(4)),
+        (nn.ConvTranspose2d(3, 8, 2), nn.BatchNorm2d(8)),
+    ],
+)
+def test_folded_is_equal(layers):
+    model = _lively(nn.Sequential(*layers))
+    images = torch.randn(2, 3, 8, 8)
+    expected = model(images)
+    network = fx.symbolic_trace(model)
+    fold_norms(network)
+    network.recompile()
+    torch.testing.assert_close(network(images), expected, rtol=1e-5, atol=1e-5)
+    assert _norms(network) == 0
+    assert all(parameter.requires_grad for parameter in network.parameters())
+
+
+class _Shared(nn.Module):
+    """Norms that cannot be folded: behind a convolution with another user, one that runs twice, and a sum."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.twice = nn.Conv2d(3, 3, 1), nn.Conv2d(3, 3, 1)
+        self.norm1, self.norm2, self.norm3 = nn.BatchNorm2d(3), nn.BatchNorm2d(3), nn.BatchNorm2d(3)
+        self.free = nn.BatchNorm2d(3, track_running_stats=False)
+
+    def forward(self, x):
+        x = self.conv(x)
+        x = x + self.norm1(x)
+        x = self.twice(self.norm2(self.twice(x)))
+        return self.norm3(x + x)
+
+
+def test_what_does_not_feed_a_norm_alone_is_left():
+    model = _lively(_Shared())
+    images = torch.randn(2, 3, 4, 4)
+    expected = model(images)
+    network = fx.symbolic_trace(model)
+    fold_norms(network)
+    network.recompile()
+    assert _norms(network) == 3 and torch.equal(network(images), expected)
+
+
+def test_a_norm_with_its_activation_leaves_the_activation():
+    from edgekd.quantization.placement import insert
+
+    model = _lively(nn.Sequential(nn.Conv2d(3, 8, 3), BatchNormAct2d(8), nn.Conv2d(8, 4, 1)))
+    quantized = insert(model)
+    assert _norms(quantized.model) == 0 and quantized.left == ()
+    assert quantized.placed == ("input_1", "_1_act")

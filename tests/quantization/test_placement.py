@@ -1,0 +1,180 @@
+"""Where quantizers stand, on a network small enough to know it by heart, and on those that people use."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.nn.utils import parametrize
+
+from edgekd.errors import ModelError
+from edgekd.models.architecture import Architecture
+from edgekd.models.build import build
+from edgekd.quantization.placement import activation_quantizers, freeze, grids, insert, observe
+
+NETWORKS = {
+    "torchvision/mobilenet_v2": {"width_mult": 0.35},
+    "torchvision/mobilenet_v3_small": {},
+    "torchvision/shufflenet_v2_x0_5": {},
+    "torchvision/squeezenet1_1": {},
+    "torchvision/mnasnet0_5": {},
+    "torchvision/resnet18": {},
+    "cifar/resnet20": {},
+    "timm/mobilenetv3_small_050": {},
+}
+
+
+class _Net(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.norm = nn.Conv2d(3, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8)
+        self.pool = nn.MaxPool2d(2)
+        self.conv = nn.Conv2d(8, 8, 3, padding=1)
+        self.left, self.right = nn.Conv2d(4, 4, 1), nn.Conv2d(4, 4, 1)
+        self.act = nn.Hardswish()
+        self.average = nn.AdaptiveAvgPool2d(1)
+        self.drop = nn.Dropout(0.5)
+        self.head = nn.Linear(8, 5)
+
+    def forward(self, x):
+        x = self.pool(F.relu(self.norm(self.stem(x))))
+        x = F.relu(self.conv(x) + x)
+        one, two = x.chunk(2, 1)
+        x = torch.cat([self.act(self.left(one)), self.right(two)], 1)
+        x = x.view(x.size(0), 2, 4, x.size(2), x.size(3)).transpose(1, 2).flatten(1, 2)
+        return self.head(self.drop(torch.flatten(self.average(x), 1)))
+
+
+def test_quantizers_stand_exactly_here():
+    quantized = insert(_Net())
+    assert quantized.placed == ("x", "relu", "conv", "relu_1", "left", "act", "right", "cat", "average")
+    assert quantized.left == ()
+    weights = [name for name, module in quantized.model.named_modules() if parametrize.is_parametrized(module)]
+    assert weights == ["stem", "conv", "left", "right", "head"]
+
+
+def test_what_only_moves_values_stays_on_its_inputs_grid():
+    assert grids(insert(_Net()).model) == {
+        "pool": "quantizers.relu",
+        "getitem": "quantizers.relu_1",
+        "getitem_1": "quantizers.relu_1",
+        "view": "quantizers.cat",
+        "transpose": "quantizers.cat",
+        "flatten": "quantizers.cat",
+        "flatten_1": "quantizers.average",
+        "drop": "quantizers.average",
+    }
+
+
+def test_values_that_are_said_to_be_on_a_grid_are():
+    network = insert(_Net()).model
+    network(torch.randn(8, 3, 16, 16))
+    network.eval()
+    values: dict[str, torch.Tensor] = {}
+
+    class _Record(torch.fx.Interpreter):
+        def run_node(self, n):
+            values[n.name] = super().run_node(n)
+            return values[n.name]
+
+    observe(network)
+    network(torch.randn(8, 3, 16, 16))
+    network.eval()
+    _Record(network).run(torch.randn(2, 3, 16, 16))
+    for name, path in grids(network).items():
+        quantizer = network.get_submodule(path)
+        torch.testing.assert_close(quantizer(values[name]), values[name], rtol=1e-6, atol=0.0)
+
+
+def test_the_float_network_is_left_as_it_was():
+    model = _Net().train()
+    before = copy.deepcopy(model.state_dict())
+    insert(model)
+    assert model.training and list(model.state_dict()) == list(before)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_what_cannot_be_quantized_is_named():
+    class _Odd(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.norm = nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4)
+            self.weight = nn.Parameter(torch.randn(2, 4, 1, 1))
+
+        def forward(self, x):
+            x = self.norm(F.relu(self.conv(x)))
+            return torch.softmax(F.pad(F.conv2d(x, self.weight), (1, 1), value=1.0), 1)
+
+    quantized = insert(_Odd())
+    assert quantized.left == ("norm", "conv2d", "pad", "softmax")
+    assert quantized.placed == ("x", "relu", "norm", "conv2d")
+
+
+def test_a_network_that_cannot_be_traced_says_why():
+    class Branching(nn.Module):
+        def forward(self, x):
+            return x if x.sum() > 0 else -x
+
+    with pytest.raises(ModelError, match=r"Branching cannot be quantized(?s:.)*TraceError: symbolically traced"):
+        insert(Branching())
+    with pytest.raises(ModelError, match="is quantized already"):
+        insert(insert(_Net()).model)
+
+
+def test_freezing_names_what_has_seen_nothing():
+    with pytest.raises(ModelError, match="quantizer of x has seen no values"):
+        freeze(insert(_Net()).model)
+
+
+def _lively(model: nn.Module) -> nn.Module:
+    """A fresh network with batch norms that know its activations, as after a training."""
+    norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    for norm in norms:
+        norm.momentum = None
+        norm.reset_running_stats()
+    with torch.no_grad():
+        for _ in range(4):
+            model.train()(torch.randn(16, 3, 32, 32))
+    return model.eval()
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_networks_keep_their_answers_and_every_weight_learns(name):
+    torch.manual_seed(0)
+    small = not name.startswith("cifar")
+    model = _lively(build(Architecture(model=name, arguments=NETWORKS[name], num_classes=10, small_stem=small)))
+    quantized = insert(model)
+    network, images = quantized.model, torch.randn(8, 3, 32, 32)
+    assert quantized.left == ()
+    with torch.no_grad():
+        observe(network)
+        for _ in range(3):
+            network(torch.randn(16, 3, 32, 32))
+        network(images)
+        freeze(network)
+        expected, found = model(images), network.eval()(images)
+    error = (found - expected).norm() / (expected - expected.mean(0)).norm()
+    print(name, float(error), len(quantized.placed))
+    assert (found - expected).norm() < 0.15 * expected.norm()
+    network.train()(images).square().sum().backward()
+    silent = [path for path, weight in network.named_parameters() if weight.grad is None]
+    assert silent == []
+    assert all(quantizer.frozen for quantizer in activation_quantizers(network).values())
+
+
+def test_copies_and_memory_formats_compute_the_same():
+    torch.manual_seed(0)
+    network = insert(_Net()).model
+    images = torch.randn(4, 3, 16, 16)
+    observe(network)
+    network(images)
+    expected = network.eval()(images)
+    twin = copy.deepcopy(network)
+    assert list(twin.state_dict()) == list(network.state_dict()) and torch.equal(twin(images), expected)
+    last = twin.to(memory_format=torch.channels_last)(images.to(memory_format=torch.channels_last))
+    torch.testing.assert_close(last, expected, rtol=0.0, atol=0.02 * float(expected.abs().max()))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.isfinite(network(images)).all()

@@ -1,0 +1,280 @@
+"""What can be proven about running engines without a GPU, and one test that needs one."""
+
+from __future__ import annotations
+
+import ast
+import ctypes
+import gc
+import inspect
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from samples import write_linear_onnx
+
+from edgekd import runtime
+from edgekd.bench.measure import benchmark
+from edgekd.errors import BackendError
+from edgekd.runtime import backends
+from edgekd.runtime.backends import _cuda, tensorrt
+
+API = {
+    file.stem: json.loads(file.read_text())["names"]
+    for file in sorted((Path(__file__).parent / "data" / "tensorrt_api").glob("*.json"))
+}
+# What the code calls an object of a TensorRT class, with or without a leading underscore.
+ROLES = {
+    "runtime": "Runtime",
+    "engine": "ICudaEngine",
+    "context": "IExecutionContext",
+    "builder": "Builder",
+    "config": "IBuilderConfig",
+    "network": "INetworkDefinition",
+    "parser": "OnnxParser",
+    "profile": "IOptimizationProfile",
+}
+unusable = pytest.mark.skipif(tensorrt.why_not() is None, reason="TensorRT can be used here")
+
+
+def used_names(source: str) -> set[str]:
+    """Every name of TensorRT's that a source uses, e.g. "Logger" or "ICudaEngine.num_io_tensors"."""
+    used = set()
+    for node in ast.walk(ast.parse(source)):
+        if not isinstance(node, ast.Attribute) or node.attr.startswith("__"):
+            continue
+        owner = node.value
+        name = {ast.Name: "id", ast.Attribute: "attr"}.get(type(owner))
+        role = getattr(owner, name).lstrip("_") if name else ""
+        if role == "trt":
+            used.add(node.attr)
+        elif role in ROLES:
+            used.add(f"{ROLES[role]}.{node.attr}")
+        elif isinstance(owner, ast.Attribute) and isinstance(owner.value, ast.Name) and owner.value.id == "trt":
+            used.add(f"{owner.attr}.{node.attr}")
+    return used
+
+
+def missing(names: set[str], api: dict) -> set[str]:
+    members = {f"{owner}.{member}" for owner, kinds in api.items() for one in kinds.values() for member in one}
+    return names - set(api) - members
+
+
+def python(code: str, *, path: Path) -> subprocess.CompletedProcess[str]:
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(path), *filter(None, sys.path)])}
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env, check=False)
+
+
+ASK = "import sys; from edgekd.runtime.backends import tensorrt; print(tensorrt.why_not(), 'tensorrt' in sys.modules)"
+
+
+@unusable
+def test_without_tensorrt_there_is_a_reason_and_no_crash(tmp_path):
+    assert tensorrt.why_not()
+    answer = python(ASK, path=tmp_path)
+    assert answer.returncode == 0, answer.stderr
+    assert answer.stdout.endswith("False\n")
+
+
+@pytest.mark.skipif(_cuda.why_not() is None, reason="there is a GPU here")
+def test_cuda_is_asked_and_tensorrt_never_imported(tmp_path):
+    (tmp_path / "tensorrt").mkdir()
+    (tmp_path / "tensorrt" / "__init__.py").write_text("raise SystemExit('imported')")
+    answer = python(ASK, path=tmp_path)
+    assert answer.returncode == 0, answer.stderr
+    assert "CUDA" in answer.stdout and "next" not in answer.stdout and answer.stdout.endswith("False\n")
+
+
+def test_a_folder_called_tensorrt_is_no_package(tmp_path, monkeypatch):
+    if tensorrt.find_spec("tensorrt"):
+        pytest.skip("TensorRT's package is installed here")
+    (tmp_path / "tensorrt").mkdir()
+    monkeypatch.syspath_prepend(tmp_path)
+    assert "not installed" in str(tensorrt.why_not())
+
+
+@unusable
+def test_every_way_to_an_engine_gives_the_reason(tmp_path, linear_bundle):
+    engine = tmp_path / "x.engine"
+    engine.write_bytes(b"ftrt")
+    for attempt in (
+        lambda: backends.open_session(engine),
+        lambda: benchmark(engine),
+        lambda: runtime.load(linear_bundle, backend="tensorrt"),
+    ):
+        with pytest.raises(BackendError) as caught:
+            attempt()
+        assert str(tensorrt.why_not()) in str(caught.value)
+    with pytest.raises(BackendError, match="CUDA"):
+        tensorrt.open(engine)
+
+
+@unusable
+def test_the_command_line_gives_one_message(tmp_path):
+    (tmp_path / "x.engine").write_bytes(b"ftrt")
+    command = [sys.executable, "-m", "edgekd", "bench", str(tmp_path / "x.engine")]
+    answer = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert answer.returncode == 1
+    assert "no engine here opens x.engine" in answer.stderr and str(tensorrt.why_not()) in answer.stderr
+    assert "Traceback" not in answer.stderr and not answer.stdout
+
+
+def test_an_onnx_graph_is_no_engine(tmp_path):
+    with pytest.raises(BackendError, match="runs engines, not model.onnx"):
+        tensorrt.open(tmp_path / "model.onnx")
+
+
+@pytest.mark.parametrize("version", API)
+def test_only_names_that_every_version_has(version):
+    used = used_names(Path(tensorrt.__file__).read_text())
+    assert {"Runtime.deserialize_cuda_engine", "IExecutionContext.execute_async_v3", "TensorIOMode.INPUT"} <= used
+    assert not missing(used | used_names(inspect.getsource(build_engine)), API[version])
+
+
+@pytest.mark.parametrize(
+    ("source", "found"),
+    [
+        ("trt.made_up()", "made_up"),
+        ("trt.BuilderFlag.FP16", "BuilderFlag.FP16"),
+        ("engine.device_memory_size", "ICudaEngine.device_memory_size"),
+        ("self._context.execute_v9(1)", "IExecutionContext.execute_v9"),
+    ],
+)
+def test_a_name_that_is_gone_is_found(source, found):
+    assert missing(used_names(source), API["11.4.0"]) == {found}
+
+
+@pytest.mark.parametrize("dtype", sorted({name for api in API.values() for name in api["DataType"]["enum"]}))
+def test_each_type_has_numpys_or_is_refused_by_name(dtype):
+    if dtype in ("BF16", "FP8", "FP4", "INT4", "E8M0"):
+        with pytest.raises(BackendError, match=dtype):
+            tensorrt._numpy_dtype("x", dtype)
+    else:
+        bits = {"FLOAT": 32, "HALF": 16, "BOOL": 8}.get(dtype) or int(dtype.removeprefix("U").removeprefix("INT"))
+        assert np.dtype(tensorrt._numpy_dtype("x", dtype)).itemsize * 8 == bits
+
+
+DRIVER = r"""
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+static int live, current;
+int live_handles(void) { return live; }
+static int take(void **out, size_t n) {
+    if (!current) return 201;
+    if (n > (1u << 30)) return 2;
+    *out = malloc(n); live++;
+    return 0;
+}
+static int give(void *p) { if (!current) return 201; free(p); live--; return 0; }
+int cuInit(unsigned f) { return f; }
+int cuDeviceGetCount(int *n) { *n = GPUS; return 0; }
+int cuDeviceGet(int *d, int i) { *d = i; return i < GPUS ? 0 : 101; }
+int cuDevicePrimaryCtxRetain(void **c, int d) { *c = (void *)(intptr_t)(d + 7); return 0; }
+int cuCtxSetCurrent(void *c) { current = c == (void *)7; return current ? 0 : 201; }
+int cuStreamCreate(void **s, unsigned f) { return f == 1 ? take(s, 1) : 1; }
+int cuStreamSynchronize(void *s) { return s ? 0 : 400; }
+int cuStreamDestroy_v2(void *s) { return give(s); }
+int cuMemAlloc_v2(uint64_t *p, size_t n) { return take((void **)p, n); }
+int cuMemFree_v2(uint64_t p) { return give((void *)p); }
+int cuMemHostAlloc(void **p, size_t n, unsigned f) { return n > (1u << 20) ? take(p, 1) : take(p, n); }
+int cuMemFreeHost(void *p) { return give(p); }
+int cuMemcpyHtoDAsync_v2(uint64_t d, const void *h, size_t n, void *s) { memcpy((void *)d, h, n); return s ? 0 : 400; }
+int cuMemcpyDtoHAsync_v2(void *h, uint64_t d, size_t n, void *s) { memcpy(h, (void *)d, n); return s ? 0 : 400; }
+int cuGetErrorString(int code, const char **text) {
+    *text = code == 2 ? "out of memory" : NULL;
+    return *text ? 0 : 1;
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def stand_in(tmp_path_factory):
+    """Builds a driver over malloc and memcpy; what it promises is CUDA's, where it stores is not."""
+    compiler = shutil.which("cc")
+    if compiler is None:
+        pytest.skip("no C compiler here")
+    folder = tmp_path_factory.mktemp("driver")
+    (folder / "driver.c").write_text(DRIVER)
+
+    def build(gpus: int) -> str:
+        library = str(folder / f"driver{gpus}.so")
+        command = [compiler, "-shared", "-fPIC", f"-DGPUS={gpus}", "-o", library, str(folder / "driver.c")]
+        subprocess.run(command, check=True)
+        return library
+
+    return build
+
+
+def test_why_not_tells_a_driver_a_gpu_and_none_apart(stand_in, tmp_path):
+    assert _cuda.why_not(stand_in(1)) is None
+    assert "finds no GPU" in str(_cuda.why_not(stand_in(0)))
+    assert "cannot be loaded" in str(_cuda.why_not(str(tmp_path / "gone.so")))
+
+
+def test_a_tensor_goes_there_and_back_and_leaves_nothing(stand_in):
+    library = stand_in(1)
+    driver = _cuda.Driver(library)
+    stream, buffer = _cuda.Stream(driver), _cuda.Buffer(driver, (2, 3), "float32")
+    values = np.arange(6, dtype=np.float32).reshape(2, 3)
+    buffer.array[...] = values
+    buffer.upload(stream)
+    buffer.array[...] = -1
+    buffer.download(stream)
+    stream.synchronize()
+    assert np.array_equal(buffer.array, values)
+    counter = ctypes.CDLL(library).live_handles
+    assert counter() == 3
+    del stream, buffer
+    gc.collect()
+    assert counter() == 0
+
+
+def test_what_cuda_refuses_is_told_and_what_was_taken_goes_back(stand_in):
+    library = stand_in(1)
+    driver = _cuda.Driver(library)
+    with pytest.raises(BackendError, match=r"cuMemAlloc_v2 failed: out of memory \(error 2\)"):
+        _cuda.Buffer(driver, (1 << 31,), "uint8")
+    with pytest.raises(BackendError, match=r"no words for \(error 400\)"):
+        driver.call("cuStreamSynchronize", None)
+    gc.collect()
+    assert ctypes.CDLL(library).live_handles() == 0
+
+
+def build_engine(onnx: Path, trt) -> bytes:
+    """Only what every TensorRT has; the flag is asked for by name."""
+    flags = trt.NetworkDefinitionCreationFlag
+    wanted = "STRONGLY_TYPED" if hasattr(flags, "STRONGLY_TYPED") else "EXPLICIT_BATCH"
+    builder = trt.Builder(trt.Logger(trt.Logger.ERROR))
+    network = builder.create_network(1 << int(getattr(flags, wanted)))
+    parser = trt.OnnxParser(network, trt.Logger(trt.Logger.ERROR))
+    assert parser.parse_from_file(str(onnx)), parser.get_error(0)
+    config, profile = builder.create_builder_config(), builder.create_optimization_profile()
+    profile.set_shape("input", (1, 3, 4, 4), (2, 3, 4, 4), (4, 3, 4, 4))
+    config.add_optimization_profile(profile)
+    return bytes(builder.build_serialized_network(network, config))
+
+
+@pytest.mark.tensorrt
+def test_an_engine_computes_what_onnxruntime_computes(tmp_path):
+    if (reason := tensorrt.why_not()) is not None:
+        pytest.fail(reason)
+    generator = np.random.default_rng(0)
+    onnx = write_linear_onnx(tmp_path / "x.onnx", generator.standard_normal((48, 5)), side=4, opset=13)
+    plan = build_engine(onnx, pytest.importorskip("tensorrt"))
+    (tmp_path / "x.engine").write_bytes(plan)
+    ours, theirs = backends.open_session(tmp_path / "x.engine"), backends.open_session(onnx)
+    assert ours.inputs[0].shape == ("dim0", 3, 4, 4) and ours.inputs[0].dtype == "float32"
+    pairs = [(ours.bind(x), theirs.bind(x)) for x in (generator.random((n, 3, 4, 4), np.float32) for n in (1, 4))]
+    for mine, reference in pairs + pairs[:1]:  # two bound calls, in turns
+        np.testing.assert_allclose(mine(), reference(), atol=2e-2)  # TF32 is TensorRT's default
+    with pytest.raises(BackendError, match="not built for"):
+        ours.bind(np.zeros((5, 3, 4, 4), np.float32))
+    for broken in (b"", plan[: len(plan) // 2]):
+        (tmp_path / "broken.engine").write_bytes(broken)
+        with pytest.raises(BackendError, match="another TensorRT version or for another device"):
+            backends.open_session(tmp_path / "broken.engine")
