@@ -37,10 +37,11 @@ _FLOAT_WEIGHTS = frozenset({"conv1d", "conv2d", "conv3d", "linear", "batch_norm"
     *("conv_transpose1d", "conv_transpose2d", "conv_transpose3d"),
 }
 
+_IDENTITIES = (nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
 _PRESERVING_MODULES = (
+    *_IDENTITIES,
     *(nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d, nn.AdaptiveMaxPool3d),
-    *(nn.Flatten, nn.Unflatten, nn.Identity, nn.PixelShuffle, nn.PixelUnshuffle, nn.ChannelShuffle, nn.ZeroPad2d),
-    *(nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d),
+    *(nn.Flatten, nn.Unflatten, nn.PixelShuffle, nn.PixelUnshuffle, nn.ChannelShuffle, nn.ZeroPad2d),
 )
 _PRESERVING_NAMES = frozenset(
     {
@@ -93,6 +94,13 @@ def is_relu(node: fx.Node, network: fx.GraphModule) -> bool:
     if node.op == "call_module":
         return isinstance(network.get_submodule(str(node.target)), _RELU_MODULES)
     return node.op != "placeholder" and operation_of(node) in _RELU_NAMES
+
+
+def is_identity(node: fx.Node, network: fx.GraphModule) -> bool:
+    """Whether a node is gone in an exported network."""
+    if node.op == "call_module":
+        return isinstance(network.get_submodule(str(node.target)), _IDENTITIES)
+    return node.op != "placeholder" and operation_of(node) in ("dropout", "stochastic_depth", "contiguous", "detach")
 
 
 def is_many(node: fx.Node) -> bool:

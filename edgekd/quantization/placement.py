@@ -22,6 +22,7 @@ from edgekd.quantization.operations import (
     WEIGHTED,
     Effect,
     effect_of,
+    is_identity,
     is_many,
     is_relu,
     keeps_float_weights,
@@ -150,7 +151,9 @@ def _output_values(network: fx.GraphModule) -> list[fx.Node]:
 
 def _only_feeds_relu(node: fx.Node, network: fx.GraphModule) -> bool:
     users = [user for user in node.users if effect_of(user, network) is not Effect.NUMBER or user.op == "output"]
-    return len(users) == 1 and is_relu(users[0], network)
+    if len(users) != 1:
+        return False
+    return is_relu(users[0], network) or (is_identity(users[0], network) and _only_feeds_relu(users[0], network))
 
 
 def _left_in_float(network: fx.GraphModule) -> list[str]:

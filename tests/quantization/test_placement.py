@@ -13,7 +13,8 @@ from torch.nn.utils import parametrize
 from edgekd.errors import ModelError
 from edgekd.models.architecture import Architecture
 from edgekd.models.build import build
-from edgekd.quantization.placement import activation_quantizers, freeze, grids, insert, observe
+from edgekd.quantization import quantizers
+from edgekd.quantization.placement import freeze, grids, insert, observe
 
 NETWORKS = {
     "torchvision/mobilenet_v2": {"width_mult": 0.35},
@@ -25,6 +26,8 @@ NETWORKS = {
     "cifar/resnet20": {},
     "timm/mobilenetv3_small_050": {},
 }
+# These answer in int8 as in float without any training; the others blow up rounding errors until they are trained.
+SHALLOW = ("torchvision/squeezenet1_1", "torchvision/resnet18", "cifar/resnet20")
 
 
 class _Net(nn.Module):
@@ -71,8 +74,6 @@ def test_what_only_moves_values_stays_on_its_inputs_grid():
 
 def test_values_that_are_said_to_be_on_a_grid_are():
     network = insert(_Net()).model
-    network(torch.randn(8, 3, 16, 16))
-    network.eval()
     values: dict[str, torch.Tensor] = {}
 
     class _Record(torch.fx.Interpreter):
@@ -129,40 +130,77 @@ def test_freezing_names_what_has_seen_nothing():
         freeze(insert(_Net()).model)
 
 
-def _lively(model: nn.Module) -> nn.Module:
-    """A fresh network with batch norms that know its activations, as after a training."""
-    norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
-    for norm in norms:
-        norm.momentum = None
-        norm.reset_running_stats()
+def _float(name: str) -> nn.Module:
+    """Freshly initialised, with batch norms that know its activations: every layer's output matters."""
+    torch.manual_seed(0)
+    small = not name.startswith("cifar")
+    model = build(Architecture(model=name, arguments=NETWORKS[name], num_classes=10, small_stem=small))
+    for module in model.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.momentum = None
     with torch.no_grad():
-        for _ in range(4):
-            model.train()(torch.randn(16, 3, 32, 32))
+        model.train()(torch.randn(16, 3, 32, 32))
     return model.eval()
 
 
+@torch.no_grad()
+def _error(model: nn.Module, network: nn.Module, images: torch.Tensor) -> float:
+    """Of the quantized network's logits, relative to the float ones; calibrated on the same images."""
+    observe(network)
+    network(images)
+    freeze(network)
+    expected, found = model(images), network.eval()(images)
+    return float((found - expected).norm() / expected.norm())
+
+
 @pytest.mark.parametrize("name", NETWORKS)
-def test_networks_keep_their_answers_and_every_weight_learns(name):
-    torch.manual_seed(0)
-    small = not name.startswith("cifar")
-    model = _lively(build(Architecture(model=name, arguments=NETWORKS[name], num_classes=10, small_stem=small)))
+def test_on_a_fine_grid_every_network_is_the_float_one_and_every_weight_learns(name, monkeypatch):
+    # Untrained deep networks blow up rounding errors, so that int8 says little about them: with 16 bits the grids
+    # are the same, and a value that is missed, quantized twice or on another's grid still shows.
+    monkeypatch.setattr(quantizers, "LOWEST", -32768)
+    monkeypatch.setattr(quantizers, "HIGHEST", 32767)
+    model, images = _float(name), torch.randn(8, 3, 32, 32)
     quantized = insert(model)
-    network, images = quantized.model, torch.randn(8, 3, 32, 32)
     assert quantized.left == ()
-    with torch.no_grad():
-        observe(network)
-        for _ in range(3):
-            network(torch.randn(16, 3, 32, 32))
-        network(images)
-        freeze(network)
-        expected, found = model(images), network.eval()(images)
-    error = (found - expected).norm() / (expected - expected.mean(0)).norm()
-    print(name, float(error), len(quantized.placed))
-    assert (found - expected).norm() < 0.15 * expected.norm()
-    network.train()(images).square().sum().backward()
-    silent = [path for path, weight in network.named_parameters() if weight.grad is None]
-    assert silent == []
-    assert all(quantizer.frozen for quantizer in activation_quantizers(network).values())
+    assert _error(model, quantized.model, images) < 0.02
+    quantized.model(images).square().sum().backward()
+    assert [path for path, weight in quantized.model.named_parameters() if weight.grad is None] == []
+
+
+@pytest.mark.parametrize("name", SHALLOW)
+def test_int8_stays_close_to_float(name):
+    model = _float(name)
+    assert _error(model, insert(model).model, torch.randn(16, 3, 32, 32)) < 0.15
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in NETWORKS if name not in SHALLOW])
+def test_int8_stays_close_to_float_after_a_short_training(name):
+    model = _float(name).train()
+    torch.manual_seed(1)
+    prototypes = F.interpolate(torch.randn(10, 3, 4, 4), size=32, mode="bilinear")
+    optimiser = torch.optim.AdamW(model.parameters(), 2e-3)
+    for _ in range(150):
+        targets = torch.randint(0, 10, (32,))
+        loss = F.cross_entropy(model(prototypes[targets] + 0.3 * torch.randn(32, 3, 32, 32)), targets)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    images = prototypes.repeat(4, 1, 1, 1) + 0.3 * torch.randn(40, 3, 32, 32)
+    network = insert(_settled(model, images)).model
+    assert _error(model, network, images) < 0.15
+    agreement = (model(images).argmax(1) == network(images).argmax(1)).float().mean()
+    assert agreement > 0.9
+
+
+@torch.no_grad()
+def _settled(model: nn.Module, images: torch.Tensor) -> nn.Module:
+    """With running statistics of the network as it is now."""
+    for module in model.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.reset_running_stats()
+    model.train()(images)
+    return model.eval()
 
 
 def test_copies_and_memory_formats_compute_the_same():
@@ -175,6 +213,6 @@ def test_copies_and_memory_formats_compute_the_same():
     twin = copy.deepcopy(network)
     assert list(twin.state_dict()) == list(network.state_dict()) and torch.equal(twin(images), expected)
     last = twin.to(memory_format=torch.channels_last)(images.to(memory_format=torch.channels_last))
-    torch.testing.assert_close(last, expected, rtol=0.0, atol=0.02 * float(expected.abs().max()))
+    torch.testing.assert_close(last, expected, rtol=0.0, atol=0.02 * expected.detach().abs().max().item())
     with torch.autocast("cpu", torch.bfloat16):
         assert torch.isfinite(network(images)).all()

@@ -1,0 +1,131 @@
+"""A quantized network is rebuilt from its checkpoint's folder: the same structure, the same bits."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+import torch
+import torch_pruning
+from torch import nn
+
+from edgekd.artifacts import Checkpoint
+from edgekd.errors import ModelError
+from edgekd.models import checkpoint as checkpoints
+from edgekd.models.architecture import Architecture
+from edgekd.models.build import build
+from edgekd.models.weights import load_state, read_state, save_state
+from edgekd.quantization.placement import freeze, insert, observe
+from edgekd.runtime.preprocess import Preprocessing
+from edgekd.settings import AugmentSettings, TrainSettings
+from edgekd.training.fit import accuracy, fit
+from edgekd.training.objective import Supervised
+from edgekd.training.stages import evaluation_loader, training_loader
+
+EDIT = {"edit": "quantize", "version": 1}
+SMALL = Architecture(
+    model="torchvision/mobilenet_v3_small", arguments={"width_mult": 0.35}, num_classes=3, small_stem=True
+)
+_AGAIN = """
+import sys
+from pathlib import Path
+import torch
+from safetensors.torch import load_file, save_file
+from edgekd.artifacts import Checkpoint
+from edgekd.models.checkpoint import load
+folder, images, out = map(Path, sys.argv[1:])
+with torch.no_grad():
+    save_file({"logits": load(Checkpoint.load(folder))(load_file(images)["images"])}, out)
+"""
+
+
+def _calibrated(model: nn.Module, side: int = 32) -> nn.Module:
+    network = insert(model).model
+    observe(network)
+    with torch.no_grad():
+        network(torch.randn(8, 3, side, side))
+    freeze(network)
+    return network.eval()
+
+
+def _save(network, architecture, out) -> Checkpoint:
+    out.mkdir()
+    return checkpoints.save(
+        network, architecture, preprocessing=Preprocessing(32, 32), classes=("a", "b", "c"), out=out
+    )
+
+
+def test_another_process_rebuilds_the_same_bits(tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    network = _calibrated(build(SMALL))
+    saved = _save(network, SMALL.edited(EDIT), tmp_path / "c")
+    assert saved.metrics["macs"] > 0
+    images = torch.randn(4, 3, 32, 32)
+    save_file({"images": images}, tmp_path / "images.safetensors")
+    command = [sys.executable, "-c", _AGAIN, saved.path, tmp_path / "images.safetensors", tmp_path / "out.safetensors"]
+    subprocess.run([str(part) for part in command], check=True, timeout=120)
+    with torch.no_grad():
+        assert torch.equal(load_file(tmp_path / "out.safetensors")["logits"], network(images))
+
+
+def test_pruned_and_then_quantized_is_rebuilt(tmp_path):
+    model = build(SMALL).eval()
+    importance = torch_pruning.importance.MagnitudeImportance(p=2)
+    head = [module for module in model.modules() if isinstance(module, nn.Linear) and module.out_features == 3]
+    pruner = torch_pruning.pruner.MetaPruner(
+        model, torch.zeros(1, 3, 32, 32), importance, pruning_ratio=0.5, ignored_layers=head, round_to=8
+    )
+    pruner.step()
+    pruned = SMALL.edited({"edit": "prune", "history": pruner.pruning_history(), "image_size": 32})
+    network = _calibrated(model)
+    saved = _save(network, pruned.edited(EDIT), tmp_path / "c")
+    images = torch.randn(2, 3, 32, 32)
+    again = checkpoints.load(Checkpoint.load(saved.path))
+    with torch.no_grad():
+        assert torch.equal(again(images), network(images))
+
+
+def test_weights_without_quantizers_are_refused(tmp_path):
+    save_state(build(SMALL), tmp_path / "weights.safetensors")
+    quantized = build(SMALL.edited(EDIT))
+    with pytest.raises(ModelError, match=r"do not fit this network(?s:.)*tensors missing"):
+        load_state(quantized, read_state(tmp_path / "weights.safetensors"), origin="c")
+    state = {name: value for name, value in quantized.state_dict().items() if not name.startswith("quantizers.")}
+    with pytest.raises(ModelError, match=r"tensors missing, e\.g\. quantizers\."):
+        load_state(quantized, state, origin="c")
+
+
+def test_a_checkpoint_that_never_saw_an_image_is_not_written(tmp_path):
+    with pytest.raises(ModelError, match="has seen no values"):
+        _save(insert(build(SMALL)).model, SMALL.edited(EDIT), tmp_path / "c")
+
+
+def test_other_rules_of_placement_are_refused():
+    with pytest.raises(ModelError, match=r"placed by other rules(?s:.)*version 2"):
+        build(SMALL.edited({"edit": "quantize", "version": 2}))
+
+
+def _network() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3, 2, 1), nn.BatchNorm2d(8), nn.ReLU(), nn.Dropout(0.1), nn.Flatten(), nn.Linear(512, 10)
+    )
+
+
+@pytest.mark.parametrize("ema", [None, 0.9])
+def test_it_trains_with_its_quantizers_observing(small_digits, tmp_path, ema):
+    network = insert(_network()).model
+    settings = TrainSettings(epochs=2, batch_size=32, learning_rate=0.05, precision="fp32", ema=ema)
+    history = fit(
+        network,
+        Supervised(),
+        training_loader(small_digits, settings, AugmentSettings(padding=1, flip=False)),
+        settings,
+        resume=tmp_path,
+        validation=evaluation_loader(small_digits, "validation"),
+    )
+    assert history[1].loss < history[0].loss
+    freeze(network)
+    assert accuracy(network, evaluation_loader(small_digits, "validation")) == history[-1].validation_accuracy
