@@ -20,7 +20,8 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
 def best_device() -> torch.device:
     """Where Accelerate puts a training: the GPU where there is one."""
-    return Accelerator().device
+    device: torch.device = Accelerator().device
+    return device
 
 
 def resolve_precision(

@@ -94,7 +94,7 @@ def adopt(model: ModelSettings, data: Dataset, out: Path) -> Checkpoint:
     """Take a trained network as it is, and measure it on the validation split. Raises as initial()."""
     network, architecture = initial(model, data)
     device = best_device()
-    network.to(device, memory_format=torch.channels_last)
+    network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     score = accuracy(network, evaluation_loader(data, "validation"), device)
     return checkpoints.save(
         network,
