@@ -9,27 +9,28 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 from edgekd.artifacts import Checkpoint, file_digest, read_json
 from edgekd.data.dataset import open_split
 from edgekd.data.loader import Loader
+from edgekd.data.prepare import prepare
 from edgekd.errors import NonFiniteLossError, OutOfMemoryError, TrainingError
-from edgekd.settings import AugmentSettings, TrainSettings
+from edgekd.settings import AugmentSettings, DataSettings, TrainSettings
 from edgekd.training.fit import accuracy, fit
 from edgekd.training.guard import clear_memory_errors
 from edgekd.training.objective import Supervised
 from edgekd.training.stages import evaluation_loader, preprocessing_of, training_loader
 
-STILL = AugmentSettings(crop="none", flip=False)
 
-
-def _network() -> nn.Module:
+def _network(classes: int = 10) -> nn.Module:
     torch.manual_seed(0)
     return nn.Sequential(
-        nn.Conv2d(3, 8, 3, 2, 1), nn.BatchNorm2d(8), nn.ReLU(), nn.Dropout(0.1), nn.Flatten(), nn.Linear(512, 10)
+        nn.Conv2d(3, 8, 3, 2, 1), nn.BatchNorm2d(8), nn.ReLU(), nn.Dropout(0.1), nn.Flatten(), nn.Linear(512, classes)
     )
 
 
@@ -200,3 +201,18 @@ def test_kill_dash_nine_loses_at_most_the_epoch_at_work(small_digits, tmp_path):
     assert resumed.wait(120) == 0
     assert file_digest(_finished(tmp_path / "cut")) == file_digest(_finished(tmp_path / "whole"))
     assert not any((tmp_path / "cut" / "partial").iterdir())
+
+
+def test_a_streamed_folder_trains_to_the_same_bits_as_a_cached_one(tmp_path):
+    shades = np.random.default_rng(0).integers(0, 256, (2, 20, 16, 16, 3), dtype=np.uint8)
+    for name, pictures in zip(("dark", "light"), (shades[0] // 2, 255 - shades[1] // 2), strict=True):
+        (tmp_path / "images" / name).mkdir(parents=True)
+        for index, picture in enumerate(pictures):
+            Image.fromarray(picture).save(tmp_path / "images" / name / f"{index}.png")
+    trained = []
+    for storage in ("cached", "streamed"):
+        (tmp_path / storage).mkdir()
+        settings = DataSettings(source="image-folder", root=tmp_path / "images", image_size=16, storage=storage)
+        data = prepare(settings, tmp_path / storage)
+        trained.append(_fit(data, tmp_path / f"{storage}-state", _network(2), batch_size=8, epochs=2)[0])
+    assert _same(*trained)
