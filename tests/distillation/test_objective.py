@@ -1,0 +1,92 @@
+"""The weighted sum, the teacher beside it, and the stage around both."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from edgekd.data.loader import Batch
+from edgekd.distillation.methods.kd import kd
+from edgekd.distillation.methods.mse import mse
+from edgekd.distillation.objective import Distillation, Teacher
+from edgekd.distillation.stage import distill
+from edgekd.distillation.terms import make_term
+from edgekd.errors import ModelError, UnknownNameError
+from edgekd.settings import AugmentSettings, DistillSettings, ModelSettings, TermSettings, TrainSettings
+from edgekd.training.stages import train
+
+CPU = torch.device("cpu")
+STILL = AugmentSettings(crop="none", flip=False)
+
+
+def _net(seed: int) -> nn.Module:
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Flatten(), nn.Linear(48, 5))
+
+
+@pytest.fixture
+def batch() -> Batch:
+    torch.manual_seed(9)
+    return Batch(torch.randn(6, 3, 4, 4), torch.randint(5, (6,)), torch.arange(6))
+
+
+def test_terms_are_weighted_and_summed_by_name(batch):
+    teacher, student = _net(1), _net(2)
+    terms = [
+        make_term(TermSettings(method="kd", weight=0.9, temperature=2.0)),
+        make_term(TermSettings(method="mse", weight=0.1)),
+        make_term(TermSettings(method="kd", weight=0.5)),
+    ]
+    answer = Teacher(teacher, CPU)
+    losses = Distillation(answer, terms)(student, batch)
+    with torch.no_grad():
+        s, t = student(batch.images), answer(batch.images)
+    expected = {"kd": 0.9 * kd(s, t, temperature=2.0), "mse": 0.1 * mse(s, t), "kd-3": 0.5 * kd(s, t)}
+    assert losses.keys() == expected.keys()
+    for name, value in expected.items():
+        assert losses[name].item() == pytest.approx(value.item(), rel=1e-6)
+
+
+def test_the_teacher_is_asked_in_eval_mode_and_never_trained_or_saved(batch):
+    network = nn.Sequential(nn.BatchNorm2d(3), nn.Flatten(), nn.Linear(48, 5)).train()
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    objective = Distillation(Teacher(network, CPU), [make_term(TermSettings(method="kd"))])
+    student = _net(3)
+    sum(objective(student, batch).values()).backward()
+    assert not network.training and all(p.grad is None and not p.requires_grad for p in network.parameters())
+    assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
+    assert student[1].weight.grad is not None
+    assert not objective.state_dict() and not list(objective.parameters())
+
+
+def test_an_unknown_method_and_a_wrong_parameter():
+    with pytest.raises(UnknownNameError, match="did you mean 'mse'"):
+        make_term(TermSettings(method="msee"))
+    with pytest.raises(ValueError, match="temperatur"):
+        make_term(TermSettings(method="kd", temperatur=2.0))
+
+
+@pytest.fixture(scope="module")
+def smoothed(small_digits, tmp_path_factory):
+    """A teacher trained with label smoothing."""
+    out = tmp_path_factory.mktemp("teacher")
+    settings = TrainSettings(epochs=1, batch_size=64, label_smoothing=0.1)
+    return train(ModelSettings(model="cifar/resnet8"), small_digits, settings, out, augment=STILL)
+
+
+@pytest.mark.parametrize(("temperature", "advice"), [(4.0, "lower the temperature of kd"), (1.0, None)])
+def test_a_smoothed_teacher_is_warned_about(smoothed, small_digits, tmp_path, temperature, advice):
+    settings = DistillSettings(epochs=1, batch_size=64, objective=(TermSettings(method="kd", temperature=temperature),))
+    student = distill(smoothed, ModelSettings(model="cifar/resnet8"), small_digits, settings, tmp_path, augment=STILL)
+    (warning,) = student.metrics["warnings"]
+    assert "label smoothing 0.1" in warning
+    assert (advice in warning) if advice else ("temperature" not in warning)
+    assert student.manifest.details["training"]["teacher"] == smoothed.digest
+
+
+def test_a_teacher_of_other_classes_is_refused(smoothed, small_digits, tmp_path):
+    details = {**smoothed.manifest.details, "classes": ["a", "b"]}
+    other = type(smoothed)(smoothed.path, smoothed.manifest.model_copy(update={"details": details}))
+    with pytest.raises(ModelError, match=r"different classes(?s:.)*2 classes in the teacher"):
+        distill(other, ModelSettings(model="cifar/resnet8"), small_digits, DistillSettings(), tmp_path, augment=STILL)

@@ -1,0 +1,67 @@
+"""Where networks come from: trained here, adopted, or begun from weights."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from edgekd.errors import ModelError
+from edgekd.models import checkpoint as checkpoints
+from edgekd.models.weights import save_state
+from edgekd.settings import AugmentSettings, ModelSettings, TrainSettings
+from edgekd.training.stages import adopt, initial, origin_of, train
+
+STILL = AugmentSettings(crop="none", flip=False)
+
+
+@pytest.fixture(scope="module")
+def trained(small_digits, tmp_path_factory):
+    out = tmp_path_factory.mktemp("trained")
+    settings = TrainSettings(epochs=2, batch_size=64, precision="fp32")
+    return train(ModelSettings(model="cifar/resnet8"), small_digits, settings, out, augment=STILL)
+
+
+def _folder(tmp_path, name):
+    (tmp_path / name).mkdir()
+    return tmp_path / name
+
+
+def test_a_trained_network_says_how_it_was_trained(trained):
+    assert len(trained.metrics["history"]) == 2
+    assert trained.metrics["validation_accuracy"] == trained.metrics["history"][-1]["validation_accuracy"]
+    assert trained.manifest.details["training"]["epochs"] == 2
+    assert trained.metrics["parameters"] == sum(p.numel() for p in checkpoints.load(trained).parameters())
+
+
+def test_adopting_a_folder_or_a_file_gives_the_same_network(trained, small_digits, tmp_path):
+    save_state(checkpoints.load(trained), tmp_path / "w.safetensors")
+    torch.save(checkpoints.load(trained).state_dict(), tmp_path / "w.pth")
+    paths = (trained.path, tmp_path / "w.safetensors", tmp_path / "w.pth")
+    models = [ModelSettings(model="cifar/resnet8", checkpoint=path) for path in paths]
+    adopted = [adopt(model, small_digits, _folder(tmp_path, str(i))) for i, model in enumerate(models)]
+    digests = {checkpoint.manifest.files["weights.safetensors"].sha256 for checkpoint in adopted}
+    assert digests == {trained.manifest.files["weights.safetensors"].sha256}
+
+
+def test_training_begins_from_the_checkpoint_that_is_named(trained, small_digits):
+    network, architecture = initial(ModelSettings(model="cifar/resnet8", checkpoint=trained.path), small_digits)
+    pairs = zip(network.parameters(), checkpoints.load(trained).parameters(), strict=True)
+    assert all(torch.equal(a, b) for a, b in pairs)
+    assert architecture.num_classes == 10
+
+
+def test_a_key_follows_the_weights_not_their_path(trained, tmp_path):
+    for name in ("a", "b"):
+        save_state(checkpoints.load(trained), _folder(tmp_path, name) / "w.safetensors")
+    a, b = (ModelSettings(model="cifar/resnet8", checkpoint=tmp_path / n / "w.safetensors") for n in ("a", "b"))
+    assert origin_of(a) == origin_of(b) != origin_of(ModelSettings(model="cifar/resnet8"))
+
+
+def test_what_cannot_be_adopted_is_named(trained, small_digits, tmp_path):
+    with pytest.raises(ModelError, match="is not there"):
+        origin_of(ModelSettings(model="cifar/resnet8", checkpoint=tmp_path / "gone.pth"))
+    with pytest.raises(ModelError, match=r"holds another model(?s:.)*cifar/resnet8"):
+        initial(ModelSettings(model="cifar/resnet20", checkpoint=trained.path), small_digits)
+    save_state(torch.nn.Linear(2, 100), tmp_path / "other.safetensors")
+    with pytest.raises(ModelError, match="do not fit this network"):
+        initial(ModelSettings(model="cifar/resnet8", checkpoint=tmp_path / "other.safetensors"), small_digits)
