@@ -47,6 +47,7 @@ def distill(source: RecipeLike, out: PathLike | None = None, overrides: Sequence
     """The chain up to the distilled student. Args and Raises as run()."""
     with _stages(source, out, overrides) as stages:
         data = stages.data()
+        stages.check_models(data)
         return stages.student(stages.teacher(data), data)
 
 

@@ -44,6 +44,7 @@ def chain(stages: Stages) -> tuple[Made, Measurements]:
 
 def chain_to_bundle(stages: Stages) -> Made:
     data = stages.data()
+    stages.check_models(data)
     teacher = stages.teacher(data)
     baseline = stages.baseline(data)
     student = stages.student(teacher, data)

@@ -15,7 +15,7 @@ from edgekd.distillation import stage as distillation
 from edgekd.export import bundle as bundles
 from edgekd.export import onnx as exports
 from edgekd.settings import ModelSettings, RecipeSettings, Settings, TrainSettings
-from edgekd.store import Store
+from edgekd.store import Store, is_pending
 from edgekd.training import stages as training
 from edgekd.training.fit import Progress
 
@@ -47,6 +47,17 @@ class Stages:
             inputs={},
             make=lambda out: preparing.prepare(settings, out, progress=self._counter("data")),
         )
+
+    def check_models(self, data: Dataset) -> None:
+        """Build teacher and student once: what is wrong with the student must not cost the teacher's training.
+
+        Raises:
+            ModelError: arguments, weights or classes do not fit.
+        """
+        if is_pending(data):
+            return
+        for model in (self.recipe.teacher, self.recipe.student):
+            training.initial(model.model_copy(update={"pretrained": False}), data)
 
     def teacher(self, data: Dataset) -> Checkpoint:
         """Trained here, or taken as it is."""

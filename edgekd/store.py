@@ -21,7 +21,7 @@ from typing import Literal, Protocol, TypeVar, cast
 from safetensors import SafetensorError
 
 from edgekd.artifacts import MANIFEST, Artifact, Json, StageRecord, digest, write_json
-from edgekd.errors import RunLockedError, StoreError
+from edgekd.errors import OutOfMemoryError, RunLockedError, StoreError
 
 A = TypeVar("A", bound=Artifact)
 State = Literal["reused", "run", "planned"]
@@ -95,7 +95,7 @@ class Store:
             return self._done(name, "reused", artifact)
         if self._listener is not None:
             self._listener.begin(name)
-        with _clear_write_errors(self.root):
+        with _clear_system_errors(self.root):
             artifact = self._make(kind, record, place, make)
         return self._done(name, "run", artifact)
 
@@ -134,7 +134,7 @@ class Store:
         Raises:
             RunLockedError: another process holds it.
         """
-        with _clear_write_errors(self.root):
+        with _clear_system_errors(self.root):
             self.root.mkdir(parents=True, exist_ok=True)
             stream = (self.root / ".lock").open("a+")
         with stream:
@@ -151,7 +151,7 @@ class Store:
             stream.truncate(0)
             stream.write(f"process {os.getpid()}, since {time.strftime('%H:%M:%S')}")
             stream.flush()
-            with _clear_write_errors(self.root):
+            with _clear_system_errors(self.root):
                 yield
             stream.truncate(0)
 
@@ -195,6 +195,11 @@ class _Pending(Artifact):
         pass
 
 
+def is_pending(artifact: Artifact) -> bool:
+    """Whether this stands for something that a plan knows will be made, and that cannot be looked into."""
+    return isinstance(artifact, _Pending)
+
+
 def resume_folder(out: Path) -> Path:
     """Where a stage that writes to `out` keeps what it needs to go on after a kill."""
     return out.with_name(out.name + ".resume")
@@ -207,10 +212,15 @@ def _record(name: str, version: int, settings: Json, inputs: Mapping[str, Artifa
 
 
 @contextmanager
-def _clear_write_errors(root: Path) -> Iterator[None]:
+def _clear_system_errors(root: Path) -> Iterator[None]:
+    """Turns what the system says about its disk and its memory into one clear message."""
     try:
         yield
+    except MemoryError as error:
+        raise _out_of_memory(error) from error
     except (OSError, SafetensorError) as error:
+        if isinstance(error, OSError) and error.errno == errno.ENOMEM:
+            raise _out_of_memory(error) from error
         # safetensors reports the system's error as text only.
         full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
         if full or os.strerror(errno.ENOSPC) in str(error):
@@ -226,6 +236,14 @@ def _clear_write_errors(root: Path) -> Iterator[None]:
                 f"{error.filename} cannot be written: {error.strerror}", hint="name another folder with --out"
             ) from error
         raise
+
+
+def _out_of_memory(error: BaseException) -> OutOfMemoryError:
+    return OutOfMemoryError(
+        "this machine's memory is not enough for this stage",
+        found=str(error) or type(error).__name__,
+        hint="use a smaller image_size or batch_size, or data.storage: streamed; finished stages are kept",
+    )
 
 
 def _inside(filename: object, root: Path) -> bool:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from edgekd.artifacts import Checkpoint, Dataset, read_json
-from edgekd.errors import ArtifactError, RunLockedError, StoreError
+from edgekd.errors import ArtifactError, OutOfMemoryError, RunLockedError, StoreError
 from edgekd.store import Plan, Store, resume_folder
 
 
@@ -126,3 +126,12 @@ def test_a_plan_runs_nothing_and_says_what_waits(tmp_path):
     assert [(s.name, s.state) for s in plan.stages] == [("train", "reused"), ("distill", "run"), ("export", "planned")]
     assert plan.stages[-1].why == "needs student first"
     assert not (tmp_path / "partial" / "distill").exists()
+
+
+@pytest.mark.parametrize("error", [MemoryError(), OSError(12, "Cannot allocate memory")])
+def test_memory_that_runs_out_is_one_clear_message(tmp_path, error):
+    def fail(out: Path) -> Checkpoint:
+        raise error
+
+    with pytest.raises(OutOfMemoryError, match=r"memory is not enough(?s:.)*finished stages are kept"):
+        Store(tmp_path).stage(Checkpoint, "train", version=1, settings={}, inputs={}, make=fail)

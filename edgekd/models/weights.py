@@ -29,7 +29,14 @@ def read_state(path: Path) -> dict[str, Tensor]:
         )
     try:
         loaded = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError) as error:
+    except pickle.UnpicklingError:
+        # PyTorch's own message advises to unpickle it all the same, which would run whatever code is in it.
+        raise ModelError(
+            f"{path} cannot be read as weights",
+            found="no file of torch.save, or one that holds more than tensors",
+            hint="save a plain state dict: safetensors.torch.save_file(model.state_dict(), …)",
+        ) from None
+    except (SafetensorError, RuntimeError, EOFError, ValueError, OSError) as error:
         raise ModelError(
             f"{path} cannot be read as weights",
             found=str(error).splitlines()[0][:200] if str(error) else type(error).__name__,

@@ -192,3 +192,16 @@ def test_a_teacher_for_other_classes_is_refused_before_any_training(finished, tm
     failed = _edgekd(tmp_path, "run", "tiny.yaml")
     assert failed.returncode == 1, failed.stderr
     assert "10 classes" in failed.stderr and "2, as the data has" in failed.stderr and "Traceback" not in failed.stderr
+
+
+def test_a_wrong_student_is_refused_before_the_teacher_is_trained(tmp_path):
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(RECIPE))
+    (tmp_path / "weights.pth").write_bytes(b"nothing of the kind")
+    for override, message in [
+        ("student.arguments.width=0.5", "takes no argument 'width'"),
+        ("student.checkpoint=weights.pth", "cannot be read as weights"),
+        ("student.checkpoint=gone.pth", "is not there"),
+    ]:
+        failed = _edgekd(tmp_path, "run", "tiny.yaml", "--set", override)
+        assert failed.returncode == 1 and message in failed.stderr and "Traceback" not in failed.stderr
+    assert [path.name[:4] for path in (tmp_path / "runs/tiny/stages").iterdir()] == ["data"]
