@@ -46,9 +46,10 @@ def headline(record: Record) -> str:
 
 
 def chosen(record: Record) -> ModelEntry | None:
-    """The fastest student that is as accurate as the best one within its 95 % interval.
+    """The smallest of the fastest students that are as accurate as the best one within its 95 % interval.
 
-    Where latencies are missing the smallest; where there is no student, the same among all models.
+    Latencies within 5 % of each other are the same: which of them is ahead changes from run to run. Where latencies are
+    missing the smallest; where there is no student, the same among all models.
     """
     models = [model for model in record.models if model.role == "student"] or list(record.models)
     if not models:
@@ -57,7 +58,8 @@ def chosen(record: Record) -> ModelEntry | None:
     close = [model for model in models if model.interval[1] >= best.accuracy]
     timed = [(latency.latency_ms.p50, model) for model in close if (latency := single(record, model))]
     if len(timed) == len(close):
-        return min(timed, key=lambda pair: (pair[0], pair[1].size_bytes))[1]
+        fastest = min(latency for latency, _ in timed)
+        close = [model for latency, model in timed if latency <= fastest * _SAME]
     return min(close, key=lambda model: model.size_bytes)
 
 

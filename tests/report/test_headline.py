@@ -102,6 +102,15 @@ def test_the_fastest_of_the_equally_accurate_is_chosen(minimal: Json) -> None:
     assert (star := chosen(record)) is not None and star.id == "student-fp16"
 
 
+@pytest.mark.parametrize(("latency", "winner"), [(1.04, "student-fp16"), (1.06, "student-fp32")])
+def test_equally_fast_means_the_smaller_file(minimal: Json, latency: float, winner: str) -> None:
+    half = entry("student-fp16", 0.972, 500_000)
+    times = [timing("student-fp32", 1.0), timing("student-fp16", latency)]
+    assert half["size_bytes"] < STUDENT["size_bytes"]
+    record = parse({**minimal, "models": [STUDENT, half], "measurements": times})
+    assert (star := chosen(record)) is not None and star.id == winner
+
+
 def test_the_interval_of_a_difference() -> None:
     one, other = (ModelEntry.model_validate(entry("student-x", a, 1, h)) for a, h in ((0.90, 0.03), (0.85, 0.04)))
     gap = difference(one, other)
