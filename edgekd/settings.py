@@ -55,8 +55,8 @@ class DataSettings(Settings):
         return Preprocessing(self.image_size, resize, self.mean, self.std)
 
 
-class TrainSettings(Settings):
-    """One training. The schedule is a cosine after a linear warm-up; it is counted in steps."""
+class StepSettings(Settings):
+    """How any training steps. The schedule is a cosine after a linear warm-up; it is counted in steps."""
 
     epochs: Positive = 30
     batch_size: Positive = 128
@@ -66,10 +66,15 @@ class TrainSettings(Settings):
     weight_decay: Annotated[float, Field(ge=0.0)] = 5e-4
     warmup_epochs: Annotated[float, Field(ge=0.0)] = 1.0
     clip_norm: Annotated[float, Field(gt=0.0)] | None = 5.0
-    label_smoothing: Share = 0.0
     ema: Annotated[float, Field(gt=0.0, lt=1.0)] | None = Field(None, description="decay of the averaged weights")
     precision: Precision = "auto"
     seed: int = 0
+
+
+class TrainSettings(StepSettings):
+    """A training from labels."""
+
+    label_smoothing: Share = 0.0
 
 
 class ModelSettings(Settings):
@@ -109,7 +114,7 @@ class TermSettings(BaseModel):
         return dict(self.model_extra or {})
 
 
-class DistillSettings(TrainSettings):
+class DistillSettings(StepSettings):
     objective: tuple[TermSettings, ...] = Field(
         (TermSettings(method="kd", weight=0.9), TermSettings(method="cross_entropy", weight=0.1)), min_length=1
     )
@@ -117,8 +122,8 @@ class DistillSettings(TrainSettings):
 
     @property
     def training(self) -> TrainSettings:
-        """The same steps without the teacher."""
-        return TrainSettings(**self.model_dump(include=set(TrainSettings.model_fields)))
+        """The same steps from labels alone."""
+        return TrainSettings(**self.model_dump(include=set(StepSettings.model_fields)))
 
 
 class Tolerance(Settings):

@@ -102,6 +102,16 @@ def test_what_is_no_recipe_at_all(tmp_path, text, message):
         recipe.load(_write(tmp_path, text))
 
 
+def test_label_smoothing_belongs_to_a_training_from_labels(tmp_path):
+    path = _write(tmp_path, GOOD)
+    with pytest.raises(RecipeError, match="distill.label_smoothing: no such key"):
+        recipe.load(path, ["distill.label_smoothing=0.1"])
+    settings = recipe.load(path, ["teacher.train.label_smoothing=0.1", "distill.epochs=7", "distill.seed=3"]).settings
+    assert settings.teacher.train is not None and settings.teacher.train.label_smoothing == 0.1
+    assert (settings.distill.training.epochs, settings.distill.training.seed) == (7, 3)
+    assert settings.distill.training.label_smoothing == 0.0
+
+
 def test_an_untrained_teacher_is_refused(tmp_path):
     with pytest.raises(RecipeError, match="an untrained one teaches nothing"):
         recipe.load(_write(tmp_path, GOOD.replace(", train: {epochs: 2, learning_rate: 1e-1}", "")))

@@ -33,7 +33,7 @@ class Teacher:
 
 
 class Distillation(nn.Module):
-    """An Objective: what the terms say about the student's and the teacher's answers to the same pictures."""
+    """What fit() minimises: what the terms say about the student's and the teacher's answers to the same pictures."""
 
     def __init__(self, teacher: Teacher, terms: Sequence[Term]) -> None:
         super().__init__()

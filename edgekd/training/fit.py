@@ -12,7 +12,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from edgekd.data.loader import Loader
-from edgekd.settings import TrainSettings
+from edgekd.settings import StepSettings
 from edgekd.training.average import Average
 from edgekd.training.guard import Guard, clear_memory_errors
 from edgekd.training.host import autocast, keep_freed_memory, resolve_precision
@@ -32,7 +32,7 @@ class _Loop:
     objective: nn.Module
     optimiser: torch.optim.Optimizer
     loader: Loader
-    settings: TrainSettings
+    settings: StepSettings
     average: Average | None
     progress: Progress | None
 
@@ -92,7 +92,7 @@ def fit(
     model: nn.Module,
     objective: nn.Module,
     loader: Loader,
-    settings: TrainSettings,
+    settings: StepSettings,
     *,
     resume: Path,
     validation: Loader | None = None,
@@ -105,7 +105,8 @@ def fit(
 
     Args:
         model: (B, 3, S, S) to (B, C) logits.
-        objective: an Objective; its own parameters are trained along, its buffers saved.
+        objective: called with (model, batch), gives the weighted terms by name, each a scalar, whose sum is
+            minimised; its own parameters are optimised and clipped along, and saved with its buffers.
         resume: a folder for the state after each epoch.
 
     Raises:

@@ -1,8 +1,6 @@
-"""What a training minimises."""
+"""What a training from labels minimises."""
 
 from __future__ import annotations
-
-from typing import Protocol
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -10,16 +8,8 @@ from torch import Tensor, nn
 from edgekd.data.loader import Batch
 
 
-class Objective(Protocol):
-    """A module, so that what it trains besides the model is optimised, clipped and saved with it."""
-
-    def __call__(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        """The weighted terms, each a scalar; their sum is minimised."""
-        ...
-
-
 class Supervised(nn.Module):
-    """Cross-entropy with the labels."""
+    """Cross-entropy with the labels; see fit() for what an objective is."""
 
     def __init__(self, *, label_smoothing: float = 0.0) -> None:
         super().__init__()

@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from edgekd.settings import TrainSettings
+from edgekd.settings import StepSettings
 
 
-def make_optimiser(modules: Iterable[nn.Module], settings: TrainSettings) -> torch.optim.Optimizer:
+def make_optimiser(modules: Iterable[nn.Module], settings: StepSettings) -> torch.optim.Optimizer:
     """Over everything trainable in `modules`; biases and normalisation layers are not decayed."""
     parameters = [parameter for parameter in trainable(modules)]
     groups: list[dict[str, Any]] = [

@@ -19,7 +19,7 @@ from edgekd.models.build import build
 from edgekd.models.stems import wants_small_stem
 from edgekd.models.weights import load_state, read_state
 from edgekd.runtime.preprocess import Preprocessing
-from edgekd.settings import AugmentSettings, ModelSettings, TrainSettings
+from edgekd.settings import AugmentSettings, ModelSettings, StepSettings, TrainSettings
 from edgekd.store import resume_folder
 from edgekd.training.fit import Progress, accuracy, fit
 from edgekd.training.host import best_device
@@ -48,14 +48,15 @@ def train(
         TrainingError: see fit().
     """
     objective = Supervised(label_smoothing=settings.label_smoothing)
-    return train_with(objective, model, data, settings, out, augment=augment, progress=progress)
+    note = {"label_smoothing": settings.label_smoothing}
+    return train_with(objective, model, data, settings, out, augment=augment, progress=progress, training=note)
 
 
 def train_with(
     objective: nn.Module,
     model: ModelSettings,
     data: Dataset,
-    settings: TrainSettings,
+    settings: StepSettings,
     out: Path,
     *,
     augment: AugmentSettings,
@@ -81,7 +82,7 @@ def train_with(
         preprocessing=preprocessing_of(data),
         classes=data.classes,
         out=out,
-        training={"label_smoothing": settings.label_smoothing, "epochs": settings.epochs, **(training or {})},
+        training={"epochs": settings.epochs, **(training or {})},
         metrics={
             "history": [asdict(record) for record in history],
             "validation_accuracy": history[-1].validation_accuracy,
@@ -115,7 +116,7 @@ def initial(model: ModelSettings, data: Dataset) -> tuple[nn.Module, Architectur
         ModelError: it cannot be built, its weights do not fit, or it knows another number of classes.
     """
     if model.checkpoint is not None and model.checkpoint.is_dir():
-        return _from_folder(model.checkpoint, model.model, data)
+        return _from_folder(model.checkpoint, model, data)
     architecture = Architecture(
         model=model.model,
         arguments=model.arguments,
@@ -155,7 +156,7 @@ def preprocessing_of(data: Dataset) -> Preprocessing:
         raise ArtifactError(f"{data.path} does not say how its pictures are seen", found=repr(error)) from None
 
 
-def training_loader(data: Dataset, settings: TrainSettings, augment: AugmentSettings) -> Loader:
+def training_loader(data: Dataset, settings: StepSettings, augment: AugmentSettings) -> Loader:
     return Loader(
         open_split(data, "train"),
         preprocessing_of(data),
@@ -176,17 +177,33 @@ def evaluation_loader(data: Dataset, split: str) -> Loader:
     )
 
 
-def _from_folder(folder: Path, name: str, data: Dataset) -> tuple[nn.Module, Architecture]:
+def _from_folder(folder: Path, said: ModelSettings, data: Dataset) -> tuple[nn.Module, Architecture]:
+    """A folder says itself what it holds; where the recipe says it too, the two must agree."""
     checkpoint = Checkpoint.load(folder)
     architecture = checkpoints.architecture_of(checkpoint)
-    if architecture.model != name:
-        raise ModelError(f"{folder} holds another model", found=architecture.model, allowed=name)
+    if architecture.model != said.model:
+        raise ModelError(f"{folder} holds another model", found=architecture.model, allowed=said.model)
+    if said.arguments and said.arguments != architecture.arguments:
+        raise ModelError(
+            f"{folder} was built with other arguments", found=said.arguments, allowed=architecture.arguments
+        )
+    if said.stem != "auto" and (said.stem == "small") != architecture.small_stem:
+        stem = "small" if architecture.small_stem else "standard"
+        raise ModelError(f"{folder} has another stem", found=said.stem, allowed=stem)
     if architecture.num_classes != len(data.classes):
         raise ModelError(
             f"{folder} was trained for another number of classes",
             found=f"{architecture.num_classes} classes",
             allowed=f"{len(data.classes)}, as the data has",
             hint="give the student and the teacher the same data",
+        )
+    own, seen = checkpoints.preprocessing_of(checkpoint), preprocessing_of(data)
+    if (own.mean, own.std) != (seen.mean, seen.std):
+        raise ModelError(
+            f"the pictures are normalised otherwise than {folder} was trained on",
+            found=f"mean {seen.mean}, std {seen.std}",
+            allowed=f"mean {own.mean}, std {own.std}",
+            hint="set data.mean and data.std to these",
         )
     return checkpoints.load(checkpoint), architecture
 

@@ -65,3 +65,29 @@ def test_what_cannot_be_adopted_is_named(trained, small_digits, tmp_path):
     save_state(torch.nn.Linear(2, 100), tmp_path / "other.safetensors")
     with pytest.raises(ModelError, match="do not fit this network"):
         initial(ModelSettings(model="cifar/resnet8", checkpoint=tmp_path / "other.safetensors"), small_digits)
+
+
+@pytest.mark.parametrize(
+    ("model", "said", "message"),
+    [
+        ("torchvision/mobilenet_v3_small", {"arguments": {"width_mult": 0.5}}, "other arguments"),
+        ("torchvision/mobilenet_v3_small", {"stem": "standard"}, "another stem"),
+    ],
+)
+def test_a_folder_that_contradicts_the_recipe_is_refused(small_digits, tmp_path, model, said, message):
+    own = ModelSettings(model=model, arguments={"width_mult": 0.25})
+    settings = TrainSettings(epochs=1, batch_size=128)
+    made = train(own, small_digits, settings, _folder(tmp_path, "made"), augment=STILL)
+    agreed = initial(own.model_copy(update={"checkpoint": made.path}), small_digits)[1]
+    assert agreed.arguments == {"width_mult": 0.25} and agreed.small_stem
+    assert initial(ModelSettings(model=model, checkpoint=made.path), small_digits)[1] == agreed
+    with pytest.raises(ModelError, match=message):
+        initial(ModelSettings(model=model, checkpoint=made.path, **said), small_digits)
+
+
+def test_a_folder_that_saw_other_colours_is_refused(trained, small_digits):
+    details = small_digits.manifest.details
+    other = {**details, "preprocessing": {**details["preprocessing"], "mean": [0.5, 0.5, 0.5]}}
+    data = type(small_digits)(small_digits.path, small_digits.manifest.model_copy(update={"details": other}))
+    with pytest.raises(ModelError, match=r"normalised otherwise(?s:.)*data.mean"):
+        initial(ModelSettings(model="cifar/resnet8", checkpoint=trained.path), data)
