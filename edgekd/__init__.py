@@ -3,7 +3,7 @@
 The names below are loaded when they are first used, so that `import edgekd` is cheap everywhere:
 
     run(recipe, out=None, overrides=())     the whole chain: RunResult
-    train, distill                          one link each: Checkpoint
+    train, distill, prune, quantize         one link each: Checkpoint
     export_bundle, evaluate                 one link each
     benchmark(target, …)                    latency of a bundle, an ONNX file or an engine
     edgekd.runtime.load(bundle)             the device side
@@ -15,10 +15,10 @@ from importlib import import_module, metadata
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from edgekd.api import distill, evaluate, export_bundle, run, train
+    from edgekd.api import distill, evaluate, export_bundle, prune, quantize, run, train
     from edgekd.bench.measure import benchmark
 
-__all__ = ["benchmark", "distill", "evaluate", "export_bundle", "run", "train"]
+__all__ = ["benchmark", "distill", "evaluate", "export_bundle", "prune", "quantize", "run", "train"]
 __version__ = metadata.version("edgekd")
 
 _HOMES = {"benchmark": "edgekd.bench.measure"}

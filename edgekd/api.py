@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from edgekd import pipeline, recipe
 from edgekd.artifacts import Checkpoint
-from edgekd.export.bundle import publish
 from edgekd.recipe import Recipe
 from edgekd.runtime import load
 from edgekd.runtime.accuracy import FolderAccuracy, measure
-from edgekd.stages import Stages
-from edgekd.store import Store
 
 RecipeLike: TypeAlias = "str | os.PathLike[str] | Mapping[str, Any] | Recipe"
 PathLike: TypeAlias = "str | os.PathLike[str]"
@@ -39,25 +35,38 @@ def run(source: RecipeLike, out: PathLike | None = None, overrides: Sequence[str
 
 def train(source: RecipeLike, out: PathLike | None = None, overrides: Sequence[str] = ()) -> Checkpoint:
     """The chain up to the teacher. Args and Raises as run()."""
-    with _stages(source, out, overrides) as stages:
-        return stages.teacher(stages.data())
+    return _checkpoint("train", source, out, overrides)
 
 
 def distill(source: RecipeLike, out: PathLike | None = None, overrides: Sequence[str] = ()) -> Checkpoint:
     """The chain up to the distilled student. Args and Raises as run()."""
-    with _stages(source, out, overrides) as stages:
-        data = stages.data()
-        stages.check_models(data)
-        return stages.student(stages.teacher(data), data)
+    return _checkpoint("distill", source, out, overrides)
+
+
+def prune(source: RecipeLike, out: PathLike | None = None, overrides: Sequence[str] = ()) -> Checkpoint:
+    """The chain up to the pruned and recovered student. Args and Raises as run().
+
+    Raises:
+        UsageError: the recipe has no prune section.
+    """
+    return _checkpoint("prune", source, out, overrides)
+
+
+def quantize(source: RecipeLike, out: PathLike | None = None, overrides: Sequence[str] = ()) -> Checkpoint:
+    """The chain up to the network with int8 quantizers, as it ships. Args and Raises as run().
+
+    Raises:
+        UsageError: the recipe has no quantize section.
+    """
+    return _checkpoint("quantize", source, out, overrides)
 
 
 def export_bundle(source: RecipeLike, out: PathLike | None = None, overrides: Sequence[str] = ()) -> Path:
     """The chain up to the bundle: the folder that an app loads. Args and Raises as run()."""
-    with _stages(source, out, overrides) as stages:
-        made = pipeline.chain_to_bundle(stages)
-        place = stages.store.root / "bundle"
-        publish(made.bundle, place)
-        return place
+    loaded = _recipe(source, overrides)
+    folder = _folder(loaded, out)
+    pipeline.run_link("export", loaded, folder)
+    return folder / "bundle"
 
 
 def evaluate(
@@ -72,12 +81,11 @@ def evaluate(
     return measure(load(bundle, variant=variant, backend=backend), Path(images))
 
 
-@contextmanager
-def _stages(source: RecipeLike, out: PathLike | None, overrides: Sequence[str]) -> Iterator[Stages]:
+def _checkpoint(link: pipeline.Link, source: RecipeLike, out: PathLike | None, overrides: Sequence[str]) -> Checkpoint:
     loaded = _recipe(source, overrides)
-    store = Store(_folder(loaded, out))
-    with store.lock():
-        yield Stages(loaded.settings, store)
+    made = pipeline.run_link(link, loaded, _folder(loaded, out))
+    assert isinstance(made, Checkpoint)
+    return made
 
 
 def _recipe(source: RecipeLike, overrides: Sequence[str]) -> Recipe:

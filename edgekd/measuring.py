@@ -1,15 +1,17 @@
-"""The bench stage: exported files, measured one after the other on this machine."""
+"""The bench stages: exported files and engines, measured one after the other on this machine."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from edgekd.artifacts import Json, Measurements, OnnxModel, write_json
+from edgekd import plugins, profiles
+from edgekd.artifacts import Bundle, Json, Measurements, OnnxModel, write_json
 from edgekd.bench.measure import benchmark
+from edgekd.runtime import engines
 from edgekd.settings import BenchSettings
 
-VERSION = 1
+VERSION = 2
 
 
 def measure_models(
@@ -19,12 +21,22 @@ def measure_models(
     *,
     progress: Callable[[int, int, str], None] | None = None,
 ) -> Measurements:
-    """One benchmark record a model, device and batch size, each model in a process of its own.
+    """One benchmark record a model, device at hand and batch size, each model in a process of its own.
+
+    A graph that ONNX Runtime has no fast kernels for here is left out: its latency would say nothing about the engine
+    that it is made for.
+
+    Args:
+        models: named role-variant.
 
     Raises:
-        BenchError: a device that is not at hand, or a model that cannot be measured.
+        BenchError: a model that cannot be measured.
     """
-    jobs = [(name, model, device) for name, model in models.items() for device in settings.devices]
+    runs = plugins.load("backend", "onnxruntime").VARIANTS
+    here = [device for device in settings.devices if profiles.find(device).kind == "local"]
+    jobs = [
+        (name, model, device) for name, model in models.items() for device in here if name.partition("-")[2] in runs
+    ]
     records: list[Json] = []
     for done, (name, model, device) in enumerate(jobs):
         if progress is not None:
@@ -40,3 +52,34 @@ def measure_models(
         records += [{"model": name, **record.model_dump(mode="json")} for record in measured]
     write_json(out / "measurements.json", {"records": records})
     return Measurements.seal(out, details={"models": {name: model.digest for name, model in models.items()}})
+
+
+def measure_engines(
+    bundle: Bundle,
+    shipped: Mapping[str, str],
+    settings: BenchSettings,
+    out: Path,
+    *,
+    progress: Callable[[int, int, str], None] | None = None,
+) -> Measurements:
+    """Build a bundle's TensorRT engines here, or take them from the cache, and measure each at every batch size.
+
+    Args:
+        shipped: the bundle's variants, each with the name of its model.
+
+    Raises:
+        BackendError: no TensorRT or GPU, or a graph that it cannot build.
+        BenchError: an engine that cannot be measured.
+    """
+    built = engines.build(bundle.path, max_batch=max(settings.batch_sizes), progress=progress)
+    measured = benchmark(
+        bundle.path,
+        backend="tensorrt",
+        batch_sizes=settings.batch_sizes,
+        seconds=settings.seconds,
+        warmup_seconds=settings.warmup_seconds,
+    )
+    records = [{"model": shipped[record.variant or ""], **record.model_dump(mode="json")} for record in measured]
+    write_json(out / "measurements.json", {"records": records})
+    sizes = {engine.variant: engine.size_bytes for engine in built}
+    return Measurements.seal(out, details={"bundle": bundle.digest, "engines": sizes})

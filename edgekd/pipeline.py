@@ -3,27 +3,82 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
-from edgekd.artifacts import Bundle, Checkpoint, Dataset, Evaluation, Measurements, OnnxModel, write_json
+from edgekd.artifacts import Artifact, Bundle, Checkpoint, Dataset, Evaluation, Measurements, OnnxModel, write_json
+from edgekd.errors import UsageError
 from edgekd.export.bundle import publish
 from edgekd.recipe import Recipe
+from edgekd.runtime.backends import tensorrt
 from edgekd.stages import Console, Stages
 from edgekd.store import Listener, Plan, PlannedStage, Store
+
+_FIRST_KEYS = {"prune": "prune.target.macs=0.5", "quantize": "quantize.mode=qad"}
+# A link of its own runs the chain up to itself; what is finished is reused.
+Link = Literal["train", "distill", "prune", "quantize", "export"]
+
+
+@dataclass(frozen=True)
+class Networks:
+    """Every trained network; None where the recipe leaves a link out.
+
+    Attributes:
+        baseline: the student from labels alone.
+        student: distilled.
+        pruned: narrowed and recovered; `cut` is what it was before recovery.
+        calibrated: with int8 quantizers, not trained through them.
+        quantized: with int8 quantizers, as it ships.
+    """
+
+    teacher: Checkpoint
+    baseline: Checkpoint | None
+    student: Checkpoint
+    cut: Checkpoint | None = None
+    pruned: Checkpoint | None = None
+    calibrated: Checkpoint | None = None
+    quantized: Checkpoint | None = None
+
+    @property
+    def final(self) -> Checkpoint:
+        """The one that ships in float."""
+        return self.pruned or self.student
+
+    @property
+    def roles(self) -> dict[str, Checkpoint]:
+        """Those that are exported, in the chain's order; `ptq` is the calibrated one beside the quantized."""
+        ptq = self.calibrated if self.calibrated is not self.quantized else None
+        named = {
+            "teacher": self.teacher,
+            "baseline": self.baseline,
+            "student": self.student,
+            "pruned": self.pruned,
+            "ptq": ptq,
+            "quantized": self.quantized,
+        }
+        return {role: checkpoint for role, checkpoint in named.items() if checkpoint is not None}
 
 
 @dataclass(frozen=True)
 class Made:
-    """Every artifact up to the bundle. `models` are named role-variant: teacher-fp32, student-fp16, …"""
+    """Every artifact of a chain.
+
+    Attributes:
+        models: named role-variant: teacher-fp32, student-fp16, quantized-int8-x64, …
+        shipped: the bundle's variants, each with the model that it is.
+        measurements: in ONNX Runtime.
+        engines: the same of the TensorRT engines built here; None where there is no TensorRT.
+    """
 
     data: Dataset
-    teacher: Checkpoint
-    baseline: Checkpoint | None
-    student: Checkpoint
+    networks: Networks
     models: Mapping[str, OnnxModel]
+    shipped: Mapping[str, str]
     evaluation: Evaluation
+    measurements: Measurements
     bundle: Bundle
+    engines: Measurements | None = None
 
 
 @dataclass(frozen=True)
@@ -31,35 +86,60 @@ class RunResult:
     """What a run left in `folder`: `bundle` is what an app loads, `report` what a person opens."""
 
     made: Made
-    measurements: Measurements
     folder: Path
     bundle: Path
     report: Path
 
 
-def chain(stages: Stages) -> tuple[Made, Measurements]:
-    made = chain_to_bundle(stages)
-    return made, stages.measured(made.models)
-
-
-def chain_to_bundle(stages: Stages) -> Made:
+def chain(stages: Stages) -> Made:
     data = stages.data()
-    stages.check_models(data)
-    teacher = stages.teacher(data)
-    baseline = stages.baseline(data)
-    student = stages.student(teacher, data)
-    models = {"teacher-fp32": stages.exported("teacher", teacher, data)}
-    if baseline is not None:
-        models["baseline-fp32"] = stages.exported("baseline", baseline, data)
-    models["student-fp32"] = stages.exported("student", student, data)
-    if "fp16" in stages.recipe.export.variants:
-        models["student-fp16"] = stages.halved(models["student-fp32"], data)
+    networks = train(stages, data)
+    models = export(stages, networks, data)
+    shipped = ships(stages, networks)
     scores = stages.evaluated(models, data)
-    variants: dict[str, OnnxModel] = {
-        variant: models[f"student-{variant}"] for variant in stages.recipe.export.variants
-    }
-    bundle = stages.bundled(variants, student, scores, data)
-    return Made(data, teacher, baseline, student, models, scores, bundle)
+    measurements = stages.measured(models)
+    bundle = stages.bundled(shipped, models, networks.final, scores, measurements, data)
+    return Made(data, networks, models, shipped, scores, measurements, bundle)
+
+
+def train(stages: Stages, data: Dataset, *, until: Link = "quantize", baseline: bool = True) -> Networks:
+    teacher = stages.teacher(data)
+    alone = stages.baseline(data) if baseline else None
+    made = Networks(teacher, alone, stages.student(teacher, data))
+    if until == "distill":
+        return made
+    if (cut := stages.pruned(made.student)) is not None:
+        made = replace(made, cut=cut, pruned=stages.recovered(cut, teacher, data))
+    if until == "prune":
+        return made
+    if (calibrated := stages.calibrated(made.final, data)) is not None:
+        made = replace(made, calibrated=calibrated, quantized=stages.quantized(calibrated, teacher, data))
+    return made
+
+
+def export(stages: Stages, networks: Networks, data: Dataset) -> dict[str, OnnxModel]:
+    settings, models = stages.recipe.quantize, dict[str, OnnxModel]()
+    for role, checkpoint in networks.roles.items():
+        if role not in ("ptq", "quantized"):
+            models[f"{role}-fp32"] = stages.exported(role, checkpoint, data)
+    final = "pruned" if networks.pruned is not None else "student"
+    if "fp16" in stages.recipe.variants:
+        models[f"{final}-fp16"] = stages.halved(final, models[f"{final}-fp32"], data)
+    if settings is None or networks.quantized is None:
+        return models
+    if "ptq" in networks.roles and settings.baseline:
+        models["ptq-int8"] = stages.exported_int8("ptq", networks.roles["ptq"], data)
+    models["quantized-int8"] = stages.exported_int8("quantized", networks.quantized, data)
+    if "int8-x64" in stages.recipe.variants:
+        models["quantized-int8-x64"] = stages.exported_x64("quantized", models["quantized-int8"], data)
+    return models
+
+
+def ships(stages: Stages, networks: Networks) -> dict[str, str]:
+    """The bundle's variants, each with the name of its model."""
+    final = "pruned" if networks.pruned is not None else "student"
+    roles = {"fp32": final, "fp16": final, "int8": "quantized", "int8-x64": "quantized"}
+    return {variant: f"{roles[variant]}-{variant}" for variant in stages.recipe.variants}
 
 
 def run(recipe: Recipe, folder: Path, *, listener: Listener | None = None, console: Console | None = None) -> RunResult:
@@ -69,17 +149,56 @@ def run(recipe: Recipe, folder: Path, *, listener: Listener | None = None, conso
         RunLockedError: another run is working in the folder.
         EdgekdError: as each stage says; what was finished stays.
     """
+    store = Store(folder, listener)
+    with store.lock():
+        stages = Stages(recipe.settings, store, console)
+        made = chain(stages)
+        publish(made.bundle, folder / "bundle")
+        report = _report(recipe, made, store, folder)
+        # Last, and with everything else safe: an engine builder is the one link that may be here or not.
+        if tensorrt.why_not() is None:
+            made = replace(made, engines=stages.engines(made.bundle, made.shipped))
+            report = _report(recipe, made, store, folder)
+    return RunResult(made, folder, folder / "bundle", report)
+
+
+def _report(recipe: Recipe, made: Made, store: Store, folder: Path) -> Path:
     from edgekd.report.collect import collect
     from edgekd.report.html import write
 
+    record = collect(recipe, made, store.log, folder / "bundle")
+    write_json(folder / "report.json", record)
+    return write(record, folder / "report.html")
+
+
+def run_link(
+    link: Link, recipe: Recipe, folder: Path, *, listener: Listener | None = None, console: Console | None = None
+) -> Artifact:
+    """Run the chain up to one link: the checkpoint that it makes, or for "export" the bundle, published in `folder`.
+
+    Raises:
+        UsageError: the recipe has no section for this link.
+        RunLockedError, EdgekdError: as run().
+    """
+    if link in ("prune", "quantize") and getattr(recipe.settings, link) is None:
+        raise UsageError(
+            f"the recipe {recipe.settings.name} has no {link} section",
+            hint=f"add one, or begin it on the command line: --set {_FIRST_KEYS[link]}",
+        )
     store = Store(folder, listener)
     with store.lock():
-        made, measurements = chain(Stages(recipe.settings, store, console))
-        publish(made.bundle, folder / "bundle")
-        record = collect(recipe, made, measurements, store.log, folder / "bundle")
-        write_json(folder / "report.json", record)
-        report = write(record, folder / "report.html")
-    return RunResult(made, measurements, folder, folder / "bundle", report)
+        stages = Stages(recipe.settings, store, console)
+        if link == "export":
+            bundle = chain(stages).bundle
+            publish(bundle, folder / "bundle")
+            return bundle
+        data = stages.data()
+        if link == "train":
+            return stages.teacher(data)
+        networks = train(stages, data, until=link, baseline=False)
+    found = {"distill": networks.student, "prune": networks.pruned, "quantize": networks.quantized}[link]
+    assert found is not None
+    return found
 
 
 def plan(recipe: Recipe, folder: Path) -> list[PlannedStage]:

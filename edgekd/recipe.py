@@ -151,13 +151,15 @@ def _names(value: dict[str, Any]) -> Iterator[tuple[Location, Callable[[], objec
         ("data", "source", partial(plugins.load, "dataset")),
         ("teacher", "model", check_name),
         ("student", "model", check_name),
+        ("prune", "device", profiles.find),
     ):
         if isinstance(name := _get(value, section, key), str):
             yield (section, key), partial(check, name)
-    for index, term in enumerate(_items(value, "distill", "objective")):
-        if isinstance(term, dict) and isinstance(term.get("method"), str):
-            parameters = {name: inner for name, inner in term.items() if name != "weight"}
-            yield ("distill", "objective", index, "method"), partial(make_term, TermSettings(**parameters))
+    for section in ("distill", "prune", "quantize"):
+        for index, term in enumerate(_items(value, section, "objective")):
+            if isinstance(term, dict) and isinstance(term.get("method"), str):
+                parameters = {name: inner for name, inner in term.items() if name != "weight"}
+                yield (section, "objective", index, "method"), partial(make_term, TermSettings(**parameters))
     for index, device in enumerate(_items(value, "bench", "devices")):
         if isinstance(device, str):
             yield ("bench", "devices", index), partial(profiles.find, device)
@@ -188,7 +190,7 @@ def _explain_parameter(problem: ErrorDetails, value: dict[str, Any], location: L
 
     if problem["type"] != "extra_forbidden":
         return _explain(problem)
-    method = value["distill"]["objective"][location[2]]["method"]
+    method = value[str(location[0])]["objective"][location[2]]["method"]
     options = sorted(parameter_model(method).model_fields)
     near = nearest(str(problem["loc"][-1]), options)
     return f"no such parameter of {method}{f'; did you mean {near!r}?' if near else ''} Known: {', '.join(options)}"

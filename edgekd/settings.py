@@ -11,6 +11,7 @@ from edgekd.runtime.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 
 Positive = Annotated[int, Field(gt=0)]
 Share = Annotated[float, Field(ge=0.0, lt=1.0)]
+Kept = Annotated[float, Field(gt=0.0, lt=1.0)]
 Channels = tuple[float, float, float]
 Precision = Literal["auto", "fp32", "bf16"]
 
@@ -126,6 +127,59 @@ class DistillSettings(StepSettings):
         return TrainSettings(**self.model_dump(include=set(StepSettings.model_fields)))
 
 
+class PruneTarget(Settings):
+    """What is kept of the network, as a share; exactly one of the two."""
+
+    macs: Kept | None = Field(None, description="of the multiply-accumulates for one picture")
+    parameters: Kept | None = Field(None, description="of the weights")
+
+    @model_validator(mode="after")
+    def _one_target(self) -> PruneTarget:
+        if (self.macs is None) == (self.parameters is None):
+            raise ValueError("a target is either macs or parameters: name one of them")
+        return self
+
+    @property
+    def measure(self) -> Literal["macs", "parameters"]:
+        return "macs" if self.macs is not None else "parameters"
+
+    @property
+    def share(self) -> float:
+        kept = self.macs if self.macs is not None else self.parameters
+        assert kept is not None
+        return kept
+
+
+class RecoverySettings(StepSettings):
+    """A training that goes on from a network that can do its task already: shorter, and in smaller steps."""
+
+    epochs: Positive = 10
+    learning_rate: Annotated[float, Field(gt=0.0)] = 0.02
+    objective: tuple[TermSettings, ...] | None = Field(
+        None, min_length=1, description="what it learns from the teacher; default: distill.objective"
+    )
+
+
+class PruneSettings(RecoverySettings):
+    """Structured pruning to a target, then recovery by distillation."""
+
+    target: PruneTarget = PruneTarget(macs=0.5)
+    device: str = Field("this-machine", description="whose channel multiple the widths are rounded to")
+    multiple: Positive | None = Field(None, description="round widths to this instead")
+
+
+class QuantizeSettings(RecoverySettings):
+    """Symmetric int8: calibrated only (ptq), or then trained through the quantizers (qad)."""
+
+    mode: Literal["qad", "ptq"] = "qad"
+    epochs: Positive = 6
+    learning_rate: Annotated[float, Field(gt=0.0)] = 0.01
+    precision: Literal["auto", "fp32"] = Field("auto", description="int8 grids are finer than bf16: always fp32")
+    calibration_images: Annotated[int, Field(ge=16)] = Field(512, description="of the training split, not augmented")
+    freeze_after: Annotated[float, Field(ge=0.0, le=1.0)] = Field(0.5, description="share of epochs that scales move")
+    baseline: bool = Field(True, description="with qad: also export the calibrated network, to compare")
+
+
 class Tolerance(Settings):
     """How far an exported graph may be from the network: differences relative to the largest logit."""
 
@@ -133,24 +187,35 @@ class Tolerance(Settings):
     agreement: Annotated[float, Field(gt=0.0, le=1.0)] = Field(description="share of equal top-1 answers")
 
 
-Variant = Literal["fp32", "fp16"]
+Variant = Literal["fp32", "fp16", "int8", "int8-x64"]
+_TOLERANCE: dict[Variant, Tolerance] = {
+    "fp32": Tolerance(difference=1e-3, agreement=0.999),
+    "fp16": Tolerance(difference=3e-2, agreement=0.99),
+    # A value that engines round to the other side of a step moves everything behind it.
+    "int8": Tolerance(difference=0.2, agreement=0.95),
+    "int8-x64": Tolerance(difference=0.3, agreement=0.95),
+}
 
 
 class ExportSettings(Settings):
-    variants: tuple[Variant, ...] = Field(("fp32", "fp16"), min_length=1)
-    opset: Annotated[int, Field(ge=18, le=23)] = 20
-    tolerance: dict[Variant, Tolerance] = {
-        "fp32": Tolerance(difference=1e-3, agreement=0.999),
-        "fp16": Tolerance(difference=3e-2, agreement=0.99),
-    }
+    variants: tuple[Variant, ...] | None = Field(
+        None, min_length=1, description="default: fp32, fp16, and with quantize int8 and int8-x64"
+    )
+    opset: Literal[17, 18, 19, 20, 21, 22, 23] = Field(
+        17, description="the newest that TensorRT 8.6 reads, on JetPack 6.0"
+    )
+    tolerance: dict[Variant, Tolerance] = Field({}, description="where it is to differ from the defaults")
 
     @model_validator(mode="after")
-    def _needs_fp32(self) -> ExportSettings:
-        if "fp32" not in self.variants:
-            raise ValueError("fp32 must be among the variants: the others are derived from it")
-        if missing := set(self.variants) - set(self.tolerance):
-            raise ValueError(f"no tolerance for {', '.join(sorted(missing))}")
+    def _sources(self) -> ExportSettings:
+        if self.variants is not None and "fp32" not in self.variants:
+            raise ValueError("fp32 must be among the variants: fp16 is derived from it, int8 compared with it")
+        if self.variants is not None and "int8-x64" in self.variants and "int8" not in self.variants:
+            raise ValueError("int8 must be among the variants: int8-x64 is derived from it")
         return self
+
+    def tolerance_of(self, variant: Variant) -> Tolerance:
+        return self.tolerance.get(variant, _TOLERANCE[variant])
 
 
 class BenchSettings(Settings):
@@ -169,5 +234,22 @@ class RecipeSettings(Settings):
     teacher: TeacherSettings
     student: ModelSettings
     distill: DistillSettings = DistillSettings()
+    prune: PruneSettings | None = Field(None, description="left out: the student keeps its widths")
+    quantize: QuantizeSettings | None = Field(None, description="left out: no int8 graphs")
     export: ExportSettings = ExportSettings()
     bench: BenchSettings = BenchSettings()
+
+    @model_validator(mode="after")
+    def _int8_and_quantize(self) -> RecipeSettings:
+        if self.quantize is None and any(variant.startswith("int8") for variant in self.variants):
+            raise ValueError("export.variants: int8 needs a quantize section, e.g. quantize: {mode: qad, epochs: 6}")
+        if self.quantize is not None and "int8" not in self.variants:
+            raise ValueError("quantize makes int8 graphs: add int8 to export.variants, or leave quantize out")
+        return self
+
+    @property
+    def variants(self) -> tuple[Variant, ...]:
+        """What ends up in the bundle."""
+        if self.export.variants is not None:
+            return self.export.variants
+        return ("fp32", "fp16") if self.quantize is None else ("fp32", "fp16", "int8", "int8-x64")

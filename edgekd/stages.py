@@ -2,22 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
+from pathlib import Path
+from typing import Protocol, TypeVar
 
-from edgekd import evaluation, measuring, plugins
-from edgekd.artifacts import Bundle, Checkpoint, Dataset, Evaluation, Json, Measurements, OnnxModel
+from pydantic import BaseModel
+
+from edgekd import evaluation, measuring, plugins, profiles
+from edgekd.artifacts import Artifact, Bundle, Checkpoint, Dataset, Evaluation, Json, Measurements, OnnxModel
 from edgekd.bench.environment import environment, fingerprint
 from edgekd.data import prepare as preparing
 from edgekd.distillation import stage as distillation
 from edgekd.export import bundle as bundles
 from edgekd.export import onnx as exports
-from edgekd.settings import ModelSettings, RecipeSettings, Settings, TrainSettings
-from edgekd.store import Store, is_pending
+from edgekd.pruning import stage as pruning
+from edgekd.quantization import stage as quantization
+from edgekd.quantization.placement import insert
+from edgekd.runtime.backends._cuda import device
+from edgekd.settings import (
+    ExportSettings,
+    ModelSettings,
+    RecipeSettings,
+    RecoverySettings,
+    StepSettings,
+    TermSettings,
+    TrainSettings,
+    Variant,
+)
+from edgekd.store import Store
 from edgekd.training import stages as training
 from edgekd.training.fit import Progress
+
+Source = TypeVar("Source", bound=Artifact)
 
 
 class Console(Protocol):
@@ -48,17 +66,6 @@ class Stages:
             make=lambda out: preparing.prepare(settings, out, progress=self._counter("data")),
         )
 
-    def check_models(self, data: Dataset) -> None:
-        """Build teacher and student once: what is wrong with the student must not cost the teacher's training.
-
-        Raises:
-            ModelError: arguments, weights or classes do not fit.
-        """
-        if is_pending(data):
-            return
-        for model in (self.recipe.teacher, self.recipe.student):
-            training.initial(model.model_copy(update={"pretrained": False}), data)
-
     def teacher(self, data: Dataset) -> Checkpoint:
         """Trained here, or taken as it is."""
         settings = self.recipe.teacher
@@ -70,7 +77,7 @@ class Stages:
             version=training.VERSION,
             settings={"model": training.origin_of(settings)},
             inputs={"data": data},
-            make=lambda out: training.adopt(settings, data, out),
+            make=self._checked(data, lambda out: training.adopt(settings, data, out)),
         )
 
     def baseline(self, data: Dataset) -> Checkpoint | None:
@@ -80,44 +87,84 @@ class Stages:
         return self._trained("baseline", self.recipe.student, self.recipe.distill.training, data)
 
     def student(self, teacher: Checkpoint, data: Dataset) -> Checkpoint:
-        settings, augment = self.recipe.distill, self.recipe.data.augment
-        model = self.recipe.student
+        settings = self.recipe.distill
+        return self._distilled("distill", self.recipe.student, teacher, data, settings, settings.objective)
+
+    def pruned(self, student: Checkpoint) -> Checkpoint | None:
+        """Narrower, and not yet recovered."""
+        settings = self.recipe.prune
+        if settings is None:
+            return None
+        target, multiple = settings.target, self._multiple()
         return self.store.stage(
             Checkpoint,
-            "distill",
-            version=distillation.VERSION,
+            "prune",
+            version=pruning.VERSION,
+            settings={"target": _json(target), "multiple": multiple},
+            inputs={"student": student},
+            make=lambda out: pruning.prune(student, target, multiple, out),
+        )
+
+    def recovered(self, pruned: Checkpoint, teacher: Checkpoint, data: Dataset) -> Checkpoint:
+        assert self.recipe.prune is not None
+        settings = self.recipe.prune
+        return self._distilled("recover", pruned, teacher, data, settings, self._objective(settings))
+
+    def calibrated(self, student: Checkpoint, data: Dataset) -> Checkpoint | None:
+        """With int8 quantizers whose scales come from pictures: post-training quantization."""
+        settings = self.recipe.quantize
+        if settings is None:
+            return None
+        images = settings.calibration_images
+        return self.store.stage(
+            Checkpoint,
+            "calibrate",
+            version=quantization.VERSION,
+            settings={"images": images},
+            inputs={"student": student, "data": data},
+            make=lambda out: quantization.calibrate(student, data, images, out),
+        )
+
+    def quantized(self, calibrated: Checkpoint, teacher: Checkpoint, data: Dataset) -> Checkpoint:
+        """Trained through the quantizers; with mode ptq the calibrated network as it is."""
+        assert self.recipe.quantize is not None
+        settings, augment = self.recipe.quantize, self.recipe.data.augment
+        if settings.mode == "ptq":
+            return calibrated
+        objective = self._objective(settings)
+        return self.store.stage(
+            Checkpoint,
+            "quantize",
+            version=quantization.VERSION,
             settings={
-                **_json(settings, exclude={"baseline"}),
-                "model": training.origin_of(model),
+                **_json(settings, exclude={"mode", "calibration_images", "baseline"}),
+                "objective": [_json(term) for term in objective],
                 "augment": _json(augment),
             },
-            inputs={"teacher": teacher, "data": data},
-            make=lambda out: distillation.distill(
-                teacher, model, data, settings, out, augment=augment, progress=self._progress("distill")
+            inputs={"teacher": teacher, "calibrated": calibrated, "data": data},
+            make=lambda out: quantization.quantize(
+                teacher,
+                calibrated,
+                data,
+                settings,
+                out,
+                objective=objective,
+                augment=augment,
+                progress=self._progress("quantize"),
             ),
         )
 
     def exported(self, role: str, checkpoint: Checkpoint, data: Dataset) -> OnnxModel:
-        settings = self.recipe.export
-        return self.store.stage(
-            OnnxModel,
-            f"export-{role}-fp32",
-            version=exports.VERSION,
-            settings={"opset": settings.opset, "tolerance": _json(settings.tolerance["fp32"])},
-            inputs={"checkpoint": checkpoint, "data": data},
-            make=lambda out: exports.onnx_from_checkpoint(checkpoint, data, settings, out),
-        )
+        return self._graph(role, "fp32", exports.onnx_from_checkpoint, checkpoint, data)
 
-    def halved(self, model: OnnxModel, data: Dataset) -> OnnxModel:
-        settings = self.recipe.export
-        return self.store.stage(
-            OnnxModel,
-            "export-student-fp16",
-            version=exports.VERSION,
-            settings={"opset": settings.opset, "tolerance": _json(settings.tolerance["fp16"])},
-            inputs={"model": model, "data": data},
-            make=lambda out: exports.fp16_from_fp32(model, data, settings, out),
-        )
+    def halved(self, role: str, model: OnnxModel, data: Dataset) -> OnnxModel:
+        return self._graph(role, "fp16", exports.fp16_from_fp32, model, data)
+
+    def exported_int8(self, role: str, checkpoint: Checkpoint, data: Dataset) -> OnnxModel:
+        return self._graph(role, "int8", exports.int8_from_checkpoint, checkpoint, data)
+
+    def exported_x64(self, role: str, model: OnnxModel, data: Dataset) -> OnnxModel:
+        return self._graph(role, "int8-x64", exports.x64_from_int8, model, data)
 
     def evaluated(self, models: Mapping[str, OnnxModel], data: Dataset) -> Evaluation:
         return self.store.stage(
@@ -127,19 +174,6 @@ class Stages:
             settings={},
             inputs={**models, "data": data},
             make=lambda out: evaluation.evaluate_models(models, data, out),
-        )
-
-    def bundled(
-        self, variants: Mapping[str, OnnxModel], student: Checkpoint, scores: Evaluation, data: Dataset
-    ) -> Bundle:
-        name = self.recipe.name
-        return self.store.stage(
-            Bundle,
-            "bundle",
-            version=bundles.VERSION,
-            settings={"name": name},
-            inputs={**variants, "student": student, "evaluation": scores, "data": data},
-            make=lambda out: bundles.pack(name, variants, student, scores, data, out),
         )
 
     def measured(self, models: Mapping[str, OnnxModel]) -> Measurements:
@@ -153,6 +187,132 @@ class Stages:
             make=lambda out: measuring.measure_models(models, settings, out, progress=self._progress("bench")),
         )
 
+    def engines(self, bundle: Bundle, shipped: Mapping[str, str]) -> Measurements:
+        """The bundle's engines, built and measured on this machine's GPU."""
+        settings, gpu = self.recipe.bench, device()
+        machine = {"machine": fingerprint(environment()), "gpu": gpu.name, "capability": gpu.compute_capability}
+        return self.store.stage(
+            Measurements,
+            "engines",
+            version=measuring.VERSION,
+            settings={**_json(settings), **machine},
+            inputs={"bundle": bundle},
+            make=lambda out: measuring.measure_engines(
+                bundle, shipped, settings, out, progress=self._progress("engines")
+            ),
+        )
+
+    def bundled(
+        self,
+        variants: Mapping[str, str],
+        models: Mapping[str, OnnxModel],
+        student: Checkpoint,
+        scores: Evaluation,
+        measurements: Measurements,
+        data: Dataset,
+    ) -> Bundle:
+        name = self.recipe.name
+        return self.store.stage(
+            Bundle,
+            "bundle",
+            version=bundles.VERSION,
+            settings={"name": name, "variants": dict(variants)},
+            inputs={
+                **{model: models[model] for model in variants.values()},
+                "student": student,
+                "evaluation": scores,
+                "measurements": measurements,
+                "data": data,
+            },
+            make=lambda out: bundles.pack(name, variants, models, student, scores, measurements, data, out),
+        )
+
+    def _check_models(self, data: Dataset) -> None:
+        """Build teacher and student before one is trained: what is wrong with it must not cost the other's training.
+
+        Raises:
+            ModelError: arguments, weights or classes do not fit, or the student cannot be pruned or quantized as asked.
+        """
+        for model in (self.recipe.teacher, self.recipe.student):
+            network, _ = training.initial(model.model_copy(update={"pretrained": False}), data)
+        if self.recipe.prune is not None:
+            pruning.check(
+                network, self.recipe.prune.target, self._multiple(), training.preprocessing_of(data).image_size
+            )
+        if self.recipe.quantize is not None:
+            insert(network)
+
+    def _checked(self, data: Dataset, make: Callable[[Path], Checkpoint]) -> Callable[[Path], Checkpoint]:
+        def checked(out: Path) -> Checkpoint:
+            self._check_models(data)
+            return make(out)
+
+        return checked
+
+    def _distilled(
+        self,
+        name: str,
+        student: ModelSettings | Checkpoint,
+        teacher: Checkpoint,
+        data: Dataset,
+        settings: StepSettings,
+        objective: Sequence[TermSettings],
+    ) -> Checkpoint:
+        augment = self.recipe.data.augment
+        begun: Mapping[str, Artifact] = {"student": student} if isinstance(student, Checkpoint) else {}
+        origin = {"model": training.origin_of(student)} if isinstance(student, ModelSettings) else {}
+
+        def make(out: Path) -> Checkpoint:
+            return distillation.distill(
+                teacher,
+                student,
+                data,
+                settings,
+                out,
+                objective=objective,
+                augment=augment,
+                progress=self._progress(name),
+            )
+
+        return self.store.stage(
+            Checkpoint,
+            name,
+            version=distillation.VERSION,
+            settings={
+                **_json(settings, exclude={"baseline", "target", "device", "multiple"}),
+                **origin,
+                "objective": [_json(term) for term in objective],
+                "augment": _json(augment),
+            },
+            inputs={"teacher": teacher, **begun, "data": data},
+            make=make if begun else self._checked(data, make),
+        )
+
+    def _graph(
+        self,
+        role: str,
+        variant: Variant,
+        convert: Callable[[Source, Dataset, ExportSettings, Path], OnnxModel],
+        source: Source,
+        data: Dataset,
+    ) -> OnnxModel:
+        settings = self.recipe.export
+        return self.store.stage(
+            OnnxModel,
+            f"export-{role}-{variant}",
+            version=exports.VERSION,
+            settings={"opset": settings.opset, "tolerance": _json(settings.tolerance_of(variant))},
+            inputs={"source": source, "data": data},
+            make=lambda out: convert(source, data, settings, out),
+        )
+
+    def _objective(self, settings: RecoverySettings) -> tuple[TermSettings, ...]:
+        return settings.objective if settings.objective is not None else self.recipe.distill.objective
+
+    def _multiple(self) -> int:
+        assert self.recipe.prune is not None
+        return self.recipe.prune.multiple or profiles.find(self.recipe.prune.device).channel_multiple
+
     def _trained(self, name: str, model: ModelSettings, settings: TrainSettings, data: Dataset) -> Checkpoint:
         augment = self.recipe.data.augment
         return self.store.stage(
@@ -161,7 +321,10 @@ class Stages:
             version=training.VERSION,
             settings={**_json(settings), "model": training.origin_of(model), "augment": _json(augment)},
             inputs={"data": data},
-            make=lambda out: training.train(model, data, settings, out, augment=augment, progress=self._progress(name)),
+            make=self._checked(
+                data,
+                lambda out: training.train(model, data, settings, out, augment=augment, progress=self._progress(name)),
+            ),
         )
 
     def _progress(self, stage: str) -> Progress | None:
@@ -182,5 +345,5 @@ class _Counter:
         self.console.progress(self.stage, done, total, "images")
 
 
-def _json(settings: Settings, exclude: set[str] | None = None) -> Json:
+def _json(settings: BaseModel, exclude: set[str] | None = None) -> Json:
     return settings.model_dump(mode="json", exclude=exclude)

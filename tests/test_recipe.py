@@ -139,3 +139,40 @@ def test_the_schema_knows_each_methods_parameters():
     assert {"temperature", "alpha", "weight", "method"} == set(terms["interpolated"]["properties"])
     assert terms["kd"]["properties"]["temperature"]["exclusiveMinimum"] == 0
     json.dumps(schema)
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        ("prune: {target: {}}", "prune.target: a target is either macs or parameters"),
+        ("prune: {target: {macs: 0.5, parameters: 0.5}}", "prune.target: a target is either macs or parameters"),
+        ("prune: {target: {macs: 1.0}}", "prune.target.macs: Input should be less than 1"),
+        ("prune: {device: jetson-orin-nano-9gb}", "did you mean 'jetson-orin-nano-8gb'"),
+        ("prune: {objective: [{method: kdd}]}", "prune.objective[0].method: 'kdd' is no distillation method"),
+        ("quantize: {objective: [{method: kd, temprature: 2}]}", "quantize.objective[0].temprature: no such parameter"),
+        ("quantize: {mode: qat}", "did you mean 'qad'"),
+        (
+            "quantize: {calibration_images: 1}",
+            "quantize.calibration_images: Input should be greater than or equal to 16",
+        ),
+        ("quantize: {precision: bf16}", "quantize.precision: Input should be 'auto' or 'fp32'"),
+        ("export: {variants: [fp32, int8]}", "int8 needs a quantize section"),
+        ("export: {variants: [fp32, int8-x64]}", "int8-x64 is derived from it"),
+        ("export: {variants: [fp32]}\nquantize: {}", "add int8 to export.variants, or leave quantize out"),
+    ],
+)
+def test_mistakes_in_the_optional_links(tmp_path, said, message):
+    with pytest.raises(RecipeError) as caught:
+        recipe.load(_write(tmp_path, GOOD + said + "\n"))
+    assert len(caught.value.problems) == 1 and message in caught.value.problems[0]
+
+
+def test_int8_is_exported_where_there_is_something_to_export(tmp_path):
+    assert recipe.load(_write(tmp_path, GOOD)).settings.variants == ("fp32", "fp16")
+    both = recipe.load(_write(tmp_path, GOOD + "quantize: {}\n")).settings
+    assert both.variants == ("fp32", "fp16", "int8", "int8-x64")
+    tolerant = recipe.load(
+        _write(tmp_path, GOOD), ["export.tolerance={fp16: {difference: 0.5, agreement: 0.5}}"]
+    ).settings
+    assert tolerant.export.tolerance_of("fp16").difference == 0.5
+    assert tolerant.export.tolerance_of("fp32") == both.export.tolerance_of("fp32")

@@ -7,11 +7,13 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from edgekd import plugins, profiles
+from edgekd import profiles
 from edgekd.bench.measurement import Measurement, ModelFile
 from edgekd.bench.process import Job, Target, run_job
-from edgekd.errors import BackendError, BenchError, BundleError, UnknownNameError, UsageError
+from edgekd.errors import BenchError, UsageError
 from edgekd.runtime.backends import choose
+from edgekd.runtime.bundle import read
+from edgekd.runtime.selection import select
 
 Progress = Callable[[int, int, str], None]
 
@@ -33,7 +35,8 @@ def benchmark(
 
     Args:
         target: a bundle's folder, an .onnx file from anywhere, or an engine's own file.
-        variant: a graph of the bundle; None: all that the engine runs.
+        variant: a graph of the bundle; None: all that the engine runs, or, for TensorRT, that were built here.
+        backend: an engine by name; None: as edgekd.runtime.load chooses.
         threads: inside an operator; None: one a usable core.
         seconds: length of each timed loop.
         input_shape: where other dimensions than the batch are dynamic; begins with 1, or the only batch size.
@@ -98,20 +101,9 @@ def _targets(path: Path, variant: str | None, backend: str | None) -> list[Targe
 
 
 def _variants(path: Path, variant: str | None, backend: str | None) -> list[Target]:
-    from edgekd.runtime.bundle import read
-
     manifest = read(path)
-    known = manifest.variants
-    if not known:
-        raise BundleError(f"{path} holds no variant", hint="export the bundle again")
-    if variant is not None and variant not in known:
-        raise UnknownNameError(f"variant of {path}", variant, known)
-    engine = choose(path / next(iter(known.values())).file, backend)
-    runs: tuple[str, ...] = plugins.load("backend", engine).VARIANTS
-    chosen = [variant] if variant is not None else [name for name in runs if name in known]
-    if not chosen:
-        raise BackendError(f"{engine} runs no variant of {path}", found=", ".join(known), allowed=", ".join(runs))
-    return [_target(manifest.name, name, path / known[name].file, engine) for name in chosen]
+    selection = select(manifest, backend, variant)
+    return [_target(manifest.name, name, file, selection.backend) for name, file in selection.files.items()]
 
 
 def _target(name: str, variant: str | None, file: Path, backend: str) -> Target:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -97,7 +98,7 @@ def show_result(result: RunResult, *, as_json: bool) -> None:
     table = Table("model", "accuracy", "95 % interval", "size", "p50", "p99", title=None, pad_edge=False)
     for column in table.columns[1:]:
         column.justify = "right"
-    single = {r["model"]: r for r in result.measurements.records if r["batch_size"] == 1}
+    single = {r["model"]: r for r in result.made.measurements.records if r["batch_size"] == 1}
     for row in result.made.evaluation.rows:
         record = single.get(row["model"])
         times = [f"{record['latency_ms'][p]:.3f} ms" if record else "-" for p in ("p50", "p99")]
@@ -111,9 +112,19 @@ def show_result(result: RunResult, *, as_json: bool) -> None:
     sys.stdout.write(f"\nReport  {result.report}\nBundle  {result.bundle}\n")
 
 
+def show_link(made: Artifact, folder: Path, *, as_json: bool) -> None:
+    place = folder / "bundle" if made.kind == "bundle" else made.path
+    if as_json:
+        said = {"path": str(place), "kind": made.kind, "digest": made.digest, "metrics": made.metrics}
+        click.echo(json.dumps(said, indent=2))
+        return
+    sys.stdout.write(f"\n{made.kind.capitalize()}  {place}\n")
+
+
 def _result_json(result: RunResult) -> Json:
     records = [
-        {key: value for key, value in record.items() if key != "samples_ms"} for record in result.measurements.records
+        {key: value for key, value in record.items() if key != "samples_ms"}
+        for record in result.made.measurements.records
     ]
     return {
         "report": str(result.report),
@@ -128,6 +139,8 @@ def _gist(artifact: Artifact) -> str:
     metrics, details = artifact.metrics, artifact.manifest.details
     if "counts" in details:
         return ", ".join(f"{count:,} {split}" for split, count in details["counts"].items())
+    if "kept" in metrics:
+        return f"{metrics['kept']:.1%} of the {metrics['measure']} left, {metrics['parameters']:,} parameters"
     if metrics.get("validation_accuracy") is not None:
         return f"validation {metrics['validation_accuracy']:.2%}, {metrics['parameters']:,} parameters"
     if "numerics" in metrics:

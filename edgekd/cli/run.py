@@ -2,14 +2,13 @@ from __future__ import annotations
 
 import click
 
+from edgekd.cli._links import recipe_options
+
 
 @click.command("run", short_help="Run a recipe: teacher to measured bundle.")
-@click.argument("recipe")
-@click.option("--out", type=click.Path(file_okay=False), help="The run's folder; default: runs/<name>.")
-@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override, e.g. distill.epochs=2.")
+@recipe_options
 @click.option("--plan", "only_plan", is_flag=True, help="Show what would run and what is reused; run nothing.")
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON, and nothing else.")
-def command(recipe: str, out: str | None, overrides: tuple[str, ...], only_plan: bool, as_json: bool) -> None:
+def command(recipe: str, out: str | None, overrides: tuple[str, ...], as_json: bool, only_plan: bool) -> None:
     """Run RECIPE, a YAML file or a built-in name such as digits.
 
     Finished stages are reused: after an interruption or a change the same command goes on from there.

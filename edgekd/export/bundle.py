@@ -8,9 +8,21 @@ from pathlib import Path
 
 import numpy as np
 
-from edgekd.artifacts import Bundle, Checkpoint, Dataset, Evaluation, Json, OnnxModel, file_digest, versions, write_json
+from edgekd.artifacts import (
+    Bundle,
+    Checkpoint,
+    Dataset,
+    Evaluation,
+    Json,
+    Measurements,
+    OnnxModel,
+    file_digest,
+    versions,
+    write_json,
+)
 from edgekd.export.card import card
 from edgekd.export.numerics import real_pixels
+from edgekd.export.preference import preferences
 from edgekd.models.checkpoint import architecture_of, preprocessing_of
 from edgekd.runtime.backends import open_session
 from edgekd.runtime.bundle import FORMAT, MANIFEST
@@ -19,22 +31,26 @@ from edgekd.runtime.preprocess import Floats
 VERSION = 1
 _VECTORS = 8
 # How far another engine or processor may be from the recorded outputs, relative to the largest one.
-_TOLERANCE = {"fp32": 1e-3, "fp16": 2e-2}
+# Int8 is coarse: a value that falls to the other side of a step moves everything behind it.
+_TOLERANCE = {"fp32": 1e-3, "fp16": 2e-2, "int8": 0.2, "int8-x64": 0.2}
 
 
 def pack(
     name: str,
-    variants: Mapping[str, OnnxModel],
+    shipped: Mapping[str, str],
+    models: Mapping[str, OnnxModel],
     student: Checkpoint,
     evaluation: Evaluation,
+    measurements: Measurements,
     data: Dataset,
     out: Path,
 ) -> Bundle:
     """Write a bundle into the empty folder `out`.
 
     Args:
-        variants: graphs by variant name.
-        evaluation: has a row "student-<variant>" for each of them.
+        shipped: the variants, each with the name of its model, as it stands in `models` and in the evaluation.
+        student: the network that ships in float.
+        measurements: on this machine; they decide which variant ONNX Runtime takes.
         data: its first validation pictures become the vectors.
     """
     preprocessing = preprocessing_of(student)
@@ -43,24 +59,27 @@ def pack(
     (out / "vectors").mkdir()
     np.save(out / "vectors" / "images.npy", pixels)
     np.save(out / "vectors" / "input.npy", inputs)
-    rows = {row["model"]: row for row in evaluation.rows}
+    scores = {row["model"]: row for row in evaluation.rows}
+    latencies = {each["model"]: each for each in measurements.records if each["batch_size"] == 1}
     records: Json = {
-        variant: _variant(variant, model, rows[f"student-{variant}"], inputs, out)
-        for variant, model in variants.items()
+        variant: _variant(variant, models[model], scores[model], latencies.get(model), inputs, out)
+        for variant, model in shipped.items()
     }
     (out / "card.md").write_text(card(name, architecture_of(student), student, records, data))
+    p50 = {model: float(record["latency_ms"]["p50"]) for model, record in latencies.items()}
     manifest: Json = {
         "format": FORMAT,
         "name": name,
         "classes": list(student.classes),
         "preprocessing": preprocessing.to_json(),
-        "tensors": _tensors(next(iter(variants.values()))),
+        "tensors": _tensors(models[next(iter(shipped.values()))]),
         "variants": records,
+        "engines": preferences(shipped, scores, p50),
         "vectors": {"images": "vectors/images.npy", "inputs": "vectors/input.npy"},
         "provenance": _provenance(student, data),
     }
     write_json(out / MANIFEST, {**manifest, "files": _digests(out)})
-    return Bundle.seal(out, details={"name": name, "variants": list(variants)})
+    return Bundle.seal(out, details={"name": name, "variants": list(shipped), "engines": manifest["engines"]})
 
 
 def publish(bundle: Bundle, place: Path) -> None:
@@ -76,7 +95,7 @@ def publish(bundle: Bundle, place: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _variant(variant: str, model: OnnxModel, metrics: Json, inputs: Floats, out: Path) -> Json:
+def _variant(variant: str, model: OnnxModel, metrics: Json, latency: Json | None, inputs: Floats, out: Path) -> Json:
     """Copy a graph in, record what it answers to the vectors, and describe it."""
     file, vectors = f"model.{variant}.onnx", f"vectors/logits.{variant}.npy"
     shutil.copyfile(model.graph, out / file)
@@ -86,9 +105,20 @@ def _variant(variant: str, model: OnnxModel, metrics: Json, inputs: Floats, out:
         "precision": model.precision,
         "opset": model.manifest.details["opset"],
         "metrics": metrics,
+        "latency": _latency(latency) if latency is not None else None,
         "numerics": model.metrics["numerics"],
         "vectors": vectors,
         "tolerance": _TOLERANCE[variant],
+    }
+
+
+def _latency(record: Json) -> Json:
+    """One picture's latency, and what it was measured on."""
+    return {
+        "p50_ms": record["latency_ms"]["p50"],
+        "p99_ms": record["latency_ms"]["p99"],
+        **{key: record[key] for key in ("provenance", "engine", "threads")},
+        "machine": record["environment"]["cpu"],
     }
 
 

@@ -13,13 +13,21 @@ from torch import nn
 
 from edgekd.artifacts import Checkpoint, Dataset, Json, OnnxModel
 from edgekd.errors import ExportError
+from edgekd.export.int8 import HELD, with_constant_scales
 from edgekd.export.numerics import compare, real_inputs
+from edgekd.export.opset import lower
+from edgekd.export.qdq import for_x64, without_fused_branches
 from edgekd.models import checkpoint as checkpoints
 from edgekd.runtime.backends import open_session
+from edgekd.runtime.preprocess import Floats
 from edgekd.settings import ExportSettings
 
 VERSION = 1
 INPUT, OUTPUT = "input", "logits"
+# Both inputs of every addition quantized: what int8-x64 is made of.
+_ALL_PAIRS = "all-pairs.onnx"
+# The exporter itself leaves this where it is asked for less.
+_LOWEST_EXPORTED = 18
 
 
 def onnx_from_checkpoint(checkpoint: Checkpoint, data: Dataset, settings: ExportSettings, out: Path) -> OnnxModel:
@@ -33,13 +41,12 @@ def onnx_from_checkpoint(checkpoint: Checkpoint, data: Dataset, settings: Export
         ExportError: the exporter or the checker refuses the graph, or it computes something else.
     """
     network = checkpoints.load(checkpoint)
-    preprocessing = checkpoints.preprocessing_of(checkpoint)
-    graph = _graph(network, preprocessing.image_size, settings.opset)
-    file = _write(graph, out)
+    size = checkpoints.preprocessing_of(checkpoint).image_size
+    file = _write(graph_of(network, size, settings.opset), out)
     inputs = real_inputs(data)
-    with torch.no_grad():
-        expected = network(torch.from_numpy(inputs)).numpy()
-    report = compare(file, inputs, expected, settings.tolerance["fp32"], reference="PyTorch in float32")
+    report = compare(
+        file, inputs, _answers(network, inputs), settings.tolerance_of("fp32"), reference="PyTorch in float32"
+    )
     return OnnxModel.seal(out, details=_details("fp32", settings.opset, checkpoint), metrics={"numerics": report})
 
 
@@ -50,11 +57,54 @@ def fp16_from_fp32(model: OnnxModel, data: Dataset, settings: ExportSettings, ou
     file = _write(half.model, out)
     inputs = real_inputs(data)
     expected = open_session(model.graph).bind(inputs)()
-    report = compare(file, inputs, expected, settings.tolerance["fp16"], reference="the fp32 graph")
+    report = compare(file, inputs, expected, settings.tolerance_of("fp16"), reference="the fp32 graph")
     return OnnxModel.seal(out, details=_details("fp16", settings.opset, model), metrics={"numerics": report})
 
 
-def _graph(network: nn.Module, image_size: int, opset: int) -> onnx.ModelProto:
+def int8_from_checkpoint(checkpoint: Checkpoint, data: Dataset, settings: ExportSettings, out: Path) -> OnnxModel:
+    """The int8 graph with explicit, symmetric Q/DQ for TensorRT and OpenVINO. Args and Raises as above.
+
+    Raises:
+        ModelError: the checkpoint has no quantizers.
+    """
+    network = checkpoints.load(checkpoint)
+    size = checkpoints.preprocessing_of(checkpoint).image_size
+    pairs = graph_of(with_constant_scales(network), size, settings.opset)
+    _rename_weights(pairs)
+    _write(pairs, out, _ALL_PAIRS)
+    file = _write(without_fused_branches(pairs), out)
+    inputs = real_inputs(data)
+    expected = _answers(network, inputs)
+    reference = "PyTorch with fake quantization"
+    report = compare(file, inputs, expected, settings.tolerance_of("int8"), reference=reference)
+    return OnnxModel.seal(out, details=_details("int8", settings.opset, checkpoint), metrics={"numerics": report})
+
+
+def x64_from_int8(model: OnnxModel, data: Dataset, settings: ExportSettings, out: Path) -> OnnxModel:
+    """The same network with its activations as uint8, for ONNX Runtime on x86. Args and Raises as above."""
+    file = _write(for_x64(onnx.load(model.path / _ALL_PAIRS)), out)
+    inputs = real_inputs(data)
+    expected = open_session(model.graph).bind(inputs)()
+    report = compare(file, inputs, expected, settings.tolerance_of("int8-x64"), reference="the int8 graph")
+    return OnnxModel.seal(out, details=_details("int8", settings.opset, model), metrics={"numerics": report})
+
+
+@torch.no_grad()
+def _answers(network: nn.Module, inputs: Floats) -> Floats:
+    answers: Floats = network(torch.from_numpy(inputs)).numpy()
+    return answers
+
+
+def _rename_weights(graph: onnx.ModelProto) -> None:
+    """Give int8 weights the names that they have in the network."""
+    for node in graph.graph.node:
+        node.input[:] = [name.replace(HELD, ".weight") for name in node.input]
+    for tensor in graph.graph.initializer:
+        tensor.name = tensor.name.replace(HELD, ".weight")
+
+
+def graph_of(network: nn.Module, image_size: int, opset: int) -> onnx.ModelProto:
+    """Any network as a graph with the input and output of every graph here; Raises ExportError as above."""
     # The exporter would take a batch of 1 for a constant.
     example = torch.zeros(2, 3, image_size, image_size)
     try:
@@ -67,7 +117,7 @@ def _graph(network: nn.Module, image_size: int, opset: int) -> onnx.ModelProto:
                 (example,),
                 input_names=[INPUT],
                 output_names=[OUTPUT],
-                opset_version=opset,
+                opset_version=max(opset, _LOWEST_EXPORTED),
                 dynamo=True,
                 dynamic_shapes=({0: torch.export.Dim("batch")},),
                 verbose=False,
@@ -79,10 +129,10 @@ def _graph(network: nn.Module, image_size: int, opset: int) -> onnx.ModelProto:
     if program is None:
         raise ExportError("the ONNX exporter returned nothing")
     graph: onnx.ModelProto = program.model_proto
-    return graph
+    return graph if opset >= _LOWEST_EXPORTED else lower(graph, opset)
 
 
-def _write(graph: onnx.ModelProto, out: Path) -> Path:
+def _write(graph: onnx.ModelProto, out: Path, name: str = "model.onnx") -> Path:
     """Check and save; the exporter's stack traces, paths of this machine among them, do not ship."""
     for holder in (graph, graph.graph, *graph.graph.node, *graph.graph.value_info, *graph.graph.initializer):
         holder.ClearField("metadata_props")
@@ -90,7 +140,7 @@ def _write(graph: onnx.ModelProto, out: Path) -> Path:
         onnx.checker.check_model(graph, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise ExportError("the exported graph is not valid ONNX", found=str(error).splitlines()[0]) from error
-    file = out / "model.onnx"
+    file = out / name
     onnx.save(graph, file)
     return file
 

@@ -7,11 +7,12 @@ from pathlib import Path
 from torch import nn
 
 from edgekd.artifacts import Checkpoint, Json, numbers
-from edgekd.errors import ArtifactError
+from edgekd.errors import ArtifactError, ModelError
 from edgekd.models.architecture import Architecture
 from edgekd.models.build import build
 from edgekd.models.cost import cost
 from edgekd.models.weights import load_state, read_state, save_state
+from edgekd.quantization.placement import QUANTIZERS
 from edgekd.runtime.preprocess import Preprocessing
 
 
@@ -46,10 +47,18 @@ def load(checkpoint: Checkpoint) -> nn.Module:
     """The network of a checkpoint, in eval mode.
 
     Raises:
-        ModelError: the weights do not fit the architecture that the manifest names.
+        ModelError: the weights do not fit the architecture that the manifest names, or lack its quantizers.
     """
-    model = build(architecture_of(checkpoint))
-    load_state(model, read_state(checkpoint.weights), origin=checkpoint.path)
+    architecture = architecture_of(checkpoint)
+    model, state = build(architecture), read_state(checkpoint.weights)
+    lost = [name for name in model.state_dict() if name.startswith(f"{QUANTIZERS}.") and name not in state]
+    if lost:
+        raise ModelError(
+            f"the quantizers of {checkpoint.path} are missing from its weights",
+            found=f"no {lost[0]}" + (f" and {len(lost) - 1} more" if len(lost) > 1 else ""),
+            hint="quantize the float checkpoint again: without their scales there is no int8",
+        )
+    load_state(model, state, origin=checkpoint.path)
     return model.eval()
 
 

@@ -31,7 +31,7 @@ from edgekd.quantization.operations import (
 from edgekd.quantization.quantizers import ActivationQuantizer, WeightQuantizer
 
 # The folder of quantizers in the network: part of the names in a checkpoint.
-_FOLDER = "quantizers"
+QUANTIZERS = "quantizers"
 
 
 @dataclass(frozen=True)
@@ -176,10 +176,10 @@ def _quantize_activations(network: fx.GraphModule, names: tuple[str, ...]) -> No
     folder = nn.Module()
     for name in names:
         folder.add_module(name, ActivationQuantizer(name))
-    network.add_submodule(_FOLDER, folder)
+    network.add_submodule(QUANTIZERS, folder)
     for node in [node for node in network.graph.nodes if node.name in names]:
         with network.graph.inserting_after(node):
-            quantized = network.graph.call_module(f"{_FOLDER}.{node.name}", (node,))
+            quantized = network.graph.call_module(f"{QUANTIZERS}.{node.name}", (node,))
         node.replace_all_uses_with(quantized, delete_user_cb=lambda user, own=quantized: user is not own)
 
 

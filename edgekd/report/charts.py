@@ -61,6 +61,15 @@ class Bar:
     size_bytes: int
 
 
+@dataclass(frozen=True)
+class Layer:
+    """A layer's output channels before and after pruning."""
+
+    label: str
+    before: int
+    after: int
+
+
 def scatter(points: Sequence[Point], width: float) -> Markup:
     """Accuracy against latency; the bar through a point is its 95 % interval."""
     height = (420.0 if width > 600 else 380.0) + max(0, len(points) - 6) * 1.5 * svg.LINE
@@ -111,11 +120,11 @@ def strips(rows: Sequence[Strip], width: float) -> Markup:
 
 
 def curves(series: Sequence[Curve], width: float) -> Markup:
-    """Validation accuracy by epoch; the last value stands at the line's end."""
+    """Validation accuracy by epoch; the last values stand at the right, each with its sign."""
     columns = 3 if width > 600 else 1
     legend = 22.0 * -(-len(series) // columns)
     height = legend + 300.0
-    area = Box(56, legend + 14, width - 66, height - 46)
+    area = Box(56, legend + 14, width - 84, height - 46)
     values = [value for curve in series for _, value in curve.points]
     epochs = [epoch for curve in series for epoch, _ in curve.points]
     x = Scale(min(epochs), max(max(epochs), min(epochs) + 1), area.left + 8, area.right - 8)
@@ -127,7 +136,8 @@ def curves(series: Sequence[Curve], width: float) -> Markup:
         places = [(x(epoch), y(value)) for epoch, value in curve.points]
         drawn.append(tag("path", d=svg.path(places), class_=f"curve {curve.role}"))
         drawn.append(svg.marker(curve.role, *places[-1], radius=4.5))
-        drawn.append(text(figures.percent(curve.points[-1][1]), area.right + 6, end + 4, class_="value"))
+        drawn.append(svg.marker(curve.role, area.right + 14, end, radius=4.5))
+        drawn.append(text(figures.percent(curve.points[-1][1]), area.right + 24, end + 4, class_="value"))
     said = "; ".join(f"{c.label}: {figures.percent(c.points[-1][1])} after {c.points[-1][0]} epochs" for c in series)
     return svg.drawing("Validation accuracy by epoch", said, width, height, *drawn)
 
@@ -141,11 +151,37 @@ def bars(rows: Sequence[Bar], width: float) -> Markup:
     for index, row in enumerate(rows):
         y = step * (index + 1) - 16
         length = max(2.0, x(row.size_bytes) - x(0))
-        drawn += _row_label(row.label, y, width)
+        drawn += _row_label(row.label, y, width, sign=row.role)
         drawn.append(tag("rect", x=x(0), y=y - 7, width=length, height=14.0, rx=2.0, class_=f"bar {row.role}"))
         drawn.append(text(figures.size(row.size_bytes), x(0) + length + 8, y + 4, class_="value"))
     said = "; ".join(f"{row.label}: {figures.size(row.size_bytes)}" for row in rows)
     return svg.drawing("File size", said, width, step * len(rows) + 6, *drawn)
+
+
+def widths(layers: Sequence[Layer], width: float) -> Markup:
+    """A column a layer in the network's order, from zero: its channels before, pale, and after, full."""
+    area = Box(56, 34, width - 12, 234 if width > 600 else 204)
+    y = Scale(0, max(1, max(layer.before for layer in layers)) * 1.05, area.bottom, area.top)
+    slot = (area.right - area.left) / len(layers)
+    wide = min(28.0, slot * 0.72)
+    drawn: list[Markup] = []
+    for tick in y.ticks(4):
+        drawn.append(line(area.left, y(tick), area.right, y(tick), "grid"))
+        drawn.append(text(f"{tick:,.0f}", area.left - 8, y(tick) + 4, anchor="end", class_="axis"))
+    for index, layer in enumerate(layers):
+        left = area.left + slot * (index + 0.5) - wide / 2
+        name = tag("title", f"{layer.label}: {layer.before:,} → {layer.after:,}")
+        columns = [_column(left, wide, y(n), area.bottom, c) for n, c in ((layer.before, "was"), (layer.after, "bar"))]
+        drawn.append(tag("g", name, *columns, class_="pruned"))
+    hint = text("output channels", area.left, 18, class_="hint")
+    axis = text("layers, from input to output", area.right, area.bottom + 20, anchor="end", class_="axis")
+    before, after = sum(layer.before for layer in layers), sum(layer.after for layer in layers)
+    said = f"{len(layers)} layers, {before:,} output channels before and {after:,} after"
+    return svg.drawing("Channels by layer, before and after pruning", said, width, area.bottom + 30, *drawn, hint, axis)
+
+
+def _column(left: float, width: float, top: float, bottom: float, class_: str) -> Markup:
+    return tag("rect", x=left, y=top, width=width, height=bottom - top, class_=class_)
 
 
 def _latency_scale(low: float, high: float, start: float, end: float) -> Scale:
@@ -213,11 +249,14 @@ def _gutter(width: float) -> float:
     return 230.0 if width > 600 else 0.0
 
 
-def _row_label(label: str, y: float, width: float, estimated: bool = False) -> list[Markup]:
-    gutter = _gutter(width)
+def _row_label(label: str, y: float, width: float, estimated: bool = False, sign: str = "") -> list[Markup]:
+    """A row's name, and its role's sign where the row itself does not show it."""
+    gutter, room = _gutter(width), 18.0 if sign else 0.0
     if gutter:
-        return [text(_named(label, estimated, gutter - 8), gutter - 6, y + 4, anchor="end")]
-    return [text(_named(label, estimated, width - 16), 8, y - 16)]
+        name = text(_named(label, estimated, gutter - 8 - room), gutter - 6 - room, y + 4, anchor="end")
+        return [name, *([svg.marker(sign, gutter - 10, y, radius=5)] if sign else [])]
+    name = text(_named(label, estimated, width - 16 - room), 8 + room, y - 16)
+    return [name, *([svg.marker(sign, 14, y - 20, radius=5)] if sign else [])]
 
 
 def _legend(curve: Curve, index: int, columns: int, width: float) -> list[Markup]:

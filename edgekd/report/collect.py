@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Sequence
 from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgekd import plugins, profiles
 from edgekd.artifacts import Artifact, Checkpoint, Dataset, Json, Measurements
+from edgekd.export import legality
 from edgekd.models.checkpoint import architecture_of
 from edgekd.recipe import Recipe
 from edgekd.store import Done
 
 if TYPE_CHECKING:
-    from edgekd.pipeline import Made
+    from edgekd.pipeline import Made, Networks
 
+LEVELS = ("error", "warning")
 _MEASURED = (
     "model",
     "device",
@@ -29,18 +32,37 @@ _MEASURED = (
     "load_ms",
     "first_inference_ms",
 )
-_TITLES = {"teacher": "Teacher", "baseline": "Student, labels alone", "student": "Student, distilled"}
-_STAGE_OF = {"teacher": "teacher", "baseline": "baseline", "student": "distill"}
+_TITLES = {
+    "teacher": "Teacher",
+    "baseline": "Student, labels alone",
+    "student": "Student, distilled",
+    "pruned": "Pruned and recovered",
+    "ptq": "Quantized without training",
+    "quantized": "Quantized",
+}
+_STAGE_TITLES = {
+    "data": "Data",
+    "teacher": _TITLES["teacher"],
+    "baseline": _TITLES["baseline"],
+    "distill": _TITLES["student"],
+    "prune": "Pruned",
+    "recover": "Recovered",
+    "calibrate": "Calibrated for int8",
+    "quantize": "Quantization-aware distilled",
+    "evaluate": "Test accuracy",
+    "bench": "Latency",
+    "bundle": "Bundle",
+    "engines": "TensorRT engines",
+}
 
 
-def collect(recipe: Recipe, made: Made, measurements: Measurements, log: Sequence[Done], place: Path) -> Json:
+def collect(recipe: Recipe, made: Made, log: Sequence[Done], place: Path) -> Json:
     """The report's record; see edgekd.report.record for what each field means.
 
     Args:
         place: where the bundle was published.
     """
-    checkpoints = {"teacher": made.teacher, "baseline": made.baseline, "student": made.student}
-    present = {role: checkpoint for role, checkpoint in checkpoints.items() if checkpoint is not None}
+    networks = made.networks.roles
     return {
         "title": recipe.settings.name,
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -51,22 +73,86 @@ def collect(recipe: Recipe, made: Made, measurements: Measurements, log: Sequenc
         "stages": [
             {"name": d.name, "title": _stage_title(d.name), "state": d.state, "seconds": d.seconds} for d in log
         ],
-        "models": _models(made, present),
+        "models": _models(made),
         "numerics": [{"model": name, **model.metrics["numerics"]} for name, model in made.models.items()],
         "training": [
             {"role": role, "title": _TITLES[role], "epochs": _epochs(checkpoint)}
-            for role, checkpoint in present.items()
+            for role, checkpoint in networks.items()
             if checkpoint.metrics.get("history")
         ],
-        "measurements": [_measurement(record) for record in measurements.records],
-        "environment": _environment(measurements),
-        "not_run": [
-            {"what": "TensorRT engines", "why": "this version exports ONNX; it builds no engines yet"},
-            {"what": "Jetson, Raspberry Pi", "why": "no such device was at hand; no figure here is an estimate"},
-        ],
+        "pruning": _pruning(made.networks.cut, made.networks.pruned),
+        "quantization": _quantization(made.networks.calibrated, made.networks.quantized),
+        "measurements": [_measurement(record) for each in _measured(made) for record in each.records],
+        "legality": _legality(made),
+        "engines": made.bundle.manifest.details["engines"],
+        "environment": _environment(made.measurements),
+        "not_run": not_run(recipe.settings.bench.devices, made.shipped),
         "bundle": {"path": str(place), "files": _files(made.bundle)},
-        "warnings": [w for checkpoint in present.values() for w in checkpoint.metrics.get("warnings", ())],
+        "warnings": [w for checkpoint in _all(made.networks) for w in checkpoint.metrics.get("warnings", ())],
     }
+
+
+def _measured(made: Made) -> list[Measurements]:
+    return [made.measurements, *([made.engines] if made.engines is not None else [])]
+
+
+def not_run(devices: Sequence[str], variants: Container[str]) -> list[Json]:
+    """What this run has no figure for, and why. No estimate takes its place."""
+    reasons = []
+    if (why := plugins.load("backend", "tensorrt").why_not()) is not None:
+        reasons.append({"what": "TensorRT engines", "why": why})
+    for profile in map(profiles.find, devices):
+        if profile.kind == "local":
+            continue
+        reasons.append({"what": profile.title, "why": "not at hand: copy the bundle there and run `edgekd bench`"})
+        if "int8" in variants and "int8" not in (profile.precisions or ["int8"]):
+            reasons.append({"what": f"int8 on {profile.title}", "why": "the device has no int8: take fp16 there"})
+    return reasons
+
+
+def _all(networks: Networks) -> list[Checkpoint]:
+    found = [networks.teacher, networks.baseline, networks.student, networks.cut, networks.pruned]
+    found += [networks.calibrated, networks.quantized if networks.quantized is not networks.calibrated else None]
+    return [checkpoint for checkpoint in found if checkpoint is not None]
+
+
+def _pruning(cut: Checkpoint | None, recovered: Checkpoint | None) -> Json | None:
+    if cut is None or recovered is None:
+        return None
+    said = {key: cut.metrics[key] for key in ("measure", "target", "kept", "multiple", "before", "widths")}
+    return {**said, "after": {key: cut.metrics[key] for key in ("macs", "parameters")}}
+
+
+def _quantization(calibrated: Checkpoint | None, quantized: Checkpoint | None) -> Json | None:
+    if calibrated is None:
+        return None
+    said = {key: calibrated.metrics[key] for key in ("calibration_images", "quantized_values", "left_in_float")}
+    return {"mode": "ptq" if calibrated is quantized else "qad", **said}
+
+
+def _legality(made: Made) -> list[Json]:
+    """Every graph that TensorRT is offered, against every version that is checked by default."""
+    rows = []
+    for variant, model in made.shipped.items():
+        if variant.endswith("-x64"):
+            continue
+        graph = legality.read(made.models[model].graph)
+        for version in legality.VERSIONS:
+            verdict = legality.check(graph, version)
+            found = {
+                level: [f"{f.node}: {f.message}" for f in verdict.findings if f.level == level] for level in LEVELS
+            }
+            rows.append(
+                {
+                    "model": model,
+                    "version": version,
+                    "jetpack": legality.JETPACKS.get(version, ""),
+                    "legal": verdict.legal,
+                    "note": verdict.note,
+                    **{f"{level}s": messages for level, messages in found.items()},
+                }
+            )
+    return rows
 
 
 def _data(data: Dataset) -> Json:
@@ -78,13 +164,14 @@ def _data(data: Dataset) -> Json:
     }
 
 
-def _models(made: Made, checkpoints: Mapping[str, Checkpoint]) -> list[Json]:
+def _models(made: Made) -> list[Json]:
     rows = {row["model"]: row for row in made.evaluation.rows}
-    return [_model(name, made, checkpoints[name.partition("-")[0]], rows[name]) for name in made.models]
+    return [_model(name, made, rows[name]) for name in made.models]
 
 
-def _model(name: str, made: Made, checkpoint: Checkpoint, row: Json) -> Json:
+def _model(name: str, made: Made, row: Json) -> Json:
     role, _, variant = name.partition("-")
+    checkpoint = made.networks.roles[role]
     architecture = architecture_of(checkpoint)
     arguments = ", ".join(f"{key}={value}" for key, value in architecture.arguments.items())
     stage = checkpoint.manifest.stage
@@ -93,6 +180,7 @@ def _model(name: str, made: Made, checkpoint: Checkpoint, row: Json) -> Json:
         "role": role,
         "title": _TITLES[role],
         "variant": variant,
+        "ships": name in made.shipped.values(),
         "architecture": f"{architecture.model} {arguments}".strip(),
         "accuracy": row["accuracy"],
         "interval": row["interval"],
@@ -135,6 +223,8 @@ def _files(bundle: Artifact) -> list[Json]:
         "card.md": "model card",
         "model.fp32.onnx": "graph in single precision",
         "model.fp16.onnx": "graph in half precision, for engines that compute in it",
+        "model.int8.onnx": "int8 with explicit Q/DQ, for TensorRT and OpenVINO",
+        "model.int8-x64.onnx": "the same network in int8 for ONNX Runtime on x86",
     }
     return [
         {"name": name, "size_bytes": record.size_bytes, "note": notes.get(name, "self-test vectors")}
@@ -143,10 +233,7 @@ def _files(bundle: Artifact) -> list[Json]:
 
 
 def _stage_title(name: str) -> str:
-    role = {stage: role for role, stage in _STAGE_OF.items()}.get(name)
-    if role is not None:
-        return _TITLES[role]
     if name.startswith("export-"):
         _, exported, variant = name.split("-", 2)
         return f"{_TITLES[exported]}: ONNX {variant}"
-    return {"data": "Data", "evaluate": "Test accuracy", "bundle": "Bundle", "bench": "Latency"}[name]
+    return _STAGE_TITLES[name]

@@ -68,6 +68,12 @@ def times(ratio: float) -> str:
     return f"{ratio:.{digits}f}×"
 
 
+def ordinal(count: int) -> str:
+    """1st, 2nd, 3rd, 4th, … 11th."""
+    ending = "th" if count % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(count % 10, "th")
+    return f"{count}{ending}"
+
+
 def scientific(value: float) -> str:
     """A small difference: 0, 0.0123, 3.1e-06."""
     return "0" if value == 0 else f"{value:.3g}" if value >= 1e-3 else f"{value:.1e}"

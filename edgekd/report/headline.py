@@ -46,18 +46,18 @@ def headline(record: Record) -> str:
 
 
 def chosen(record: Record) -> ModelEntry | None:
-    """The smallest of the fastest students that are as accurate as the best one within its 95 % interval.
+    """The smallest of the fastest files of the bundle that are as accurate as the best one within its 95 % interval.
 
-    Latencies within 5 % of each other are the same: which of them is ahead changes from run to run. Where latencies are
-    missing the smallest; where there is no student, the same among all models.
+    Latencies within 5 % of each other are the same: which of them is ahead changes from run to run. A file that was not
+    measured is passed over where another was; where none was, the smallest. Without a bundle, the same among all.
     """
-    models = [model for model in record.models if model.role == "student"] or list(record.models)
+    models = [model for model in record.models if model.ships] or list(record.models)
     if not models:
         return None
     best = max(models, key=lambda model: model.accuracy)
     close = [model for model in models if model.interval[1] >= best.accuracy]
     timed = [(latency.latency_ms.p50, model) for model in close if (latency := single(record, model))]
-    if len(timed) == len(close):
+    if timed:
         fastest = min(latency for latency, _ in timed)
         close = [model for latency, model in timed if latency <= fastest * _SAME]
     return min(close, key=lambda model: model.size_bytes)
@@ -80,7 +80,7 @@ def baseline_of(record: Record, model: ModelEntry) -> ModelEntry | None:
 
 
 def _opening(record: Record, model: ModelEntry) -> str:
-    name = "" if model.role == "student" else f"The {model.role}: "
+    name = "" if model.ships else f"The {model.role}: "
     accuracy = f"{name}{figures.percent(model.accuracy, model.samples)}"
     entry = single(record, model)
     if entry is None:
@@ -119,12 +119,18 @@ def _verdict(theirs: float, mine: float, better: str, worse: str) -> tuple[int, 
 def _gain(record: Record, model: ModelEntry) -> str:
     """ "+1.3 points over the same student trained from labels alone", and its other forms."""
     baseline = baseline_of(record, model)
-    if baseline is None or model.role != "student":
+    if baseline is None or not model.ships:
         return ""
-    same = baseline.architecture == model.architecture
-    name = "the same student trained from labels alone" if same else "the baseline trained from labels alone"
+    name = f"{_relation(baseline, model)} trained from labels alone"
     gap = difference(model, baseline)
     text = figures.points(gap.value, model.samples)
     if not gap.certain:
         return f"no different within the 95 % interval from {name} ({text})"
     return f"{text} {'over' if gap.value > 0 else 'against'} {name}"
+
+
+def _relation(baseline: ModelEntry, model: ModelEntry) -> str:
+    """Pruning keeps the architecture's name and takes multiply-accumulates away."""
+    if baseline.architecture != model.architecture:
+        return "the baseline"
+    return "the same student" if baseline.macs == model.macs else "the unpruned student"

@@ -9,7 +9,7 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from edgekd.artifacts import Json
-from edgekd.report import figures
+from edgekd.report import figures, svg
 from edgekd.report.record import parse
 from edgekd.report.view import view
 
@@ -48,5 +48,5 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(size=figures.size, seconds=figures.seconds, amount=figures.amount)
+    environment.filters.update(size=figures.size, seconds=figures.seconds, amount=figures.amount, sign=svg.sign)
     return environment

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from edgekd.artifacts import Json
 from edgekd.errors import ArtifactError
 
-Role = Literal["teacher", "baseline", "student"]
+Role = Literal["teacher", "baseline", "student", "pruned", "ptq", "quantized"]
 Count = Annotated[int, Field(ge=0)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Span = Annotated[float, Field(ge=0.0)]
@@ -66,12 +66,14 @@ class Stage(_Frozen):
 
 
 class ModelEntry(_Frozen):
-    """One exported file and its accuracy on the test split, with a 95 % interval over `samples` images."""
+    """One exported file and its accuracy on the test split, with a 95 % interval over `samples` images; `ships`: it is
+    in the bundle."""
 
     id: str
     role: Role
     title: str
     variant: str
+    ships: bool
     architecture: str
     accuracy: Share
     interval: tuple[Share, Share]
@@ -117,6 +119,47 @@ class Training(_Frozen):
     role: Role
     title: str
     epochs: tuple[Epoch, ...]
+
+
+class Width(_Frozen):
+    """A layer's output channels before and after pruning."""
+
+    layer: str
+    before: Count
+    after: Count
+
+
+class Pruning(_Frozen):
+    """What was taken away; `kept` and `target` are shares of `measure`."""
+
+    measure: Literal["macs", "parameters"]
+    target: Share
+    kept: Share
+    multiple: Annotated[int, Field(gt=0)]
+    before: dict[str, Count]
+    after: dict[str, Count]
+    widths: tuple[Width, ...]
+
+
+class Quantization(_Frozen):
+    """`left_in_float`: operations that got no quantizer, by name."""
+
+    mode: Literal["qad", "ptq"]
+    calibration_images: Count
+    quantized_values: Count
+    left_in_float: tuple[str, ...]
+
+
+class LegalityEntry(_Frozen):
+    """Whether a TensorRT version can take a file, as far as its graph tells; nothing was built."""
+
+    model: str
+    version: str
+    jetpack: str
+    legal: bool
+    note: str
+    errors: tuple[str, ...]
+    warnings: tuple[str, ...]
 
 
 class Latency(_Frozen):
@@ -170,7 +213,8 @@ class BundleEntry(_Frozen):
 
 
 class Record(_Frozen):
-    """Everything the page shows. `created` is an ISO time, `recipe` YAML text."""
+    """Everything the page shows. `created` is an ISO time, `recipe` YAML text; `engines`: the bundle's variants in the
+    order in which an engine takes them."""
 
     title: str
     created: str
@@ -182,6 +226,10 @@ class Record(_Frozen):
     models: tuple[ModelEntry, ...]
     numerics: tuple[NumericsEntry, ...]
     training: tuple[Training, ...]
+    pruning: Pruning | None
+    quantization: Quantization | None
+    legality: tuple[LegalityEntry, ...]
+    engines: dict[str, tuple[str, ...]]
     measurements: tuple[MeasurementEntry, ...]
     environment: dict[str, str | int | float | None]
     not_run: tuple[NotRun, ...]
@@ -194,6 +242,7 @@ class Record(_Frozen):
         if len(set(ids)) < len(ids):
             raise ValueError("two models have the same id")
         named = {entry.model for entry in self.numerics} | {entry.model for entry in self.measurements}
+        named |= {entry.model for entry in self.legality}
         if unknown := named - set(ids):
             raise ValueError(f"no such model: {', '.join(sorted(unknown))}")
         return self

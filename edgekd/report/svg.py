@@ -11,6 +11,21 @@ from markupsafe import Markup
 CHARACTER = 7.0
 LINE = 16.0
 
+_CROSS = [(0.0, -0.5), (0.7, -1.2), (1.2, -0.7), (0.5, 0.0), (1.2, 0.7), (0.7, 1.2)]
+_CROSS += [(-right, -down) for right, down in _CROSS]
+_STAR = [
+    (reach * math.sin(turn * math.pi / 5), -reach * math.cos(turn * math.pi / 5))
+    for turn, reach in enumerate((1.45, 0.65) * 5)
+]
+# Each role's sign around its middle, in radii.
+_CORNERS: dict[str, list[tuple[float, float]]] = {
+    "teacher": [(-0.9, -0.9), (0.9, -0.9), (0.9, 0.9), (-0.9, 0.9)],
+    "baseline": [(0.0, -1.2), (1.2, 0.0), (0.0, 1.2), (-1.2, 0.0)],
+    "pruned": [(0.0, -1.2), (1.2, 0.9), (-1.2, 0.9)],
+    "ptq": _CROSS,
+    "quantized": _STAR,
+}
+
 
 @dataclass(frozen=True)
 class Scale:
@@ -140,15 +155,18 @@ def line(x1: float, y1: float, x2: float, y2: float, class_: str) -> Markup:
 
 
 def marker(role: str, x: float, y: float, *, hollow: bool = False, radius: float = 5.5) -> Markup:
-    """A role's sign: a square for the teacher, a diamond for the baseline, a disc for a student."""
+    """A role's sign, told apart by its shape: a disc for the student, else as _CORNERS says."""
     class_ = f"mark {role}{' hollow' if hollow else ''}"
     if role == "student":
         return tag("circle", cx=x, cy=y, r=radius, class_=class_)
-    if role == "teacher":
-        side = radius * 1.8
-        return tag("rect", x=x - side / 2, y=y - side / 2, width=side, height=side, class_=class_)
-    reach = radius * 1.2
-    return tag("path", d=path([(x, y - reach), (x + reach, y), (x, y + reach), (x - reach, y)]) + "Z", class_=class_)
+    corners = [(x + radius * right, y + radius * down) for right, down in _CORNERS[role]]
+    return tag("path", d=path(corners) + "Z", class_=class_)
+
+
+def sign(role: str) -> Markup:
+    """A role's sign within a text."""
+    box = {"viewBox": "-9 -9 18 18", "aria_hidden": "true", "class_": "key"}
+    return tag("svg", marker(role, 0.0, 0.0, radius=6.0), **box)
 
 
 def path(points: Iterable[tuple[float, float]]) -> str:

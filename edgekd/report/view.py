@@ -4,25 +4,30 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
-from markupsafe import Markup
-
-from edgekd.report import charts, figures
+from edgekd.report import charts, figures, sections
+from edgekd.report.cards import Card, card
 from edgekd.report.headline import baseline_of, chosen, difference, headline, single, teacher_of
-from edgekd.report.record import MeasurementEntry, ModelEntry, NumericsEntry, Record, Stage
+from edgekd.report.record import MeasurementEntry, ModelEntry, NumericsEntry, Record
+from edgekd.report.rows import Figure, ModelRow, figure, model_labels, span
 
-T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Figure:
-    """A chart, drawn once for a desktop and once for a phone."""
-
-    wide: Markup
-    narrow: Markup
+# What each sign stands for, in the chain's order.
+_SIGNS = {
+    "teacher": "teacher",
+    "baseline": "baseline: the student trained from labels alone",
+    "student": "student, distilled",
+    "pruned": "pruned and recovered",
+    "ptq": "quantized without training (PTQ)",
+    "quantized": "quantized",
+}
+# Why a variant is not measured in ONNX Runtime where others are.
+_NOT_FOR_IT = {
+    "int8": "int8 is the graph for TensorRT and OpenVINO: its latency in ONNX Runtime on x86 would say nothing; "
+    "int8-x64 is the same network for ONNX Runtime",
+    "int8-x64": "int8-x64 is the graph for ONNX Runtime on x86: elsewhere int8 is",
+}
 
 
 @dataclass(frozen=True)
@@ -32,24 +37,6 @@ class Tile:
     name: str
     value: str
     note: str
-
-
-@dataclass(frozen=True)
-class Card:
-    """One step of the chain; `facts` are short lines."""
-
-    title: str
-    facts: tuple[str, ...]
-    cost: str
-    state: str
-
-
-@dataclass(frozen=True)
-class ModelRow:
-    label: str
-    role: str
-    chosen: bool
-    cells: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -78,12 +65,17 @@ class View:
     headline: str
     tiles: tuple[Tile, ...]
     cards: tuple[Card, ...]
+    signs: dict[str, str]
     columns: tuple[str, ...]
     models: tuple[ModelRow, ...]
+    unmeasured: tuple[str, ...]
     sizes: Figure | None
     numerics: tuple[NumericsRow, ...]
     places: tuple[Place, ...]
     training: Figure | None
+    precision: sections.Precision | None
+    pruning: sections.PruningView | None
+    legality: sections.Legality | None
     flags: dict[str, int]
     bundle_literal: str
 
@@ -98,27 +90,21 @@ def view(record: Record) -> View:
         record=record,
         headline=headline(record),
         tiles=tuple(_tiles(record, star, labels)) if star is not None else (),
-        cards=tuple(_card(record, stage) for stage in record.stages),
+        cards=tuple(card(record, stage) for stage in record.stages),
+        signs={role: said for role, said in _SIGNS.items() if any(model.role == role for model in record.models)},
         columns=tuple(str(batch) for batch in batches),
         models=tuple(_model_row(record, model, labels, star, batches) for model in record.models),
-        sizes=_figure(charts.bars, bars) if bars else None,
+        unmeasured=tuple(_unmeasured(record, labels)),
+        sizes=figure(charts.bars, bars) if bars else None,
         numerics=tuple(_numerics_row(entry, labels) for entry in record.numerics),
         places=tuple(_places(record, labels)),
-        training=_figure(charts.curves, lines) if lines else None,
+        training=figure(charts.curves, lines) if lines else None,
+        precision=sections.precision(record, labels),
+        pruning=sections.pruning(record.pruning) if record.pruning is not None else None,
+        legality=sections.legality(record.legality, labels),
         flags=dict(Counter(flag for entry in record.measurements for flag in entry.flags)),
         bundle_literal=json.dumps(record.bundle.path, ensure_ascii=False) if record.bundle is not None else "",
     )
-
-
-def model_labels(models: Sequence[ModelEntry]) -> dict[str, str]:
-    """Title and variant, and the id where two models would read the same."""
-    names = {m.id: m.title if m.variant in m.title else f"{m.title}, {m.variant}" for m in models}
-    taken = list(names.values())
-    return {key: name if taken.count(name) == 1 else f"{name} ({key})" for key, name in names.items()}
-
-
-def _figure(draw: Callable[[Sequence[T], float], Markup], items: Sequence[T]) -> Figure:
-    return Figure(draw(items, charts.WIDE), draw(items, charts.NARROW))
 
 
 def _first_place(record: Record) -> list[MeasurementEntry]:
@@ -127,7 +113,7 @@ def _first_place(record: Record) -> list[MeasurementEntry]:
 
 def _tiles(record: Record, star: ModelEntry, labels: dict[str, str]) -> list[Tile]:
     low, high = star.interval
-    interval = f"95 % interval {_span(low, high)}, {star.samples:,} test images"
+    interval = f"95 % interval {span(low, high)}, {star.samples:,} test images"
     tiles = [Tile("Accuracy", figures.percent(star.accuracy, star.samples), interval)]
     entry = single(record, star)
     if entry is not None:
@@ -139,39 +125,9 @@ def _tiles(record: Record, star: ModelEntry, labels: dict[str, str]) -> list[Til
     for name, other in (("Against teacher", teacher_of(record)), ("Against baseline", baseline_of(record, star))):
         if other is not None and other is not star:
             gap = difference(star, other)
-            span = f"95 % interval {_span(gap.low, gap.high, '+')}"
-            tiles.append(Tile(name, figures.points(gap.value, star.samples), span))
+            interval = f"95 % interval {span(gap.low, gap.high, '+')}"
+            tiles.append(Tile(name, figures.points(gap.value, star.samples), interval))
     return tiles
-
-
-def _span(low: float, high: float, sign: str = "") -> str:
-    return f"{low * 100:{sign}.1f} to\u00a0{high * 100:{sign}.1f}".replace("-", "−")
-
-
-def _card(record: Record, stage: Stage) -> Card:
-    made = [m for m in record.models if stage.name == m.id or stage.name.endswith(f"-{m.id}")]
-    facts: list[str] = []
-    if made:
-        facts = [figures.percent(made[0].accuracy, made[0].samples), figures.size(made[0].size_bytes)]
-    elif stage.name == "data":
-        facts = [f"{sum(record.data.counts.values()):,} images", f"{len(record.data.classes):,} classes"]
-    elif stage.name == "bundle" and record.bundle is not None:
-        facts = [figures.size(sum(file.size_bytes for file in record.bundle.files))]
-    elif stage.name == "evaluate":
-        facts = [f"{len(record.models)} files", f"{record.data.counts.get('test', 0):,} test images"]
-    elif stage.name == "bench":
-        facts = [f"{len(record.measurements)} measurements"]
-    else:
-        facts = _trained(record, "student" if stage.name == "distill" else stage.name)
-    return Card(stage.title, tuple(facts), figures.seconds(stage.seconds), stage.state)
-
-
-def _trained(record: Record, role: str) -> list[str]:
-    """The last validation accuracy of a role's training, and its parameters."""
-    curve = next((curve for curve in _curves(record) if curve.role == role), None)
-    model = next((model for model in record.models if model.role == role), None)
-    facts = [f"validation {figures.percent(curve.points[-1][1])}"] if curve is not None else []
-    return [*facts, f"{figures.amount(model.parameters)} parameters"] if model is not None else facts
 
 
 def _model_row(
@@ -182,7 +138,7 @@ def _model_row(
     times = found[1].latency_ms if 1 in found else None
     cells = (
         f"{figures.percent(model.accuracy, model.samples)}",
-        _span(low, high),
+        span(low, high),
         f"{model.samples:,}",
         figures.amount(model.parameters),
         figures.amount(model.macs) if model.macs is not None else "–",
@@ -190,7 +146,20 @@ def _model_row(
         *((figures.plain(times.p50), figures.plain(times.p90), figures.plain(times.p99)) if times else ("–",) * 3),
         *(figures.plain(found[batch].throughput_per_s) if batch in found else "–" for batch in batches),
     )
-    return ModelRow(labels[model.id], model.role, model is star, cells)
+    notes = ["in the bundle"] * model.ships + ["the headline's model"] * (model is star)
+    return ModelRow(labels[model.id], model.role, cells, model is star, ", ".join(notes))
+
+
+def _unmeasured(record: Record, labels: dict[str, str]) -> list[str]:
+    """Which files have no latency where others do, and why: a sentence a variant."""
+    here = {entry.model for entry in _first_place(record)}
+    missing = [model for model in record.models if here and model.id not in here]
+    said = []
+    for variant in dict.fromkeys(model.variant for model in missing):
+        names = "; ".join(labels[model.id] for model in missing if model.variant == variant)
+        reason = _NOT_FOR_IT.get(variant)
+        said.append(f"– Not measured: {names}. {reason}." if reason else f"– Not measured here: {names}.")
+    return said
 
 
 def _numerics_row(entry: NumericsEntry, labels: dict[str, str]) -> NumericsRow:
@@ -215,8 +184,8 @@ def _place(record: Record, place: tuple[str, str, int], labels: dict[str, str]) 
     batch = min(entry.batch_size for entry in here)
     shown = [entry for entry in here if entry.batch_size == batch]
     models = {entry.model: record.model(entry.model) for entry in here}
-    scatter = _figure(charts.scatter, [_point(entry, models[entry.model], labels) for entry in shown])
-    strips = _figure(charts.strips, [_strip(entry, models[entry.model], labels) for entry in shown])
+    scatter = figure(charts.scatter, [_point(entry, models[entry.model], labels) for entry in shown])
+    strips = figure(charts.strips, [_strip(entry, models[entry.model], labels) for entry in shown])
     device, engine, threads = place
     name = f"{device}, {engine}, {threads} {'thread' if threads == 1 else 'threads'}"
     rows = tuple(_measurement_row(entry, models[entry.model], labels) for entry in here)
@@ -251,7 +220,7 @@ def _measurement_row(entry: MeasurementEntry, model: ModelEntry, labels: dict[st
         figures.size(entry.peak_bytes) if entry.peak_bytes is not None else "–",
         ", ".join((entry.provenance, *entry.flags)),
     )
-    return ModelRow(labels[model.id], model.role, False, cells)
+    return ModelRow(labels[model.id], model.role, cells)
 
 
 def _curves(record: Record) -> list[charts.Curve]:

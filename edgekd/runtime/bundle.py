@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import platform
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from edgekd import plugins
 from edgekd.errors import BundleError
 from edgekd.runtime.preprocess import Preprocessing
 
@@ -37,6 +39,13 @@ class VariantRecord:
 
 @dataclass(frozen=True)
 class BundleManifest:
+    """What bundle.json says.
+
+    Attributes:
+        files: the sha256 of each file, by its name relative to the bundle.
+        engines: for "<engine>" or "<engine>-<machine>", the variants in the order in which it should take them.
+    """
+
     path: Path
     name: str
     classes: tuple[str, ...]
@@ -46,6 +55,29 @@ class BundleManifest:
     inputs: str
     files: Mapping[str, str]
     provenance: Mapping[str, Any]
+    engines: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def preferred(self, engine: str, machine: str | None = None) -> tuple[str, ...]:
+        """The variants that an engine should take, best first: as the bundle says, else as the backend's file does.
+
+        Args:
+            engine: a backend's name.
+            machine: as platform.machine() spells it; None: this one.
+
+        Raises:
+            UnknownNameError: the bundle says nothing about this engine and there is no such backend.
+        """
+        for name in (f"{engine}-{machine or platform.machine()}", engine):
+            if name in self.engines:
+                return self.engines[name]
+        usual: tuple[str, ...] = plugins.load("backend", engine).VARIANTS
+        return tuple(name for name in usual if name in self.variants)
+
+    def graph(self, variant: str) -> Path:
+        return self.path / self.variants[variant].file
+
+    def graph_sha256(self, variant: str) -> str:
+        return self.files[self.variants[variant].file]
 
 
 def read(path: Path | str) -> BundleManifest:
@@ -77,6 +109,13 @@ def read(path: Path | str) -> BundleManifest:
 
 def _raw_manifest(folder: Path) -> dict[str, Any]:
     file = folder / MANIFEST
+    if folder.is_file():
+        raise BundleError(
+            f"{folder} is no bundle",
+            found="one file",
+            allowed=f"a folder with a {MANIFEST}",
+            hint=f"name the bundle's folder; one file alone can be measured: edgekd bench {folder}",
+        )
     if not file.is_file():
         raise BundleError(
             f"{folder} is no bundle", found=f"no {MANIFEST} in it", hint="name the folder that `edgekd run` printed"
@@ -111,7 +150,16 @@ def _parse(folder: Path, raw: dict[str, Any]) -> BundleManifest:
         inputs=_inside(raw["vectors"]["inputs"]),
         files={_inside(name): str(record["sha256"]) for name, record in raw["files"].items()},
         provenance=dict(raw["provenance"]),
+        engines={str(name): _order(name, order, variants) for name, order in raw.get("engines", {}).items()},
     )
+
+
+def _order(engine: str, names: Any, variants: Mapping[str, VariantRecord]) -> tuple[str, ...]:
+    if not isinstance(names, list):
+        raise TypeError(f"engines.{engine} is no list")
+    if unknown := [name for name in names if name not in variants]:
+        raise ValueError(f"engines.{engine} names {unknown[0]!r}, which is no variant")
+    return tuple(names)
 
 
 def _inside(name: str) -> str:

@@ -12,11 +12,11 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from edgekd import plugins
-from edgekd.errors import BackendError, BundleError, DataError, UnknownNameError
-from edgekd.runtime.backends import Session, choose, open_session
+from edgekd.errors import BundleError, DataError
+from edgekd.runtime.backends import Session, open_session
 from edgekd.runtime.bundle import BundleManifest, read
 from edgekd.runtime.preprocess import Floats, Pixels
+from edgekd.runtime.selection import select
 
 Picture: TypeAlias = "str | os.PathLike[str] | Image.Image | npt.NDArray[np.uint8]"
 
@@ -136,38 +136,25 @@ def load(
 ) -> Model:
     """Load a bundle into an inference engine.
 
+    With no backend named, TensorRT takes it where TensorRT can be used here and `edgekd build` has built an engine of
+    this bundle on this device; otherwise the first usable engine that opens its graphs. `Model.engine` says which.
+
     Args:
         path: the bundle's folder.
-        backend: an engine by name; None: the first that is usable here.
-        variant: a graph of the bundle by name; None: the one that the engine runs best.
+        backend: an engine by name; "tensorrt" runs what was built here, and nothing else.
+        variant: a graph of the bundle by name; None: the first that the bundle, or else the backend, prefers and,
+            for TensorRT, that was built.
         threads: threads inside an operator; None: one a usable core.
 
     Raises:
         BundleError: no bundle there, an incomplete one, or a changed file.
-        BackendError: no usable engine.
+        BackendError: no usable engine, or none built yet on this device.
         UnknownNameError: no such backend or variant.
     """
     manifest = read(Path(path))
-    if variant is not None and variant not in manifest.variants:
-        raise UnknownNameError("variant of this bundle", variant, manifest.variants)
-    sample = variant or next(iter(manifest.variants))
-    engine = choose(manifest.path / manifest.variants[sample].file, backend)
-    chosen = variant or _best(manifest, engine)
-    file = manifest.path / manifest.variants[chosen].file
-    return Model(manifest, chosen, open_session(file, backend=engine, threads=threads))
-
-
-def _best(manifest: BundleManifest, engine: str) -> str:
-    preferred: tuple[str, ...] = plugins.load("backend", engine).VARIANTS
-    for name in preferred:
-        if name in manifest.variants:
-            return name
-    raise BackendError(
-        f"{engine} runs none of this bundle's variants",
-        found=", ".join(manifest.variants),
-        allowed=", ".join(preferred) or f"none: {engine} runs engines that were built from them",
-        hint="leave backend out, or name a variant that it runs",
-    )
+    selection = select(manifest, backend, variant)
+    chosen, file = next(iter(selection.files.items()))
+    return Model(manifest, chosen, open_session(file, backend=selection.backend, threads=threads))
 
 
 def _picture(value: Any) -> Image.Image:

@@ -97,6 +97,7 @@ def fit(
     resume: Path,
     validation: Loader | None = None,
     progress: Progress | None = None,
+    begin_epoch: Callable[[nn.Module, int], None] | None = None,
 ) -> list[EpochRecord]:
     """Train `model` in place for all epochs, or for those that an interrupted run left.
 
@@ -108,6 +109,8 @@ def fit(
         objective: called with (model, batch), gives the weighted terms by name, each a scalar, whose sum is
             minimised; its own parameters are optimised and clipped along, and saved with its buffers.
         resume: a folder for the state after each epoch.
+        begin_epoch: called with the model and the number of epochs done, before each epoch that is trained here; after
+            an interruption it is not called again for those that were finished.
 
     Raises:
         NonFiniteLossError: the loss or its gradient became NaN or infinite.
@@ -128,6 +131,8 @@ def fit(
     result = average.network if average else model
     for epoch in range(len(state.history), settings.epochs):
         torch.manual_seed(settings.seed * _SEEDS_PER_RUN + epoch)
+        if begin_epoch is not None:
+            begin_epoch(model, epoch)
         with clear_memory_errors(settings.batch_size, accelerator.device):
             terms, rate, seconds = loop.epoch(epoch)
             score = accuracy(result, validation, accelerator.device) if validation is not None else None

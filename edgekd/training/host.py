@@ -13,6 +13,7 @@ from accelerate import Accelerator
 from torch import nn
 
 from edgekd.errors import UsageError
+from edgekd.quantization.placement import activation_quantizers
 from edgekd.settings import Precision
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
@@ -30,12 +31,17 @@ def resolve_precision(
     """What "auto" means for a network on a device.
 
     On a GPU bf16 where it has it. On a CPU with bf16 instructions bf16 for every forward pass, and for training
-    only without depthwise convolutions: those train slower in bf16 than in fp32.
+    only without depthwise convolutions: those train slower in bf16 than in fp32. With int8 quantizers always fp32:
+    bf16 has too few digits for their grids.
 
     Raises:
-        UsageError: bf16 is asked for by name on a GPU that does not have it.
+        UsageError: bf16 is asked for by name on a GPU that does not have it, or for a network with quantizers.
     """
     cuda = device.type == "cuda"
+    if activation_quantizers(model):
+        if wanted == "bf16":
+            raise UsageError("precision: bf16 is too coarse for a network with int8 quantizers", allowed="auto, fp32")
+        return "fp32"
     if wanted == "bf16" and cuda and not torch.cuda.is_bf16_supported():
         raise UsageError("precision: bf16 needs a GPU that computes in bf16", allowed="auto, fp32")
     if wanted != "auto":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -54,7 +54,7 @@ def train(
 
 def train_with(
     objective: nn.Module,
-    model: ModelSettings,
+    model: ModelSettings | Checkpoint,
     data: Dataset,
     settings: StepSettings,
     out: Path,
@@ -63,8 +63,17 @@ def train_with(
     progress: Progress | None = None,
     training: Json | None = None,
     warnings: Sequence[str] = (),
+    begin_epoch: Callable[[nn.Module, int], None] | None = None,
 ) -> Checkpoint:
-    """Train a new network with any objective; `training` and `warnings` go into its manifest. Raises as train()."""
+    """Train a new network, or a checkpoint's further, with any objective.
+
+    Args:
+        training, warnings: go into the manifest.
+        begin_epoch: see fit().
+
+    Raises:
+        As train().
+    """
     torch.manual_seed(settings.seed)
     network, architecture = initial(model, data)
     history = fit(
@@ -75,6 +84,7 @@ def train_with(
         resume=resume_folder(out),
         validation=evaluation_loader(data, "validation"),
         progress=progress,
+        begin_epoch=begin_epoch,
     )
     return checkpoints.save(
         network,
@@ -108,13 +118,15 @@ def adopt(model: ModelSettings, data: Dataset, out: Path) -> Checkpoint:
     )
 
 
-def initial(model: ModelSettings, data: Dataset) -> tuple[nn.Module, Architecture]:
-    """The network that a recipe describes, for the classes and the image size of `data`.
+def initial(model: ModelSettings | Checkpoint, data: Dataset) -> tuple[nn.Module, Architecture]:
+    """The network that a recipe describes, for the classes and the image size of `data`, or that of a checkpoint.
 
     Raises:
         UnknownNameError: no such model.
         ModelError: it cannot be built, its weights do not fit, or it knows another number of classes.
     """
+    if isinstance(model, Checkpoint):
+        return checkpoints.load(model), checkpoints.architecture_of(model)
     if model.checkpoint is not None and model.checkpoint.is_dir():
         return _from_folder(model.checkpoint, model, data)
     architecture = Architecture(

@@ -78,7 +78,8 @@ def smoothed(small_digits, tmp_path_factory):
 @pytest.mark.parametrize(("temperature", "advice"), [(4.0, "lower the temperature of kd"), (1.0, None)])
 def test_a_smoothed_teacher_is_warned_about(smoothed, small_digits, tmp_path, temperature, advice):
     settings = DistillSettings(epochs=1, batch_size=64, objective=(TermSettings(method="kd", temperature=temperature),))
-    student = distill(smoothed, ModelSettings(model="cifar/resnet8"), small_digits, settings, tmp_path, augment=STILL)
+    model, objective = ModelSettings(model="cifar/resnet8"), settings.objective
+    student = distill(smoothed, model, small_digits, settings, tmp_path, objective=objective, augment=STILL)
     (warning,) = student.metrics["warnings"]
     assert "label smoothing 0.1" in warning
     assert (advice in warning) if advice else ("temperature" not in warning)
@@ -89,4 +90,12 @@ def test_a_teacher_of_other_classes_is_refused(smoothed, small_digits, tmp_path)
     details = {**smoothed.manifest.details, "classes": ["a", "b"]}
     other = type(smoothed)(smoothed.path, smoothed.manifest.model_copy(update={"details": details}))
     with pytest.raises(ModelError, match=r"different classes(?s:.)*2 classes in the teacher"):
-        distill(other, ModelSettings(model="cifar/resnet8"), small_digits, DistillSettings(), tmp_path, augment=STILL)
+        distill(
+            other,
+            ModelSettings(model="cifar/resnet8"),
+            small_digits,
+            DistillSettings(),
+            tmp_path,
+            objective=(),
+            augment=STILL,
+        )

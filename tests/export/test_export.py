@@ -15,12 +15,13 @@ from edgekd.export import onnx as exports
 from edgekd.export.bundle import pack, publish
 from edgekd.export.numerics import compare, real_inputs
 from edgekd.export.onnx import fp16_from_fp32, onnx_from_checkpoint
+from edgekd.measuring import measure_models
 from edgekd.models import checkpoint as checkpoints
 from edgekd.models.architecture import Architecture
 from edgekd.models.build import build
 from edgekd.runtime import load
 from edgekd.runtime.backends import open_session
-from edgekd.settings import ExportSettings, Tolerance
+from edgekd.settings import BenchSettings, ExportSettings, Tolerance
 from edgekd.training.stages import evaluation_loader, preprocessing_of
 
 
@@ -64,7 +65,7 @@ def test_the_graph_is_what_it_says(exported):
     for precision, model in models.items():
         graph = onnx.load(model.graph)
         onnx.checker.check_model(graph, full_check=True)
-        assert graph.opset_import[0].version == 20 == model.manifest.details["opset"]
+        assert graph.opset_import[0].version == 17 == model.manifest.details["opset"]
         dims = graph.graph.input[0].type.tensor_type.shape.dim
         assert dims[0].dim_param and [d.dim_value for d in dims[1:]] == [3, 16, 16]
         kinds = {weight.data_type for weight in graph.graph.initializer if len(weight.dims) == 4}
@@ -121,7 +122,10 @@ def test_a_bundle_loads_verifies_and_carries_its_metrics(exported, small_digits,
     (tmp_path / "packed").mkdir()
     named = {f"student-{variant}": model for variant, model in models.items()}
     evaluation = evaluate_models(named, small_digits, tmp_path / "evaluation")
-    bundle = pack("digits", models, student, evaluation, small_digits, tmp_path / "packed")
+    (tmp_path / "measured").mkdir()
+    measurements = measure_models(named, BenchSettings(batch_sizes=(1,), seconds=0.05), tmp_path / "measured")
+    shipped = {variant: f"student-{variant}" for variant in models}
+    bundle = pack("digits", shipped, named, student, evaluation, measurements, small_digits, tmp_path / "packed")
     publish(bundle, tmp_path / "bundle")
     publish(bundle, tmp_path / "bundle")
     for variant in models:
@@ -130,8 +134,9 @@ def test_a_bundle_loads_verifies_and_carries_its_metrics(exported, small_digits,
         assert model.classes == student.classes
     manifest = json.loads((tmp_path / "bundle" / "bundle.json").read_text())
     assert manifest["variants"]["fp32"]["metrics"]["accuracy"] == evaluation.rows[0]["accuracy"]
+    assert manifest["variants"]["fp32"]["latency"]["provenance"] == "measured"
     assert not (tmp_path / "bundle" / "manifest.json").exists()
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["bundle", "evaluation", "packed"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bundle", "evaluation", "measured", "packed"]
     images = np.load(tmp_path / "bundle" / "vectors" / "images.npy")
     logits = np.load(tmp_path / "bundle" / "vectors" / "logits.fp32.npy")
     answers = [digit.label for digit in load(tmp_path / "bundle", variant="fp32")(images)]
@@ -144,4 +149,4 @@ def test_a_network_that_cannot_be_exported_is_one_clear_message():
             return x[:, 0] if x.sum() > 0 else x[:, 1]
 
     with pytest.raises(ExportError, match="cannot be exported to ONNX"):
-        exports._graph(Odd().eval(), 16, 20)
+        exports.graph_of(Odd().eval(), 16, 20)

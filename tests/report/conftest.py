@@ -9,15 +9,25 @@ import pytest
 Json = dict[str, Any]
 
 
+_TITLES = {
+    "teacher": "Teacher",
+    "baseline": "Student from labels",
+    "student": "Distilled student",
+    "pruned": "Pruned and recovered",
+    "ptq": "Quantized without training",
+    "quantized": "Quantized",
+}
+
+
 def model(role: str, variant: str, accuracy: float, size_bytes: int, **changes: Any) -> Json:
     half = 1.96 * math.sqrt(max(accuracy * (1 - accuracy), 1e-4) / 2000)
-    titles = {"teacher": "Teacher", "baseline": "Student from labels", "student": "Distilled student"}
     architecture = "timm/resnet50" if role == "teacher" else "torchvision/mobilenet_v3_small"
     return {
         "id": f"{role}-{variant}",
         "role": role,
-        "title": titles[role],
+        "title": _TITLES[role],
         "variant": variant,
+        "ships": role not in ("teacher", "baseline", "ptq"),
         "architecture": architecture,
         "accuracy": accuracy,
         "interval": [max(0.0, accuracy - half), min(1.0, accuracy + half)],
@@ -113,20 +123,15 @@ def sample_record() -> Json:
             training("baseline", "Student from labels alone", 0.953),
             training("student", "Distilled student", 0.974),
         ],
+        "pruning": None,
+        "quantization": None,
+        "legality": [],
+        "engines": {},
         "measurements": [
             measurement(name, speed, batch_size=batch) for name, speed in speeds.items() for batch in (1, 8)
         ],
-        "environment": {
-            "processor": "8-core x86-64 CPU, 3.2 GHz",
-            "cores": 8,
-            "memory": "32 GB",
-            "threads": 4,
-            "governor": None,
-            "system": "Linux 6.8",
-            "python": "3.12.4",
-            "torch": "2.11.0",
-            "onnxruntime": "1.31.1",
-        },
+        "environment": {"processor": "8-core x86-64 CPU, 3.2 GHz", "cores": 8, "memory": "32 GB", "governor": None}
+        | {"system": "Linux 6.8", "python": "3.12.4", "torch": "2.11.0", "onnxruntime": "1.31.1"},
         "not_run": [{"what": "TensorRT", "why": "no CUDA GPU on this machine"}],
         "bundle": {
             "path": "runs/shoes/bundle",
@@ -175,14 +180,87 @@ def minimal_record() -> Json:
     empty = {"source": "fashion-mnist", "classes": [], "image_size": 28, "counts": {}, "duplicates": {}}
     leaks = {"policy": "report", "pairs": [], "dropped": {}}
     text = {"title": "empty", "created": "2026-03-14", "command": "edgekd run x", "edgekd": "0.1.0", "recipe": ""}
-    lists = ("stages", "models", "numerics", "training", "measurements", "not_run", "warnings")
+    lists = ("stages", "models", "numerics", "training", "legality", "measurements", "not_run", "warnings")
+    none: Json = {"pruning": None, "quantization": None, "engines": {}, "environment": {}, "bundle": None}
     data = {**empty, "leaks": leaks, "conflicting_labels": 0, "broken": {"count": 0, "examples": []}}
-    return {**text, "data": data, **{name: [] for name in lists}, "environment": {}, "bundle": None}
+    return {**text, "data": data, **{name: [] for name in lists}, **none}
+
+
+def whole_record() -> Json:
+    """A run with every link: the student is pruned, quantized and shipped in four variants."""
+    record = sample_record()
+    for entry in record["models"]:
+        entry["ships"] = False
+    cut = {"parameters": 611_240, "macs": 27_100_000}
+    record["models"] += [
+        model("pruned", "fp32", 0.968, 2_480_750, **cut),
+        model("pruned", "fp16", 0.968, 1_256_880, **cut),
+        model("ptq", "int8", 0.931, 742_118, **cut),
+        model("quantized", "int8", 0.964, 742_118, **cut),
+        model("quantized", "int8-x64", 0.964, 739_870, **cut),
+    ]
+    speeds = {"pruned-fp32": 1.42, "pruned-fp16": 1.61, "quantized-int8-x64": 0.98}
+    record["measurements"] += [measurement(name, speed, batch_size=b) for name, speed in speeds.items() for b in (1, 8)]
+    record["training"] += [
+        training("pruned", "Pruned and recovered", 0.969, 12),
+        training("quantized", "Quantized", 0.966, 6),
+    ]
+    names = ("prune", "recover", "calibrate", "quantize", "export-quantized-int8")
+    record["stages"][4:4] = [{"name": n, "title": n.title(), "state": "run", "seconds": 31.5} for n in names]
+    return {
+        **record,
+        "pruning": _pruning(),
+        "quantization": {
+            "mode": "qad",
+            "calibration_images": 512,
+            "quantized_values": 108,
+            "left_in_float": ["features.1.block.1.scale_activation", "classifier.1"],
+        },
+        "engines": {
+            "tensorrt": ["int8", "fp16", "fp32"],
+            "openvino": ["int8", "fp32", "fp16"],
+            "onnxruntime": ["fp32", "fp16"],
+            "onnxruntime-x86_64": ["int8-x64", "fp32", "fp16"],
+        },
+        "legality": [
+            _legality(name, version, jetpack)
+            for name in ("pruned-fp32", "quantized-int8")
+            for version, jetpack in (("8.6", "JetPack 6.0"), ("10.3", "JetPack 6.1, 6.2"), ("11.4", "workstation"))
+        ],
+    }
+
+
+def _pruning() -> Json:
+    """Sixty layers, the first and the last as wide as they were."""
+    before = [16 + 8 * index for index in range(60)]
+    after = [width if index in (0, 59) else width // 16 * 8 for index, width in enumerate(before)]
+    pairs = enumerate(zip(before, after, strict=True))
+    widths = [{"layer": f"features.{i}.block.0", "before": wide, "after": cut} for i, (wide, cut) in pairs]
+    counts = {"before": {"macs": 56_500_000, "parameters": 1_528_106}}
+    counts["after"] = {"macs": 27_100_000, "parameters": 611_240}
+    return {"measure": "macs", "target": 0.5, "kept": 0.4796, "multiple": 8, **counts, "widths": widths}
+
+
+def _legality(name: str, version: str, jetpack: str) -> Json:
+    errors = [": opset 20: the parser of TensorRT 8 stops at 17"] if version == "8.6" else []
+    nodes = range(20) if name.endswith("int8") else ()
+    return {
+        "model": name,
+        "version": version,
+        "jetpack": jetpack,
+        "legal": not errors,
+        "note": "operators as in the parser's source",
+        "errors": errors,
+        "warnings": [f"conv_{node} (Conv, {node} to 8 channels): too few channels: stays in float" for node in nodes],
+    }
 
 
 def crowded_record() -> Json:
-    """Twelve students with long names on two devices, one of them estimated; everything flagged."""
-    record = sample_record()
+    """A whole run and twelve students with long names on two devices, one of them estimated; everything flagged."""
+    record = whole_record()
+    for width in record["pruning"]["widths"]:
+        width["layer"] = f"a_rather_long_stage_name.{width['layer']}.with_its_own_projection"
+    record["quantization"]["left_in_float"] = [f"blocks.{i}.attention.softmax_{i}" for i in range(40)]
     for index in range(12):
         name = f"student-p{index}"
         title = f"Student pruned to {90 - 5 * index} % of its multiply-accumulates and fine-tuned"
@@ -204,6 +282,11 @@ def crowded_record() -> Json:
 @pytest.fixture
 def record() -> Json:
     return sample_record()
+
+
+@pytest.fixture
+def whole() -> Json:
+    return whole_record()
 
 
 @pytest.fixture

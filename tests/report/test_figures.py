@@ -46,3 +46,15 @@ def test_units() -> None:
         "1 h 04 min",
     ]
     assert [figures.times(ratio) for ratio in (14.2, 9.14, 1.08)] == ["14×", "9.1×", "1.08×"]
+
+
+def test_ordinals() -> None:
+    assert [figures.ordinal(n) for n in (1, 2, 3, 4, 11, 12, 21)] == [
+        "1st",
+        "2nd",
+        "3rd",
+        "4th",
+        "11th",
+        "12th",
+        "21st",
+    ]

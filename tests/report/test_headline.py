@@ -14,7 +14,13 @@ N = 2000
 
 def entry(name: str, accuracy: float, size: int, half: float = 0.005) -> Json:
     role, _, variant = name.partition("-")
-    common = {"samples": N, "parameters": 10, "macs": None, "seconds": None}
+    common = {
+        "ships": role not in ("teacher", "baseline", "ptq"),
+        "samples": N,
+        "parameters": 10,
+        "macs": None,
+        "seconds": None,
+    }
     interval = [max(0.0, accuracy - half), min(1.0, accuracy + half)]
     names = {"id": name, "role": role, "title": role, "variant": variant, "architecture": "net"}
     return {**common, **names, "accuracy": accuracy, "interval": interval, "size_bytes": size}
@@ -109,6 +115,28 @@ def test_equally_fast_means_the_smaller_file(minimal: Json, latency: float, winn
     assert half["size_bytes"] < STUDENT["size_bytes"]
     record = parse({**minimal, "models": [STUDENT, half], "measurements": times})
     assert (star := chosen(record)) is not None and star.id == winner
+
+
+def test_only_a_file_of_the_bundle_is_chosen(minimal: Json) -> None:
+    """The unpruned student is faster, smaller and more accurate, but the app will not load it."""
+    student = {**entry("student-fp32", 0.99, 100_000), "ships": False}
+    times = [timing("student-fp32", 0.1), timing("pruned-fp32", 1.0)]
+    record = parse({**minimal, "models": [student, entry("pruned-fp32", 0.97, 500_000)], "measurements": times})
+    assert (star := chosen(record)) is not None and star.id == "pruned-fp32"
+
+
+def test_a_file_without_a_measurement_is_passed_over_where_others_were_measured(minimal: Json) -> None:
+    models = [entry("pruned-fp32", 0.97, 500_000), entry("quantized-int8", 0.97, 100_000)]
+    record = parse({**minimal, "models": models, "measurements": [timing("pruned-fp32", 1.0)]})
+    assert (star := chosen(record)) is not None and star.id == "pruned-fp32"
+    record = parse({**minimal, "models": models})
+    assert (star := chosen(record)) is not None and star.id == "quantized-int8"
+
+
+def test_a_pruned_student_is_compared_with_the_unpruned_one(minimal: Json) -> None:
+    baseline, pruned = {**BASELINE, "macs": 20}, {**entry("pruned-fp32", 0.972, 500_000), "macs": 9}
+    said = sentence(minimal, [baseline, pruned])
+    assert said == "97.2 % in 500 kB: +1.3 points over the unpruned student trained from labels alone."
 
 
 def test_the_interval_of_a_difference() -> None:

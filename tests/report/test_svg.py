@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+import re
+from typing import get_args
+
 import pytest
 
 from edgekd.report import svg
+from edgekd.report.record import Role
 from edgekd.report.svg import Box, Scale
 
 
@@ -44,3 +48,22 @@ def test_elide_keeps_the_end() -> None:
 
 def test_elements_escape_what_they_are_given() -> None:
     assert svg.tag("text", "<b>", class_='"x') == '<text class="&#34;x">&lt;b&gt;</text>'
+
+
+ROLES = get_args(Role)
+
+
+def test_every_role_has_a_shape_of_its_own() -> None:
+    """Without its class, which only the colour hangs on, no sign is like another."""
+    shapes = {re.sub(r' class="[^"]*"', "", svg.marker(role, 0.0, 0.0)) for role in ROLES}
+    assert len(shapes) == len(ROLES) == 6
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_a_sign_in_a_text_is_within_its_box(role: str) -> None:
+    drawn = svg.sign(role)
+    assert 'aria-hidden="true"' in drawn
+    corners = re.search(r' d="M([^"]*)Z"', drawn)
+    if corners is not None:
+        reach = max(abs(float(number)) for number in re.findall(r"-?[\d.]+", corners[1]))
+        assert 5 <= reach <= 9

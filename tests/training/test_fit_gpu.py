@@ -35,6 +35,7 @@ def test_teacher_student_and_adoption_on_a_gpu(small_digits, tmp_path):
         small_digits,
         DistillSettings(epochs=20, batch_size=32),
         _folder(tmp_path, "student"),
+        objective=DistillSettings().objective,
         augment=STILL,
     )
     assert student.metrics["validation_accuracy"] > 0.5

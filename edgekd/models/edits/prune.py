@@ -19,7 +19,8 @@ def apply(model: nn.Module, edit: Mapping[str, Any]) -> nn.Module:
         ModelError: the history names layers or channels that this network does not have.
     """
     side = int(edit["image_size"])
-    graph = torch_pruning.DependencyGraph().build_dependency(model.eval(), torch.zeros(1, 3, side, side))
+    with torch.enable_grad():  # torch-pruning reads the dependencies off autograd's graph
+        graph = torch_pruning.DependencyGraph().build_dependency(model.eval(), torch.zeros(1, 3, side, side))
     history = [(str(layer), bool(outputs), list(channels)) for layer, outputs, channels in edit["history"]]
     layers = dict(model.named_modules())
     for layer, _, channels in history:

@@ -4,6 +4,9 @@ SUFFIXES: tuple[str, ...]                       the model files it opens
 VARIANTS: tuple[str, ...]                       a bundle's variants, the one it runs best first
 why_not() -> str | None                         why it cannot be used here; None where it can
 open(path, *, threads=None) -> Session          Raises BackendError where the model cannot be run
+
+and, where it runs files that were built from a bundle's graphs instead of the graphs themselves:
+built(manifest) -> dict[str, Path]              the files that were built here, by variant
 """
 
 from __future__ import annotations

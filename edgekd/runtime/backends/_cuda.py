@@ -1,4 +1,4 @@
-"""CUDA's driver through ctypes, as much as running an engine takes: memory, copies and one stream on the first GPU."""
+"""CUDA's driver through ctypes, as much as an engine takes: the first GPU's name, memory, copies and one stream."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import ctypes
 import math
 import weakref
 from ctypes import POINTER, c_char_p, c_int, c_size_t, c_uint, c_uint64, c_void_p
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,9 @@ _SIGNATURES: dict[str, tuple[Any, ...]] = {
     "cuInit": (c_uint,),
     "cuDeviceGetCount": (POINTER(c_int),),
     "cuDeviceGet": (POINTER(c_int), c_int),
+    "cuDeviceGetName": (c_char_p, c_int, c_int),
+    "cuDeviceGetAttribute": (POINTER(c_int), c_int, c_int),
+    "cuDriverGetVersion": (POINTER(c_int),),
     "cuDevicePrimaryCtxRetain": (POINTER(c_void_p), c_int),
     "cuCtxSetCurrent": (c_void_p,),
     "cuStreamCreate": (POINTER(c_void_p), c_uint),
@@ -34,21 +38,23 @@ _SIGNATURES: dict[str, tuple[Any, ...]] = {
 }
 # A stream that waits for the default one would wait for whatever else the process does on the GPU.
 _NON_BLOCKING = 1
+_COMPUTE_CAPABILITY = (75, 76)
+_NAME_BYTES = 256
 
 
 class Library:
     """The driver's shared library, initialised; every call's return code is checked.
 
     Args:
-        name: the shared library, by name or path.
+        name: the shared library, by name or path; None: the system's.
 
     Raises:
         BackendError: no driver, or one that finds no usable GPU.
     """
 
-    def __init__(self, name: str = LIBRARY) -> None:
+    def __init__(self, name: str | None = None) -> None:
         try:
-            self._functions = ctypes.CDLL(name)
+            self._functions = ctypes.CDLL(name or LIBRARY)
             for function, types in _SIGNATURES.items():
                 getattr(self._functions, function).argtypes = types
         except (OSError, AttributeError) as error:
@@ -72,7 +78,7 @@ class Library:
         )
 
 
-def why_not(name: str = LIBRARY) -> str | None:
+def why_not(name: str | None = None) -> str | None:
     """Why CUDA cannot be used here, in one sentence; None where there is a GPU."""
     count = c_int()
     try:
@@ -80,6 +86,49 @@ def why_not(name: str = LIBRARY) -> str | None:
     except BackendError as error:
         return f"{error.what}; {error.hint}"
     return None if count.value else "CUDA finds no GPU here; is CUDA_VISIBLE_DEVICES set to none?"
+
+
+@dataclass(frozen=True)
+class Device:
+    """The first GPU.
+
+    Attributes:
+        name: as CUDA spells it, e.g. "Orin".
+        compute_capability: major and minor, e.g. (8, 7).
+        driver: the newest CUDA that the driver supports, e.g. "12.6".
+    """
+
+    name: str
+    compute_capability: tuple[int, int]
+    driver: str
+
+    @property
+    def has_int8(self) -> bool:
+        """6.1 is the only one before 7.0 that multiplies bytes."""
+        return self.compute_capability >= (7, 0) or self.compute_capability == (6, 1)
+
+
+def device(name: str | None = None) -> Device:
+    """Ask the driver about the first GPU.
+
+    Raises:
+        BackendError: no driver or no GPU.
+    """
+    library = Library(name)
+    handle, version = c_int(), c_int()
+    text = ctypes.create_string_buffer(_NAME_BYTES)
+    library.call("cuDeviceGet", ctypes.byref(handle), 0)
+    library.call("cuDeviceGetName", text, _NAME_BYTES, handle)
+    library.call("cuDriverGetVersion", ctypes.byref(version))
+    major, minor = (_attribute(library, handle, number) for number in _COMPUTE_CAPABILITY)
+    driver = f"{version.value // 1000}.{version.value % 1000 // 10}"
+    return Device(text.value.decode(errors="replace"), (major, minor), driver)
+
+
+def _attribute(library: Library, handle: c_int, number: int) -> int:
+    value = c_int()
+    library.call("cuDeviceGetAttribute", ctypes.byref(value), number, handle)
+    return value.value
 
 
 class Driver:
@@ -91,7 +140,7 @@ class Driver:
         BackendError: no driver or no GPU.
     """
 
-    def __init__(self, name: str = LIBRARY) -> None:
+    def __init__(self, name: str | None = None) -> None:
         self._library = Library(name)
         device, self._context = c_int(), c_void_p()
         self._library.call("cuDeviceGet", ctypes.byref(device), 0)

@@ -1,6 +1,6 @@
 """TensorRT on the first NVIDIA GPU: runs engines that were built on this device, from 8.6 to 11.
 
-Only names that every one of these versions has are used; a test holds that.
+Only names that every one of these versions has are used; a test holds that. `_tensorrt_build.py` builds them.
 """
 
 from __future__ import annotations
@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from edgekd.errors import BackendError
+from edgekd.runtime import engine_cache
 from edgekd.runtime.backends import Array, TensorInfo, _cuda, checked_input
+from edgekd.runtime.bundle import BundleManifest
 
 SUFFIXES = (".engine", ".plan")
-# A bundle holds ONNX graphs only: an engine runs nowhere but on the kind of device that built it.
-VARIANTS: tuple[str, ...] = ()
+# Through the engines that were built from them on this device: see `built`.
+VARIANTS = ("int8", "fp16", "fp32")
 
 # By name, for the numbers behind them moved between versions. BF16, FP8, … have no NumPy type.
 _DTYPES = {
@@ -43,11 +45,33 @@ def why_not() -> str | None:
     return _cuda.why_not()
 
 
+def built(manifest: BundleManifest) -> dict[str, Path]:
+    """The engines in the cache that this TensorRT built on this kind of GPU from the bundle's graphs, by variant.
+
+    Where there are several of a variant, it is the one that was asked for last.
+
+    Raises:
+        BackendError: no GPU, or engines are there but TensorRT cannot be imported.
+    """
+    wanted = {name: (manifest.graph_sha256(name), record.precision) for name, record in manifest.variants.items()}
+    graphs = {graph for graph, _ in wanted.values()}
+    entries = [entry for entry in engine_cache.find(device=_cuda.device()) if entry.identity.graph in graphs]
+    if not entries:
+        return {}
+    version = imported().__version__
+    found: dict[tuple[str, str], Path] = {}
+    for path, identity in ((entry.path, entry.identity) for entry in entries):
+        if identity.tensorrt == version:
+            found.setdefault((identity.graph, str(identity.options.get("precision"))), path)
+    return {name: found[key] for name, key in wanted.items() if key in found}
+
+
 class TrtSession:
     """One engine with one execution context; calls from several threads take turns.
 
     Args:
-        path: a serialized engine.
+        path: a serialized engine; where engine.json lies beside it, it is held against that first.
+        graph: sha256 of the ONNX file that it should have been built from, where that is known.
 
     Raises:
         BackendError: no GPU, no TensorRT that can be imported, or not an engine for both.
@@ -55,12 +79,14 @@ class TrtSession:
 
     device = "cuda:0"
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, graph: str | None = None) -> None:
         self._driver = _cuda.Driver()
-        trt = _import()
+        trt = imported()
         self.engine = f"tensorrt {trt.__version__}"
-        self._log = _new_log(trt)
-        self._engine = _deserialised(trt, self._log, path)
+        self._log = new_log(trt)
+        plan = path.read_bytes()
+        engine_cache.check(path, plan, device=_cuda.device(), tensorrt=trt.__version__, graph=graph)
+        self._engine = _deserialised(trt, self._log, path, plan)
         self._context = self._engine.create_execution_context()
         if self._context is None:
             raise BackendError(f"TensorRT cannot make room to run {path}", found=self._log.error)
@@ -113,12 +139,17 @@ def open(path: Path, *, threads: int | None = None) -> TrtSession:
         raise BackendError(
             f"TensorRT runs engines, not {path.name}",
             allowed=f"files {', '.join(SUFFIXES)}",
-            hint="build an engine from the ONNX graph on this device, e.g. with trtexec --onnx=… --saveEngine=…",
+            hint="build one on this device: edgekd build BUNDLE, or trtexec --onnx=… --saveEngine=…",
         )
     return TrtSession(path)
 
 
-def _import() -> Any:
+def imported() -> Any:
+    """TensorRT's module, to be asked for only after CUDA: it crashes where there is no GPU.
+
+    Raises:
+        BackendError: it or one of its libraries cannot be loaded.
+    """
     try:
         return import_module("tensorrt")
     except (ImportError, OSError) as error:
@@ -129,7 +160,7 @@ def _import() -> Any:
         ) from None
 
 
-def _new_log(trt: Any) -> Any:
+def new_log(trt: Any) -> Any:
     """A logger that keeps the last error in `error` and prints nothing."""
 
     class Log(trt.ILogger):  # type: ignore[misc]
@@ -144,8 +175,7 @@ def _new_log(trt: Any) -> Any:
     return Log()
 
 
-def _deserialised(trt: Any, log: Any, path: Path) -> Any:
-    plan = path.read_bytes()
+def _deserialised(trt: Any, log: Any, path: Path, plan: bytes) -> Any:
     trt.init_libnvinfer_plugins(log, "")
     runtime = trt.Runtime(log)
     engine = runtime.deserialize_cuda_engine(plan) if plan else None

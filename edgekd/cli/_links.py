@@ -1,0 +1,51 @@
+"""The commands that run a recipe up to one link: they differ in its name alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def recipe_options(function: F) -> F:
+    """RECIPE, --out, --set and --json."""
+    for decorate in (
+        click.option("--json", "as_json", is_flag=True, help="Print the result as JSON, and nothing else."),
+        click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override, e.g. distill.epochs=2."),
+        click.option("--out", type=click.Path(file_okay=False), help="The run's folder; default: runs/<name>."),
+        click.argument("recipe"),
+    ):
+        function = decorate(function)
+    return function
+
+
+def link_command(link: str, *, short_help: str, about: str) -> click.Command:
+    """The command of a link; `about` is the first sentence of its help."""
+
+    @click.command(
+        link,
+        short_help=short_help,
+        help=f"{about}\n\nRECIPE is a YAML file or a built-in name. The chain runs up to this link; what is finished, "
+        "here or in `edgekd run`, is reused.",
+    )
+    @recipe_options
+    def command(recipe: str, out: str | None, overrides: tuple[str, ...], as_json: bool) -> None:
+        from pathlib import Path
+
+        from edgekd import recipe as recipes
+
+        # Before anything that only a workstation has: a device is told so, not shown a missing module.
+        loaded = recipes.load(recipe, overrides)
+        folder = Path(out) if out else Path("runs") / loaded.settings.name
+
+        from edgekd.cli._terminal import Terminal, show_link
+        from edgekd.pipeline import run_link
+
+        with Terminal(quiet=as_json, resume=click.get_current_context().command_path) as terminal:
+            made = run_link(link, loaded, folder, listener=terminal, console=terminal)  # type: ignore[arg-type]
+        show_link(made, folder, as_json=as_json)
+
+    return command

@@ -1,0 +1,106 @@
+"""From a network with quantizers to a graph with explicit Q/DQ pairs: int8 weights, constant scales, zero points 0."""
+
+from __future__ import annotations
+
+import copy
+from importlib import import_module
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.nn.utils import parametrize
+
+from edgekd.errors import ModelError
+from edgekd.quantization.operations import is_identity
+from edgekd.quantization.placement import activation_quantizers, grids
+from edgekd.quantization.quantizers import HIGHEST, LOWEST, WeightQuantizer
+
+# How parametrize names a weight that it holds.
+HELD = ".parametrizations.weight.original"
+# Importing this registers the operators that the ONNX exporter turns into QuantizeLinear and DequantizeLinear.
+_OPERATORS = "torch.ao.quantization.fx._decomposed"
+
+
+def with_constant_scales(network: nn.Module) -> fx.GraphModule:
+    """A copy whose quantizers are quantize and dequantize with constants, for export; in eval mode, on the CPU.
+
+    Behind every operation that only moves values the pair of its input is repeated, so that engines keep it in int8.
+
+    Raises:
+        ModelError: the network has no quantizers, or one of them has seen nothing.
+    """
+    quantizers = activation_quantizers(network)
+    if not isinstance(network, fx.GraphModule) or not quantizers:
+        raise ModelError(
+            f"{type(network).__name__} has no quantizers: there is no int8 in it to export",
+            hint="quantize the checkpoint first: a quantize section in the recipe, or `edgekd quantize`",
+        )
+    import_module(_OPERATORS)
+    own = copy.deepcopy(network).eval().cpu()
+    _repeat_behind_moves(own)
+    for path, quantizer in quantizers.items():
+        quantizer.freeze()
+        own.set_submodule(path, _ConstantPair(float(quantizer.scale)))
+    for layer in own.modules():
+        if parametrize.is_parametrized(layer, "weight"):
+            _store_int8(layer)
+    return own
+
+
+class _ConstantPair(nn.Module):
+    """The scale is a Python float: read off a tensor it would be data to the exporter."""
+
+    def __init__(self, scale: float) -> None:
+        super().__init__()
+        self.scale = scale
+
+    def forward(self, values: Tensor) -> Tensor:
+        grid: tuple[Any, ...] = (self.scale, 0, LOWEST, HIGHEST, torch.int8)
+        steps = torch.ops.quantized_decomposed.quantize_per_tensor(values, *grid)
+        result: Tensor = torch.ops.quantized_decomposed.dequantize_per_tensor(steps, *grid)
+        return result
+
+
+class _Stored(nn.Module):
+    """Dequantizes an int8 weight."""
+
+    scale: Tensor
+    zero_points: Tensor
+
+    def __init__(self, scale: Tensor, axis: int) -> None:
+        super().__init__()
+        self.axis = axis
+        self.register_buffer("scale", scale)
+        self.register_buffer("zero_points", torch.zeros_like(scale, dtype=torch.int8))
+
+    def forward(self, steps: Tensor) -> Tensor:
+        weight: Tensor = torch.ops.quantized_decomposed.dequantize_per_channel(
+            steps, self.scale, self.zero_points, self.axis, LOWEST, HIGHEST, torch.int8
+        )
+        return weight
+
+
+@torch.no_grad()
+def _store_int8(layer: nn.Module) -> None:
+    held: Any = layer.parametrizations["weight"]  # type: ignore[index]
+    quantizer, weight = held[0], held.original
+    assert isinstance(quantizer, WeightQuantizer)
+    scale = quantizer.scale(weight)
+    shape = [1] * weight.ndim
+    shape[quantizer.axis] = -1
+    # By the reciprocal, as the fake quantization of the training does: at ties a quotient may round otherwise.
+    steps = torch.clamp(torch.round(weight * scale.reciprocal().reshape(shape)), LOWEST, HIGHEST).to(torch.int8)
+    # Not through parametrize's own functions: they change a class that this copy shares with the original.
+    held.original = nn.Parameter(steps, requires_grad=False)
+    held[0] = _Stored(scale, quantizer.axis)
+
+
+def _repeat_behind_moves(network: fx.GraphModule) -> None:
+    found = grids(network)
+    for node in list(network.graph.nodes):
+        if node.name not in found or is_identity(node, network):
+            continue
+        with network.graph.inserting_after(node):
+            again = network.graph.call_module(found[node.name], (node,))
+        node.replace_all_uses_with(again, delete_user_cb=lambda user, own=again: user is not own)
+    network.recompile()

@@ -1,0 +1,146 @@
+"""Passes over the Q/DQ pairs of an ONNX graph: what TensorRT likes, and what ONNX Runtime is fast on."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnx import NodeProto, TensorProto, numpy_helper
+
+# What comes out of these is never below 0.
+_POSITIVE = frozenset({"Relu", "Sigmoid", "HardSigmoid", "Softmax", "Exp", "Abs"})
+# Never below 0 where none of their values is; the other inputs of these are numbers such as axes.
+_KEEPS_SIGN = frozenset(
+    {"MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "ReduceMean", "ReduceMax", "Identity", "Reshape"}
+) | {"Transpose", "Flatten", "Squeeze", "Unsqueeze", "Split", "Slice", "Gather", "QuantizeLinear", "DequantizeLinear"}
+_ALL_INPUTS = frozenset({"Concat", "Add", "Mul", "Max"})
+_INT8_TO_UINT8 = 128
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """A QuantizeLinear and the DequantizeLinear behind it."""
+
+    quantize: NodeProto
+    dequantize: NodeProto
+
+    @property
+    def source(self) -> str:
+        return str(self.quantize.input[0])
+
+    @property
+    def result(self) -> str:
+        return str(self.dequantize.output[0])
+
+
+def without_fused_branches(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy in which an addition's input that comes straight out of a convolution is not quantized, if the other is.
+
+    TensorRT computes such a convolution and the addition as one, as long as nothing stands between them.
+    """
+    own = onnx.ModelProto()
+    own.CopyFrom(model)
+    graph = own.graph
+    makers, users = _makers(graph), _users(graph)
+    pairs = {pair.result: pair for pair in _pairs(graph)}
+    for add in [node for node in graph.node if node.op_type == "Add"]:
+        quantized = [pairs[name] for name in add.input if name in pairs]
+        fused = [pair for pair in quantized if _is_fused(pair, makers, users)]
+        if len(quantized) == 2 and fused:
+            pair = fused[0]
+            add.input[list(add.input).index(pair.result)] = pair.source
+            for node in (pair.dequantize, pair.quantize):
+                graph.node.remove(node)
+    _drop_unused(graph)
+    return own
+
+
+def for_x64(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy with the activations as uint8, which is what ONNX Runtime has fast kernels for on x86.
+
+    A value that is proven never to be below 0 gets zero point 0 and the scale times 127/255: the same range in finer
+    steps. Any other gets zero point 128: the same steps under other names. Weights stay as they are.
+    """
+    own = onnx.ModelProto()
+    own.CopyFrom(model)
+    graph = own.graph
+    makers = _makers(graph)
+    constants = {tensor.name: tensor for tensor in graph.initializer}
+    for pair in list(_pairs(graph)):
+        positive = _is_positive(pair.source, makers, constants)
+        scale = numpy_helper.to_array(constants[pair.quantize.input[1]])
+        if positive:
+            scale = (scale.astype(np.float64) * 127 / 255).astype(scale.dtype)
+        named = pair.source.replace("/", "_")
+        inputs = [
+            _constant(graph, constants, f"{named}_scale", scale),
+            _constant(graph, constants, f"{named}_zero", np.array(0 if positive else _INT8_TO_UINT8, np.uint8)),
+        ]
+        for node in (pair.quantize, pair.dequantize):
+            node.input[1:] = inputs
+    _drop_unused(graph)
+    # What the exporter wrote down about the values' types is no longer true.
+    del graph.value_info[:]
+    return onnx.shape_inference.infer_shapes(own, check_type=True, strict_mode=True)
+
+
+def _pairs(graph: onnx.GraphProto) -> Iterator[_Pair]:
+    makers = _makers(graph)
+    for node in graph.node:
+        maker = makers.get(node.input[0]) if node.op_type == "DequantizeLinear" else None
+        if maker is not None and maker.op_type == "QuantizeLinear":
+            yield _Pair(maker, node)
+
+
+def _is_fused(pair: _Pair, makers: dict[str, NodeProto], users: dict[str, int]) -> bool:
+    maker = makers.get(pair.source)
+    alone = all(users[name] == 1 for name in (pair.source, pair.quantize.output[0], pair.result))
+    return maker is not None and maker.op_type == "Conv" and alone
+
+
+def _is_positive(name: str, makers: dict[str, NodeProto], constants: dict[str, TensorProto]) -> bool:
+    """Whether a value is proven never to be below 0."""
+    if name in constants:
+        return bool((numpy_helper.to_array(constants[name]) >= 0).all())
+    node = makers.get(name)
+    if node is None:
+        return False
+    if node.op_type in _POSITIVE:
+        return True
+    if node.op_type == "Clip":
+        lowest = constants.get(node.input[1]) if len(node.input) > 1 else None
+        return lowest is not None and bool(numpy_helper.to_array(lowest) >= 0)
+    if node.op_type in _KEEPS_SIGN:
+        return _is_positive(node.input[0], makers, constants)
+    return node.op_type in _ALL_INPUTS and all(_is_positive(each, makers, constants) for each in node.input)
+
+
+def _constant(
+    graph: onnx.GraphProto, constants: dict[str, TensorProto], name: str, value: npt.NDArray[np.generic]
+) -> str:
+    while name in constants:
+        name += "_"
+    constants[name] = numpy_helper.from_array(value, name)
+    graph.initializer.append(constants[name])
+    return name
+
+
+def _drop_unused(graph: onnx.GraphProto) -> None:
+    used = _users(graph)
+    for tensor in [tensor for tensor in graph.initializer if tensor.name not in used]:
+        graph.initializer.remove(tensor)
+
+
+def _makers(graph: onnx.GraphProto) -> dict[str, NodeProto]:
+    return {name: node for node in graph.node for name in node.output}
+
+
+def _users(graph: onnx.GraphProto) -> dict[str, int]:
+    counts: dict[str, int] = defaultdict(int)
+    for name in [*(name for node in graph.node for name in node.input), *(output.name for output in graph.output)]:
+        counts[name] += 1
+    return dict(counts)

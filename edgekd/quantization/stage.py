@@ -1,0 +1,127 @@
+"""The quantization stages: calibrated only (PTQ), and then trained through the quantizers (QAD)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from edgekd.artifacts import Checkpoint, Dataset
+from edgekd.data.dataset import open_split
+from edgekd.distillation.stage import distill
+from edgekd.errors import DataError
+from edgekd.models import checkpoint as checkpoints
+from edgekd.models.edits.quantize import VERSION as PLACEMENT
+from edgekd.quantization.placement import freeze, insert, observe
+from edgekd.runtime.preprocess import centre_crop
+from edgekd.settings import AugmentSettings, QuantizeSettings, TermSettings
+from edgekd.training.fit import Progress, accuracy
+from edgekd.training.host import best_device
+from edgekd.training.stages import evaluation_loader, preprocessing_of
+
+VERSION = 1
+LEAST_IMAGES = 16
+_BATCH = 32
+
+
+def calibrate(student: Checkpoint, data: Dataset, images: int, out: Path) -> Checkpoint:
+    """Put int8 quantizers into a trained network and fix their scales from pictures: post-training quantization.
+
+    Args:
+        images: how many of the training split, drawn evenly over it, not augmented.
+        out: an empty folder, which becomes the checkpoint.
+
+    Raises:
+        ModelError: the network cannot be traced, or is quantized already.
+        DataError: too few pictures to know the range of anything.
+    """
+    quantized = insert(checkpoints.load(student))
+    network = quantized.model
+    observe(network)
+    split, preprocessing = open_split(data, "train"), preprocessing_of(data)
+    count = min(images, len(split))
+    if count < LEAST_IMAGES:
+        raise DataError(
+            "too few pictures to calibrate int8 on",
+            found=f"{count} in the training split" if count < images else f"calibration_images: {images}",
+            allowed=f"at least {LEAST_IMAGES}; some hundred are usual",
+            hint="add training pictures, or raise quantize.calibration_images",
+        )
+    chosen = np.linspace(0, len(split) - 1, count).astype(np.int64)
+    with torch.no_grad():
+        for start in range(0, count, _BATCH):
+            pixels = centre_crop(split.pixels(chosen[start : start + _BATCH]), preprocessing.image_size)
+            network(torch.from_numpy(preprocessing.normalise(pixels)))
+    freeze(network)
+    device = best_device()
+    network.to(device)
+    score = accuracy(network, evaluation_loader(data, "validation"), device)
+    return checkpoints.save(
+        network.cpu(),
+        checkpoints.architecture_of(student).edited({"edit": "quantize", "version": PLACEMENT}),
+        preprocessing=preprocessing,
+        classes=student.classes,
+        out=out,
+        training=student.manifest.details["training"],
+        metrics={
+            "validation_accuracy": score,
+            "calibration_images": count,
+            "quantized_values": len(quantized.placed),
+            "left_in_float": list(quantized.left),
+            "warnings": _float_layers(quantized.left),
+        },
+    )
+
+
+def quantize(
+    teacher: Checkpoint,
+    calibrated: Checkpoint,
+    data: Dataset,
+    settings: QuantizeSettings,
+    out: Path,
+    *,
+    objective: Sequence[TermSettings],
+    augment: AugmentSettings,
+    progress: Progress | None = None,
+) -> Checkpoint:
+    """Quantization-aware distillation: train a calibrated network through its quantizers.
+
+    Their scales follow the values for the first epochs and are fixed for the rest; the gradients go straight through
+    (Jacob et al. 2018, section 3).
+
+    Raises:
+        ModelError, TrainingError: as distill().
+    """
+    return distill(
+        teacher,
+        calibrated,
+        data,
+        settings,
+        out,
+        objective=objective,
+        augment=augment,
+        progress=progress,
+        begin_epoch=_freezing(settings),
+    )
+
+
+def _freezing(settings: QuantizeSettings) -> Callable[[nn.Module, int], None]:
+    """Never later than the last epoch: what is exported must have been trained with the scales that it has."""
+    first = min(round(settings.epochs * settings.freeze_after), settings.epochs - 1)
+    return partial(_freeze_from, first)
+
+
+def _freeze_from(first: int, network: nn.Module, epoch: int) -> None:
+    if epoch >= first:
+        freeze(network)
+
+
+def _float_layers(left: Sequence[str]) -> list[str]:
+    if not left:
+        return []
+    named = ", ".join(left[:5]) + ("…" if len(left) > 5 else "")
+    return [f"{len(left)} of the network's operations stay in float: {named}"]

@@ -1,0 +1,49 @@
+"""What the page's sections share: how a model is called, a row of a table, a figure in two widths."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from markupsafe import Markup
+
+from edgekd.report import charts
+from edgekd.report.record import ModelEntry
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A chart, drawn once for a desktop and once for a phone."""
+
+    wide: Markup
+    narrow: Markup
+
+
+@dataclass(frozen=True)
+class ModelRow:
+    """A model in a table; `note` stands small below its name."""
+
+    label: str
+    role: str
+    cells: tuple[str, ...]
+    chosen: bool = False
+    note: str = ""
+
+
+def figure(draw: Callable[[Sequence[T], float], Markup], items: Sequence[T]) -> Figure:
+    return Figure(draw(items, charts.WIDE), draw(items, charts.NARROW))
+
+
+def model_labels(models: Sequence[ModelEntry]) -> dict[str, str]:
+    """Title and variant, and the id where two models would read the same."""
+    names = {m.id: m.title if m.variant in m.title else f"{m.title}, {m.variant}" for m in models}
+    taken = list(names.values())
+    return {key: name if taken.count(name) == 1 else f"{name} ({key})" for key, name in names.items()}
+
+
+def span(low: float, high: float, sign: str = "") -> str:
+    """An interval of shares in percent, or with sign="+" one of differences: "96.5 to 97.9"."""
+    return f"{low * 100:{sign}.1f} to\u00a0{high * 100:{sign}.1f}".replace("-", "−")

@@ -1,0 +1,167 @@
+"""Building an engine from an ONNX graph, one path for TensorRT 8.6 to 11.
+
+The graph says the precision. Up to 10.11 TensorRT types weakly and must be allowed to use it; from 10.12 it types
+strongly and takes the graph at its word. Flags are asked for by name, for names and numbers moved between versions.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgekd.errors import BackendError
+
+# What a weakly typed build must be allowed so that it computes what a graph of this precision says.
+PRECISIONS: dict[str, tuple[str, ...]] = {"fp32": (), "fp16": ("FP16",), "int8": ("INT8", "FP16")}
+_STRONG_FROM = (10, 12)
+_DYNAMIC = -1
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the builder is asked for.
+
+    Attributes:
+        precision: the graph's, a key of PRECISIONS.
+        opt_batch, max_batch: the batch it is made fastest for, and the largest that it takes; the smallest is 1.
+        workspace_mb: memory that a layer may use while it runs, in MiB; None: as much as the GPU has.
+    """
+
+    precision: str
+    opt_batch: int
+    max_batch: int
+    workspace_mb: int | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A serialized engine, the timings to keep for the next build, and whether those brought along were of no use."""
+
+    engine: bytes
+    timings: bytes
+    timings_replaced: bool
+
+
+def build(trt: Any, log: Any, graph: Path, options: Options, *, timings: bytes = b"") -> Plan:
+    """Build one engine; takes seconds to minutes.
+
+    Args:
+        trt: TensorRT's module; only where there is a GPU.
+        log: see edgekd.runtime.backends.tensorrt.new_log.
+        graph: an ONNX file with one input, (batch, ...).
+        timings: a timing cache of the same device and version, or nothing.
+
+    Raises:
+        BackendError: TensorRT cannot read the graph or build from it.
+    """
+    trt.init_libnvinfer_plugins(log, "")
+    builder = trt.Builder(log)
+    network = builder.create_network(_mask(creation_flags(trt)))
+    # The parser owns the weights until the engine is built.
+    parser = trt.OnnxParser(network, log)
+    if not parser.parse_from_file(str(graph)):
+        raise _parse_error(parser, log, graph, trt.__version__)
+    config = builder.create_builder_config()
+    for flag in builder_flags(trt, options.precision):
+        config.set_flag(flag)
+    if options.workspace_mb is not None:
+        config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace_mb << 20)
+    _add_profile(builder, config, network, options, graph)
+    replaced = _set_timings(config, timings)
+    plan = builder.build_serialized_network(network, config)
+    if plan is None:
+        raise BackendError(
+            f"TensorRT {trt.__version__} cannot build an engine from {graph}",
+            found=log.error,
+            hint="free GPU memory, lower the largest batch, or try another variant",
+        )
+    timing_cache = config.get_timing_cache()
+    return Plan(bytes(plan), bytes(timing_cache.serialize()), replaced)
+
+
+def is_strong(version: str) -> bool:
+    """Whether this TensorRT types strongly here: the graph alone decides the precision."""
+    return _release(version) >= _STRONG_FROM
+
+
+def creation_flags(trt: Any) -> list[Any]:
+    """How the network is created; a name that a version does not have is what it always does."""
+    names = []
+    if is_strong(trt.__version__):
+        names.append("STRONGLY_TYPED")
+    if _release(trt.__version__)[0] == 8:
+        names.append("EXPLICIT_BATCH")
+    flags = (getattr(trt.NetworkDefinitionCreationFlag, name, None) for name in names)
+    return [flag for flag in flags if flag is not None]
+
+
+def builder_flags(trt: Any, precision: str) -> list[Any]:
+    """The precisions that a weakly typed build may use; never any with strong typing.
+
+    Raises:
+        BackendError: a weakly typed TensorRT that lacks one of them.
+    """
+    if is_strong(trt.__version__):
+        return []
+    flags = {name: getattr(trt.BuilderFlag, name, None) for name in PRECISIONS[precision]}
+    if lacking := [name for name, flag in flags.items() if flag is None]:
+        raise BackendError(
+            f"TensorRT {trt.__version__} cannot build {precision} engines", found=f"no flag {', '.join(lacking)}"
+        )
+    return list(flags.values())
+
+
+def _release(version: str) -> tuple[int, int]:
+    match = re.match(r"(\d+)\.(\d+)", version)
+    if match is None:
+        raise BackendError("TensorRT's version cannot be understood", found=version, allowed="e.g. 10.3.0")
+    return int(match[1]), int(match[2])
+
+
+def _mask(flags: Iterable[Any]) -> int:
+    return sum(1 << int(flag) for flag in flags)
+
+
+def _add_profile(builder: Any, config: Any, network: Any, options: Options, graph: Path) -> None:
+    if network.num_inputs != 1:
+        raise BackendError(f"{graph} takes {network.num_inputs} inputs", allowed="one, (batch, …)")
+    tensor = network.get_input(0)
+    shape = tuple(int(size) for size in tensor.shape)
+    if _DYNAMIC in shape[1:] or not shape:
+        raise BackendError(f"{graph} has an input of no fixed size", found=shape, allowed="only the batch is dynamic")
+    if shape[0] != _DYNAMIC:
+        return
+    profile = builder.create_optimization_profile()
+    profile.set_shape(tensor.name, *((size, *shape[1:]) for size in (1, options.opt_batch, options.max_batch)))
+    if config.add_optimization_profile(profile) < 0:
+        raise BackendError(f"TensorRT refuses batches 1, {options.opt_batch}, {options.max_batch} for {graph}")
+
+
+def _set_timings(config: Any, timings: bytes) -> bool:
+    """True where `timings` were damaged, or of another device or version, and empty ones took their place."""
+    timing_cache = config.create_timing_cache(timings)
+    replaced = timing_cache is None or not config.set_timing_cache(timing_cache, False)
+    if replaced:
+        config.set_timing_cache(config.create_timing_cache(b""), False)
+    return replaced
+
+
+def _parse_error(parser: Any, log: Any, graph: Path, version: str) -> BackendError:
+    problems = [_problem(parser.get_error(index)) for index in range(parser.num_errors)]
+    opset = ", or export it again with opset 17" if _release(version)[0] == 8 else ""
+    return BackendError(
+        f"TensorRT {version} cannot read {graph}",
+        found="; ".join(problems) or log.error,
+        hint=f"edgekd check {graph} --tensorrt {version} lists what it does not take{opset}",
+    )
+
+
+def _problem(problem: Any) -> str:
+    """Node, operator and reason; before 10 the parser knows the node's number only and names the operator in words."""
+    name, operator = (getattr(problem, each, None) for each in ("node_name", "node_operator"))
+    where = f"node {name() if name else ''}".rstrip() if name and name() else f"node {problem.node()}"
+    kind = f" ({operator()})" if operator and operator() else ""
+    return f"{where}{kind}: {problem.desc()}"

@@ -1,0 +1,36 @@
+"""`edgekd build` where it cannot build: one message and no crash. Building itself: tests/runtime/test_engines.py."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+from click.testing import CliRunner
+
+from edgekd.cli.build import command
+from edgekd.errors import BundleError, UnknownNameError
+from edgekd.runtime.backends import tensorrt
+
+
+@pytest.mark.skipif(tensorrt.why_not() is None, reason="TensorRT can be used here")
+def test_without_tensorrt_or_a_gpu_there_is_one_message(linear_bundle):
+    line = [sys.executable, "-m", "edgekd", "build", str(linear_bundle)]
+    shown = subprocess.run(line, capture_output=True, text=True, check=False)
+    assert (shown.returncode, shown.stdout) == (1, "")
+    assert str(tensorrt.why_not()) in shown.stderr and "Traceback" not in shown.stderr
+
+
+def test_what_is_no_bundle_changed_or_unknown(linear_bundle, tmp_path):
+    refused = CliRunner().invoke(command, [str(tmp_path)])
+    assert isinstance(refused.exception, BundleError)
+    refused = CliRunner().invoke(command, [str(linear_bundle), "--variant", "fp23"])
+    assert isinstance(refused.exception, UnknownNameError) and "did you mean 'fp32'" in str(refused.exception)
+    (linear_bundle / "model.fp32.onnx").write_bytes(b"another")
+    refused = CliRunner().invoke(command, [str(linear_bundle)])
+    assert isinstance(refused.exception, BundleError) and "was changed" in str(refused.exception)
+
+
+@pytest.mark.parametrize("options", [["--max-batch", "0"], ["--opt-batch", "x"], ["--workspace-mb", "0"]])
+def test_numbers_that_are_none(linear_bundle, options):
+    assert CliRunner().invoke(command, [str(linear_bundle), *options]).exit_code == 2

@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+import platform
+
+from edgekd.export.preference import preferences
+from edgekd.runtime.backends import onnxruntime
+
+HERE = f"onnxruntime-{platform.machine()}"
+INT8 = onnxruntime.VARIANTS[1]
+SHIPPED = {"fp32": "student-fp32", "fp16": "student-fp16", "int8": "quantized-int8", "int8-x64": "quantized-int8-x64"}
+
+
+def _scores(**accuracies: float) -> dict:
+    """Rows with an interval of ± 1 point; `int8` stands for both int8 graphs."""
+    rows = {SHIPPED[variant]: value for variant, value in accuracies.items()}
+    rows[SHIPPED["int8-x64"]] = accuracies["int8"]
+    return {name: {"accuracy": value, "interval": [value - 0.01, value + 0.01]} for name, value in rows.items()}
+
+
+def _times(fp32: float, fp16: float, int8: float) -> dict[str, float]:
+    return {SHIPPED["fp32"]: fp32, SHIPPED["fp16"]: fp16, SHIPPED[INT8]: int8}
+
+
+def test_the_fastest_of_the_equally_accurate_comes_first():
+    scores = _scores(fp32=0.90, fp16=0.90, int8=0.895)
+    assert preferences(SHIPPED, scores, _times(1.0, 2.0, 0.5))[HERE] == [INT8, "fp32", "fp16"]
+    assert preferences(SHIPPED, scores, _times(1.0, 2.0, 1.5))[HERE] == ["fp32", INT8, "fp16"]
+
+
+def test_speed_does_not_buy_accuracy():
+    scores = _scores(fp32=0.90, fp16=0.90, int8=0.85)
+    assert preferences(SHIPPED, scores, _times(1.0, 2.0, 0.1))[HERE] == ["fp32", "fp16", INT8]
+
+
+def test_latencies_within_five_percent_are_the_same():
+    scores = _scores(fp32=0.90, fp16=0.90, int8=0.895)
+    assert preferences(SHIPPED, scores, _times(1.0, 2.0, 0.97))[HERE] == ["fp32", INT8, "fp16"]
+
+
+def test_without_a_measurement_the_rule_stands():
+    found = preferences(SHIPPED, _scores(fp32=0.9, fp16=0.9, int8=0.9), {})
+    assert found[HERE] == [name for name in onnxruntime.VARIANTS if name in SHIPPED]
+    assert found["tensorrt"] == ["int8", "fp16", "fp32"] and "int8-x64" not in found["openvino"]

@@ -1,0 +1,126 @@
+"""The passes over Q/DQ pairs, against values worked out by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from edgekd.export.qdq import for_x64, without_fused_branches
+
+
+def _model(nodes, constants, *, shape=("n", 2)) -> onnx.ModelProto:
+    value = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [value("x", TensorProto.FLOAT, shape)],
+        [value("y", TensorProto.FLOAT, shape)],
+        [numpy_helper.from_array(np.asarray(each), name) for name, each in constants.items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+def _pair(source: str, result: str) -> list[onnx.NodeProto]:
+    return [
+        helper.make_node("QuantizeLinear", [source, "s", "z"], [f"{result}_q"], name=f"q_{result}"),
+        helper.make_node("DequantizeLinear", [f"{result}_q", "s", "z"], [result], name=f"dq_{result}"),
+    ]
+
+
+GRID = {"s": np.float32(0.5), "z": np.int8(0)}
+
+
+def _run(model: onnx.ModelProto, x: np.ndarray) -> np.ndarray:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    return onnxruntime.InferenceSession(model.SerializeToString(), options).run(None, {"x": x})[0]
+
+
+def test_a_value_of_either_sign_keeps_its_steps():
+    model = _model(_pair("x", "y"), GRID)
+    x = np.array([[-70.0, -0.3], [63.4, 80.0]], np.float32)
+    by_hand = np.array([[-64.0, -0.5], [63.5, 63.5]], np.float32)  # -128 to 127 steps of a half
+    np.testing.assert_array_equal(_run(model, x), by_hand)
+    np.testing.assert_array_equal(_run(for_x64(model), x), by_hand)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "constants"),
+    [
+        ([helper.make_node("Relu", ["x"], ["a"])], {}),
+        ([helper.make_node("Clip", ["x", "low", "high"], ["a"])], {"low": np.float32(0), "high": np.float32(6)}),
+        ([helper.make_node("Sigmoid", ["x"], ["a"])], {}),
+        ([helper.make_node("Relu", ["x"], ["r"]), helper.make_node("Concat", ["r", "r"], ["a"], axis=0)], {}),
+        ([helper.make_node("Relu", ["x"], ["r"]), helper.make_node("Identity", ["r"], ["a"])], {}),
+        ([helper.make_node("Relu", ["x"], ["r"]), helper.make_node("Mul", ["r", "r"], ["a"])], {}),
+    ],
+)
+def test_a_value_that_is_never_below_zero_gets_finer_steps_over_the_same_range(nodes, constants):
+    model = for_x64(_model([*nodes, *_pair("a", "y")], {**GRID, **constants}))
+    onnx.checker.check_model(model, full_check=True)
+    quantize = next(node for node in model.graph.node if node.op_type == "QuantizeLinear")
+    held = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    assert held[quantize.input[2]].dtype == np.uint8 and held[quantize.input[2]] == 0
+    assert held[quantize.input[1]] == np.float32(0.5 * 127 / 255)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "constants"),
+    [
+        ([helper.make_node("Clip", ["x", "low"], ["a"])], {"low": np.float32(-1)}),
+        ([helper.make_node("Clip", ["x"], ["a"])], {}),
+        ([helper.make_node("HardSwish", ["x"], ["a"])], {}),
+        ([helper.make_node("Relu", ["x"], ["r"]), helper.make_node("Add", ["r", "x"], ["a"])], {}),
+        ([helper.make_node("Relu", ["x"], ["r"]), helper.make_node("Mul", ["r", "c"], ["a"])], {"c": np.float32(-1)}),
+    ],
+)
+def test_a_value_that_may_be_below_zero_gets_the_middle_as_its_zero(nodes, constants):
+    model = for_x64(_model([*nodes, *_pair("a", "y")], {**GRID, **constants}))
+    quantize = next(node for node in model.graph.node if node.op_type == "QuantizeLinear")
+    held = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    assert held[quantize.input[2]] == 128 and held[quantize.input[1]] == np.float32(0.5)
+
+
+def test_weights_stay_as_they_are():
+    weight = np.arange(-4, 4, dtype=np.int8).reshape(2, 2, 2, 1)[:, :, :1]
+    nodes = [
+        *_pair("x", "a"),
+        helper.make_node("DequantizeLinear", ["w", "ws", "wz"], ["weight"], axis=0),
+        helper.make_node("Conv", ["a", "weight"], ["y"]),
+    ]
+    constants = {**GRID, "w": weight, "ws": np.float32([1, 2]), "wz": np.int8([0, 0])}
+    model = for_x64(_model(nodes, constants, shape=("n", 2, 3, 3)))
+    held = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    np.testing.assert_array_equal(held["w"], weight)
+    assert held["wz"].dtype == np.int8 and "z" not in held
+
+
+def _residual(skip: str) -> onnx.ModelProto:
+    """x → pair → convolution → pair → addition with `skip`'s pair."""
+    nodes = [
+        *_pair("x", "a"),
+        helper.make_node("Conv", ["a", "w"], ["c"], name="conv"),
+        *_pair("c", "left"),
+        *([helper.make_node("Conv", ["a", "w"], ["d"], name="other"), *_pair("d", "right")] if skip == "conv" else []),
+        helper.make_node("Add", ["left", "right" if skip == "conv" else "a"], ["y"]),
+    ]
+    return _model(nodes, {**GRID, "w": np.eye(2, dtype=np.float32)[:, :, None, None]}, shape=("n", 2, 3, 3))
+
+
+@pytest.mark.parametrize(("skip", "left"), [("input", ["c", "a"]), ("conv", ["c", "right"])])
+def test_of_an_additions_inputs_one_convolution_is_left_to_fuse(skip, left):
+    model = _residual(skip)
+    found = without_fused_branches(model)
+    onnx.checker.check_model(found, full_check=True)
+    assert list(next(node for node in found.graph.node if node.op_type == "Add").input) == left
+    assert len(found.graph.node) == len(model.graph.node) - 2
+
+
+def test_a_value_that_others_use_too_stays_quantized():
+    model = _residual("input")
+    model.graph.node.append(helper.make_node("Relu", ["left"], ["z2"]))
+    assert len(without_fused_branches(model).graph.node) == len(model.graph.node)

@@ -1,0 +1,186 @@
+"""The sections for pruning, quantization and TensorRT legality: what they say, and when they are there."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+
+from edgekd.report import sections
+from edgekd.report.html import render
+from edgekd.report.record import Stage, parse
+from edgekd.report.rows import model_labels
+from edgekd.report.view import view
+
+Json = dict[str, Any]
+
+
+def spaced(text: str) -> str:
+    return text.replace("\u00a0", " ")
+
+
+def precision(record: Json) -> sections.Precision:
+    parsed = parse(record)
+    found = sections.precision(parsed, model_labels(parsed.models))
+    assert found is not None
+    return found
+
+
+def legality(record: Json) -> sections.Legality:
+    parsed = parse(record)
+    found = sections.legality(parsed.legality, model_labels(parsed.models))
+    assert found is not None
+    return found
+
+
+def test_a_run_without_these_links_has_none_of_their_sections(record: Json, whole: Json) -> None:
+    names = [f'id="{name}"' for name in ("precision", "pruning", "legality")]
+    assert all(name in render(whole) for name in names)
+    assert not any(name in render(record) for name in names)
+
+
+def test_the_variants_stand_side_by_side_with_ptq_beside_them(whole: Json) -> None:
+    found = precision(whole)
+    assert found.reference == "Pruned and recovered, fp32"
+    assert [(row.label, row.note) for row in found.rows] == [
+        ("Pruned and recovered, fp32", ""),
+        ("Pruned and recovered, fp16", ""),
+        ("Quantized without training, int8", "not in the bundle"),
+        ("Quantized, int8", ""),
+        ("Quantized, int8-x64", ""),
+    ]
+    accuracy, _, gap, size, p50, *_ = map(spaced, found.rows[3].cells)
+    assert (accuracy, size, p50) == ("96.4 %", "742 kB", "–")
+    # Both intervals are about ±0.8 points around 96.8 % and 96.4 %, so the difference's is ±1.1.
+    assert gap == "−0.4 (−1.5 to +0.7)"
+    assert found.rows[0].cells[2] == "–"
+
+
+def test_each_engine_says_which_variant_it_takes_and_on_what_ground(whole: Json) -> None:
+    found = precision(whole)
+    assert found.engines == ("ONNX Runtime x86-64", "TensorRT", "OpenVINO", "ONNX Runtime elsewhere")
+    ranks = {row.label: row.cells[-4:] for row in found.rows}
+    assert ranks["Quantized, int8-x64"] == ("1st", "–", "–", "–")
+    assert ranks["Quantized, int8"] == ("–", "1st", "1st", "–")
+    assert ranks["Pruned and recovered, fp16"] == ("3rd", "2nd", "3rd", "2nd")
+    assert set(ranks["Quantized without training, int8"]) == {"–"}
+    measured, by_rule = found.orders
+    assert measured.endswith(": ONNX Runtime x86-64.")
+    assert by_rule == "Order by rule, not measured: TensorRT, OpenVINO, ONNX Runtime elsewhere."
+
+
+def test_an_order_that_lacks_a_measurement_is_no_measured_one(whole: Json) -> None:
+    whole["measurements"] = [m for m in whole["measurements"] if m["model"] != "pruned-fp16"]
+    assert [said.partition(":")[0] for said in precision(whole).orders] == ["Order by rule, not measured"]
+
+
+def test_what_quantization_did_is_told(whole: Json) -> None:
+    facts = {name: spaced(value) for name, value in precision(whole).facts}
+    assert facts["Left in float"] == "2 operations"
+    assert facts["Calibrated on"] == "512 training images"
+    assert facts["Quantized values"].startswith("108 ")
+    assert facts["QAD against PTQ"].startswith("+3.3 (")
+    assert "features.1.block.1.scale_activation, classifier.1" in render(whole)
+
+
+def test_quantization_without_training_compares_itself_with_nothing(whole: Json) -> None:
+    whole["models"] = [m for m in whole["models"] if m["role"] != "ptq"]
+    whole["quantization"]["mode"] = "ptq"
+    facts = dict(precision(whole).facts)
+    assert facts["Made by"] == "calibration alone (PTQ)"
+    assert "QAD against PTQ" not in facts
+
+
+def test_pruning_says_what_was_kept_and_what_was_wanted(whole: Json) -> None:
+    pruning = parse(whole).pruning
+    assert pruning is not None
+    found = sections.pruning(pruning)
+    assert [tuple(map(spaced, row)) for row in found.rows] == [
+        ("MACs", "56.5 M", "27.1 M", "48.0 %", "≤ 50.0 %"),
+        ("Parameters", "1.53 M", "611 k", "40.0 %", "–"),
+    ]
+    assert found.summary == "58 of 60 layers became narrower. Widths are cut to multiples of 8."
+    assert len(found.layers) == 60
+    assert tuple(map(spaced, found.layers[2])) == ("features.2.block.0", "32", "16", "50.0 %")
+
+
+def test_a_verdict_counts_its_errors_and_warnings(whole: Json) -> None:
+    found = legality(whole)
+    assert found.files == ("Pruned and recovered, fp32", "Quantized, int8")
+    verdicts = {version.name: [(v.text, v.legal) for v in version.verdicts] for version in found.versions}
+    assert verdicts["8.6"] == [("✗ refused, 1 error", False), ("✗ refused, 1 error, 20 warnings", False)]
+    assert verdicts["11.4"] == [("✓ legal", True), ("✓ legal, 20 warnings", True)]
+    assert [version.jetpack for version in found.versions] == ["JetPack 6.0", "JetPack 6.1, 6.2", "workstation"]
+
+
+def test_equal_messages_are_told_once_with_a_count(whole: Json) -> None:
+    error, warning = legality(whole).messages
+    assert (error.level, error.text, error.count) == (
+        "error",
+        "opset 20: the parser of TensorRT 8 stops at 17",
+        "2 files",
+    )
+    assert error.where == "Pruned and recovered, fp32: 8.6; Quantized, int8: 8.6"
+    assert (warning.level, warning.text, warning.count) == (
+        "warning",
+        "too few channels: stays in float",
+        "20 operations",
+    )
+    assert warning.where == "Quantized, int8: 8.6, 10.3, 11.4"
+    assert warning.nodes.startswith("conv_0 (Conv, 0 to 8 channels), conv_1") and warning.nodes.endswith("and 8 more")
+
+
+def test_a_version_that_was_not_checked_for_a_file_is_not_called_legal(whole: Json) -> None:
+    whole["legality"].pop()
+    assert legality(whole).versions[2].verdicts[1].text == "not checked"
+
+
+@pytest.mark.parametrize(
+    ("stage", "facts"),
+    [
+        ("prune", ("48.0 % of the MACs kept", "611 k parameters")),
+        ("calibrate", ("512 training images", "108 values quantized")),
+        ("export-quantized-int8", ("96.4 %", "742 kB")),
+    ],
+)
+def test_a_card_says_what_its_stage_made(whole: Json, stage: str, facts: tuple[str, ...]) -> None:
+    names = [entry["name"] for entry in whole["stages"]]
+    assert tuple(map(spaced, view(parse(whole)).cards[names.index(stage)].facts)) == facts
+
+
+@pytest.mark.parametrize(("stage", "role"), [("distill", "student"), ("recover", "pruned"), ("quantize", "quantized")])
+def test_a_training_stage_shows_its_own_network(whole: Json, stage: str, role: str) -> None:
+    last = next(t for t in whole["training"] if t["role"] == role)["epochs"][-1]["validation_accuracy"]
+    names = [entry["name"] for entry in whole["stages"]]
+    assert spaced(view(parse(whole)).cards[names.index(stage)].facts[0]) == f"validation {last * 100:.1f} %"
+
+
+def test_a_file_without_a_latency_says_why(whole: Json) -> None:
+    (said,) = view(parse(whole)).unmeasured
+    assert said.startswith("– Not measured: Quantized without training, int8; Quantized, int8. int8 is the graph for")
+    rows = {row.label: row for row in view(parse(whole)).models}
+    assert "in the bundle" in rows["Quantized, int8"].note and "–" in rows["Quantized, int8"].cells
+    assert rows["Teacher, fp32"].note == ""
+
+
+def test_where_nothing_was_measured_no_file_is_singled_out(whole: Json) -> None:
+    whole["measurements"] = []
+    assert view(parse(whole)).unmeasured == ()
+
+
+def test_the_signs_are_explained_for_the_roles_that_are_there(whole: Json, record: Json) -> None:
+    assert list(view(parse(record)).signs) == ["teacher", "baseline", "student"]
+    assert list(view(parse(whole)).signs) == ["teacher", "baseline", "student", "pruned", "ptq", "quantized"]
+
+
+def test_what_was_not_run_is_in_plain_sight(whole: Json) -> None:
+    page = re.sub(r"<details>.*?</details>", "", render(whole), flags=re.DOTALL)
+    assert "<strong>TensorRT</strong>: no CUDA GPU on this machine" in page
+
+
+def test_every_stage_has_a_card(whole: Json) -> None:
+    record = parse(whole)
+    unknown = Stage(name="something-else", title="Else", state="run", seconds=1.0)
+    cards = view(record.model_copy(update={"stages": (*record.stages, unknown)})).cards
+    assert len(cards) == len(record.stages) + 1 and cards[-1].facts == ()

@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from samples import seal_bundle
+from tensorrt_stand_in import DRIVER
+
+from edgekd.runtime.backends import _cuda
+
+
+@pytest.fixture(scope="session")
+def stand_in(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
+    """Builds a driver over malloc and memcpy; what it promises is CUDA's, where it stores is not."""
+    compiler = shutil.which("cc")
+    if compiler is None:
+        pytest.skip("no C compiler here")
+
+    def build(gpus: int, *, name: str = "Orin", capability: tuple[int, int] = (8, 7)) -> str:
+        folder = tmp_path_factory.mktemp("driver")
+        library = folder / "libcuda.so.1"
+        (folder / "driver.c").write_text(DRIVER)
+        facts = {"GPUS": gpus, "NAME": f'"{name}"', "MAJOR": capability[0], "MINOR": capability[1]}
+        macros = [f"-D{key}={value}" for key, value in facts.items()]
+        subprocess.run([compiler, "-shared", "-fPIC", *macros, "-o", library, folder / "driver.c"], check=True)
+        return str(library)
+
+    return build
+
+
+@pytest.fixture
+def device(stand_in, tmp_path, monkeypatch) -> Callable[..., ModuleType]:
+    """Makes this machine one with a GPU and a TensorRT, both stand-ins, also for the processes that it starts."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+    def become(version: str = "10.3.0", **gpu: object) -> ModuleType:
+        library = stand_in(1, **gpu)
+        monkeypatch.setattr(_cuda, "LIBRARY", library)
+        monkeypatch.setenv("LD_LIBRARY_PATH", str(Path(library).parent))
+        package = tmp_path / f"tensorrt-{version}" / "tensorrt"
+        package.mkdir(parents=True, exist_ok=True)
+        (package / "__init__.py").write_text(
+            "from tensorrt_stand_in import namespace\n"
+            f"names = vars(namespace({version!r}))\n"
+            "globals().update({k: v for k, v in names.items() if k[:2] != '__' or k == '__version__'})\n"
+        )
+        monkeypatch.syspath_prepend(package.parent)
+        sys.modules.pop("tensorrt", None)
+        import tensorrt
+
+        return tensorrt
+
+    yield become
+    sys.modules.pop("tensorrt", None)
+
+
+@pytest.fixture
+def many_bundle(linear_bundle: Path) -> Callable[..., Path]:
+    """The linear bundle with one graph a variant, all computing the same; `changes` go into bundle.json."""
+
+    def build(*names: str, **changes: object) -> Path:
+        manifest = json.loads((linear_bundle / "bundle.json").read_text())
+        record = manifest["variants"].pop("fp32")
+        for name in names:
+            file = f"model.{name}.onnx"
+            if name != "fp32":
+                shutil.copy(linear_bundle / record["file"], linear_bundle / file)
+            precision = name.partition("-")[0]
+            manifest["variants"][name] = {**record, "file": file, "precision": precision, "later": "ignored"}
+        seal_bundle(linear_bundle, {**manifest, **changes})
+        return linear_bundle
+
+    return build

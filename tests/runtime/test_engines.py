@@ -1,0 +1,264 @@
+"""Building, finding, refusing and running engines, over the stand-ins for a GPU; the last test needs a real one."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+import threading
+
+import pytest
+from click.testing import CliRunner
+from samples import seal_bundle
+from tensorrt_stand_in import UNBUILDABLE
+
+from edgekd import runtime
+from edgekd.bench.measure import benchmark
+from edgekd.cli.build import command
+from edgekd.errors import BackendError, BundleError, UnknownNameError, UsageError
+from edgekd.runtime import engine_cache, engines
+from edgekd.runtime.backends import _cuda, open_session, tensorrt
+
+ALL = ("fp32", "fp16", "int8", "int8-x64")
+
+
+def test_all_that_tensorrt_takes_is_built_once(device, many_bundle):
+    trt, bundle = device(), many_bundle(*ALL)
+    built = engines.build(bundle)
+    assert [(engine.variant, engine.reused) for engine in built] == [("int8", False), ("fp16", False), ("fp32", False)]
+    assert all(engine.path.stat().st_size == engine.size_bytes for engine in built)
+    again = engines.build(bundle)
+    assert [engine.path for engine in again] == [engine.path for engine in built]
+    assert all(engine.reused for engine in again) and trt.asked["builds"] == 3
+    assert not engines.build(bundle, ["fp32"], max_batch=9)[0].reused
+    assert len(engines.find(bundle)) == 4
+
+
+def test_the_record_says_what_decides_the_engine(device, linear_bundle, tmp_path):
+    device()
+    (built,) = engines.build(linear_bundle, opt_batch=4, workspace_mb=64, cache=tmp_path / "here")
+    record = json.loads((built.path.parent / "engine.json").read_text())
+    assert record["graph"] == runtime.bundle.read(linear_bundle).graph_sha256("fp32")
+    assert (record["gpu"], record["compute_capability"], record["tensorrt"]) == ("Orin", "8.7", "10.3.0")
+    options = {"precision": "fp32", "opt_batch": 4, "max_batch": 8, "workspace_mb": 64}
+    assert record["options"].items() >= options.items()
+    (found,) = engines.find(cache=tmp_path / "here")
+    assert found.path == built.path and found.identity.key == built.path.parent.name
+
+
+def test_another_version_or_gpu_has_engines_of_its_own(device, linear_bundle):
+    device()
+    first = engines.build(linear_bundle)[0].path
+    device("10.13.3")
+    with pytest.raises(BackendError, match="no engine was built from this bundle on this device"):
+        runtime.load(linear_bundle, backend="tensorrt")
+    second = engines.build(linear_bundle)[0].path
+    device("10.13.3", name="NVIDIA Thor", capability=(11, 0))
+    third = engines.build(linear_bundle)[0].path
+    assert len({first, second, third}) == 3
+
+
+def test_a_damaged_engine_is_refused_and_built_again(device, linear_bundle):
+    device()
+    path = engines.build(linear_bundle)[0].path
+    path.write_bytes(b"bent")
+    with pytest.raises(BackendError, match=r"was changed after it was built(?s:.)*edgekd build"):
+        runtime.load(linear_bundle, backend="tensorrt")
+    (again,) = engines.build(linear_bundle)
+    assert not again.reused and runtime.load(linear_bundle, backend="tensorrt").verify().images == 3
+    (path.parent / "engine.json").write_text("{")
+    assert engines.find() == [] and not engines.build(linear_bundle)[0].reused
+
+
+def test_a_record_in_another_engines_place_is_not_taken(device, linear_bundle):
+    device()
+    path = engines.build(linear_bundle)[0].path
+    record = json.loads((path.parent / "engine.json").read_text())
+    (path.parent / "engine.json").write_text(json.dumps({**record, "graph": "0" * 64}))
+    assert engines.find() == []
+
+
+def test_builders_at_once_do_not_hurt_each_other(tmp_path):
+    gpu = _cuda.Device("Orin", (8, 7), "12.6")
+    identity = engine_cache.Identity("a" * 64, "Orin", "8.7", "10.3.0", {"precision": "fp16"})
+    plans = [bytes([number]) * 100_000 for number in range(8)]
+    found = []
+
+    def put(plan):
+        found.append(engine_cache.put(identity, plan, seconds=1.0, device=gpu, cache=tmp_path))
+
+    threads = [threading.Thread(target=put, args=(plan,)) for plan in plans]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len({engine.sha256 for engine in found}) == 1 and len(found) == 8
+    assert engine_cache.take(identity, tmp_path).path.read_bytes() in plans
+    assert [file.name for file in tmp_path.iterdir()] == [identity.key]
+
+
+def test_a_cache_that_is_a_file_is_one_message(device, linear_bundle, tmp_path):
+    device()
+    (tmp_path / "file").touch()
+    with pytest.raises(BackendError, match=r"file cannot be written(?s:.)*XDG_CACHE_HOME"):
+        engines.build(linear_bundle, cache=tmp_path / "file")
+
+
+def test_load_prefers_what_was_built_and_says_so(device, many_bundle):
+    device()
+    bundle = many_bundle(*ALL)
+    assert runtime.load(bundle).engine.startswith("onnxruntime ")
+    engines.build(bundle, ["fp32"])
+    assert (runtime.load(bundle).engine, runtime.load(bundle).variant) == ("tensorrt 10.3.0", "fp32")
+    assert runtime.load(bundle, variant="fp16").engine.startswith("onnxruntime ")
+    assert runtime.load(bundle, backend="onnxruntime").variant == "fp32"
+    with pytest.raises(BackendError, match=r"on this device for int8(?s:.)*edgekd build .* --variant int8"):
+        runtime.load(bundle, backend="tensorrt", variant="int8")
+    engines.build(bundle)
+    model = runtime.load(bundle)
+    assert model.variant == "int8" and model.verify().difference < 1e-5
+    with pytest.raises(BackendError, match=r"not built for(?s:.)*\(8, 3, 4, 4\)"):
+        model.run(model._vector("vectors/input.npy").repeat(3, axis=0))
+
+
+def test_the_engine_asked_for_last_is_the_one_that_runs(device, linear_bundle):
+    device()
+    for size in (2, 4):
+        engines.build(linear_bundle, max_batch=size)
+    small, large = engines.build(linear_bundle, max_batch=2)[0].path, engines.find()[1].path
+    os.utime(large.parent / "engine.json", (1, 1))
+    assert tensorrt.built(runtime.bundle.read(linear_bundle)) == {"fp32": small}
+
+
+def test_a_tensorrt_that_does_not_load_is_not_usable(device, linear_bundle, monkeypatch):
+    device()
+    engines.build(linear_bundle)
+    monkeypatch.setitem(sys.modules, "tensorrt", None)
+    monkeypatch.setattr(tensorrt, "find_spec", lambda name: type("Spec", (), {"origin": "x"}))
+    assert runtime.load(linear_bundle).engine.startswith("onnxruntime ")
+    with pytest.raises(BackendError, match="cannot be imported"):
+        runtime.load(linear_bundle, backend="tensorrt")
+
+
+def test_bench_measures_the_built_engines(device, many_bundle):
+    device()
+    bundle = many_bundle(*ALL)
+    engines.build(bundle, ["fp32", "int8"])
+    found = benchmark(bundle, backend="tensorrt", seconds=0.02, warmup_seconds=0.0)
+    assert [(entry.variant, entry.engine, entry.file.name) for entry in found] == [
+        ("int8", "tensorrt 10.3.0", "model.engine"),
+        ("fp32", "tensorrt 10.3.0", "model.engine"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"tensorrt": "8.6.2"}, r"another TensorRT version\n  found: TensorRT 8.6.2\n  allowed: TensorRT 10.3.0"),
+        ({"gpu": "Xavier"}, r"another GPU\n  found: Xavier, .* 8.7\n  allowed: Orin, compute capability 8.7"),
+        ({"compute_capability": "7.2"}, r"another GPU\n  found: Orin, .* 7.2\n"),
+        ({"graph": "0" * 64}, r"another graph\n  found: sha256 0000"),
+        ({"sha256": "0" * 64}, r"was changed after it was built\n  found: sha256 "),
+        ({"options": 3}, "no engine's record"),
+    ],
+)
+def test_a_loose_engine_is_held_against_its_record_first(device, linear_bundle, tmp_path, change, message):
+    trt = device()
+    built = engines.build(linear_bundle)[0].path
+    record = json.loads((built.parent / "engine.json").read_text())
+    loose = shutil.copy(built, tmp_path / "x.engine")
+    (tmp_path / "engine.json").write_text(json.dumps({**record, **change}))
+    trt.Runtime = None  # asking TensorRT would be a TypeError
+    with pytest.raises(BackendError, match=message):
+        tensorrt.TrtSession(loose, graph=record["graph"])
+
+
+def test_a_loose_engine_without_a_record_goes_to_tensorrt(device, linear_bundle, tmp_path):
+    device()
+    loose = shutil.copy(engines.build(linear_bundle)[0].path, tmp_path / "x.engine")
+    assert open_session(loose).engine == "tensorrt 10.3.0"
+    loose.write_bytes(b"no plan")
+    with pytest.raises(BackendError, match="another TensorRT version or for another device"):
+        open_session(loose)
+    with pytest.raises(BundleError, match=r"found: one file(?s:.)*edgekd bench .*x.engine"):
+        runtime.load(loose)
+
+
+def test_what_cannot_be_built_is_said_before_building(device, many_bundle):
+    trt = device(name="NVIDIA Tegra X1", capability=(5, 3))
+    bundle = many_bundle(*ALL)
+    with pytest.raises(BackendError, match=r"cannot compute in int8(?s:.)*Tegra X1, compute capability 5.3"):
+        engines.build(bundle)
+    with pytest.raises(UsageError, match="does not take the variant int8-x64"):
+        engines.build(bundle, ["int8-x64"])
+    with pytest.raises(UnknownNameError, match="did you mean 'fp16'"):
+        engines.build(bundle, ["fp61"])
+    with pytest.raises(UsageError, match="--opt-batch 9, --max-batch 8"):
+        engines.build(bundle, opt_batch=9)
+    assert trt.asked["builds"] == 0
+
+
+def test_a_precision_that_no_build_knows(device, many_bundle):
+    device()
+    bundle = many_bundle("fp8", engines={"tensorrt": ["fp8"]})
+    with pytest.raises(BackendError, match="precision fp8"):
+        engines.build(bundle)
+    manifest = json.loads((bundle / "bundle.json").read_text())
+    (bundle / "bundle.json").write_text(json.dumps({**manifest, "engines": {}}))
+    with pytest.raises(BackendError, match="TensorRT takes no variant"):
+        engines.build(bundle)
+
+
+def test_finished_engines_outlive_a_later_failure(device, many_bundle):
+    trt = device()
+    bundle = many_bundle("fp16", "fp32")
+    engines.build(bundle, ["fp16"])
+    broken = bundle / "model.fp32.onnx"
+    broken.write_bytes(UNBUILDABLE)
+    seal_bundle(bundle, json.loads((bundle / "bundle.json").read_text()))
+    with pytest.raises(BackendError, match="no implementation found"):
+        engines.build(bundle)
+    assert len(engines.find()) == 1 and trt.asked["builds"] == 2
+
+
+def test_the_command_prints_a_table_or_json_and_notes_damaged_timings(device, linear_bundle):
+    device()
+    (timing,) = engines.build(linear_bundle)[0].path.parents[1].glob("timing-*.cache")
+    timing.write_bytes(b"damaged")
+    shown = CliRunner().invoke(command, [str(linear_bundle), "--max-batch", "2"], catch_exceptions=False)
+    header, row = shown.stdout.splitlines()
+    assert header.split() == ["variant", "seconds", "MB", "place"] and row.split()[:2] == ["fp32", "built"]
+    assert "engine 1 of 1: fp32" in shown.stderr and "was damaged" in shown.stderr
+    shown = CliRunner().invoke(command, [str(linear_bundle), "--json"], catch_exceptions=False)
+    (record,) = json.loads(shown.stdout)
+    assert record["reused"] and record["path"].endswith("model.engine")
+
+
+@pytest.mark.tensorrt
+def test_a_real_engine_answers_as_the_bundle_says(linear_bundle, tmp_path, monkeypatch):
+    if (reason := tensorrt.why_not()) is not None:
+        pytest.fail(reason)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    (built,) = engines.build(linear_bundle, max_batch=4)
+    model = runtime.load(linear_bundle)
+    assert model.engine.startswith("tensorrt ") and model.verify().images == 3
+    assert engines.build(linear_bundle, max_batch=4)[0].reused and built.size_bytes > 0
+
+
+def test_a_runs_last_stage_builds_and_measures_what_shipped(device, many_bundle, tmp_path):
+    from edgekd.artifacts import Bundle
+    from edgekd.measuring import measure_engines
+    from edgekd.settings import BenchSettings
+
+    device()
+    folder = many_bundle("fp32", "fp16", "int8", "int8-x64")
+    bundle = Bundle.seal(folder, details={"name": "linear"})
+    shipped = {"fp32": "pruned-fp32", "fp16": "pruned-fp16", "int8": "quantized-int8", "int8-x64": "quantized-int8-x64"}
+    (tmp_path / "out").mkdir()
+    settings = BenchSettings(batch_sizes=(1, 2), seconds=0.02, warmup_seconds=0.0)
+    found = measure_engines(bundle, shipped, settings, tmp_path / "out")
+    rows = {(row["model"], row["batch_size"], row["engine"]) for row in found.records}
+    built = ("pruned-fp32", "pruned-fp16", "quantized-int8")
+    assert rows == {(model, batch, "tensorrt 10.3.0") for model in built for batch in (1, 2)}
+    assert set(found.manifest.details["engines"]) == {"fp32", "fp16", "int8"}
