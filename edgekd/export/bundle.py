@@ -28,7 +28,7 @@ from edgekd.runtime.backends import open_session
 from edgekd.runtime.bundle import FORMAT, MANIFEST
 from edgekd.runtime.preprocess import Floats
 
-VERSION = 1
+VERSION = 2
 _VECTORS = 8
 # How far another engine or processor may be from the recorded outputs, relative to the largest one.
 # Int8 is coarse: a value that falls to the other side of a step moves everything behind it.
@@ -104,6 +104,7 @@ def _variant(variant: str, model: OnnxModel, metrics: Json, latency: Json | None
         "file": file,
         "precision": model.precision,
         "opset": model.manifest.details["opset"],
+        "source": model.manifest.details["source"],
         "metrics": metrics,
         "latency": _latency(latency) if latency is not None else None,
         "numerics": model.metrics["numerics"],

@@ -95,7 +95,7 @@ def test_scales_move_first_and_are_fixed_then(student, calibrated, small_digits,
         student, calibrated, small_digits, fixed, _folder(tmp_path, "fixed"), objective=OBJECTIVE, augment=STILL
     )
     assert _amax(kept) == _amax(calibrated)
-    moving = QuantizeSettings(epochs=2, batch_size=64, freeze_after=0.5)
+    moving = QuantizeSettings(epochs=2, batch_size=64, freeze_after=0.5, ema=0.5)
     moved = quantize(
         student, calibrated, small_digits, moving, _folder(tmp_path, "moving"), objective=OBJECTIVE, augment=STILL
     )
