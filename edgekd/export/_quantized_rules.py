@@ -103,6 +103,15 @@ def int32_bias(scope: Scope, node: onnx.NodeProto, target: Target) -> Iterator[F
         )
 
 
+def stored_weight(scope: Scope, node: onnx.NodeProto, target: Target) -> Iterator[Finding]:
+    """TensorRT 8 documents weights in float behind a whole pair; weights stored in int8 came with 10."""
+    tensor = scope.tensor(node.input[0])
+    if target.major == 8 and node.op_type == DEQUANTIZE and tensor is not None and tensor.data_type == TensorProto.INT8:
+        message = "an int8 constant behind a DequantizeLinear alone: documented since TensorRT 10, for 8 not known"
+        hint = "keep the weight in float behind QuantizeLinear and DequantizeLinear"
+        yield Finding("warning", "stored-weight", title(node), message, hint)
+
+
 def per_channel(scope: Scope, node: onnx.NodeProto, target: Target) -> Iterator[Finding]:
     """Several scales only for weights, along the output channels."""
     tensor = scope.tensor(node.input[1])
@@ -144,7 +153,7 @@ def between(scope: Scope, node: onnx.NodeProto, target: Target) -> Iterator[Find
         yield Finding("warning", "fusion", title(node), message, "quantize behind the activation")
 
 
-NODE_RULES: tuple[Rule, ...] = (zero_point, scale, scale_type, int32_bias, per_channel, between)
+NODE_RULES: tuple[Rule, ...] = (zero_point, scale, scale_type, int32_bias, stored_weight, per_channel, between)
 
 
 def channels(scope: Scope, node: onnx.NodeProto, target: Target) -> Iterator[Finding]:

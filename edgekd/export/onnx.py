@@ -16,13 +16,13 @@ from edgekd.errors import ExportError
 from edgekd.export.int8 import HELD, with_constant_scales
 from edgekd.export.numerics import compare, real_inputs
 from edgekd.export.opset import lower
-from edgekd.export.qdq import for_x64, without_fused_branches
+from edgekd.export.qdq import for_x64, with_float_weights, without_fused_branches
 from edgekd.models import checkpoint as checkpoints
 from edgekd.runtime.backends import open_session
 from edgekd.runtime.preprocess import Floats
 from edgekd.settings import ExportSettings
 
-VERSION = 1
+VERSION = 2
 INPUT, OUTPUT = "input", "logits"
 # Both inputs of every addition quantized: what int8-x64 is made of.
 _ALL_PAIRS = "all-pairs.onnx"
@@ -72,7 +72,7 @@ def int8_from_checkpoint(checkpoint: Checkpoint, data: Dataset, settings: Export
     pairs = graph_of(with_constant_scales(network), size, settings.opset)
     _rename_weights(pairs)
     _write(pairs, out, _ALL_PAIRS)
-    file = _write(without_fused_branches(pairs), out)
+    file = _write(with_float_weights(without_fused_branches(pairs)), out)
     inputs = real_inputs(data)
     expected = _answers(network, inputs)
     reference = "PyTorch with fake quantization"

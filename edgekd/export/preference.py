@@ -30,10 +30,14 @@ def preferences(
     """
     order = {engine: [name for name in names if name in shipped] for engine, names in _BY_RULE.items()}
     runs = [name for name in plugins.load("backend", "onnxruntime").VARIANTS if name in shipped]
-    here = f"onnxruntime-{platform.machine()}"
     if all(shipped[name] in latencies for name in runs):
-        return {**order, here: _by_measurement(runs, shipped, scores, latencies)}
-    return {**order, here: runs}
+        return {**order, here(): _by_measurement(runs, shipped, scores, latencies)}
+    return {**order, here(): runs}
+
+
+def here() -> str:
+    """What ONNX Runtime on this machine is called in an order."""
+    return f"onnxruntime-{platform.machine()}"
 
 
 def _by_measurement(

@@ -59,6 +59,36 @@ def without_fused_branches(model: onnx.ModelProto) -> onnx.ModelProto:
     return own
 
 
+def with_float_weights(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy whose weights are float constants behind a whole pair, on the same steps exactly.
+
+    TensorRT 8 documents no other form, and later versions take it too; the engine that is built holds int8 either way.
+    """
+    own = onnx.ModelProto()
+    own.CopyFrom(model)
+    graph = own.graph
+    constants = {tensor.name: tensor for tensor in graph.initializer}
+    for place, node in reversed(list(enumerate(graph.node))):
+        steps = constants.get(node.input[0]) if node.op_type == "DequantizeLinear" else None
+        if steps is None:
+            continue
+        values, scale = numpy_helper.to_array(steps), numpy_helper.to_array(constants[node.input[1]])
+        axis = next((attribute.i for attribute in node.attribute if attribute.name == "axis"), 1)
+        shape = [-1 if each == axis else 1 for each in range(values.ndim)]
+        weight = (values * scale.reshape(shape)).astype(np.float32)
+        quantize = onnx.helper.make_node(
+            "QuantizeLinear",
+            [_constant(graph, constants, f"{steps.name}_float", weight), *node.input[1:]],
+            [f"{node.output[0]}_steps"],
+            name=f"{node.name}_pair",
+            axis=axis,
+        )
+        node.input[0] = quantize.output[0]
+        graph.node.insert(place, quantize)
+    _drop_unused(graph)
+    return own
+
+
 def for_x64(model: onnx.ModelProto) -> onnx.ModelProto:
     """A copy with the activations as uint8, which is what ONNX Runtime has fast kernels for on x86.
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from edgekd import plugins, profiles
 from edgekd.artifacts import Artifact, Checkpoint, Dataset, Json, Measurements
 from edgekd.export import legality
+from edgekd.export.preference import here
 from edgekd.models.checkpoint import architecture_of
 from edgekd.recipe import Recipe
 from edgekd.store import Done
@@ -85,11 +86,17 @@ def collect(recipe: Recipe, made: Made, log: Sequence[Done], place: Path) -> Jso
         "measurements": [_measurement(record) for each in _measured(made) for record in each.records],
         "legality": _legality(made),
         "engines": made.bundle.manifest.details["engines"],
+        "loaded": _loaded(made),
         "environment": _environment(made.measurements),
         "not_run": not_run(recipe.settings.bench.devices, made.shipped),
         "bundle": {"path": str(place), "files": _files(made.bundle)},
         "warnings": [w for checkpoint in _all(made.networks) for w in checkpoint.metrics.get("warnings", ())],
     }
+
+
+def _loaded(made: Made) -> str | None:
+    order = made.bundle.manifest.details["engines"].get(here(), [])
+    return made.shipped[order[0]] if order else None
 
 
 def _measured(made: Made) -> list[Measurements]:

@@ -46,21 +46,12 @@ def headline(record: Record) -> str:
 
 
 def chosen(record: Record) -> ModelEntry | None:
-    """The smallest of the fastest files of the bundle that are as accurate as the best one within its 95 % interval.
-
-    Latencies within 5 % of each other are the same: which of them is ahead changes from run to run. A file that was not
-    measured is passed over where another was; where none was, the smallest. Without a bundle, the same among all.
-    """
+    """The file that an app gets on this machine; where the record does not say, the most accurate one that ships, or
+    of all."""
+    if record.loaded is not None:
+        return record.model(record.loaded)
     models = [model for model in record.models if model.ships] or list(record.models)
-    if not models:
-        return None
-    best = max(models, key=lambda model: model.accuracy)
-    close = [model for model in models if model.interval[1] >= best.accuracy]
-    timed = [(latency.latency_ms.p50, model) for model in close if (latency := single(record, model))]
-    if timed:
-        fastest = min(latency for latency, _ in timed)
-        close = [model for latency, model in timed if latency <= fastest * _SAME]
-    return min(close, key=lambda model: model.size_bytes)
+    return max(models, key=lambda model: model.accuracy, default=None)
 
 
 def single(record: Record, model: ModelEntry) -> MeasurementEntry | None:

@@ -214,7 +214,7 @@ class BundleEntry(_Frozen):
 
 class Record(_Frozen):
     """Everything the page shows. `created` is an ISO time, `recipe` YAML text; `engines`: the bundle's variants in the
-    order in which an engine takes them."""
+    order in which an engine takes them; `loaded`: the model that edgekd.runtime.load takes on this machine."""
 
     title: str
     created: str
@@ -230,6 +230,7 @@ class Record(_Frozen):
     quantization: Quantization | None
     legality: tuple[LegalityEntry, ...]
     engines: dict[str, tuple[str, ...]]
+    loaded: str | None = None
     measurements: tuple[MeasurementEntry, ...]
     environment: dict[str, str | int | float | None]
     not_run: tuple[NotRun, ...]
@@ -242,7 +243,7 @@ class Record(_Frozen):
         if len(set(ids)) < len(ids):
             raise ValueError("two models have the same id")
         named = {entry.model for entry in self.numerics} | {entry.model for entry in self.measurements}
-        named |= {entry.model for entry in self.legality}
+        named |= {entry.model for entry in self.legality} | ({self.loaded} if self.loaded is not None else set())
         if unknown := named - set(ids):
             raise ValueError(f"no such model: {', '.join(sorted(unknown))}")
         return self

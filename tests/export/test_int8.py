@@ -15,7 +15,7 @@ from edgekd.errors import ModelError
 from edgekd.export.int8 import with_constant_scales
 from edgekd.export.legality import VERSIONS, check
 from edgekd.export.numerics import real_inputs
-from edgekd.export.onnx import int8_from_checkpoint, onnx_from_checkpoint, x64_from_int8
+from edgekd.export.onnx import int8_from_checkpoint, x64_from_int8
 from edgekd.models import checkpoint as checkpoints
 from edgekd.models.architecture import Architecture
 from edgekd.models.build import build
@@ -92,16 +92,19 @@ def test_the_graph_is_symmetric_with_int8_weights_and_float_biases(exported):
             assert zero.data_type == TensorProto.INT8 and not numpy_helper.to_array(zero).any()
             assert (scale > 0).all()
         if node.op_type in ("Conv", "Gemm"):
-            weight = makers[node.input[1]]
-            steps = constants[weight.input[0]]
-            assert weight.op_type == "DequantizeLinear" and steps.data_type == TensorProto.INT8
-            assert numpy_helper.to_array(constants[weight.input[1]]).shape == (steps.dims[0],)
+            pair = makers[node.input[1]], makers[makers[node.input[1]].input[0]]
+            assert [half.op_type for half in pair] == ["DequantizeLinear", "QuantizeLinear"]
+            weight, scale = (numpy_helper.to_array(constants[name]) for name in pair[1].input[:2])
+            assert scale.shape == weight.shape[:1]
+            steps = weight / scale.reshape(-1, *[1] * (weight.ndim - 1))
+            np.testing.assert_allclose(steps, np.round(steps), atol=1e-4)
+            assert np.abs(steps).max() < 128
             assert all(constants[bias].data_type == TensorProto.FLOAT for bias in node.input[2:])
     scales = {float(q.scale) for q in activation_quantizers(checkpoints.load(calibrated)).values()}
     written = {
         float(numpy_helper.to_array(constants[node.input[1]]))
         for node in graph.node
-        if node.op_type == "QuantizeLinear"
+        if node.op_type == "QuantizeLinear" and node.input[0] not in constants
     }
     assert written <= {np.float32(scale) for scale in scales}
 
@@ -111,6 +114,8 @@ def test_every_version_of_tensorrt_may_take_it(exported):
     for version in VERSIONS:
         verdict = check(graph, version)
         assert verdict.legal, verdict.findings
+        # Narrow layers are what this network has; nothing else is in doubt.
+        assert {finding.rule for finding in verdict.findings} <= {"channels"}
 
 
 def test_the_x64_graph_is_refused_for_tensorrt(exported):
@@ -139,11 +144,10 @@ def test_an_addition_keeps_one_quantized_input_for_tensorrt_and_both_for_onnx_ru
             assert found.count("DequantizeLinear") == quantized or "Conv" not in found
 
 
-def test_it_is_about_a_quarter_of_the_float_file(exported, small_digits, tmp_path):
-    student, _, models = exported
-    whole = onnx_from_checkpoint(student, small_digits, ExportSettings(), tmp_path)
-    share = models["int8"].graph.stat().st_size / whole.graph.stat().st_size
-    assert 0.25 < share < 0.5
+def test_int8_weights_are_stored_as_such_where_the_engine_takes_them(exported):
+    _, _, models = exported
+    sizes = {name: model.graph.stat().st_size for name, model in models.items()}
+    assert 0.25 < sizes["int8-x64"] / sizes["int8"] < 0.6
 
 
 def test_both_graphs_take_any_batch(exported, small_digits):

@@ -11,6 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edgekd.errors import ExportError, UsageError
 from edgekd.export import legality
+from edgekd.export.qdq import with_float_weights
 
 FLOAT = TensorProto.FLOAT
 ZERO, SCALE = np.zeros((), np.int8), np.float32(0.1)
@@ -61,8 +62,14 @@ def relu(**more) -> onnx.ModelProto:
 
 @pytest.mark.parametrize("version", [*legality.VERSIONS, "8.2", "8.6.1", "10.0", "11.99"])
 def test_a_symmetric_int8_graph_is_legal_everywhere_and_raises_no_doubt(version):
-    verdict = legality.check(quantized(), version)
+    verdict = legality.check(with_float_weights(quantized()), version)
     assert verdict.legal and verdict.findings == () and verdict.version == version
+
+
+@pytest.mark.parametrize(("version", "doubts"), [("8.6", {"stored-weight"}), ("10.3", set()), ("11.4", set())])
+def test_weights_stored_in_int8_are_in_doubt_on_tensorrt_8(version, doubts):
+    assert legality.check(quantized(), version).legal
+    assert rules(quantized(), version) == doubts
 
 
 @pytest.mark.parametrize("version", ["8.1", "7.2", "9.0", "12.0", "10", "10.x", "10.3.0.1", "", "-8.6", "8.6 "])

@@ -7,7 +7,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from edgekd.export.qdq import for_x64, without_fused_branches
+from edgekd.export.qdq import for_x64, with_float_weights, without_fused_branches
 
 
 def _model(nodes, constants, *, shape=("n", 2)) -> onnx.ModelProto:
@@ -124,3 +124,19 @@ def test_a_value_that_others_use_too_stays_quantized():
     model = _residual("input")
     model.graph.node.append(helper.make_node("Relu", ["left"], ["z2"]))
     assert len(without_fused_branches(model).graph.node) == len(model.graph.node)
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_float_weights_fall_on_the_very_same_steps(axis):
+    rng = np.random.default_rng(0)
+    steps = rng.integers(-128, 128, (64, 64, 1, 1), dtype=np.int8)
+    constants = {"w": steps, "ws": rng.uniform(1e-6, 0.3, 64).astype(np.float32), "wz": np.zeros(64, np.int8)}
+    stored = _model(
+        [helper.make_node("DequantizeLinear", ["w", "ws", "wz"], ["y"], axis=axis)], constants, shape=steps.shape
+    )
+    found = with_float_weights(stored)
+    onnx.checker.check_model(found, full_check=True)
+    assert [node.op_type for node in found.graph.node] == ["QuantizeLinear", "DequantizeLinear"]
+    assert {tensor.data_type for tensor in found.graph.initializer} == {TensorProto.FLOAT, TensorProto.INT8}
+    nothing = np.zeros(steps.shape, np.float32)
+    np.testing.assert_array_equal(_run(found, nothing), _run(stored, nothing))

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from edgekd.errors import ArtifactError
 from edgekd.report.headline import chosen, difference, headline
 from edgekd.report.record import ModelEntry, parse
 
@@ -101,36 +102,18 @@ def test_an_estimate_is_called_one(minimal: Json) -> None:
     assert headline(record).replace("\u00a0", " ") == "97.2 % at an estimated 0.310 ms."
 
 
-def test_the_fastest_of_the_equally_accurate_is_chosen(minimal: Json) -> None:
-    fast, poor = entry("student-fp16", 0.969, 500_000), entry("student-int8", 0.90, 250_000)
-    times = [timing("student-fp32", 2.0), timing("student-fp16", 1.0), timing("student-int8", 0.5)]
-    record = parse({**minimal, "models": [STUDENT, fast, poor], "measurements": times})
+def test_what_an_app_gets_is_what_the_sentence_is_about(minimal: Json) -> None:
+    models = [STUDENT, entry("student-fp16", 0.96, 500_000)]
+    record = parse({**minimal, "models": models, "loaded": "student-fp16"})
     assert (star := chosen(record)) is not None and star.id == "student-fp16"
+    with pytest.raises(ArtifactError, match="no such model: student-int8"):
+        parse({**minimal, "models": models, "loaded": "student-int8"})
 
 
-@pytest.mark.parametrize(("latency", "winner"), [(1.04, "student-fp16"), (1.06, "student-fp32")])
-def test_equally_fast_means_the_smaller_file(minimal: Json, latency: float, winner: str) -> None:
-    half = entry("student-fp16", 0.972, 500_000)
-    times = [timing("student-fp32", 1.0), timing("student-fp16", latency)]
-    assert half["size_bytes"] < STUDENT["size_bytes"]
-    record = parse({**minimal, "models": [STUDENT, half], "measurements": times})
-    assert (star := chosen(record)) is not None and star.id == winner
-
-
-def test_only_a_file_of_the_bundle_is_chosen(minimal: Json) -> None:
-    """The unpruned student is faster, smaller and more accurate, but the app will not load it."""
-    student = {**entry("student-fp32", 0.99, 100_000), "ships": False}
-    times = [timing("student-fp32", 0.1), timing("pruned-fp32", 1.0)]
-    record = parse({**minimal, "models": [student, entry("pruned-fp32", 0.97, 500_000)], "measurements": times})
-    assert (star := chosen(record)) is not None and star.id == "pruned-fp32"
-
-
-def test_a_file_without_a_measurement_is_passed_over_where_others_were_measured(minimal: Json) -> None:
-    models = [entry("pruned-fp32", 0.97, 500_000), entry("quantized-int8", 0.97, 100_000)]
-    record = parse({**minimal, "models": models, "measurements": [timing("pruned-fp32", 1.0)]})
-    assert (star := chosen(record)) is not None and star.id == "pruned-fp32"
-    record = parse({**minimal, "models": models})
-    assert (star := chosen(record)) is not None and star.id == "quantized-int8"
+def test_where_nothing_says_it_the_most_accurate_file_of_the_bundle_is_meant(minimal: Json) -> None:
+    unshipped = {**entry("teacher-fp32", 0.99, 9_000_000), "ships": False}
+    models = [unshipped, STUDENT, entry("student-fp16", 0.5, 500_000)]
+    assert (star := chosen(parse({**minimal, "models": models}))) is not None and star.id == "student-fp32"
 
 
 def test_a_pruned_student_is_compared_with_the_unpruned_one(minimal: Json) -> None:
