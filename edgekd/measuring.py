@@ -14,6 +14,10 @@ from edgekd.settings import BenchSettings
 VERSION = 2
 
 
+def at_hand(settings: BenchSettings) -> list[str]:
+    return [device for device in settings.devices if profiles.find(device).kind == "local"]
+
+
 def measure_models(
     models: Mapping[str, OnnxModel],
     settings: BenchSettings,
@@ -33,7 +37,7 @@ def measure_models(
         BenchError: a model that cannot be measured.
     """
     runs = plugins.load("backend", "onnxruntime").VARIANTS
-    here = [device for device in settings.devices if profiles.find(device).kind == "local"]
+    here = at_hand(settings)
     jobs = [
         (name, model, device) for name, model in models.items() for device in here if name.partition("-")[2] in runs
     ]

@@ -14,9 +14,10 @@ from edgekd import plugins, profiles
 from edgekd.artifacts import Artifact, Checkpoint, Dataset, Json
 from edgekd.data import prepare as preparing
 from edgekd.distillation import stage as distillation
+from edgekd.models.cost import cost
 from edgekd.pruning import stage as pruning
 from edgekd.quantization import stage as quantization
-from edgekd.quantization.placement import insert
+from edgekd.quantization.placement import refuse_quantized
 from edgekd.settings import (
     ModelSettings,
     RecipeSettings,
@@ -150,16 +151,20 @@ class NetworkStages:
         """Build teacher and student before one is trained: what is wrong with it must not cost the other's training.
 
         Raises:
-            ModelError: arguments, weights or classes do not fit, or the student cannot be pruned or quantized as asked.
+            ModelError: arguments, weights or classes do not fit, one is quantized already, or the student cannot be
+                pruned or quantized as asked.
+            DataError: too few pictures to calibrate on.
         """
+        size = training.preprocessing_of(data).image_size
         for model in (self.recipe.teacher, self.recipe.student):
             network, _ = training.initial(model.model_copy(update={"pretrained": False}), data)
+            refuse_quantized(network, model.model)
+            cost(network, size)
         if self.recipe.prune is not None:
-            pruning.check(
-                network, self.recipe.prune.target, self._multiple(), training.preprocessing_of(data).image_size
-            )
+            pruning.check(network, self.recipe.prune.target, self._multiple(), size)
         if self.recipe.quantize is not None:
-            insert(network)
+            counts = data.manifest.details["counts"]
+            quantization.check(network, self.recipe.quantize.calibration_images, counts["train"], size)
 
     def _checked(self, data: Dataset, make: Callable[[Path], Checkpoint]) -> Callable[[Path], Checkpoint]:
         def checked(out: Path) -> Checkpoint:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from edgekd import profiles
 from edgekd.artifacts import Artifact, Bundle, Checkpoint, Dataset, Evaluation, Measurements, OnnxModel, write_json
 from edgekd.errors import UsageError
 from edgekd.export.bundle import publish
@@ -156,10 +157,15 @@ def run(recipe: Recipe, folder: Path, *, listener: Listener | None = None, conso
         publish(made.bundle, folder / "bundle")
         report = _report(recipe, made, store, folder)
         # Last, and with everything else safe: an engine builder is the one link that may be here or not.
-        if tensorrt.why_not() is None:
+        if _builds_engines(recipe):
             made = replace(made, engines=stages.engines(made.bundle, made.shipped))
             report = _report(recipe, made, store, folder)
     return RunResult(made, folder, folder / "bundle", report)
+
+
+def _builds_engines(recipe: Recipe) -> bool:
+    measured_here = any(profiles.find(device).kind == "local" for device in recipe.settings.bench.devices)
+    return measured_here and tensorrt.why_not() is None
 
 
 def _report(recipe: Recipe, made: Made, store: Store, folder: Path) -> Path:
@@ -208,5 +214,8 @@ def plan(recipe: Recipe, folder: Path) -> list[PlannedStage]:
         ArtifactError: a finished stage's files were changed.
     """
     store = Plan(folder)
-    chain(Stages(recipe.settings, store))
+    stages = Stages(recipe.settings, store)
+    made = chain(stages)
+    if _builds_engines(recipe):
+        stages.engines(made.bundle, made.shipped)
     return store.stages

@@ -191,9 +191,10 @@ Variant = Literal["fp32", "fp16", "int8", "int8-x64"]
 _TOLERANCE: dict[Variant, Tolerance] = {
     "fp32": Tolerance(difference=1e-3, agreement=0.999),
     "fp16": Tolerance(difference=3e-2, agreement=0.99),
-    # A value that engines round to the other side of a step moves everything behind it.
-    "int8": Tolerance(difference=0.2, agreement=0.95),
-    "int8-x64": Tolerance(difference=0.3, agreement=0.95),
+    # TensorRT's graph has a pair less at every addition; a value on the edge of a step falls to either side.
+    "int8": Tolerance(difference=0.1, agreement=0.98),
+    # ONNX Runtime's int8 kernels round otherwise on top of that; what it costs is measured on the file.
+    "int8-x64": Tolerance(difference=0.3, agreement=0.9),
 }
 
 

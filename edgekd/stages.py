@@ -53,7 +53,12 @@ class Stages(NetworkStages):
             Measurements,
             "bench",
             version=measuring.VERSION,
-            settings={**settings_json(settings), "machine": fingerprint(environment())},
+            # Boards that are not at hand are not measured.
+            settings={
+                **settings_json(settings),
+                "devices": measuring.at_hand(settings),
+                "machine": fingerprint(environment()),
+            },
             inputs=models,
             make=lambda out: measuring.measure_models(models, settings, out, progress=self._progress("bench")),
         )
@@ -66,7 +71,7 @@ class Stages(NetworkStages):
             Measurements,
             "engines",
             version=measuring.VERSION,
-            settings={**settings_json(settings), **machine},
+            settings={**settings_json(settings, exclude={"devices", "threads"}), **machine},
             inputs={"bundle": bundle},
             make=lambda out: measuring.measure_engines(
                 bundle, shipped, settings, out, progress=self._progress("engines")

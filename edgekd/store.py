@@ -195,11 +195,6 @@ class _Pending(Artifact):
         pass
 
 
-def is_pending(artifact: Artifact) -> bool:
-    """Whether this stands for something that a plan knows will be made, and that cannot be looked into."""
-    return isinstance(artifact, _Pending)
-
-
 def resume_folder(out: Path) -> Path:
     """Where a stage that writes to `out` keeps what it needs to go on after a kill."""
     return out.with_name(out.name + ".resume")
@@ -242,7 +237,7 @@ def _out_of_memory(error: BaseException) -> OutOfMemoryError:
     return OutOfMemoryError(
         "this machine's memory is not enough for this stage",
         found=str(error) or type(error).__name__,
-        hint="use a smaller image_size or batch_size, or data.storage: streamed; finished stages are kept",
+        hint="use a smaller batch_size: finished stages are kept. Or data.storage: streamed, from the data on",
     )
 
 

@@ -22,6 +22,14 @@ def recipe_options(function: F) -> F:
     return function
 
 
+def again(command: str, recipe: str, overrides: tuple[str, ...], out: str | None) -> str:
+    """The command line that goes on after an interruption."""
+    import shlex
+
+    sets = [word for override in overrides for word in ("--set", override)]
+    return shlex.join(["edgekd", command, recipe, *sets, *(["--out", out] if out else [])])
+
+
 def link_command(link: str, *, short_help: str, about: str) -> click.Command:
     """The command of a link; `about` is the first sentence of its help."""
 
@@ -44,7 +52,7 @@ def link_command(link: str, *, short_help: str, about: str) -> click.Command:
         from edgekd.cli._terminal import Terminal, show_link
         from edgekd.pipeline import run_link
 
-        with Terminal(quiet=as_json, resume=click.get_current_context().command_path) as terminal:
+        with Terminal(quiet=as_json, resume=again(link, recipe, overrides, out)) as terminal:
             made = run_link(link, loaded, folder, listener=terminal, console=terminal)  # type: ignore[arg-type]
         show_link(made, folder, as_json=as_json)
 

@@ -108,6 +108,9 @@ def show_result(result: RunResult, *, as_json: bool) -> None:
     console = Console()
     console.print(table)
     console.print("Latency: one picture, measured on this machine in ONNX Runtime.", style="dim")
+    for record in result.made.engines.records if result.made.engines is not None else ():
+        if record["batch_size"] == 1:
+            console.print(f"{record['model']} in {record['engine']}: p50 {record['latency_ms']['p50']:.3f} ms")
     # Plain print: a path must not be wrapped at the terminal's width.
     sys.stdout.write(f"\nReport  {result.report}\nBundle  {result.bundle}\n")
 
@@ -122,9 +125,11 @@ def show_link(made: Artifact, folder: Path, *, as_json: bool) -> None:
 
 
 def _result_json(result: RunResult) -> Json:
+    measured = [result.made.measurements, *([result.made.engines] if result.made.engines is not None else [])]
     records = [
         {key: value for key, value in record.items() if key != "samples_ms"}
-        for record in result.made.measurements.records
+        for each in measured
+        for record in each.records
     ]
     return {
         "report": str(result.report),

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import click
 
-from edgekd.cli._links import recipe_options
+from edgekd.cli._links import again, recipe_options
 
 
 @click.command("run", short_help="Run a recipe: teacher to measured bundle.")
@@ -27,7 +27,6 @@ def command(recipe: str, out: str | None, overrides: tuple[str, ...], as_json: b
     if only_plan:
         show_plan(pipeline.plan(loaded, folder), as_json=as_json)
         return
-    again = f"{loaded.command} --out {folder}" if out else loaded.command
-    with Terminal(quiet=as_json, resume=again) as terminal:
+    with Terminal(quiet=as_json, resume=again("run", recipe, overrides, out)) as terminal:
         result = pipeline.run(loaded, folder, listener=terminal, console=terminal)
     show_result(result, as_json=as_json)

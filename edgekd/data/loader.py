@@ -71,7 +71,7 @@ class Loader:
     ) -> None:
         self.device = torch.device(device)
         self._split = split
-        self._size = preprocessing.image_size
+        self.image_size = preprocessing.image_size
         self._batch_size = batch_size
         self._seed = seed
         self._augmentation = resolve(augment, preprocessing, mirror=mirror) if augment is not None else None
@@ -103,7 +103,7 @@ class Loader:
     def _batch(self, indices: Indices, pixels: Tensor, view: Tensor | None) -> Batch:
         images = self._move(pixels)
         if self._augmentation is None or view is None:
-            images = middle(images, self._size)
+            images = middle(images, self.image_size)
         else:
             images = self._augmentation(images, self._move(view[torch.from_numpy(indices)]))
         return Batch(

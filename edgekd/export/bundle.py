@@ -24,7 +24,7 @@ from edgekd.export.card import card
 from edgekd.export.numerics import real_pixels
 from edgekd.export.preference import preferences
 from edgekd.models.checkpoint import architecture_of, preprocessing_of
-from edgekd.runtime.backends import open_session
+from edgekd.runtime.backends.onnxruntime import OrtSession
 from edgekd.runtime.bundle import FORMAT, MANIFEST
 from edgekd.runtime.preprocess import Floats
 
@@ -60,7 +60,8 @@ def pack(
     np.save(out / "vectors" / "images.npy", pixels)
     np.save(out / "vectors" / "input.npy", inputs)
     scores = {row["model"]: row for row in evaluation.rows}
-    latencies = {each["model"]: each for each in measurements.records if each["batch_size"] == 1}
+    smallest = min((each["batch_size"] for each in measurements.records), default=1)
+    latencies = {each["model"]: each for each in measurements.records if each["batch_size"] == smallest}
     records: Json = {
         variant: _variant(variant, models[model], scores[model], latencies.get(model), inputs, out)
         for variant, model in shipped.items()
@@ -99,7 +100,7 @@ def _variant(variant: str, model: OnnxModel, metrics: Json, latency: Json | None
     """Copy a graph in, record what it answers to the vectors, and describe it."""
     file, vectors = f"model.{variant}.onnx", f"vectors/logits.{variant}.npy"
     shutil.copyfile(model.graph, out / file)
-    np.save(out / vectors, open_session(model.graph).bind(inputs)())
+    np.save(out / vectors, OrtSession(model.graph, as_written=variant == "int8").bind(inputs)())
     return {
         "file": file,
         "precision": model.precision,
@@ -114,11 +115,11 @@ def _variant(variant: str, model: OnnxModel, metrics: Json, latency: Json | None
 
 
 def _latency(record: Json) -> Json:
-    """One picture's latency, and what it was measured on."""
+    """A call's latency, and what it was measured on."""
     return {
         "p50_ms": record["latency_ms"]["p50"],
         "p99_ms": record["latency_ms"]["p99"],
-        **{key: record[key] for key in ("provenance", "engine", "threads")},
+        **{key: record[key] for key in ("provenance", "engine", "batch_size", "threads")},
         "machine": record["environment"]["cpu"],
     }
 
@@ -136,7 +137,7 @@ def _provenance(student: Checkpoint, data: Dataset) -> Json:
 
 
 def _tensors(model: OnnxModel) -> Json:
-    session = open_session(model.graph)
+    session = OrtSession(model.graph)
     sides = {"input": session.inputs[0], "output": session.outputs[0]}
     return {side: {"name": t.name, "shape": list(t.shape), "dtype": t.dtype} for side, t in sides.items()}
 

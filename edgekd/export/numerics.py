@@ -9,22 +9,25 @@ import numpy as np
 from edgekd.artifacts import Dataset, Json, numbers
 from edgekd.data.dataset import open_split
 from edgekd.errors import ExportError
-from edgekd.runtime.backends import open_session
+from edgekd.runtime.backends.onnxruntime import OrtSession
 from edgekd.runtime.preprocess import Floats, Preprocessing, centre_crop
 from edgekd.settings import Tolerance
 
 _IMAGES = 256
 
 
-def compare(file: Path, inputs: Floats, expected: Floats, tolerance: Tolerance, *, reference: str) -> Json:
+def compare(
+    file: Path, inputs: Floats, expected: Floats, tolerance: Tolerance, *, reference: str, as_written: bool = False
+) -> Json:
     """Run `file` on `inputs` (N, 3, S, S) and hold its outputs against `expected` (N, C).
 
+    `as_written`: see OrtSession; for a graph that is another engine's.
     Differences are relative to the largest expected logit: an absolute bound means nothing without a scale.
 
     Raises:
         ExportError: a difference or the top-1 agreement is outside the tolerance.
     """
-    found = open_session(file).bind(inputs)()
+    found = OrtSession(file, as_written=as_written).bind(inputs)()
     if found.shape != expected.shape:
         raise ExportError(f"{file.name} has another output", found=found.shape, allowed=expected.shape)
     difference = np.abs(found.astype(np.float64) - expected.astype(np.float64))

@@ -19,6 +19,7 @@ from edgekd.export.opset import lower
 from edgekd.export.qdq import for_x64, with_float_weights, without_fused_branches
 from edgekd.models import checkpoint as checkpoints
 from edgekd.runtime.backends import open_session
+from edgekd.runtime.backends.onnxruntime import OrtSession
 from edgekd.runtime.preprocess import Floats
 from edgekd.settings import ExportSettings
 
@@ -76,16 +77,18 @@ def int8_from_checkpoint(checkpoint: Checkpoint, data: Dataset, settings: Export
     inputs = real_inputs(data)
     expected = _answers(network, inputs)
     reference = "PyTorch with fake quantization"
-    report = compare(file, inputs, expected, settings.tolerance_of("int8"), reference=reference)
+    tolerance = settings.tolerance_of("int8")
+    report = compare(file, inputs, expected, tolerance, reference=reference, as_written=True)
     return OnnxModel.seal(out, details=_details("int8", settings.opset, checkpoint), metrics={"numerics": report})
 
 
 def x64_from_int8(model: OnnxModel, data: Dataset, settings: ExportSettings, out: Path) -> OnnxModel:
     """The same network with its activations as uint8, for ONNX Runtime on x86. Args and Raises as above."""
-    file = _write(for_x64(onnx.load(model.path / _ALL_PAIRS)), out)
+    pairs = model.path / _ALL_PAIRS
+    file = _write(for_x64(onnx.load(pairs)), out)
     inputs = real_inputs(data)
-    expected = open_session(model.graph).bind(inputs)()
-    report = compare(file, inputs, expected, settings.tolerance_of("int8-x64"), reference="the int8 graph")
+    expected = OrtSession(pairs, as_written=True).bind(inputs)()
+    report = compare(file, inputs, expected, settings.tolerance_of("int8-x64"), reference="the int8 graph as written")
     return OnnxModel.seal(out, details=_details("int8", settings.opset, model), metrics={"numerics": report})
 
 
@@ -123,13 +126,19 @@ def graph_of(network: nn.Module, image_size: int, opset: int) -> onnx.ModelProto
                 verbose=False,
             )
     except torch.onnx.OnnxExporterError as error:
-        raise ExportError(
-            "this network cannot be exported to ONNX", found=str(error).strip().splitlines()[-1][:300]
-        ) from error
+        raise ExportError("this network cannot be exported to ONNX", found=_innermost(error)) from error
     if program is None:
         raise ExportError("the ONNX exporter returned nothing")
     graph: onnx.ModelProto = program.model_proto
     return graph if opset >= _LOWEST_EXPORTED else lower(graph, opset)
+
+
+def _innermost(error: BaseException) -> str:
+    """The exporter wraps what went wrong in pages of advice."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0][:300] if lines else ''}"
 
 
 def _write(graph: onnx.ModelProto, out: Path, name: str = "model.onnx") -> Path:

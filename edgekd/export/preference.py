@@ -26,7 +26,7 @@ def preferences(
     Args:
         shipped: the bundle's variants, each with the name of its model.
         scores: a model's row of the evaluation, by its name.
-        latencies: milliseconds for one picture, measured on this machine in ONNX Runtime, by the model's name.
+        latencies: milliseconds for the smallest batch measured on this machine in ONNX Runtime, by the model's name.
     """
     order = {engine: [name for name in names if name in shipped] for engine, names in _BY_RULE.items()}
     runs = [name for name in plugins.load("backend", "onnxruntime").VARIANTS if name in shipped]

@@ -12,7 +12,8 @@ def cost(model: nn.Module, image_size: int) -> dict[str, int]:
     was_training = model.training
     model.eval()
     device = next(model.parameters()).device
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+    # Not without gradients: the counter's hooks stumble over networks with fused attention then.
+    with torch.enable_grad(), FlopCounterMode(display=False) as counter:
         model(torch.zeros(1, 3, image_size, image_size, device=device))
     model.train(was_training)
     parameters = sum(parameter.numel() for parameter in model.parameters())

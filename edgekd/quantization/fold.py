@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import fx, nn
 
-from edgekd.quantization.operations import CONVOLUTIONS, weight_axis
+from edgekd.quantization.operations import CONVOLUTIONS, uses_weight_as_it_is, weight_axis
 
 BatchNorm = nn.modules.batchnorm._BatchNorm
 
@@ -46,7 +46,8 @@ def _is_foldable(node: fx.Node, network: fx.GraphModule, calls: list[object]) ->
     conv = network.get_submodule(str(source.target))
     # The output channels of a grouped transposed convolution do not lie along one axis of its weight.
     grouped = weight_axis(conv) == 1 and getattr(conv, "groups", 1) > 1
-    return isinstance(conv, CONVOLUTIONS) and not grouped and calls.count(source.target) == 1
+    own = isinstance(conv, CONVOLUTIONS) and uses_weight_as_it_is(conv)
+    return own and not grouped and calls.count(source.target) == 1
 
 
 @torch.no_grad()

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import enum
+import math
 from typing import Any
 
+import torch
 from torch import fx, nn
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -111,8 +114,40 @@ def is_many(node: fx.Node) -> bool:
 def keeps_float_weights(node: fx.Node, network: fx.GraphModule) -> bool:
     """Whether a node that computes has weights that no quantizer can be put on."""
     if node.op == "call_module":
-        return isinstance(network.get_submodule(str(node.target)), (nn.modules.batchnorm._BatchNorm, nn.PReLU))
+        module = network.get_submodule(str(node.target))
+        if isinstance(module, WEIGHTED):
+            return not uses_weight_as_it_is(module)
+        return isinstance(module, (nn.modules.batchnorm._BatchNorm, nn.PReLU))
     return operation_of(node) in _FLOAT_WEIGHTS
+
+
+def uses_weight_as_it_is(module: nn.Module) -> bool:
+    """Whether a weighted layer computes with its weight unchanged, so that folding or rounding it means what it says.
+
+    One derived from torch's own may pad or cast, which is no matter; or it standardises its weight first, as timm's
+    StdConv2d does: then doubling the weight does not double what comes out.
+    """
+    kind = next((kind for kind in type(module).__mro__ if kind in WEIGHTED), None)
+    return kind is not None and (type(module).forward is kind.forward or _is_linear_in_weight(module))
+
+
+@torch.no_grad()
+def _is_linear_in_weight(module: nn.Module) -> bool:
+    own: Any = copy.deepcopy(module).cpu().float().eval()
+    if isinstance(own, nn.Linear):
+        shape: tuple[int, ...] = (1, own.in_features)
+    else:
+        shape = (
+            1,
+            own.in_channels,
+            *(2 * size * step for size, step in zip(own.kernel_size, own.dilation, strict=True)),
+        )
+    if own.bias is not None:
+        own.bias.zero_()
+    values = torch.linspace(-1.0, 1.0, math.prod(shape)).reshape(shape)
+    once = own(values)
+    own.weight.mul_(2.0)
+    return torch.allclose(own(values), 2.0 * once, rtol=1e-4, atol=1e-6)
 
 
 def weight_axis(module: nn.Module) -> int:

@@ -11,7 +11,9 @@ quantized, as ONNX Runtime wants it. Biases stay float.
 from __future__ import annotations
 
 import copy
+import inspect
 from dataclasses import dataclass
+from typing import Any
 
 from torch import fx, nn
 from torch.nn.utils import parametrize
@@ -26,6 +28,7 @@ from edgekd.quantization.operations import (
     is_many,
     is_relu,
     keeps_float_weights,
+    uses_weight_as_it_is,
     weight_axis,
 )
 from edgekd.quantization.quantizers import ActivationQuantizer, WeightQuantizer
@@ -73,6 +76,15 @@ def activation_quantizers(network: nn.Module) -> dict[str, ActivationQuantizer]:
     return {path: module for path, module in network.named_modules() if isinstance(module, ActivationQuantizer)}
 
 
+def refuse_quantized(model: nn.Module, name: str) -> None:
+    """Raises ModelError where a network has quantizers already."""
+    if activation_quantizers(model):
+        raise ModelError(
+            f"{name} is quantized already",
+            hint="name the float checkpoint that it was made from: the chain quantizes that one itself",
+        )
+
+
 def observe(network: nn.Module) -> None:
     """Prepare a calibration: the network in eval mode, its quantizers observing. `network.eval()` ends it."""
     network.eval()
@@ -111,11 +123,12 @@ class _Tracer(fx.Tracer):
 
 
 def _traced(model: nn.Module) -> fx.GraphModule:
-    if activation_quantizers(model):
-        raise ModelError(f"{type(model).__name__} is quantized already")
+    refuse_quantized(model, type(model).__name__)
     own = copy.deepcopy(model).eval()
     try:
-        return fx.GraphModule(own, _Tracer().trace(own), type(model).__name__)
+        graph = _Tracer().trace(own, concrete_args=_defaults(own))
+        _drop_defaults(graph)
+        return fx.GraphModule(own, graph, type(model).__name__)
     # Tracing runs the network's own code on stand-ins for tensors, and that may raise anything.
     except Exception as error:
         raise ModelError(
@@ -123,6 +136,23 @@ def _traced(model: nn.Module) -> fx.GraphModule:
             found=f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}",
             hint="a forward() whose path depends on values cannot be traced; choose a network without",
         ) from error
+
+
+def _defaults(model: nn.Module) -> dict[str, Any]:
+    """What forward() takes besides the pictures, at its defaults: no value of the network's."""
+    parameters = inspect.signature(model.forward).parameters.values()
+    return {each.name: each.default for each in parameters if each.default is not inspect.Parameter.empty}
+
+
+def _drop_defaults(graph: fx.Graph) -> None:
+    """Keep the pictures as the only input; what fx asserts about the others goes with them."""
+    doomed = set([node for node in graph.nodes if node.op == "placeholder"][1:])
+    for node in graph.nodes:
+        if node.all_input_nodes and doomed.issuperset(node.all_input_nodes):
+            doomed.add(node)
+    for node in reversed(list(graph.nodes)):
+        if node in doomed:
+            graph.erase_node(node)
 
 
 def _values_to_quantize(network: fx.GraphModule) -> list[fx.Node]:
@@ -168,7 +198,7 @@ def _left_in_float(network: fx.GraphModule) -> list[str]:
 def _quantize_weights(network: fx.GraphModule) -> None:
     for path in dict.fromkeys(str(node.target) for node in network.graph.nodes if node.op == "call_module"):
         layer = network.get_submodule(path)
-        if isinstance(layer, WEIGHTED):
+        if isinstance(layer, WEIGHTED) and uses_weight_as_it_is(layer):
             parametrize.register_parametrization(layer, "weight", WeightQuantizer(weight_axis(layer)))
 
 

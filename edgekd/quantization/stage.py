@@ -13,7 +13,7 @@ from torch import nn
 from edgekd.artifacts import Checkpoint, Dataset
 from edgekd.data.dataset import open_split
 from edgekd.distillation.stage import distill
-from edgekd.errors import DataError
+from edgekd.errors import DataError, ModelError
 from edgekd.models import checkpoint as checkpoints
 from edgekd.models.edits.quantize import VERSION as PLACEMENT
 from edgekd.quantization.placement import freeze, insert, observe
@@ -39,18 +39,11 @@ def calibrate(student: Checkpoint, data: Dataset, images: int, out: Path) -> Che
         ModelError: the network cannot be traced, or is quantized already.
         DataError: too few pictures to know the range of anything.
     """
+    split, preprocessing = open_split(data, "train"), preprocessing_of(data)
+    count = _enough(images, len(split))
     quantized = insert(checkpoints.load(student))
     network = quantized.model
     observe(network)
-    split, preprocessing = open_split(data, "train"), preprocessing_of(data)
-    count = min(images, len(split))
-    if count < LEAST_IMAGES:
-        raise DataError(
-            "too few pictures to calibrate int8 on",
-            found=f"{count} in the training split" if count < images else f"calibration_images: {images}",
-            allowed=f"at least {LEAST_IMAGES}; some hundred are usual",
-            hint="add training pictures, or raise quantize.calibration_images",
-        )
     chosen = np.linspace(0, len(split) - 1, count).astype(np.int64)
     with torch.no_grad():
         for start in range(0, count, _BATCH):
@@ -74,6 +67,46 @@ def calibrate(student: Checkpoint, data: Dataset, images: int, out: Path) -> Che
             "left_in_float": list(quantized.left),
             "warnings": _float_layers(quantized.left),
         },
+    )
+
+
+def check(network: nn.Module, images: int, available: int, image_size: int) -> None:
+    """What calibrate() would refuse, before anything is trained.
+
+    Args:
+        available: pictures in the training split.
+
+    Raises:
+        ModelError, DataError: as calibrate().
+    """
+    _enough(images, available)
+    quantized = insert(network).model
+    observe(quantized)
+    try:
+        with torch.no_grad():
+            quantized(torch.zeros(2, 3, image_size, image_size))
+    # The network's own code runs here, between quantizers, and that may raise anything.
+    except Exception as error:
+        raise ModelError(
+            f"{type(network).__name__} cannot be quantized: it does not run with quantizers",
+            found=f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}",
+            hint="leave the quantize section out, or choose another student",
+        ) from error
+
+
+def _enough(images: int, available: int) -> int:
+    """How many pictures to calibrate on."""
+    if available < LEAST_IMAGES:
+        found, hint = f"{available} in the training split", "add training pictures, or leave the quantize section out"
+    elif images < LEAST_IMAGES:
+        found, hint = f"calibration_images: {images}", "raise quantize.calibration_images"
+    else:
+        return min(images, available)
+    raise DataError(
+        "too few pictures to calibrate int8 on",
+        found=found,
+        allowed=f"at least {LEAST_IMAGES}; some hundred are usual",
+        hint=hint,
     )
 
 

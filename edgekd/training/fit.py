@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 from accelerate import Accelerator
@@ -15,7 +16,7 @@ from edgekd.data.loader import Loader
 from edgekd.settings import StepSettings
 from edgekd.training.average import Average
 from edgekd.training.guard import Guard, clear_memory_errors
-from edgekd.training.host import autocast, keep_freed_memory, resolve_precision
+from edgekd.training.host import autocast, keep_freed_memory, resolve_precision, training_precision
 from edgekd.training.norms import keep_up
 from edgekd.training.optimiser import make_optimiser, trainable
 from edgekd.training.schedule import learning_rate
@@ -33,6 +34,7 @@ class _Loop:
     optimiser: torch.optim.Optimizer
     loader: Loader
     settings: StepSettings
+    precision: Literal["fp32", "bf16"]
     average: Average | None
     progress: Progress | None
 
@@ -45,12 +47,11 @@ class _Loop:
         self.model.train()
         start, first = time.perf_counter(), epoch * len(self.loader)
         guard = Guard(self.accelerator.device, epoch, first_step=first + 1)
-        precision = resolve_precision(self.settings.precision, self.model, self.accelerator.device)
         sums: dict[str, Tensor] = {}
         rate = 0.0
         for step, batch in enumerate(self.loader.epoch(epoch)):
             rate = self._set_rate(first + step)
-            with autocast(precision, self.accelerator.device):
+            with autocast(self.precision, self.accelerator.device):
                 terms = self.objective(self.model, batch)
             loss = torch.stack(list(terms.values())).sum()
             guard.watch(step, loss, self._update(loss))
@@ -127,7 +128,8 @@ def fit(
     modules = {"model": model, "objective": objective} | ({"average": average.network} if average else {})
     state = TrainingState(resume, modules, optimiser)
     state.restore()
-    loop = _Loop(accelerator, wrapped, objective, optimiser, loader, settings, average, progress)
+    precision = training_precision(settings.precision, model, accelerator.device, loader.image_size)
+    loop = _Loop(accelerator, wrapped, objective, optimiser, loader, settings, precision, average, progress)
     result = average.network if average else model
     for epoch in range(len(state.history), settings.epochs):
         torch.manual_seed(settings.seed * _SEEDS_PER_RUN + epoch)

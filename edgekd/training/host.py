@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Literal
@@ -49,6 +50,53 @@ def resolve_precision(
     if cuda:
         return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
     return "bf16" if cpu_has_bf16() and (inference or not has_depthwise(model)) else "fp32"
+
+
+def training_precision(
+    wanted: Precision, model: nn.Module, device: torch.device, image_size: int
+) -> Literal["fp32", "bf16"]:
+    """The same for training on pictures of this size.
+
+    On a CPU PyTorch 2.15 leaves weight gradients unwritten in bf16 where a convolution's stride is larger than its
+    input: they are whatever the memory held. Such a network is trained in fp32.
+
+    Raises:
+        UsageError: as above, or bf16 is asked for by name where its gradients would be wrong.
+    """
+    precision = resolve_precision(wanted, model, device)
+    if precision == "fp32" or device.type != "cpu" or (where := _outstridden(model, image_size)) is None:
+        return precision
+    if wanted == "bf16":
+        raise UsageError(
+            f"precision: bf16 gives wrong gradients on a CPU for {where}",
+            found=f"its stride is larger than its input at {image_size} pixels",
+            allowed="auto, fp32",
+        )
+    return "fp32"
+
+
+def _outstridden(model: nn.Module, image_size: int) -> str | None:
+    """The first convolution whose stride is larger than what it gets to see."""
+    found: list[str] = []
+
+    def look(name: str) -> Callable[[nn.Conv2d, tuple[torch.Tensor, ...]], None]:
+        def hook(layer: nn.Conv2d, inputs: tuple[torch.Tensor, ...]) -> None:
+            if any(side < stride for side, stride in zip(inputs[0].shape[-2:], layer.stride, strict=True)):
+                found.append(name)
+
+        return hook
+
+    layers = [(name, layer) for name, layer in model.named_modules() if isinstance(layer, nn.Conv2d)]
+    hooks = [layer.register_forward_pre_hook(look(name)) for name, layer in layers]
+    was_training = model.training
+    try:
+        with torch.no_grad():
+            model.eval()(torch.zeros(1, 3, image_size, image_size, device=next(model.parameters()).device))
+    finally:
+        model.train(was_training)
+        for hook in hooks:
+            hook.remove()
+    return found[0] if found else None
 
 
 def autocast(precision: Literal["fp32", "bf16"], device: torch.device) -> AbstractContextManager[object]:

@@ -16,7 +16,8 @@ import yaml
 import edgekd
 from edgekd import pipeline, recipe
 from edgekd.artifacts import read_json
-from edgekd.errors import ModelError
+from edgekd.cli._links import again
+from edgekd.errors import DataError, ModelError
 from edgekd.export.legality import VERSIONS
 from edgekd.runtime import load
 from edgekd.runtime.backends import onnxruntime
@@ -37,7 +38,7 @@ RECIPE = {
     "prune": {"target": {"macs": 0.7}, "epochs": 1, "batch_size": 32},
     "quantize": {"epochs": 2, "batch_size": 32, "calibration_images": 64},
     # Trained this shortly, a network is unsure about most pictures: a rounding decides.
-    "export": {"tolerance": {each: {"difference": 0.5, "agreement": 0.5} for each in ("int8", "int8-x64")}},
+    "export": {"tolerance": {"int8-x64": {"difference": 0.5, "agreement": 0.5}}},
     "bench": {
         "batch_sizes": [1, 4],
         "seconds": 0.05,
@@ -153,6 +154,8 @@ def test_the_report_shows_the_chain_and_the_warning_about_the_teacher(finished):
 def test_running_again_does_nothing_and_a_change_runs_from_there(finished):
     folder, _ = finished
     assert _plan(folder) == dict.fromkeys(CHAIN, "reused")
+    # A board that nobody measures on changes no latency.
+    assert _plan(folder, "bench.devices=[this-machine]") == dict.fromkeys(CHAIN, "reused")
     before = sorted(path.name for path in (folder / "runs/tiny/stages").iterdir())
     result = edgekd.run(folder / "tiny.yaml", folder / "runs/tiny")
     assert sorted(path.name for path in (folder / "runs/tiny/stages").iterdir()) == before
@@ -262,6 +265,7 @@ def test_a_teacher_for_other_classes_is_refused_before_any_training(finished, tm
         ("student.checkpoint=weights.pth", "cannot be read as weights"),
         ("student.checkpoint=gone.pth", "is not there"),
         ("prune.target.macs=0.01", "out of reach"),
+        ("student={model: timm/test_vit3, arguments: {img_size: 16}}", "cannot be pruned"),
         ("student={model: torchvision/shufflenet_v2_x0_5}", "ShuffleNetV2 cannot be pruned"),
     ],
 )
@@ -272,3 +276,24 @@ def test_a_wrong_student_is_refused_before_the_teacher_is_trained(tmp_path, monk
         edgekd.run(RECIPE, overrides=[override])
     assert message in str(caught.value)
     assert [path.name[:4] for path in (tmp_path / "runs/tiny/stages").iterdir()] == ["data"]
+
+
+def test_too_few_pictures_to_calibrate_on_are_found_before_any_training(tmp_path):
+    with pytest.raises(DataError, match="too few pictures(?s:.)*12 in the training split(?s:.)*add training pictures"):
+        edgekd.run(RECIPE, tmp_path, ["data.limit=12", "data.validation=0.01"])
+    assert [path.name[:4] for path in (tmp_path / "stages").iterdir()] == ["data"]
+
+
+@pytest.mark.parametrize("role", ["student", "teacher"])
+def test_a_quantized_checkpoint_is_no_beginning(finished, tmp_path, role):
+    folder, _ = finished
+    (quantized,) = (folder / "runs/tiny/stages").glob("quantize-*")
+    said = f"{{model: timm/test_efficientnet, checkpoint: {quantized}}}"
+    with pytest.raises(ModelError, match="timm/test_efficientnet is quantized already(?s:.)*the float checkpoint"):
+        edgekd.run(RECIPE, tmp_path, [f"{role}={said}"])
+
+
+def test_the_way_to_go_on_is_a_command_that_works():
+    assert again("prune", "my recipe.yaml", ("a.b=1",), "runs/c d") == (
+        "edgekd prune 'my recipe.yaml' --set a.b=1 --out 'runs/c d'"
+    )

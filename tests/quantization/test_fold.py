@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-from timm.layers import BatchNormAct2d
+from timm.layers import BatchNormAct2d, Conv2dSame, StdConv2d
 from torch import fx, nn
+from torch.nn.utils.parametrize import is_parametrized, remove_parametrizations
 
 from edgekd.quantization.fold import fold_norms
+from edgekd.quantization.placement import activation_quantizers, insert
 
 
 def _lively(model: nn.Module) -> nn.Module:
@@ -82,3 +84,21 @@ def test_a_norm_with_its_activation_leaves_the_activation():
     quantized = insert(model)
     assert _norms(quantized.model) == 0 and quantized.left == ()
     assert quantized.placed == ("input_1", "_1_act")
+
+
+def test_a_convolution_that_changes_its_weight_keeps_its_norm():
+    """StdConv2d standardises its weight, which would undo what was folded into it; Conv2dSame only pads."""
+    standard = _lively(nn.Sequential(StdConv2d(3, 8, 3), nn.BatchNorm2d(8)))
+    padded = _lively(nn.Sequential(Conv2dSame(3, 8, 3, stride=2), nn.BatchNorm2d(8)))
+    images = torch.randn(2, 3, 9, 9)
+    for model, norms in ((standard, 1), (padded, 0)):
+        expected = model(images)
+        found = insert(model)
+        assert _norms(found.model) == norms and found.left == (("0", "1") if norms else ())
+        for quantizer in activation_quantizers(found.model).values():
+            quantizer.forward = lambda values: values
+        parametrized = [layer for layer in found.model.modules() if is_parametrized(layer)]
+        assert len(parametrized) == 1 - norms
+        for layer in parametrized:
+            remove_parametrizations(layer, "weight", leave_parametrized=False)
+        torch.testing.assert_close(found.model(images), expected)

@@ -125,6 +125,22 @@ def test_a_network_that_cannot_be_traced_says_why():
         insert(insert(_Net()).model)
 
 
+def test_optional_inputs_are_no_values_of_the_network():
+    class Masked(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Conv2d(3, 4, 1)
+
+        def forward(self, x, mask=None, twice=False):
+            x = self.layer(x)
+            return x * mask if mask is not None else x
+
+    found = insert(Masked())
+    assert found.placed == ("x",)
+    observe(found.model)
+    assert found.model(torch.randn(2, 3, 4, 4)).shape == (2, 4, 4, 4)
+
+
 def test_freezing_names_what_has_seen_nothing():
     with pytest.raises(ModelError, match="quantizer of x has seen no values"):
         freeze(insert(_Net()).model)

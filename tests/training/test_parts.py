@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from edgekd.errors import NonFiniteLossError
+from edgekd.errors import NonFiniteLossError, UsageError
 from edgekd.settings import TrainSettings
+from edgekd.training import host
 from edgekd.training.average import Average
 from edgekd.training.guard import Guard
 from edgekd.training.host import has_depthwise, resolve_precision
@@ -73,3 +74,16 @@ def test_batch_norms_forget_the_start_of_a_short_training_and_long_ones_are_left
     keep_up(model, steps=400)
     assert (slow.momentum, usual.momentum) == (0.05, 0.1)
     assert (1 - slow.momentum) ** 400 < 1e-8
+
+
+@pytest.mark.parametrize(("side", "trains_in"), [(8, "fp32"), (16, "bf16")])
+def test_a_stride_larger_than_its_input_is_not_trained_in_bf16_on_a_cpu(monkeypatch, side, trains_in):
+    """PyTorch leaves such a convolution's weight gradient unwritten."""
+    monkeypatch.setattr(host, "cpu_has_bf16", lambda: True)
+    model = nn.Sequential(nn.AvgPool2d(8), nn.Conv2d(3, 4, 3, stride=2, padding=1), nn.Flatten())
+    cpu = torch.device("cpu")
+    assert host.training_precision("auto", model, cpu, side) == trains_in
+    if trains_in == "fp32":
+        with pytest.raises(UsageError, match="wrong gradients on a CPU for 1"):
+            host.training_precision("bf16", model, cpu, side)
+    assert host.training_precision("fp32", model, cpu, side) == "fp32"

@@ -41,17 +41,21 @@ class OrtSession:
     Args:
         path: an .onnx file.
         threads: threads inside an operator; None: one a usable core.
+        as_written: compute Q/DQ pairs as the graph says, in float between them, without int8 kernels that round
+            otherwise: what the graph means, for another engine, rather than what ONNX Runtime is fast at.
     """
 
     device = "cpu"
 
-    def __init__(self, path: Path, *, threads: int | None = None) -> None:
+    def __init__(self, path: Path, *, threads: int | None = None, as_written: bool = False) -> None:
         ort = import_module("onnxruntime")
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads or len(os.sched_getaffinity(0))
         options.inter_op_num_threads = 1
         options.log_severity_level = _ERRORS_ONLY
-        self.engine = f"onnxruntime {metadata.version('onnxruntime')}"
+        self.engine = f"onnxruntime {metadata.version('onnxruntime')}{', Q/DQ as written' if as_written else ''}"
+        if as_written:
+            options.add_session_config_entry("session.disable_quant_qdq", "1")
         try:
             self._session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # ONNX Runtime's exceptions share no base class of their own
