@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -203,7 +204,9 @@ def test_a_changed_stage_is_refused_and_nothing_else_is_lost(finished):
 def test_control_c_keeps_what_is_finished_and_says_how_to_go_on(finished, tmp_path):
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(RECIPE))
     command = [sys.executable, "-m", "edgekd", "run", "tiny.yaml", "--set", "teacher.train.epochs=500"]
-    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
+    # A suite that runs as a background job has its children ignore Ctrl-C; a person's shell does not.
+    listen = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, preexec_fn=listen) as process:
         deadline = time.monotonic() + 120
         while not any((tmp_path / "runs/tiny/partial").glob("teacher-*/artifact.resume/head.json")):
             assert process.poll() is None and time.monotonic() < deadline
