@@ -62,7 +62,8 @@ def without_fused_branches(model: onnx.ModelProto) -> onnx.ModelProto:
 def with_float_weights(model: onnx.ModelProto) -> onnx.ModelProto:
     """A copy whose weights are float constants behind a whole pair, on the same steps exactly.
 
-    TensorRT 8 documents no other form, and later versions take it too; the engine that is built holds int8 either way.
+    The careful form: whether TensorRT 8 takes weights stored in int8 is not known here, this one is what quantization
+    toolkits export for it. Neither was tried on TensorRT.
     """
     own = onnx.ModelProto()
     own.CopyFrom(model)

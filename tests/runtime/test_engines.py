@@ -262,3 +262,24 @@ def test_a_runs_last_stage_builds_and_measures_what_shipped(device, many_bundle,
     built = ("pruned-fp32", "pruned-fp16", "quantized-int8")
     assert rows == {(model, batch, "tensorrt 10.3.0") for model in built for batch in (1, 2)}
     assert set(found.manifest.details["engines"]) == {"fp32", "fp16", "int8"}
+
+
+def test_the_engines_stage_is_kept_and_made_again_for_another_gpu(device, many_bundle, tmp_path):
+    from edgekd import recipe
+    from edgekd.artifacts import Bundle
+    from edgekd.stages import Stages
+    from edgekd.store import Store
+
+    device()
+    bundle = Bundle.seal(many_bundle("fp32"), details={"name": "linear"})
+    settings = recipe.load("digits", ["bench={batch_sizes: [1], seconds: 0.02, warmup_seconds: 0.0}"]).settings
+
+    def state() -> str:
+        store = Store(tmp_path / "run")
+        made = Stages(settings, store).engines(bundle, {"fp32": "pruned-fp32"})
+        assert [row["model"] for row in made.records] == ["pruned-fp32"]
+        return store.log[-1].state
+
+    assert [state(), state()] == ["run", "reused"]
+    device(name="Thor", capability=(11, 0))
+    assert state() == "run"
