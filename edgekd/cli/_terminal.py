@@ -40,7 +40,7 @@ class Terminal:
         self._resume = resume
         self._bars = Progress(
             SpinnerColumn(),
-            TextColumn("{task.description:<22}"),
+            TextColumn("{task.description:<25}"),
             BarColumn(bar_width=24),
             TextColumn("{task.fields[note]}"),
             TimeElapsedColumn(),
@@ -75,7 +75,7 @@ class Terminal:
         self._bars.update(self._task, visible=False)
         mark = "[green]✓[/]" if done.state == "run" else "[dim]=[/]"
         cost = f"{done.seconds:7.1f} s" if done.state == "run" else "   reused"
-        self._console.print(f"  {mark} {done.name:<22} {cost}   {_gist(done.artifact)}", soft_wrap=True)
+        self._console.print(f"  {mark} {done.name:<25} {cost}   {_gist(done.artifact)}", soft_wrap=True)
         for warning in done.artifact.metrics.get("warnings", ()):
             self._console.print(f"    [yellow]![/] {warning}", soft_wrap=True)
 
@@ -107,7 +107,11 @@ def show_result(result: RunResult, *, as_json: bool) -> None:
         table.add_row(row["model"], f"{row['accuracy']:.2%}", f"{low:.1%} to {high:.1%}", f"{size:.2f} MB", *times)
     console = Console()
     console.print(table)
-    console.print("Latency: one picture, measured on this machine in ONNX Runtime.", style="dim")
+    unmeasured = (
+        " A dash: a graph that is made for another engine." if 0 < len(single) < len(result.made.models) else ""
+    )
+    said = f"Latency: one picture, measured on this machine in ONNX Runtime.{unmeasured}"
+    console.print(said, style="dim", soft_wrap=True)
     for record in result.made.engines.records if result.made.engines is not None else ():
         if record["batch_size"] == 1:
             console.print(f"{record['model']} in {record['engine']}: p50 {record['latency_ms']['p50']:.3f} ms")
