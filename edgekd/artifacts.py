@@ -143,6 +143,16 @@ class Checkpoint(Artifact):
         return tuple(self.manifest.details["classes"])
 
 
+class TeacherOutputs(Artifact):
+    """What a teacher said to some views of every training image; see edgekd.distillation.outputs."""
+
+    kind = "teacher-outputs"
+
+    @property
+    def views(self) -> int:
+        return int(self.manifest.details["views"])
+
+
 class OnnxModel(Artifact):
     """`model.onnx` with its precision, opset and the report of its numerics against the torch model."""
 

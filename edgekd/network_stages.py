@@ -6,27 +6,38 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, cast
 
 from pydantic import BaseModel
+from torch import nn
 
 from edgekd import plugins, profiles
-from edgekd.artifacts import Artifact, Checkpoint, Dataset, Json
+from edgekd.artifacts import Artifact, Checkpoint, Dataset, Json, TeacherOutputs
 from edgekd.data import prepare as preparing
+from edgekd.distillation import outputs as storing
+from edgekd.distillation import schemes
 from edgekd.distillation import stage as distillation
+from edgekd.distillation.graft import graft
+from edgekd.distillation.schemes import Distilled
+from edgekd.distillation.terms import build_terms, on_logits
+from edgekd.models.architecture import Architecture
 from edgekd.models.cost import cost
 from edgekd.pruning import stage as pruning
 from edgekd.quantization import stage as quantization
 from edgekd.quantization.placement import refuse_quantized
 from edgekd.settings import (
+    DataSettings,
+    DistillSettings,
     ModelSettings,
+    OutputSettings,
     RecipeSettings,
     RecoverySettings,
     StepSettings,
+    TeacherSettings,
     TermSettings,
     TrainSettings,
 )
-from edgekd.store import Store
+from edgekd.store import A, Store, resume_folder
 from edgekd.training import stages as training
 from edgekd.training.fit import Progress
 
@@ -46,42 +57,50 @@ class NetworkStages:
     console: Console | None = None
 
     def data(self) -> Dataset:
-        settings = self.recipe.data
+        return self.prepared("data", self.recipe.data)
+
+    def prepared(self, name: str, settings: DataSettings) -> Dataset:
         # Where the images lie does not matter, what they are does.
         said = settings_json(settings, exclude={"augment", "root", "download"})
         content = plugins.load("dataset", settings.source).fingerprint(settings)
         return self.store.stage(
             Dataset,
-            "data",
+            name,
             version=preparing.VERSION,
             settings={**said, "content": content},
             inputs={},
-            make=lambda out: preparing.prepare(settings, out, progress=self._counter("data")),
+            make=lambda out: preparing.prepare(settings, out, progress=self._counter(name)),
         )
 
-    def teacher(self, data: Dataset) -> Checkpoint:
+    def teacher(self, data: Dataset) -> Checkpoint | None:
+        """None where the scheme does without."""
+        return None if self.recipe.teacher is None else self.taught("teacher", self.recipe.teacher, data)
+
+    def taught(self, name: str, settings: TeacherSettings, data: Dataset) -> Checkpoint:
         """Trained here, or taken as it is."""
-        settings = self.recipe.teacher
         if settings.train is not None:
-            return self._trained("teacher", settings, settings.train, data)
+            return self.trained(name, settings, settings.train, data)
         return self.store.stage(
             Checkpoint,
-            "teacher",
+            name,
             version=training.VERSION,
             settings={"model": training.origin_of(settings)},
             inputs={"data": data},
-            make=self._checked(data, lambda out: training.adopt(settings, data, out)),
+            make=self.checked(data, lambda out: training.adopt(settings, data, out)),
         )
 
     def baseline(self, data: Dataset) -> Checkpoint | None:
         """The student from labels alone, in the same steps: what distillation has to beat."""
         if not self.recipe.distill.baseline:
             return None
-        return self._trained("baseline", self.recipe.student, self.recipe.distill.training, data)
+        return self.trained("baseline", self.recipe.student, self.recipe.distill.training, data)
 
-    def student(self, teacher: Checkpoint, data: Dataset) -> Checkpoint:
-        settings = self.recipe.distill
-        return self._distilled("distill", self.recipe.student, teacher, data, settings, settings.objective)
+    def student(self, teacher: Checkpoint | None, data: Dataset) -> Distilled:
+        """As the recipe's scheme makes it."""
+        said = self.recipe.distill.scheme
+        scheme = plugins.load("scheme", said.name)
+        made: Distilled = scheme.distill(self, teacher, data, schemes.parameters_of(said))
+        return made
 
     def pruned(self, student: Checkpoint) -> Checkpoint | None:
         """Narrower, and not yet recovered."""
@@ -101,7 +120,7 @@ class NetworkStages:
     def recovered(self, pruned: Checkpoint, teacher: Checkpoint, data: Dataset) -> Checkpoint:
         assert self.recipe.prune is not None
         settings = self.recipe.prune
-        return self._distilled("recover", pruned, teacher, data, settings, self._objective(settings))
+        return self.distilled("recover", pruned, teacher, data, settings, self._objective(settings))
 
     def calibrated(self, student: Checkpoint, data: Dataset) -> Checkpoint | None:
         """With int8 quantizers whose scales come from pictures: post-training quantization."""
@@ -143,37 +162,47 @@ class NetworkStages:
                 out,
                 objective=objective,
                 augment=augment,
-                progress=self._progress("quantize"),
+                progress=self.progress("quantize"),
             ),
         )
 
     def _check_models(self, data: Dataset) -> None:
-        """Build teacher and student before one is trained: what is wrong with it must not cost the other's training.
+        """Build all networks before one is trained: what is wrong with one must not cost another's training.
 
         Raises:
             ModelError: arguments, weights or classes do not fit, one is quantized already, or the student cannot be
                 pruned or quantized as asked.
+            UnknownNameError: the objective names a layer that is not there.
             DataError: too few pictures to calibrate on.
         """
-        size = training.preprocessing_of(data).image_size
-        for model in (self.recipe.teacher, self.recipe.student):
-            network, _ = training.initial(model.model_copy(update={"pretrained": False}), data)
-            refuse_quantized(network, model.model)
-            cost(network, size)
-        if self.recipe.prune is not None:
-            pruning.check(network, self.recipe.prune.target, self._multiple(), size)
-        if self.recipe.quantize is not None:
+        recipe, size = self.recipe, training.preprocessing_of(data).image_size
+        for model in schemes.models_over(recipe.distill.scheme, data.classes):
+            self._built(model, data)
+        teacher = self._built(recipe.teacher, data)[0] if recipe.teacher is not None else None
+        student, architecture = self._built(recipe.student, data)
+        if teacher is not None:
+            graft(student, teacher, architecture, recipe.distill.objective, size)
+            build_terms(recipe.distill.objective, distillation.networks_for(student, teacher, data))
+        if recipe.prune is not None:
+            pruning.check(student, recipe.prune.target, self._multiple(), size)
+        if recipe.quantize is not None:
             counts = data.manifest.details["counts"]
-            quantization.check(network, self.recipe.quantize.calibration_images, counts["train"], size)
+            quantization.check(student, recipe.quantize.calibration_images, counts["train"], size)
 
-    def _checked(self, data: Dataset, make: Callable[[Path], Checkpoint]) -> Callable[[Path], Checkpoint]:
-        def checked(out: Path) -> Checkpoint:
+    def _built(self, model: ModelSettings, data: Dataset) -> tuple[nn.Module, Architecture]:
+        network, architecture = training.initial(model.model_copy(update={"pretrained": False}), data)
+        refuse_quantized(network, model.model)
+        cost(network, training.preprocessing_of(data).image_size)
+        return network, architecture
+
+    def checked(self, data: Dataset, make: Callable[[Path], A]) -> Callable[[Path], A]:
+        def checked(out: Path) -> A:
             self._check_models(data)
             return make(out)
 
         return checked
 
-    def _distilled(
+    def distilled(
         self,
         name: str,
         student: ModelSettings | Checkpoint,
@@ -181,12 +210,27 @@ class NetworkStages:
         data: Dataset,
         settings: StepSettings,
         objective: Sequence[TermSettings],
+        *,
+        cross_view: bool = False,
     ) -> Checkpoint:
-        augment = self.recipe.data.augment
+        """On one teacher's answers, from the start or from a checkpoint."""
         begun: Mapping[str, Artifact] = {"student": student} if isinstance(student, Checkpoint) else {}
-        origin = {"model": training.origin_of(student)} if isinstance(student, ModelSettings) else {}
+        said = {
+            **({"model": training.origin_of(student)} if isinstance(student, ModelSettings) else {}),
+            "objective": [settings_json(term) for term in objective],
+            **({"cross_view": True} if cross_view else {}),
+        }
+        wanted = settings.teacher_outputs if isinstance(settings, DistillSettings) else OutputSettings()
+        stored = self.outputs(teacher, data, wanted, settings) if wanted.store == "on" else None
+        if wanted.store == "auto":
+            said["teacher_outputs"] = settings_json(wanted)
 
         def make(out: Path) -> Checkpoint:
+            outputs = stored
+            if wanted.store == "auto" and distillation.reads_logits_only(objective) and not cross_view:
+                augment = self.recipe.data.augment
+                decision = storing.decide(resume_folder(out), teacher, data, wanted, settings, augment=augment)
+                outputs = self.outputs(teacher, data, wanted, settings) if decision.stored else None
             return distillation.distill(
                 teacher,
                 student,
@@ -194,32 +238,75 @@ class NetworkStages:
                 settings,
                 out,
                 objective=objective,
-                augment=augment,
-                progress=self._progress(name),
+                augment=self.recipe.data.augment,
+                cross_view=cross_view,
+                outputs=outputs,
+                progress=self.progress(name),
             )
 
+        return self.made(
+            name,
+            version=distillation.VERSION,
+            settings=settings,
+            said=said,
+            inputs={"teacher": teacher, **begun, "data": data, **({"outputs": stored} if stored else {})},
+            make=make,
+        )
+
+    def outputs(
+        self, teacher: Checkpoint, data: Dataset, wanted: OutputSettings, settings: StepSettings
+    ) -> TeacherOutputs:
+        """What a teacher says to the views that `settings`' seed draws; any student of it may read them."""
+        augment = self.recipe.data.augment
+        return self.store.stage(
+            TeacherOutputs,
+            "teacher-outputs",
+            version=storing.VERSION,
+            settings={
+                "views": wanted.views,
+                "top_k": wanted.top_k,
+                "seed": settings.seed,
+                "augment": settings_json(augment),
+            },
+            inputs={"teacher": teacher, "data": data},
+            make=lambda out: storing.store(
+                teacher, data, wanted, settings, out, augment=augment, progress=self.progress("teacher outputs")
+            ),
+        )
+
+    def made(
+        self,
+        name: str,
+        *,
+        version: int,
+        settings: StepSettings,
+        said: Json,
+        inputs: Mapping[str, Artifact],
+        make: Callable[[Path], Checkpoint],
+    ) -> Checkpoint:
+        """A network that is trained with an objective of its own; see schemes.Links."""
+        steps = settings.model_dump(mode="json", include=set(StepSettings.model_fields))
         return self.store.stage(
             Checkpoint,
             name,
-            version=distillation.VERSION,
-            settings={
-                **settings_json(settings, exclude={"baseline", "target", "device", "multiple"}),
-                **origin,
-                "objective": [settings_json(term) for term in objective],
-                "augment": settings_json(augment),
-            },
-            inputs={"teacher": teacher, **begun, "data": data},
-            make=make if begun else self._checked(data, make),
+            version=version,
+            settings={**steps, **said, "augment": settings_json(self.recipe.data.augment)},
+            inputs=inputs,
+            make=self.checked(cast(Dataset, inputs["data"]), make),
         )
 
     def _objective(self, settings: RecoverySettings) -> tuple[TermSettings, ...]:
-        return settings.objective if settings.objective is not None else self.recipe.distill.objective
+        """Layers may be gone or narrower by now; answers are not."""
+        if settings.objective is not None:
+            return settings.objective
+        return on_logits(self.recipe.distill.objective) or DistillSettings().objective
 
     def _multiple(self) -> int:
         assert self.recipe.prune is not None
         return self.recipe.prune.multiple or profiles.find(self.recipe.prune.device).channel_multiple
 
-    def _trained(self, name: str, model: ModelSettings, settings: TrainSettings, data: Dataset) -> Checkpoint:
+    def trained(self, name: str, model: ModelSettings, settings: TrainSettings, data: Dataset) -> Checkpoint:
+        """From labels alone."""
         augment = self.recipe.data.augment
         return self.store.stage(
             Checkpoint,
@@ -227,13 +314,13 @@ class NetworkStages:
             version=training.VERSION,
             settings={**settings_json(settings), "model": training.origin_of(model), "augment": settings_json(augment)},
             inputs={"data": data},
-            make=self._checked(
+            make=self.checked(
                 data,
-                lambda out: training.train(model, data, settings, out, augment=augment, progress=self._progress(name)),
+                lambda out: training.train(model, data, settings, out, augment=augment, progress=self.progress(name)),
             ),
         )
 
-    def _progress(self, stage: str) -> Progress | None:
+    def progress(self, stage: str) -> Progress | None:
         return partial(self.console.progress, stage) if self.console is not None else None
 
     def _counter(self, stage: str) -> _Counter | None:

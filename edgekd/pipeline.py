@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -26,16 +26,19 @@ class Networks:
     """Every trained network; None where the recipe leaves a link out.
 
     Attributes:
+        teacher: whose answers pruned and quantized networks learn; without one, the student's own.
         baseline: the student from labels alone.
         student: distilled.
         pruned: narrowed and recovered; `cut` is what it was before recovery.
         calibrated: with int8 quantizers, not trained through them.
         quantized: with int8 quantizers, as it ships.
+        others: what the scheme made beside the student, by role.
     """
 
-    teacher: Checkpoint
+    teacher: Checkpoint | None
     baseline: Checkpoint | None
     student: Checkpoint
+    others: Mapping[str, Checkpoint] = field(default_factory=dict)
     cut: Checkpoint | None = None
     pruned: Checkpoint | None = None
     calibrated: Checkpoint | None = None
@@ -52,6 +55,7 @@ class Networks:
         ptq = self.calibrated if self.calibrated is not self.quantized else None
         named = {
             "teacher": self.teacher,
+            **self.others,
             "baseline": self.baseline,
             "student": self.student,
             "pruned": self.pruned,
@@ -106,15 +110,17 @@ def chain(stages: Stages) -> Made:
 def train(stages: Stages, data: Dataset, *, until: Link = "quantize", baseline: bool = True) -> Networks:
     teacher = stages.teacher(data)
     alone = stages.baseline(data) if baseline else None
-    made = Networks(teacher, alone, stages.student(teacher, data))
+    distilled = stages.student(teacher, data)
+    made = Networks(teacher, alone, distilled.student, distilled.others)
     if until == "distill":
         return made
+    guide = teacher or made.student
     if (cut := stages.pruned(made.student)) is not None:
-        made = replace(made, cut=cut, pruned=stages.recovered(cut, teacher, data))
+        made = replace(made, cut=cut, pruned=stages.recovered(cut, guide, data))
     if until == "prune":
         return made
     if (calibrated := stages.calibrated(made.final, data)) is not None:
-        made = replace(made, calibrated=calibrated, quantized=stages.quantized(calibrated, teacher, data))
+        made = replace(made, calibrated=calibrated, quantized=stages.quantized(calibrated, guide, data))
     return made
 
 
@@ -200,11 +206,20 @@ def run_link(
             return bundle
         data = stages.data()
         if link == "train":
-            return stages.teacher(data)
+            return _teacher(stages, data)
         networks = train(stages, data, until=link, baseline=False)
     found = {"distill": networks.student, "prune": networks.pruned, "quantize": networks.quantized}[link]
     assert found is not None
     return found
+
+
+def _teacher(stages: Stages, data: Dataset) -> Checkpoint:
+    teacher = stages.teacher(data)
+    if teacher is None:
+        raise UsageError(
+            f"the recipe {stages.recipe.name} has no teacher section", hint="add one, or use edgekd distill"
+        )
+    return teacher
 
 
 def plan(recipe: Recipe, folder: Path) -> list[PlannedStage]:

@@ -26,6 +26,7 @@ KINDS = {
     "dataset": Kind("dataset source", "data.datasets", hyphens=True),
     "edit": Kind("architecture edit", "models.edits"),
     "method": Kind("distillation method", "distillation.methods"),
+    "scheme": Kind("distillation scheme", "distillation.schemes", hyphens=True),
     "zoo": Kind("model source", "models.sources"),
 }
 

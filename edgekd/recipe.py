@@ -18,7 +18,7 @@ from pydantic_core import ErrorDetails
 from edgekd import plugins, profiles
 from edgekd.errors import EdgekdError, RecipeError, UnknownNameError, UsageError, nearest, require
 from edgekd.lines import Document, Location, format_location, parse, set_value
-from edgekd.settings import RecipeSettings, TermSettings
+from edgekd.settings import RecipeSettings, SchemeSettings, TermSettings
 
 _BUILT_IN = Path(__file__).parent / "recipes"
 
@@ -74,17 +74,18 @@ def from_mapping(value: Mapping[str, Any], overrides: Sequence[str] = ()) -> Rec
 
 def json_schema() -> dict[str, Any]:
     """The recipe's JSON schema, each method's own parameters included, for editors."""
-    from edgekd.distillation.terms import parameter_model
+    from edgekd.distillation.terms import method_named, parameter_model
 
     schema = RecipeSettings.model_json_schema()
     common = schema["$defs"]["TermSettings"]["properties"]
+    on_logits = {name: said for name, said in common.items() if not name.endswith("_layers")}
     schema["$defs"]["TermSettings"] = {
         "oneOf": [
             {
                 "type": "object",
                 "title": method,
                 "properties": {
-                    **common,
+                    **(common if method_named(method).on_features else on_logits),
                     **parameter_model(method).model_json_schema().get("properties", {}),
                     "method": {"const": method},
                 },
@@ -94,8 +95,23 @@ def json_schema() -> dict[str, Any]:
             for method in plugins.names("method")
         ]
     }
+    schema["$defs"]["SchemeSettings"] = {
+        "oneOf": [
+            {"enum": list(plugins.names("scheme"))},
+            *({**_scheme_schema(schema, name), "title": name} for name in plugins.names("scheme")),
+        ]
+    }
     schema["$defs"]["DataSettings"]["properties"]["source"]["enum"] = list(plugins.names("dataset"))
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+
+def _scheme_schema(schema: dict[str, Any], name: str) -> dict[str, Any]:
+    """A scheme's parameters beside its name; what it uses of other sections goes to the common definitions."""
+    own: dict[str, Any] = plugins.load("scheme", name).Parameters.model_json_schema()
+    for key, definition in own.pop("$defs", {}).items():
+        schema["$defs"].setdefault(key, definition)
+    properties = {"name": {"const": name}, **own.get("properties", {})}
+    return {**own, "properties": properties, "required": ["name", *own.get("required", [])]}
 
 
 def _find(source: str | Path) -> Path:
@@ -124,6 +140,8 @@ def _check(document: Document) -> RecipeSettings:
         problems += [_describe(document, problem) for problem in error.errors()]
     except (TypeError, ValueError) as error:
         problems.append(f"{document.name}: {error}")
+    else:
+        problems += _scheme_problems(document, settings)
     for location, message in _name_problems(document.value):
         problems.append(f"{document.where(location)} {format_location(location)}: {message}")
     if problems:
@@ -143,8 +161,30 @@ def _name_problems(value: dict[str, Any]) -> Iterator[tuple[Location, str]]:
                 yield (*location[:-1], *problem["loc"]), _explain_parameter(problem, value, location)
 
 
+def _scheme_problems(document: Document, settings: RecipeSettings) -> Iterator[str]:
+    """What the scheme makes of the rest of the recipe; its own name and parameters are looked at with the names."""
+    from edgekd.distillation import schemes
+
+    try:
+        schemes.check(settings)
+    except (UnknownNameError, ValidationError):
+        return
+    except UsageError as error:
+        location = ("distill", "scheme")
+        yield f"{document.where(location)} {format_location(location)}: {'; '.join(str(error).split(chr(10) + '  '))}"
+
+
+def _check_scheme(said: dict[str, Any]) -> None:
+    from edgekd.distillation.schemes import models_in, parameters_of
+    from edgekd.models.build import check_name
+
+    plugins.load("scheme", said["name"])
+    for model in models_in(parameters_of(SchemeSettings(**said))):
+        check_name(model.model)
+
+
 def _names(value: dict[str, Any]) -> Iterator[tuple[Location, Callable[[], object]]]:
-    from edgekd.distillation.terms import make_term
+    from edgekd.distillation.terms import check_term
     from edgekd.models.build import check_name
 
     for section, key, check in (
@@ -159,7 +199,11 @@ def _names(value: dict[str, Any]) -> Iterator[tuple[Location, Callable[[], objec
         for index, term in enumerate(_items(value, section, "objective")):
             if isinstance(term, dict) and isinstance(term.get("method"), str):
                 parameters = {name: inner for name, inner in term.items() if name != "weight"}
-                yield (section, "objective", index, "method"), partial(make_term, TermSettings(**parameters))
+                yield (section, "objective", index, "method"), partial(check_term, TermSettings(**parameters))
+    scheme = _get(value, "distill", "scheme")
+    scheme = {"name": scheme} if isinstance(scheme, str) else scheme
+    if isinstance(scheme, dict) and isinstance(scheme.get("name"), str):
+        yield ("distill", "scheme", "name"), partial(_check_scheme, scheme)
     for index, device in enumerate(_items(value, "bench", "devices")):
         if isinstance(device, str):
             yield ("bench", "devices", index), partial(profiles.find, device)
@@ -190,10 +234,16 @@ def _explain_parameter(problem: ErrorDetails, value: dict[str, Any], location: L
 
     if problem["type"] != "extra_forbidden":
         return _explain(problem)
-    method = value[str(location[0])]["objective"][location[2]]["method"]
-    options = sorted(parameter_model(method).model_fields)
+    if location[1] == "scheme":
+        said = value["distill"]["scheme"]
+        name = said if isinstance(said, str) else said["name"]
+        options = _siblings(problem["loc"][:-1], plugins.load("scheme", name).Parameters)
+    else:
+        name = value[str(location[0])]["objective"][location[2]]["method"]
+        options = sorted(parameter_model(name).model_fields)
     near = nearest(str(problem["loc"][-1]), options)
-    return f"no such parameter of {method}{f'; did you mean {near!r}?' if near else ''} Known: {', '.join(options)}"
+    known = f"Known: {', '.join(options) or 'none'}"
+    return f"no such parameter of {name}{f'; did you mean {near!r}?' if near else ''} {known}"
 
 
 def _explain(problem: ErrorDetails) -> str:
@@ -208,17 +258,25 @@ def _explain(problem: ErrorDetails) -> str:
     return f"{message}; found: {json.dumps(problem['input'])}"
 
 
-def _siblings(location: Location) -> list[str]:
+def _siblings(location: Location, model: type[BaseModel] = RecipeSettings) -> list[str]:
     """The keys that are allowed in the section at `location`."""
-    model: type[BaseModel] = RecipeSettings
     for part in location:
+        if isinstance(part, int):
+            continue
         field = model.model_fields.get(str(part))
         if field is None:
             return []
-        nested = [kind for kind in (field.annotation, *get_args(field.annotation)) if _is_model(kind)]
+        nested = [kind for kind in _kinds(field.annotation) if _is_model(kind)]
         if nested:
             model = nested[0]
     return sorted(model.model_fields)
+
+
+def _kinds(annotation: object) -> Iterator[Any]:
+    """The type itself and all that it is made of: `tuple[X, ...] | None` names X."""
+    yield annotation
+    for inner in get_args(annotation):
+        yield from _kinds(inner)
 
 
 def _is_model(kind: object) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from edgekd.runtime.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 
@@ -14,6 +14,9 @@ Share = Annotated[float, Field(ge=0.0, lt=1.0)]
 Kept = Annotated[float, Field(gt=0.0, lt=1.0)]
 Channels = tuple[float, float, float]
 Precision = Literal["auto", "fp32", "bf16"]
+Layers = Annotated[
+    tuple[str, ...], Field(min_length=1), BeforeValidator(lambda said: (said,) if isinstance(said, str) else said)
+]
 
 
 class Settings(BaseModel):
@@ -103,22 +106,52 @@ class TeacherSettings(ModelSettings):
 
 
 class TermSettings(BaseModel):
-    """One term of the objective; the method's own parameters stand beside `method` and `weight`."""
+    """One term of the objective; the method's own parameters stand beside these."""
 
     model_config = ConfigDict(frozen=True, extra="allow", strict=True)
 
     method: str
     weight: Annotated[float, Field(gt=0.0)] = 1.0
+    student_layers: Layers | None = Field(None, description="module paths, one or a list, for a loss on features")
+    teacher_layers: Layers | None = Field(None, description="the same of the teacher; both or neither")
 
     @property
     def parameters(self) -> dict[str, Any]:
         return dict(self.model_extra or {})
 
 
+class SchemeSettings(BaseModel):
+    """Who teaches whom, and on what; the scheme's own parameters stand beside its name."""
+
+    model_config = ConfigDict(frozen=True, extra="allow", strict=True)
+
+    name: str
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        return dict(self.model_extra or {})
+
+
+class OutputSettings(Settings):
+    """Whether the teacher's logits are computed once, for a number of views of each image, and read from then on."""
+
+    store: Literal["off", "on", "auto"] = Field(
+        "off", description="auto: as a few timed batches say, with room on disk"
+    )
+    views: Positive = Field(8, description="of each image, shown in turn over the epochs; each keeps its seed")
+    top_k: Positive | None = Field(None, description="keep only the largest, as log-probabilities; default: all")
+
+
+Outputs = Annotated[OutputSettings, BeforeValidator(lambda said: {"store": said} if isinstance(said, str) else said)]
+Scheme = Annotated[SchemeSettings, BeforeValidator(lambda said: {"name": said} if isinstance(said, str) else said)]
+
+
 class DistillSettings(StepSettings):
+    scheme: Scheme = Field(SchemeSettings(name="offline"), description="a name, or a name with parameters")
     objective: tuple[TermSettings, ...] = Field(
         (TermSettings(method="kd", weight=0.9), TermSettings(method="cross_entropy", weight=0.1)), min_length=1
     )
+    teacher_outputs: Outputs = Field(OutputSettings(), description="off, on, auto, or these with parameters")
     baseline: bool = Field(True, description="also train the student from labels alone, same steps, to compare")
 
     @property
@@ -156,7 +189,7 @@ class RecoverySettings(StepSettings):
     epochs: Positive = 10
     learning_rate: Annotated[float, Field(gt=0.0)] = 0.02
     objective: tuple[TermSettings, ...] | None = Field(
-        None, min_length=1, description="what it learns from the teacher; default: distill.objective"
+        None, min_length=1, description="what it learns from the teacher; default: distill.objective's losses on logits"
     )
 
 
@@ -232,7 +265,7 @@ class RecipeSettings(Settings):
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
     data: DataSettings
-    teacher: TeacherSettings
+    teacher: TeacherSettings | None = Field(None, description="left out: only for schemes that do without")
     student: ModelSettings
     distill: DistillSettings = DistillSettings()
     prune: PruneSettings | None = Field(None, description="left out: the student keeps its widths")

@@ -60,7 +60,7 @@ class Stages(NetworkStages):
                 "machine": fingerprint(environment()),
             },
             inputs=models,
-            make=lambda out: measuring.measure_models(models, settings, out, progress=self._progress("bench")),
+            make=lambda out: measuring.measure_models(models, settings, out, progress=self.progress("bench")),
         )
 
     def engines(self, bundle: Bundle, shipped: Mapping[str, str]) -> Measurements:
@@ -74,7 +74,7 @@ class Stages(NetworkStages):
             settings={**settings_json(settings, exclude={"devices", "threads"}), **machine},
             inputs={"bundle": bundle},
             make=lambda out: measuring.measure_engines(
-                bundle, shipped, settings, out, progress=self._progress("engines")
+                bundle, shipped, settings, out, progress=self.progress("engines")
             ),
         )
 

@@ -136,7 +136,8 @@ def test_every_built_in_recipe_is_valid_and_equal_to_its_mapping():
 def test_the_schema_knows_each_methods_parameters():
     schema = recipe.json_schema()
     terms = {term["title"]: term for term in schema["$defs"]["TermSettings"]["oneOf"]}
-    assert {"temperature", "alpha", "weight", "method"} == set(terms["interpolated"]["properties"])
+    assert {"temperature", "alpha", "standardize", "weight", "method"} == set(terms["interpolated"]["properties"])
+    assert {"student_layers", "teacher_layers", "weight", "method"} == set(terms["attention"]["properties"])
     assert terms["kd"]["properties"]["temperature"]["exclusiveMinimum"] == 0
     json.dumps(schema)
 

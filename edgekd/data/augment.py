@@ -25,8 +25,8 @@ _VERTICAL, _HORIZONTAL, _FLIP, _AREA, _RATIO = range(5)
 DRAWS = 5
 
 
-def draw_view(seed: int, epoch: int, count: int) -> Tensor:
-    """How each sample looks in one epoch.
+def draw_view(seed: int, epoch: int, count: int, *, second: bool = False) -> Tensor:
+    """How each sample looks in one epoch; `second` draws another view of it.
 
     Row i is the same for every `count` above i. The columns say where the crop lies vertically and horizontally
     (0 top or left, 1 bottom or right), whether it is mirrored (below one half), its area and its ratio of width to
@@ -35,7 +35,7 @@ def draw_view(seed: int, epoch: int, count: int) -> Tensor:
     Returns:
         (count, 5) float64, uniform in [0, 1).
     """
-    return torch.rand(count, DRAWS, dtype=torch.float64, generator=generator(seed, epoch, 0))
+    return torch.rand(count, DRAWS, dtype=torch.float64, generator=generator(seed, epoch, 2 if second else 0))
 
 
 def draw_order(seed: int, epoch: int, count: int) -> Tensor:

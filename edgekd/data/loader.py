@@ -30,11 +30,15 @@ class Batch:
         images: (B, 3, S, S) float32, normalised, channels_last.
         targets: (B,) int64.
         indices: (B,) int64, positions in the split.
+        view: which view of each image this is; the same number shows the same pixels again.
+        second: (B, 3, S, S), the same images in another view, where the loader was asked for it.
     """
 
     images: Tensor
     targets: Tensor
     indices: Tensor
+    view: int = 0
+    second: Tensor | None = None
 
 
 class Loader:
@@ -52,6 +56,8 @@ class Loader:
         device: where the batches are made.
         workers: processes that read; None: one a core for a streamed split (8 at most), none for a cached one. It
             never changes the batches.
+        views: how many views of an image there are, shown in turn over the epochs; None: a new one every epoch.
+        second_view: also give each image in another view.
 
     Raises:
         UsageError: the augmentation makes no sense.
@@ -68,6 +74,8 @@ class Loader:
         seed: int = 0,
         device: str | torch.device = "cpu",
         workers: int | None = None,
+        views: int | None = None,
+        second_view: bool = False,
     ) -> None:
         self.device = torch.device(device)
         self._split = split
@@ -77,6 +85,12 @@ class Loader:
         self._augmentation = resolve(augment, preprocessing, mirror=mirror) if augment is not None else None
         self._normalise = Normalise(preprocessing, self.device)
         self._workers = _default_workers(split) if workers is None else workers
+        self._views = views
+        self._second_view = second_view
+
+    @property
+    def image_count(self) -> int:
+        return len(self._split)
 
     def __len__(self) -> int:
         """Steps an epoch."""
@@ -90,27 +104,47 @@ class Loader:
             DataError: an image of a streamed split cannot be read any more.
         """
         count = len(self._split)
-        order, view = np.arange(count), None
+        order, view = np.arange(count), number if self._views is None else number % self._views
         if self._augmentation is not None:
             order = draw_order(self._seed, number, count).numpy()
-            view = draw_view(self._seed, number, count)
-        steps = [order[i * self._batch_size : (i + 1) * self._batch_size] for i in range(len(self))]
+        yield from self._batches(order[: len(self) * self._batch_size], view)
+
+    def view(self, number: int, *, first: int = 0) -> Iterator[Batch]:
+        """All images in their order, in the view that epoch `number` shows, from position `first` on.
+
+        Raises:
+            DataError: as epoch().
+        """
+        yield from self._batches(np.arange(first, len(self._split)), number)
+
+    def _batches(self, order: Indices, view: int) -> Iterator[Batch]:
+        draws: list[Tensor] = []
+        if self._augmentation is not None:
+            draws.append(draw_view(self._seed, view, len(self._split)))
+            if self._second_view:
+                draws.append(draw_view(self._seed, view, len(self._split), second=True))
+        steps = [order[start : start + self._batch_size] for start in range(0, len(order), self._batch_size)]
         for indices, pixels in zip(steps, self._read(steps), strict=True):
             if isinstance(pixels, DataError):
                 raise pixels
-            yield self._batch(indices, pixels, view)
+            yield self._batch(indices, pixels, draws, view)
 
-    def _batch(self, indices: Indices, pixels: Tensor, view: Tensor | None) -> Batch:
-        images = self._move(pixels)
-        if self._augmentation is None or view is None:
-            images = middle(images, self.image_size)
-        else:
-            images = self._augmentation(images, self._move(view[torch.from_numpy(indices)]))
+    def _batch(self, indices: Indices, pixels: Tensor, draws: Sequence[Tensor], view: int) -> Batch:
+        raw = self._move(pixels)
+        rows = torch.from_numpy(indices)
+        images = [self._seen(raw, None)] if not draws else [self._seen(raw, drawn[rows]) for drawn in draws]
         return Batch(
-            images=self._normalise(images),
+            images=images[0],
             targets=self._move(torch.from_numpy(self._split.labels[indices])),
-            indices=self._move(torch.from_numpy(indices)),
+            indices=self._move(rows),
+            view=view,
+            second=images[1] if len(images) > 1 else None,
         )
+
+    def _seen(self, pixels: Tensor, draws: Tensor | None) -> Tensor:
+        if self._augmentation is None or draws is None:
+            return self._normalise(middle(pixels, self.image_size))
+        return self._normalise(self._augmentation(pixels, self._move(draws)))
 
     def _read(self, steps: Sequence[Indices]) -> Iterator[Tensor | DataError]:
         """The uint8 pixels of each step, or why there are none."""

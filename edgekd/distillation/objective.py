@@ -3,13 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
 from edgekd.data.loader import Batch
-from edgekd.distillation.terms import Term
+from edgekd.distillation.taps import Taps
+from edgekd.distillation.terms import Features, Seen, Terms
 from edgekd.training.host import autocast, resolve_precision
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a teacher says to a batch: (B, C) logits in single precision, and the features that were asked for."""
+
+    logits: Tensor
+    features: Features = field(default_factory=dict)
+
+
+class Source(Protocol):
+    """Where a teacher's answers come from: a network that runs, several of them, or what one said before."""
+
+    def __call__(self, batch: Batch) -> Answers: ...
 
 
 class Teacher:
@@ -18,40 +35,46 @@ class Teacher:
     It is no nn.Module, so that a student's optimiser, checkpoint and resume state never hold it.
     """
 
-    def __init__(self, network: nn.Module, device: torch.device) -> None:
+    def __init__(self, network: nn.Module, device: torch.device, layers: Sequence[str] = ()) -> None:
         self._network = network.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
         self._network.requires_grad_(False)
+        self._taps = Taps(network, layers)
         self._device = device
         self.precision = resolve_precision("auto", network, device, inference=True)
 
     @torch.no_grad()
-    def __call__(self, images: Tensor) -> Tensor:
-        """(B, 3, S, S) to (B, C) logits, float32."""
-        with autocast(self.precision, self._device):
-            logits: Tensor = self._network(images)
-        return logits.float()
+    def __call__(self, batch: Batch) -> Answers:
+        with autocast(self.precision, self._device), self._taps.reading() as features:
+            logits: Tensor = self._network(batch.images)
+        return Answers(logits.float(), features)
 
 
 class Distillation(nn.Module):
-    """What fit() minimises: what the terms say about the student's and the teacher's answers to the same pictures."""
+    """What fit() minimises: what the terms say about the student's and the teacher's answers to the same pictures.
 
-    def __init__(self, teacher: Teacher, terms: Sequence[Term]) -> None:
+    Args:
+        student: the network itself, which fit() may wrap before it hands it to forward().
+        teacher: None where no term asks one.
+    """
+
+    def __init__(self, student: nn.Module, teacher: Source | None, terms: Terms) -> None:
         super().__init__()
+        self._taps = Taps(student, terms.student_layers)
         self._teacher = teacher
-        self._terms = tuple(terms)
+        self.terms = terms
 
     def forward(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        quantities = {
-            "student_logits": model(batch.images),
-            "teacher_logits": self._teacher(batch.images),
-            "targets": batch.targets,
-        }
-        losses: dict[str, Tensor] = {}
-        for term in self._terms:
-            losses[_unused(term.method, losses)] = term(quantities)
+        with self._taps.reading() as features:
+            logits = model(batch.images)
+        answers = self._teacher(batch) if self._teacher is not None else None
+        losses: dict[str, Tensor] = self.terms(
+            Seen(
+                student_logits=logits,
+                teacher_logits=answers.logits if answers else None,
+                targets=batch.targets,
+                indices=batch.indices,
+                student_features=features,
+                teacher_features=answers.features if answers else None,
+            )
+        )
         return losses
-
-
-def _unused(name: str, taken: dict[str, Tensor]) -> str:
-    """A method may stand in an objective twice, with other parameters."""
-    return name if name not in taken else f"{name}-{len(taken) + 1}"

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from torch import nn
 
-from edgekd.artifacts import Checkpoint, Dataset
-from edgekd.distillation.objective import Distillation, Teacher
-from edgekd.distillation.terms import make_term
+from edgekd.artifacts import Checkpoint, Dataset, TeacherOutputs
+from edgekd.data.dataset import open_split
+from edgekd.data.loader import Batch
+from edgekd.distillation.graft import graft, grafting
+from edgekd.distillation.objective import Answers, Distillation, Source, Teacher
+from edgekd.distillation.outputs import Stored
+from edgekd.distillation.terms import Networks, build_terms, on_logits, parameters_of
 from edgekd.errors import ModelError
 from edgekd.models import checkpoint as checkpoints
+from edgekd.models.architecture import Architecture
 from edgekd.settings import AugmentSettings, ModelSettings, StepSettings, TermSettings
 from edgekd.training.fit import Progress
 from edgekd.training.host import best_device
-from edgekd.training.stages import train_with
+from edgekd.training.stages import preprocessing_of, train_with, training_loader
 
 VERSION = 1
 
@@ -29,6 +35,8 @@ def distill(
     *,
     objective: Sequence[TermSettings],
     augment: AugmentSettings,
+    cross_view: bool = False,
+    outputs: TeacherOutputs | None = None,
     progress: Progress | None = None,
     begin_epoch: Callable[[nn.Module, int], None] | None = None,
 ) -> Checkpoint:
@@ -36,13 +44,70 @@ def distill(
 
     Args:
         objective: the weighted terms.
+        cross_view: the teacher answers to another view of each picture.
+        outputs: read the teacher's answers from here; None: ask it in every step.
         begin_epoch: see fit().
         out: an empty folder, which becomes the student's checkpoint.
 
     Raises:
-        ModelError: the student cannot be built, or the teacher knows other classes.
+        ModelError: the student cannot be built, the teacher knows other classes, or a layer gives no feature.
+        UnknownNameError: there is no such layer.
         TrainingError: see fit().
     """
+    check_classes(teacher, data)
+    network = None if outputs else checkpoints.load(teacher)
+
+    def grafted(model: nn.Module, architecture: Architecture) -> Architecture:
+        assert network is not None
+        return graft(model, network, architecture, objective, preprocessing_of(data).image_size)
+
+    source = Stored(outputs, best_device()) if outputs else None
+    return train_with(
+        lambda model: objective_over(model, network, data, objective, source=source, cross_view=cross_view),
+        student,
+        data,
+        settings,
+        out,
+        augment=augment,
+        graft=grafted if grafting(objective) else None,
+        loader=training_loader(
+            data, settings, augment, views=outputs.views if outputs else None, second_view=cross_view
+        ),
+        progress=progress,
+        training={"teacher": teacher.digest, "objective": [term.model_dump(mode="json") for term in objective]},
+        warnings=doubts(teacher, objective) if isinstance(student, ModelSettings) else (),
+        begin_epoch=begin_epoch,
+    )
+
+
+def objective_over(
+    student: nn.Module,
+    teacher: nn.Module | None,
+    data: Dataset,
+    objective: Sequence[TermSettings],
+    *,
+    source: Source | None = None,
+    cross_view: bool = False,
+) -> Distillation:
+    """What fit() minimises where one teacher answers: live, or from another source of its answers."""
+    terms = build_terms(objective, networks_for(student, teacher, data))
+    if source is None:
+        assert teacher is not None
+        source = Teacher(teacher, best_device(), terms.teacher_layers)
+    return Distillation(student, _OtherView(source) if cross_view else source, terms)
+
+
+def reads_logits_only(objective: Sequence[TermSettings]) -> bool:
+    """Whether a teacher's stored logits are all that the objective asks of it."""
+    return len(on_logits(objective)) == len(objective)
+
+
+def networks_for(student: nn.Module, teacher: nn.Module | None, data: Dataset) -> Networks:
+    return Networks(student, teacher, preprocessing_of(data).image_size, len(open_split(data, "train")))
+
+
+def check_classes(teacher: Checkpoint, data: Dataset) -> None:
+    """Raises ModelError where a teacher knows other classes than the data has."""
     if teacher.classes != data.classes:
         raise ModelError(
             "the teacher and the student's data have different classes",
@@ -50,26 +115,12 @@ def distill(
             allowed=f"the data's {len(data.classes)}: {', '.join(data.classes[:5])}…",
             hint="distill from a teacher that was trained or fine-tuned on these classes",
         )
-    network = checkpoints.load(teacher)
-    note = {"teacher": teacher.digest, "objective": [term.model_dump(mode="json") for term in objective]}
-    return train_with(
-        Distillation(Teacher(network, best_device()), [make_term(term) for term in objective]),
-        student,
-        data,
-        settings,
-        out,
-        augment=augment,
-        progress=progress,
-        training=note,
-        warnings=_doubts(teacher, objective) if isinstance(student, ModelSettings) else (),
-        begin_epoch=begin_epoch,
-    )
 
 
-def _doubts(teacher: Checkpoint, objective: Sequence[TermSettings]) -> list[str]:
+def doubts(teacher: Checkpoint, objective: Sequence[TermSettings]) -> list[str]:
     """A smoothed teacher tells less about similar classes (Müller, Kornblith and Hinton 2019, section 4)."""
     smoothing = teacher.manifest.details["training"].get("label_smoothing")
-    hot = [term.method for term in objective if make_term(term).parameters.get("temperature", 0.0) > 2.0]
+    hot = [term.method for term in objective if parameters_of(term).get("temperature", 0.0) > 2.0]
     if not smoothing:
         return []
     advice = f"; lower the temperature of {', '.join(hot)} towards 1" if hot else ""
@@ -77,3 +128,14 @@ def _doubts(teacher: Checkpoint, objective: Sequence[TermSettings]) -> list[str]
         f"The teacher was trained with label smoothing {smoothing}, which hides how similar classes are: "
         f"students learn less from it. Train the teacher without{advice}."
     ]
+
+
+class _OtherView:
+    """Asks a teacher about the second view of each picture."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+
+    def __call__(self, batch: Batch) -> Answers:
+        assert batch.second is not None
+        return self._source(replace(batch, images=batch.second))

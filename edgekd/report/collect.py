@@ -77,7 +77,7 @@ def collect(recipe: Recipe, made: Made, log: Sequence[Done], place: Path) -> Jso
         "models": _models(made),
         "numerics": [{"model": name, **model.metrics["numerics"]} for name, model in made.models.items()],
         "training": [
-            {"role": role, "title": _TITLES[role], "epochs": _epochs(checkpoint)}
+            {"role": _role(role), "title": _title(role), "epochs": _epochs(checkpoint)}
             for role, checkpoint in networks.items()
             if checkpoint.metrics.get("history")
         ],
@@ -118,7 +118,8 @@ def not_run(devices: Sequence[str], variants: Container[str]) -> list[Json]:
 
 
 def _all(networks: Networks) -> list[Checkpoint]:
-    found = [networks.teacher, networks.baseline, networks.student, networks.cut, networks.pruned]
+    found = [networks.teacher, *networks.others.values(), networks.baseline, networks.student]
+    found += [networks.cut, networks.pruned]
     found += [networks.calibrated, networks.quantized if networks.quantized is not networks.calibrated else None]
     return [checkpoint for checkpoint in found if checkpoint is not None]
 
@@ -184,8 +185,8 @@ def _model(name: str, made: Made, row: Json) -> Json:
     stage = checkpoint.manifest.stage
     return {
         "id": name,
-        "role": role,
-        "title": _TITLES[role],
+        "role": _role(role),
+        "title": _title(role),
         "variant": variant,
         "ships": name in made.shipped.values(),
         "architecture": f"{architecture.model} {arguments}".strip(),
@@ -242,5 +243,14 @@ def _files(bundle: Artifact) -> list[Json]:
 def _stage_title(name: str) -> str:
     if name.startswith("export-"):
         _, exported, variant = name.split("-", 2)
-        return f"{_TITLES[exported]}: ONNX {variant}"
-    return _STAGE_TITLES[name]
+        return f"{_title(exported)}: ONNX {variant}"
+    return _STAGE_TITLES.get(name) or _title(name)
+
+
+def _role(name: str) -> str:
+    """What a scheme makes beside the student has no sign of its own."""
+    return name if name in _TITLES else "other"
+
+
+def _title(name: str) -> str:
+    return _TITLES.get(name) or name.replace("-", " ").capitalize()

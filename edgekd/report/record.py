@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from edgekd.artifacts import Json
 from edgekd.errors import ArtifactError
 
-Role = Literal["teacher", "baseline", "student", "pruned", "ptq", "quantized"]
+Role = Literal["teacher", "other", "baseline", "student", "pruned", "ptq", "quantized"]
 Count = Annotated[int, Field(ge=0)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Span = Annotated[float, Field(ge=0.0)]

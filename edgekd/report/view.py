@@ -16,6 +16,7 @@ from edgekd.report.rows import Figure, ModelRow, figure, model_labels, span
 # What each sign stands for, in the chain's order.
 _SIGNS = {
     "teacher": "teacher",
+    "other": "made on the way, or beside the student",
     "baseline": "baseline: the student trained from labels alone",
     "student": "student, distilled",
     "pruned": "pruned and recovered",

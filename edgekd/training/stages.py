@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from edgekd.artifacts import Checkpoint, Dataset, Json, digest, file_digest
-from edgekd.data.dataset import open_split
+from edgekd.data.dataset import Split, open_split
 from edgekd.data.loader import Loader
 from edgekd.errors import ArtifactError, ModelError
 from edgekd.models import checkpoint as checkpoints
@@ -47,28 +47,43 @@ def train(
         ModelError: the network cannot be built, or its weights do not fit.
         TrainingError: see fit().
     """
-    objective = Supervised(label_smoothing=settings.label_smoothing)
     note = {"label_smoothing": settings.label_smoothing}
-    return train_with(objective, model, data, settings, out, augment=augment, progress=progress, training=note)
+    return train_with(
+        lambda _: Supervised(label_smoothing=settings.label_smoothing),
+        model,
+        data,
+        settings,
+        out,
+        augment=augment,
+        progress=progress,
+        training=note,
+    )
 
 
 def train_with(
-    objective: nn.Module,
+    make_objective: Callable[[nn.Module], nn.Module],
     model: ModelSettings | Checkpoint,
     data: Dataset,
     settings: StepSettings,
     out: Path,
     *,
     augment: AugmentSettings,
+    graft: Callable[[nn.Module, Architecture], Architecture] | None = None,
+    loader: Loader | None = None,
     progress: Progress | None = None,
     training: Json | None = None,
     warnings: Sequence[str] = (),
+    notes: Callable[[nn.Module], Json] | None = None,
     begin_epoch: Callable[[nn.Module, int], None] | None = None,
 ) -> Checkpoint:
     """Train a new network, or a checkpoint's further, with any objective.
 
     Args:
+        make_objective: from the network, before fit() wraps it, to what fit() minimises.
+        graft: changes the network before it is trained; gives the architecture with the edit that does it again.
+        loader: what it is trained on; default: the training split, varied as `augment` says.
         training, warnings: go into the manifest.
+        notes: from the objective, once trained, to what it adds to the manifest's metrics.
         begin_epoch: see fit().
 
     Raises:
@@ -76,10 +91,13 @@ def train_with(
     """
     torch.manual_seed(settings.seed)
     network, architecture = initial(model, data)
+    if graft is not None:
+        architecture = graft(network, architecture)
+    objective = make_objective(network)
     history = fit(
         network,
         objective,
-        training_loader(data, settings, augment),
+        loader or training_loader(data, settings, augment),
         settings,
         resume=resume_folder(out),
         validation=evaluation_loader(data, "validation"),
@@ -97,6 +115,7 @@ def train_with(
             "history": [asdict(record) for record in history],
             "validation_accuracy": history[-1].validation_accuracy,
             "warnings": list(warnings),
+            **(notes(objective) if notes is not None else {}),
         },
     )
 
@@ -168,15 +187,26 @@ def preprocessing_of(data: Dataset) -> Preprocessing:
         raise ArtifactError(f"{data.path} does not say how its pictures are seen", found=repr(error)) from None
 
 
-def training_loader(data: Dataset, settings: StepSettings, augment: AugmentSettings) -> Loader:
+def training_loader(
+    data: Dataset,
+    settings: StepSettings,
+    augment: AugmentSettings,
+    *,
+    split: Split | None = None,
+    views: int | None = None,
+    second_view: bool = False,
+) -> Loader:
+    """The training split, or another in its place; see Loader for the rest."""
     return Loader(
-        open_split(data, "train"),
+        split if split is not None else open_split(data, "train"),
         preprocessing_of(data),
         batch_size=settings.batch_size,
         augment=augment,
         mirror=bool(data.manifest.details["mirror"]),
         seed=settings.seed,
         device=best_device(),
+        views=views,
+        second_view=second_view,
     )
 
 

@@ -1,13 +1,16 @@
-"""Values and gradients in float64 against NumPy, and a contract that every method keeps."""
+"""The losses on logits: the plain ones against NumPy in float64, and the contract that every one keeps."""
 
 from __future__ import annotations
 
 import inspect
 import math
+from collections.abc import Callable
+from typing import get_type_hints
 
 import numpy as np
 import pytest
 import torch
+from pydantic import TypeAdapter
 from torch import Tensor
 
 from edgekd import plugins
@@ -16,9 +19,21 @@ from edgekd.distillation.methods.interpolated import interpolated
 from edgekd.distillation.methods.kd import kd
 from edgekd.distillation.methods.mse import mse
 from edgekd.distillation.methods.soft_cross_entropy import soft_cross_entropy
-from edgekd.distillation.terms import method_function, parameter_model
 
-METHODS = plugins.names("method")
+
+def _function(name: str) -> Callable[..., Tensor]:
+    return getattr(plugins.load("method", name), name)
+
+
+def _is_on_logits(name: str) -> bool:
+    """Whether it is a function that begins with the student's logits, and no module of that name with weights."""
+    file = plugins.load("method", name)
+    if not hasattr(file, name) or hasattr(file, name.title().replace("_", "")):
+        return False
+    return next(iter(inspect.signature(_function(name)).parameters)) == "student_logits"
+
+
+METHODS = [name for name in plugins.names("method") if _is_on_logits(name)]
 
 
 @pytest.fixture
@@ -92,41 +107,99 @@ def test_interpolated_is_the_mixture_of_its_parts(logits, alpha):
     assert found.item() == pytest.approx(expected.item(), rel=1e-12)
 
 
-@pytest.mark.parametrize("method", ["kd", "mse"])
-def test_zero_at_equal_logits(logits, method):
+@pytest.mark.parametrize("method", ["kd", "mse", "dkd"])
+@pytest.mark.parametrize("standardize", [False, True])
+def test_zero_at_equal_logits(logits, method, standardize):
     student, _, targets = logits
-    assert method_function(method)(student, student.clone(), targets).item() == pytest.approx(0.0, abs=1e-14)
+    loss = _function(method)(student, student.clone(), targets, standardize=standardize)
+    assert loss.item() == pytest.approx(0.0, abs=1e-14)
+
+
+def test_the_contract_is_run_on_all_of_them():
+    assert set(METHODS) >= {
+        *("cross_entropy", "dist", "dkd", "interpolated", "kd", "mse", "nkd", "soft_cross_entropy", "wttm"),
+    }
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_contract_surface(method):
-    function = method_function(method)
+    function = _function(method)
     parameters = list(inspect.signature(function).parameters.values())
     assert [p.name for p in parameters[:3]] == ["student_logits", "teacher_logits", "targets"]
-    assert all(p.kind is inspect.Parameter.KEYWORD_ONLY for p in parameters[3:])
+    settings = parameters[3:]
+    assert all(p.kind is inspect.Parameter.KEYWORD_ONLY for p in settings)
+    assert settings[-1].name == "standardize" and settings[-1].default is False
     assert function.__doc__ and "Source:" in function.__doc__ or method == "cross_entropy"
-    parameter_model(method)()
+    hints = get_type_hints(function, include_extras=True)
+    for setting in settings:
+        TypeAdapter(hints[setting.name]).validate_python(setting.default, strict=True)
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_contract_gradients_are_right_and_none_reaches_the_teacher(logits, method):
+@pytest.mark.parametrize("standardize", [False, True])
+def test_contract_gradients_are_right_and_none_reaches_the_teacher(logits, method, standardize):
     student, teacher, targets = logits
-    function = method_function(method)
+    function = _function(method)
     student.requires_grad_()
     teacher.requires_grad_()
-    assert torch.autograd.gradcheck(lambda z: function(z, teacher.detach(), targets), (student,))
-    function(student, teacher, targets).backward()
+    assert torch.autograd.gradcheck(
+        lambda z: function(z, teacher.detach(), targets, standardize=standardize), (student,)
+    )
+    function(student, teacher, targets, standardize=standardize).backward()
     assert teacher.grad is None and student.grad is not None
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
-@pytest.mark.parametrize("shape", [(1, 10), (4, 1), (3, 1000)])
-@pytest.mark.parametrize("scale", [0.0, 1.0, 1e4])
 @pytest.mark.parametrize("method", METHODS)
-def test_contract_finite_where_public_code_is_not(method, scale, shape, dtype):
-    generator = torch.Generator().manual_seed(1)
-    student, teacher = ((scale * torch.randn(shape, generator=generator)).to(dtype).requires_grad_() for _ in range(2))
-    loss = method_function(method)(student, teacher, torch.zeros(shape[0], dtype=torch.int64))
+@pytest.mark.parametrize("standardize", [False, True])
+def test_contract_order_of_samples_and_classes_is_nothing(logits, method, standardize):
+    student, teacher, targets = logits
+    function, samples, classes = _function(method), torch.randperm(6), torch.tensor([3, 0, 4, 1, 2])
+    moved = [z[samples][:, classes] for z in (student, teacher)]
+    expected = function(student, teacher, targets, standardize=standardize).item()
+    found = function(*moved, classes.argsort()[targets[samples]], standardize=standardize).item()
+    assert found == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_contract_standardized_losses_see_neither_scale_nor_shift(logits, method):
+    student, teacher, targets = logits
+    function = _function(method)
+    expected = function(student, teacher, targets, standardize=True).item()
+    found = function(3 * student + 2, 0.5 * teacher - 7, targets, standardize=True).item()
+    assert found == pytest.approx(expected, rel=1e-6)  # The 1e-7 beside the spread.
+
+
+def _finite(method: str, student: Tensor, teacher: Tensor, standardize: bool) -> None:
+    student.requires_grad_()
+    targets = torch.arange(len(student)) % student.shape[1]
+    loss = _function(method)(student, teacher, targets, standardize=standardize)
     loss.backward()
     assert loss.ndim == 0 and loss.isfinite()
-    assert student.grad.isfinite().all() or dtype is torch.float16 and method in ("mse", "interpolated")
+    # The slope of a square, 2 (z_s - z_t), can itself be more than the 65504 that float16 holds.
+    overflows = student.dtype is torch.float16 and method in ("mse", "interpolated") and not standardize
+    assert student.grad.isfinite().all() or overflows
+
+
+@pytest.mark.parametrize("standardize", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("shape", [(1, 1), (1, 10), (4, 1), (5, 2), (3, 1000)])
+@pytest.mark.parametrize("method", METHODS)
+def test_contract_finite_where_public_code_is_not(method, shape, dtype, standardize):
+    generator = torch.Generator().manual_seed(1)
+    for scale in (0.0, 1.0, 1e4):
+        student, teacher = ((scale * torch.randn(shape, generator=generator)).to(dtype) for _ in range(2))
+        _finite(method, student, teacher, standardize)
+
+
+@pytest.mark.parametrize("standardize", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
+@pytest.mark.parametrize("method", METHODS)
+def test_contract_finite_on_rows_that_are_hard(method, dtype, standardize):
+    generator = torch.Generator().manual_seed(2)
+    plain = torch.randn(4, 6, generator=generator)
+    same = plain[:1].repeat(4, 1)
+    flat = torch.full((4, 6), 0.1)
+    spike, pit = plain.clone(), plain.clone()
+    spike[:, 1], pit[:, 2] = 1e4, -1e4
+    for student, teacher in ((flat, plain), (same, plain), (spike, pit), (pit, spike), (same, same), (plain, flat)):
+        _finite(method, student.to(dtype), teacher.to(dtype), standardize)

@@ -11,7 +11,7 @@ from edgekd.distillation.methods.kd import kd
 from edgekd.distillation.methods.mse import mse
 from edgekd.distillation.objective import Distillation, Teacher
 from edgekd.distillation.stage import distill
-from edgekd.distillation.terms import make_term
+from edgekd.distillation.terms import Networks, build_terms, check_term
 from edgekd.errors import ModelError, UnknownNameError
 from edgekd.settings import AugmentSettings, DistillSettings, ModelSettings, TermSettings, TrainSettings
 from edgekd.training.stages import train
@@ -33,15 +33,16 @@ def batch() -> Batch:
 
 def test_terms_are_weighted_and_summed_by_name(batch):
     teacher, student = _net(1), _net(2)
-    terms = [
-        make_term(TermSettings(method="kd", weight=0.9, temperature=2.0)),
-        make_term(TermSettings(method="mse", weight=0.1)),
-        make_term(TermSettings(method="kd", weight=0.5)),
+    objective = [
+        TermSettings(method="kd", weight=0.9, temperature=2.0),
+        TermSettings(method="mse", weight=0.1),
+        TermSettings(method="kd", weight=0.5),
     ]
     answer = Teacher(teacher, CPU)
-    losses = Distillation(answer, terms)(student, batch)
+    terms = build_terms(objective, Networks(student, teacher, 4, 6))
+    losses = Distillation(student, answer, terms)(student, batch)
     with torch.no_grad():
-        s, t = student(batch.images), answer(batch.images)
+        s, t = student(batch.images), answer(batch).logits
     expected = {"kd": 0.9 * kd(s, t, temperature=2.0), "mse": 0.1 * mse(s, t), "kd-3": 0.5 * kd(s, t)}
     assert losses.keys() == expected.keys()
     for name, value in expected.items():
@@ -51,8 +52,9 @@ def test_terms_are_weighted_and_summed_by_name(batch):
 def test_the_teacher_is_asked_in_eval_mode_and_never_trained_or_saved(batch):
     network = nn.Sequential(nn.BatchNorm2d(3), nn.Flatten(), nn.Linear(48, 5)).train()
     before = {name: value.clone() for name, value in network.state_dict().items()}
-    objective = Distillation(Teacher(network, CPU), [make_term(TermSettings(method="kd"))])
     student = _net(3)
+    terms = build_terms([TermSettings(method="kd")], Networks(student, network, 4, 6))
+    objective = Distillation(student, Teacher(network, CPU), terms)
     sum(objective(student, batch).values()).backward()
     assert not network.training and all(p.grad is None and not p.requires_grad for p in network.parameters())
     assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
@@ -62,9 +64,9 @@ def test_the_teacher_is_asked_in_eval_mode_and_never_trained_or_saved(batch):
 
 def test_an_unknown_method_and_a_wrong_parameter():
     with pytest.raises(UnknownNameError, match="did you mean 'mse'"):
-        make_term(TermSettings(method="msee"))
+        check_term(TermSettings(method="msee"))
     with pytest.raises(ValueError, match="temperatur"):
-        make_term(TermSettings(method="kd", temperatur=2.0))
+        check_term(TermSettings(method="kd", temperatur=2.0))
 
 
 @pytest.fixture(scope="module")

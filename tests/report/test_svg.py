@@ -56,7 +56,7 @@ ROLES = get_args(Role)
 def test_every_role_has_a_shape_of_its_own() -> None:
     """Without its class, which only the colour hangs on, no sign is like another."""
     shapes = {re.sub(r' class="[^"]*"', "", svg.marker(role, 0.0, 0.0)) for role in ROLES}
-    assert len(shapes) == len(ROLES) == 6
+    assert len(shapes) == len(ROLES) == 7
 
 
 @pytest.mark.parametrize("role", ROLES)

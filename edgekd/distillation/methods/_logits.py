@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
-Temperature = Annotated[float, Field(gt=0.0)]
+Temperature = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
+Weight = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
 Mixture = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
@@ -18,9 +19,42 @@ def exact(logits: Tensor) -> Tensor:
     return logits if logits.dtype == torch.float64 else logits.float()
 
 
+def centred(rows: Tensor) -> Tensor:
+    """Each row less its mean; a row of equal values gives exact zeros, not the mean's rounding, and no gradient."""
+    varies = rows.amax(1, keepdim=True) > rows.amin(1, keepdim=True)
+    return torch.where(varies, rows - rows.mean(1, keepdim=True), 0.0)
+
+
+def standardized(logits: Tensor) -> Tensor:
+    """(z − mean) / (σ + 1e-7) of each row, σ unbiased: only the order and relative spacing of classes is left.
+
+    A row of equal logits, and so a single class, gives zeros and no gradient.
+
+    Source: Sun et al., Logit Standardization in Knowledge Distillation (2024).
+
+    Args:
+        logits: (B, C), unnormalised.
+    """
+    rows = centred(exact(logits))
+    variance = rows.square().sum(1, keepdim=True) / max(rows.shape[1] - 1, 1)
+    # The root's slope at 0 is infinite; 1e-15 is nothing beside 1e-7.
+    return rows / (variance.clamp_min(1e-30).sqrt() + 1e-7)
+
+
+def prepared(student_logits: Tensor, teacher_logits: Tensor, standardize: bool) -> tuple[Tensor, Tensor]:
+    """Both at least in single precision, the teacher's without gradient; standardized if asked."""
+    student, teacher = exact(student_logits), exact(teacher_logits.detach())
+    return (standardized(student), standardized(teacher)) if standardize else (student, teacher)
+
+
 def log_softened(logits: Tensor, temperature: float) -> Tensor:
     """log softmax(z / T) over classes, (B, C)."""
     return F.log_softmax(exact(logits) / temperature, dim=1)
+
+
+def divergence(log_teacher: Tensor, log_student: Tensor) -> Tensor:
+    """KL(teacher ‖ student) of each row, (B,), from log-probabilities (B, C)."""
+    return (log_teacher.exp() * (log_teacher - log_student)).sum(1)
 
 
 def labels(targets: Tensor | None, method: str) -> Tensor:
@@ -28,3 +62,14 @@ def labels(targets: Tensor | None, method: str) -> Tensor:
     if targets is None:
         raise ValueError(f"{method} needs the labels")
     return targets
+
+
+def of_label(values: Tensor, targets: Tensor) -> Tensor:
+    """The label's entry of each row, (B,)."""
+    return values.gather(1, targets[:, None]).squeeze(1)
+
+
+def of_others(values: Tensor, targets: Tensor) -> Tensor:
+    """Each row without its label's entry, (B, C − 1), in order."""
+    columns = torch.arange(values.shape[1] - 1, device=values.device)[None, :]
+    return values.gather(1, columns + (columns >= targets[:, None]))

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
-from edgekd.distillation.methods._logits import exact, labels
+from edgekd.distillation.methods._logits import exact, labels, standardized
 
 Smoothing = Annotated[float, Field(ge=0.0, lt=1.0)]
 
@@ -17,6 +17,7 @@ def cross_entropy(
     targets: Tensor | None = None,
     *,
     label_smoothing: Smoothing = 0.0,
+    standardize: bool = False,
 ) -> Tensor:
     """−log softmax(z_s)[y]: the labels' own term, which most objectives keep beside the teacher's.
 
@@ -25,8 +26,10 @@ def cross_entropy(
         teacher_logits: not used.
         targets: (B,) class indices.
         label_smoothing: share of the target spread evenly over all classes (Szegedy et al. 2016, section 7).
+        standardize: on the student's standardized logits (Sun et al. 2024 standardize the teacher's term alone).
 
     Raises:
         ValueError: no targets.
     """
-    return F.cross_entropy(exact(student_logits), labels(targets, "cross_entropy"), label_smoothing=label_smoothing)
+    student = standardized(student_logits) if standardize else exact(student_logits)
+    return F.cross_entropy(student, labels(targets, "cross_entropy"), label_smoothing=label_smoothing)

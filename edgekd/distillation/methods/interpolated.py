@@ -6,6 +6,9 @@ from edgekd.distillation.methods._logits import Mixture, Temperature
 from edgekd.distillation.methods.mse import mse
 from edgekd.distillation.methods.soft_cross_entropy import soft_cross_entropy
 
+# A softmax does not see what this compares: log-probabilities in place of logits would change it.
+RAW_LOGITS = True
+
 
 def interpolated(
     student_logits: Tensor,
@@ -14,6 +17,7 @@ def interpolated(
     *,
     alpha: Mixture = 0.5,
     temperature: Temperature = 4.0,
+    standardize: bool = False,
 ) -> Tensor:
     """(1 − α) · mse + α · soft_cross_entropy.
 
@@ -23,7 +27,8 @@ def interpolated(
     Args:
         student_logits, teacher_logits: (B, C), unnormalised; no gradient reaches the teacher's.
         targets: not used.
+        standardize: compare standardized logits (Sun et al. 2024) in both parts.
     """
-    regression = mse(student_logits, teacher_logits)
-    soft = soft_cross_entropy(student_logits, teacher_logits, temperature=temperature)
+    regression = mse(student_logits, teacher_logits, standardize=standardize)
+    soft = soft_cross_entropy(student_logits, teacher_logits, temperature=temperature, standardize=standardize)
     return (1.0 - alpha) * regression + alpha * soft

@@ -2,11 +2,16 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from edgekd.distillation.methods._logits import Temperature, log_softened
+from edgekd.distillation.methods._logits import Temperature, divergence, log_softened, prepared
 
 
 def kd(
-    student_logits: Tensor, teacher_logits: Tensor, targets: Tensor | None = None, *, temperature: Temperature = 4.0
+    student_logits: Tensor,
+    teacher_logits: Tensor,
+    targets: Tensor | None = None,
+    *,
+    temperature: Temperature = 4.0,
+    standardize: bool = False,
 ) -> Tensor:
     """T² KL(softmax(z_t / T) ‖ softmax(z_s / T)).
 
@@ -16,7 +21,7 @@ def kd(
     Args:
         student_logits, teacher_logits: (B, C), unnormalised; no gradient reaches the teacher's.
         targets: not used.
+        standardize: compare standardized logits (Sun et al. 2024); there T = 2 and a weight of 9 are usual.
     """
-    student = log_softened(student_logits, temperature)
-    teacher = log_softened(teacher_logits.detach(), temperature)
-    return temperature**2 * (teacher.exp() * (teacher - student)).sum(1).mean()
+    student, teacher = prepared(student_logits, teacher_logits, standardize)
+    return temperature**2 * divergence(log_softened(teacher, temperature), log_softened(student, temperature)).mean()

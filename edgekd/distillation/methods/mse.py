@@ -2,11 +2,19 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from edgekd.distillation.methods._logits import exact
+from edgekd.distillation.methods._logits import prepared
+
+# A softmax does not see what this compares: log-probabilities in place of logits would change it.
+RAW_LOGITS = True
 
 
 def mse(
-    student_logits: Tensor, teacher_logits: Tensor, targets: Tensor | None = None, *, zero_mean: bool = False
+    student_logits: Tensor,
+    teacher_logits: Tensor,
+    targets: Tensor | None = None,
+    *,
+    zero_mean: bool = False,
+    standardize: bool = False,
 ) -> Tensor:
     """‖z_s − z_t‖², summed over classes: the regression of logits.
 
@@ -16,8 +24,9 @@ def mse(
         student_logits, teacher_logits: (B, C), unnormalised; no gradient reaches the teacher's.
         targets: not used.
         zero_mean: compare logits with their row's mean taken off, since a softmax does not see it.
+        standardize: compare standardized logits (Sun et al. 2024), whose mean is zero already.
     """
-    student, teacher = exact(student_logits), exact(teacher_logits.detach())
+    student, teacher = prepared(student_logits, teacher_logits, standardize)
     difference = student - teacher
     if zero_mean:
         difference = difference - difference.mean(1, keepdim=True)

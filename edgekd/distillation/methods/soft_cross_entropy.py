@@ -2,11 +2,16 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from edgekd.distillation.methods._logits import Temperature, log_softened
+from edgekd.distillation.methods._logits import Temperature, log_softened, prepared
 
 
 def soft_cross_entropy(
-    student_logits: Tensor, teacher_logits: Tensor, targets: Tensor | None = None, *, temperature: Temperature = 4.0
+    student_logits: Tensor,
+    teacher_logits: Tensor,
+    targets: Tensor | None = None,
+    *,
+    temperature: Temperature = 4.0,
+    standardize: bool = False,
 ) -> Tensor:
     """−T² Σ_c softmax(z_t / T)_c log softmax(z_s / T)_c: `kd` plus the teacher's entropy, the same gradient.
 
@@ -15,7 +20,8 @@ def soft_cross_entropy(
     Args:
         student_logits, teacher_logits: (B, C), unnormalised; no gradient reaches the teacher's.
         targets: not used.
+        standardize: compare standardized logits (Sun et al. 2024).
     """
-    student = log_softened(student_logits, temperature)
-    teacher = log_softened(teacher_logits.detach(), temperature).exp()
-    return -(temperature**2) * (teacher * student).sum(1).mean()
+    student, teacher = prepared(student_logits, teacher_logits, standardize)
+    soft = log_softened(teacher, temperature).exp()
+    return -(temperature**2) * (soft * log_softened(student, temperature)).sum(1).mean()

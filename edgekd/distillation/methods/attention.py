@@ -1,0 +1,35 @@
+from __future__ import annotations
+
+from torch import Tensor
+
+from edgekd.distillation.methods._features import same_size, unit
+from edgekd.distillation.methods._logits import exact
+
+TAPS = "stages"
+
+
+def attention(student_feature: Tensor, teacher_feature: Tensor) -> Tensor:
+    """mean (q(f_s) − q(f_t))², where q is the map of mean_c f_c² over places, divided by its length.
+
+    Source: Zagoruyko and Komodakis, Paying More Attention to Attention (2017), section 3.1, equation 2 with p = 2. The
+    mean runs over batch and places, as in the authors' code, for which the usual weight of 1000 is meant; one pair of
+    taps, the caller sums over pairs.
+
+    Args:
+        student_feature: (B, C, H, W).
+        teacher_feature: (B, C', H', W'); no gradient reaches it. Maps of different heights or widths, square or not,
+            are averaged down to the smaller ones first. A picture of zeros has an attention of zeros.
+
+    Raises:
+        ValueError: a feature without places.
+    """
+    if student_feature.ndim != 4 or teacher_feature.ndim != 4:
+        found = f"{tuple(student_feature.shape)} and {tuple(teacher_feature.shape)}"
+        raise ValueError(f"attention compares maps (B, C, H, W), not {found}")
+    student, teacher = same_size(exact(student_feature), exact(teacher_feature.detach()))
+    return (_attention(student) - _attention(teacher)).square().mean()
+
+
+def _attention(feature: Tensor) -> Tensor:
+    """(B, C, H, W) to (B, H·W), each row of length 1."""
+    return unit(feature.square().mean(1).flatten(1))

@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from edgekd.distillation.methods._features import Shape, same_size, vectors, without_batch
+from edgekd.distillation.methods._logits import exact
+
+TAPS = "middle"
+
+
+def fitnets(student_feature: Tensor, teacher_feature: Tensor) -> Tensor:
+    """mean (r(f_s) − f_t)²: the regression of a hint, given the student's feature as it comes out of the regressor.
+
+    Source: Romero et al., FitNets: Hints for Thin Deep Nets (2015), equation 3. There half the squared length; here
+    the mean over batch, channels and places, as in public code, for which the usual weight of 100 is meant.
+
+    Args:
+        student_feature, teacher_feature: (B, C, H, W) or (B, C), the same C. Maps of different sizes are averaged down
+            to the smaller one; a map beside a vector is averaged over its places. No gradient reaches the teacher's.
+
+    Raises:
+        ValueError: different channels.
+    """
+    if student_feature.shape[1] != teacher_feature.shape[1]:
+        found = f"{student_feature.shape[1]} and {teacher_feature.shape[1]}"
+        raise ValueError(f"fitnets compares features of as many channels, not {found}: adapt with Fitnets first")
+    student, teacher = comparable(student_feature, teacher_feature)
+    return (student - teacher).square().mean()
+
+
+class Fitnets(nn.Module):
+    """`fitnets` behind a regressor from the student's channels to the teacher's: a 1x1 convolution on maps, a linear
+    layer where either feature is a vector. It keeps places as they are, so that it also works at other image sizes.
+
+    Args:
+        student_shape, teacher_shape: (C, H, W) or (C,), with or without the batch in front.
+    """
+
+    def __init__(self, student_shape: Shape, teacher_shape: Shape) -> None:
+        super().__init__()
+        student, teacher = without_batch(student_shape), without_batch(teacher_shape)
+        self.maps = len(student) == len(teacher) == 3
+        self.regressor = nn.Conv2d(student[0], teacher[0], 1) if self.maps else nn.Linear(student[0], teacher[0])
+
+    def forward(self, student_feature: Tensor, teacher_feature: Tensor) -> Tensor:
+        student = student_feature if self.maps else vectors(student_feature)
+        return fitnets(self.regressor(student.to(self.regressor.weight.dtype)), teacher_feature)
+
+
+def comparable(student_feature: Tensor, teacher_feature: Tensor) -> tuple[Tensor, Tensor]:
+    """Both at least in single precision and of the same height and width, or both vectors; the teacher's detached."""
+    student, teacher = exact(student_feature), exact(teacher_feature.detach())
+    if student.ndim == teacher.ndim == 4:
+        return same_size(student, teacher)
+    return vectors(student), vectors(teacher)

@@ -1,0 +1,269 @@
+"""A teacher's logits, computed once for a number of views of every training image, and read from then on.
+
+A view is what one epoch's augmentation makes of an image; its draws come from (seed, view) alone, so that the same
+pixels are shown again when its logits are read (Beyer et al. 2022 on why the teacher must see what the student sees;
+Wu et al., TinyViT, 2022, section 3.2, on keeping seeds with sparse logits).
+
+view-<n>.npy          (N, C) float16 logits, or with top_k (N, k) float16 log-probabilities
+view-<n>-classes.npy  (N, k) int32, whose they are
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from edgekd.artifacts import Checkpoint, Dataset, TeacherOutputs, read_json, write_json
+from edgekd.data.loader import Batch
+from edgekd.distillation.objective import Answers, Source, Teacher
+from edgekd.errors import ModelError
+from edgekd.models import checkpoint as checkpoints
+from edgekd.settings import AugmentSettings, OutputSettings, StepSettings
+from edgekd.store import resume_folder
+from edgekd.training.fit import Progress
+from edgekd.training.host import best_device
+from edgekd.training.stages import training_loader
+
+VERSION = 1
+_SAVE_EVERY = 64
+_TIMED_BATCHES = 6
+# Storing has to save this share of the teacher's time, or it is not worth its disk and its fewer views.
+_WORTHWHILE = 0.75
+_LEAST_MASS = 1e-12
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Whether storing pays, and what that was decided by: milliseconds a batch, bytes on the disk."""
+
+    stored: bool
+    why: str
+    live_ms: float | None = None
+    read_ms: float | None = None
+    size_bytes: int | None = None
+
+
+def store(
+    teacher: Checkpoint,
+    data: Dataset,
+    settings: OutputSettings,
+    steps: StepSettings,
+    out: Path,
+    *,
+    augment: AugmentSettings,
+    progress: Progress | None = None,
+) -> TeacherOutputs:
+    """Ask a teacher about all views of all training images; goes on where an interrupted run stopped.
+
+    Args:
+        steps: the seed of the views, and how many images are asked about at once.
+        out: an empty folder, which becomes the artifact.
+
+    Raises:
+        ModelError: a logit is too large for half precision.
+        OSError: no room on the disk.
+    """
+    loader = training_loader(data, steps, augment)
+    classes, views = len(data.classes), settings.views
+    writer = _Writer(resume_folder(out), loader.image_count, classes, settings)
+    source, device = Teacher(checkpoints.load(teacher), best_device()), best_device()
+    total, done = views * loader.image_count, writer.done
+    for view in range(done // loader.image_count, views):
+        for batch in loader.view(view, first=done - view * loader.image_count):
+            writer.write(view, batch.indices.cpu().numpy(), source(batch).logits)
+            done += len(batch.indices)
+            if progress is not None:
+                progress(done, total, f"view {view + 1}/{views}")
+    writer.finish(out)
+    details = {
+        "views": views,
+        "top_k": settings.top_k,
+        "images": loader.image_count,
+        "classes": classes,
+        "seed": steps.seed,
+        "teacher": teacher.digest,
+        "precision": source.precision,
+    }
+    return TeacherOutputs.seal(out, details=details, metrics={"device": device.type})
+
+
+class Stored:
+    """Reads what a teacher said before about the same view of the same image; see objective.Source."""
+
+    def __init__(self, outputs: TeacherOutputs, device: torch.device) -> None:
+        details = outputs.manifest.details
+        self._classes, self._device = int(details["classes"]), device
+        names = [f"view-{view}.npy" for view in range(outputs.views)]
+        self._values = [np.load(outputs.path / name, mmap_mode="r") for name in names]
+        self._whose: list[npt.NDArray[np.int32]] | None = None
+        if details["top_k"] is not None:
+            names = [f"view-{view}-classes.npy" for view in range(outputs.views)]
+            self._whose = [np.load(outputs.path / name, mmap_mode="r") for name in names]
+
+    def __call__(self, batch: Batch) -> Answers:
+        rows = batch.indices.cpu().numpy()
+        values = torch.from_numpy(self._values[batch.view][rows]).to(self._device).float()
+        if self._whose is None:
+            return Answers(values)
+        whose = torch.from_numpy(self._whose[batch.view][rows]).to(self._device).long()
+        return Answers(_spread(values, whose, self._classes))
+
+
+def decide(
+    folder: Path,
+    teacher: Checkpoint,
+    data: Dataset,
+    settings: OutputSettings,
+    steps: StepSettings,
+    *,
+    augment: AugmentSettings,
+) -> Decision:
+    """Time the live teacher against reading, on a few batches; once, for a resumed training must do the same.
+
+    Args:
+        folder: where the decision is kept.
+    """
+    kept = folder / "teacher-outputs.json"
+    if kept.exists():
+        return Decision(**read_json(kept))
+    decision = _decide(folder, teacher, data, settings, steps, augment)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(kept, asdict(decision))
+    return decision
+
+
+def _decide(
+    folder: Path,
+    teacher: Checkpoint,
+    data: Dataset,
+    settings: OutputSettings,
+    steps: StepSettings,
+    augment: AugmentSettings,
+) -> Decision:
+    if settings.views >= steps.epochs:
+        return Decision(False, f"{settings.views} views are no fewer than {steps.epochs} epochs: nothing is read twice")
+    loader = training_loader(data, steps, augment)
+    width = settings.top_k or len(data.classes)
+    size = settings.views * loader.image_count * width * (2 if settings.top_k is None else 6)
+    folder.mkdir(parents=True, exist_ok=True)
+    if size > shutil.disk_usage(folder).free / 2:
+        return Decision(False, "they would take more than half of the disk's free room", size_bytes=size)
+    batches = [batch for batch, _ in zip(loader.epoch(0), range(_TIMED_BATCHES), strict=False)]
+    live: Source = Teacher(checkpoints.load(teacher), best_device())
+    live_ms = _milliseconds(live, batches)
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        one = OutputSettings(views=1, top_k=settings.top_k)
+        writer = _Writer(Path(scratch) / "parts", loader.image_count, len(data.classes), one)
+        for batch in batches:
+            writer.write(0, batch.indices.cpu().numpy(), live(batch).logits)
+        (Path(scratch) / "all").mkdir()
+        writer.finish(Path(scratch) / "all")
+        details = {"views": 1, "top_k": settings.top_k, "classes": len(data.classes)}
+        sealed = TeacherOutputs.seal(Path(scratch) / "all", details=details)
+        read_ms = _milliseconds(Stored(sealed, best_device()), batches)
+    spent = settings.views * live_ms + steps.epochs * read_ms
+    pays = spent < _WORTHWHILE * steps.epochs * live_ms
+    why = f"{steps.epochs} epochs of a live teacher cost {steps.epochs * live_ms / spent:.1f} times as much"
+    return Decision(pays, why, round(live_ms, 3), round(read_ms, 3), size)
+
+
+def _milliseconds(source: Source, batches: Sequence[Batch]) -> float:
+    source(batches[0])
+    times = []
+    for batch in batches:
+        start = time.perf_counter()
+        float(source(batch).logits.sum())
+        times.append(1e3 * (time.perf_counter() - start))
+    return median(times)
+
+
+def _spread(values: Tensor, whose: Tensor, classes: int) -> Tensor:
+    """Log-probabilities of all classes: the kept ones, and what is left of 1 in equal parts for the others."""
+    others = classes - values.shape[1]
+    left = (1.0 - values.exp().sum(1, keepdim=True)).clamp_min(_LEAST_MASS)
+    full = (left / max(1, others)).log().expand(-1, classes).clone()
+    return full.scatter_(1, whose, values)
+
+
+class _Writer:
+    """Writes views beside the artifact, and notes now and then how far they are safe on the disk."""
+
+    def __init__(self, folder: Path, images: int, classes: int, settings: OutputSettings) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._folder, self._images, self._unsaved = folder, images, 0
+        self._top_k = None if settings.top_k is None else min(settings.top_k, classes)
+        width = self._top_k or classes
+        self._open: dict[str, npt.NDArray[np.generic]] = {}
+        for view in range(settings.views):
+            self._allocate(f"view-{view}.npy", (images, width), np.float16)
+            if self._top_k is not None:
+                self._allocate(f"view-{view}-classes.npy", (images, width), np.int32)
+        self.done = int(read_json(self._head)["done"]) if self._head.exists() else 0
+        self._written = self.done
+
+    @property
+    def _head(self) -> Path:
+        return self._folder / "head.json"
+
+    def write(self, view: int, rows: npt.NDArray[np.int64], logits: Tensor) -> None:
+        """Raises ModelError where a logit is infinite in half precision."""
+        if self._top_k is None:
+            values = logits.half()
+        else:
+            top = logits.log_softmax(1).topk(self._top_k, dim=1)
+            values = top.values.clamp_min(torch.finfo(torch.float16).min).half()
+            self._array(f"view-{view}-classes.npy")[rows] = top.indices.int().cpu().numpy()
+        if not bool(values.isfinite().all()):
+            raise ModelError(
+                "the teacher's logits are too large to be stored in half precision",
+                found=f"{float(logits.abs().max()):.3g}",
+                allowed="up to 65504",
+                hint="set distill.teacher_outputs.top_k, which stores log-probabilities, or teacher_outputs: off",
+            )
+        self._array(f"view-{view}.npy")[rows] = values.cpu().numpy()
+        self._written += len(rows)
+        self._unsaved += 1
+        if self._unsaved == _SAVE_EVERY:
+            self._save()
+
+    def finish(self, out: Path) -> None:
+        self._save()
+        self._open.clear()
+        for file in self._folder.glob("view-*.npy"):
+            # Linked, not moved: a kill before the stage is sealed must find them here again.
+            os.link(file, out / file.name)
+
+    def _save(self) -> None:
+        for array in self._open.values():
+            assert isinstance(array, np.memmap)
+            array.flush()
+        write_json(self._head, {"done": self._written})
+        self._unsaved = 0
+        self._open.clear()
+
+    def _array(self, name: str) -> npt.NDArray[np.generic]:
+        if name not in self._open:
+            self._open[name] = np.load(self._folder / name, mmap_mode="r+")
+        return self._open[name]
+
+    def _allocate(self, name: str, shape: tuple[int, int], dtype: type[np.generic]) -> None:
+        """Raises OSError where there is no room: writing to a map of a full disk would kill the process."""
+        path = self._folder / name
+        if path.exists():
+            return
+        beside = path.with_suffix(".new")
+        np.lib.format.open_memmap(beside, mode="w+", dtype=dtype, shape=shape)
+        with beside.open("r+b") as stream:
+            os.posix_fallocate(stream.fileno(), 0, beside.stat().st_size)
+        beside.replace(path)

@@ -1,0 +1,64 @@
+"""Small real trainings that the schemes share: one store, so that data and teacher are made once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgekd.artifacts import Checkpoint, Dataset
+from edgekd.distillation.schemes import Distilled
+from edgekd.models import checkpoint as checkpoints
+from edgekd.network_stages import NetworkStages
+from edgekd.recipe import from_mapping
+from edgekd.store import Store
+from edgekd.training.fit import accuracy
+from edgekd.training.stages import evaluation_loader
+
+STEPS = {"batch_size": 64, "learning_rate": 0.1, "precision": "fp32"}
+RECIPE: dict[str, Any] = {
+    "name": "scheme",
+    "data": {"source": "digits", "image_size": 16, "validation": 0.15, "test": 0.25, "augment": {"flip": False}},
+    "teacher": {"model": "cifar/resnet14", "train": {**STEPS, "epochs": 8}},
+    "student": {"model": "cifar/resnet8"},
+    "distill": {**STEPS, "epochs": 4},
+}
+
+
+@pytest.fixture(scope="session")
+def schemes_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("schemes")
+
+
+@pytest.fixture
+def stages(schemes_folder: Path) -> Callable[..., NetworkStages]:
+    """From overrides (`"distill.epochs=2"`, `"distill.scheme.name=self"`) to a chain over the shared store."""
+
+    def make(*overrides: str, **sections: Any) -> NetworkStages:
+        recipe = from_mapping({**RECIPE, **sections}, overrides)
+        return NetworkStages(recipe.settings, Store(schemes_folder))
+
+    return make
+
+
+@pytest.fixture
+def distilled() -> Callable[[NetworkStages], Distilled]:
+    """Everything up to the student, as a run makes it."""
+
+    def run(chain: NetworkStages) -> Distilled:
+        data = chain.data()
+        return chain.student(chain.teacher(data), data)
+
+    return run
+
+
+@pytest.fixture
+def score() -> Callable[[Checkpoint, Dataset], float]:
+    """Accuracy on the test split: what the claims are about. Nothing is chosen by it."""
+
+    def measure(checkpoint: Checkpoint, data: Dataset) -> float:
+        return accuracy(checkpoints.load(checkpoint), evaluation_loader(data, "test"))
+
+    return measure

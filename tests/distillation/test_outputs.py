@@ -1,0 +1,135 @@
+"""Teacher outputs computed once: the same answers to the same pixels, after a kill too, and only where it pays."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from edgekd.artifacts import TeacherOutputs
+from edgekd.distillation import outputs
+from edgekd.distillation.objective import Teacher
+from edgekd.errors import ModelError, RecipeError
+from edgekd.models import checkpoint as checkpoints
+from edgekd.recipe import from_mapping
+from edgekd.settings import AugmentSettings, OutputSettings, StepSettings, TrainSettings
+from edgekd.settings import ModelSettings as Model
+from edgekd.training.stages import train, training_loader
+
+CPU = torch.device("cpu")
+VARIED = AugmentSettings(padding=2, flip=False)
+STEPS = StepSettings(epochs=6, batch_size=48, seed=3)
+
+
+@pytest.fixture(scope="module")
+def teacher(small_digits, tmp_path_factory):
+    settings = TrainSettings(epochs=1, batch_size=64, precision="fp32")
+    return train(Model(model="cifar/resnet8"), small_digits, settings, tmp_path_factory.mktemp("t"), augment=VARIED)
+
+
+def _store(teacher, data, folder, **settings) -> TeacherOutputs:
+    (folder / "artifact").mkdir(parents=True)
+    return outputs.store(teacher, data, OutputSettings(**settings), STEPS, folder / "artifact", augment=VARIED)
+
+
+@pytest.mark.parametrize("top_k", [None, 10])
+def test_reading_says_what_the_live_teacher_says_to_each_view(teacher, small_digits, tmp_path, top_k):
+    stored = outputs.Stored(_store(teacher, small_digits, tmp_path, views=2, top_k=top_k), CPU)
+    live = Teacher(checkpoints.load(teacher), CPU)
+    loader = training_loader(small_digits, STEPS, VARIED, views=2)
+    for epoch in (0, 1, 2, 5):
+        for batch in loader.epoch(epoch):
+            assert batch.view == epoch % 2
+            read, said = stored(batch).logits, live(batch).logits
+            if top_k is not None:
+                said = said.log_softmax(1)
+            # Half precision, and in bf16 another batch may round otherwise.
+            torch.testing.assert_close(read, said, atol=0.05, rtol=0.02)
+
+
+def test_views_differ_and_come_back(small_digits):
+    loader = training_loader(small_digits, STEPS, VARIED, views=2)
+    first = {
+        epoch: {int(i): x for b in loader.epoch(epoch) for i, x in zip(b.indices, b.images, strict=True)}
+        for epoch in range(3)
+    }
+    both = first[0].keys() & first[1].keys() & first[2].keys()
+    assert all(torch.equal(first[0][i], first[2][i]) for i in both)
+    assert any(not torch.equal(first[0][i], first[1][i]) for i in both)
+
+
+def test_what_top_k_leaves_out_shares_the_rest_evenly():
+    # Of four classes two are kept, with 1/2 and 1/4: each other has 1/8.
+    kept = torch.tensor([[0.5, 0.25]]).log()
+    full = outputs._spread(kept, torch.tensor([[2, 0]]), 4)
+    torch.testing.assert_close(full.exp(), torch.tensor([[0.25, 0.125, 0.5, 0.125]]))
+    assert outputs._spread(torch.zeros(1, 1), torch.tensor([[0]]), 1).item() == 0.0
+    certain = outputs._spread(torch.zeros(1, 1), torch.tensor([[1]]), 3)
+    assert certain.isfinite().all() and certain[0, 0].item() < math.log(1e-10)
+
+
+def test_an_interrupted_storing_goes_on_and_ends_in_the_same_files(teacher, small_digits, tmp_path, monkeypatch):
+    whole = _store(teacher, small_digits, tmp_path / "whole", views=2)
+    monkeypatch.setattr(outputs, "_SAVE_EVERY", 2)
+    asked = []
+
+    def stop(done: int, total: int, note: str) -> None:
+        asked.append(done)
+        if done > 300:
+            raise KeyboardInterrupt
+
+    (tmp_path / "killed" / "artifact").mkdir(parents=True)
+    out, wanted = tmp_path / "killed" / "artifact", OutputSettings(views=2)
+    with pytest.raises(KeyboardInterrupt):
+        outputs.store(teacher, small_digits, wanted, STEPS, out, augment=VARIED, progress=stop)
+    seen = []
+    again = outputs.store(
+        teacher, small_digits, wanted, STEPS, out, augment=VARIED, progress=lambda done, *_: seen.append(done)
+    )
+    assert min(seen) > min(asked) and again.manifest.details == whole.manifest.details
+    for view in range(2):
+        a, b = (np.load(artifact.path / f"view-{view}.npy") for artifact in (whole, again))
+        assert a.dtype == np.float16
+        np.testing.assert_allclose(a.astype(np.float32), b.astype(np.float32), atol=0.05)
+
+
+def test_logits_beyond_half_precision_are_refused(tmp_path):
+    writer = outputs._Writer(tmp_path, 2, 3, OutputSettings(views=1))
+    with pytest.raises(ModelError, match=r"too large(?s:.)*1e\+05(?s:.)*top_k"):
+        writer.write(0, np.arange(2), torch.full((2, 3), 1e5))
+
+
+def test_auto_measures_once_and_does_not_store_what_is_read_once(teacher, small_digits, tmp_path):
+    few = outputs.decide(tmp_path, teacher, small_digits, OutputSettings(views=6), STEPS, augment=VARIED)
+    assert not few.stored and "nothing is read twice" in few.why
+    long = StepSettings(epochs=1000, batch_size=48)
+    many = outputs.decide(tmp_path / "b", teacher, small_digits, OutputSettings(views=1), long, augment=VARIED)
+    assert many.live_ms > 0 and many.read_ms > 0 and many.stored == (many.read_ms < 0.74 * many.live_ms)
+    assert many.size_bytes == 256 * 10 * 2
+    kept = outputs.decide(tmp_path / "b", teacher, small_digits, OutputSettings(views=1), long, augment=VARIED)
+    assert kept == many
+
+
+RECIPE = {
+    "name": "stored",
+    "data": {"source": "digits"},
+    "teacher": {"model": "cifar/resnet8", "train": {"epochs": 1}},
+    "student": {"model": "cifar/resnet8"},
+}
+
+
+@pytest.mark.parametrize(
+    ("distill", "message"),
+    [
+        ({"teacher_outputs": "on", "objective": [{"method": "attention"}]}, "attention asks for the teacher's layers"),
+        ({"teacher_outputs": {"store": "on", "top_k": 2}, "objective": [{"method": "mse"}]}, "mse compares logits"),
+        ({"teacher_outputs": "on", "scheme": {"name": "offline", "cross_view": True}}, "another view than the stored"),
+        ({"teacher_outputs": "always"}, "off"),
+    ],
+)
+def test_what_cannot_be_stored_is_said_before_anything_runs(distill, message):
+    with pytest.raises(RecipeError, match=message):
+        from_mapping({**RECIPE, "distill": distill})
+

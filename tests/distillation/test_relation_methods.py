@@ -1,0 +1,225 @@
+"""Losses on the relations between samples: values and gradients in float64 against loops, and what stays finite."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from edgekd.distillation.methods import relational as relational_file
+from edgekd.distillation.methods.correlation import Correlation, correlation
+from edgekd.distillation.methods.pkt import pkt
+from edgekd.distillation.methods.relational import relational
+from edgekd.distillation.methods.similarity import similarity
+
+RELATIONS = [similarity, relational, pkt, correlation]
+
+
+def _normal(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.fixture
+def features() -> tuple[Tensor, Tensor]:
+    return _normal(6, 5), _normal(6, 8, seed=1)
+
+
+def _smooth_l1(a: float, b: float) -> float:
+    return 0.5 * (a - b) ** 2 if abs(a - b) < 1 else abs(a - b) - 0.5
+
+
+def _cosine(a: np.ndarray, b: np.ndarray) -> float:
+    lengths = math.sqrt(a @ a) * math.sqrt(b @ b)
+    return a @ b / lengths if lengths else 0.0
+
+
+def _distance_loss(student: np.ndarray, teacher: np.ndarray) -> float:
+    count, found = len(student), []
+    for rows in (student, teacher):
+        distances = np.array([[math.dist(a, b) for b in rows] for a in rows])
+        found.append(distances / (distances.sum() / (count * (count - 1))))
+    return sum(map(_smooth_l1, found[0].ravel(), found[1].ravel())) / count**2
+
+
+def _angle_loss(student: np.ndarray, teacher: np.ndarray) -> float:
+    triplets = list(itertools.product(range(len(student)), repeat=3))
+    cosines = ([_cosine(f[j] - f[i], f[k] - f[i]) for i, j, k in triplets] for f in (student, teacher))
+    return sum(map(_smooth_l1, *cosines)) / len(triplets)
+
+
+def _pkt(student: np.ndarray, teacher: np.ndarray) -> float:
+    p, q = (np.array([[(1 + _cosine(a, b)) / 2 for b in f] for a in f]) for f in (teacher, student))
+    p, q = p / p.sum(1, keepdims=True), q / q.sum(1, keepdims=True)
+    return (p * np.log(p / q)).sum() / len(p)
+
+
+def _correlation(student: np.ndarray, teacher: np.ndarray) -> float:
+    total = 0.0
+    for i, j in itertools.product(range(len(student)), repeat=2):
+        s, t = (0.8 * _cosine(f[i], f[j]) for f in (student, teacher))
+        total += (math.exp(-0.8) * (s + s * s / 2 - t - t * t / 2)) ** 2
+    return total / len(student) ** 2
+
+
+def _similarity(student: np.ndarray, teacher: np.ndarray) -> float:
+    grams = [np.array([[(a * b).sum() for b in f] for a in f]) for f in (student, teacher)]
+    g_s, g_t = (np.array([row / math.sqrt(row @ row) for row in gram]) for gram in grams)
+    return np.linalg.norm(g_t - g_s) ** 2 / len(student) ** 2
+
+
+@pytest.mark.parametrize(
+    ("function", "expected"),
+    [
+        (similarity, _similarity),
+        (partial(relational, distance_weight=1.0, angle_weight=0.0), _distance_loss),
+        (partial(relational, distance_weight=0.0, angle_weight=1.0), _angle_loss),
+        (relational, lambda s, t: 25 * _distance_loss(s, t) + 50 * _angle_loss(s, t)),
+        (pkt, _pkt),
+        (correlation, _correlation),
+    ],
+)
+def test_against_loops(features, function, expected):
+    assert function(*features).item() == pytest.approx(expected(*(f.numpy() for f in features)), rel=1e-11)
+
+
+def test_similarity_keeps_places_and_the_others_average_over_them():
+    student, teacher = _normal(4, 3, 2, 5), _normal(4, 6, 4, 3, seed=1)
+    arrays = student.numpy(), teacher.numpy()
+    assert similarity(student, teacher).item() == pytest.approx(_similarity(*arrays), rel=1e-11)
+    assert pkt(student, teacher).item() == pytest.approx(_pkt(*(f.mean((2, 3)) for f in arrays)), rel=1e-11)
+
+
+def test_similarity_by_hand():
+    # The student's samples are alike: rows (1, 1)/√2. The teacher's have nothing in common: rows (1, 0), (0, 1).
+    expected = 2 * ((1 - math.sqrt(0.5)) ** 2 + 0.5) / 4
+    found = similarity(torch.ones(2, 3, dtype=torch.float64), torch.eye(2, dtype=torch.float64))
+    assert found.item() == pytest.approx(expected, rel=1e-12)
+
+
+def test_relational_by_hand():
+    # On a line 0, 1, 3 the angle at the middle is straight; an equilateral triangle has cosines of ½ and equal sides.
+    line = torch.tensor([[0.0], [1.0], [3.0]], dtype=torch.float64)
+    triangle = torch.eye(3, dtype=torch.float64)
+    distances = 2 * 0.5 * (0.5**2 + 0.0 + 0.5**2) / 9  # (1, 2, 3) / 2 against 1
+    angles = 2 * (0.5 * 0.5**2 + (1.5 - 0.5) + 0.5 * 0.5**2) / 27  # 1, −1, 1 against ½
+    assert relational(line, triangle).item() == pytest.approx(25 * distances + 50 * angles, rel=1e-12)
+
+
+def test_pkt_by_hand():
+    # The student's samples are alike: Q = (½, ½). The teacher's are at right angles: P = (2/3, 1/3).
+    expected = 2 / 3 * math.log(4 / 3) + 1 / 3 * math.log(2 / 3)
+    found = pkt(torch.ones(2, 3, dtype=torch.float64), torch.eye(2, dtype=torch.float64))
+    assert found.item() == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("function", RELATIONS)
+def test_zero_at_equality_and_positive_elsewhere(features, function):
+    student, teacher = features
+    assert function(student, 3.0 * student).item() == pytest.approx(0.0, abs=1e-14)
+    assert function(student, teacher).item() > 1e-3
+
+
+@pytest.mark.parametrize("function", RELATIONS)
+def test_the_order_of_the_batch_and_the_scale_of_a_network_do_not_matter(features, function):
+    student, teacher = features
+    order = torch.randperm(6, generator=torch.Generator().manual_seed(3))
+    expected = pytest.approx(function(student, teacher).item(), rel=1e-11)
+    assert function(student[order], teacher[order]).item() == expected
+    assert function(1e-3 * student, 1e3 * teacher).item() == expected
+    assert function(student[order], teacher).item() != expected
+
+
+@pytest.mark.parametrize("shape", [(4, 3), (3, 2, 3, 2)])
+@pytest.mark.parametrize("function", RELATIONS)
+def test_gradients(function, shape):
+    student, teacher = _normal(*shape).requires_grad_(), _normal(*shape, seed=1).requires_grad_()
+    assert torch.autograd.gradcheck(lambda feature: function(feature, teacher.detach()), (student,))
+    function(student, teacher).backward()
+    assert teacher.grad is None
+
+
+def test_angles_in_pieces_change_neither_value_nor_gradient(monkeypatch):
+    teacher = _normal(7, 4, seed=1)
+    found = []
+    for vertices in (7, 3, 1):
+        monkeypatch.setattr(relational_file, "_PIECE", vertices * 49)
+        student = _normal(7, 3).requires_grad_()
+        loss = relational(student, teacher)
+        loss.backward()
+        found.append((loss.detach(), student.grad))
+    for value, gradient in found[1:]:
+        torch.testing.assert_close(value, found[0][0], rtol=1e-13, atol=0.0)
+        torch.testing.assert_close(gradient, found[0][1], rtol=1e-11, atol=1e-14)
+
+
+def test_no_angles_are_kept_for_the_gradient():
+    kept: list[int] = []
+
+    def keep(tensor: Tensor) -> Tensor:
+        kept.append(tensor.numel())
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        relational(_normal(30, 4).requires_grad_(), _normal(30, 5, seed=1))
+    assert 0 < sum(kept) < 30**3 / 2
+
+
+def test_angles_of_samples_that_nearly_coincide_are_exact_far_from_the_origin():
+    line = torch.tensor([[0.0, 0.0], [2.0**-12, 0.0], [0.0, 2.0**-12], [3.0, 1.0]]) + 1000.0
+    student = torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0], [2.0, 2.0]])
+    expected = _angle_loss(student.double().numpy(), line.double().numpy())
+    found = relational(student, line, distance_weight=0.0, angle_weight=1.0)
+    assert found.item() == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("function", RELATIONS)
+def test_one_sample_has_no_relations(function):
+    student = torch.randn(1, 5, requires_grad=True)
+    loss = function(student, torch.randn(1, 3))
+    loss.backward()
+    assert loss.item() == pytest.approx(0.0, abs=1e-7)
+    torch.testing.assert_close(student.grad, torch.zeros(1, 5), rtol=0.0, atol=1e-6)
+
+
+def _opposite(dtype: torch.dtype) -> Tensor:
+    return torch.tensor([[1.0, 2.0], [-1.0, -2.0], [1.0, 2.0], [0.0, 0.0]], dtype=dtype)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("function", RELATIONS)
+def test_finite_where_public_code_is_not(function, dtype):
+    usual = _normal(4, 6).to(dtype)
+    zeros, alike = torch.zeros(4, 6, dtype=dtype), usual[:1].expand(4, 6)
+    for student, teacher in itertools.product(
+        (usual, 1e4 * usual, 1e-4 * usual, zeros, alike, _opposite(dtype)), repeat=2
+    ):
+        student = student.clone().requires_grad_()
+        loss = function(student, teacher)
+        loss.backward()
+        assert loss.ndim == 0 and loss.dtype == torch.float32 and loss.isfinite()
+        assert student.grad.isfinite().all()
+
+
+@pytest.mark.parametrize(("student", "teacher"), [((3, 4, 5), (7, 2, 2)), ((6,), (300,)), ((6,), (2, 3, 4))])
+def test_the_students_embedding_learns_and_the_teachers_stays(student, teacher):
+    torch.manual_seed(0)
+    loss = Correlation(student, (8, *teacher))
+    features = torch.randn(8, *student), torch.randn(8, *teacher, requires_grad=True)
+    before = {name: value.clone() for name, value in loss.state_dict().items()}
+    optimiser = torch.optim.SGD(loss.parameters(), lr=1.0)
+    first = loss(*features)
+    first.backward()
+    optimiser.step()
+    changed = {name for name, value in loss.state_dict().items() if not torch.equal(value, before[name])}
+    assert changed == {"embedding.weight", "embedding.bias"} and loss(*features) < first
+    assert features[1].grad is None and loss(*(f.half() for f in features)).isfinite()
+
+
+def test_the_teachers_projection_keeps_what_fits_into_it():
+    teacher, loss = _normal(8, 100), Correlation((5,), (100,), dimension=128).double()
+    assert correlation(teacher @ loss.teacher_embedding.T, teacher).item() == pytest.approx(0.0, abs=1e-12)
