@@ -15,7 +15,7 @@ from edgekd import plugins, profiles
 from edgekd.artifacts import Artifact, Checkpoint, Dataset, Json, TeacherOutputs
 from edgekd.data import prepare as preparing
 from edgekd.distillation import outputs as storing
-from edgekd.distillation import schemes
+from edgekd.distillation import schemes, teachers
 from edgekd.distillation import stage as distillation
 from edgekd.distillation.graft import graft
 from edgekd.distillation.schemes import Distilled
@@ -33,11 +33,12 @@ from edgekd.settings import (
     RecipeSettings,
     RecoverySettings,
     StepSettings,
+    TaughtSettings,
     TeacherSettings,
     TermSettings,
     TrainSettings,
 )
-from edgekd.store import A, Store, resume_folder
+from edgekd.store import A, Plan, Store, resume_folder
 from edgekd.training import stages as training
 from edgekd.training.fit import Progress
 
@@ -46,6 +47,7 @@ class Console(Protocol):
     """Shows how a stage gets on; the terminal implements it."""
 
     def progress(self, stage: str, done: int, total: int, note: str) -> None: ...
+    def warn(self, message: str) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -78,15 +80,16 @@ class NetworkStages:
 
     def taught(self, name: str, settings: TeacherSettings, data: Dataset) -> Checkpoint:
         """Trained here, or taken as it is."""
+        measure = partial(teachers.calibration_of, data=data)
         if settings.train is not None:
-            return self.trained(name, settings, settings.train, data)
+            return self.trained(name, settings, settings.train, data, measure=measure)
         return self.store.stage(
             Checkpoint,
             name,
             version=training.VERSION,
             settings={"model": training.origin_of(settings)},
             inputs={"data": data},
-            make=self.checked(data, lambda out: training.adopt(settings, data, out)),
+            make=self.checked(data, lambda out: training.adopt(settings, data, out, measure=measure)),
         )
 
     def baseline(self, data: Dataset) -> Checkpoint | None:
@@ -94,6 +97,19 @@ class NetworkStages:
         if not self.recipe.distill.baseline:
             return None
         return self.trained("baseline", self.recipe.student, self.recipe.distill.training, data)
+
+    def doubts(self, teacher: Checkpoint | None, baseline: Checkpoint | None) -> tuple[str, ...]:
+        """What speaks against the scheme's teacher, told before a student learns from it; in a plan there is none."""
+        settings = self.recipe.distill
+        if teacher is None or isinstance(self.store, Plan) or not plugins.load("scheme", settings.scheme.name).TEACHER:
+            return ()
+        found = teachers.doubts(teacher, settings.objective)
+        if baseline is not None:
+            found += teachers.doubts_beside(teacher, baseline, assisted=settings.scheme.name == "assistant")
+        if self.console is not None:
+            for doubt in found:
+                self.console.warn(doubt)
+        return tuple(found)
 
     def student(self, teacher: Checkpoint | None, data: Dataset) -> Distilled:
         """As the recipe's scheme makes it."""
@@ -220,6 +236,9 @@ class NetworkStages:
             "objective": [settings_json(term) for term in objective],
             **({"cross_view": True} if cross_view else {}),
         }
+        precision = settings.teacher_precision if isinstance(settings, TaughtSettings) else "auto"
+        if precision != "auto":
+            said["teacher_precision"] = precision
         wanted = settings.teacher_outputs if isinstance(settings, DistillSettings) else OutputSettings()
         stored = self.outputs(teacher, data, wanted, settings) if wanted.store == "on" else None
         if wanted.store == "auto":
@@ -241,6 +260,7 @@ class NetworkStages:
                 augment=self.recipe.data.augment,
                 cross_view=cross_view,
                 outputs=outputs,
+                teacher_precision=precision,
                 progress=self.progress(name),
             )
 
@@ -305,8 +325,16 @@ class NetworkStages:
         assert self.recipe.prune is not None
         return self.recipe.prune.multiple or profiles.find(self.recipe.prune.device).channel_multiple
 
-    def trained(self, name: str, model: ModelSettings, settings: TrainSettings, data: Dataset) -> Checkpoint:
-        """From labels alone."""
+    def trained(
+        self,
+        name: str,
+        model: ModelSettings,
+        settings: TrainSettings,
+        data: Dataset,
+        *,
+        measure: training.Measure | None = None,
+    ) -> Checkpoint:
+        """From labels alone; `measure`: see training.train()."""
         augment = self.recipe.data.augment
         return self.store.stage(
             Checkpoint,
@@ -316,7 +344,9 @@ class NetworkStages:
             inputs={"data": data},
             make=self.checked(
                 data,
-                lambda out: training.train(model, data, settings, out, augment=augment, progress=self.progress(name)),
+                lambda out: training.train(
+                    model, data, settings, out, augment=augment, progress=self.progress(name), measure=measure
+                ),
             ),
         )
 

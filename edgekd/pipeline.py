@@ -33,6 +33,7 @@ class Networks:
         calibrated: with int8 quantizers, not trained through them.
         quantized: with int8 quantizers, as it ships.
         others: what the scheme made beside the student, by role.
+        doubts: what spoke against the teacher before the student was trained.
     """
 
     teacher: Checkpoint | None
@@ -43,6 +44,7 @@ class Networks:
     pruned: Checkpoint | None = None
     calibrated: Checkpoint | None = None
     quantized: Checkpoint | None = None
+    doubts: tuple[str, ...] = ()
 
     @property
     def final(self) -> Checkpoint:
@@ -110,8 +112,9 @@ def chain(stages: Stages) -> Made:
 def train(stages: Stages, data: Dataset, *, until: Link = "quantize", baseline: bool = True) -> Networks:
     teacher = stages.teacher(data)
     alone = stages.baseline(data) if baseline else None
+    doubts = stages.doubts(teacher, alone)
     distilled = stages.student(teacher, data)
-    made = Networks(teacher, alone, distilled.student, distilled.others)
+    made = Networks(teacher, alone, distilled.student, distilled.others, doubts=doubts)
     if until == "distill":
         return made
     guide = teacher or made.student

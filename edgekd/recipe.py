@@ -198,7 +198,7 @@ def _names(value: dict[str, Any]) -> Iterator[tuple[Location, Callable[[], objec
     for section in ("distill", "prune", "quantize"):
         for index, term in enumerate(_items(value, section, "objective")):
             if isinstance(term, dict) and isinstance(term.get("method"), str):
-                parameters = {name: inner for name, inner in term.items() if name != "weight"}
+                parameters = {name: inner for name, inner in term.items() if name not in ("weight", "warmup_epochs")}
                 yield (section, "objective", index, "method"), partial(check_term, TermSettings(**parameters))
     scheme = _get(value, "distill", "scheme")
     scheme = {"name": scheme} if isinstance(scheme, str) else scheme

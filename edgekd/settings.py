@@ -71,7 +71,9 @@ class StepSettings(Settings):
     warmup_epochs: Annotated[float, Field(ge=0.0)] = 1.0
     clip_norm: Annotated[float, Field(gt=0.0)] | None = 5.0
     ema: Annotated[float, Field(gt=0.0, lt=1.0)] | None = Field(None, description="decay of the averaged weights")
-    precision: Precision = "auto"
+    precision: Precision = Field("auto", description="auto: the faster one, timed where the training is long")
+    memory_format: Literal["auto", "channels_last", "contiguous"] = Field("auto", description="the same")
+    threads: Positive | None = Field(None, description="of the CPU; default: timed where it is long, else all")
     seed: int = 0
 
 
@@ -112,6 +114,7 @@ class TermSettings(BaseModel):
 
     method: str
     weight: Annotated[float, Field(gt=0.0)] = 1.0
+    warmup_epochs: Annotated[float, Field(ge=0.0)] = Field(0.0, description="over which the weight grows from nothing")
     student_layers: Layers | None = Field(None, description="module paths, one or a list, for a loss on features")
     teacher_layers: Layers | None = Field(None, description="the same of the teacher; both or neither")
 
@@ -146,7 +149,13 @@ Outputs = Annotated[OutputSettings, BeforeValidator(lambda said: {"store": said}
 Scheme = Annotated[SchemeSettings, BeforeValidator(lambda said: {"name": said} if isinstance(said, str) else said)]
 
 
-class DistillSettings(StepSettings):
+class TaughtSettings(StepSettings):
+    """A training beside a teacher."""
+
+    teacher_precision: Precision = Field("auto", description="auto: bf16 where it is faster and says the same")
+
+
+class DistillSettings(TaughtSettings):
     scheme: Scheme = Field(SchemeSettings(name="offline"), description="a name, or a name with parameters")
     objective: tuple[TermSettings, ...] = Field(
         (TermSettings(method="kd", weight=0.9), TermSettings(method="cross_entropy", weight=0.1)), min_length=1
@@ -183,7 +192,7 @@ class PruneTarget(Settings):
         return kept
 
 
-class RecoverySettings(StepSettings):
+class RecoverySettings(TaughtSettings):
     """A training that goes on from a network that can do its task already: shorter, and in smaller steps."""
 
     epochs: Positive = 10

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     Progress,
@@ -38,6 +39,7 @@ class Terminal:
     def __init__(self, *, quiet: bool, resume: str) -> None:
         self._console = Console(stderr=True, quiet=quiet, highlight=False)
         self._resume = resume
+        self._told: set[str] = set()
         self._bars = Progress(
             SpinnerColumn(),
             TextColumn("{task.description:<25}"),
@@ -77,7 +79,13 @@ class Terminal:
         cost = f"{done.seconds:7.1f} s" if done.state == "run" else "   reused"
         self._console.print(f"  {mark} {done.name:<25} {cost}   {_gist(done.artifact)}", soft_wrap=True)
         for warning in done.artifact.metrics.get("warnings", ()):
-            self._console.print(f"    [yellow]![/] {warning}", soft_wrap=True)
+            self.warn(warning)
+
+    def warn(self, message: str) -> None:
+        """Once: what was told before a stage may stand in its manifest too."""
+        if message not in self._told:
+            self._told.add(message)
+            self._console.print(f"    [yellow]![/] {escape(message)}", soft_wrap=True)
 
 
 def show_plan(stages: Sequence[PlannedStage], *, as_json: bool) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -32,6 +33,7 @@ class Batch:
         indices: (B,) int64, positions in the split.
         view: which view of each image this is; the same number shows the same pixels again.
         second: (B, 3, S, S), the same images in another view, where the loader was asked for it.
+        epoch: epochs done before this batch, with a fraction; infinite where nothing is trained.
     """
 
     images: Tensor
@@ -39,6 +41,7 @@ class Batch:
     indices: Tensor
     view: int = 0
     second: Tensor | None = None
+    epoch: float = math.inf
 
 
 class Loader:
@@ -107,7 +110,8 @@ class Loader:
         order, view = np.arange(count), number if self._views is None else number % self._views
         if self._augmentation is not None:
             order = draw_order(self._seed, number, count).numpy()
-        yield from self._batches(order[: len(self) * self._batch_size], view)
+        for step, batch in enumerate(self._batches(order[: len(self) * self._batch_size], view)):
+            yield replace(batch, epoch=number + step / len(self))
 
     def view(self, number: int, *, first: int = 0) -> Iterator[Batch]:
         """All images in their order, in the view that epoch `number` shows, from position `first` on.

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor, nn
 
+from edgekd.artifacts import Checkpoint
 from edgekd.data.loader import Batch
 from edgekd.distillation.taps import Taps
 from edgekd.distillation.terms import Features, Seen, Terms
+from edgekd.models import checkpoint as checkpoints
+from edgekd.training.bf16 import answering
 from edgekd.training.host import autocast, resolve_precision
 
 
@@ -30,17 +33,34 @@ class Source(Protocol):
 
 
 class Teacher:
-    """A frozen network that answers in the precision in which this machine is fastest.
+    """A frozen network that answers.
 
     It is no nn.Module, so that a student's optimiser, checkpoint and resume state never hold it.
+
+    Args:
+        layers: what of it is tapped.
+        precision: in which it computes; default: bf16 where this machine has it. See of() for one that was measured.
     """
 
-    def __init__(self, network: nn.Module, device: torch.device, layers: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        device: torch.device,
+        layers: Sequence[str] = (),
+        precision: Literal["fp32", "bf16"] | None = None,
+    ) -> None:
         self._network = network.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
         self._network.requires_grad_(False)
         self._taps = Taps(network, layers)
         self._device = device
-        self.precision = resolve_precision("auto", network, device, inference=True)
+        self.precision = precision or resolve_precision("auto", network, device, inference=True)
+
+    @classmethod
+    def of(cls, checkpoint: Checkpoint, device: torch.device, layers: Sequence[str] = ()) -> Teacher:
+        """In bf16 only where that is known to keep this network's answers; see edgekd.training.bf16."""
+        network = checkpoints.load(checkpoint)
+        precision, _ = answering(checkpoint, network, device)
+        return cls(network, device, layers, precision)
 
     @torch.no_grad()
     def __call__(self, batch: Batch) -> Answers:
@@ -75,6 +95,7 @@ class Distillation(nn.Module):
                 indices=batch.indices,
                 student_features=features,
                 teacher_features=answers.features if answers else None,
+                epoch=batch.epoch,
             )
         )
         return losses

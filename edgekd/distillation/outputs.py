@@ -28,7 +28,6 @@ from edgekd.artifacts import Checkpoint, Dataset, TeacherOutputs, read_json, wri
 from edgekd.data.loader import Batch
 from edgekd.distillation.objective import Answers, Source, Teacher
 from edgekd.errors import ModelError
-from edgekd.models import checkpoint as checkpoints
 from edgekd.settings import AugmentSettings, OutputSettings, StepSettings
 from edgekd.store import resume_folder
 from edgekd.training.fit import Progress
@@ -77,7 +76,8 @@ def store(
     loader = training_loader(data, steps, augment)
     classes, views = len(data.classes), settings.views
     writer = _Writer(resume_folder(out), loader.image_count, classes, settings)
-    source, device = Teacher(checkpoints.load(teacher), best_device()), best_device()
+    device = best_device()
+    source = Teacher.of(teacher, device)
     total, done = views * loader.image_count, writer.done
     for view in range(done // loader.image_count, views):
         for batch in loader.view(view, first=done - view * loader.image_count):
@@ -160,7 +160,7 @@ def _decide(
     if size > shutil.disk_usage(folder).free / 2:
         return Decision(False, "they would take more than half of the disk's free room", size_bytes=size)
     batches = [batch for batch, _ in zip(loader.epoch(0), range(_TIMED_BATCHES), strict=False)]
-    live: Source = Teacher(checkpoints.load(teacher), best_device())
+    live: Source = Teacher.of(teacher, best_device())
     live_ms = _milliseconds(live, batches)
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         one = OutputSettings(views=1, top_k=settings.top_k)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 from torch import nn
 
@@ -14,11 +15,13 @@ from edgekd.data.loader import Batch
 from edgekd.distillation.graft import graft, grafting
 from edgekd.distillation.objective import Answers, Distillation, Source, Teacher
 from edgekd.distillation.outputs import Stored
-from edgekd.distillation.terms import Networks, build_terms, on_logits, parameters_of
+from edgekd.distillation.teachers import doubts as doubts
+from edgekd.distillation.terms import Networks, build_terms, on_logits
 from edgekd.errors import ModelError
 from edgekd.models import checkpoint as checkpoints
 from edgekd.models.architecture import Architecture
-from edgekd.settings import AugmentSettings, ModelSettings, StepSettings, TermSettings
+from edgekd.settings import AugmentSettings, ModelSettings, Precision, StepSettings, TermSettings
+from edgekd.training.bf16 import answering
 from edgekd.training.fit import Progress
 from edgekd.training.host import best_device
 from edgekd.training.stages import preprocessing_of, train_with, training_loader
@@ -37,6 +40,7 @@ def distill(
     augment: AugmentSettings,
     cross_view: bool = False,
     outputs: TeacherOutputs | None = None,
+    teacher_precision: Precision = "auto",
     progress: Progress | None = None,
     begin_epoch: Callable[[nn.Module, int], None] | None = None,
 ) -> Checkpoint:
@@ -46,6 +50,7 @@ def distill(
         objective: the weighted terms.
         cross_view: the teacher answers to another view of each picture.
         outputs: read the teacher's answers from here; None: ask it in every step.
+        teacher_precision: in which it answers; auto: bf16 where that was measured to keep its answers.
         begin_epoch: see fit().
         out: an empty folder, which becomes the student's checkpoint.
 
@@ -55,15 +60,17 @@ def distill(
         TrainingError: see fit().
     """
     check_classes(teacher, data)
-    network = None if outputs else checkpoints.load(teacher)
+    network = checkpoints.load(teacher)
+    source: Source | None = Stored(outputs, best_device()) if outputs else None
+    precision, why = answering(teacher, network, best_device(), teacher_precision)
 
     def grafted(model: nn.Module, architecture: Architecture) -> Architecture:
-        assert network is not None
         return graft(model, network, architecture, objective, preprocessing_of(data).image_size)
 
-    source = Stored(outputs, best_device()) if outputs else None
     return train_with(
-        lambda model: objective_over(model, network, data, objective, source=source, cross_view=cross_view),
+        lambda model: objective_over(
+            model, network, data, objective, source=source, cross_view=cross_view, precision=precision
+        ),
         student,
         data,
         settings,
@@ -76,6 +83,7 @@ def distill(
         progress=progress,
         training={"teacher": teacher.digest, "objective": [term.model_dump(mode="json") for term in objective]},
         warnings=doubts(teacher, objective) if isinstance(student, ModelSettings) else (),
+        notes=lambda _: {"teacher_precision": {"precision": precision, "why": why}} if source is None else {},
         begin_epoch=begin_epoch,
     )
 
@@ -88,12 +96,13 @@ def objective_over(
     *,
     source: Source | None = None,
     cross_view: bool = False,
+    precision: Literal["fp32", "bf16"] | None = None,
 ) -> Distillation:
     """What fit() minimises where one teacher answers: live, or from another source of its answers."""
     terms = build_terms(objective, networks_for(student, teacher, data))
     if source is None:
         assert teacher is not None
-        source = Teacher(teacher, best_device(), terms.teacher_layers)
+        source = Teacher(teacher, best_device(), terms.teacher_layers, precision)
     return Distillation(student, _OtherView(source) if cross_view else source, terms)
 
 
@@ -115,19 +124,6 @@ def check_classes(teacher: Checkpoint, data: Dataset) -> None:
             allowed=f"the data's {len(data.classes)}: {', '.join(data.classes[:5])}…",
             hint="distill from a teacher that was trained or fine-tuned on these classes",
         )
-
-
-def doubts(teacher: Checkpoint, objective: Sequence[TermSettings]) -> list[str]:
-    """A smoothed teacher tells less about similar classes (Müller, Kornblith and Hinton 2019, section 4)."""
-    smoothing = teacher.manifest.details["training"].get("label_smoothing")
-    hot = [term.method for term in objective if parameters_of(term).get("temperature", 0.0) > 2.0]
-    if not smoothing:
-        return []
-    advice = f"; lower the temperature of {', '.join(hot)} towards 1" if hot else ""
-    return [
-        f"The teacher was trained with label smoothing {smoothing}, which hides how similar classes are: "
-        f"students learn less from it. Train the teacher without{advice}."
-    ]
 
 
 class _OtherView:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -32,6 +33,7 @@ class Seen:
         targets: (B,) class indices.
         indices: (B,) positions in the training split.
         student_features, teacher_features: by the path they were tapped at.
+        epoch: epochs done, with a fraction: how far terms are warmed up.
     """
 
     student_logits: Tensor
@@ -40,6 +42,7 @@ class Seen:
     indices: Tensor | None = None
     student_features: Features | None = None
     teacher_features: Features | None = None
+    epoch: float = math.inf
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,7 @@ class Term(nn.Module):
         super().__init__()
         self.method = method
         self.weight = settings.weight
+        self._warmup_epochs = settings.warmup_epochs
         self.pairs: tuple[Pair, ...] = ()
         self.adapters = nn.ModuleList([loss for loss in losses if isinstance(loss, nn.Module)])
         self._functions = () if len(self.adapters) else tuple(losses)
@@ -90,7 +94,8 @@ class Term(nn.Module):
         losses = self._functions or tuple(self.adapters)
         pairs = self.pairs or (((), ()),)
         values = [loss(**self._inputs(seen, *pair)) for loss, pair in zip(losses, pairs, strict=True)]
-        return self.weight * torch.stack(values).sum()
+        warm = min(1.0, seen.epoch / self._warmup_epochs) if self._warmup_epochs else 1.0
+        return warm * self.weight * torch.stack(values).sum()
 
     def _inputs(self, seen: Seen, student: Sequence[str], teacher: Sequence[str]) -> dict[str, Any]:
         found: dict[str, Any] = {name: getattr(seen, name) for name in self.method.inputs if name not in _FEATURES}

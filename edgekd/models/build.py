@@ -18,6 +18,19 @@ def check_name(model: str) -> None:
         raise UnknownNameError(f"model of {source}", name, known)
 
 
+def published_classes(model: str) -> int:
+    """How many classes a model's published weights know: 0 where they come without a last layer.
+
+    Raises:
+        ModelError: nobody published any.
+    """
+    source, _, name = model.partition("/")
+    try:
+        return int(plugins.load("zoo", source).published_classes(name))
+    except ValueError as error:
+        raise ModelError(str(error)) from None
+
+
 def build(architecture: Architecture, *, pretrained: bool = False) -> nn.Module:
     """The network of an architecture, freshly initialised (or with published weights), its edits replayed.
 

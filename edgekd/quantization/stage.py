@@ -137,6 +137,7 @@ def quantize(
         out,
         objective=objective,
         augment=augment,
+        teacher_precision=settings.teacher_precision,
         progress=progress,
         begin_epoch=_freezing(settings),
     )

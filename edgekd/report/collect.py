@@ -90,7 +90,7 @@ def collect(recipe: Recipe, made: Made, log: Sequence[Done], place: Path) -> Jso
         "environment": _environment(made.measurements),
         "not_run": not_run(recipe.settings.bench.devices, made.shipped),
         "bundle": {"path": str(place), "files": _files(made.bundle)},
-        "warnings": [w for checkpoint in _all(made.networks) for w in checkpoint.metrics.get("warnings", ())],
+        "warnings": _warnings(made.networks),
     }
 
 
@@ -122,6 +122,12 @@ def _all(networks: Networks) -> list[Checkpoint]:
     found += [networks.cut, networks.pruned]
     found += [networks.calibrated, networks.quantized if networks.quantized is not networks.calibrated else None]
     return [checkpoint for checkpoint in found if checkpoint is not None]
+
+
+def _warnings(networks: Networks) -> list[str]:
+    """Each once: what was told before the student was trained may stand in its manifest too."""
+    noted = [warning for checkpoint in _all(networks) for warning in checkpoint.metrics.get("warnings", ())]
+    return list(dict.fromkeys([*networks.doubts, *noted]))
 
 
 def _pruning(cut: Checkpoint | None, recovered: Checkpoint | None) -> Json | None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Literal
 
 import torch
 from accelerate import Accelerator
@@ -16,9 +16,10 @@ from edgekd.data.loader import Loader
 from edgekd.settings import StepSettings
 from edgekd.training.average import Average
 from edgekd.training.guard import Guard, clear_memory_errors
-from edgekd.training.host import autocast, keep_freed_memory, resolve_precision, training_precision
+from edgekd.training.host import autocast, keep_freed_memory, resolve_precision
 from edgekd.training.norms import keep_up
 from edgekd.training.optimiser import make_optimiser, trainable
+from edgekd.training.pace import Pace, set_pace, threads
 from edgekd.training.schedule import learning_rate
 from edgekd.training.state import EpochRecord, TrainingState
 
@@ -34,9 +35,13 @@ class _Loop:
     optimiser: torch.optim.Optimizer
     loader: Loader
     settings: StepSettings
-    precision: Literal["fp32", "bf16"]
+    pace: Pace
     average: Average | None
     progress: Progress | None
+
+    @cached_property
+    def parameters(self) -> list[nn.Parameter]:
+        return list(trainable((self.model, self.objective)))
 
     @property
     def total_steps(self) -> int:
@@ -51,8 +56,8 @@ class _Loop:
         rate = 0.0
         for step, batch in enumerate(self.loader.epoch(epoch)):
             rate = self._set_rate(first + step)
-            with autocast(self.precision, self.accelerator.device):
-                terms = self.objective(self.model, batch)
+            with autocast(self.pace.precision, self.accelerator.device):
+                terms = self.objective(self.model, self.pace.arrange(batch))
             loss = torch.stack(list(terms.values())).sum()
             guard.watch(step, loss, self._update(loss))
             if self.average is not None:
@@ -68,7 +73,7 @@ class _Loop:
         """One step of the optimiser; the gradient's norm before clipping."""
         self.accelerator.backward(loss)
         limit = self.settings.clip_norm if self.settings.clip_norm is not None else float("inf")
-        norm: Tensor = self.accelerator.clip_grad_norm_(list(trainable((self.model, self.objective))), limit)
+        norm: Tensor = self.accelerator.clip_grad_norm_(self.parameters, limit)
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
         return norm
@@ -109,7 +114,7 @@ def fit(
         model: (B, 3, S, S) to (B, C) logits.
         objective: called with (model, batch), gives the weighted terms by name, each a scalar, whose sum is
             minimised; its own parameters are optimised and clipped along, and saved with its buffers.
-        resume: a folder for the state after each epoch.
+        resume: a folder for the state after each epoch, and for how the training runs fastest: see set_pace().
         begin_epoch: called with the model and the number of epochs done, before each epoch that is trained here; after
             an interruption it is not called again for those that were finished.
 
@@ -120,22 +125,31 @@ def fit(
     """
     keep_freed_memory()
     accelerator = Accelerator(mixed_precision="no")
-    model.to(accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model.to(accelerator.device)
     objective.to(accelerator.device)
     keep_up(model, steps=len(loader) * settings.epochs)
+    pace = set_pace(
+        model,
+        objective,
+        lambda: next(iter(loader.epoch(0))),
+        settings,
+        steps=len(loader) * settings.epochs,
+        image_size=loader.image_size,
+        device=accelerator.device,
+        folder=resume,
+    )
     wrapped, optimiser = accelerator.prepare(model, make_optimiser((model, objective), settings))
     average = Average(model, settings.ema) if settings.ema is not None else None
     modules = {"model": model, "objective": objective} | ({"average": average.network} if average else {})
     state = TrainingState(resume, modules, optimiser)
     state.restore()
-    precision = training_precision(settings.precision, model, accelerator.device, loader.image_size)
-    loop = _Loop(accelerator, wrapped, objective, optimiser, loader, settings, precision, average, progress)
+    loop = _Loop(accelerator, wrapped, objective, optimiser, loader, settings, pace, average, progress)
     result = average.network if average else model
     for epoch in range(len(state.history), settings.epochs):
         torch.manual_seed(settings.seed * _SEEDS_PER_RUN + epoch)
         if begin_epoch is not None:
             begin_epoch(model, epoch)
-        with clear_memory_errors(settings.batch_size, accelerator.device):
+        with clear_memory_errors(settings.batch_size, accelerator.device), threads(pace.threads):
             terms, rate, seconds = loop.epoch(epoch)
             score = accuracy(result, validation, accelerator.device) if validation is not None else None
         images = len(loader) * settings.batch_size

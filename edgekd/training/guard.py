@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -11,24 +12,28 @@ from torch import Tensor
 from edgekd.errors import NonFiniteLossError, OutOfMemoryError
 
 # Reading a GPU's value waits for the GPU; on a CPU it is free.
-_CHECK_EVERY = {"cpu": 1}
-_CHECK_EVERY_ELSEWHERE = 50
+_CHECK_EVERY = 50
 
 
 class Guard:
     """Stops an epoch whose loss or gradient became NaN or infinite."""
 
     def __init__(self, device: torch.device, epoch: int, *, first_step: int) -> None:
-        self._every = _CHECK_EVERY.get(device.type, _CHECK_EVERY_ELSEWHERE)
+        self._on_cpu = device.type == "cpu"
         self._epoch = epoch
         self._first_step = first_step
         self._first_bad = torch.full((), -1, device=device, dtype=torch.int64)
 
     def watch(self, step: int, *values: Tensor) -> None:
         """Raises NonFiniteLossError, at the latest 50 steps late on a GPU."""
+        if self._on_cpu:
+            if not all(math.isfinite(value.item()) for value in values):
+                self._first_bad.fill_(step)
+                self.check()
+            return
         bad = ~torch.stack([value.detach().isfinite() for value in values]).all()
         self._first_bad = torch.where((self._first_bad < 0) & bad, step, self._first_bad)
-        if step % self._every == 0:
+        if step % _CHECK_EVERY == 0:
             self.check()
 
     def check(self) -> None:

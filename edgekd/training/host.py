@@ -75,6 +75,13 @@ def training_precision(
     return "fp32"
 
 
+def possible_precisions(model: nn.Module, device: torch.device, image_size: int) -> tuple[Literal["fp32", "bf16"], ...]:
+    """In which a network trains right, whichever is faster."""
+    if activation_quantizers(model) or not cpu_has_bf16() or _outstridden(model, image_size) is not None:
+        return ("fp32",)
+    return ("fp32", "bf16")
+
+
 def _outstridden(model: nn.Module, image_size: int) -> str | None:
     """The first convolution whose stride is larger than what it gets to see."""
     found: list[str] = []
@@ -124,5 +131,6 @@ def keep_freed_memory() -> None:
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
-        mallopt(_M_MMAP_THRESHOLD, 1 << 30)
-        mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+        # Older ones take no threshold above 32 MiB; setting the other alone would freeze this one at 128 KiB.
+        if mallopt(_M_MMAP_THRESHOLD, 1 << 30) or mallopt(_M_MMAP_THRESHOLD, 32 << 20):
+            mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)

@@ -15,18 +15,19 @@ from edgekd.data.loader import Loader
 from edgekd.errors import ArtifactError, ModelError
 from edgekd.models import checkpoint as checkpoints
 from edgekd.models.architecture import Architecture
-from edgekd.models.build import build
-from edgekd.models.stems import wants_small_stem
-from edgekd.models.weights import load_state, read_state
 from edgekd.runtime.preprocess import Preprocessing
-from edgekd.settings import AugmentSettings, ModelSettings, StepSettings, TrainSettings
+from edgekd.settings import AugmentSettings, ModelSettings, StepSettings, TeacherSettings, TrainSettings
 from edgekd.store import resume_folder
+from edgekd.training.bf16 import compare
 from edgekd.training.fit import Progress, accuracy, fit
 from edgekd.training.host import best_device
 from edgekd.training.objective import Supervised
+from edgekd.training.pace import pace_of
+from edgekd.training.start import Start, start
 
 VERSION = 1
 _EVALUATION_BATCH = 256
+Measure = Callable[[nn.Module], Json]
 
 
 def train(
@@ -37,10 +38,12 @@ def train(
     *,
     augment: AugmentSettings,
     progress: Progress | None = None,
+    measure: Measure | None = None,
 ) -> Checkpoint:
     """Train a network from labels alone.
 
     Args:
+        measure: from the trained network to what goes into the manifest's metrics beside its accuracy.
         out: an empty folder, which becomes the checkpoint.
 
     Raises:
@@ -57,6 +60,7 @@ def train(
         augment=augment,
         progress=progress,
         training=note,
+        measure=measure,
     )
 
 
@@ -74,6 +78,7 @@ def train_with(
     training: Json | None = None,
     warnings: Sequence[str] = (),
     notes: Callable[[nn.Module], Json] | None = None,
+    measure: Measure | None = None,
     begin_epoch: Callable[[nn.Module, int], None] | None = None,
 ) -> Checkpoint:
     """Train a new network, or a checkpoint's further, with any objective.
@@ -84,13 +89,15 @@ def train_with(
         loader: what it is trained on; default: the training split, varied as `augment` says.
         training, warnings: go into the manifest.
         notes: from the objective, once trained, to what it adds to the manifest's metrics.
+        measure: the same from the network.
         begin_epoch: see fit().
 
     Raises:
         As train().
     """
     torch.manual_seed(settings.seed)
-    network, architecture = initial(model, data)
+    begun = begin(model, data)
+    network, architecture = begun.network, begun.architecture
     if graft is not None:
         architecture = graft(network, architecture)
     objective = make_objective(network)
@@ -110,19 +117,23 @@ def train_with(
         preprocessing=preprocessing_of(data),
         classes=data.classes,
         out=out,
-        training={"epochs": settings.epochs, **(training or {})},
+        training={"epochs": settings.epochs, **begun.note, **(training or {})},
         metrics={
             "history": [asdict(record) for record in history],
             "validation_accuracy": history[-1].validation_accuracy,
-            "warnings": list(warnings),
+            "warnings": [*begun.warnings, *warnings],
+            "pace": pace_of(resume_folder(out)),
+            "bf16": compare(network, evaluation_loader(data, "validation"), best_device()),
             **(notes(objective) if notes is not None else {}),
+            **(measure(network) if measure is not None else {}),
         },
     )
 
 
-def adopt(model: ModelSettings, data: Dataset, out: Path) -> Checkpoint:
-    """Take a trained network as it is, and measure it on the validation split. Raises as initial()."""
-    network, architecture = initial(model, data)
+def adopt(model: ModelSettings, data: Dataset, out: Path, *, measure: Measure | None = None) -> Checkpoint:
+    """Take a trained network as it is, and measure it on the validation split. Raises as start()."""
+    begun = begin(model, data, adopted=True)
+    network, architecture = begun.network, begun.architecture
     device = best_device()
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     score = accuracy(network, evaluation_loader(data, "validation"), device)
@@ -133,7 +144,11 @@ def adopt(model: ModelSettings, data: Dataset, out: Path) -> Checkpoint:
         classes=data.classes,
         out=out,
         training=_training_of(model),
-        metrics={"validation_accuracy": score},
+        metrics={
+            "validation_accuracy": score,
+            "bf16": compare(network, evaluation_loader(data, "validation"), device),
+            **(measure(network) if measure is not None else {}),
+        },
     )
 
 
@@ -141,23 +156,16 @@ def initial(model: ModelSettings | Checkpoint, data: Dataset) -> tuple[nn.Module
     """The network that a recipe describes, for the classes and the image size of `data`, or that of a checkpoint.
 
     Raises:
-        UnknownNameError: no such model.
-        ModelError: it cannot be built, its weights do not fit, or it knows another number of classes.
+        As start().
     """
-    if isinstance(model, Checkpoint):
-        return checkpoints.load(model), checkpoints.architecture_of(model)
-    if model.checkpoint is not None and model.checkpoint.is_dir():
-        return _from_folder(model.checkpoint, model, data)
-    architecture = Architecture(
-        model=model.model,
-        arguments=model.arguments,
-        num_classes=len(data.classes),
-        small_stem=wants_small_stem(model.model, preprocessing_of(data).image_size, model.stem),
-    )
-    network = build(architecture, pretrained=model.pretrained)
-    if model.checkpoint is not None:
-        load_state(network, read_state(model.checkpoint), origin=model.checkpoint)
-    return network, architecture
+    begun = begin(model, data)
+    return begun.network, begun.architecture
+
+
+def begin(model: ModelSettings | Checkpoint, data: Dataset, *, adopted: bool = False) -> Start:
+    """The same, and what has to be said of it; a teacher without `train` is adopted. Raises as start()."""
+    untrained = isinstance(model, TeacherSettings) and model.train is None
+    return start(model, preprocessing_of(data), len(data.classes), adopted=adopted or untrained)
 
 
 def origin_of(model: ModelSettings) -> Json:
@@ -217,37 +225,6 @@ def evaluation_loader(data: Dataset, split: str) -> Loader:
         batch_size=_EVALUATION_BATCH,
         device=best_device(),
     )
-
-
-def _from_folder(folder: Path, said: ModelSettings, data: Dataset) -> tuple[nn.Module, Architecture]:
-    """A folder says itself what it holds; where the recipe says it too, the two must agree."""
-    checkpoint = Checkpoint.load(folder)
-    architecture = checkpoints.architecture_of(checkpoint)
-    if architecture.model != said.model:
-        raise ModelError(f"{folder} holds another model", found=architecture.model, allowed=said.model)
-    if said.arguments and said.arguments != architecture.arguments:
-        raise ModelError(
-            f"{folder} was built with other arguments", found=said.arguments, allowed=architecture.arguments
-        )
-    if said.stem != "auto" and (said.stem == "small") != architecture.small_stem:
-        stem = "small" if architecture.small_stem else "standard"
-        raise ModelError(f"{folder} has another stem", found=said.stem, allowed=stem)
-    if architecture.num_classes != len(data.classes):
-        raise ModelError(
-            f"{folder} was trained for another number of classes",
-            found=f"{architecture.num_classes} classes",
-            allowed=f"{len(data.classes)}, as the data has",
-            hint="give the student and the teacher the same data",
-        )
-    own, seen = checkpoints.preprocessing_of(checkpoint), preprocessing_of(data)
-    if (own.mean, own.std) != (seen.mean, seen.std):
-        raise ModelError(
-            f"the pictures are normalised otherwise than {folder} was trained on",
-            found=f"mean {seen.mean}, std {seen.std}",
-            allowed=f"mean {own.mean}, std {own.std}",
-            hint="set data.mean and data.std to these",
-        )
-    return checkpoints.load(checkpoint), architecture
 
 
 def _training_of(model: ModelSettings) -> Json:

@@ -132,4 +132,3 @@ RECIPE = {
 def test_what_cannot_be_stored_is_said_before_anything_runs(distill, message):
     with pytest.raises(RecipeError, match=message):
         from_mapping({**RECIPE, "distill": distill})
-

@@ -58,7 +58,7 @@ def test_depthwise_networks_train_in_single_precision_on_a_cpu():
 
 def test_the_guard_remembers_the_first_bad_step():
     guard = Guard(torch.device("cpu"), epoch=0, first_step=1)
-    guard._every = 50  # as on a GPU, where the check comes late
+    guard._on_cpu = False  # as on a GPU, where the check comes late
     good, bad = torch.tensor(1.0), torch.tensor(float("inf"))
     for step, value in enumerate([good, good, bad, good, bad], start=1):
         guard.watch(step, value)

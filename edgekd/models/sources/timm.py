@@ -15,3 +15,11 @@ def names() -> tuple[str, ...]:
 def build(name: str, *, num_classes: int, pretrained: bool = False, **arguments: Any) -> nn.Module:
     model: nn.Module = timm.create_model(name, pretrained=pretrained, num_classes=num_classes, **arguments)
     return model
+
+
+def published_classes(name: str) -> int:
+    """Raises ValueError where there are no published weights."""
+    published = timm.get_pretrained_cfg(name)
+    if published is None or not published.has_weights:
+        raise ValueError(f"there are no published weights of timm/{name}")
+    return int(published.num_classes)

@@ -32,6 +32,10 @@ def build(name: str, *, num_classes: int, pretrained: bool = False, **arguments:
     return model
 
 
+def published_classes(name: str) -> int:
+    return len(torchvision.models.get_model_weights(name).DEFAULT.meta["categories"])
+
+
 def _check_arguments(name: str, arguments: dict[str, Any]) -> None:
     builder = torchvision.models.get_model_builder(name)
     module = sys.modules[builder.__module__]

@@ -1,0 +1,161 @@
+"""A folder of images without classes: decoded once, kept as a pool to learn from."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from pathlib import Path
+
+import numpy as np
+
+from edgekd.artifacts import Artifact, Json, read_json
+from edgekd.data import storage
+from edgekd.data.composed import UNLABELLED
+from edgekd.data.dataset import CachedSplit, Split, StreamedSplit
+from edgekd.data.datasets import Labels
+from edgekd.data.datasets._files import clear_read_errors, files_fingerprint
+from edgekd.data.datasets.image_folder import SUFFIXES, FolderSamples
+from edgekd.data.decode import decode_all
+from edgekd.errors import DataError
+from edgekd.runtime.preprocess import Pixels
+from edgekd.settings import DataSettings
+
+VERSION = 1
+_SPLIT = "unlabelled"
+_BROKEN_NAMED = 20
+_HASHED_AT_ONCE = 256
+
+
+class Pool(Artifact):
+    """Images without labels, scaled as those of the data set that they go with."""
+
+    kind = "unlabelled-images"
+
+    def open(self) -> Split:
+        """The readable images; every label is UNLABELLED.
+
+        Raises:
+            DataError: they are streamed, and the files were changed or are gone.
+        """
+        details = self.manifest.details
+        if details["storage"] == "cached":
+            return CachedSplit(self.path, _SPLIT)
+        root = Path(details["root"])
+        if fingerprint(root) != details["fingerprint"]:
+            raise DataError(
+                f"the images under {root} were changed since they were prepared",
+                hint="run the recipe again: it reads them anew",
+            )
+        rows = np.asarray(read_json(storage.samples_file(self.path, _SPLIT))["samples"], dtype=np.int64)
+        labels = np.load(storage.labels_file(self.path, _SPLIT))
+        return StreamedSplit(_samples(root), rows, labels, int(details["resize"]))
+
+
+def fingerprint(root: Path) -> Json:
+    """Names, sizes and times of the images below a folder. Raises DataError where there is none."""
+    files = _files(root)
+    with clear_read_errors(root):
+        return files_fingerprint(root, files)
+
+
+def prepare_pool(
+    root: Path, settings: DataSettings, out: Path, *, progress: Callable[[int, int], None] | None = None
+) -> Pool:
+    """Decode a folder's images once; which of them may be used is not decided here.
+
+    Args:
+        root: images at any depth; hidden files are left out, links to folders are not followed.
+        settings: of the data set that they go with: its size, its storage, its share of broken images.
+        out: an empty folder, which becomes the pool.
+        progress: called with (images decoded, images in all).
+
+    Raises:
+        DataError: no folder, no images, or too many broken ones.
+        OSError: no room on the disk.
+    """
+    samples, side = _samples(root), settings.preprocessing.resize
+    stored = storage.choose(settings.storage, len(samples), side, out)
+    room = storage.scratch(out / ".decoded.npy", len(samples), side) if stored == "cached" else nullcontext()
+    with room as pixels:
+        rows, problems = _decode(samples, side, pixels, progress)
+        _check_broken(root, problems, len(samples), settings.broken)
+        labels = np.full(len(rows), UNLABELLED, dtype=np.int64)
+        if pixels is not None:
+            storage.write_cached(out, _SPLIT, pixels, rows, labels)
+        else:
+            storage.write_streamed(out, _SPLIT, _SPLIT, rows, labels)
+    details: Json = {"storage": stored, "resize": side, "count": len(rows)}
+    if stored == "streamed":
+        details |= {"root": str(root.absolute()), "fingerprint": fingerprint(root)}
+    broken = {"count": len(problems), "examples": problems[:_BROKEN_NAMED]}
+    return Pool.seal(out, details=details, metrics={"broken": broken})
+
+
+def contents(split: Split, rows: Labels | None = None) -> list[bytes]:
+    """A digest of each image as it is stored: equal pictures have the same one, from whichever source they come."""
+    rows = np.arange(len(split)) if rows is None else rows
+    blocks = [rows[start : start + _HASHED_AT_ONCE] for start in range(0, len(rows), _HASHED_AT_ONCE)]
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        found = pool.map(lambda block: [_digest(image) for image in split.pixels(block)], blocks)
+        return [digest for block in found for digest in block]
+
+
+def _digest(image: Pixels) -> bytes:
+    return hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=16).digest()
+
+
+def _samples(root: Path) -> FolderSamples:
+    files = [file.relative_to(root).as_posix() for file in _files(root)]
+    return FolderSamples(root, files, np.full(len(files), UNLABELLED, dtype=np.int64))
+
+
+def _files(root: Path) -> list[Path]:
+    if not root.is_dir():
+        found = "a file" if root.exists() else "nothing there"
+        raise DataError(f"{root} is no folder", found=found, allowed="a folder of images, at any depth")
+    with clear_read_errors(root):
+        files = sorted(_walk(root))
+    if not files:
+        raise DataError(f"{root} has no images", allowed=f"files {', '.join(SUFFIXES)}, at any depth")
+    return files
+
+
+def _walk(root: Path) -> list[Path]:
+    def fail(error: OSError) -> None:
+        raise error
+
+    files: list[Path] = []
+    for folder, inner, names in os.walk(root, onerror=fail):
+        inner[:] = [name for name in inner if name[0] != "."]
+        files += [Path(folder, name) for name in names if name[0] != "." and Path(name).suffix.lower() in SUFFIXES]
+    return files
+
+
+def _decode(
+    samples: FolderSamples, side: int, pixels: Pixels | None, progress: Callable[[int, int], None] | None
+) -> tuple[Labels, list[str]]:
+    """Which images can be read, and one line for each that cannot."""
+    rows: list[int] = []
+    problems: list[str] = []
+    for row, decoded in enumerate(decode_all([samples], side, pixels=pixels is not None, progress=progress)):
+        if decoded.content is None:
+            problems.append(decoded.problem)
+            continue
+        rows.append(row)
+        if pixels is not None and decoded.pixels is not None:
+            pixels[row] = decoded.pixels
+    return np.asarray(rows, dtype=np.int64), problems
+
+
+def _check_broken(root: Path, problems: Sequence[str], total: int, allowed: float) -> None:
+    if len(problems) > allowed * total:
+        more = f"\n    and {len(problems) - _BROKEN_NAMED} more" if len(problems) > _BROKEN_NAMED else ""
+        raise DataError(
+            f"{len(problems)} of {total} images under {root} cannot be read",
+            found="\n    ".join(problems[:_BROKEN_NAMED]) + more,
+            allowed=f"a share of {allowed:g} (data.broken)",
+            hint="repair or remove them, or raise data.broken to leave them out",
+        )

@@ -1,0 +1,289 @@
+"""Pictures from a teacher alone: DeepInversion (Yin et al., Dreaming to Distill, 2020, section 3.2).
+
+A batch of noise is optimised until the teacher sees the wanted classes in it, and until the statistics that it causes
+at the teacher's batch norms are those that the real pictures left there:
+
+    w_CE CE(teacher(x), y) + w_BN Σ_l (‖μ_l(x) − mean_l‖ + ‖σ²_l(x) − var_l‖) + w_TV TV(x) + w_L2 mean x²
+
+TV and L2 are means over the pixels here, so that their weights mean the same for every image size. The competition
+with a student (the paper's Adaptive DeepInversion) is not done: the pictures depend on the teacher alone.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+from edgekd.artifacts import Artifact, Checkpoint, Json, numbers
+from edgekd.data import storage
+from edgekd.data.augment import Normalise, generator, middle
+from edgekd.data.datasets import Labels
+from edgekd.errors import ArtifactError, ModelError, NonFiniteLossError
+from edgekd.models import checkpoint as checkpoints
+from edgekd.runtime.preprocess import Pixels, Preprocessing
+from edgekd.settings import Positive, Settings
+from edgekd.store import resume_folder
+from edgekd.training.fit import Progress
+from edgekd.training.guard import clear_memory_errors
+from edgekd.training.host import best_device, keep_freed_memory
+
+VERSION = 1
+IMAGES_A_CLASS = 64
+SPLIT = "train"
+_ORDER, _NOISE = 0, 1
+
+Weight = Annotated[float, Field(ge=0.0)]
+
+
+class InversionSettings(Settings):
+    images: Positive | None = Field(
+        None, description=f"how many, classes in equal parts; default: {IMAGES_A_CLASS} for each class"
+    )
+    iterations: Annotated[int, Field(ge=0)] = Field(200, description="steps for each batch; 0 leaves noise")
+    batch_size: Annotated[int, Field(ge=2)] = Field(
+        128, description="images made together: their statistics are compared, so that more is better"
+    )
+    learning_rate: Annotated[float, Field(gt=0.0)] = Field(0.3, description="Adam's, in normalised pixels; a cosine")
+    classification: Weight = Field(1.0, description="weight of the cross-entropy with the wanted class")
+    batch_norm: Weight = Field(0.1, description="weight of the distance to the batch norms' statistics")
+    total_variation: Weight = Field(0.03, description="weight of the squared differences of neighbouring pixels")
+    l2: Weight = Field(1e-4, description="weight of the squared pixels")
+    seed: int = 0
+
+
+class SyntheticImages(Artifact):
+    """Pictures that a teacher's statistics gave, with the classes that they were made for."""
+
+    kind = "synthetic-images"
+
+
+def synthesise(
+    teacher: Checkpoint,
+    settings: InversionSettings,
+    out: Path,
+    *,
+    flip: bool,
+    progress: Progress | None = None,
+) -> SyntheticImages:
+    """Make pictures batch by batch; goes on after the last batch that an interrupted run finished.
+
+    Args:
+        flip: whether a mirrored image keeps its class.
+        out: an empty folder, which becomes the artifact.
+
+    Raises:
+        ModelError: the teacher has no batch norms with statistics.
+        NonFiniteLossError: the pixels became NaN.
+        OutOfMemoryError: a batch does not fit.
+        OSError: no room on the disk.
+    """
+    network, preprocessing = checkpoints.load(teacher), checkpoints.preprocessing_of(teacher)
+    check_batch_norms(network)
+    labels = wanted_classes(settings.images, len(teacher.classes), settings.seed)
+    batches = np.array_split(np.arange(len(labels)), -(-len(labels) // settings.batch_size))
+    maker = _Maker(network, preprocessing, settings, flip)
+    folder = resume_folder(out)
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, rows in enumerate(batches):
+        if not _file(folder, number).exists():
+            pixels = maker.batch(number, labels[rows], _counted(progress, number, len(batches), settings.iterations))
+            _keep(_file(folder, number), pixels)
+    with storage.scratch(out / ".images.npy", len(labels), preprocessing.resize) as room:
+        right = 0
+        for number, rows in enumerate(batches):
+            room[rows] = pixels = _kept(_file(folder, number), (len(rows), *room.shape[1:]))
+            right += maker.recognised(pixels, labels[rows])
+        (out / ".images.npy").rename(storage.pixels_file(out, SPLIT))
+    np.save(storage.labels_file(out, SPLIT), labels)
+    details: Json = {
+        "teacher": teacher.digest,
+        "classes": list(teacher.classes),
+        "counts": {SPLIT: len(labels)},
+        "preprocessing": preprocessing.to_json(),
+    }
+    return SyntheticImages.seal(out, details=details, metrics=numbers({"teacher_agreement": right / len(labels)}))
+
+
+def wanted_classes(images: int | None, classes: int, seed: int) -> Labels:
+    """(N,) int64: as many of each class, give or take one, in every stretch of them too."""
+    count = IMAGES_A_CLASS * classes if images is None else images
+    order = torch.randperm(classes, generator=generator(seed, 0, _ORDER)).numpy()
+    labels: Labels = order[np.arange(count) % classes]
+    return labels
+
+
+def check_batch_norms(network: nn.Module) -> None:
+    """Raises ModelError where there is nothing to match."""
+    if not batch_norms(network):
+        raise ModelError(
+            f"{type(network).__name__} has no batch norms, whose statistics data-free distillation begins with",
+            found="no BatchNorm2d with running statistics",
+            allowed="e.g. a ResNet, MobileNet, EfficientNet or RegNet as the teacher; not ViT or ConvNeXt",
+            hint="take another teacher, or distill on images: scheme: offline, or semi-supervised without labels",
+        )
+
+
+def batch_norms(network: nn.Module) -> list[nn.BatchNorm2d]:
+    return [m for m in network.modules() if isinstance(m, nn.BatchNorm2d) and m.running_mean is not None]
+
+
+@contextmanager
+def reading_gaps(network: nn.Module) -> Iterator[list[Tensor]]:
+    """Inside, every pass through the network appends one statistics_gap() for each batch norm."""
+    gaps: list[Tensor] = []
+
+    def read(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        assert isinstance(layer, nn.BatchNorm2d) and layer.running_mean is not None and layer.running_var is not None
+        gaps.append(statistics_gap(inputs[0], layer.running_mean, layer.running_var))
+
+    hooks = [layer.register_forward_pre_hook(read) for layer in batch_norms(network)]
+    try:
+        yield gaps
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def statistics_gap(features: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
+    """‖μ(x) − mean‖ + ‖σ²(x) − variance‖ (equation 4), over a batch and its pixels.
+
+    Args:
+        features: (B, C, H, W), what comes into the batch norm.
+        mean, variance: (C,), its running statistics.
+    """
+    rows = features.movedim(1, 3).flatten(0, 2)
+    centre = rows.mean(0)
+    spread = (rows - centre).square().mean(0)
+    gap: Tensor = torch.linalg.vector_norm(centre - mean) + torch.linalg.vector_norm(spread - variance)
+    return gap
+
+
+def total_variation(images: Tensor) -> Tensor:
+    """Mean squared difference of neighbours, of all four directions summed; (B, C, H, W) to a scalar."""
+    return (
+        (images[..., 1:, :] - images[..., :-1, :]).square().mean()
+        + (images[..., 1:] - images[..., :-1]).square().mean()
+        + (images[..., 1:, 1:] - images[..., :-1, :-1]).square().mean()
+        + (images[..., 1:, :-1] - images[..., :-1, 1:]).square().mean()
+    )
+
+
+class _Maker:
+    """Optimises batches of pixels against one teacher, in single precision; the teacher is never changed."""
+
+    def __init__(
+        self, network: nn.Module, preprocessing: Preprocessing, settings: InversionSettings, flip: bool
+    ) -> None:
+        self._device = best_device()
+        self._network = network.to(self._device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+        self._network.requires_grad_(False)
+        self._preprocessing, self._settings, self._flip = preprocessing, settings, flip
+        self._normalise = Normalise(preprocessing, self._device)
+        mean, std = (
+            torch.tensor(v, device=self._device).view(3, 1, 1) for v in (preprocessing.mean, preprocessing.std)
+        )
+        self._mean, self._std = mean, std
+        self._black, self._white = -mean / std, (1.0 - mean) / std
+        keep_freed_memory()
+
+    def batch(self, number: int, labels: Labels, show: Callable[[int], None]) -> Pixels:
+        """(B, resize, resize, 3); depends on the seed and the batch's number alone. Raises as synthesise()."""
+        settings, side = self._settings, self._preprocessing.resize
+        random = generator(settings.seed, number, _NOISE)
+        targets = torch.from_numpy(labels).to(self._device)
+        noise = torch.randn(len(labels), 3, side, side, generator=random).to(self._device)
+        canvas = self._clamped(noise).requires_grad_()
+        optimiser = torch.optim.Adam([canvas], lr=settings.learning_rate, betas=(0.5, 0.9))
+        rates = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, max(1, settings.iterations))
+        with clear_memory_errors(settings.batch_size, self._device):
+            for step in range(settings.iterations):
+                loss = self._loss(self._seen(canvas, random), targets)
+                (canvas.grad,) = torch.autograd.grad(loss, canvas)
+                optimiser.step()
+                rates.step()
+                canvas.data = self._clamped(canvas.data)
+                show(step + 1)
+        if not bool(canvas.isfinite().all()):
+            raise NonFiniteLossError(
+                f"the pixels of synthetic batch {number + 1} are no longer numbers",
+                hint="lower the scheme's learning_rate or its weights",
+            )
+        return self._bytes(canvas.detach())
+
+    def recognised(self, pixels: Pixels, labels: Labels) -> int:
+        """How many of these the teacher takes for what they are meant to be."""
+        images = self._normalise(middle(torch.from_numpy(pixels).to(self._device), self._preprocessing.image_size))
+        with torch.no_grad():
+            answers: Tensor = self._network(images).argmax(1)
+        return int((answers.cpu() == torch.from_numpy(labels)).sum())
+
+    def _loss(self, images: Tensor, targets: Tensor) -> Tensor:
+        settings = self._settings
+        with reading_gaps(self._network) as gaps:
+            logits = self._network(images)
+        return (
+            settings.classification * F.cross_entropy(logits, targets)
+            + settings.batch_norm * torch.stack(gaps).sum()
+            + settings.total_variation * total_variation(images)
+            + settings.l2 * images.square().mean()
+        )
+
+    def _seen(self, canvas: Tensor, random: torch.Generator) -> Tensor:
+        """Shifted by up to a sixteenth, what leaves on one side comes in on the other; perhaps mirrored; its middle."""
+        size, side = self._preprocessing.image_size, self._preprocessing.resize
+        reach = max(1, size // 16)
+        down, right, mirrored = torch.randint(0, 2 * reach + 1, (3,), generator=random).tolist()
+        moved = canvas.roll((down - reach, right - reach), dims=(2, 3))
+        if self._flip and mirrored <= reach:
+            moved = moved.flip(3)
+        edge = (side - size) // 2
+        return moved[..., edge : edge + size, edge : edge + size].contiguous(memory_format=torch.channels_last)
+
+    def _clamped(self, canvas: Tensor) -> Tensor:
+        return canvas.clamp(self._black, self._white)
+
+    def _bytes(self, canvas: Tensor) -> Pixels:
+        levels = (255.0 * (canvas * self._std + self._mean)).round().clamp(0, 255).byte()
+        pixels: Pixels = levels.permute(0, 2, 3, 1).contiguous().cpu().numpy()
+        return pixels
+
+
+def _counted(progress: Progress | None, number: int, batches: int, iterations: int) -> Callable[[int], None]:
+    if progress is None:
+        return lambda step: None
+    return lambda step: progress(number * iterations + step, batches * iterations, f"batch {number + 1}/{batches}")
+
+
+def _file(folder: Path, number: int) -> Path:
+    return folder / f"batch-{number}.npy"
+
+
+def _keep(file: Path, pixels: Pixels) -> None:
+    """Whole or not at all."""
+    beside = file.with_suffix(".new")
+    with beside.open("wb") as stream:
+        np.save(stream, pixels)
+        stream.flush()
+        os.fsync(stream.fileno())
+    beside.replace(file)
+
+
+def _kept(file: Path, shape: tuple[int, ...]) -> Pixels:
+    try:
+        pixels: Pixels = np.load(file)
+        if pixels.shape != shape or pixels.dtype != np.uint8:
+            raise ValueError(f"{pixels.dtype} {pixels.shape}")
+    except (OSError, EOFError, ValueError) as error:
+        raise ArtifactError(
+            f"{file} is damaged", found=str(error), hint="delete it: that batch is made again"
+        ) from None
+    return pixels

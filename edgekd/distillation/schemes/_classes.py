@@ -1,0 +1,92 @@
+"""Networks and data whose classes are parts or groups of a data set's."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from torch import nn
+
+from edgekd.artifacts import Dataset
+from edgekd.data import storage
+from edgekd.data.dataset import open_split
+from edgekd.data.datasets import SPLITS
+from edgekd.errors import UsageError
+from edgekd.models.architecture import Architecture
+from edgekd.models.build import build
+from edgekd.models.stems import wants_small_stem
+from edgekd.settings import ModelSettings
+from edgekd.training.stages import preprocessing_of
+
+Groups = Sequence[Sequence[str]]
+
+
+def check_disjoint(groups: Groups, where: str) -> None:
+    """What is wrong with groups whatever the classes are.
+
+    Raises:
+        UsageError: fewer than two groups, an empty one, or a class that stands twice.
+    """
+    if len(groups) < 2 or not all(groups):
+        raise UsageError(f"{where}: these are no groups of classes", found=groups, allowed="two or more, none empty")
+    twice = [name for name, count in Counter(name for group in groups for name in group).items() if count > 1]
+    if twice:
+        raise UsageError(f"{where}: every class is in one group", found=f"more than once: {', '.join(twice)}")
+
+
+def check_partition(groups: Groups, classes: Sequence[str], where: str) -> None:
+    """Raises UsageError where not every class of the data is in exactly one group; see also check_disjoint()."""
+    check_disjoint(groups, where)
+    named = [name for group in groups for name in group]
+    missing, unknown = ([name for name in a if name not in b] for a, b in ((classes, named), (named, classes)))
+    if missing or unknown:
+        parts = (("in no group", missing), ("no class of the data", unknown))
+        raise UsageError(
+            f"{where}: the groups do not hold the data's classes",
+            found="; ".join(f"{what}: {', '.join(names[:10])}" for what, names in parts if names),
+            allowed=f"each of {', '.join(classes[:20])} once",
+        )
+
+
+def fresh(model: ModelSettings, data: Dataset, classes: int) -> tuple[nn.Module, Architecture]:
+    """A new network for pictures as in `data`, and any number of classes. Raises ModelError as build() does."""
+    small = wants_small_stem(model.model, preprocessing_of(data).image_size, model.stem)
+    architecture = Architecture(model=model.model, arguments=model.arguments, num_classes=classes, small_stem=small)
+    return build(architecture, pretrained=model.pretrained), architecture
+
+
+def relabel(data: Dataset, groups: Mapping[str, Sequence[str]], out: Path, *, where: str) -> Dataset:
+    """The same pictures under coarser labels; their files are linked, not copied, where the disk can do that.
+
+    Args:
+        groups: the new classes, in order, each with those of `data` that it means.
+        out: an empty folder, which becomes the data set.
+
+    Raises:
+        UsageError: not every class is in exactly one group.
+    """
+    check_partition(list(groups.values()), data.classes, where)
+    of = {name: group for group, names in enumerate(groups.values()) for name in names}
+    table = np.array([of[name] for name in data.classes], dtype=np.int64)
+    labels = {split: storage.labels_file(out, split) for split in SPLITS}
+    for file in data.manifest.files:
+        if out / file not in labels.values():
+            _link(data.path / file, out / file)
+    for split, target in labels.items():
+        np.save(target, table[open_split(data, split).labels])
+    counts = {split: np.bincount(np.load(target), minlength=len(groups)).tolist() for split, target in labels.items()}
+    per_class = {split: dict(zip(groups, count, strict=True)) for split, count in counts.items()}
+    details = {**data.manifest.details, "classes": list(groups)}
+    return Dataset.seal(out, details=details, metrics={**data.metrics, "classes": per_class})
+
+
+def _link(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(source, target)
+    except OSError:  # another disk, or one without links: a copy is the same, if slower
+        shutil.copyfile(source, target)

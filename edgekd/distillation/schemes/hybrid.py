@@ -1,0 +1,149 @@
+"""One teacher and several losses whose weights are learned along.
+
+Source: Kendall, Gal and Cipolla, Multi-Task Learning Using Uncertainty to Weigh Losses for Scene Geometry and Semantics
+(2018), section 3.2, whose tasks are losses here.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Annotated
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from edgekd.artifacts import Checkpoint, Dataset, Json
+from edgekd.data.loader import Batch
+from edgekd.distillation import stage
+from edgekd.distillation.objective import Distillation
+from edgekd.distillation.schemes import Distilled, Links
+from edgekd.errors import UsageError
+from edgekd.models import checkpoint as checkpoints
+from edgekd.settings import RecipeSettings, Settings
+from edgekd.training.stages import origin_of, train_with
+
+TEACHER = True
+VERSION = 1
+# Where a loss may fall below zero no noise explains it, and its weight would only grow.
+_SIGNED = ("variational",)
+
+
+class Parameters(Settings):
+    limit: Annotated[float, Field(gt=1.0, le=1e6)] = Field(
+        100.0, description="how many times a weight may rise above, or fall below, what it is at the first batch"
+    )
+
+
+def check(recipe: RecipeSettings, parameters: Parameters) -> None:
+    """Raises UsageError where there is nothing to weigh, or a loss that no weight can be learned for."""
+    methods = [term.method for term in recipe.distill.objective]
+    if len(methods) < 2:
+        raise UsageError(
+            "hybrid learns how much each loss weighs against the others",
+            found=f"one loss: {methods[0]}",
+            allowed="two terms or more in distill.objective",
+            hint="add e.g. {method: cross_entropy}, or leave the scheme out",
+        )
+    signed = [method for method in methods if method in _SIGNED]
+    if signed:
+        raise UsageError(
+            f"{signed[0]} falls below zero: it learns how sure it is itself",
+            allowed="losses that are never negative",
+            hint="leave it out, or use scheme: offline",
+        )
+
+
+def distill(links: Links, teacher: Checkpoint, data: Dataset, parameters: Parameters) -> Distilled:
+    recipe = links.recipe
+    student = links.made(
+        "distill",
+        version=VERSION,
+        settings=recipe.distill,
+        said={
+            "scheme": "hybrid",
+            "limit": parameters.limit,
+            "model": origin_of(recipe.student),
+            "objective": [term.model_dump(mode="json") for term in recipe.distill.objective],
+        },
+        inputs={"teacher": teacher, "data": data},
+        make=lambda out: _distill(links, teacher, data, parameters.limit, out),
+    )
+    return Distilled(student)
+
+
+def _distill(links: Links, teacher: Checkpoint, data: Dataset, limit: float, out: Path) -> Checkpoint:
+    recipe, objective = links.recipe, links.recipe.distill.objective
+    stage.check_classes(teacher, data)
+    network = checkpoints.load(teacher)
+    return train_with(
+        lambda student: Hybrid(stage.objective_over(student, network, data, objective), limit),
+        recipe.student,
+        data,
+        recipe.distill,
+        out,
+        augment=recipe.data.augment,
+        progress=links.progress("distill"),
+        training={"teacher": teacher.digest, "objective": [term.model_dump(mode="json") for term in objective]},
+        warnings=stage.doubts(teacher, objective),
+        notes=_learned,
+    )
+
+
+class Hybrid(nn.Module):
+    """Σ_i exp(−s_i) L_i / U_i + s_i, with s_i learned beside the student and U_i the first value of L_i.
+
+    s_i = log σ_i², the noise that a loss is believed to have; it begins at 0. The paper's Gaussian likelihood gives
+    half of this sum; the ½ is left out, it moves no minimum. For a fixed loss the best factor exp(−s_i) is U_i / L_i:
+    every loss counts by the share of itself that it still has to lose.
+
+    Why U_i: a loss in the thousands would fill the gradient that fit() clips, so that neither the other losses nor its
+    own s_i would move before the training is over. In units of what it was on the first batch (as in GradNorm, Chen et
+    al. 2018) every loss begins at 1, and the weights that the recipe gives cancel out.
+
+    The closer L_i comes to 0, the further its best weight grows, without end, and the last bits of one loss would
+    drown the others: s_i is put back into [−log limit, log limit] before each step. Put back, not squashed: it leaves
+    the bound as soon as its gradient says so.
+
+    Args:
+        distillation: gives the L_i, none of them negative.
+        limit: the largest of the factors, and 1 / limit the smallest.
+    """
+
+    units: Tensor
+
+    def __init__(self, distillation: Distillation, limit: float) -> None:
+        super().__init__()
+        self.distillation = distillation
+        self._bound = math.log(limit)
+        count = len(distillation.terms.names)
+        self.log_variance = nn.Parameter(torch.zeros(count))
+        # 0 until the loss was first seen above 0.
+        self.register_buffer("units", torch.zeros(count))
+
+    def forward(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        """The weighted losses by their names, and as `uncertainty` what the learned weights cost: Σ s_i."""
+        with torch.no_grad():
+            self.log_variance.clamp_(-self._bound, self._bound)
+        losses = self.distillation(model, batch)
+        values = torch.stack(list(losses.values()))
+        self.units = torch.where(self.units > 0, self.units, values.detach())
+        weighted = self._factors(self.log_variance) * values
+        return {**dict(zip(losses, weighted, strict=True)), "uncertainty": self.log_variance.sum()}
+
+    @torch.no_grad()
+    def weights(self) -> dict[str, float]:
+        """What each loss is multiplied with by now: what an objective with fixed weights would say."""
+        terms = self.distillation.terms
+        factors = self._factors(self.log_variance.clamp(-self._bound, self._bound)).tolist()
+        given = [float(term.weight) for term in terms.terms]  # type: ignore[arg-type]
+        return {name: weight * factor for name, weight, factor in zip(terms.names, given, factors, strict=True)}
+
+    def _factors(self, log_variance: Tensor) -> Tensor:
+        return torch.exp(-log_variance) / torch.where(self.units > 0, self.units, torch.ones_like(self.units))
+
+
+def _learned(objective: nn.Module) -> Json:
+    assert isinstance(objective, Hybrid)
+    return {"learned_weights": objective.weights()}

@@ -1,0 +1,223 @@
+"""How good a teacher its network is: how far its certainty can be trusted, and what speaks against it.
+
+T* is the calibrated temperature of Guo et al., On Calibration of Modern Neural Networks (2017), section 4.2. The gap in
+capacity is that of Mirzadeh et al., Improved Knowledge Distillation via Teacher Assistant (2020).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from edgekd.artifacts import Checkpoint, Dataset, Json
+from edgekd.data.loader import Loader
+from edgekd.distillation.terms import on_logits, parameters_of
+from edgekd.settings import TermSettings
+from edgekd.training.host import autocast, best_device, resolve_precision
+from edgekd.training.stages import evaluation_loader
+
+LEAST, MOST = 0.05, 20.0
+_BINS = 15
+# Answers are as good as one-hot where all other classes share less than this, and as good as uniform above that share
+# of the largest entropy. Both grow with the temperature, so that they bound a range of it.
+_ONE_HOT, _UNIFORM = 0.01, 0.97
+_COLDEST, _HOTTEST = 1e-2, 1e4
+# A rule of thumb, as the paper has none: it is told as advice. Both must hold.
+_TIMES_LARGER, _POINTS_AHEAD = 20, 0.15
+# T* is known to some tenths on a validation split of usual size.
+_CLEARLY = 1.25
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What a validation split says about a network's certainty.
+
+    Attributes:
+        ece: expected calibration error, a share.
+        nll: negative log-likelihood in nats for one picture, at temperature 1; `nll_calibrated`: at `temperature`.
+        temperature: what minimises it, between LEAST and MOST; None where it is at one of these ends, as for a network
+            that makes no mistake: then nothing is known of it.
+        soft_from, soft_to: between these temperatures answers are neither nearly one-hot nor nearly uniform.
+    """
+
+    ece: float
+    nll: float
+    nll_calibrated: float
+    temperature: float | None
+    soft_from: float
+    soft_to: float
+
+
+def calibration_of(network: nn.Module, data: Dataset) -> Json:
+    """A network's calibration on the validation split, as a teacher's metrics keep it."""
+    return {"calibration": asdict(calibrate(*_answers(network, evaluation_loader(data, "validation"))))}
+
+
+def calibrate(logits: Tensor, targets: Tensor) -> Calibration:
+    """(N, C) logits and (N,) class indices, C > 1, to what they say; computed in double precision."""
+    logits = logits.double()
+    best = best_temperature(logits, targets)
+    inside = LEAST * 1.01 < best < MOST / 1.01
+    return Calibration(
+        ece=expected_calibration_error(logits, targets),
+        nll=negative_log_likelihood(logits, targets),
+        nll_calibrated=negative_log_likelihood(logits, targets, best),
+        temperature=best if inside else None,
+        soft_from=_where(lambda temperature: not_top(logits, temperature), _ONE_HOT),
+        soft_to=_where(lambda temperature: entropy_share(logits, temperature), _UNIFORM),
+    )
+
+
+def expected_calibration_error(logits: Tensor, targets: Tensor, *, bins: int = _BINS) -> float:
+    """Mean distance of accuracy from certainty over bins of equal width, weighted by how many fall into each."""
+    certainty, answers = logits.double().softmax(1).max(1)
+    right = (answers == targets).double()
+    place = (certainty * bins).ceil().long().clamp(1, bins) - 1
+    gaps = torch.zeros(bins, dtype=torch.float64, device=logits.device).index_add_(0, place, right - certainty)
+    return float(gaps.abs().sum()) / len(targets)
+
+
+def negative_log_likelihood(logits: Tensor, targets: Tensor, temperature: float = 1.0) -> float:
+    return float(F.cross_entropy(logits.double() / temperature, targets))
+
+
+def best_temperature(logits: Tensor, targets: Tensor) -> float:
+    """The one with the least negative log-likelihood: golden section on its logarithm.
+
+    The likelihood's logarithm is concave in 1/T, so that there is one optimum; it is found to a millionth.
+    """
+    ratio = (math.sqrt(5.0) - 1.0) / 2.0
+    low, high = math.log(LEAST), math.log(MOST)
+
+    def loss(log_temperature: float) -> float:
+        return negative_log_likelihood(logits, targets, math.exp(log_temperature))
+
+    left, right = high - ratio * (high - low), low + ratio * (high - low)
+    at_left, at_right = loss(left), loss(right)
+    while high - low > 1e-6:
+        # Where both are 0 to the last digit, every answer is right: colder is no worse.
+        if at_left <= at_right:
+            high, right, at_right = right, left, at_left
+            left = high - ratio * (high - low)
+            at_left = loss(left)
+        else:
+            low, left, at_left = left, right, at_right
+            right = low + ratio * (high - low)
+            at_right = loss(right)
+    return math.exp((low + high) / 2.0)
+
+
+def entropy_share(logits: Tensor, temperature: float = 1.0) -> float:
+    """Mean entropy of the softened answers, as a share of the largest, log C."""
+    log = (logits.double() / temperature).log_softmax(1)
+    return float(-(log.exp() * log).sum(1).mean()) / math.log(logits.shape[1])
+
+
+def not_top(logits: Tensor, temperature: float = 1.0) -> float:
+    """Mean probability of all classes but the first, softened."""
+    return float((1.0 - (logits.double() / temperature).softmax(1).amax(1)).mean())
+
+
+def suggest_temperature(calibration: Calibration) -> tuple[float, float]:
+    """The temperatures that nothing measured here speaks against, lowest and highest.
+
+    Not below T*: there the teacher says more than it knows; nor where its answers hardly differ from labels, or from
+    no answer at all. Which of these suits a student best, only a training tells.
+    """
+    lowest = max(calibration.soft_from, calibration.temperature or 0.0)
+    return min(lowest, calibration.soft_to), calibration.soft_to
+
+
+def doubts(teacher: Checkpoint, objective: Sequence[TermSettings]) -> list[str]:
+    """What speaks against learning these terms from a teacher."""
+    return [*_of_smoothing(teacher, objective), *_of_temperatures(teacher, objective)]
+
+
+def doubts_beside(teacher: Checkpoint, baseline: Checkpoint, *, assisted: bool) -> list[str]:
+    """What a teacher's figures say beside those of the student from labels alone; nothing for other classes.
+
+    Args:
+        assisted: an assistant stands between them already.
+    """
+    if teacher.classes != baseline.classes:
+        return []
+    high, low = teacher.metrics["validation_accuracy"], baseline.metrics["validation_accuracy"]
+    figures = f"{high:.1%} of the validation split right, the student from labels alone {low:.1%}"
+    if high < low:
+        return [f"The teacher has {figures}: there is little to learn from it. Train it longer, or take another."]
+    larger = {key: teacher.metrics[key] / max(baseline.metrics[key], 1) for key in ("macs", "parameters")}
+    measure = max(larger, key=lambda key: larger[key])
+    if assisted or larger[measure] < _TIMES_LARGER or high - low < _POINTS_AHEAD:
+        return []
+    name = {"macs": "MACs", "parameters": "parameters"}[measure]
+    return [
+        f"The teacher has {larger[measure]:.0f} times the student's {name}, and {figures}. Across such a gap students "
+        "often learn less (Mirzadeh et al. 2020; the limits are a rule of thumb). A network between them may help: "
+        "distill.scheme: {name: assistant, model: …}."
+    ]
+
+
+def _of_smoothing(teacher: Checkpoint, objective: Sequence[TermSettings]) -> list[str]:
+    """A smoothed teacher tells less about similar classes (Müller, Kornblith and Hinton 2019, section 4)."""
+    smoothing = teacher.manifest.details["training"].get("label_smoothing")
+    hot = [term.method for term in objective if parameters_of(term).get("temperature", 0.0) > 2.0]
+    if not smoothing:
+        return []
+    advice = f"; lower the temperature of {', '.join(hot)} towards 1" if hot else ""
+    return [
+        f"The teacher was trained with label smoothing {smoothing}, which hides how similar classes are: "
+        f"students learn less from it. Train the teacher without{advice}."
+    ]
+
+
+def _of_temperatures(teacher: Checkpoint, objective: Sequence[TermSettings]) -> list[str]:
+    """Only a teacher that a recipe made or took has been measured; a standardized answer has another scale."""
+    measured = teacher.metrics.get("calibration")
+    if measured is None:
+        return []
+    calibration, found = Calibration(**measured), []
+    lowest, highest = suggest_temperature(calibration)
+    for term in on_logits(objective):
+        parameters = parameters_of(term)
+        temperature = parameters.get("temperature")
+        if temperature is None or parameters.get("standardize") or not (why := _against(temperature, calibration)):
+            continue
+        advice = f"Nothing measured speaks against {lowest:.2g} to {highest:.2g}."
+        found.append(f"At temperature {temperature:g} of {term.method} the teacher's answers {why}. {advice}")
+    return list(dict.fromkeys(found))
+
+
+def _against(temperature: float, calibration: Calibration) -> str | None:
+    known = calibration.temperature
+    if temperature < calibration.soft_from:
+        return f"are nearly one-hot (other classes share less than {_ONE_HOT:.0%}): they tell little more than labels"
+    if temperature > calibration.soft_to:
+        return f"are nearly uniform (more than {_UNIFORM:.0%} of the largest entropy): they tell little at all"
+    if known is not None and temperature * _CLEARLY < known:
+        return f"are more certain than right on the validation split: calibrated at {known:.2g} (Guo et al. 2017)"
+    return None
+
+
+def _where(rising: Callable[[float], float], value: float) -> float:
+    """The temperature at which a figure that grows with it has a value, or the end that is nearest."""
+    low, high = math.log(_COLDEST), math.log(_HOTTEST)
+    for _ in range(40):
+        middle = (low + high) / 2.0
+        low, high = (middle, high) if rising(math.exp(middle)) < value else (low, middle)
+    return math.exp((low + high) / 2.0)
+
+
+@torch.no_grad()
+def _answers(network: nn.Module, loader: Loader) -> tuple[Tensor, Tensor]:
+    """In the precision in which it answers as a teacher: logits (N, C), targets (N,)."""
+    device = best_device()
+    network.to(device).eval()
+    precision = resolve_precision("auto", network, device, inference=True)
+    with autocast(precision, device):
+        seen = [(network(batch.images).float(), batch.targets) for batch in loader.epoch(0)]
+    return torch.cat([logits for logits, _ in seen]), torch.cat([targets for _, targets in seen])

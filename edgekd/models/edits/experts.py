@@ -1,0 +1,50 @@
+"""Several networks on one picture: {"edit": "experts", "experts": [architectures], "order": [columns]}."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+from torch import Tensor, nn
+
+from edgekd.errors import ModelError
+from edgekd.models.architecture import Architecture
+from edgekd.models.build import build
+
+
+class Experts(nn.Module):
+    """Networks that know different classes, as one that knows them all.
+
+    Args:
+        experts: each from (B, 3, S, S) to the logits of its classes.
+        order: for every class, its column in the experts' logits side by side.
+    """
+
+    def __init__(self, experts: Sequence[nn.Module], order: Sequence[int]) -> None:
+        super().__init__()
+        self.experts = nn.ModuleList(experts)
+        self._order = list(order)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, 3, S, S) to (B, C) logits."""
+        logits = torch.cat([expert(x) for expert in self.experts], 1)
+        # What moves nothing would stand in every exported graph.
+        return logits if self._order == sorted(self._order) else logits[:, self._order]
+
+
+def apply(model: nn.Module, edit: Mapping[str, Any]) -> nn.Module:
+    """The experts in the place of `model`, which said only how many classes they know together.
+
+    Raises:
+        ModelError: the edit is damaged, or an expert cannot be built.
+    """
+    try:
+        architectures = [Architecture.model_validate(each) for each in edit["experts"]]
+        order = [int(column) for column in edit["order"]]
+    except (KeyError, TypeError, ValueError, ValidationError) as error:
+        raise ModelError("the experts of this checkpoint cannot be understood", found=repr(error)) from None
+    if sorted(order) != list(range(sum(each.num_classes for each in architectures))):
+        raise ModelError("the experts of this checkpoint do not give each class once", found=f"order {order}")
+    return Experts([build(architecture) for architecture in architectures], order)

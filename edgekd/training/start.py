@@ -1,0 +1,124 @@
+"""What a training begins with: a new network, published weights, or the user's own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from edgekd.artifacts import Checkpoint, Json
+from edgekd.errors import ModelError
+from edgekd.models import checkpoint as checkpoints
+from edgekd.models.architecture import Architecture
+from edgekd.models.build import build, published_classes
+from edgekd.models.stems import wants_small_stem
+from edgekd.models.weights import OtherHead, last_layer, load_state, other_head, read_state
+from edgekd.runtime.preprocess import Preprocessing
+from edgekd.settings import ModelSettings
+
+_FINE_TUNE = "a teacher is given a new last layer for the data's classes where it is fine-tuned: set teacher.train"
+
+
+@dataclass(frozen=True)
+class Start:
+    """A network before its first step; `head`: its last layer is new, as its weights knew another number of classes."""
+
+    network: nn.Module
+    architecture: Architecture
+    head: OtherHead | None = None
+
+    @property
+    def warnings(self) -> list[str]:
+        return [str(self.head)] if self.head is not None else []
+
+    @property
+    def note(self) -> Json:
+        """What a checkpoint's manifest says of it."""
+        if self.head is None:
+            return {}
+        return {"new_classifier": {"layer": self.head.layer, "classes_before": self.head.before}}
+
+
+def start(model: ModelSettings | Checkpoint, seen: Preprocessing, classes: int, *, adopted: bool) -> Start:
+    """The network that a recipe describes, or a checkpoint's, as it is.
+
+    Args:
+        seen: how the data's pictures are seen.
+        classes: how many the data has. Weights for another number are loaded but for the last layer.
+        adopted: it is not going to be trained, so that a new last layer would know nothing.
+
+    Raises:
+        UnknownNameError: no such model.
+        ModelError: it cannot be built, its weights do not fit, or it knows other classes and is adopted.
+    """
+    if isinstance(model, Checkpoint):
+        return Start(checkpoints.load(model), checkpoints.architecture_of(model))
+    if model.checkpoint is not None and model.checkpoint.is_dir():
+        return _from_folder(model.checkpoint, model, seen, classes, adopted=adopted)
+    architecture = Architecture(
+        model=model.model,
+        arguments=model.arguments,
+        num_classes=classes,
+        small_stem=wants_small_stem(model.model, seen.image_size, model.stem),
+    )
+    network = build(architecture, pretrained=model.pretrained)
+    head = None
+    if model.pretrained and (published := published_classes(model.model)) != classes:
+        head = OtherHead(last_layer(network, classes), published, classes)
+        _refuse(head if adopted else None, f"the published weights of {model.model}")
+    if model.checkpoint is not None:
+        head = _load(network, read_state(model.checkpoint), model.checkpoint, classes, adopted=adopted)
+    return Start(network, architecture, head)
+
+
+def _from_folder(folder: Path, said: ModelSettings, seen: Preprocessing, classes: int, *, adopted: bool) -> Start:
+    """A folder says itself what it holds; where the recipe says it too, the two must agree."""
+    checkpoint = Checkpoint.load(folder)
+    architecture = checkpoints.architecture_of(checkpoint)
+    _check_said(folder, said, architecture)
+    own = checkpoints.preprocessing_of(checkpoint)
+    if (own.mean, own.std) != (seen.mean, seen.std):
+        raise ModelError(
+            f"the pictures are normalised otherwise than {folder} was trained on",
+            found=f"mean {seen.mean}, std {seen.std}",
+            allowed=f"mean {own.mean}, std {own.std}",
+            hint="set data.mean and data.std to these",
+        )
+    if architecture.num_classes == classes:
+        return Start(checkpoints.load(checkpoint), architecture)
+    widened = architecture.model_copy(update={"num_classes": classes})
+    network = build(widened)
+    return Start(network, widened, _load(network, read_state(checkpoint.weights), folder, classes, adopted=adopted))
+
+
+def _check_said(folder: Path, said: ModelSettings, architecture: Architecture) -> None:
+    if architecture.model != said.model:
+        raise ModelError(f"{folder} holds another model", found=architecture.model, allowed=said.model)
+    if said.arguments and said.arguments != architecture.arguments:
+        raise ModelError(
+            f"{folder} was built with other arguments", found=said.arguments, allowed=architecture.arguments
+        )
+    if said.stem != "auto" and (said.stem == "small") != architecture.small_stem:
+        stem = "small" if architecture.small_stem else "standard"
+        raise ModelError(f"{folder} has another stem", found=said.stem, allowed=stem)
+
+
+def _load(
+    network: nn.Module, state: Mapping[str, Tensor], origin: Path, classes: int, *, adopted: bool
+) -> OtherHead | None:
+    head = other_head(network, state, classes)
+    _refuse(head if adopted else None, origin)
+    load_state(network, head.left_out(network, state) if head is not None else state, origin=origin)
+    return head
+
+
+def _refuse(head: OtherHead | None, origin: object) -> None:
+    if head is not None:
+        raise ModelError(
+            f"{origin} knows another number of classes",
+            found=f"{head.before} classes" if head.before else "no classifier",
+            allowed=f"{head.after}, as the data has",
+            hint=_FINE_TUNE,
+        )

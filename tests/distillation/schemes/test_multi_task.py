@@ -1,0 +1,181 @@
+"""One trunk with a head a task, each with its own teacher."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from edgekd.data.loader import Batch
+from edgekd.distillation.objective import Teacher
+from edgekd.distillation.schemes._heads import Batches, Head, MultiTask, Together
+from edgekd.distillation.terms import Networks, build_terms
+from edgekd.errors import RecipeError, UsageError
+from edgekd.models import checkpoint as checkpoints
+from edgekd.settings import TermSettings
+from edgekd.store import Plan
+
+STEPS = "batch_size: 64, precision: fp32"
+TEACHER = f"teacher: {{model: cifar/resnet14, train: {{epochs: 8, {STEPS}}}}}"
+GROUPS = "classes: {even: ['0', '2', '4', '6', '8'], odd: ['1', '3', '5', '7', '9']}"
+PARITY = f"distill.scheme={{name: multi-task, single: false, tasks: {{parity: {{{GROUPS}, {TEACHER}}}}}}}"
+DIGITS = "source: digits, image_size: 16, validation: 0.15"
+OWN = f"data: {{{DIGITS}, test: 0.25, limit: 200}}, teacher: {{model: cifar/resnet8, train: {{epochs: 1, {STEPS}}}}}"
+
+
+class Says(nn.Module):
+    """Answers every picture alike."""
+
+    def __init__(self, *logits: float) -> None:
+        super().__init__()
+        self.logits = nn.Parameter(torch.tensor(logits))
+
+    def forward(self, x):
+        return self.logits.expand(len(x), -1)
+
+
+def _head(teacher, columns, *, weight=1.0, groups=None, method="mse"):
+    terms = build_terms([TermSettings(method=method)], Networks(teacher, None, 8, 4))
+    return Head(Teacher(teacher, torch.device("cpu")), terms, columns, weight, groups)
+
+
+def _batch(*targets):
+    count = len(targets)
+    return Batch(torch.zeros(count, 3, 8, 8), torch.tensor(targets), torch.arange(count))
+
+
+def test_each_head_learns_its_own_teachers_answers():
+    student = Says(0.0, 1.0, 2.0, 5.0, 7.0)
+    heads = {
+        "main": _head(Says(0.0, 0.0, 0.0), slice(0, 3)),
+        "other": _head(Says(5.0, 5.0), slice(3, 5), weight=0.5),
+    }
+    losses = MultiTask(heads)(student, Batches(**vars(_batch(0, 1))))
+    assert {name: loss.item() for name, loss in losses.items()} == {"main mse": 5.0, "other mse": 2.0}
+
+
+def test_a_grouped_task_learns_grouped_labels():
+    head = _head(Says(0.0, 0.0), slice(2, 4), groups=torch.tensor([1, 0]), method="cross_entropy")
+    logits = torch.tensor([[9.0, 9.0, 3.0, 0.0]])
+    # Class 1 is group 0, whose logit is 3.
+    assert head(logits, _batch(1))["cross_entropy"].item() == pytest.approx(np.log1p(np.exp(-3.0)))
+
+
+class Counting:
+    """Batches of one number each: which, and of which epoch."""
+
+    device, image_size = torch.device("cpu"), 8
+
+    def __init__(self, steps):
+        self.steps = steps
+
+    def __len__(self):
+        return self.steps
+
+    def epoch(self, number):
+        return (_batch(10 * number + step) for step in range(self.steps))
+
+
+def test_a_shorter_task_begins_again_and_a_longer_one_is_cut_off():
+    shown = list(Together(Counting(3), {"short": Counting(2), "long": Counting(4)}).epoch(1))
+    assert [batch.targets.item() for batch in shown] == [10, 11, 12]
+    assert [batch.others["short"].targets.item() for batch in shown] == [20, 21, 30]
+    assert [batch.others["long"].targets.item() for batch in shown] == [10, 11, 12]
+
+
+def test_one_trunk_answers_both_tasks(stages, distilled, score):
+    chain = stages(PARITY)
+    made = distilled(chain)
+    by = {done.name: done.artifact for done in chain.store.log}
+    assert score(made.student, by["data"]) > 0.85
+    assert score(by["task-parity"], by["data-parity"]) > 0.9
+    assert made.student.metrics["tasks"] == {"parity": by["task-parity"].metrics["validation_accuracy"]}
+    # Cut apart they say what they said together, and the head costs next to nothing.
+    x = torch.randn(4, 3, 16, 16)
+    with torch.no_grad():
+        whole, digits, parity = (checkpoints.load(c)(x) for c in (by["multi-task"], made.student, by["task-parity"]))
+    assert torch.allclose(whole, torch.cat([digits, parity], 1), atol=1e-5)
+    assert by["multi-task"].metrics["macs"] < 1.01 * made.student.metrics["macs"]
+    assert by["multi-task"].classes[9:11] == ("main: 9", "parity: even")
+    again = stages(PARITY)
+    distilled(again)
+    assert {done.state for done in again.store.log} == {"reused"}
+
+
+def test_grouped_data_is_the_same_pictures_under_other_labels(stages, distilled):
+    chain = stages(PARITY)
+    distilled(chain)
+    by = {done.name: done.artifact for done in chain.store.log}
+    fine, coarse = by["data"], by["data-parity"]
+    assert coarse.classes == ("even", "odd")
+    for split in ("train", "validation", "test"):
+        assert np.array_equal(
+            np.load(coarse.path / f"{split}-labels.npy"), np.load(fine.path / f"{split}-labels.npy") % 2
+        )
+        assert (coarse.path / f"{split}.npy").samefile(fine.path / f"{split}.npy")
+
+
+def test_a_task_may_have_pictures_of_its_own(stages, distilled, score):
+    scheme = f"distill.scheme={{name: multi-task, single: false, tasks: {{again: {{{OWN}}}}}}}"
+    chain = stages(scheme, "distill.epochs=1", "distill.objective=[{method: cross_entropy}]", "data.limit=200")
+    made = distilled(chain)
+    assert made.student.metrics["tasks"].keys() == {"again"}
+    assert made.student.metrics["history"][0]["terms"].keys() == {"main cross_entropy", "again cross_entropy"}
+
+
+@pytest.mark.slow
+def test_two_heads_match_two_students_at_half_the_cost(stages, distilled, score):
+    differences, costs = [], []
+    for seed in range(3):
+        steps = ("distill.epochs=8", f"distill.seed={seed}")
+        chain, alone = stages(PARITY, "distill.scheme.single=true", *steps), stages(*steps)
+        made = distilled(chain)
+        by = {done.name: done.artifact for done in chain.store.log}
+        settings, data = alone.recipe.distill, by["data-parity"]
+        other = alone.distilled(
+            "parity", alone.recipe.student, by["teacher-parity"], data, settings, settings.objective
+        )
+        digits = score(made.student, by["data"]) - score(made.others["single"], by["data"])
+        differences.append([digits, score(by["task-parity"], data) - score(other, data)])
+        costs.append(by["multi-task"].metrics["macs"] / (2 * other.metrics["macs"]))
+    assert (np.mean(differences, 0) > -0.01).all()
+    assert max(costs) < 0.51
+
+
+@pytest.mark.parametrize(
+    ("scheme", "said"),
+    [
+        (f"tasks: {{main: {{{GROUPS}, {TEACHER}}}}}", "two tasks are called main"),
+        (f"tasks: {{a: {{{TEACHER}}}}}", "either classes .* or data"),
+        (f"tasks: {{a: {{classes: {{x: ['1'], y: ['1']}}, {TEACHER}}}}}", "more than once: 1"),
+        (f"tasks: {{a: {{data: {{source: digits}}, {TEACHER}}}}}", "must be prepared alike"),
+        (f"tasks: {{a: {{data: {{{DIGITS}, test: 0.3}}, {TEACHER}}}}}", "split otherwise"),
+        (f"tasks: {{a: {{{GROUPS}}}}}", "teacher"),
+    ],
+)
+def test_tasks_that_make_no_sense_are_refused(stages, scheme, said):
+    with pytest.raises(RecipeError, match=said):
+        stages(f"distill.scheme={{name: multi-task, {scheme}}}")
+
+
+def test_losses_on_features_are_refused(stages):
+    with pytest.raises(RecipeError, match="losses on logits only"):
+        stages(PARITY, "distill.objective=[{method: fitnets}]")
+
+
+def test_groups_that_are_not_the_datas_cost_no_teacher(stages, distilled):
+    scheme = f"distill.scheme={{name: multi-task, tasks: {{a: {{classes: {{x: ['0'], y: ['1']}}, {TEACHER}}}}}}}"
+    chain = stages(scheme, "teacher.train.seed=9")
+    with pytest.raises(UsageError, match="in no group: 2"):
+        distilled(chain)
+    assert [done.name for done in chain.store.log] == ["data"]
+
+
+def test_a_plan_names_what_each_task_needs(stages, tmp_path):
+    chain = stages(PARITY)
+    plan = type(chain)(chain.recipe, Plan(tmp_path / "plan"))
+    data = plan.data()
+    plan.student(plan.teacher(data), data)
+    names = [stage.name for stage in plan.store.stages]
+    assert names == ["data", "teacher", "data-parity", "teacher-parity", "multi-task", "task-parity", "distill"]

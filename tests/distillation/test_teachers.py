@@ -1,0 +1,219 @@
+"""Fine-tuned teachers, how far their certainty can be trusted, and what speaks against them."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from edgekd.artifacts import Checkpoint
+from edgekd.distillation import teachers
+from edgekd.distillation.teachers import (
+    best_temperature,
+    calibrate,
+    doubts,
+    doubts_beside,
+    entropy_share,
+    expected_calibration_error,
+    not_top,
+    suggest_temperature,
+)
+from edgekd.errors import ModelError
+from edgekd.models import checkpoint as checkpoints
+from edgekd.models.weights import other_head, read_state, save_state
+from edgekd.network_stages import NetworkStages
+from edgekd.recipe import from_mapping
+from edgekd.settings import AugmentSettings, ModelSettings, TeacherSettings, TermSettings, TrainSettings
+from edgekd.store import Plan, Store
+from edgekd.training.stages import adopt, begin, train
+
+KD = TermSettings(method="kd", temperature=4.0)
+STEPS = {"epochs": 1, "batch_size": 128, "precision": "fp32"}
+
+
+def _spread(size=4000, classes=5, scale=1.0):
+    """Logits whose softmax is the truth about their labels, scaled."""
+    generator = torch.Generator().manual_seed(0)
+    logits = 2.0 * torch.randn(size, classes, generator=generator, dtype=torch.float64)
+    return scale * logits, torch.multinomial(logits.softmax(1), 1, generator=generator)[:, 0]
+
+
+def test_calibration_error_by_hand():
+    # Certainty 0.8 with 1 of 2 right, certainty 0.6 with 2 of 2: (2 · 0.3 + 2 · 0.4) / 4.
+    logits = torch.tensor([[0.8, 0.2], [0.8, 0.2], [0.6, 0.4], [0.6, 0.4]]).log()
+    assert expected_calibration_error(logits, torch.tensor([0, 1, 0, 0])) == pytest.approx(0.35, abs=1e-6)
+
+
+def test_the_temperature_undoes_a_scaling():
+    base = best_temperature(*_spread())
+    assert base == pytest.approx(1.0, abs=0.05)
+    assert best_temperature(*_spread(scale=3.0)) == pytest.approx(3.0 * base, rel=1e-5)
+    certain = calibrate(*_spread(scale=3.0))
+    assert certain.nll > certain.nll_calibrated == pytest.approx(calibrate(*_spread()).nll_calibrated, rel=1e-9)
+    assert certain.ece > 0.05 > calibrate(*_spread()).ece
+
+
+def test_a_network_without_mistakes_has_no_known_temperature():
+    targets = torch.arange(4)
+    assert calibrate(10.0 * torch.eye(4), targets).temperature is None
+
+
+def test_softness_by_hand_and_where_it_ends():
+    logits = torch.tensor([[math.log(3.0), 0.0]])
+    assert not_top(logits) == pytest.approx(0.25)
+    assert entropy_share(logits) == pytest.approx(-(0.75 * math.log2(0.75) + 0.25 * math.log2(0.25)))
+    # Two classes 8 apart: exp(-8/T) / (1 + exp(-8/T)) = 0.01 at T = 8 / log 99.
+    found = calibrate(torch.tensor([[8.0, 0.0]]), torch.tensor([1]))
+    assert found.soft_from == pytest.approx(8.0 / math.log(99.0), rel=1e-6)
+    assert entropy_share(torch.tensor([[8.0, 0.0]]), found.soft_to) == pytest.approx(0.97, abs=1e-6)
+    assert suggest_temperature(calibrate(*_spread(scale=3.0)))[0] == pytest.approx(3.0, abs=0.15)
+
+
+@pytest.fixture(scope="module")
+def digits_net(small_digits, tmp_path_factory):
+    out = tmp_path_factory.mktemp("net")
+    still = AugmentSettings(crop="none", flip=False)
+    return train(ModelSettings(model="cifar/resnet8"), small_digits, TrainSettings(**STEPS), out, augment=still)
+
+
+def _with(checkpoint, **metrics):
+    said = {**checkpoint.metrics, **metrics}
+    return Checkpoint(checkpoint.path, checkpoint.manifest.model_copy(update={"metrics": said}))
+
+
+@pytest.mark.parametrize(
+    ("temperature", "said"),
+    [(1.0, "nearly one-hot"), (2.0, "more certain than right"), (4.0, None), (30.0, "nearly uniform")],
+)
+def test_doubts_about_a_temperature(digits_net, temperature, said):
+    measured = {"ece": 0.1, "nll": 1.0, "nll_calibrated": 0.5, "temperature": 3.0, "soft_from": 1.5, "soft_to": 20.0}
+    teacher = _with(digits_net, calibration=measured)
+    found = doubts(teacher, [KD.model_copy(update={"temperature": temperature}), TermSettings(method="cross_entropy")])
+    assert [said in doubt and "3 to 20" in doubt for doubt in found] == ([True] if said else [])
+    assert doubts(teacher, [TermSettings(method="kd", temperature=temperature, standardize=True)]) == []
+
+
+def test_doubts_beside_the_student_from_labels(digits_net):
+    small = _with(digits_net, validation_accuracy=0.7, macs=100, parameters=10)
+    weak = _with(small, validation_accuracy=0.65)
+    far = _with(small, validation_accuracy=0.9, macs=2000)
+    (doubt,) = doubts_beside(weak, small, assisted=False)
+    assert "65.0%" in doubt and "70.0%" in doubt
+    (doubt,) = doubts_beside(far, small, assisted=False)
+    assert "20 times the student's MACs" in doubt and "name: assistant" in doubt
+    assert doubts_beside(far, small, assisted=True) == []
+    for near in (_with(far, macs=1900), _with(far, validation_accuracy=0.84), small):
+        assert doubts_beside(near, small, assisted=False) == []
+
+
+@pytest.fixture(scope="module")
+def other_classes(tmp_path_factory):
+    """The same network for 7 classes, as a state dict."""
+    network = checkpoints.build(checkpoints.Architecture(model="cifar/resnet8", num_classes=7))
+    path = tmp_path_factory.mktemp("seven") / "w.safetensors"
+    save_state(network, path)
+    return path
+
+
+def test_fine_tuning_loads_all_but_the_classifier(other_classes, small_digits):
+    settings = TeacherSettings(model="cifar/resnet8", checkpoint=other_classes, train=TrainSettings(**STEPS))
+    begun, state = begin(settings, small_digits), read_state(other_classes)
+    own = begun.network.state_dict()
+    same = {name for name in state if own[name].shape == state[name].shape and torch.equal(own[name], state[name])}
+    assert set(state) - same == {"linear.weight", "linear.bias"} and own["linear.weight"].std() > 0.0
+    assert begun.warnings == ["The classifier (linear) was made anew: its 7 classes became 10."]
+
+
+def test_a_new_classifier_is_said_and_a_folder_of_other_classes_is_fine_tuned(
+    other_classes, digits_net, small_digits, tmp_path
+):
+    (tmp_path / "seven").mkdir()
+    seven = checkpoints.save(
+        checkpoints.build(checkpoints.Architecture(model="cifar/resnet8", num_classes=7)),
+        checkpoints.Architecture(model="cifar/resnet8", num_classes=7),
+        preprocessing=checkpoints.preprocessing_of(digits_net),
+        classes=tuple("abcdefg"),
+        out=tmp_path / "seven",
+    )
+    model = ModelSettings(model="cifar/resnet8", checkpoint=seven.path)
+    (tmp_path / "ten").mkdir()
+    still = AugmentSettings(crop="none", flip=False)
+    ten = train(model, small_digits, TrainSettings(**STEPS), tmp_path / "ten", augment=still)
+    assert ten.metrics["warnings"] == ["The classifier (linear) was made anew: its 7 classes became 10."]
+    assert ten.manifest.details["training"]["new_classifier"] == {"layer": "linear", "classes_before": 7}
+    assert checkpoints.load(ten).linear.out_features == 10 and "calibration" not in ten.metrics
+    for path in (seven.path, other_classes):
+        with pytest.raises(ModelError, match=r"another number of classes(?s:.)*7 classes(?s:.)*teacher\.train"):
+            adopt(model.model_copy(update={"checkpoint": path}), small_digits, tmp_path)
+        with pytest.raises(ModelError, match=r"teacher\.train"):
+            begin(TeacherSettings(model="cifar/resnet8", checkpoint=path), small_digits)
+
+
+def test_any_other_misfit_stays_an_error(other_classes, small_digits, tmp_path):
+    state = read_state(other_classes)
+    network = begin(ModelSettings(model="cifar/resnet8"), small_digits).network
+    assert other_head(network, state, 10) is not None and other_head(network, state, 7) is None
+    wrong = [
+        {**state, "linear.weight": torch.zeros(7, 99)},
+        {**state, "linear.bias": torch.zeros(8)},
+        {**state, "extra": torch.zeros(1)},
+        {name: value for name, value in state.items() if name != "bn1.weight"},
+        {**state, "conv1.weight": torch.zeros(8, 3, 3, 3)},
+    ]
+    for index, broken in enumerate(wrong):
+        torch.save(broken, tmp_path / f"{index}.pth")
+        with pytest.raises(ModelError, match=r"do not fit this network"):
+            begin(ModelSettings(model="cifar/resnet8", checkpoint=tmp_path / f"{index}.pth"), small_digits)
+
+
+@pytest.mark.parametrize("model", ["torchvision/resnet18", "timm/resnet18"])
+def test_published_weights_of_other_classes(model, small_digits, monkeypatch):
+    """The library's own loading, told that a network with 1000 classes is what was published."""
+    source, _, name = model.partition("/")
+    architecture = checkpoints.Architecture(model=model, num_classes=1000)
+    published = checkpoints.build(architecture).state_dict()
+    if source == "torchvision":
+        from torchvision.models import ResNet18_Weights
+
+        monkeypatch.setattr(ResNet18_Weights, "get_state_dict", lambda self, **_: published)
+    else:
+        from timm.models import _builder
+
+        monkeypatch.setattr(_builder, "_resolve_pretrained_source", lambda _: ("state_dict", dict(published)))
+    settings = TeacherSettings(model=model, pretrained=True, stem="standard", train=TrainSettings(**STEPS))
+    begun = begin(settings, small_digits)
+    assert begun.warnings == ["The classifier (fc) was made anew: its 1000 classes became 10."]
+    assert torch.equal(begun.network.state_dict()["layer4.1.conv2.weight"], published["layer4.1.conv2.weight"])
+    with pytest.raises(ModelError, match=r"1000 classes(?s:.)*teacher\.train"):
+        begin(settings.model_copy(update={"train": None}), small_digits)
+
+
+def test_a_chain_tells_its_doubts_before_the_student_is_trained(tmp_path, monkeypatch):
+    told = []
+
+    class Console:
+        def progress(self, *_):
+            pass
+
+        def warn(self, message):
+            told.append(message)
+
+    recipe = from_mapping(
+        {
+            "name": "doubted",
+            "data": {"source": "digits", "image_size": 16, "limit": 256, "augment": {"flip": False}},
+            "teacher": {"model": "cifar/resnet8", "train": {**STEPS, "label_smoothing": 0.1, "learning_rate": 1e-6}},
+            "student": {"model": "cifar/resnet8"},
+            "distill": {**STEPS, "epochs": 3, "objective": [{"method": "kd", "temperature": 9000.0}]},
+        }
+    ).settings
+    chain = NetworkStages(recipe, Store(tmp_path), Console())
+    data = chain.data()
+    teacher, baseline = chain.teacher(data), chain.baseline(data)
+    assert teacher is not None and set(teacher.metrics["calibration"]) == set(teachers.Calibration.__annotations__)
+    assert baseline is not None and "calibration" not in baseline.metrics
+    found = chain.doubts(teacher, baseline)
+    assert list(found) == told
+    assert ["smoothing" in told[0], "nearly uniform" in told[1], "labels alone" in told[2]] == [True] * 3
+    assert NetworkStages(recipe, Plan(tmp_path)).doubts(teacher, baseline) == ()
