@@ -137,7 +137,7 @@ def _check(document: Document) -> RecipeSettings:
     try:
         settings = RecipeSettings.model_validate_json(json.dumps(document.value, allow_nan=False))
     except ValidationError as error:
-        problems += [_describe(document, problem) for problem in error.errors()]
+        problems += [_describe(document, problem) for problem in _own(error.errors())]
     except (TypeError, ValueError) as error:
         problems.append(f"{document.name}: {error}")
     else:
@@ -157,7 +157,7 @@ def _name_problems(value: dict[str, Any]) -> Iterator[tuple[Location, str]]:
         except EdgekdError as error:
             yield location, "; ".join(str(error).split("\n  "))
         except ValidationError as error:
-            for problem in error.errors():
+            for problem in _own(error.errors()):
                 yield (*location[:-1], *problem["loc"]), _explain_parameter(problem, value, location)
 
 
@@ -174,6 +174,12 @@ def _scheme_problems(document: Document, settings: RecipeSettings) -> Iterator[s
         yield f"{document.where(location)} {format_location(location)}: {'; '.join(str(error).split(chr(10) + '  '))}"
 
 
+def _check_term(said: dict[str, Any]) -> None:
+    from edgekd.distillation.terms import check_term
+
+    check_term(TermSettings.model_validate_json(json.dumps(said)))
+
+
 def _check_scheme(said: dict[str, Any]) -> None:
     from edgekd.distillation.schemes import models_in, parameters_of
     from edgekd.models.build import check_name
@@ -184,7 +190,6 @@ def _check_scheme(said: dict[str, Any]) -> None:
 
 
 def _names(value: dict[str, Any]) -> Iterator[tuple[Location, Callable[[], object]]]:
-    from edgekd.distillation.terms import check_term
     from edgekd.models.build import check_name
 
     for section, key, check in (
@@ -198,8 +203,7 @@ def _names(value: dict[str, Any]) -> Iterator[tuple[Location, Callable[[], objec
     for section in ("distill", "prune", "quantize"):
         for index, term in enumerate(_items(value, section, "objective")):
             if isinstance(term, dict) and isinstance(term.get("method"), str):
-                parameters = {name: inner for name, inner in term.items() if name not in ("weight", "warmup_epochs")}
-                yield (section, "objective", index, "method"), partial(check_term, TermSettings(**parameters))
+                yield (section, "objective", index, "method"), partial(_check_term, term)
     scheme = _get(value, "distill", "scheme")
     scheme = {"name": scheme} if isinstance(scheme, str) else scheme
     if isinstance(scheme, dict) and isinstance(scheme.get("name"), str):
@@ -227,6 +231,15 @@ def _describe(document: Document, problem: ErrorDetails) -> str:
         near = nearest(str(location[-1]), options)
         message = f"no such key{f'; did you mean {near!r}?' if near else ''} Known: {', '.join(options)}"
     return f"{document.where(location)} {format_location(location) or 'recipe'}: {message}"
+
+
+def _own(problems: list[ErrorDetails]) -> Iterator[ErrorDetails]:
+    """Without those that only follow from others: a list of one bad item is not too short."""
+    for problem in problems:
+        place = problem["loc"]
+        inside = (other["loc"] for other in problems if len(other["loc"]) > len(place))
+        if problem["type"] != "too_short" or place not in [location[: len(place)] for location in inside]:
+            yield problem
 
 
 def _explain_parameter(problem: ErrorDetails, value: dict[str, Any], location: Location) -> str:

@@ -15,7 +15,10 @@ Kept = Annotated[float, Field(gt=0.0, lt=1.0)]
 Channels = tuple[float, float, float]
 Precision = Literal["auto", "fp32", "bf16"]
 Layers = Annotated[
-    tuple[str, ...], Field(min_length=1), BeforeValidator(lambda said: (said,) if isinstance(said, str) else said)
+    tuple[str, ...],
+    # What a validator hands on is no JSON any more, where a list is a tuple.
+    Field(min_length=1, strict=False),
+    BeforeValidator(lambda said: (said,) if isinstance(said, str) else said),
 ]
 
 
@@ -135,17 +138,24 @@ class SchemeSettings(BaseModel):
         return dict(self.model_extra or {})
 
 
+def _switch(said: Any) -> Any:
+    """YAML 1.1 reads on and off as true and false."""
+    return {True: "on", False: "off"}[said] if isinstance(said, bool) else said
+
+
 class OutputSettings(Settings):
     """Whether the teacher's logits are computed once, for a number of views of each image, and read from then on."""
 
-    store: Literal["off", "on", "auto"] = Field(
-        "off", description="auto: as a few timed batches say, with room on disk"
+    store: Annotated[Literal["off", "on", "auto"], BeforeValidator(_switch)] = Field(
+        "off", description="auto: as a few timed batches say"
     )
     views: Positive = Field(8, description="of each image, shown in turn over the epochs; each keeps its seed")
     top_k: Positive | None = Field(None, description="keep only the largest, as log-probabilities; default: all")
 
 
-Outputs = Annotated[OutputSettings, BeforeValidator(lambda said: {"store": said} if isinstance(said, str) else said)]
+Outputs = Annotated[
+    OutputSettings, BeforeValidator(lambda said: {"store": said} if isinstance(said, (str, bool)) else said)
+]
 Scheme = Annotated[SchemeSettings, BeforeValidator(lambda said: {"name": said} if isinstance(said, str) else said)]
 
 

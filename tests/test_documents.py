@@ -40,8 +40,22 @@ def test_commands_and_their_options_exist(page):
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_recipes_are_valid(page):
+    """A section alone is read as part of a recipe that has the others."""
+    rest = {
+        "name": "shoes",
+        "data": {"source": "image-folder", "root": "data/shoes"},
+        "teacher": {"model": "cifar/resnet20", "train": {"epochs": 1}},
+        "student": {"model": "cifar/resnet8"},
+    }
     for text in _blocks(page, "yaml"):
-        assert recipe.from_mapping(yaml.safe_load(text)).settings.name == "shoes"
+        said = yaml.safe_load(text)
+        assert recipe.from_mapping(said if "name" in said else {**rest, **said}).settings.name == "shoes"
+
+
+@pytest.mark.parametrize("kind", ["method", "scheme"])
+def test_every_method_and_every_scheme_is_on_its_page(kind):
+    page = (ROOT / "docs" / "methods.md").read_text()
+    assert [name for name in plugins.names(kind) if f"`{name}`" not in page] == []
 
 
 def test_python_names_exist():

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+import yaml
 
 from edgekd import recipe
 from edgekd.errors import RecipeError, UnknownNameError, UsageError
@@ -136,8 +137,9 @@ def test_every_built_in_recipe_is_valid_and_equal_to_its_mapping():
 def test_the_schema_knows_each_methods_parameters():
     schema = recipe.json_schema()
     terms = {term["title"]: term for term in schema["$defs"]["TermSettings"]["oneOf"]}
-    assert {"temperature", "alpha", "standardize", "weight", "method"} == set(terms["interpolated"]["properties"])
-    assert {"student_layers", "teacher_layers", "weight", "method"} == set(terms["attention"]["properties"])
+    common = {"method", "weight", "warmup_epochs"}
+    assert common | {"temperature", "alpha", "standardize"} == set(terms["interpolated"]["properties"])
+    assert common | {"student_layers", "teacher_layers"} == set(terms["attention"]["properties"])
     assert terms["kd"]["properties"]["temperature"]["exclusiveMinimum"] == 0
     json.dumps(schema)
 
@@ -177,3 +179,25 @@ def test_int8_is_exported_where_there_is_something_to_export(tmp_path):
     ).settings
     assert tolerant.export.tolerance_of("fp16").difference == 0.5
     assert tolerant.export.tolerance_of("fp32") == both.export.tolerance_of("fp32")
+
+
+@pytest.mark.parametrize(
+    ("term", "message"),
+    [
+        ({"method": "attention", "student_layers": ["layer1"]}, "compares layers of two networks, and one is named"),
+        ({"method": "kd", "student_layers": "a", "teacher_layers": "b"}, "kd is a loss on logits"),
+        ({"method": "fitnets", "student_layers": ["a", "b"], "teacher_layers": "c"}, "2 student_layers, 1 teacher"),
+        ({"method": "fitnets", "student_layers": 3, "teacher_layers": "c"}, "student_layers"),
+        ({"method": "kd", "weight": -1}, "weight: Input should be greater than 0; found: -1"),
+    ],
+)
+def test_what_a_term_says_about_layers_is_checked(term, message):
+    with pytest.raises(RecipeError) as caught:
+        recipe.from_mapping({**yaml.safe_load(GOOD), "distill": {"objective": [term]}})
+    assert len(caught.value.problems) == 1 and message in caught.value.problems[0]
+
+
+def test_layers_are_one_path_or_a_list():
+    term = {"method": "fitnets", "student_layers": "layer1", "teacher_layers": ["layer2"]}
+    said = recipe.from_mapping({**yaml.safe_load(GOOD), "distill": {"objective": [term]}}).settings.distill.objective[0]
+    assert (said.student_layers, said.teacher_layers) == (("layer1",), ("layer2",))

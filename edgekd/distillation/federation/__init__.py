@@ -1,0 +1,45 @@
+"""Federated distillation: who holds which images, what a client does in a round, and Flower, which carries it.
+
+apps.py is the only file that imports Flower; call flower() before it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+import warnings
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from edgekd.errors import require
+
+Logits = npt.NDArray[np.float16]  # (V, N, C): of V views of N images
+
+_LOGGERS = ("flwr", "flwr-telemetry")
+
+
+def flower() -> None:
+    """Import Flower, so that it reports nothing to anyone, prints warnings only and writes into no home folder.
+
+    Raises:
+        MissingDependencyError: it is not installed here.
+    """
+    home = Path(tempfile.gettempdir()) / f"edgekd-flower-{os.getuid()}"
+    quiet = {"TELEMETRY_ENABLED": "0", "DISABLE_UPDATE_CHECK": "1", "LOG_LEVEL": "WARNING", "HOME": str(home)}
+    for name, value in quiet.items():
+        os.environ.setdefault(f"FLWR_{name}", value)
+    loggers = [logging.getLogger(name) for name in _LOGGERS]
+    before = [list(logger.handlers) for logger in loggers]
+    with warnings.catch_warnings():
+        # Flower imports typer, which still asks click for two functions that are on their way out.
+        warnings.filterwarnings("ignore", r"'click\.utils\.get_(binary|text)_stream'", DeprecationWarning)
+        require("flwr", purpose="the scheme federated", extra="federated")
+        for module in ("flwr.app", "flwr.clientapp", "flwr.serverapp.strategy"):
+            require(module, purpose="the scheme federated", extra="federated")
+    for logger, handlers in zip(loggers, before, strict=True):
+        # Its own handlers would print what the root's print once more.
+        logger.handlers[:] = handlers
+        logger.setLevel(logging.WARNING)

@@ -1,0 +1,109 @@
+"""Who holds which images of the training split: a public part without labels, and a private one for each client."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from edgekd.artifacts import Artifact, Dataset, Json
+from edgekd.data.composed import Chosen
+from edgekd.data.dataset import Split, open_split
+from edgekd.data.datasets import Labels
+from edgekd.data.splits import carve
+from edgekd.data.unlabelled import contents
+from edgekd.errors import DataError
+
+VERSION = 1
+LEAST = 10  # images a client, as experiments on skewed clients commonly ask for
+_TRIES = 100
+_PUBLIC, _PRIVATE = 11, 12  # streams of the seed
+
+
+class Partition(Artifact):
+    """`public.npy`, `client1.npy`, …: positions in the training split; no image is in two of them."""
+
+    kind = "partition"
+
+    def public(self, data: Dataset) -> Split:
+        """What everybody may see; nobody sees its labels."""
+        return Chosen(open_split(data, "train"), np.load(self.path / "public.npy"), labelled=False)
+
+    def client(self, number: int, data: Dataset) -> Split:
+        """What client `number`, from 1, alone may see."""
+        return Chosen(open_split(data, "train"), np.load(self.path / f"client{number}.npy"))
+
+
+@dataclass(frozen=True)
+class Shares:
+    """How images are dealt out.
+
+    Attributes:
+        public: share of each class.
+        alpha: of the Dirichlet distribution; None: clients have classes in proportion.
+    """
+
+    clients: int
+    public: float
+    alpha: float | None
+    seed: int
+
+
+def partition(data: Dataset, shares: Shares, out: Path) -> Partition:
+    """Deal out the training split.
+
+    Raises:
+        DataError: too few images.
+    """
+    train = open_split(data, "train")
+    seed = shares.seed % 2**64
+    public = carve(train.labels, np.array(contents(train)), data.classes, shares.public, [seed, _PUBLIC])
+    private = np.flatnonzero(~public)
+    parts = deal(train.labels[private], shares.clients, shares.alpha, [seed, _PRIVATE])
+    np.save(out / "public.npy", np.flatnonzero(public))
+    counts: Json = {}
+    for number, part in enumerate(parts, 1):
+        np.save(out / f"client{number}.npy", private[part])
+        found = np.bincount(train.labels[private[part]], minlength=len(data.classes))
+        counts[f"client{number}"] = dict(zip(data.classes, found.tolist(), strict=True))
+    return Partition.seal(
+        out, details={"clients": shares.clients}, metrics={"public": int(public.sum()), "images": counts}
+    )
+
+
+def deal(labels: Labels, clients: int, alpha: float | None, seed: Sequence[int]) -> list[Labels]:
+    """Positions of each client's images, sorted; each image is one client's.
+
+    With `alpha` each class is shared out in proportions drawn from a symmetric Dirichlet distribution (Hsu, Qi and
+    Brown 2019, as in FedDF): 100 is close to even, at 0.1 most clients lack most classes. Drawn again until each
+    client has LEAST images.
+
+    Raises:
+        DataError: there are too few images, or none of 100 draws gives everybody enough.
+    """
+    generator = np.random.default_rng(seed)
+    if len(labels) < clients * LEAST:
+        raise DataError(
+            f"too few private images for {clients} clients",
+            found=len(labels),
+            allowed=f"{LEAST} a client",
+            hint="name fewer clients, or a smaller public share",
+        )
+    for _ in range(_TRIES):
+        owner = np.empty(len(labels), dtype=np.int64)
+        for label in np.unique(labels):
+            own = generator.permutation(np.flatnonzero(labels == label))
+            if alpha is None:
+                owner[own] = (np.arange(len(own)) + generator.integers(clients)) % clients
+            else:
+                bounds = np.cumsum(generator.dirichlet(np.full(clients, alpha)))[:-1] * len(own)
+                owner[own] = np.searchsorted(bounds, np.arange(len(own)), side="right")
+        if np.bincount(owner, minlength=clients).min() >= LEAST:
+            return [np.flatnonzero(owner == client) for client in range(clients)]
+    raise DataError(
+        f"{_TRIES} draws gave some of {clients} clients fewer than {LEAST} images",
+        found=f"{len(labels)} private images, alpha {alpha}",
+        hint="raise alpha, or name fewer clients",
+    )
