@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from edgekd import recipe
+from edgekd import recipe, recipe_schema
 from edgekd.errors import RecipeError, UnknownNameError, UsageError
 
 GOOD = """\
@@ -135,7 +135,7 @@ def test_every_built_in_recipe_is_valid_and_equal_to_its_mapping():
 
 
 def test_the_schema_knows_each_methods_parameters():
-    schema = recipe.json_schema()
+    schema = recipe_schema.json_schema()
     terms = {term["title"]: term for term in schema["$defs"]["TermSettings"]["oneOf"]}
     common = {"method", "weight", "warmup_epochs"}
     assert common | {"temperature", "alpha", "standardize"} == set(terms["interpolated"]["properties"])

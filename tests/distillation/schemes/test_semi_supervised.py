@@ -123,15 +123,20 @@ def test_five_labels_a_class_and_the_rest_without_beat_these_labels_alone(stages
 
 
 @pytest.mark.slow
-def test_the_gain_over_three_draws_of_labels(stages, distilled, score):
-    gains: dict[int, list[float]] = {50: [], 200: []}
+@pytest.mark.parametrize(
+    ("model", "labels", "epochs", "least"),
+    [("cifar/resnet8", 50, 4, 0.05), ("torchvision/shufflenet_v2_x0_5", 200, 8, 0.03)],
+)
+def test_the_gain_over_three_draws_of_labels(stages, distilled, score, model, labels, epochs, least):
+    """A mobile network needs labels more than a small ResNet does: 20 a class are few for it, 5 for the other."""
+    gains = []
     for seed in range(3):
-        for labels, found in gains.items():
-            scheme = f"distill.scheme={{name: semi-supervised, labels: {labels}}}"
-            chain = stages(scheme, f"data.seed={seed}", f"distill.seed={seed}")
-            made, data = distilled(chain), chain.data()
-            found.append(score(made.student, data) - score(made.others["labelsalone"], data))
-    assert np.mean(gains[50]) > 0.05 and np.mean(gains[200]) > 0.01 and min(gains[50] + gains[200]) > 0
+        scheme = f"distill.scheme={{name: semi-supervised, labels: {labels}}}"
+        settings = (f"data.seed={seed}", f"distill.seed={seed}", f"distill.epochs={epochs}", f"student.model={model}")
+        chain = stages(scheme, *settings)
+        made, data = distilled(chain), chain.data()
+        gains.append(score(made.student, data) - score(made.others["labelsalone"], data))
+    assert np.mean(gains) >= least and min(gains) > 0, gains
 
 
 def test_function_matching_without_labels_comes_near_the_teacher(stages, distilled, score):
