@@ -88,7 +88,7 @@ class Artifact:
         files = {
             file.relative_to(path).as_posix(): FileRecord(sha256=file_digest(file), size_bytes=file.stat().st_size)
             for file in sorted(path.rglob("*"))
-            if file.is_file() and file.name != MANIFEST
+            if file.is_file() and file != path / MANIFEST
         }
         content = {"kind": cls.kind, "details": details, "files": {n: r.sha256 for n, r in files.items()}}
         manifest = Manifest(

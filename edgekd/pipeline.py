@@ -9,6 +9,7 @@ from typing import Literal
 
 from edgekd import profiles
 from edgekd.artifacts import Artifact, Bundle, Checkpoint, Dataset, Evaluation, Measurements, OnnxModel, write_json
+from edgekd.distillation.declared import inherited
 from edgekd.errors import UsageError
 from edgekd.export.bundle import publish
 from edgekd.recipe import Recipe
@@ -115,15 +116,17 @@ def train(stages: Stages, data: Dataset, *, until: Link = "quantize", baseline: 
     doubts = stages.doubts(teacher, alone)
     distilled = stages.student(teacher, data)
     made = Networks(teacher, alone, distilled.student, distilled.others, doubts=doubts)
+    objective = inherited(distilled.objective or stages.recipe.distill.objective)
+    seen = distilled.learns_from or data
     if until == "distill":
         return made
     guide = teacher or made.student
     if (cut := stages.pruned(made.student)) is not None:
-        made = replace(made, cut=cut, pruned=stages.recovered(cut, guide, data))
+        made = replace(made, cut=cut, pruned=stages.recovered(cut, guide, seen, objective))
     if until == "prune":
         return made
-    if (calibrated := stages.calibrated(made.final, data)) is not None:
-        made = replace(made, calibrated=calibrated, quantized=stages.quantized(calibrated, guide, data))
+    if (calibrated := stages.calibrated(made.final, seen)) is not None:
+        made = replace(made, calibrated=calibrated, quantized=stages.quantized(calibrated, guide, seen, objective))
     return made
 
 

@@ -133,7 +133,7 @@ def _scheme_problems(document: Document, settings: RecipeSettings) -> Iterator[s
 
 
 def _check_term(said: dict[str, Any]) -> None:
-    from edgekd.distillation.terms import check_term
+    from edgekd.distillation.declared import check_term
 
     check_term(TermSettings.model_validate_json(json.dumps(said)))
 
@@ -201,7 +201,7 @@ def _own(problems: list[ErrorDetails]) -> Iterator[ErrorDetails]:
 
 
 def _explain_parameter(problem: ErrorDetails, value: dict[str, Any], location: Location) -> str:
-    from edgekd.distillation.terms import parameter_model
+    from edgekd.distillation.declared import parameter_model
 
     if problem["type"] != "extra_forbidden":
         return _explain(problem)

@@ -10,7 +10,7 @@ from edgekd.settings import RecipeSettings
 
 def json_schema() -> dict[str, Any]:
     """The recipe's JSON schema, each method's own parameters included, for editors."""
-    from edgekd.distillation.terms import method_named, parameter_model
+    from edgekd.distillation.declared import method_named, parameter_model
 
     schema = RecipeSettings.model_json_schema()
     common = schema["$defs"]["TermSettings"]["properties"]

@@ -10,6 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 from edgekd.runtime.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 
 Positive = Annotated[int, Field(gt=0)]
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
 Share = Annotated[float, Field(ge=0.0, lt=1.0)]
 Kept = Annotated[float, Field(gt=0.0, lt=1.0)]
 Channels = tuple[float, float, float]
@@ -52,7 +53,7 @@ class DataSettings(Settings):
     storage: Literal["auto", "cached", "streamed"] = "auto"
     mean: Channels = IMAGENET_MEAN
     std: Channels = IMAGENET_STD
-    seed: int = 0
+    seed: Seed = 0
     augment: AugmentSettings = AugmentSettings()
 
     @property
@@ -77,7 +78,7 @@ class StepSettings(Settings):
     precision: Precision = Field("auto", description="auto: the faster one, timed where the training is long")
     memory_format: Literal["auto", "channels_last", "contiguous"] = Field("auto", description="the same")
     threads: Positive | None = Field(None, description="of the CPU; default: timed where it is long, else all")
-    seed: int = 0
+    seed: Seed = 0
 
 
 class TrainSettings(StepSettings):
@@ -110,10 +111,18 @@ class TeacherSettings(ModelSettings):
         return self
 
 
-class TermSettings(BaseModel):
-    """One term of the objective; the method's own parameters stand beside these."""
+class _Open(BaseModel):
+    """What it says beyond its own fields is checked where the plugin that it names is known."""
 
     model_config = ConfigDict(frozen=True, extra="allow", strict=True)
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        return dict(self.model_extra or {})
+
+
+class TermSettings(_Open):
+    """One term of the objective; the method's own parameters stand beside these."""
 
     method: str
     weight: Annotated[float, Field(gt=0.0)] = 1.0
@@ -121,21 +130,11 @@ class TermSettings(BaseModel):
     student_layers: Layers | None = Field(None, description="module paths, one or a list, for a loss on features")
     teacher_layers: Layers | None = Field(None, description="the same of the teacher; both or neither")
 
-    @property
-    def parameters(self) -> dict[str, Any]:
-        return dict(self.model_extra or {})
 
-
-class SchemeSettings(BaseModel):
+class SchemeSettings(_Open):
     """Who teaches whom, and on what; the scheme's own parameters stand beside its name."""
 
-    model_config = ConfigDict(frozen=True, extra="allow", strict=True)
-
     name: str
-
-    @property
-    def parameters(self) -> dict[str, Any]:
-        return dict(self.model_extra or {})
 
 
 def _switch(said: Any) -> Any:
@@ -153,10 +152,13 @@ class OutputSettings(Settings):
     top_k: Positive | None = Field(None, description="keep only the largest, as log-probabilities; default: all")
 
 
-Outputs = Annotated[
-    OutputSettings, BeforeValidator(lambda said: {"store": said} if isinstance(said, (str, bool)) else said)
-]
-Scheme = Annotated[SchemeSettings, BeforeValidator(lambda said: {"name": said} if isinstance(said, str) else said)]
+def _short(key: str) -> BeforeValidator:
+    """`section: value` for `section: {key: value}`."""
+    return BeforeValidator(lambda said: {key: said} if isinstance(said, (str, bool)) else said)
+
+
+Outputs = Annotated[OutputSettings, _short("store")]
+Scheme = Annotated[SchemeSettings, _short("name")]
 
 
 class TaughtSettings(StepSettings):

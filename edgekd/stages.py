@@ -12,7 +12,8 @@ from edgekd.artifacts import Artifact, Bundle, Checkpoint, Dataset, Evaluation, 
 from edgekd.bench.environment import environment, fingerprint
 from edgekd.export import bundle as bundles
 from edgekd.export import onnx as exports
-from edgekd.network_stages import Console, NetworkStages, settings_json
+from edgekd.links import Console, settings_json
+from edgekd.network_stages import NetworkStages
 from edgekd.runtime.backends._cuda import device
 from edgekd.settings import ExportSettings, Variant
 

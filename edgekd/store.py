@@ -211,7 +211,10 @@ def _clear_system_errors(root: Path) -> Iterator[None]:
     """Turns what the system says about its disk and its memory into one clear message."""
     try:
         yield
-    except MemoryError as error:
+    except (MemoryError, RuntimeError) as error:
+        # PyTorch says it in a RuntimeError, of its own class on a GPU; this module does without PyTorch.
+        if not isinstance(error, MemoryError) and "allocate memory" not in str(error) + _class_in_words(error):
+            raise
         raise _out_of_memory(error) from error
     except (OSError, SafetensorError) as error:
         if isinstance(error, OSError) and error.errno == errno.ENOMEM:
@@ -231,6 +234,10 @@ def _clear_system_errors(root: Path) -> Iterator[None]:
                 f"{error.filename} cannot be written: {error.strerror}", hint="name another folder with --out"
             ) from error
         raise
+
+
+def _class_in_words(error: BaseException) -> str:
+    return "cannot allocate memory" if type(error).__name__ == "OutOfMemoryError" else ""
 
 
 def _out_of_memory(error: BaseException) -> OutOfMemoryError:

@@ -1,12 +1,15 @@
-"""Splits made of other splits: some of the images, or several splits one after the other."""
+"""Splits and data sets made of others: some of the images, or several splits one after the other."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from edgekd.artifacts import Dataset, read_json
+from edgekd.data import storage
 from edgekd.data.dataset import Split
 from edgekd.data.datasets import Labels
 from edgekd.runtime.preprocess import Pixels
@@ -61,3 +64,37 @@ class Joined:
         for number, some in found.items():
             pixels[owner == number] = some
         return pixels
+
+
+def public_part(data: Dataset, rows: Labels, out: Path) -> Dataset:
+    """A data set whose training split is some of another's training images; what class they are is hidden.
+
+    It is stored as the other is; validation and test are the other's.
+
+    Args:
+        rows: (N,), which of the training images.
+        out: an empty folder, which becomes the data set.
+
+    Raises:
+        OSError: no room on the disk.
+    """
+    details, hidden = data.manifest.details, np.full(len(rows), UNLABELLED, dtype=np.int64)
+    if details["storage"] == "cached":
+        pixels = np.load(storage.pixels_file(data.path, "train"), mmap_mode="r")
+        storage.write_cached(out, "train", pixels, rows, hidden)
+    else:
+        origin = read_json(storage.samples_file(data.path, "train"))
+        samples = np.asarray(origin["samples"], dtype=np.int64)[rows]
+        storage.write_streamed(out, "train", origin["split"], samples, hidden)
+    for name in ("validation", "test"):
+        link_split(data.path, out, name)
+    return Dataset.seal(
+        out, details={**details, "counts": {**details["counts"], "train": len(rows)}, "labelled": False}
+    )
+
+
+def link_split(folder: Path, out: Path, split: str) -> None:
+    """A split's files under a second name, however it is stored. Raises OSError where the disk is full."""
+    for file in (storage.labels_file, storage.pixels_file, storage.samples_file):
+        if file(folder, split).exists():
+            storage.link_or_copy(file(folder, split), file(out, split))

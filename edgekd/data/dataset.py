@@ -114,6 +114,11 @@ def open_split(dataset: Dataset, name: str) -> Split:
 def _open_streamed(folder: Path, name: str, details: Json) -> StreamedSplit:
     source = plugins.load("dataset", details["source"])
     root = details["reopen"]["root"]
+    if root is not None and not Path(root).exists():
+        raise DataError(
+            f"the images that were read from {root} are not there any more",
+            hint=f"put them back; or, if they were moved, delete {folder}: it is prepared anew from the new place",
+        )
     settings = DataSettings(source=details["source"], root=None if root is None else Path(root))
     if source.fingerprint(settings) != details["reopen"]["fingerprint"]:
         raise DataError(

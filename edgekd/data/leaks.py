@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import hashlib
+import os
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import combinations
 from typing import Literal
 
 import numpy as np
 
-from edgekd.artifacts import Json
+from edgekd.artifacts import Dataset, Json
+from edgekd.data.dataset import Split, open_split
 from edgekd.data.datasets import SPLITS, Labels, SplitName
 from edgekd.errors import DataError
+from edgekd.runtime.preprocess import Pixels
 
 Policy = Literal["drop", "refuse", "report"]
 Rows = dict[SplitName, Labels]
 _EXAMPLES = 5
+_HASHED_AT_ONCE = 256
 
 
 @dataclass(frozen=True)
@@ -71,6 +77,49 @@ def conflicting_labels(contents: Labels, labels: Labels) -> int:
     """How many different pictures carry more than one label."""
     pairs = np.unique(np.stack([contents, labels]), axis=1)
     return int((np.bincount(pairs[0]) > 1).sum())
+
+
+def contents(split: Split, rows: Labels | None = None) -> list[bytes]:
+    """A digest of each image as it is stored: equal pictures have the same one, from whichever source they come."""
+    rows = np.arange(len(split)) if rows is None else rows
+    blocks = [rows[start : start + _HASHED_AT_ONCE] for start in range(0, len(rows), _HASHED_AT_ONCE)]
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        found = pool.map(lambda block: [_digest(image) for image in split.pixels(block)], blocks)
+        return [digest for block in found for digest in block]
+
+
+def measured_contents(data: Dataset) -> set[bytes]:
+    """The digests of a data set's validation and test images: what nobody may learn from."""
+    return {digest for split in ("validation", "test") for digest in contents(open_split(data, split))}
+
+
+def shared_rows(data: Dataset, split: SplitName, others: Iterable[Dataset]) -> Labels:
+    """Which images of a data set's split stand in the validation or the test split of another data set.
+
+    Args:
+        others: scaled to squares of the same size: else equal pictures are not stored equal.
+
+    Returns:
+        their positions in the split, in order.
+
+    Raises:
+        DataError: another size, or an image of a streamed split cannot be read any more.
+    """
+    measured: set[bytes] = set()
+    for other in others:
+        sizes = [int(d.manifest.details["preprocessing"]["resize"]) for d in (data, other)]
+        if sizes[0] != sizes[1]:
+            raise DataError(
+                "two data sets cannot be searched for equal images: they are scaled to different sizes",
+                found=f"{sizes[0]} and {sizes[1]} pixels",
+                hint="set the same image_size for both",
+            )
+        measured |= measured_contents(other)
+    return np.flatnonzero([digest in measured for digest in contents(open_split(data, split))])
+
+
+def _digest(image: Pixels) -> bytes:
+    return hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=16).digest()
 
 
 def _leak(rows: Rows, contents: Labels, splits: tuple[SplitName, SplitName], name: Callable[[int], str]) -> Leak:

@@ -6,6 +6,7 @@ import math
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -42,6 +43,23 @@ class Batch:
     view: int = 0
     second: Tensor | None = None
     epoch: float = math.inf
+
+
+class BatchSource(Protocol):
+    """What a training is fed with; every epoch can be drawn again.
+
+    Attributes:
+        image_size: S of its images.
+    """
+
+    @property
+    def image_size(self) -> int: ...
+
+    def __len__(self) -> int:
+        """Steps an epoch."""
+        ...
+
+    def epoch(self, number: int) -> Iterator[Batch]: ...
 
 
 class Loader:

@@ -70,6 +70,14 @@ def write_streamed(folder: Path, split: str, source_split: str, rows: Labels, la
     np.save(labels_file(folder, split), labels)
 
 
+def link_or_copy(file: Path, place: Path) -> None:
+    """The same file under a second name, without its bytes twice where the file system can."""
+    try:
+        os.link(file, place)
+    except OSError:
+        shutil.copyfile(file, place)
+
+
 def _allocate(path: Path, shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:
     """Raises OSError where there is no room: writing to a map of a full disk would kill the process."""
     array = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -26,7 +24,6 @@ from edgekd.settings import DataSettings
 VERSION = 1
 _SPLIT = "unlabelled"
 _BROKEN_NAMED = 20
-_HASHED_AT_ONCE = 256
 
 
 class Pool(Artifact):
@@ -92,19 +89,6 @@ def prepare_pool(
         details |= {"root": str(root.absolute()), "fingerprint": fingerprint(root)}
     broken = {"count": len(problems), "examples": problems[:_BROKEN_NAMED]}
     return Pool.seal(out, details=details, metrics={"broken": broken})
-
-
-def contents(split: Split, rows: Labels | None = None) -> list[bytes]:
-    """A digest of each image as it is stored: equal pictures have the same one, from whichever source they come."""
-    rows = np.arange(len(split)) if rows is None else rows
-    blocks = [rows[start : start + _HASHED_AT_ONCE] for start in range(0, len(rows), _HASHED_AT_ONCE)]
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
-        found = pool.map(lambda block: [_digest(image) for image in split.pixels(block)], blocks)
-        return [digest for block in found for digest in block]
-
-
-def _digest(image: Pixels) -> bytes:
-    return hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=16).digest()
 
 
 def _samples(root: Path) -> FolderSamples:

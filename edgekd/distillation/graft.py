@@ -7,14 +7,12 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
+from edgekd.distillation.declared import method_named, parameters_of
 from edgekd.distillation.taps import Probe
-from edgekd.distillation.terms import method_named, parameters_of
 from edgekd.errors import ModelError
 from edgekd.models.architecture import Architecture
 from edgekd.models.edits import reuse_classifier
 from edgekd.settings import TermSettings
-
-_INPUT = "@input"
 
 
 def grafting(objective: Sequence[TermSettings]) -> list[TermSettings]:
@@ -35,13 +33,11 @@ def graft(
         The student's architecture with the edit that builds it again.
 
     Raises:
-        ModelError: one of the two ends in no linear layer.
+        ModelError: one of the two ends in no linear layer, or the student in another teacher's classifier.
     """
     for term in grafting(objective):
-        if any(edit["edit"] == "reuse_classifier" for edit in architecture.edits):
-            continue
         theirs, ours = (
-            _last(Probe(network, image_size, whose=whose))
+            Probe(network, image_size, whose=whose).classifier
             for network, whose in ((teacher, "teacher"), (student, "student"))
         )
         classifier = teacher.get_submodule(theirs)
@@ -51,8 +47,11 @@ def graft(
                 found=f"{theirs}: {type(classifier).__name__}",
                 hint="choose another teacher, or another method",
             )
+        if any(edit["edit"] == reuse_classifier.NAME for edit in architecture.edits):
+            _again(classifier, student.get_submodule(ours), term)
+            continue
         edit = {
-            "edit": "reuse_classifier",
+            "edit": reuse_classifier.NAME,
             "at": ours,
             "features": classifier.in_features,
             **parameters_of(term),
@@ -63,9 +62,16 @@ def graft(
     return architecture
 
 
-def _last(probe: Probe) -> str:
-    (path,) = probe.choose("embedding")
-    return path.removesuffix(_INPUT)
+def _again(classifier: nn.Linear, found: nn.Module, term: TermSettings) -> None:
+    """The student has a teacher's classifier from an earlier training: this teacher's takes its place."""
+    if not isinstance(found, nn.Linear) or found.weight.shape != classifier.weight.shape:
+        raise ModelError(
+            f"{term.method} cannot go on with this student: it ends in the classifier of another teacher",
+            found=getattr(found, "in_features", type(found).__name__),
+            allowed=f"{classifier.in_features} features, as this teacher has",
+            hint="begin from a student without it, or name another loss",
+        )
+    _copy(classifier, found)
 
 
 @torch.no_grad()

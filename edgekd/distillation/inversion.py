@@ -36,7 +36,7 @@ from edgekd.training.fit import Progress
 from edgekd.training.guard import clear_memory_errors
 from edgekd.training.host import best_device, keep_freed_memory
 
-VERSION = 1
+VERSION = 2
 IMAGES_A_CLASS = 64
 SPLIT = "train"
 _ORDER, _NOISE = 0, 1
@@ -177,6 +177,12 @@ def total_variation(images: Tensor) -> Tensor:
     )
 
 
+def draw_shift(reach: int, random: torch.Generator) -> tuple[int, int, bool]:
+    """How far an image moves down and to the right, up to `reach` pixels either way, and whether it is mirrored."""
+    down, right = torch.randint(-reach, reach + 1, (2,), generator=random).tolist()
+    return down, right, bool(torch.randint(0, 2, (), generator=random))
+
+
 class _Maker:
     """Optimises batches of pixels against one teacher, in single precision; the teacher is never changed."""
 
@@ -241,9 +247,9 @@ class _Maker:
         """Shifted by up to a sixteenth, what leaves on one side comes in on the other; perhaps mirrored; its middle."""
         size, side = self._preprocessing.image_size, self._preprocessing.resize
         reach = max(1, size // 16)
-        down, right, mirrored = torch.randint(0, 2 * reach + 1, (3,), generator=random).tolist()
-        moved = canvas.roll((down - reach, right - reach), dims=(2, 3))
-        if self._flip and mirrored <= reach:
+        down, right, mirrored = draw_shift(reach, random)
+        moved = canvas.roll((down, right), dims=(2, 3))
+        if self._flip and mirrored:
             moved = moved.flip(3)
         edge = (side - size) // 2
         return moved[..., edge : edge + size, edge : edge + size].contiguous(memory_format=torch.channels_last)

@@ -14,8 +14,9 @@ from edgekd.data.loader import Batch
 from edgekd.distillation.taps import Taps
 from edgekd.distillation.terms import Features, Seen, Terms
 from edgekd.models import checkpoint as checkpoints
+from edgekd.settings import Precision
 from edgekd.training.bf16 import answering
-from edgekd.training.host import autocast, resolve_precision
+from edgekd.training.host import autocast
 
 
 @dataclass(frozen=True)
@@ -39,28 +40,32 @@ class Teacher:
 
     Args:
         layers: what of it is tapped.
-        precision: in which it computes; default: bf16 where this machine has it. See of() for one that was measured.
+        precision: in which it computes; see of().
     """
 
     def __init__(
         self,
         network: nn.Module,
         device: torch.device,
+        precision: Literal["fp32", "bf16"],
         layers: Sequence[str] = (),
-        precision: Literal["fp32", "bf16"] | None = None,
     ) -> None:
         self._network = network.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
         self._network.requires_grad_(False)
         self._taps = Taps(network, layers)
         self._device = device
-        self.precision = precision or resolve_precision("auto", network, device, inference=True)
+        self.precision = precision
 
     @classmethod
-    def of(cls, checkpoint: Checkpoint, device: torch.device, layers: Sequence[str] = ()) -> Teacher:
-        """In bf16 only where that is known to keep this network's answers; see edgekd.training.bf16."""
+    def of(cls, checkpoint: Checkpoint, device: torch.device, wanted: Precision, layers: Sequence[str] = ()) -> Teacher:
+        """A checkpoint's network; with "auto" in bf16 only where that is known to keep its answers.
+
+        Raises:
+            UsageError: bf16 is asked for by name, and cannot be had.
+        """
         network = checkpoints.load(checkpoint)
-        precision, _ = answering(checkpoint, network, device)
-        return cls(network, device, layers, precision)
+        precision, _ = answering(checkpoint, network, device, wanted)
+        return cls(network, device, precision, layers)
 
     @torch.no_grad()
     def __call__(self, batch: Batch) -> Answers:
@@ -86,7 +91,7 @@ class Distillation(nn.Module):
     def forward(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         with self._taps.reading() as features:
             logits = model(batch.images)
-        answers = self._teacher(batch) if self._teacher is not None else None
+        answers = self._teacher(batch) if self._teacher is not None and self.terms.needs_teacher else None
         losses: dict[str, Tensor] = self.terms(
             Seen(
                 student_logits=logits,

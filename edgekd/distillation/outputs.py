@@ -4,12 +4,14 @@ A view is what one epoch's augmentation makes of an image; its draws come from (
 pixels are shown again when its logits are read (Beyer et al. 2022 on why the teacher must see what the student sees;
 Wu et al., TinyViT, 2022, section 3.2, on keeping seeds with sparse logits).
 
-view-<n>.npy          (N, C) float16 logits, or with top_k (N, k) float16 log-probabilities
+view-<n>.npy          (N, C) float16 logits, or with top_k (N, k + 1) float16: the largest log-probabilities, and the
+                      logarithm of what all others have together
 view-<n>-classes.npy  (N, k) int32, whose they are
 """
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import tempfile
@@ -26,9 +28,10 @@ from torch import Tensor
 
 from edgekd.artifacts import Checkpoint, Dataset, TeacherOutputs, read_json, write_json
 from edgekd.data.loader import Batch
+from edgekd.data.storage import link_or_copy
 from edgekd.distillation.objective import Answers, Source, Teacher
 from edgekd.errors import ModelError
-from edgekd.settings import AugmentSettings, OutputSettings, StepSettings
+from edgekd.settings import AugmentSettings, OutputSettings, Precision, StepSettings
 from edgekd.store import resume_folder
 from edgekd.training.fit import Progress
 from edgekd.training.host import best_device
@@ -39,7 +42,6 @@ _SAVE_EVERY = 64
 _TIMED_BATCHES = 6
 # Storing has to save this share of the teacher's time, or it is not worth its disk and its fewer views.
 _WORTHWHILE = 0.75
-_LEAST_MASS = 1e-12
 
 
 @dataclass(frozen=True)
@@ -61,12 +63,14 @@ def store(
     out: Path,
     *,
     augment: AugmentSettings,
+    precision: Precision = "auto",
     progress: Progress | None = None,
 ) -> TeacherOutputs:
     """Ask a teacher about all views of all training images; goes on where an interrupted run stopped.
 
     Args:
         steps: the seed of the views, and how many images are asked about at once.
+        precision: in which the teacher answers.
         out: an empty folder, which becomes the artifact.
 
     Raises:
@@ -77,7 +81,7 @@ def store(
     classes, views = len(data.classes), settings.views
     writer = _Writer(resume_folder(out), loader.image_count, classes, settings)
     device = best_device()
-    source = Teacher.of(teacher, device)
+    source = Teacher.of(teacher, device, precision)
     total, done = views * loader.image_count, writer.done
     for view in range(done // loader.image_count, views):
         for batch in loader.view(view, first=done - view * loader.image_count):
@@ -128,6 +132,7 @@ def decide(
     steps: StepSettings,
     *,
     augment: AugmentSettings,
+    precision: Precision = "auto",
 ) -> Decision:
     """Time the live teacher against reading, on a few batches; once, for a resumed training must do the same.
 
@@ -137,7 +142,7 @@ def decide(
     kept = folder / "teacher-outputs.json"
     if kept.exists():
         return Decision(**read_json(kept))
-    decision = _decide(folder, teacher, data, settings, steps, augment)
+    decision = _decide(folder, teacher, data, settings, steps, augment, precision)
     folder.mkdir(parents=True, exist_ok=True)
     write_json(kept, asdict(decision))
     return decision
@@ -150,6 +155,7 @@ def _decide(
     settings: OutputSettings,
     steps: StepSettings,
     augment: AugmentSettings,
+    precision: Precision,
 ) -> Decision:
     if settings.views >= steps.epochs:
         return Decision(False, f"{settings.views} views are no fewer than {steps.epochs} epochs: nothing is read twice")
@@ -160,7 +166,7 @@ def _decide(
     if size > shutil.disk_usage(folder).free / 2:
         return Decision(False, "they would take more than half of the disk's free room", size_bytes=size)
     batches = [batch for batch, _ in zip(loader.epoch(0), range(_TIMED_BATCHES), strict=False)]
-    live: Source = Teacher.of(teacher, best_device())
+    live: Source = Teacher.of(teacher, best_device(), precision)
     live_ms = _milliseconds(live, batches)
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         one = OutputSettings(views=1, top_k=settings.top_k)
@@ -188,12 +194,18 @@ def _milliseconds(source: Source, batches: Sequence[Batch]) -> float:
     return median(times)
 
 
+def _kept(logits: Tensor, top_k: int) -> tuple[Tensor, Tensor]:
+    """(B, k + 1) log-probabilities, the last that of all other classes together, and (B, k) whose the first are."""
+    ordered, whose = logits.log_softmax(1).sort(dim=1, descending=True)
+    others = ordered[:, top_k:].logsumexp(1, keepdim=True)
+    return torch.cat([ordered[:, :top_k], others], dim=1), whose[:, :top_k]
+
+
 def _spread(values: Tensor, whose: Tensor, classes: int) -> Tensor:
-    """Log-probabilities of all classes: the kept ones, and what is left of 1 in equal parts for the others."""
-    others = classes - values.shape[1]
-    left = (1.0 - values.exp().sum(1, keepdim=True)).clamp_min(_LEAST_MASS)
-    full = (left / max(1, others)).log().expand(-1, classes).clone()
-    return full.scatter_(1, whose, values)
+    """Log-probabilities of all classes: the kept ones, and the rest in equal parts for the others."""
+    kept, others = values[:, :-1], values[:, -1:]
+    full = (others - math.log(max(1, classes - kept.shape[1]))).expand(-1, classes).clone()
+    return full.scatter_(1, whose, kept)
 
 
 class _Writer:
@@ -203,12 +215,12 @@ class _Writer:
         folder.mkdir(parents=True, exist_ok=True)
         self._folder, self._images, self._unsaved = folder, images, 0
         self._top_k = None if settings.top_k is None else min(settings.top_k, classes)
-        width = self._top_k or classes
+        width = classes if self._top_k is None else self._top_k + 1
         self._open: dict[str, npt.NDArray[np.generic]] = {}
         for view in range(settings.views):
             self._allocate(f"view-{view}.npy", (images, width), np.float16)
             if self._top_k is not None:
-                self._allocate(f"view-{view}-classes.npy", (images, width), np.int32)
+                self._allocate(f"view-{view}-classes.npy", (images, self._top_k), np.int32)
         self.done = int(read_json(self._head)["done"]) if self._head.exists() else 0
         self._written = self.done
 
@@ -221,9 +233,9 @@ class _Writer:
         if self._top_k is None:
             values = logits.half()
         else:
-            top = logits.log_softmax(1).topk(self._top_k, dim=1)
-            values = top.values.clamp_min(torch.finfo(torch.float16).min).half()
-            self._array(f"view-{view}-classes.npy")[rows] = top.indices.int().cpu().numpy()
+            values, whose = _kept(logits, self._top_k)
+            values = values.clamp_min(torch.finfo(torch.float16).min).half()
+            self._array(f"view-{view}-classes.npy")[rows] = whose.int().cpu().numpy()
         if not bool(values.isfinite().all()):
             raise ModelError(
                 "the teacher's logits are too large to be stored in half precision",
@@ -241,8 +253,8 @@ class _Writer:
         self._save()
         self._open.clear()
         for file in self._folder.glob("view-*.npy"):
-            # Linked, not moved: a kill before the stage is sealed must find them here again.
-            os.link(file, out / file.name)
+            # Not moved: a kill before the stage is sealed must find them here again.
+            link_or_copy(file, out / file.name)
 
     def _save(self) -> None:
         for array in self._open.values():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Literal
 
@@ -12,11 +12,12 @@ from torch import nn
 from edgekd.artifacts import Checkpoint, Dataset, TeacherOutputs
 from edgekd.data.dataset import open_split
 from edgekd.data.loader import Batch
+from edgekd.distillation.declared import objective_json, on_logits
 from edgekd.distillation.graft import graft, grafting
 from edgekd.distillation.objective import Answers, Distillation, Source, Teacher
-from edgekd.distillation.outputs import Stored
+from edgekd.distillation.outputs import Decision, Stored
 from edgekd.distillation.teachers import doubts as doubts
-from edgekd.distillation.terms import Networks, build_terms, on_logits
+from edgekd.distillation.terms import Networks, build_terms
 from edgekd.errors import ModelError
 from edgekd.models import checkpoint as checkpoints
 from edgekd.models.architecture import Architecture
@@ -40,6 +41,7 @@ def distill(
     augment: AugmentSettings,
     cross_view: bool = False,
     outputs: TeacherOutputs | None = None,
+    decision: Decision | None = None,
     teacher_precision: Precision = "auto",
     progress: Progress | None = None,
     begin_epoch: Callable[[nn.Module, int], None] | None = None,
@@ -50,6 +52,7 @@ def distill(
         objective: the weighted terms.
         cross_view: the teacher answers to another view of each picture.
         outputs: read the teacher's answers from here; None: ask it in every step.
+        decision: what outputs.decide() said, where it was asked.
         teacher_precision: in which it answers; auto: bf16 where that was measured to keep its answers.
         begin_epoch: see fit().
         out: an empty folder, which becomes the student's checkpoint.
@@ -81,9 +84,15 @@ def distill(
             data, settings, augment, views=outputs.views if outputs else None, second_view=cross_view
         ),
         progress=progress,
-        training={"teacher": teacher.digest, "objective": [term.model_dump(mode="json") for term in objective]},
+        training={"teacher": teacher.digest, "objective": objective_json(objective)},
         warnings=doubts(teacher, objective) if isinstance(student, ModelSettings) else (),
-        notes=lambda _: {"teacher_precision": {"precision": precision, "why": why}} if source is None else {},
+        notes=lambda _: {
+            "teacher_precision": {"precision": precision, "why": why} if source is None else None,
+            "teacher_outputs": {
+                "digest": outputs.digest if outputs else None,
+                "decision": asdict(decision) if decision else None,
+            },
+        },
         begin_epoch=begin_epoch,
     )
 
@@ -96,13 +105,13 @@ def objective_over(
     *,
     source: Source | None = None,
     cross_view: bool = False,
-    precision: Literal["fp32", "bf16"] | None = None,
+    precision: Literal["fp32", "bf16"] = "fp32",
 ) -> Distillation:
     """What fit() minimises where one teacher answers: live, or from another source of its answers."""
     terms = build_terms(objective, networks_for(student, teacher, data))
     if source is None:
         assert teacher is not None
-        source = Teacher(teacher, best_device(), terms.teacher_layers, precision)
+        source = Teacher(teacher, best_device(), precision, terms.teacher_layers)
     return Distillation(student, _OtherView(source) if cross_view else source, terms)
 
 

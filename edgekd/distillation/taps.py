@@ -18,7 +18,7 @@ from torch import Tensor, fx, nn
 from edgekd.errors import ModelError, UnknownNameError, UsageError, nearest
 
 Shape = tuple[int, ...]
-Kind = Literal["middle", "stages", "last", "embedding"]
+Kind = Literal["middle", "stages", "maps", "last", "embedding"]
 
 _INPUT = "@input"
 _BATCH = 2
@@ -103,7 +103,14 @@ class Probe:
         stages: for each resolution, from the largest, the last map before the next. last, middle: one of these.
         embedding: what goes into the classifier. Raises ModelError where the network has no such features.
         """
-        return (self._embedding(),) if kind == "embedding" else _pick(self._stages(), kind)
+        if kind == "embedding":
+            return (self._embedding(),)
+        return _pick(self._wide() if kind == "maps" else self._stages(), kind)
+
+    @property
+    def classifier(self) -> str:
+        """The path of the last layer. Raises ModelError where none gives one number a class."""
+        return self._head().path
 
     def _shape(self, path: str) -> Shape:
         name = path.removesuffix(_INPUT)
@@ -123,10 +130,19 @@ class Probe:
         return f"e.g., with shapes at {self._image_size} pixels: {shown}"
 
     def _embedding(self) -> str:
+        """A dropout would show the student's with holes, the teacher's whole."""
+        head = self._head()
+        order = list(self._runs.values())
+        before = order[order.index(head) - 1]
+        dropout = before.module if isinstance(before.module, nn.modules.dropout._DropoutNd) else None
+        holes = dropout is not None and dropout.p > 0 and before.output == head.input
+        return (before if holes else head).path + _INPUT
+
+    def _head(self) -> _Run:
         head = self._classifier()
         if head is None or isinstance(head.input, str):
             raise ModelError(f"the {self.whose} has no embedding", found="no layer gives one number a class")
-        return head.path + _INPUT
+        return head
 
     def _classifier(self) -> _Run | None:
         """The last layer that gives one number a class: of the linear ones, else of the convolutions (SqueezeNet)."""
@@ -150,6 +166,10 @@ class Probe:
                 stages[-1] = run
         self._refuse_shallow(stages[-1] if stages else None)
         return tuple(run.path for run in stages)
+
+    def _wide(self) -> tuple[str, ...]:
+        shapes = self.shapes(self._stages())
+        return tuple(path for path, shape in shapes.items() if _height(shape) > 1)
 
     def _road(self, container: str, head: _Run | None) -> Iterator[_Run]:
         """The modules that maps go through one after the other, in order.
@@ -190,7 +210,8 @@ def pair(student: Probe, teacher: Probe, kind: Kind) -> tuple[tuple[str, ...], t
     """
     if kind == "embedding":
         return student.choose(kind), teacher.choose(kind)
-    ours, theirs = student.choose("stages"), teacher.choose("stages")
+    wanted: Kind = "maps" if kind == "maps" else "stages"
+    ours, theirs = student.choose(wanted), teacher.choose(wanted)
     count = min(len(ours), len(theirs))
     return _pick(ours[-count:], kind), _pick(theirs[-count:], kind)
 
@@ -275,7 +296,7 @@ def _feature(value: Any) -> Shape | str:
 
 
 def _pick(stages: tuple[str, ...], kind: Kind) -> tuple[str, ...]:
-    if kind == "stages":
+    if kind in ("stages", "maps"):
         return stages
     return stages[-1:] if kind == "last" else (stages[(len(stages) - 1) // 2],)
 

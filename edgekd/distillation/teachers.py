@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from edgekd.artifacts import Checkpoint, Dataset, Json
 from edgekd.data.loader import Loader
-from edgekd.distillation.terms import on_logits, parameters_of
+from edgekd.distillation.declared import on_logits, parameters_of
 from edgekd.settings import TermSettings
 from edgekd.training.host import autocast, best_device, resolve_precision
 from edgekd.training.stages import evaluation_loader

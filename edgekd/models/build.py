@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from torch import nn
 
 from edgekd import plugins
@@ -52,5 +55,19 @@ def build(architecture: Architecture, *, pretrained: bool = False) -> nn.Module:
     if architecture.small_stem:
         shrink_stem(model, architecture.model)
     for edit in architecture.edits:
-        model = plugins.load("edit", edit["edit"]).apply(model, edit)
+        model = _replayed(model, edit, architecture.model)
     return model
+
+
+def _replayed(model: nn.Module, edit: Mapping[str, Any], name: str) -> nn.Module:
+    """A manifest is a file that anyone may have written: what is wrong with its edit must not look like a bug."""
+    try:
+        changed: nn.Module = plugins.load("edit", str(edit["edit"])).apply(model, edit)
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, RuntimeError) as error:
+        said = str(error).splitlines()
+        raise ModelError(
+            f"the manifest's edit {edit.get('edit', 'without a name')!r} cannot be replayed on {name}",
+            found=f"{type(error).__name__}: {said[0] if said else ''}",
+            hint="the checkpoint is damaged, or another version wrote it: make it again",
+        ) from error
+    return changed

@@ -111,8 +111,14 @@ def other_head(model: nn.Module, state: Mapping[str, Tensor], classes: int) -> O
 
 
 def last_layer(model: nn.Module, classes: int) -> str:
-    """The last layer with an output for each class."""
+    """The last layer with an output for each class. Raises ModelError where none has as many."""
     found = [name for name, value in model.state_dict().items() if name.endswith(".weight") and len(value) == classes]
+    if not found:
+        raise ModelError(
+            f"{type(model).__name__} has no last layer that is known as one",
+            found=f"no weights with {classes} rows, one a class",
+            hint="choose another network, or begin without published weights",
+        )
     return found[-1].removesuffix(".weight")
 
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from edgekd.artifacts import Checkpoint, Dataset, Json, digest, file_digest
 from edgekd.data.dataset import Split, open_split
-from edgekd.data.loader import Loader
+from edgekd.data.loader import BatchSource, Loader
 from edgekd.errors import ArtifactError, ModelError
 from edgekd.models import checkpoint as checkpoints
 from edgekd.models.architecture import Architecture
@@ -24,6 +24,7 @@ from edgekd.training.host import best_device
 from edgekd.training.objective import Supervised
 from edgekd.training.pace import pace_of
 from edgekd.training.start import Start, start
+from edgekd.training.state import EpochRecord
 
 VERSION = 1
 _EVALUATION_BATCH = 256
@@ -73,7 +74,7 @@ def train_with(
     *,
     augment: AugmentSettings,
     graft: Callable[[nn.Module, Architecture], Architecture] | None = None,
-    loader: Loader | None = None,
+    loader: BatchSource | None = None,
     progress: Progress | None = None,
     training: Json | None = None,
     warnings: Sequence[str] = (),
@@ -119,11 +120,8 @@ def train_with(
         out=out,
         training={"epochs": settings.epochs, **begun.note, **(training or {})},
         metrics={
-            "history": [asdict(record) for record in history],
-            "validation_accuracy": history[-1].validation_accuracy,
-            "warnings": [*begun.warnings, *warnings],
-            "pace": pace_of(resume_folder(out)),
-            "bf16": compare(network, evaluation_loader(data, "validation"), best_device()),
+            **record_of(history, begun, out, warnings=warnings),
+            **measured(network, data, known=history[-1].validation_accuracy),
             **(notes(objective) if notes is not None else {}),
             **(measure(network) if measure is not None else {}),
         },
@@ -134,9 +132,7 @@ def adopt(model: ModelSettings, data: Dataset, out: Path, *, measure: Measure | 
     """Take a trained network as it is, and measure it on the validation split. Raises as start()."""
     begun = begin(model, data, adopted=True)
     network, architecture = begun.network, begun.architecture
-    device = best_device()
-    network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    score = accuracy(network, evaluation_loader(data, "validation"), device)
+    network.to(best_device(), memory_format=torch.channels_last)  # type: ignore[call-overload]
     return checkpoints.save(
         network,
         architecture,
@@ -144,12 +140,33 @@ def adopt(model: ModelSettings, data: Dataset, out: Path, *, measure: Measure | 
         classes=data.classes,
         out=out,
         training=_training_of(model),
-        metrics={
-            "validation_accuracy": score,
-            "bf16": compare(network, evaluation_loader(data, "validation"), device),
-            **(measure(network) if measure is not None else {}),
-        },
+        metrics={**measured(network, data), **(measure(network) if measure is not None else {})},
     )
+
+
+def record_of(history: Sequence[EpochRecord], begun: Start, out: Path, *, warnings: Sequence[str] = ()) -> Json:
+    """What every training tells in its manifest: its epochs, its pace, and what speaks against what it began with.
+
+    Args:
+        history: what fit() gave, whose `resume` was resume_folder(out).
+        warnings: further ones.
+    """
+    return {
+        "history": [asdict(record) for record in history],
+        "warnings": [*begun.warnings, *warnings],
+        "pace": pace_of(resume_folder(out)),
+    }
+
+
+def measured(network: nn.Module, data: Dataset, *, known: float | None = None) -> Json:
+    """What every finished network is measured for: accuracy on the validation split, and what bf16 changes of it.
+
+    Args:
+        known: its accuracy, where that was measured already.
+    """
+    loader, device = evaluation_loader(data, "validation"), best_device()
+    score = accuracy(network, loader, device) if known is None else known
+    return {"validation_accuracy": score, "bf16": compare(network, loader, device)}
 
 
 def initial(model: ModelSettings | Checkpoint, data: Dataset) -> tuple[nn.Module, Architecture]:
@@ -165,7 +182,7 @@ def initial(model: ModelSettings | Checkpoint, data: Dataset) -> tuple[nn.Module
 def begin(model: ModelSettings | Checkpoint, data: Dataset, *, adopted: bool = False) -> Start:
     """The same, and what has to be said of it; a teacher without `train` is adopted. Raises as start()."""
     untrained = isinstance(model, TeacherSettings) and model.train is None
-    return start(model, preprocessing_of(data), len(data.classes), adopted=adopted or untrained)
+    return start(model, preprocessing_of(data), data.classes, adopted=adopted or untrained)
 
 
 def origin_of(model: ModelSettings) -> Json:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,15 +23,22 @@ _FINE_TUNE = "a teacher is given a new last layer for the data's classes where i
 
 @dataclass(frozen=True)
 class Start:
-    """A network before its first step; `head`: its last layer is new, as its weights knew another number of classes."""
+    """A network before its first step.
+
+    Attributes:
+        head: its last layer is new, as its weights knew another number of classes.
+        other_names: how its classes and the data's are named otherwise, where their number is the same.
+    """
 
     network: nn.Module
     architecture: Architecture
     head: OtherHead | None = None
+    other_names: str | None = None
 
     @property
     def warnings(self) -> list[str]:
-        return [str(self.head)] if self.head is not None else []
+        kept = f"The classifier was kept, though classes are named otherwise: {self.other_names}."
+        return [*([str(self.head)] if self.head is not None else []), *([kept] if self.other_names else [])]
 
     @property
     def note(self) -> Json:
@@ -41,12 +48,12 @@ class Start:
         return {"new_classifier": {"layer": self.head.layer, "classes_before": self.head.before}}
 
 
-def start(model: ModelSettings | Checkpoint, seen: Preprocessing, classes: int, *, adopted: bool) -> Start:
+def start(model: ModelSettings | Checkpoint, seen: Preprocessing, classes: Sequence[str], *, adopted: bool) -> Start:
     """The network that a recipe describes, or a checkpoint's, as it is.
 
     Args:
         seen: how the data's pictures are seen.
-        classes: how many the data has. Weights for another number are loaded but for the last layer.
+        classes: the data's. Weights for another number are loaded but for the last layer.
         adopted: it is not going to be trained, so that a new last layer would know nothing.
 
     Raises:
@@ -60,20 +67,22 @@ def start(model: ModelSettings | Checkpoint, seen: Preprocessing, classes: int, 
     architecture = Architecture(
         model=model.model,
         arguments=model.arguments,
-        num_classes=classes,
+        num_classes=len(classes),
         small_stem=wants_small_stem(model.model, seen.image_size, model.stem),
     )
     network = build(architecture, pretrained=model.pretrained)
     head = None
-    if model.pretrained and (published := published_classes(model.model)) != classes:
-        head = OtherHead(last_layer(network, classes), published, classes)
+    if model.pretrained and (published := published_classes(model.model)) != len(classes):
+        head = OtherHead(last_layer(network, len(classes)), published, len(classes))
         _refuse(head if adopted else None, f"the published weights of {model.model}")
     if model.checkpoint is not None:
-        head = _load(network, read_state(model.checkpoint), model.checkpoint, classes, adopted=adopted)
+        head = _load(network, read_state(model.checkpoint), model.checkpoint, len(classes), adopted=adopted)
     return Start(network, architecture, head)
 
 
-def _from_folder(folder: Path, said: ModelSettings, seen: Preprocessing, classes: int, *, adopted: bool) -> Start:
+def _from_folder(
+    folder: Path, said: ModelSettings, seen: Preprocessing, classes: Sequence[str], *, adopted: bool
+) -> Start:
     """A folder says itself what it holds; where the recipe says it too, the two must agree."""
     checkpoint = Checkpoint.load(folder)
     architecture = checkpoints.architecture_of(checkpoint)
@@ -86,11 +95,25 @@ def _from_folder(folder: Path, said: ModelSettings, seen: Preprocessing, classes
             allowed=f"mean {own.mean}, std {own.std}",
             hint="set data.mean and data.std to these",
         )
-    if architecture.num_classes == classes:
-        return Start(checkpoints.load(checkpoint), architecture)
-    widened = architecture.model_copy(update={"num_classes": classes})
-    network = build(widened)
-    return Start(network, widened, _load(network, read_state(checkpoint.weights), folder, classes, adopted=adopted))
+    if architecture.num_classes == len(classes):
+        differ = _other_names(checkpoint.classes, classes)
+        if differ is not None and adopted:
+            raise ModelError(
+                f"{folder} knows other classes than the data has, or the same in another order",
+                found=differ,
+                allowed=", ".join(classes[:10]) + ("…" if len(classes) > 10 else ""),
+                hint="name the classes as it does, in its order; or fine-tune it: set teacher.train",
+            )
+        return Start(checkpoints.load(checkpoint), architecture, other_names=differ)
+    widened = architecture.model_copy(update={"num_classes": len(classes)})
+    network, state = build(widened), read_state(checkpoint.weights)
+    return Start(network, widened, _load(network, state, folder, len(classes), adopted=adopted))
+
+
+def _other_names(known: Sequence[str], classes: Sequence[str]) -> str | None:
+    """The first class that is named otherwise."""
+    pairs = enumerate(zip(known, classes, strict=False))
+    return next((f"class {number} is {own}, and {new} in the data" for number, (own, new) in pairs if own != new), None)
 
 
 def _check_said(folder: Path, said: ModelSettings, architecture: Architecture) -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import pickle
 
 import numpy as np
+import pytest
 
-from edgekd.data.composed import UNLABELLED, Chosen, Joined
+from edgekd.data.composed import UNLABELLED, Chosen, Joined, public_part
 from edgekd.data.dataset import open_split
 from edgekd.data.loader import Loader
-from edgekd.settings import AugmentSettings
+from edgekd.data.prepare import prepare
+from edgekd.settings import AugmentSettings, DataSettings
 from edgekd.training.stages import preprocessing_of
 
 
@@ -51,3 +53,19 @@ def test_they_pickle_cheaply_and_give_the_same_batches_from_any_number_of_worker
 
     for one, other in zip(batches(both, 0), batches(again, 2), strict=True):
         assert one.images.equal(other.images) and one.targets.equal(other.targets)
+
+
+@pytest.mark.parametrize("storage", ["cached", "streamed"])
+def test_a_public_part_has_some_images_no_labels_and_the_same_splits_to_measure_on(storage, tmp_path):
+    for name in ("whole", "part"):
+        (tmp_path / name).mkdir()
+    data = prepare(DataSettings(source="digits", image_size=8, storage=storage), tmp_path / "whole")
+    rows = np.array([7, 3, 11])
+    part = public_part(data, rows, tmp_path / "part")
+    train = open_split(part, "train")
+    assert train.labels.tolist() == [UNLABELLED] * 3 and part.manifest.details["counts"]["train"] == 3
+    assert np.array_equal(train.pixels(np.arange(3)), open_split(data, "train").pixels(rows))
+    for name in ("validation", "test"):
+        one, other = open_split(part, name), open_split(data, name)
+        assert np.array_equal(one.labels, other.labels)
+        assert np.array_equal(one.pixels(np.arange(len(one))), other.pixels(np.arange(len(other))))

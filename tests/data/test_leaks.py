@@ -1,10 +1,17 @@
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 
-from edgekd.data.leaks import Rows, close_leaks, conflicting_labels
+from edgekd.artifacts import Dataset
+from edgekd.data.dataset import open_split
+from edgekd.data.leaks import Rows, close_leaks, conflicting_labels, shared_rows
+from edgekd.data.prepare import prepare
 from edgekd.errors import DataError
+from edgekd.settings import DataSettings
 
 #                    0  1  2  3  4  5  6  7  8
 CONTENTS = np.array([1, 2, 3, 3, 2, 4, 1, 4, 5])
@@ -45,3 +52,21 @@ def test_without_leaks_every_policy_is_content() -> None:
 
 def test_conflicting_labels_by_hand() -> None:
     assert conflicting_labels(np.array([0, 0, 1, 1, 2]), np.array([0, 1, 1, 1, 0])) == 1
+
+
+def test_shared_rows_are_those_that_another_set_measures_with(tmp_path: Path) -> None:
+    def made(name: str, **said: Any) -> Dataset:
+        (tmp_path / name).mkdir()
+        return prepare(DataSettings(source="digits", **{"image_size": 8, **said}), tmp_path / name)
+
+    one, other = made("one"), made("other", seed=1)
+    train = open_split(one, "train").pixels(np.arange(len(open_split(one, "train"))))
+    measured = np.concatenate(
+        [split.pixels(np.arange(len(split))) for split in (open_split(other, n) for n in ("validation", "test"))]
+    )
+    equal = (train.reshape(len(train), 1, -1) == measured.reshape(1, len(measured), -1)).all(2).any(1)
+    found = shared_rows(one, "train", [other, one])
+    assert len(found) > 100 and found.tolist() == np.flatnonzero(equal).tolist()
+    assert shared_rows(one, "train", [one]).size == shared_rows(one, "train", []).size == 0
+    with pytest.raises(DataError, match="different sizes"):
+        shared_rows(one, "train", [made("larger", image_size=16)])

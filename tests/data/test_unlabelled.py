@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from edgekd.data.composed import UNLABELLED
-from edgekd.data.unlabelled import Pool, contents, fingerprint, prepare_pool
+from edgekd.data.leaks import contents
+from edgekd.data.unlabelled import Pool, fingerprint, prepare_pool
 from edgekd.errors import DataError
 from edgekd.settings import DataSettings
 

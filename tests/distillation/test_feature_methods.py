@@ -42,7 +42,7 @@ def test_fitnets_averages_maps_down_to_the_smaller_height_and_the_smaller_width(
 
 
 def test_fitnets_does_not_spread_one_channel_over_many():
-    with pytest.raises(ValueError, match="not 1 and 3"):
+    with pytest.raises(ValueError, match="equal channels, not 1 of the student and 3 of the teacher; use Fitnets"):
         fitnets(torch.zeros(2, 1, 4, 4), torch.zeros(2, 3, 4, 4))
 
 
@@ -85,6 +85,12 @@ def test_attention_needs_places():
         attention(torch.zeros(2, 3), torch.zeros(2, 3, 4, 4))
 
 
+@pytest.mark.parametrize(("student", "teacher"), [((1, 1), (1, 1)), ((4, 4), (1, 1)), ((1, 5), (5, 1))])
+def test_attention_of_one_place_is_refused_as_it_is_always_one(student, teacher):
+    with pytest.raises(ValueError, match=rf"more than one place, not \({student[0]}, {student[1]}\) of the student"):
+        attention(torch.randn(2, 3, *student), torch.randn(2, 3, *teacher))
+
+
 def test_variational_by_hand():
     # Channels with σ² = 1 and e, differences 2 and 0: ½ (4 + 0) and ½ (0 + 1), their mean.
     variance = torch.tensor([1.0, math.e])
@@ -100,8 +106,16 @@ def test_variational_is_the_negative_log_density_of_a_normal_distribution():
 
 
 def test_variational_refuses_other_channels():
-    with pytest.raises(ValueError, match=r"different channels: \(2, 2, 3\)"):
+    with pytest.raises(ValueError, match=r"one variance a channel, not \(3,\) on 2"):
         variational(torch.zeros(1, 2), torch.zeros(1, 2), variance=torch.ones(3))
+    with pytest.raises(ValueError, match="not 2 of the student and 3 of the teacher; use Variational"):
+        variational(torch.zeros(1, 2), torch.zeros(1, 3))
+
+
+def test_variational_without_a_variance_is_half_the_squared_difference():
+    student, teacher = _normal(3, 2, 4, 5), _normal(3, 2, 4, 5, seed=1)
+    expected = 0.5 * fitnets(student, teacher).item()
+    assert variational(student, teacher).item() == pytest.approx(expected, rel=1e-12)
 
 
 def test_the_variance_starts_at_five_and_learns_each_channels_own():

@@ -40,14 +40,17 @@ def test_the_student_ends_in_the_teachers_classifier_and_rebuilds(teacher, small
         assert network(torch.zeros(2, 3, 16, 16)).shape == (2, 10)
 
 
-def test_grafting_again_changes_nothing(teacher, small_digits, tmp_path):
+def test_a_student_that_was_grafted_takes_this_teachers_classifier(teacher, small_digits, tmp_path):
     settings = StepSettings(epochs=1, batch_size=64, precision="fp32")
-    (tmp_path / "a").mkdir()
-    (tmp_path / "b").mkdir()
-    model = ModelSettings(model="cifar/resnet8")
+    for name in ("a", "b", "c"):
+        (tmp_path / name).mkdir()
+    model, both = ModelSettings(model="cifar/resnet8"), (*SIMKD, TermSettings(method="cross_entropy"))
     first = distill(teacher, model, small_digits, settings, tmp_path / "a", objective=SIMKD, augment=STILL)
-    second = distill(teacher, first, small_digits, settings, tmp_path / "b", objective=SIMKD, augment=STILL)
+    again = TrainSettings(epochs=1, batch_size=64, precision="fp32", seed=1)
+    other = train(ModelSettings(model="cifar/resnet8x2"), small_digits, again, tmp_path / "b", augment=STILL)
+    second = distill(other, first, small_digits, settings, tmp_path / "c", objective=both, augment=STILL)
     assert checkpoints.architecture_of(second) == checkpoints.architecture_of(first)
+    assert torch.equal(checkpoints.load(second).linear.classifier.weight, checkpoints.load(other).linear.weight)
 
 
 def test_a_network_without_a_linear_end_is_refused():

@@ -57,9 +57,12 @@ def test_the_derivative_of_contrast_is_that_of_its_loss():
     torch.testing.assert_close(torch.autograd.grad(loss, scores)[0], derivative, rtol=1e-12, atol=1e-14)
 
 
-@pytest.mark.parametrize("pairs_at_once", [1, 2 * SAMPLES, 2**24])
-def test_crd_against_numpy_in_chunks_of_any_size(features, monkeypatch, pairs_at_once):
-    monkeypatch.setattr(crd_module, "_PAIRS_AT_ONCE", pairs_at_once)
+@pytest.mark.parametrize("whole_until", [0, 16])
+@pytest.mark.parametrize("at_once", [1, 2 * SAMPLES, 2 * 21 * 6, 2**24])
+def test_crd_against_numpy_gathered_or_whole_in_chunks_of_any_size(features, monkeypatch, at_once, whole_until):
+    monkeypatch.setattr(crd_module, "_PAIRS_AT_ONCE", at_once)
+    monkeypatch.setattr(crd_module, "_GATHERED_AT_ONCE", at_once)
+    monkeypatch.setattr(crd_module, "_WHOLE_UNTIL", whole_until)
     method = _crd(temperature=0.3)
     candidates = method._candidates(features[2])
     monkeypatch.setattr(method, "_candidates", lambda indices: candidates)
@@ -81,6 +84,22 @@ def test_crd_gradients_are_right_though_the_memory_moves_before_backward(feature
     torch.testing.assert_close(method.student_embed.weight.grad, still.student_embed.weight.grad)
     assert not torch.equal(method.student_memory, still.student_memory)
     assert method.teacher_embed.weight.grad.abs().sum() > 0 and teacher.grad is None
+
+
+def test_crd_gathers_from_a_large_memory_only_and_with_the_same_gradients(features, monkeypatch):
+    student, teacher, indices = features
+    gradients = []
+    for whole_until in (16, 1000):
+        monkeypatch.setattr(crd_module, "_WHOLE_UNTIL", whole_until)
+        torch.manual_seed(0)
+        method = Crd((5,), (7,), 50, dimension=6, negatives=2).double()
+        candidates = method._candidates(indices)
+        assert crd_module._gathers(method.student_memory, candidates) == (whole_until == 16)
+        leaf = student.clone().requires_grad_()
+        method(leaf, teacher, indices).backward()
+        gradients.append([leaf.grad, *(p.grad for p in method.parameters())])
+    for gathered, whole in zip(*gradients, strict=True):
+        torch.testing.assert_close(gathered, whole, rtol=1e-11, atol=1e-14)
 
 
 def test_negatives_are_all_others_alike_and_never_the_sample():
@@ -217,7 +236,9 @@ def test_simkd_is_finite_with_one_sample(student_shape, teacher_shape, scale, dt
 
 
 def test_simkd_refuses_what_does_not_fit():
-    with pytest.raises(ValueError, match=r"equal channels.*\(2, 1\) of the student and \(2, 8\) of the teacher"):
+    with pytest.raises(ValueError, match="equal channels, not 1 of the student and 8 of the teacher; use Simkd"):
         simkd(torch.zeros(2, 1), torch.zeros(2, 8))
+    with pytest.raises(ValueError, match=r"two maps or two vectors, not \(2, 8\) of the student"):
+        simkd(torch.zeros(2, 8), torch.zeros(2, 8, 2, 2))
     with pytest.raises(ValueError, match="cannot make a map"):
         Simkd((5,), (8, 2, 2))

@@ -7,11 +7,12 @@ import torch
 from torch import nn
 
 from edgekd.data.loader import Batch
+from edgekd.distillation.declared import check_term, inherited
 from edgekd.distillation.methods.kd import kd
 from edgekd.distillation.methods.mse import mse
 from edgekd.distillation.objective import Distillation, Teacher
 from edgekd.distillation.stage import distill
-from edgekd.distillation.terms import Networks, build_terms, check_term
+from edgekd.distillation.terms import Networks, Seen, build_terms
 from edgekd.errors import ModelError, UnknownNameError
 from edgekd.settings import AugmentSettings, DistillSettings, ModelSettings, TermSettings, TrainSettings
 from edgekd.training.stages import train
@@ -38,7 +39,7 @@ def test_terms_are_weighted_and_summed_by_name(batch):
         TermSettings(method="mse", weight=0.1),
         TermSettings(method="kd", weight=0.5),
     ]
-    answer = Teacher(teacher, CPU)
+    answer = Teacher(teacher, CPU, "fp32")
     terms = build_terms(objective, Networks(student, teacher, 4, 6))
     losses = Distillation(student, answer, terms)(student, batch)
     with torch.no_grad():
@@ -54,7 +55,7 @@ def test_the_teacher_is_asked_in_eval_mode_and_never_trained_or_saved(batch):
     before = {name: value.clone() for name, value in network.state_dict().items()}
     student = _net(3)
     terms = build_terms([TermSettings(method="kd")], Networks(student, network, 4, 6))
-    objective = Distillation(student, Teacher(network, CPU), terms)
+    objective = Distillation(student, Teacher(network, CPU, "fp32"), terms)
     sum(objective(student, batch).values()).backward()
     assert not network.training and all(p.grad is None and not p.requires_grad for p in network.parameters())
     assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
@@ -101,3 +102,29 @@ def test_a_teacher_of_other_classes_is_refused(smoothed, small_digits, tmp_path)
             objective=(),
             augment=STILL,
         )
+
+
+def test_a_term_warms_up_and_recovery_does_not():
+    student, teacher = _net(1), _net(2)
+    (said,) = objective = [TermSettings(method="kd", warmup_epochs=4.0)]
+    terms = build_terms(objective, Networks(student, teacher, 4, 6))
+    logits = torch.randn(6, 5), torch.randn(6, 5)
+    full = kd(*logits).item()
+    for epoch, share in ((0.0, 0.0), (2.0, 0.5), (4.0, 1.0), (40.0, 1.0)):
+        assert terms(Seen(*logits, epoch=epoch))["kd"].item() == pytest.approx(share * full)
+    assert inherited([said])[0].warmup_epochs == 0.0
+
+
+def test_what_recovery_takes_over():
+    kept = [TermSettings(method="dkd"), TermSettings(method="cross_entropy")]
+    assert list(inherited([*kept, TermSettings(method="attention")])) == kept
+    assert inherited([TermSettings(method="crd"), kept[1]]) == DistillSettings().objective
+
+
+def test_a_teacher_that_no_term_asks_is_not_run(batch):
+    def never(batch):
+        raise AssertionError
+
+    student = _net(1)
+    terms = build_terms([TermSettings(method="cross_entropy")], Networks(student, None, 4, 6))
+    assert Distillation(student, never, terms)(student, batch).keys() == {"cross_entropy"}

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import pytest
 import torch
@@ -12,7 +10,6 @@ from edgekd.artifacts import TeacherOutputs
 from edgekd.distillation import outputs
 from edgekd.distillation.objective import Teacher
 from edgekd.errors import ModelError, RecipeError
-from edgekd.models import checkpoint as checkpoints
 from edgekd.recipe import from_mapping
 from edgekd.settings import AugmentSettings, OutputSettings, StepSettings, TrainSettings
 from edgekd.settings import ModelSettings as Model
@@ -37,7 +34,7 @@ def _store(teacher, data, folder, **settings) -> TeacherOutputs:
 @pytest.mark.parametrize("top_k", [None, 10])
 def test_reading_says_what_the_live_teacher_says_to_each_view(teacher, small_digits, tmp_path, top_k):
     stored = outputs.Stored(_store(teacher, small_digits, tmp_path, views=2, top_k=top_k), CPU)
-    live = Teacher(checkpoints.load(teacher), CPU)
+    live = Teacher.of(teacher, CPU, "auto")
     loader = training_loader(small_digits, STEPS, VARIED, views=2)
     for epoch in (0, 1, 2, 5):
         for batch in loader.epoch(epoch):
@@ -62,12 +59,27 @@ def test_views_differ_and_come_back(small_digits):
 
 def test_what_top_k_leaves_out_shares_the_rest_evenly():
     # Of four classes two are kept, with 1/2 and 1/4: each other has 1/8.
-    kept = torch.tensor([[0.5, 0.25]]).log()
-    full = outputs._spread(kept, torch.tensor([[2, 0]]), 4)
-    torch.testing.assert_close(full.exp(), torch.tensor([[0.25, 0.125, 0.5, 0.125]]))
-    assert outputs._spread(torch.zeros(1, 1), torch.tensor([[0]]), 1).item() == 0.0
-    certain = outputs._spread(torch.zeros(1, 1), torch.tensor([[1]]), 3)
-    assert certain.isfinite().all() and certain[0, 0].item() < math.log(1e-10)
+    logits = torch.tensor([[0.25, 0.15, 0.5, 0.1]]).log() + 3.0
+    kept, whose = outputs._kept(logits, 2)
+    assert whose.tolist() == [[2, 0]]
+    torch.testing.assert_close(kept.exp(), torch.tensor([[0.5, 0.25, 0.25]]))
+    torch.testing.assert_close(outputs._spread(kept, whose, 4).exp(), torch.tensor([[0.25, 0.125, 0.5, 0.125]]))
+
+
+def test_a_sure_teachers_tail_survives_half_precision():
+    # A tail of 1e-5 over 98 classes: what is left of 1 would be lost in the rounding of the others.
+    logits = torch.zeros(1, 100)
+    logits[0, :2] = torch.tensor([16.0, 14.0])
+    kept, whose = outputs._kept(logits, 2)
+    read = outputs._spread(kept.half().float(), whose, 100)
+    torch.testing.assert_close(read, logits.log_softmax(1), atol=0.01, rtol=1e-3)
+
+
+def test_keeping_every_class_leaves_nothing_for_others():
+    kept, whose = outputs._kept(torch.tensor([[1.0, 3.0]]), 2)
+    stored = kept.clamp_min(torch.finfo(torch.float16).min).half().float()
+    read = outputs._spread(stored, whose, 2)
+    torch.testing.assert_close(read, torch.tensor([[1.0, 3.0]]).log_softmax(1), atol=1e-3, rtol=1e-3)
 
 
 def test_an_interrupted_storing_goes_on_and_ends_in_the_same_files(teacher, small_digits, tmp_path, monkeypatch):
@@ -124,7 +136,7 @@ RECIPE = {
     ("distill", "message"),
     [
         ({"teacher_outputs": "on", "objective": [{"method": "attention"}]}, "attention asks for the teacher's layers"),
-        ({"teacher_outputs": {"store": "on", "top_k": 2}, "objective": [{"method": "mse"}]}, "mse compares logits"),
+        ({"teacher_outputs": {"store": "on", "top_k": 2}, "objective": [{"method": "mse"}]}, "looks at every logit"),
         ({"teacher_outputs": "on", "scheme": {"name": "offline", "cross_view": True}}, "another view than the stored"),
         ({"teacher_outputs": "always"}, "off"),
     ],

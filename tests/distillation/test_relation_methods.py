@@ -157,6 +157,22 @@ def test_angles_in_pieces_change_neither_value_nor_gradient(monkeypatch):
         torch.testing.assert_close(gradient, found[0][1], rtol=1e-11, atol=1e-14)
 
 
+@pytest.mark.parametrize("pieces", [1, 5])
+@pytest.mark.parametrize(("batch", "width"), [(24, 8), (16, 200)])
+def test_in_single_precision_angles_of_directions_are_those_of_distances(monkeypatch, batch, width, pieces):
+    monkeypatch.setattr(relational_file, "_PIECE", 2**20 if pieces == 1 else batch * width * batch // pieces)
+    found, offset = [], 50.0 + torch.arange(width)
+    for precision in (torch.float32, torch.float64):
+        student, teacher = ((_normal(batch, width, seed=s).float() + offset).to(precision) for s in (0, 1))
+        student.requires_grad_()
+        loss = relational_file._relations(student, teacher, 25.0, 50.0)
+        loss.backward()
+        found.append((loss.item(), student.grad.double()))
+    (single, gradient), (double, expected) = found
+    assert single == pytest.approx(double, rel=1e-5)
+    torch.testing.assert_close(gradient, expected, rtol=0.0, atol=1e-4 * expected.abs().max().item())
+
+
 def test_no_angles_are_kept_for_the_gradient():
     kept: list[int] = []
 

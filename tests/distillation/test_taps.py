@@ -28,7 +28,7 @@ CHOICES = [
             "features.13": (96, 4, 4),
             "features": (1280, 2, 2),
         },
-        {"classifier.1@input": (1280,)},
+        {"classifier.0@input": (1280,)},
     ),
     (  # A stride of 32 leaves one pixel, which is a stage; what squeeze-and-excite squeezes is none.
         ("torchvision/mobilenet_v3_small", False, 32),
@@ -39,7 +39,7 @@ CHOICES = [
             "features.8": (48, 2, 2),
             "features": (576, 1, 1),
         },
-        {"classifier.3@input": (1024,)},
+        {"classifier.2@input": (1024,)},
     ),
     (
         ("torchvision/shufflenet_v2_x0_5", True, 32),
@@ -49,7 +49,7 @@ CHOICES = [
     (  # The classifier is a convolution before the pooling, and no stage.
         ("torchvision/squeezenet1_1", False, 64),
         {"features.1": (64, 31, 31), "features.4": (128, 15, 15), "features.7": (256, 7, 7), "features": (512, 3, 3)},
-        {"classifier.1@input": (512, 3, 3)},
+        {"classifier.0@input": (512, 3, 3)},
     ),
     (
         ("torchvision/resnet18", True, 64),

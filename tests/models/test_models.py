@@ -127,3 +127,35 @@ def test_a_manifest_without_a_network_is_refused(tmp_path):
     write_json(saved.path / "manifest.json", manifest)
     with pytest.raises(ArtifactError, match="does not say what network"):
         checkpoints.load(Checkpoint.load(saved.path))
+
+
+HEAD = {"features": 4, "reduction": 2}
+EXPERTS = {"edit": "experts", "experts": [], "order": [0]}
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        {},
+        {"edit": "prune"},
+        {"edit": "prune", "image_size": None, "history": []},
+        {"edit": "prune", "image_size": 32, "history": [[1]]},
+        {"edit": "prune", "image_size": 32, "history": [["features.0.0", True, ["x"]]]},
+        {"edit": "reuse_classifier", "at": "classifier.3"},
+        {"edit": "reuse_classifier", "at": "classifier.3", "features": "many", "reduction": 2},
+    ],
+)
+def test_a_damaged_edit_is_one_clear_error(edit):
+    with pytest.raises(
+        ModelError, match=r"the manifest's edit .* cannot be replayed on torchvision/mobilenet_v3_small"
+    ):
+        build(SMALL.edited(edit))
+
+
+@pytest.mark.parametrize(
+    "edit", [EXPERTS, {"edit": "experts"}, {"edit": "quantize"}, {"edit": "reuse_classifier", "at": "", **HEAD}]
+)
+def test_an_edit_that_says_itself_what_is_wrong_is_heard(edit):
+    with pytest.raises(ModelError) as raised:
+        build(SMALL.edited(edit))
+    assert "cannot be replayed" not in str(raised.value)

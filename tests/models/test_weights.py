@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from edgekd.errors import ModelError
-from edgekd.models.weights import load_state, read_state
+from edgekd.models.weights import last_layer, load_state, read_state
 
 
 @pytest.mark.parametrize("wrap", [lambda s: s, lambda s: {"state_dict": s}, lambda s: {"model": s, "epoch": 3}])
@@ -59,3 +59,10 @@ def test_what_does_not_fit_is_listed():
         load_state(nn.Linear(2, 3), {"weight": torch.zeros(3, 2), "head": torch.zeros(1)}, origin="w.pth")
     with pytest.raises(ModelError, match=r"weight is \(4, 2\), the network has \(3, 2\)"):
         load_state(nn.Linear(2, 3), nn.Linear(2, 4).state_dict(), origin="w.pth")
+
+
+def test_a_network_without_a_layer_of_that_many_rows_has_no_last_one():
+    network = nn.Sequential(nn.Linear(2, 5), nn.Linear(5, 3))
+    assert last_layer(network, 3) == "1"
+    with pytest.raises(ModelError, match="no weights with 4 rows"):
+        last_layer(network, 4)

@@ -91,3 +91,26 @@ def test_a_folder_that_saw_other_colours_is_refused(trained, small_digits):
     data = type(small_digits)(small_digits.path, small_digits.manifest.model_copy(update={"details": other}))
     with pytest.raises(ModelError, match=r"normalised otherwise(?s:.)*data.mean"):
         initial(ModelSettings(model="cifar/resnet8", checkpoint=trained.path), data)
+
+
+@pytest.fixture
+def renamed(trained, tmp_path):
+    """The same network, whose classes 3 and 5 stand the other way round."""
+    folder = _folder(tmp_path, "renamed")
+    names = [{"3": "5", "5": "3"}.get(name, name) for name in trained.classes]
+    architecture, seen = checkpoints.architecture_of(trained), checkpoints.preprocessing_of(trained)
+    network = checkpoints.load(trained)
+    checkpoints.save(network, architecture, preprocessing=seen, classes=tuple(names), out=folder)
+    return ModelSettings(model="cifar/resnet8", checkpoint=folder)
+
+
+def test_a_folder_whose_classes_are_named_otherwise_is_not_adopted(renamed, small_digits, tmp_path):
+    with pytest.raises(ModelError, match=r"class 3 is 5, and 3 in the data"):
+        adopt(renamed, small_digits, _folder(tmp_path, "out"))
+
+
+def test_trained_further_it_keeps_its_classifier_and_says_so(renamed, small_digits, tmp_path):
+    settings = TrainSettings(epochs=1, batch_size=64, precision="fp32")
+    made = train(renamed, small_digits, settings, _folder(tmp_path, "out"), augment=STILL)
+    (told,) = made.metrics["warnings"]
+    assert "class 3 is 5, and 3 in the data" in told and made.classes == small_digits.classes

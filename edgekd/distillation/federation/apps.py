@@ -176,8 +176,11 @@ class MeanLogits(Strategy):
 
 def mean_logits(votes: Sequence[Logits]) -> Logits:
     """The clients' mean (Li and Wang 2019, algorithm 1; Lin et al. 2020, equation 3), summed in double precision."""
-    summed = np.stack(votes).sum(axis=0, dtype=np.float64)
-    return np.asarray(summed / len(votes), dtype=np.float16)
+    summed = np.zeros(votes[0].shape, dtype=np.float64)
+    for vote in votes:
+        summed += vote
+    summed /= len(votes)
+    return summed.astype(np.float16)
 
 
 class LocalGrid(Grid):

@@ -12,8 +12,8 @@ from edgekd.artifacts import Artifact, Dataset, Json
 from edgekd.data.composed import Chosen
 from edgekd.data.dataset import Split, open_split
 from edgekd.data.datasets import Labels
+from edgekd.data.leaks import contents
 from edgekd.data.splits import carve
-from edgekd.data.unlabelled import contents
 from edgekd.errors import DataError
 
 VERSION = 1
@@ -29,7 +29,12 @@ class Partition(Artifact):
 
     def public(self, data: Dataset) -> Split:
         """What everybody may see; nobody sees its labels."""
-        return Chosen(open_split(data, "train"), np.load(self.path / "public.npy"), labelled=False)
+        return Chosen(open_split(data, "train"), self.public_rows, labelled=False)
+
+    @property
+    def public_rows(self) -> Labels:
+        rows: Labels = np.load(self.path / "public.npy")
+        return rows
 
     def client(self, number: int, data: Dataset) -> Split:
         """What client `number`, from 1, alone may see."""

@@ -10,36 +10,43 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from edgekd.artifacts import Artifact, Checkpoint, Dataset
+from edgekd.artifacts import Artifact, Dataset, Json
 from edgekd.data.dataset import Split
 from edgekd.data.loader import Batch, Loader
 from edgekd.distillation.federation import Logits
 from edgekd.distillation.federation.partition import Partition
 from edgekd.distillation.objective import Answers, Distillation, Teacher
 from edgekd.distillation.stage import networks_for
-from edgekd.distillation.terms import Seen, Term, Terms, build_terms
+from edgekd.distillation.terms import Seen, Terms, build_terms
 from edgekd.errors import TrainingError
-from edgekd.models import checkpoint as checkpoints
 from edgekd.models.architecture import Architecture
+from edgekd.models.build import build
+from edgekd.models.weights import load_state, read_state, save_state
 from edgekd.settings import AugmentSettings, ModelSettings, StepSettings, TermSettings
 from edgekd.store import resume_folder
 from edgekd.training.fit import Progress, accuracy, fit
 from edgekd.training.host import best_device
 from edgekd.training.objective import Supervised
-from edgekd.training.stages import evaluation_loader, initial, preprocessing_of, training_loader
+from edgekd.training.stages import evaluation_loader, initial, training_loader
 
-VERSION = 1
+VERSION = 2
 State = Mapping[str, Tensor]
 _BETWEEN_CLIENTS, _BETWEEN_ROUNDS = 1000, 1_000_000
 
 
 class Round(Artifact):
-    """`client1/`, …: each client's checkpoint; `consensus.npy`: (V, N, C) float16, the mean of their logits."""
+    """`client1.safetensors`, …: the clients' weights; `consensus.npy`: (V, N, C) float16, the mean of their logits."""
 
     kind = "federated-round"
 
-    def client(self, number: int) -> Checkpoint:
-        return Checkpoint.load(self.path / f"client{number}")
+    def network(self, number: int) -> nn.Module:
+        """Client `number`'s, from 1, in eval mode."""
+        network, file = build(self.architecture(number)), self.path / f"client{number}.safetensors"
+        load_state(network, read_state(file), origin=file)
+        return network.eval()
+
+    def architecture(self, number: int) -> Architecture:
+        return Architecture.model_validate(self.manifest.details["architectures"][number - 1])
 
     @property
     def views_seed(self) -> int:
@@ -110,7 +117,7 @@ def digesting(
 ) -> Distillation:
     """What fit() minimises where a network learns from the consensus on the public images."""
     built = build_terms(objective, networks_for(network, None, data))
-    terms = Unlabelled([term for term in built.terms if isinstance(term, Term)])
+    terms = Unlabelled(built.each)
     return Distillation(network, Consensus(consensus, best_device()), terms)
 
 
@@ -164,21 +171,22 @@ class Client:
         return history[-1].loss
 
     def answer(self, network: nn.Module, seed: int) -> Logits:
-        """(V, N, C) logits for views of the public images.
+        """(V, N, C) logits for views of the public images, computed in single precision.
 
         Raises:
             TrainingError: one is too large for half precision.
         """
-        teacher, loader = Teacher(network, best_device()), self._public(seed, views=self.habits.views)
-        views = [torch.cat([teacher(batch).logits for batch in loader.view(v)]) for v in range(self.habits.views)]
-        logits = torch.stack(views).half().cpu()
-        if not bool(logits.isfinite().all()):
+        teacher, loader = Teacher(network, best_device(), "fp32"), self._public(seed, views=self.habits.views)
+        answers: Logits = np.empty((self.habits.views, len(self.public), len(self.data.classes)), dtype=np.float16)
+        for view in range(self.habits.views):
+            for batch in loader.view(view):
+                answers[view, batch.indices.cpu().numpy()] = teacher(batch).logits.half().cpu().numpy()
+        if not np.isfinite(answers).all():
             raise TrainingError(
                 f"client {self.number}'s logits are too large to be sent in half precision",
                 allowed="up to 65504",
                 hint="lower distill.learning_rate",
             )
-        answers: Logits = logits.numpy()
         return answers
 
     def _public(self, seed: int, *, views: int) -> Loader:
@@ -203,7 +211,8 @@ def play(
 ) -> Round:
     """Round `number`: each client digests the consensus of the round before, revisits its own images, and answers.
 
-    Source: Li and Wang (2019), algorithm 1; its first phase is round 1, on own images alone. Raises as fit().
+    Source: Li and Wang (2019), algorithm 1, but for its beginning: there every client first trains on the public images
+    and their labels, which here nobody has. Round 1 is own images alone. Raises as fit().
     """
     from edgekd.distillation.federation.apps import Reply, Request, exchange
 
@@ -222,22 +231,23 @@ def play(
         state = {name: value.detach().cpu().contiguous().clone() for name, value in network.state_dict().items()}
         return Reply(state, client.answer(network, habits.views_seed(request.round)), loss)
 
-    states = [checkpoints.load(before.client(c.number)).state_dict() if before else None for c in clients]
+    states = [before.network(c.number).state_dict() if before else None for c in clients]
     known = np.load(before.path / "consensus.npy") if before else None
     made = exchange(train, states, known, first=number)
     np.save(out / "consensus.npy", made.consensus)
+    details, scores = _saved(clients, made.states, data, out)
     record = {
         "round": number,
         "losses": list(made.losses),
         "bytes_up": made.bytes_up,
         "bytes_down": made.bytes_down,
-        "validation_accuracy": _saved(clients, made.states, data, out),
+        "validation_accuracy": scores,
     }
     rounds = [*(before.metrics["rounds"] if before else []), record]
     return Round.seal(
         out,
-        details={"round": number, "views_seed": habits.views_seed(number), "clients": len(clients)},
-        metrics={"rounds": rounds},
+        details={"round": number, "views_seed": habits.views_seed(number), **details},
+        metrics={"rounds": rounds, "validation_accuracy": scores},
     )
 
 
@@ -251,8 +261,8 @@ def alone(
         network, _ = client.begin()
         client.revisit(network, 0, epochs_alone(rounds, len(client.own), len(client.public), habits))
         states.append(network.state_dict())
-    scores = _saved(clients, states, data, out)
-    return Round.seal(out, details={"clients": len(clients)}, metrics={"validation_accuracy": scores})
+    details, scores = _saved(clients, states, data, out)
+    return Round.seal(out, details=details, metrics={"validation_accuracy": scores})
 
 
 def epochs_alone(rounds: int, own: int, public: int, habits: Habits) -> int:
@@ -273,23 +283,15 @@ def _clients(
     ]
 
 
-def _saved(clients: Sequence[Client], states: Sequence[State], data: Dataset, out: Path) -> list[float]:
-    """Writes the clients' checkpoints; their accuracy on the validation split, which no client ever sees."""
+def _saved(clients: Sequence[Client], states: Sequence[State], data: Dataset, out: Path) -> tuple[Json, list[float]]:
+    """Writes the clients' weights; a Round's details of them, and accuracy on validation, which no client ever sees."""
+    architectures: list[Json] = []
     scores: list[float] = []
     for client, state in zip(clients, states, strict=True):
         network, architecture = client.begin()
         network.load_state_dict(dict(state))
         network.to(best_device(), memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
         scores.append(accuracy(network, evaluation_loader(data, "validation"), best_device()))
-        folder = out / f"client{client.number}"
-        folder.mkdir()
-        checkpoints.save(
-            network,
-            architecture,
-            preprocessing=preprocessing_of(data),
-            classes=data.classes,
-            out=folder,
-            training={"images": len(client.own)},
-            metrics={"validation_accuracy": scores[-1], "warnings": []},
-        )
-    return scores
+        save_state(network, out / f"client{client.number}.safetensors")
+        architectures.append(architecture.model_dump(mode="json"))
+    return {"architectures": architectures, "images": [len(client.own) for client in clients]}, scores

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from edgekd.distillation.methods._logits import exact
 
@@ -28,6 +28,58 @@ def vectors(feature: Tensor) -> Tensor:
     """(B, C, H, W) averaged over its places, or (B, C) as it is; at least single precision."""
     feature = exact(feature)
     return feature.mean((2, 3)) if feature.ndim == 4 else feature
+
+
+def maps(shapes: Sequence[Shape], method: str) -> list[tuple[int, ...]]:
+    """(C, H, W) of each, from shapes with or without the batch in front.
+
+    Raises:
+        ValueError: one is no map.
+    """
+    found = [without_batch(shape) for shape in shapes]
+    for shape in found:
+        if len(shape) != 3:
+            raise ValueError(f"{method} needs maps (C, H, W), not {shape}")
+    return found
+
+
+def fits(feature: Tensor, layer: nn.Module) -> Tensor:
+    """In the precision of the layer's weights; at least single precision where it has none."""
+    weight = next(layer.parameters(), None)
+    return exact(feature) if weight is None else feature.to(weight.dtype)
+
+
+def comparable(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
+    """Both maps of the same height and width, or both vectors, (B, C) each; the teacher's without gradient.
+
+    A map beside a vector is averaged over its places. Both come in the wider precision of the two, at least single.
+    """
+    student, teacher = exact(student), exact(teacher.detach())
+    dtype = torch.promote_types(student.dtype, teacher.dtype)
+    student, teacher = student.to(dtype), teacher.to(dtype)
+    if student.ndim == teacher.ndim == 4:
+        return same_size(student, teacher)
+    return vectors(student), vectors(teacher)
+
+
+def same_channels(student: Tensor, teacher: Tensor, method: str) -> None:
+    """Raises ValueError where a loss that compares channel by channel is given others, and names its adapters."""
+    if student.shape[1] != teacher.shape[1]:
+        raise ValueError(
+            f"{method} needs equal channels, not {student.shape[1]} of the student and {teacher.shape[1]} of the "
+            f"teacher; use {method.title()}, which adapts"
+        )
+
+
+def same_depths(students: Sequence[object], teachers: Sequence[object], method: str, *, least: int) -> None:
+    """Raises ValueError where a loss on all taps is not given lists, as many of both networks, `least` or more."""
+    if isinstance(students, Tensor) or isinstance(teachers, Tensor):
+        raise ValueError(f"{method} takes a list of maps of each network, shallow to deep, not one tensor")
+    if len(students) != len(teachers) or len(students) < least:
+        raise ValueError(
+            f"{method} needs {least} or more maps, as many of both networks, not {len(students)} of the student and "
+            f"{len(teachers)} of the teacher"
+        )
 
 
 def same_size(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:

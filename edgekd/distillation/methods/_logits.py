@@ -60,7 +60,7 @@ def divergence(log_teacher: Tensor, log_student: Tensor) -> Tensor:
 def labels(targets: Tensor | None, method: str) -> Tensor:
     """Raises ValueError where a loss that needs labels is given none."""
     if targets is None:
-        raise ValueError(f"{method} needs the labels")
+        raise ValueError(f"{method} needs the labels: pass targets=")
     return targets
 
 

@@ -5,7 +5,7 @@ from torch import Tensor
 from edgekd.distillation.methods._features import same_size, unit
 from edgekd.distillation.methods._logits import exact
 
-TAPS = "stages"
+TAPS = "maps"
 
 
 def attention(student_feature: Tensor, teacher_feature: Tensor) -> Tensor:
@@ -21,12 +21,18 @@ def attention(student_feature: Tensor, teacher_feature: Tensor) -> Tensor:
             are averaged down to the smaller ones first. A picture of zeros has an attention of zeros.
 
     Raises:
-        ValueError: a feature without places.
+        ValueError: a feature without places, or one place left: its attention is 1, whatever the networks say.
     """
     if student_feature.ndim != 4 or teacher_feature.ndim != 4:
         found = f"{tuple(student_feature.shape)} and {tuple(teacher_feature.shape)}"
         raise ValueError(f"attention compares maps (B, C, H, W), not {found}")
     student, teacher = same_size(exact(student_feature), exact(teacher_feature.detach()))
+    if student[0, 0].numel() == 1:
+        ours, theirs = tuple(student_feature.shape[2:]), tuple(teacher_feature.shape[2:])
+        raise ValueError(
+            f"attention compares maps of more than one place, not {ours} of the student and {theirs} of the teacher, "
+            "of which one is left when both are of a size; tap shallower layers"
+        )
     return (_attention(student) - _attention(teacher)).square().mean()
 
 

@@ -6,7 +6,7 @@ from typing import Annotated
 from pydantic import Field
 from torch import Tensor, nn
 
-from edgekd.distillation.methods._features import Shape, unit, vectors, without_batch
+from edgekd.distillation.methods._features import Shape, fits, unit, vectors, without_batch
 
 TAPS = "embedding"
 
@@ -57,9 +57,8 @@ class Correlation(nn.Module):
         self.register_buffer("teacher_embedding", projection)
 
     def forward(self, student_feature: Tensor, teacher_feature: Tensor) -> Tensor:
-        weight = self.embedding.weight
-        student = self.embedding(vectors(student_feature).to(weight.dtype))
-        teacher = vectors(teacher_feature.detach()).to(weight.dtype) @ self.teacher_embedding.T
+        student = self.embedding(fits(vectors(student_feature), self.embedding))
+        teacher = fits(vectors(teacher_feature.detach()), self.embedding) @ self.teacher_embedding.T
         return correlation(student, teacher, gamma=self.gamma)
 
 

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from edgekd.distillation.methods._features import Shape, unit, vectors, without_batch
+from edgekd.distillation.methods._features import Shape, fits, unit, vectors, without_batch
 from edgekd.distillation.methods._logits import Temperature
 
 TAPS = "embedding"
@@ -19,6 +19,10 @@ Momentum = Annotated[float, Field(ge=0.0, lt=1.0)]
 
 # Similarities of a batch with a whole memory are held for this many pairs at once: 64 MiB in single precision.
 _PAIRS_AT_ONCE = 2**24
+# Numbers gathered at once: 8 MiB. Of more, a CPU spends most of its time on asking for the room.
+_GATHERED_AT_ONCE = 2**21
+# Until it does this many times their work a product with the whole memory is quicker than gathering rows (on a CPU).
+_WHOLE_UNTIL = 16
 
 
 def contrast(scores: Tensor, log_z: Tensor, sample_count: int) -> tuple[Tensor, Tensor]:
@@ -48,15 +52,19 @@ class Crd(nn.Module):
 
     The others are remembered: a moving average of every training sample's embedding, one memory a network. The
     memories and the two constants Z (set by the first training step; the student's is the first) are buffers, so that
-    a saved state resumes exactly. Memories are updated after the step's loss, without gradient, in training mode only.
+    a saved state resumes: exactly on a CPU; on CUDA scatter_add_ and index_copy_ are not deterministic. Each process of
+    a distributed training keeps its own memories. They are updated after the step's loss, without gradient, in training
+    mode only.
 
     Source: Tian, Krishnan and Isola (2020), section 3.1. Negatives are drawn with torch's global generator, uniformly
     from all other samples, repeats allowed: some may be of the same class, as in the paper's form without labels;
-    public code leaves those out by label. The memory starts as random rows of length 1, in public code only about so.
-    Where an index stands in a batch twice, one of its two embeddings is remembered.
+    public code leaves those out by label, and the tuned weight of 0.8 was found with negatives of other classes only.
+    The memory starts as random rows of length 1, in public code only about so. Where an index stands in a batch twice,
+    one of its two embeddings is remembered.
 
-    Room needed: two banks of sample_count · dimension and some arrays of B · (1 + negatives), but never the
-    gathered B · (1 + negatives) · dimension.
+    Room needed: two banks of sample_count · dimension, some arrays of B · (1 + negatives) and a chunk of 64 MiB, or of
+    one sample's candidates where these are more. A memory of up to 16 times as many samples as a sample has
+    candidates is multiplied whole; of a larger one the candidates' rows are gathered.
 
     Args:
         student_shape, teacher_shape: of the embeddings, with or without the batch; a map is averaged over its places.
@@ -107,8 +115,8 @@ class Crd(nn.Module):
         """
         # A training step may run under autocast, which would take these products in half precision.
         with torch.autocast(student_feature.device.type, enabled=False):
-            student = unit(self.student_embed(vectors(student_feature)))
-            teacher = unit(self.teacher_embed(vectors(teacher_feature.detach())))
+            student = unit(self.student_embed(fits(vectors(student_feature), self.student_embed)))
+            teacher = unit(self.teacher_embed(fits(vectors(teacher_feature.detach()), self.teacher_embed)))
             candidates = self._candidates(indices)
             loss = self._one_way(student, self.teacher_memory, candidates, 0)
             loss = loss + self._one_way(teacher, self.student_memory, candidates, 1)
@@ -150,14 +158,29 @@ class Crd(nn.Module):
 
 def _similarities(anchors: Tensor, memory: Tensor, candidates: Tensor) -> Tensor:
     """(B, 1 + K): anchors[b] · memory[candidates[b, k]]."""
-    size = max(1, _PAIRS_AT_ONCE // len(memory))
+    if not _gathers(memory, candidates):
+        size = max(1, _PAIRS_AT_ONCE // len(memory))
+        pairs = zip(torch.split(anchors, size), torch.split(candidates, size), strict=True)
+        return torch.cat([(rows @ memory.mT).gather(1, chosen) for rows, chosen in pairs])
+    size = max(1, _GATHERED_AT_ONCE // (candidates.shape[1] * memory.shape[1]))
     pairs = zip(torch.split(anchors, size), torch.split(candidates, size), strict=True)
-    return torch.cat([(rows @ memory.mT).gather(1, chosen) for rows, chosen in pairs])
+    return torch.cat([(_rows(memory, chosen) @ rows[:, :, None]).squeeze(2) for rows, chosen in pairs])
 
 
 def _weighted_rows(weights: Tensor, memory: Tensor, candidates: Tensor) -> Tensor:
     """(B, D): Σ_k weights[b, k] · memory[candidates[b, k]], the transpose of `_similarities`."""
+    if _gathers(memory, candidates):
+        return F.embedding_bag(candidates, memory, per_sample_weights=weights, mode="sum")
     size = max(1, _PAIRS_AT_ONCE // len(memory))
     pairs = zip(torch.split(weights, size), torch.split(candidates, size), strict=True)
     empty = weights.new_zeros((1, len(memory)))
     return torch.cat([empty.repeat(len(w), 1).scatter_add_(1, chosen, w) @ memory for w, chosen in pairs])
+
+
+def _gathers(memory: Tensor, candidates: Tensor) -> bool:
+    return len(memory) > _WHOLE_UNTIL * candidates.shape[1]
+
+
+def _rows(memory: Tensor, chosen: Tensor) -> Tensor:
+    """(B, 1 + K, D), by index_select, which on a CPU is several times quicker than indexing."""
+    return memory.index_select(0, chosen.flatten()).view(*chosen.shape, memory.shape[1])

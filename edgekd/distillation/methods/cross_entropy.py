@@ -10,6 +10,8 @@ from edgekd.distillation.methods._logits import exact, labels, standardized
 
 Smoothing = Annotated[float, Field(ge=0.0, lt=1.0)]
 
+NEEDS_LABELS = True
+
 
 def cross_entropy(
     student_logits: Tensor,

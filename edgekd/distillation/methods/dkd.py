@@ -15,6 +15,8 @@ from edgekd.distillation.methods._logits import (
     prepared,
 )
 
+NEEDS_LABELS = True
+
 
 def dkd(
     student_logits: Tensor,

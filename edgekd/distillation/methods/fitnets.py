@@ -2,8 +2,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from edgekd.distillation.methods._features import Shape, same_size, vectors, without_batch
-from edgekd.distillation.methods._logits import exact
+from edgekd.distillation.methods._features import Shape, comparable, fits, same_channels, vectors, without_batch
 
 TAPS = "middle"
 
@@ -21,9 +20,7 @@ def fitnets(student_feature: Tensor, teacher_feature: Tensor) -> Tensor:
     Raises:
         ValueError: different channels.
     """
-    if student_feature.shape[1] != teacher_feature.shape[1]:
-        found = f"{student_feature.shape[1]} and {teacher_feature.shape[1]}"
-        raise ValueError(f"fitnets compares features of as many channels, not {found}: adapt with Fitnets first")
+    same_channels(student_feature, teacher_feature, "fitnets")
     student, teacher = comparable(student_feature, teacher_feature)
     return (student - teacher).square().mean()
 
@@ -44,12 +41,4 @@ class Fitnets(nn.Module):
 
     def forward(self, student_feature: Tensor, teacher_feature: Tensor) -> Tensor:
         student = student_feature if self.maps else vectors(student_feature)
-        return fitnets(self.regressor(student.to(self.regressor.weight.dtype)), teacher_feature)
-
-
-def comparable(student_feature: Tensor, teacher_feature: Tensor) -> tuple[Tensor, Tensor]:
-    """Both at least in single precision and of the same height and width, or both vectors; the teacher's detached."""
-    student, teacher = exact(student_feature), exact(teacher_feature.detach())
-    if student.ndim == teacher.ndim == 4:
-        return same_size(student, teacher)
-    return vectors(student), vectors(teacher)
+        return fitnets(self.regressor(fits(student, self.regressor)), teacher_feature)

@@ -6,8 +6,8 @@ from edgekd.distillation.methods._logits import Mixture, Temperature
 from edgekd.distillation.methods.mse import mse
 from edgekd.distillation.methods.soft_cross_entropy import soft_cross_entropy
 
-# A softmax does not see what this compares: log-probabilities in place of logits would change it.
-RAW_LOGITS = True
+# As in mse, which is a part of it.
+WHOLE_ROW = True
 
 
 def interpolated(
@@ -21,8 +21,9 @@ def interpolated(
 ) -> Tensor:
     """(1 − α) · mse + α · soft_cross_entropy.
 
-    Source: Tang et al., Distilling Task-Specific Knowledge from BERT into Simple Neural Networks (2019), section 3.2:
-    there α = 0, the regression alone, was best on text.
+    Source: Tang et al., Distilling Task-Specific Knowledge from BERT into Simple Neural Networks (2019), section 3.2.
+    There the part that α weighs is the cross-entropy with the hard labels; here the soft cross-entropy stands in its
+    place, and labels are a term of their own. There α = 0, the regression alone, was best on text.
 
     Args:
         student_logits, teacher_logits: (B, C), unnormalised; no gradient reaches the teacher's.

@@ -4,8 +4,8 @@ from torch import Tensor
 
 from edgekd.distillation.methods._logits import prepared
 
-# A softmax does not see what this compares: log-probabilities in place of logits would change it.
-RAW_LOGITS = True
+# A class that is not stored has a logit all the same, and its square counts like any other.
+WHOLE_ROW = True
 
 
 def mse(

@@ -12,6 +12,8 @@ from edgekd.distillation.methods._logits import (
     prepared,
 )
 
+NEEDS_LABELS = True
+
 
 def nkd(
     student_logits: Tensor,

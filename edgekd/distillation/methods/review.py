@@ -8,8 +8,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from edgekd.distillation.methods._features import Shape, same_size, without_batch
-from edgekd.distillation.methods._logits import exact
+from edgekd.distillation.methods._features import Shape, comparable, fits, maps, same_channels, same_depths
 from edgekd.distillation.methods.simkd import through
 
 TAPS = "stages"
@@ -23,25 +22,23 @@ def review(student_features: Sequence[Tensor], teacher_features: Sequence[Tensor
     The weights are 1, 1/2, 1/4, 1/8, divided by their sum; a level that is not smaller than the map is left out.
 
     Source: Chen et al., Distilling Knowledge via Knowledge Review (2021), section 3; the weights are those of its
-    public code, which knows square maps only.
+    public code, which knows square maps only. The usual weight of 5 to 8 was tuned with a warm-up of 20 epochs: set
+    the term's `warmup_epochs`.
 
     Args:
         student_features, teacher_features: maps (B, C, H, W), shallow to deep, the student's already fused (see
             Review); at each depth C is equal, and both are averaged down to the smaller height and width. No gradient
-            reaches the teacher's. The paper takes the teacher's maps before their activation.
+            reaches the teacher's. The paper takes maps before their last ReLU; the taps chosen where a recipe names
+            none come after it. Where the network has it as a module, name `…relu@input`.
 
     Raises:
-        ValueError: other channels, or another number of maps.
+        ValueError: other channels, another number of maps, or a tensor in place of a list.
     """
-    _check_count(student_features, teacher_features)
-    for s, t in zip(student_features, teacher_features, strict=True):
-        if s.shape[1] != t.shape[1]:
-            raise ValueError(
-                f"review needs equal channels, not {s.shape[1]} of the student and {t.shape[1]} of the teacher; "
-                "use Review, which adapts"
-            )
-    pairs = zip(student_features, teacher_features, strict=True)
-    return torch.stack([_hierarchical(*same_size(exact(s), exact(t.detach()))) for s, t in pairs]).sum()
+    same_depths(student_features, teacher_features, "review", least=1)
+    pairs = list(zip(student_features, teacher_features, strict=True))
+    for s, t in pairs:
+        same_channels(s, t, "review")
+    return torch.stack([_hierarchical(*comparable(s, t)) for s, t in pairs]).sum()
 
 
 class Review(nn.Module):
@@ -50,8 +47,8 @@ class Review(nn.Module):
     At each depth: a 1x1 convolution to the inner width, a weighted sum with what came from below (two weights a place,
     by attention on both), the teacher's size, and a 3x3 convolution to the teacher's channels.
 
-    Source: Chen et al. (2021), section 3. Its public code adds the pooled embedding as one more, deepest
-    map; here the taps decide.
+    Source: Chen et al. (2021), section 3. In its public code the deepest level is the pooled embedding, as a map of one
+    place, beyond the last map; here the taps decide.
 
     Args:
         student_shapes, teacher_shapes: of the maps, shallow to deep, with or without the batch.
@@ -63,11 +60,8 @@ class Review(nn.Module):
 
     def __init__(self, student_shapes: Sequence[Shape], teacher_shapes: Sequence[Shape], *, width: Width = 512) -> None:
         super().__init__()
-        _check_count(student_shapes, teacher_shapes)
-        students, teachers = ([without_batch(s) for s in shapes] for shapes in (student_shapes, teacher_shapes))
-        for shape in (*students, *teachers):
-            if len(shape) != 3:
-                raise ValueError(f"review needs maps (C, H, W), not {shape}")
+        same_depths(student_shapes, teacher_shapes, "review", least=1)
+        students, teachers = maps(student_shapes, "review"), maps(teacher_shapes, "review")
         inner, deepest = min(width, students[-1][0]), len(students) - 1
         self.fusions = nn.ModuleList(
             _Fusion(s[0], inner, t[0], attend=depth < deepest)
@@ -80,7 +74,7 @@ class Review(nn.Module):
         carried: Tensor | None = None
         stages = list(zip(self.fusions, student_features, teacher_features, strict=True))
         for fuse, student, teacher in reversed(stages):
-            made, carried = fuse(exact(student), carried, teacher.shape[2:])
+            made, carried = fuse(fits(student, self), carried, teacher.shape[2:])
             fused.append(made)
         return review(fused[::-1], teacher_features)
 
@@ -117,11 +111,3 @@ def _hierarchical(student: Tensor, teacher: Tensor) -> Tensor:
         weights += weight
         loss = loss + weight * F.mse_loss(F.adaptive_avg_pool2d(student, size), F.adaptive_avg_pool2d(teacher, size))
     return loss / weights
-
-
-def _check_count(students: Sequence[object], teachers: Sequence[object]) -> None:
-    if len(students) != len(teachers) or not students:
-        raise ValueError(
-            f"review needs as many maps of both networks, at least one, not {len(students)} of the student and "
-            f"{len(teachers)} of the teacher"
-        )

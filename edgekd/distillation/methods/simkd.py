@@ -2,11 +2,10 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from edgekd.distillation.methods._features import Shape, same_size, without_batch
+from edgekd.distillation.methods._features import Shape, comparable, fits, same_channels, without_batch
 from edgekd.distillation.methods._logits import exact
 
 TAPS = "embedding"
@@ -29,19 +28,20 @@ def simkd(student_feature: Tensor, teacher_feature: Tensor) -> Tensor:
     Raises:
         ValueError: other channels, or a map beside a vector.
     """
-    if student_feature.ndim != teacher_feature.ndim or student_feature.shape[1] != teacher_feature.shape[1]:
+    same_channels(student_feature, teacher_feature, "simkd")
+    if student_feature.ndim != teacher_feature.ndim:
         found = f"{tuple(student_feature.shape)} of the student and {tuple(teacher_feature.shape)} of the teacher"
-        raise ValueError(
-            f"simkd needs equal channels, and two maps or two vectors, not {found}; use Simkd, which projects"
-        )
-    student, teacher = exact(student_feature), exact(teacher_feature.detach())
-    return F.mse_loss(*(same_size(student, teacher) if student.ndim == 4 else (student, teacher)))
+        raise ValueError(f"simkd needs two maps or two vectors, not {found}; use Simkd, which adapts")
+    student, teacher = comparable(student_feature, teacher_feature)
+    return (student - teacher).square().mean()
 
 
 class Simkd(nn.Module):
     """`simkd` behind a projector, which ships with the student: the teacher's own classifier is put on top of both.
 
-    Source: Chen et al. (2022), section 3.2; there this is the only loss, and there are no labels.
+    Source: Chen et al. (2022), section 3.2; there this is the only loss, and there are no labels. The paper projects
+    the last map, before the pooling; so does this class, built from two maps. A run differs: there the pooled embedding
+    is projected, right in front of the classifier, so that the change exports and prunes with any network.
 
     Args:
         student_shape, teacher_shape: of the features, with or without the batch.
@@ -60,7 +60,7 @@ class Simkd(nn.Module):
 
     def forward(self, student_feature: Tensor, teacher_feature: Tensor) -> Tensor:
         """See `simkd`; the student's feature is of `student_shape`, its height and width are free."""
-        return simkd(through(self.projector, exact(student_feature)), teacher_feature)
+        return simkd(through(self.projector, fits(student_feature, self.projector)), teacher_feature)
 
 
 def projector(student_shape: Shape, teacher_shape: Shape, *, reduction: Reduction = 2) -> nn.Sequential:

@@ -7,7 +7,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from edgekd.distillation.methods._features import Shape, vectors, without_batch
+from edgekd.distillation.methods._features import Shape, fits, same_channels, vectors, without_batch
 from edgekd.distillation.methods._logits import exact
 
 TAPS = "stages"
@@ -22,6 +22,8 @@ def taylor(student_feature: Tensor, teacher_feature: Tensor, *, penalty: Penalty
     first-order (linear) read-out; a stage's map is averaged over its places first. The penalty keeps a shallow stage
     from answering with large features what it cannot know; with it the best f_k is f* / (1 + 2 penalty), not f*.
 
+    It sums over features, so that it is hundreds to thousands at first: weights of 1e-3 to 1e-2 are where to begin.
+
     Source: no one paper: supervision of every stage (Lee et al., Deeply-Supervised Nets, 2015) by regression on the
     teacher's feature (Romero et al., FitNets, 2015).
 
@@ -30,14 +32,10 @@ def taylor(student_feature: Tensor, teacher_feature: Tensor, *, penalty: Penalty
         penalty: weight of the student's own squared length.
 
     Raises:
-        ValueError: other widths.
+        ValueError: other channels.
     """
+    same_channels(student_feature, teacher_feature, "taylor")
     student, teacher = vectors(student_feature), vectors(teacher_feature.detach())
-    if student.shape[1] != teacher.shape[1]:
-        raise ValueError(
-            f"taylor needs equal widths, not {student.shape[1]} of the student and {teacher.shape[1]} of the teacher; "
-            "use Taylor, which projects"
-        )
     return (0.5 * (student - teacher).square().sum(1) + penalty * student.square().sum(1)).mean()
 
 
@@ -67,5 +65,5 @@ class Taylor(nn.Module):
 
     def forward(self, student_features: Sequence[Tensor], teacher_features: Sequence[Tensor]) -> Tensor:
         """See `taylor`; features (B, C) or (B, C, H, W), shallow to deep."""
-        stages = [exact(p(vectors(f))) for p, f in zip(self.projections, student_features, strict=True)]
+        stages = [exact(p(fits(vectors(f), p))) for p, f in zip(self.projections, student_features, strict=True)]
         return torch.stack([taylor(stage, teacher_features[-1], penalty=self._penalty) for stage in stages]).sum()

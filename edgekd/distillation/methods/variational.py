@@ -6,16 +6,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from edgekd.distillation.methods._features import Shape, vectors, without_batch
-from edgekd.distillation.methods.fitnets import comparable
+from edgekd.distillation.methods._features import Shape, comparable, fits, same_channels, vectors, without_batch
 
 TAPS = "stages"
+# A small variance makes it negative.
+SIGNED = True
 
 _FIRST_VARIANCE = 5.0
 _LEAST_VARIANCE = 1e-5
 
 
-def variational(student_feature: Tensor, teacher_feature: Tensor, *, variance: Tensor) -> Tensor:
+def variational(student_feature: Tensor, teacher_feature: Tensor, *, variance: Tensor | None = None) -> Tensor:
     """mean ½ [(μ(f_s) − f_t)² / σ² + log σ²]: what the student's feature does not tell about the teacher's.
 
     A bound on their mutual information, up to a constant; below 0 where σ² is below 1.
@@ -27,15 +28,18 @@ def variational(student_feature: Tensor, teacher_feature: Tensor, *, variance: T
         student_feature: μ(f_s), the prediction of the teacher's feature, (B, C, H, W) or (B, C).
         teacher_feature: of the same C. Maps of different sizes are averaged down to the smaller one; a map beside a
             vector is averaged over its places. No gradient reaches it.
-        variance: σ², (C,), above 0. `Variational` learns it; a recipe does not set it.
+        variance: σ², (C,), above 0; None is 1 everywhere. `Variational` learns it; a recipe does not set it.
 
     Raises:
         ValueError: different channels.
     """
-    channels = (student_feature.shape[1], teacher_feature.shape[1], *variance.shape)
-    if len(set(channels)) != 1:
-        raise ValueError(f"prediction, teacher's feature and variance have different channels: {channels}")
+    same_channels(student_feature, teacher_feature, "variational")
     prediction, teacher = comparable(student_feature, teacher_feature)
+    if variance is None:
+        variance = prediction.new_ones(prediction.shape[1])
+    if tuple(variance.shape) != (prediction.shape[1],):
+        found = f"{tuple(variance.shape)} on {prediction.shape[1]}"
+        raise ValueError(f"variational needs one variance a channel, not {found}")
     spread = variance.reshape(-1, *[1] * (prediction.ndim - 2))
     return 0.5 * ((prediction - teacher).square() / spread + spread.log()).mean()
 
@@ -65,7 +69,7 @@ class Variational(nn.Module):
 
     def forward(self, student_feature: Tensor, teacher_feature: Tensor) -> Tensor:
         student = student_feature if self.maps else vectors(student_feature)
-        return variational(self.mean(student.to(self.rho.dtype)), teacher_feature, variance=self.variance)
+        return variational(self.mean(fits(student, self.mean)), teacher_feature, variance=self.variance)
 
 
 def _convolutions(student: int, teacher: int) -> nn.Sequential:

@@ -7,6 +7,9 @@ from torch import Tensor
 
 from edgekd.distillation.methods._logits import divergence, log_softened, prepared
 
+# U is mostly the tail: a small power lifts the many improbable classes.
+WHOLE_ROW = True
+
 Power = Annotated[float, Field(gt=0.0, le=1.0)]
 
 

@@ -1,7 +1,7 @@
 """Ways of distilling: who teaches whom, and on what. A file each; the file's name is the scheme's. It has these names:
 
     Parameters                  what a recipe may say beside the scheme's name: a strict pydantic model
-    TEACHER: bool               whether the recipe's `teacher` is needed
+    TEACHER: bool               whether the recipe's `teacher` is needed; without it, none may be named
     distill(links, teacher, data, parameters) -> Distilled
                                 makes the student, stage by stage over `links`; a plan calls it too, so that what an
                                 artifact holds may only be read inside a stage's `make`
@@ -9,8 +9,10 @@
 A scheme may also have `check(recipe, parameters)`, which raises a UsageError for what can be known to be wrong before
 anything runs, and `ONE_TEACHER = True`, where its student learns through links.distilled: then stored outputs, and
 methods that change the student (simkd), work with it.
-`check_classes(parameters, classes)` raises a UsageError for what the data's classes show to be wrong, before anything
-is trained; `SAME_CLASSES = False` says that the models in its parameters know other classes than the data has.
+`check_classes(parameters, classes)` raises a UsageError for what the data's classes show to be wrong, and
+`check_networks(recipe, parameters, teacher, data)` what the built, untrained teacher shows, before anything is trained;
+`SAME_CLASSES = False` says that the models in its parameters know other classes than the data has, `ASSISTED = True`
+that it puts a network between a teacher and a far smaller student.
 """
 
 from __future__ import annotations
@@ -26,10 +28,11 @@ from pydantic import BaseModel
 
 from edgekd import plugins
 from edgekd.artifacts import Artifact, Checkpoint, Dataset, Json
+from edgekd.distillation.declared import method_named
 from edgekd.distillation.graft import grafting
-from edgekd.distillation.terms import method_named
 from edgekd.errors import UsageError
 from edgekd.settings import (
+    AugmentSettings,
     DataSettings,
     ModelSettings,
     RecipeSettings,
@@ -50,10 +53,14 @@ class Distilled:
     Attributes:
         student: what goes on through the chain.
         others: networks that are exported, scored and measured beside it, by their role in the report.
+        objective: what pruned and quantized students go on learning; None: the recipe's.
+        learns_from: the pictures that they may see; None: all of the recipe's.
     """
 
     student: Checkpoint
     others: Mapping[str, Checkpoint] = field(default_factory=dict)
+    objective: tuple[TermSettings, ...] | None = None
+    learns_from: Dataset | None = None
 
 
 class Links(Protocol):
@@ -69,8 +76,21 @@ class Links(Protocol):
         """A data set of its own."""
         ...
 
-    def taught(self, name: str, settings: TeacherSettings, data: Dataset) -> Checkpoint:
-        """A teacher: trained here, or taken as it is."""
+    def taught(
+        self,
+        name: str,
+        settings: TeacherSettings,
+        data: Dataset,
+        *,
+        augment: AugmentSettings | None = None,
+        main: Dataset | None = None,
+    ) -> Checkpoint:
+        """A teacher: trained here, or taken as it is.
+
+        Args:
+            augment: how its pictures are varied; default: as the recipe says.
+            main: the recipe's data, which its networks are built for, where `data` has other classes.
+        """
         ...
 
     def trained(self, name: str, model: ModelSettings, settings: TrainSettings, data: Dataset) -> Checkpoint:
@@ -136,6 +156,8 @@ def check(recipe: RecipeSettings) -> None:
     scheme, objective = plugins.load("scheme", said.name), recipe.distill.objective
     if scheme.TEACHER and recipe.teacher is None:
         raise UsageError(f"{said.name} needs a teacher", hint="add a teacher section")
+    if not scheme.TEACHER and recipe.teacher is not None:
+        raise UsageError(f"{said.name} does without a teacher", found="a teacher section", hint="leave it out")
     one_teacher = getattr(scheme, "ONE_TEACHER", False)
     if wanted.store != "off" and not one_teacher:
         raise UsageError(f"{said.name} has no one teacher to store the outputs of", allowed="teacher_outputs: off")
@@ -147,11 +169,29 @@ def check(recipe: RecipeSettings) -> None:
             f"stored outputs are logits, and {', '.join(featured)} asks for the teacher's layers: it has to run anyway",
             allowed="teacher_outputs: off, or auto",
         )
-    raw = [term.method for term in objective if method_named(term.method).raw_logits]
-    if wanted.store != "off" and wanted.top_k is not None and raw:
-        raise UsageError(f"top_k keeps log-probabilities, and {', '.join(raw)} compares logits", hint="leave top_k out")
+    whole = [term.method for term in objective if _needs_every_logit(term)]
+    if wanted.store != "off" and wanted.top_k is not None and whole:
+        raise UsageError(
+            f"top_k shares the tail out evenly, and {', '.join(whole)} looks at every logit", hint="leave top_k out"
+        )
+    if scheme.TEACHER and not any(method_named(term.method).needs_teacher for term in objective):
+        raise UsageError(
+            f"{said.name} learns from a teacher, and no loss asks it",
+            found=", ".join(term.method for term in objective),
+            hint="add one to distill.objective, e.g. {method: kd}",
+        )
+    if cold := [term.method for term in objective if term.warmup_epochs >= recipe.distill.epochs]:
+        raise UsageError(
+            f"{', '.join(cold)} would still be warming up at the end",
+            found=f"warmup_epochs of {recipe.distill.epochs} epochs or more",
+            allowed="less than distill.epochs",
+        )
     if hasattr(scheme, "check"):
         scheme.check(recipe, parameters_of(said))
+
+
+def _needs_every_logit(term: TermSettings) -> bool:
+    return method_named(term.method).whole_row or bool(term.parameters.get("standardize"))
 
 
 def models_over(settings: SchemeSettings, classes: tuple[str, ...]) -> list[ModelSettings]:

@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from torch import nn
 
 from edgekd.artifacts import Dataset
 from edgekd.data import storage
 from edgekd.data.dataset import open_split
 from edgekd.data.datasets import SPLITS
 from edgekd.errors import UsageError
-from edgekd.models.architecture import Architecture
-from edgekd.models.build import build
-from edgekd.models.stems import wants_small_stem
 from edgekd.settings import ModelSettings
-from edgekd.training.stages import preprocessing_of
 
 Groups = Sequence[Sequence[str]]
 
@@ -52,11 +45,9 @@ def check_partition(groups: Groups, classes: Sequence[str], where: str) -> None:
         )
 
 
-def fresh(model: ModelSettings, data: Dataset, classes: int) -> tuple[nn.Module, Architecture]:
-    """A new network for pictures as in `data`, and any number of classes. Raises ModelError as build() does."""
-    small = wants_small_stem(model.model, preprocessing_of(data).image_size, model.stem)
-    architecture = Architecture(model=model.model, arguments=model.arguments, num_classes=classes, small_stem=small)
-    return build(architecture, pretrained=model.pretrained), architecture
+def unpublished(model: ModelSettings) -> ModelSettings:
+    """The same, without weights that would have to be fetched only to look at its shape."""
+    return model.model_copy(update={"pretrained": False})
 
 
 def relabel(data: Dataset, groups: Mapping[str, Sequence[str]], out: Path, *, where: str) -> Dataset:
@@ -75,18 +66,11 @@ def relabel(data: Dataset, groups: Mapping[str, Sequence[str]], out: Path, *, wh
     labels = {split: storage.labels_file(out, split) for split in SPLITS}
     for file in data.manifest.files:
         if out / file not in labels.values():
-            _link(data.path / file, out / file)
+            (out / file).parent.mkdir(parents=True, exist_ok=True)
+            storage.link_or_copy(data.path / file, out / file)
     for split, target in labels.items():
         np.save(target, table[open_split(data, split).labels])
     counts = {split: np.bincount(np.load(target), minlength=len(groups)).tolist() for split, target in labels.items()}
     per_class = {split: dict(zip(groups, count, strict=True)) for split, count in counts.items()}
     details = {**data.manifest.details, "classes": list(groups)}
     return Dataset.seal(out, details=details, metrics={**data.metrics, "classes": per_class})
-
-
-def _link(source: Path, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        os.link(source, target)
-    except OSError:  # another disk, or one without links: a copy is the same, if slower
-        shutil.copyfile(source, target)

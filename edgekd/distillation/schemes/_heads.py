@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from edgekd.artifacts import Checkpoint
-from edgekd.data.loader import Batch, Loader
+from edgekd.data.loader import Batch, BatchSource
 from edgekd.distillation.objective import Teacher
 from edgekd.distillation.terms import Seen, Terms
 from edgekd.errors import ModelError
@@ -17,6 +17,9 @@ from edgekd.models import checkpoint as checkpoints
 from edgekd.models.architecture import Architecture
 from edgekd.models.build import build
 from edgekd.models.weights import load_state
+from edgekd.runtime.preprocess import Preprocessing
+from edgekd.settings import ModelSettings
+from edgekd.training.start import start
 
 
 @dataclass(frozen=True)
@@ -26,14 +29,14 @@ class Batches(Batch):
     others: Mapping[str, Batch] | None = None
 
 
-class Together(Loader):
+class Together:
     """Shows a batch of each loader a step, for as many steps as the main one has.
 
     Every epoch begins all of them anew, shuffled; a shorter one begins again, a longer one is cut off.
     """
 
-    def __init__(self, main: Loader, others: Mapping[str, Loader]) -> None:
-        self.device, self.image_size = main.device, main.image_size
+    def __init__(self, main: BatchSource, others: Mapping[str, BatchSource]) -> None:
+        self.image_size = main.image_size
         self._main, self._others = main, others
 
     def __len__(self) -> int:
@@ -44,7 +47,7 @@ class Together(Loader):
         for batch in self._main.epoch(number):
             yield Batches(**vars(batch), others={name: next(batches) for name, batches in others.items()})
 
-    def _again(self, loader: Loader, number: int) -> Iterator[Batch]:
+    def _again(self, loader: BatchSource, number: int) -> Iterator[Batch]:
         rounds = -(-len(self) // len(loader))
         for again in range(rounds):
             yield from loader.epoch(number * rounds + again)
@@ -112,18 +115,40 @@ def cut_head(joint: Checkpoint, columns: slice) -> tuple[nn.Module, Architecture
     said = checkpoints.architecture_of(joint)
     architecture = said.model_copy(update={"num_classes": columns.stop - columns.start})
     network, state = build(architecture), wide.state_dict()
-    for name, value in network.state_dict().items():
-        whole = state[name]
-        if whole.shape == value.shape:
-            continue
-        if (len(whole), len(value)) != (said.num_classes, architecture.num_classes) or whole.shape[1:] != value.shape[
-            1:
-        ]:
+    rows = _rows_of_classes(wide, network, said.model, said.num_classes, architecture.num_classes)
+    load_state(network, state | {name: state[name][columns] for name in rows}, origin=joint.path)
+    return network.eval(), architecture
+
+
+def joined(classes: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
+    """The joint network's classes."""
+    return tuple(f"{name}: {each}" for name, own in classes.items() for each in own)
+
+
+def check_cut(model: ModelSettings, seen: Preprocessing, classes: Mapping[str, Sequence[str]]) -> None:
+    """Build the joint network and each task's, untrained. Raises ModelError as cut_head() does."""
+    joint = start(model, seen, joined(classes), adopted=False)
+    for own in classes.values():
+        narrow = build(joint.architecture.model_copy(update={"num_classes": len(own)}))
+        _rows_of_classes(joint.network, narrow, model.model, joint.architecture.num_classes, len(own))
+
+
+def _rows_of_classes(wide: nn.Module, narrow: nn.Module, model: str, all_classes: int, classes: int) -> list[str]:
+    """Which tensors of a network have a row a class, seen from the same network with fewer.
+
+    Raises:
+        ModelError: the number of classes changes more of this network than rows.
+    """
+    whole, cut = wide.state_dict(), narrow.state_dict()
+    if whole.keys() != cut.keys():
+        raise ModelError(f"{model} cannot be cut into heads", found="other layers for another number of classes")
+    differ = {name: value for name, value in cut.items() if whole[name].shape != value.shape}
+    for name, value in differ.items():
+        shapes = (tuple(whole[name].shape), tuple(value.shape))
+        if (shapes[0][0], shapes[1][0]) != (all_classes, classes) or shapes[0][1:] != shapes[1][1:]:
             raise ModelError(
-                f"{said.model} cannot be cut into heads",
-                found=f"{name} is {tuple(value.shape)} for {len(value)} classes and {tuple(whole.shape)} for all",
+                f"{model} cannot be cut into heads",
+                found=f"{name} is {shapes[1]} for {classes} classes and {shapes[0]} for all",
                 allowed="networks whose last layer has one row of weights a class",
             )
-        state[name] = whole[columns]
-    load_state(network, state, origin=joint.path)
-    return network.eval(), architecture
+    return list(differ)

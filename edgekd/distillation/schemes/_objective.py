@@ -1,11 +1,11 @@
-"""What schemes without a teacher make of the recipe's objective."""
+"""What schemes make of the recipe's objective."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 from edgekd import plugins
-from edgekd.distillation.terms import Method, method_named
+from edgekd.distillation.declared import Method, method_named
 from edgekd.errors import UsageError
 from edgekd.settings import RecipeSettings, TermSettings
 
@@ -19,7 +19,7 @@ def said_or(recipe: RecipeSettings, default: Objective) -> Objective:
 
 def check_answers(scheme: str, objective: Objective) -> None:
     """Raises UsageError where no term asks for another network's answers: then nothing is distilled."""
-    if not any(method.needs_teacher or method.on_features for method in _methods(objective)):
+    if not any(method.needs_teacher or method.on_features for method in known(objective)):
         raise UsageError(
             f"{scheme} needs a loss that compares answers",
             found=", ".join(term.method for term in objective),
@@ -29,7 +29,7 @@ def check_answers(scheme: str, objective: Objective) -> None:
 
 def check_on_logits(scheme: str, objective: Objective, *, why: str) -> None:
     """Raises UsageError where a term looks at layers."""
-    refused = [method.name for method in _methods(objective) if method.on_features]
+    refused = [method.name for method in known(objective) if method.on_features]
     if refused:
         raise UsageError(
             f"{scheme} takes losses on logits only: {why}",
@@ -40,7 +40,7 @@ def check_on_logits(scheme: str, objective: Objective, *, why: str) -> None:
 
 def check_labels(scheme: str, objective: Objective) -> None:
     """Raises UsageError where every term asks for answers, and some steps have labels alone."""
-    if all(method.needs_teacher or method.on_features for method in _methods(objective)):
+    if all(method.needs_teacher or method.on_features for method in known(objective)):
         raise UsageError(
             f"{scheme} begins with labels alone, and no loss is on them",
             found=", ".join(term.method for term in objective),
@@ -48,7 +48,7 @@ def check_labels(scheme: str, objective: Objective) -> None:
         )
 
 
-def _methods(objective: Objective) -> Iterator[Method]:
-    """Those that exist: a name that nobody knows is reported where it stands."""
-    known = plugins.names("method")
-    return (method_named(term.method) for term in objective if term.method in known)
+def known(objective: Objective) -> Iterator[Method]:
+    """The methods of its terms; a name that nobody knows is reported where it stands."""
+    names = plugins.names("method")
+    return (method_named(term.method) for term in objective if term.method in names)

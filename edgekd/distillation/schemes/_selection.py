@@ -14,9 +14,10 @@ from edgekd.artifacts import Artifact, Checkpoint, Dataset, Json
 from edgekd.data.composed import Chosen, Joined
 from edgekd.data.dataset import Split, open_split
 from edgekd.data.datasets import Labels
+from edgekd.data.leaks import contents, measured_contents
 from edgekd.data.loader import Loader
 from edgekd.data.splits import draw, proportional
-from edgekd.data.unlabelled import Pool, contents
+from edgekd.data.unlabelled import Pool
 from edgekd.distillation.stage import check_classes
 from edgekd.errors import DataError
 from edgekd.models import checkpoint as checkpoints
@@ -107,6 +108,16 @@ def select(
     return Selection.seal(out, details={"labels": labels, "confidence": confidence, "balance": balance}, metrics=found)
 
 
+def check_labels(wanted: int | None, classes: int, available: int) -> None:
+    """Raises DataError where labels are wanted for fewer images than classes, or for more than there are; 0 is none."""
+    if wanted and not classes <= wanted <= available:
+        raise DataError(
+            "distill.scheme.labels does not fit the training images",
+            found=wanted,
+            allowed=f"0, or {classes} (one a class) to {available}",
+        )
+
+
 def open_pool(data: Dataset, pool: Artifact | None) -> Split:
     if isinstance(pool, Pool):
         return pool.open()
@@ -121,12 +132,7 @@ def draw_labelled(labels: Labels, wanted: int | None, classes: int, seed: int) -
     """
     if wanted is None or wanted == 0:
         return np.full(len(labels), wanted is None)
-    if not classes <= wanted <= len(labels):
-        raise DataError(
-            "distill.scheme.labels does not fit the training images",
-            found=wanted,
-            allowed=f"0, or {classes} (one a class) to {len(labels)}",
-        )
+    check_labels(wanted, classes, len(labels))
     quotas = proportional(np.bincount(labels, minlength=classes), wanted)
     return draw(labels, quotas, np.random.default_rng([seed % 2**64, _LIMIT]))
 
@@ -195,7 +201,7 @@ def said_of(selection: Selection, classes: Sequence[str]) -> list[str]:
 
 def _unknown(images: Split, rows: Labels, data: Dataset, labelled: Split, found: Json) -> Labels:
     """Images that neither stand among those that measure nor have a label already; counts what it leaves out."""
-    held_out = {digest for split in ("validation", "test") for digest in contents(open_split(data, split))}
+    held_out = measured_contents(data)
     known = set(contents(labelled))
     digests = contents(images, rows)
     measured = np.array([digest in held_out for digest in digests], dtype=np.bool_)

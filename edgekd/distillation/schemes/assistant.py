@@ -9,16 +9,22 @@ from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
+from torch import nn
 
 from edgekd.artifacts import Checkpoint, Dataset
 from edgekd.distillation import schemes
+from edgekd.distillation.declared import check_term
+from edgekd.distillation.graft import graft
 from edgekd.distillation.schemes import Distilled, Links
-from edgekd.distillation.terms import check_term
+from edgekd.distillation.stage import networks_for
+from edgekd.distillation.terms import build_terms
 from edgekd.errors import UnknownNameError, UsageError
 from edgekd.settings import DistillSettings, ModelSettings, Positive, RecipeSettings, SchemeSettings, TermSettings
+from edgekd.training.stages import initial, preprocessing_of
 
 TEACHER = True
 ONE_TEACHER = True
+ASSISTED = True
 _STEPS = {"epochs", "batch_size", "optimizer", "learning_rate", "weight_decay"}
 
 
@@ -64,12 +70,27 @@ def check(recipe: RecipeSettings, parameters: Parameters) -> None:
     schemes.check(recipe.model_copy(update={"distill": parameters.settings(recipe.distill)}))
 
 
+def check_networks(recipe: RecipeSettings, parameters: Parameters, teacher: nn.Module, data: Dataset) -> None:
+    """Build the two pairs, untrained: teacher and assistant, assistant and student. Raises as build_terms()."""
+    own = parameters.settings(recipe.distill)
+    assistant = _paired(parameters.assistant, teacher, data, own.objective)
+    _paired(recipe.student, assistant, data, recipe.distill.objective)
+
+
 def distill(links: Links, teacher: Checkpoint, data: Dataset, parameters: Parameters) -> Distilled:
     settings, student = links.recipe.distill, links.recipe.student
     own = parameters.settings(settings)
     assistant = links.distilled("assistant", parameters.assistant, teacher, data, own, own.objective)
     made = links.distilled("distill", student, assistant, data, settings, settings.objective)
     return Distilled(made, {"assistant": assistant})
+
+
+def _paired(model: ModelSettings, teacher: nn.Module, data: Dataset, objective: Sequence[TermSettings]) -> nn.Module:
+    """The learner of a pair, changed as its objective changes it."""
+    learner, architecture = initial(model.model_copy(update={"pretrained": False}), data)
+    graft(learner, teacher, architecture, objective, preprocessing_of(data).image_size)
+    build_terms(objective, networks_for(learner, teacher, data))
+    return learner
 
 
 def _check_objective(objective: Sequence[TermSettings]) -> None:

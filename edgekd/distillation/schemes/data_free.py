@@ -2,26 +2,28 @@
 
 The student learns on synthetic images alone, with every loss that the recipe names; their labels are the classes that
 they were made for. The recipe's data gives the classes, the size and the normalisation of the images, and the real
-validation and test splits, on which the student is measured and never trained. Its training images are not used by
-this link; `distill.baseline`, and the links after it (recovery after pruning, quantization), do use them.
+validation and test splits, on which the student is measured and never trained. Its training images are not used:
+recovery after pruning, calibration and QAD see the synthetic images too. Only `distill.baseline`, and a teacher that is
+trained here, look at them.
 """
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
+from torch import nn
 
 from edgekd import plugins
 from edgekd.artifacts import Checkpoint, Dataset, Json
 from edgekd.data import storage
+from edgekd.data.composed import link_split
 from edgekd.data.dataset import open_split
 from edgekd.distillation import inversion
 from edgekd.distillation.inversion import InversionSettings, SyntheticImages
 from edgekd.distillation.schemes import Distilled, Links
 from edgekd.errors import DataError, UsageError
-from edgekd.settings import DataSettings
+from edgekd.settings import DataSettings, RecipeSettings
 
 TEACHER = True
 ONE_TEACHER = True
@@ -40,6 +42,11 @@ def check_classes(parameters: Parameters, classes: tuple[str, ...]) -> None:
             found=f"images: {parameters.images}, and {len(classes)} classes",
             hint=f"leave images out: then it makes {inversion.IMAGES_A_CLASS} of each class",
         )
+
+
+def check_networks(recipe: RecipeSettings, parameters: Parameters, teacher: nn.Module, data: Dataset) -> None:
+    """Raises ModelError where the teacher has no batch norms."""
+    inversion.check_batch_norms(teacher)
 
 
 def distill(links: Links, teacher: Checkpoint, data: Dataset, parameters: Parameters) -> Distilled:
@@ -66,9 +73,8 @@ def distill(links: Links, teacher: Checkpoint, data: Dataset, parameters: Parame
         inputs={"images": images, "data": data},
         make=lambda out: compose(images, data, out),
     )
-    return Distilled(
-        links.distilled("distill", recipe.student, teacher, synthetic, recipe.distill, recipe.distill.objective)
-    )
+    student = links.distilled("distill", recipe.student, teacher, synthetic, recipe.distill, recipe.distill.objective)
+    return Distilled(student, learns_from=synthetic)
 
 
 def mirrors(settings: DataSettings) -> bool:
@@ -99,10 +105,10 @@ def compose(images: SyntheticImages, data: Dataset, out: Path) -> Dataset:
             allowed=real["preprocessing"],
             hint="set data.image_size, data.mean and data.std to the teacher's",
         )
-    _link(images.path, out, inversion.SPLIT)
+    link_split(images.path, out, inversion.SPLIT)
     for name in ("validation", "test"):
         if real["storage"] == "cached":
-            _link(data.path, out, name)
+            link_split(data.path, out, name)
         else:
             _decode(data, name, out)
     details: Json = {
@@ -113,11 +119,6 @@ def compose(images: SyntheticImages, data: Dataset, out: Path) -> Dataset:
         "teacher": made["teacher"],
     }
     return Dataset.seal(out, details=details, metrics=images.metrics)
-
-
-def _link(folder: Path, out: Path, split: str) -> None:
-    for file in (storage.pixels_file, storage.labels_file):
-        os.link(file(folder, split), file(out, split))
 
 
 def _decode(data: Dataset, name: str, out: Path) -> None:

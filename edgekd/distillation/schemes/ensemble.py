@@ -11,13 +11,14 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from edgekd import plugins
 from edgekd.artifacts import Checkpoint, Dataset
 from edgekd.data.loader import Batch
 from edgekd.distillation import stage
+from edgekd.distillation.declared import objective_json
 from edgekd.distillation.objective import Answers, Distillation, Source, Teacher
 from edgekd.distillation.schemes import Distilled, Links
-from edgekd.distillation.terms import build_terms, method_named
+from edgekd.distillation.schemes._objective import check_on_logits
+from edgekd.distillation.terms import build_terms
 from edgekd.errors import UsageError
 from edgekd.settings import RecipeSettings, Settings, TeacherSettings
 from edgekd.training.host import best_device
@@ -41,14 +42,9 @@ def check(recipe: RecipeSettings, parameters: Parameters) -> None:
     """Raises UsageError for one teacher alone, a loss on features, and two teachers that would be the same network."""
     if not parameters.teachers:
         raise UsageError("an ensemble of one teacher", allowed="one or more in distill.scheme.teachers beside teacher")
-    known = plugins.names("method")
-    for term in recipe.distill.objective:
-        if term.method in known and method_named(term.method).on_features:
-            raise UsageError(
-                f"{term.method} compares the student's layers with one teacher's, and here are several",
-                allowed="losses on logits",
-                hint="leave it out, or distill from one teacher: scheme: offline",
-            )
+    check_on_logits(
+        "ensemble", recipe.distill.objective, why="layers are compared with one teacher's, here are several"
+    )
     seen = [recipe.teacher]
     for teacher in parameters.teachers:
         if teacher in seen:
@@ -75,7 +71,7 @@ def distill(links: Links, teacher: Checkpoint, data: Dataset, parameters: Parame
             "scheme": "ensemble",
             "combine": parameters.combine,
             "model": origin_of(links.recipe.student),
-            "objective": [term.model_dump(mode="json") for term in objective],
+            "objective": objective_json(objective),
         },
         inputs={**teachers, "data": data},
         make=lambda out: _distill(links, teachers, data, parameters.combine, out),
@@ -90,11 +86,12 @@ def _distill(
     objective = recipe.distill.objective
     for teacher in teachers.values():
         stage.check_classes(teacher, data)
-    sources = [Teacher.of(teacher, best_device()) for teacher in teachers.values()]
+    wanted = recipe.distill.teacher_precision
+    sources = {role: Teacher.of(teacher, best_device(), wanted) for role, teacher in teachers.items()}
 
     def over(student: nn.Module) -> Distillation:
         terms = build_terms(objective, stage.networks_for(student, None, data))
-        return Distillation(student, Ensemble(sources, combine), terms)
+        return Distillation(student, Ensemble(tuple(sources.values()), combine), terms)
 
     return train_with(
         over,
@@ -107,11 +104,12 @@ def _distill(
         training={
             "teachers": {role: teacher.digest for role, teacher in teachers.items()},
             "combine": combine,
-            "objective": [term.model_dump(mode="json") for term in objective],
+            "objective": objective_json(objective),
         },
         warnings=[
             f"{role}: {doubt}" for role, teacher in teachers.items() for doubt in stage.doubts(teacher, objective)
         ],
+        notes=lambda _: {"teacher_precision": {role: source.precision for role, source in sources.items()}},
     )
 
 

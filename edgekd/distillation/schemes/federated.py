@@ -12,8 +12,9 @@ Here the clients are trained one after another in this process: it shows what a 
 send. The rounds are Flower apps (edgekd/distillation/federation/apps.py). That no images or weights are sent is no
 promise that logits tell nothing about them: nothing is encrypted, and no noise is added.
 
-The recipe's `teacher` is not used. The report's `baseline` learns from all training images and their labels: what
-pooling the data would give. The validation split measures the clients; nobody learns from it.
+A `teacher` section is refused. The report's `baseline` learns from all training images and their labels: what
+pooling the data would give. The validation split measures the clients; nobody learns from it. Pruning's
+recovery, calibration and QAD see what the student saw: the public images, without labels.
 """
 
 from __future__ import annotations
@@ -25,24 +26,24 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import Field
 
-from edgekd import plugins
 from edgekd.artifacts import Artifact, Checkpoint, Dataset, Json
+from edgekd.data.composed import public_part
+from edgekd.distillation.declared import objective_json
 from edgekd.distillation.federation import flower, rounds
 from edgekd.distillation.federation.partition import VERSION as PARTITION_VERSION
 from edgekd.distillation.federation.partition import Partition, Shares, partition
 from edgekd.distillation.federation.rounds import Habits, Round
 from edgekd.distillation.schemes import Distilled, Links
 from edgekd.distillation.schemes._objective import check_answers, check_on_logits, said_or
-from edgekd.distillation.schemes.semi_supervised import needs_labels
+from edgekd.distillation.schemes._unlabelled import ON_ANSWERS as OBJECTIVE
+from edgekd.distillation.schemes._unlabelled import check_later_links, needing_labels
 from edgekd.errors import UsageError
 from edgekd.models import checkpoint as checkpoints
 from edgekd.settings import Kept, ModelSettings, Positive, RecipeSettings, Settings, StepSettings, TermSettings
-from edgekd.training.stages import origin_of, train_with, training_loader
+from edgekd.training.stages import origin_of, preprocessing_of, train_with, training_loader
 
 TEACHER = False
 VERSION = 1
-# Where the recipe leaves distill.objective out: its own default looks at labels.
-OBJECTIVE = (TermSettings(method="kd"),)
 
 
 class Parameters(Settings):
@@ -65,13 +66,19 @@ def check(recipe: RecipeSettings, parameters: Parameters) -> None:
     """Raises UsageError for what makes no sense here, MissingDependencyError without Flower."""
     objective = said_or(recipe, OBJECTIVE)
     check_on_logits("federated", objective, why="a client sends its answers, not its layers")
-    known = plugins.names("method")
-    if labelled := [term.method for term in objective if term.method in known and needs_labels(term.method)]:
+    if labelled := needing_labels(objective):
         raise UsageError(
             f"{', '.join(labelled)} needs labels, and the public images of the scheme federated have none",
             hint="leave it out of distill.objective: clients learn from their own labels anyway",
         )
+    check_later_links(recipe, "the public images of the scheme federated have none")
     check_answers("federated", objective)
+    if cold := [term.method for term in objective if term.warmup_epochs > 0.0]:
+        raise UsageError(
+            f"{', '.join(cold)} would warm up anew in every round of federated",
+            found="warmup_epochs above 0",
+            hint="leave warmup_epochs out of distill.objective",
+        )
     if parameters.models is not None and len(parameters.models) not in (1, parameters.clients):
         raise UsageError(
             "federated has another number of models than of clients",
@@ -82,18 +89,20 @@ def check(recipe: RecipeSettings, parameters: Parameters) -> None:
 
 
 def distill(links: Links, teacher: Checkpoint | None, data: Dataset, parameters: Parameters) -> Distilled:
-    """A stage deals the images out, one plays each round, one distills the student."""
+    """A stage deals the images out, one keeps the public ones, one plays each round, one distills the student."""
     flower()
     dealt = _dealt(links, data, parameters)
+    public = _public(links, data, dealt)
     last: Round | None = None
     for number in range(1, parameters.rounds + 1):
         last = _round(links, data, dealt, parameters, number, last)
     assert last is not None
-    student = _student(links, data, dealt, last)
-    others = {"client1": _first_client(links, "client1", last)}
+    student = _student(links, public, dealt, last)
+    others = {"client1": _first_client(links, "client1", last, public)}
     if parameters.alone:
-        others["client1alone"] = _first_client(links, "client1alone", _alone(links, data, dealt, parameters))
-    return Distilled(student, others)
+        alone = _alone(links, data, dealt, parameters)
+        others["client1alone"] = _first_client(links, "client1alone", alone, public)
+    return Distilled(student, others, objective=said_or(links.recipe, OBJECTIVE), learns_from=public)
 
 
 def models_of(recipe: RecipeSettings, parameters: Parameters) -> tuple[ModelSettings, ...]:
@@ -112,6 +121,18 @@ def _dealt(links: Links, data: Dataset, parameters: Parameters) -> Partition:
         settings={"clients": shares.clients, "public": shares.public, "alpha": alpha, "seed": shares.seed},
         inputs={"data": data},
         make=links.checked(data, lambda out: partition(data, shares, out)),
+    )
+
+
+def _public(links: Links, data: Dataset, dealt: Partition) -> Dataset:
+    """All that the student and the links after it may see."""
+    return links.store.stage(
+        Dataset,
+        "public",
+        version=VERSION,
+        settings={},
+        inputs={"data": data, "partition": dealt},
+        make=lambda out: public_part(data, dealt.public_rows, out),
     )
 
 
@@ -177,25 +198,24 @@ def _alone(links: Links, data: Dataset, dealt: Partition, parameters: Parameters
     )
 
 
-def _student(links: Links, data: Dataset, dealt: Partition, last: Round) -> Checkpoint:
+def _student(links: Links, public: Dataset, dealt: Partition, last: Round) -> Checkpoint:
     recipe = links.recipe
     settings, augment, objective = recipe.distill, recipe.data.augment, said_or(recipe, OBJECTIVE)
 
     def make(out: Path) -> Checkpoint:
         consensus = np.load(last.path / "consensus.npy")
         return train_with(
-            lambda student: rounds.digesting(student, consensus, data, objective),
+            lambda student: rounds.digesting(student, consensus, public, objective),
             recipe.student,
-            data,
+            public,
             settings,
             out,
             augment=augment,
             # The views that the clients were asked about, not those of the student's own seed.
             loader=training_loader(
-                data,
+                public,
                 settings.model_copy(update={"seed": last.views_seed}),
                 augment,
-                split=dealt.public(data),
                 views=len(consensus),
             ),
             progress=links.progress("distill"),
@@ -208,27 +228,31 @@ def _student(links: Links, data: Dataset, dealt: Partition, last: Round) -> Chec
         version=VERSION,
         settings=settings,
         said={"scheme": "federated", "model": origin_of(recipe.student), "objective": _terms(objective)},
-        inputs={"data": data, "partition": dealt, "consensus": last},
+        inputs={"data": public, "partition": dealt, "consensus": last},
         make=make,
     )
 
 
-def _first_client(links: Links, role: str, origin: Round) -> Checkpoint:
+def _first_client(links: Links, role: str, origin: Round, public: Dataset) -> Checkpoint:
     def make(out: Path) -> Checkpoint:
-        client = origin.client(1)
+        metrics = origin.metrics
         return checkpoints.save(
-            checkpoints.load(client),
-            checkpoints.architecture_of(client),
-            preprocessing=checkpoints.preprocessing_of(client),
-            classes=client.classes,
+            origin.network(1),
+            origin.architecture(1),
+            preprocessing=preprocessing_of(public),
+            classes=public.classes,
             out=out,
-            training=client.manifest.details["training"],
-            metrics={**client.metrics, "federation": origin.metrics},
+            training={"images": origin.manifest.details["images"][0]},
+            metrics={
+                "validation_accuracy": metrics["validation_accuracy"][0],
+                "warnings": [],
+                "federation": metrics,
+            },
         )
 
-    inputs: Mapping[str, Artifact] = {"clients": origin}
+    inputs: Mapping[str, Artifact] = {"clients": origin, "data": public}
     return links.store.stage(Checkpoint, role, version=VERSION, settings={}, inputs=inputs, make=make)
 
 
 def _terms(objective: Sequence[TermSettings]) -> list[Json]:
-    return [term.model_dump(mode="json") for term in objective]
+    return objective_json(objective)

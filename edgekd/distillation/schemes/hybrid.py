@@ -17,17 +17,19 @@ from torch import Tensor, nn
 from edgekd.artifacts import Checkpoint, Dataset, Json
 from edgekd.data.loader import Batch
 from edgekd.distillation import stage
+from edgekd.distillation.declared import objective_json
 from edgekd.distillation.objective import Distillation
 from edgekd.distillation.schemes import Distilled, Links
+from edgekd.distillation.schemes._objective import known
 from edgekd.errors import UsageError
 from edgekd.models import checkpoint as checkpoints
 from edgekd.settings import RecipeSettings, Settings
+from edgekd.training.bf16 import answering
+from edgekd.training.host import best_device
 from edgekd.training.stages import origin_of, train_with
 
 TEACHER = True
 VERSION = 1
-# Where a loss may fall below zero no noise explains it, and its weight would only grow.
-_SIGNED = ("variational",)
 
 
 class Parameters(Settings):
@@ -46,11 +48,18 @@ def check(recipe: RecipeSettings, parameters: Parameters) -> None:
             allowed="two terms or more in distill.objective",
             hint="add e.g. {method: cross_entropy}, or leave the scheme out",
         )
-    signed = [method for method in methods if method in _SIGNED]
-    if signed:
+    # Where a loss may fall below zero no noise explains it, and its weight would only grow.
+    if signed := [method.name for method in known(recipe.distill.objective) if method.signed]:
         raise UsageError(
             f"{signed[0]} falls below zero: it learns how sure it is itself",
             allowed="losses that are never negative",
+            hint="leave it out, or use scheme: offline",
+        )
+    if warmed := [term.method for term in recipe.distill.objective if term.warmup_epochs > 0]:
+        raise UsageError(
+            f"a loss is weighed in units of what it is on the first batch, where {warmed[0]} would still be nothing",
+            found="warmup_epochs",
+            allowed="no warm-up: the weights are learned",
             hint="leave it out, or use scheme: offline",
         )
 
@@ -65,7 +74,7 @@ def distill(links: Links, teacher: Checkpoint, data: Dataset, parameters: Parame
             "scheme": "hybrid",
             "limit": parameters.limit,
             "model": origin_of(recipe.student),
-            "objective": [term.model_dump(mode="json") for term in recipe.distill.objective],
+            "objective": objective_json(recipe.distill.objective),
         },
         inputs={"teacher": teacher, "data": data},
         make=lambda out: _distill(links, teacher, data, parameters.limit, out),
@@ -77,17 +86,18 @@ def _distill(links: Links, teacher: Checkpoint, data: Dataset, limit: float, out
     recipe, objective = links.recipe, links.recipe.distill.objective
     stage.check_classes(teacher, data)
     network = checkpoints.load(teacher)
+    precision, why = answering(teacher, network, best_device(), recipe.distill.teacher_precision)
     return train_with(
-        lambda student: Hybrid(stage.objective_over(student, network, data, objective), limit),
+        lambda student: Hybrid(stage.objective_over(student, network, data, objective, precision=precision), limit),
         recipe.student,
         data,
         recipe.distill,
         out,
         augment=recipe.data.augment,
         progress=links.progress("distill"),
-        training={"teacher": teacher.digest, "objective": [term.model_dump(mode="json") for term in objective]},
+        training={"teacher": teacher.digest, "objective": objective_json(objective)},
         warnings=stage.doubts(teacher, objective),
-        notes=_learned,
+        notes=lambda learned: {"teacher_precision": {"precision": precision, "why": why}, **_learned(learned)},
     )
 
 
@@ -137,7 +147,7 @@ class Hybrid(nn.Module):
         """What each loss is multiplied with by now: what an objective with fixed weights would say."""
         terms = self.distillation.terms
         factors = self._factors(self.log_variance.clamp(-self._bound, self._bound)).tolist()
-        given = [float(term.weight) for term in terms.terms]  # type: ignore[arg-type]
+        given = [term.weight for term in terms.each]
         return {name: weight * factor for name, weight, factor in zip(terms.names, given, factors, strict=True)}
 
     def _factors(self, log_variance: Tensor) -> Tensor:

@@ -10,36 +10,45 @@ trunk: a head is cut out by its rows. The main one goes on through the chain.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
 import torch
 from pydantic import Field, model_validator
-from torch import Tensor
+from torch import nn
 
-from edgekd.artifacts import Artifact, Checkpoint, Dataset, Json
+from edgekd import plugins
+from edgekd.artifacts import Artifact, Checkpoint, Dataset
+from edgekd.distillation.declared import objective_json
 from edgekd.distillation.objective import Teacher
 from edgekd.distillation.schemes import Distilled, Links
-from edgekd.distillation.schemes._classes import check_disjoint, check_partition, fresh, relabel
-from edgekd.distillation.schemes._heads import Head, MultiTask, Together, cut_head
+from edgekd.distillation.schemes._classes import check_disjoint, check_partition, relabel, unpublished
+from edgekd.distillation.schemes._heads import Head, MultiTask, Together, check_cut, cut_head, joined
 from edgekd.distillation.schemes._objective import check_on_logits
+from edgekd.distillation.schemes._tasks import Ready, apart, check_data, columns_of, told
 from edgekd.distillation.stage import check_classes as check_teacher
-from edgekd.distillation.stage import doubts, networks_for
+from edgekd.distillation.stage import networks_for
 from edgekd.distillation.terms import build_terms
 from edgekd.errors import UsageError
 from edgekd.models import checkpoint as checkpoints
-from edgekd.settings import AugmentSettings, DataSettings, RecipeSettings, Settings, TeacherSettings
+from edgekd.models.cost import cost
+from edgekd.quantization.placement import refuse_quantized
+from edgekd.settings import (
+    DataSettings,
+    RecipeSettings,
+    Settings,
+    TeacherSettings,
+)
 from edgekd.store import resume_folder
 from edgekd.training import stages as training
-from edgekd.training.fit import accuracy, fit
+from edgekd.training.fit import fit
 from edgekd.training.host import best_device
-from edgekd.training.stages import evaluation_loader, preprocessing_of, training_loader
+from edgekd.training.stages import measured, preprocessing_of, record_of, training_loader
+from edgekd.training.start import start
 
 TEACHER = True
-VERSION = 1
+VERSION = 2
 SAME_CLASSES = False
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9]*$")]
 
@@ -81,23 +90,7 @@ def check(recipe: RecipeSettings, parameters: Parameters) -> None:
         if task.classes is not None:
             check_disjoint(list(task.classes.values()), f"tasks.{name}.classes")
         if task.data is not None:
-            _check_data(f"tasks.{name}.data", task.data, recipe.data)
-
-
-def _check_data(where: str, own: DataSettings, main: DataSettings) -> None:
-    if own.preprocessing != main.preprocessing:
-        raise UsageError(
-            f"{where}: all tasks' pictures go into one network, and must be prepared alike",
-            found=own.preprocessing,
-            allowed=main.preprocessing,
-        )
-    drawn = [{key: getattr(each, key) for key in ("validation", "test", "seed")} for each in (own, main)]
-    if (own.source, own.root) == (main.source, main.root) and drawn[0] != drawn[1]:
-        raise UsageError(
-            f"{where}: the same pictures, split otherwise: some that test one task would train another",
-            found=drawn[0],
-            allowed=f"{drawn[1]}, as the recipe's data",
-        )
+            check_data(f"tasks.{name}.data", task.data, recipe.data)
 
 
 def check_classes(parameters: Parameters, classes: tuple[str, ...]) -> None:
@@ -107,12 +100,39 @@ def check_classes(parameters: Parameters, classes: tuple[str, ...]) -> None:
             check_partition(list(task.classes.values()), classes, f"tasks.{name}.classes")
 
 
+def check_networks(recipe: RecipeSettings, parameters: Parameters, teacher: nn.Module, data: Dataset) -> None:
+    """Build what is trained here, untrained: the joint network and its parts, and the tasks' teachers.
+
+    Raises:
+        ModelError: the student cannot be cut into heads, or a teacher cannot be built for its task.
+        DataError: a task's own pictures cannot be read.
+    """
+    seen = preprocessing_of(data)
+    classes = {parameters.main: data.classes, **{name: _classes_of(task) for name, task in parameters.tasks.items()}}
+    check_cut(unpublished(recipe.student), seen, classes)
+    for name, task in parameters.tasks.items():
+        guide = start(unpublished(task.teacher), seen, classes[name], adopted=task.teacher.train is None).network
+        refuse_quantized(guide, task.teacher.model)
+        cost(guide, seen.image_size)
+
+
+def _classes_of(task: Task) -> tuple[str, ...]:
+    if task.classes is not None:
+        return tuple(task.classes)
+    assert task.data is not None
+    return tuple(plugins.load("dataset", task.data.source).read(task.data).classes)
+
+
 def distill(links: Links, teacher: Checkpoint, data: Dataset, parameters: Parameters) -> Distilled:
     augment = links.recipe.data.augment
     tasks = {parameters.main: Ready(data, teacher, 1.0, None, augment)}
+    prepared = {name: _data(links, name, task, data) for name, task in parameters.tasks.items()}
+    photos = {name: prepared[name] for name, task in parameters.tasks.items() if task.data is not None}
     for name, task in parameters.tasks.items():
-        own, varied = _data(links, name, task, data), task.data.augment if task.data is not None else augment
-        guide = _teacher(links, name, task.teacher, own, varied)
+        own, varied = prepared[name], task.data.augment if task.data is not None else augment
+        if name in photos:
+            own = _apart(links, name, own, parameters.main, {parameters.main: data, **photos})
+        guide = links.taught(f"teacher-{name}", task.teacher, own, augment=varied, main=data)
         tasks[name] = Ready(own, guide, task.weight, task.classes, varied)
     joint = _joint(links, tasks)
     others = {name: _head(links, joint, name, tasks, stage=f"task-{name}") for name in parameters.tasks}
@@ -122,24 +142,6 @@ def distill(links: Links, teacher: Checkpoint, data: Dataset, parameters: Parame
     recipe = links.recipe
     single = links.distilled("single", recipe.student, teacher, data, recipe.distill, recipe.distill.objective)
     return Distilled(student, {"single": single})
-
-
-@dataclass(frozen=True)
-class Ready:
-    """A task whose data and teacher are made; `classes` where its labels are groups of the main one's."""
-
-    data: Dataset
-    teacher: Checkpoint
-    weight: float
-    classes: Mapping[str, Sequence[str]] | None
-    augment: AugmentSettings
-
-    def targets(self, main: Dataset) -> Tensor | None:
-        """(C,) int64: for each of the main task's classes the task's own; None where the labels are its own."""
-        if self.classes is None:
-            return None
-        of = {name: group for group, names in enumerate(self.classes.values()) for name in names}
-        return torch.tensor([of[name] for name in main.classes])
 
 
 def _data(links: Links, name: str, task: Task, data: Dataset) -> Dataset:
@@ -157,20 +159,15 @@ def _data(links: Links, name: str, task: Task, data: Dataset) -> Dataset:
     )
 
 
-def _teacher(links: Links, name: str, settings: TeacherSettings, data: Dataset, augment: AugmentSettings) -> Checkpoint:
-    """As links.taught, which would build the recipe's networks for this task's classes first."""
-    stage, steps = f"teacher-{name}", settings.train
-    said: Json = {"model": training.origin_of(settings)}
-    if steps is not None:
-        said |= {**steps.model_dump(mode="json"), "augment": augment.model_dump(mode="json")}
-
-    def make(out: Path) -> Checkpoint:
-        if steps is None:
-            return training.adopt(settings, data, out)
-        return training.train(settings, data, steps, out, augment=augment, progress=links.progress(stage))
-
+def _apart(links: Links, name: str, own: Dataset, main: str, all_data: Mapping[str, Dataset]) -> Dataset:
+    others = {other: data for other, data in all_data.items() if other != name}
     return links.store.stage(
-        Checkpoint, stage, version=training.VERSION, settings=said, inputs={"data": data}, make=make
+        Dataset,
+        f"apart-{name}",
+        version=VERSION,
+        settings={"task": name, "main": main, "others": list(others)},
+        inputs={"data": own, **{f"data-{other}": data for other, data in others.items()}},
+        make=lambda out: apart(name, own, main, others, out),
     )
 
 
@@ -186,7 +183,7 @@ def _joint(links: Links, tasks: Mapping[str, Ready]) -> Checkpoint:
         settings=recipe.distill,
         said={
             "model": training.origin_of(recipe.student),
-            "objective": [term.model_dump(mode="json") for term in recipe.distill.objective],
+            "objective": objective_json(recipe.distill.objective),
             "tasks": [[name, ready.weight, ready.augment.model_dump(mode="json")] for name, ready in tasks.items()],
         },
         inputs=inputs,
@@ -194,25 +191,22 @@ def _joint(links: Links, tasks: Mapping[str, Ready]) -> Checkpoint:
     )
 
 
-def _columns(tasks: Mapping[str, Dataset]) -> dict[str, slice]:
-    """Where each task's logits stand in the joint network's."""
-    ends = np.cumsum([0, *(len(data.classes) for data in tasks.values())]).tolist()
-    return {name: slice(start, stop) for name, start, stop in zip(tasks, ends, ends[1:], strict=False)}
-
-
 def _train(links: Links, tasks: Mapping[str, Ready], out: Path) -> Checkpoint:
     """All heads on one trunk."""
     settings, device = links.recipe.distill, best_device()
     main = next(iter(tasks.values())).data
-    columns = _columns({name: ready.data for name, ready in tasks.items()})
+    columns = columns_of(tasks)
     torch.manual_seed(settings.seed)
-    network, architecture = fresh(links.recipe.student, main, sum(len(ready.data.classes) for ready in tasks.values()))
+    classes = joined({name: ready.data.classes for name, ready in tasks.items()})
+    begun = start(links.recipe.student, preprocessing_of(main), classes, adopted=False)
+    network = begun.network
     heads: dict[str, Head] = {}
+    guides: dict[str, Teacher] = {}
     for name, ready in tasks.items():
         check_teacher(ready.teacher, ready.data)
         terms = build_terms(settings.objective, networks_for(network, None, ready.data))
-        guide = Teacher.of(ready.teacher, device)
-        heads[name] = Head(guide, terms, columns[name], ready.weight, ready.targets(main))
+        guides[name] = Teacher.of(ready.teacher, device, settings.teacher_precision)
+        heads[name] = Head(guides[name], terms, columns[name], ready.weight, ready.targets(main))
     loaders = {
         name: training_loader(ready.data, settings, ready.augment)
         for name, ready in tasks.items()
@@ -229,20 +223,19 @@ def _train(links: Links, tasks: Mapping[str, Ready], out: Path) -> Checkpoint:
     )
     return checkpoints.save(
         network,
-        architecture,
+        begun.architecture,
         preprocessing=preprocessing_of(main),
-        classes=tuple(f"{name}: {each}" for name, ready in tasks.items() for each in ready.data.classes),
+        classes=classes,
         out=out,
         training={
             "epochs": settings.epochs,
+            **begun.note,
             "teacher": next(iter(tasks.values())).teacher.digest,
-            "objective": [term.model_dump(mode="json") for term in settings.objective],
+            "objective": objective_json(settings.objective),
         },
         metrics={
-            "history": [asdict(record) for record in history],
-            "warnings": list(
-                dict.fromkeys(doubt for ready in tasks.values() for doubt in doubts(ready.teacher, settings.objective))
-            ),
+            **record_of(history, begun, out, warnings=told(tasks, settings.objective)),
+            "teacher_precision": {name: guide.precision for name, guide in guides.items()},
         },
     )
 
@@ -260,7 +253,7 @@ def _head(
     data, beside = tasks[name].data, dict(others or {})
 
     def make(out: Path) -> Checkpoint:
-        network, architecture = cut_head(joint, _columns({each: ready.data for each, ready in tasks.items()})[name])
+        network, architecture = cut_head(joint, columns_of(tasks)[name])
         network.to(best_device())
         return checkpoints.save(
             network,
@@ -274,8 +267,8 @@ def _head(
                 "tasks": list(tasks),
             },
             metrics={
-                **{key: joint.metrics[key] for key in ("history", "warnings")},
-                "validation_accuracy": accuracy(network, evaluation_loader(data, "validation"), best_device()),
+                **{key: joint.metrics[key] for key in ("history", "warnings", "pace", "teacher_precision")},
+                **measured(network, data),
                 "tasks": {other: head.metrics["validation_accuracy"] for other, head in beside.items()},
             },
         )

@@ -7,7 +7,7 @@ CE_i + mean over j ≠ i of KL(p_j ‖ p_i), with the others' answers taken as t
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from edgekd.artifacts import Artifact, Checkpoint, Dataset, Json
 from edgekd.data.loader import Batch
+from edgekd.distillation.declared import objective_json
 from edgekd.distillation.schemes import Distilled, Links
 from edgekd.distillation.schemes._objective import Objective, check_answers, check_on_logits, said_or
 from edgekd.distillation.stage import networks_for
@@ -23,26 +24,33 @@ from edgekd.distillation.terms import Seen, Terms, build_terms
 from edgekd.errors import UsageError
 from edgekd.models import checkpoint as checkpoints
 from edgekd.models.architecture import Architecture
-from edgekd.models.build import build
+from edgekd.models.build import build, published_classes
 from edgekd.models.weights import load_state, read_state, save_state
 from edgekd.runtime.preprocess import Preprocessing
 from edgekd.settings import (
     AugmentSettings,
     ModelSettings,
-    Precision,
     RecipeSettings,
     Settings,
     StepSettings,
     TermSettings,
 )
 from edgekd.store import resume_folder
-from edgekd.training.fit import Progress, accuracy, fit
-from edgekd.training.host import best_device, training_precision
-from edgekd.training.stages import evaluation_loader, initial, origin_of, preprocessing_of, training_loader
+from edgekd.training.fit import Progress, fit
+from edgekd.training.stages import (
+    begin,
+    evaluation_loader,
+    measured,
+    origin_of,
+    preprocessing_of,
+    record_of,
+    training_loader,
+)
+from edgekd.training.start import Start
 from edgekd.training.state import EpochRecord
 
 TEACHER = False
-VERSION = 1
+VERSION = 2
 # The paper's, where the recipe leaves distill.objective out.
 OBJECTIVE = (
     TermSettings.model_validate({"method": "kd", "weight": 1.0, "temperature": 1.0}),
@@ -64,17 +72,18 @@ class Peers(Artifact):
 
 
 class Cohort(nn.Module):
-    """Students side by side: (B, 3, S, S) to each one's (B, C) logits in training, to the first one's otherwise."""
+    """Students side by side: (B, 3, S, S) to each one's (B, C) logits in training, to the first one's otherwise.
+
+    All of them run every time: who looks at the layers at work, to see what precision they bear, sees everyone's.
+    """
 
     def __init__(self, networks: Sequence[nn.Module]) -> None:
         super().__init__()
         self.networks = nn.ModuleList(networks)
 
     def forward(self, images: Tensor) -> Tensor | list[Tensor]:
-        if not self.training:
-            first: Tensor = self.networks[0](images)
-            return first
-        return [network(images) for network in self.networks]
+        answers: list[Tensor] = [network(images) for network in self.networks]
+        return answers if self.training else answers[0]
 
 
 class Mutual(nn.Module):
@@ -107,11 +116,21 @@ def check(recipe: RecipeSettings, parameters: Parameters) -> None:
     models = models_of(recipe, parameters)
     for index, model in enumerate(models):
         if model.checkpoint is not None and model in models[:index]:
-            raise UsageError(
-                "two students of the scheme online begin with the same weights: they would never differ",
-                found=model.checkpoint,
-                hint="leave the checkpoint out, or give each student its own",
-            )
+            raise _twins(model.checkpoint, "leave the checkpoint out, or give each student its own")
+
+
+def check_networks(recipe: RecipeSettings, parameters: Parameters, teacher: nn.Module | None, data: Dataset) -> None:
+    """Raises UsageError for two students with the same published weights, down to the last layer."""
+    models = models_of(recipe, parameters)
+    for index, model in enumerate(models):
+        if model.pretrained and model in models[:index] and published_classes(model.model) == len(data.classes):
+            raise _twins(f"the published weights of {model.model}", "leave pretrained out, or name another model")
+
+
+def _twins(found: object, hint: str) -> UsageError:
+    return UsageError(
+        "two students of the scheme online begin with the same weights: they would never differ", found=found, hint=hint
+    )
 
 
 def distill(links: Links, teacher: Checkpoint | None, data: Dataset, parameters: Parameters) -> Distilled:
@@ -126,7 +145,7 @@ def distill(links: Links, teacher: Checkpoint | None, data: Dataset, parameters:
         settings={
             **settings.model_dump(mode="json", include=set(StepSettings.model_fields)),
             "models": [origin_of(model) for model in models],
-            "objective": [term.model_dump(mode="json") for term in objective],
+            "objective": objective_json(objective),
             "augment": augment.model_dump(mode="json"),
         },
         inputs={"data": data},
@@ -138,7 +157,7 @@ def distill(links: Links, teacher: Checkpoint | None, data: Dataset, parameters:
         ),
     )
     students = {role: _student(links, role, together) for role in map(role_of, range(len(models)))}
-    return Distilled(students.pop("student"), students)
+    return Distilled(students.pop("student"), students, objective=objective)
 
 
 def train_together(
@@ -165,36 +184,33 @@ def train_together(
         ModelError: a student cannot be built, or its weights do not fit.
         TrainingError: see fit().
     """
-    networks, architectures = _initial(models, data, settings.seed)
+    begun = _begun(models, data, settings.seed)
+    networks = [each.network for each in begun]
     cohort = Cohort(networks)
     history = fit(
         cohort,
         Mutual(build_terms(objective, networks_for(cohort, None, data))),
         training_loader(data, settings, augment),
-        settings.model_copy(update={"precision": _precision(networks, data, settings)}),
+        settings,
         resume=resume_folder(out),
         validation=evaluation_loader(data, "validation"),
         progress=progress,
     )
-    scores = [accuracy(network, evaluation_loader(data, "validation"), best_device()) for network in networks]
-    for index, network in enumerate(networks):
-        save_state(network, out / f"{role_of(index)}.safetensors")
-    roles = [role_of(index) for index in range(len(networks))]
+    roles = [role_of(index) for index in range(len(begun))]
+    for role, network in zip(roles, networks, strict=True):
+        save_state(network, out / f"{role}.safetensors")
+    said = {"epochs": settings.epochs, "objective": objective_json(objective)}
     return Peers.seal(
         out,
         details={
             "architectures": {
-                role: architecture.model_dump(mode="json")
-                for role, architecture in zip(roles, architectures, strict=True)
+                role: each.architecture.model_dump(mode="json") for role, each in zip(roles, begun, strict=True)
             },
             "preprocessing": preprocessing_of(data).to_json(),
             "classes": list(data.classes),
-            "training": {"epochs": settings.epochs, "objective": [term.model_dump(mode="json") for term in objective]},
+            "training": {role: {**said, **each.note} for role, each in zip(roles, begun, strict=True)},
         },
-        metrics={
-            role: {"history": _history_of(role, history, score), "validation_accuracy": score, "warnings": []}
-            for role, score in zip(roles, scores, strict=True)
-        },
+        metrics={role: _told(role, each, history, data, out) for role, each in zip(roles, begun, strict=True)},
     )
 
 
@@ -207,32 +223,29 @@ def role_of(index: int) -> str:
     return "student" if index == 0 else f"student{index + 1}"
 
 
-def _initial(models: Sequence[ModelSettings], data: Dataset, seed: int) -> tuple[list[nn.Module], list[Architecture]]:
-    networks, architectures = [], []
+def _begun(models: Sequence[ModelSettings], data: Dataset, seed: int) -> list[Start]:
+    begun = []
     for index, model in enumerate(models):
         torch.manual_seed(seed + _SEEDS_BETWEEN * index)
-        network, architecture = initial(model, data)
-        networks.append(network)
-        architectures.append(architecture)
-    return networks, architectures
+        begun.append(begin(model, data))
+    return begun
 
 
-def _precision(networks: Sequence[nn.Module], data: Dataset, settings: StepSettings) -> Precision:
-    """What suits every student: fit() would look at the first one's layers only."""
-    size, device = preprocessing_of(data).image_size, best_device()
-    found = {training_precision(settings.precision, network, device, size) for network in networks}
-    return "fp32" if "fp32" in found else "bf16"
+def _told(role: str, begun: Start, history: Sequence[EpochRecord], data: Dataset, out: Path) -> Json:
+    """One student's metrics."""
+    found = measured(begun.network, data)
+    own = _history_of(role, history, found["validation_accuracy"])
+    return {**record_of(own, begun, out), **found}
 
 
-def _history_of(role: str, history: Sequence[EpochRecord], score: float) -> list[Json]:
+def _history_of(role: str, history: Sequence[EpochRecord], score: float) -> list[EpochRecord]:
     """One student's share of the record; while training only the first one is measured on the validation split."""
-    epochs: list[Json] = []
+    epochs: list[EpochRecord] = []
     for record in history:
         terms = {name.removeprefix(f"{role}."): v for name, v in record.terms.items() if name.startswith(f"{role}.")}
         known = record.validation_accuracy if role == "student" else None
-        epochs.append({**asdict(record), "loss": sum(terms.values()), "terms": terms, "validation_accuracy": known})
-    epochs[-1]["validation_accuracy"] = score
-    return epochs
+        epochs.append(replace(record, loss=sum(terms.values()), terms=terms, validation_accuracy=known))
+    return [*epochs[:-1], replace(epochs[-1], validation_accuracy=score)]
 
 
 def _student(links: Links, role: str, together: Peers) -> Checkpoint:
@@ -258,6 +271,6 @@ def _taken_out(together: Peers, role: str, out: Path) -> Checkpoint:
         preprocessing=Preprocessing.from_json(details["preprocessing"]),
         classes=tuple(details["classes"]),
         out=out,
-        training=details["training"],
+        training=details["training"][role],
         metrics=together.metrics[role],
     )

@@ -21,11 +21,12 @@ from torch import Tensor, nn
 
 from edgekd.artifacts import Checkpoint, Dataset, Json
 from edgekd.data.loader import Batch
+from edgekd.distillation.declared import objective_json
 from edgekd.distillation.objective import Answers, Distillation
 from edgekd.distillation.schemes import Distilled, Links
 from edgekd.distillation.schemes._objective import Objective, check_answers, check_labels, check_on_logits, said_or
 from edgekd.distillation.stage import networks_for
-from edgekd.distillation.terms import Seen, Term, Terms, build_terms
+from edgekd.distillation.terms import Seen, Terms, build_terms
 from edgekd.settings import RecipeSettings, Settings, TermSettings
 from edgekd.training.stages import origin_of, train_with, training_loader
 
@@ -47,7 +48,8 @@ def _kd_and_labels(temperature: float, kd: float, labels: float) -> Objective:
     return answers, TermSettings(method="cross_entropy", weight=labels)
 
 
-# The papers', where the recipe leaves distill.objective out; born again takes the recipe's own default.
+# Where the recipe leaves distill.objective out; born again takes the recipe's own default. The weights and the
+# temperature of teacher-free are ours: kd multiplies by T², which Tf-KD_reg, as far as is known, does not.
 _OBJECTIVES = {"last-epoch": _kd_and_labels(1.0, 1.0, 1.0), "teacher-free": _kd_and_labels(20.0, 0.1, 0.9)}
 
 
@@ -101,7 +103,7 @@ class LastEpoch(nn.Module):
         share = self.share_now()
         self.memory[batch.indices] = now.clamp(-_LARGEST_HALF, _LARGEST_HALF).half()
         self.step += 1
-        asks = [isinstance(term, Term) and term.method.needs_teacher for term in self.terms.terms]
+        asks = [term.method.needs_teacher for term in self.terms.each]
         return {
             name: value * (share if asked else 1.0 - share)
             for (name, value), asked in zip(losses.items(), asks, strict=True)
@@ -148,7 +150,7 @@ def distill(links: Links, teacher: Checkpoint | None, data: Dataset, parameters:
     said = {
         "kind": parameters.kind,
         **parameters.model_dump(include=set(own)),
-        "objective": [term.model_dump(mode="json") for term in objective],
+        "objective": objective_json(objective),
     }
     train = {"last-epoch": _last_epoch, "teacher-free": _teacher_free}[parameters.kind]
     student = links.made(
@@ -159,7 +161,8 @@ def distill(links: Links, teacher: Checkpoint | None, data: Dataset, parameters:
         inputs={"data": data},
         make=lambda out: train(links, data, parameters, said, out),
     )
-    return Distilled(student)
+    # Teacher-free's is for a teacher that is almost certain: a network that answers later is not.
+    return Distilled(student, objective=objective if parameters.kind == "last-epoch" else None)
 
 
 def _objective(recipe: RecipeSettings, parameters: Parameters) -> Objective:
@@ -167,14 +170,17 @@ def _objective(recipe: RecipeSettings, parameters: Parameters) -> Objective:
 
 
 def _born_again(links: Links, data: Dataset, generations: int) -> Distilled:
-    """Generation 0 is the recipe's baseline, and trained once; generation g begins from the seed + 1000·g."""
+    """Generation 0 is the recipe's baseline, trained and shown once; generation g begins from the seed + 1000·g."""
     recipe = links.recipe
     made = [links.trained("baseline", recipe.student, recipe.distill.training, data)]
     for number in range(1, generations + 1):
         settings = recipe.distill.model_copy(update={"seed": recipe.distill.seed + _SEEDS_BETWEEN * number})
         name, objective = f"generation{number}", recipe.distill.objective
         made.append(links.distilled(name, recipe.student, made[-1], data, settings, objective))
-    return Distilled(made[-1], {f"generation{number}": before for number, before in enumerate(made[:-1])})
+    others = {f"generation{number}": before for number, before in enumerate(made[:-1])}
+    if recipe.distill.baseline:
+        del others["generation0"]
+    return Distilled(made[-1], others)
 
 
 def _last_epoch(links: Links, data: Dataset, parameters: Parameters, said: Json, out: Path) -> Checkpoint:

@@ -16,11 +16,13 @@ Which images have labels is said in one of these ways:
 
 A teacher with `train` learns from all training images of `data`, so that it has seen more labels than `labels` says:
 the usual case is a checkpoint that was trained elsewhere. With `data.limit` it sees the limited ones alone.
+
+Pruning's recovery and QAD see all training images of `data`. Where `labels` or `mix` hide labels, they learn from the
+teacher's answers alone.
 """
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -34,10 +36,12 @@ from edgekd.artifacts import Artifact, Checkpoint, Dataset, Json
 from edgekd.data import unlabelled as folders
 from edgekd.data.loader import Batch
 from edgekd.distillation import stage
+from edgekd.distillation.declared import method_named, objective_json
 from edgekd.distillation.objective import Distillation, Teacher
 from edgekd.distillation.schemes import Distilled, Links, _selection
 from edgekd.distillation.schemes._selection import Selection
-from edgekd.distillation.terms import Networks, Seen, Term, Terms, build_terms, method_named
+from edgekd.distillation.schemes._unlabelled import check_later_links, needing_labels, without_labels
+from edgekd.distillation.terms import Networks, Seen, Terms, build_terms
 from edgekd.errors import UsageError
 from edgekd.models import checkpoint as checkpoints
 from edgekd.settings import RecipeSettings, Settings, Share
@@ -73,7 +77,7 @@ def check(recipe: RecipeSettings, parameters: Parameters) -> None:
     if isinstance(parameters.unlabelled, Path) and not parameters.unlabelled.is_dir():
         raise UsageError(f"unlabelled: {parameters.unlabelled} is no folder", allowed="rest, or a folder of images")
     methods = [term.method for term in recipe.distill.objective]
-    with_labels = [name for name in methods if needs_labels(name)]
+    with_labels = needing_labels(recipe.distill.objective)
     if with_labels and (parameters.mix or parameters.labels == 0):
         reason = "mix" if parameters.mix else "labels: 0"
         raise UsageError(
@@ -86,8 +90,18 @@ def check(recipe: RecipeSettings, parameters: Parameters) -> None:
             found=", ".join(with_labels),
             hint="add one on the teacher's answers, e.g. kd",
         )
-    if parameters.mix and (remembering := [name for name in methods if "indices" in method_named(name).inputs]):
-        raise UsageError(f"{', '.join(remembering)} remembers single images, and mix shows mixtures")
+    if remembering := [name for name in methods if "indices" in method_named(name).inputs]:
+        raise UsageError(
+            f"{', '.join(remembering)} remembers single images, and semi-supervised shows some of them twice",
+            hint="leave it out of distill.objective",
+        )
+    if _hides_labels(parameters):
+        check_later_links(recipe, "semi-supervised hides those of most images")
+
+
+def check_networks(recipe: RecipeSettings, parameters: Parameters, teacher: nn.Module, data: Dataset) -> None:
+    """Raises DataError where `labels` does not fit the data."""
+    _selection.check_labels(parameters.labels, len(data.classes), data.manifest.details["counts"]["train"])
 
 
 def distill(links: Links, teacher: Checkpoint, data: Dataset, parameters: Parameters) -> Distilled:
@@ -108,8 +122,9 @@ def distill(links: Links, teacher: Checkpoint, data: Dataset, parameters: Parame
         inputs={"teacher": teacher, **sources},
         make=make,
     )
+    later = without_labels(settings.objective) if _hides_labels(parameters) else None
     if not parameters.alone or parameters.labels == 0:
-        return Distilled(student)
+        return Distilled(student, objective=later)
     alone = links.made(
         "labelsalone",
         version=VERSION,
@@ -118,7 +133,7 @@ def distill(links: Links, teacher: Checkpoint, data: Dataset, parameters: Parame
         inputs=sources,
         make=lambda out: _alone(links, data, pool, selection, parameters, out),
     )
-    return Distilled(student, {"labelsalone": alone})
+    return Distilled(student, {"labelsalone": alone}, objective=later)
 
 
 class PartlyLabelled(Terms):
@@ -133,9 +148,8 @@ class PartlyLabelled(Terms):
         everything, labelled = replace(seen, targets=None), _rows_of(seen, rows)
         losses: dict[str, Tensor] = {}
         with torch.autocast(seen.student_logits.device.type, enabled=False):
-            for name, term in zip(self.names, self.terms, strict=True):
-                assert isinstance(term, Term)
-                if not needs_labels(term.method.name):
+            for name, term in zip(self.names, self.each, strict=True):
+                if not term.method.needs_labels:
                     losses[name] = term(everything)
                 else:
                     losses[name] = term(labelled) if len(rows) else seen.student_logits.new_zeros(())
@@ -153,22 +167,9 @@ class Mixing(Distillation):
         return super().forward(model, replace(batch, images=mixed))
 
 
-@functools.cache
-def needs_labels(name: str) -> bool:
-    """Whether a method cannot do without targets: some take them and use none, so that it is tried.
-
-    Raises:
-        UnknownNameError: there is no such method.
-    """
-    method = method_named(name)
-    if "targets" not in method.inputs or method.on_features:
-        return "targets" in method.inputs
-    inputs = {key: torch.eye(2) for key in method.inputs if key.endswith("_logits")}
-    try:
-        method.make(**inputs)
-    except (ValueError, TypeError):  # as labels() of the methods raises it, and as a missing argument does
-        return True
-    return False
+def _hides_labels(parameters: Parameters) -> bool:
+    """Whether the data has labels that the student is not to learn from, in later links either."""
+    return parameters.labels is not None or parameters.mix
 
 
 def _pool(links: Links, data: Dataset, parameters: Parameters) -> Artifact | None:
@@ -229,8 +230,8 @@ def _student(
     def over(student: nn.Module) -> Distillation:
         seen = Networks(student, network, preprocessing_of(data).image_size, len(split))
         built = build_terms(objective, seen)
-        terms = PartlyLabelled([term for term in built.terms if isinstance(term, Term)])
-        source = Teacher.of(teacher, best_device(), terms.teacher_layers)
+        terms = PartlyLabelled(built.each)
+        source = Teacher.of(teacher, best_device(), settings.teacher_precision, terms.teacher_layers)
         return (Mixing if parameters.mix else Distillation)(student, source, terms)
 
     return train_with(
@@ -244,7 +245,7 @@ def _student(
         progress=links.progress("distill"),
         training={
             "teacher": teacher.digest,
-            "objective": [term.model_dump(mode="json") for term in objective],
+            "objective": objective_json(objective),
         },
         notes=lambda _: {"images": selection.metrics},
         warnings=[*stage.doubts(teacher, objective), *_selection.said_of(selection, data.classes)],

@@ -10,7 +10,6 @@ a trunk; here each expert is a whole network, which can also be used alone.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -20,28 +19,30 @@ from torch import Tensor, nn
 
 from edgekd.artifacts import Artifact, Checkpoint, Dataset, Json
 from edgekd.data.loader import Batch
+from edgekd.distillation.declared import objective_json
 from edgekd.distillation.objective import Teacher
 from edgekd.distillation.schemes import Distilled, Links
-from edgekd.distillation.schemes._classes import check_disjoint, check_partition, fresh
-from edgekd.distillation.schemes._objective import check_on_logits, said_or
+from edgekd.distillation.schemes._classes import check_disjoint, check_partition, unpublished
+from edgekd.distillation.schemes._objective import check_on_logits, known, said_or
 from edgekd.distillation.stage import check_classes as check_teacher
-from edgekd.distillation.stage import networks_for
+from edgekd.distillation.stage import doubts, networks_for
 from edgekd.distillation.terms import Seen, Terms, build_terms
 from edgekd.errors import UsageError
 from edgekd.models import checkpoint as checkpoints
 from edgekd.models.build import build
+from edgekd.models.edits.experts import Experts
 from edgekd.models.weights import load_state
+from edgekd.quantization import stage as quantization
 from edgekd.settings import ModelSettings, RecipeSettings, Settings, TermSettings
 from edgekd.store import resume_folder
-from edgekd.training.fit import accuracy, fit
+from edgekd.training.fit import fit
 from edgekd.training.host import best_device
-from edgekd.training.stages import evaluation_loader, origin_of, preprocessing_of, training_loader
+from edgekd.training.stages import measured, origin_of, preprocessing_of, record_of, training_loader
+from edgekd.training.start import start
 
 TEACHER = True
-VERSION = 1
+VERSION = 2
 _OBJECTIVE = (TermSettings(method="mse"),)
-# Most pictures are of no class that an expert knows.
-_ON_LABELS = ("cross_entropy", "dkd", "nkd")
 _WHERE = "groups"
 
 
@@ -57,9 +58,9 @@ def check(recipe: RecipeSettings, parameters: Parameters) -> None:
     """Raises UsageError for groups, losses or links of the chain that cannot work with experts."""
     if not isinstance(parameters.groups, int):
         check_disjoint(parameters.groups, _WHERE)
-    refused = [term.method for term in said_or(recipe, _OBJECTIVE) if term.method in _ON_LABELS]
     check_on_logits("task-conditioned", said_or(recipe, _OBJECTIVE), why="experts learn a part of the teacher's answer")
-    if refused:
+    # Most pictures are of no class that an expert knows.
+    if refused := [method.name for method in known(said_or(recipe, _OBJECTIVE)) if method.needs_labels]:
         raise UsageError(
             "an expert has no label for pictures of other classes",
             found=", ".join(refused),
@@ -79,6 +80,22 @@ def check_classes(parameters: Parameters, classes: tuple[str, ...]) -> None:
     groups_of(classes, parameters.groups)
 
 
+def check_networks(recipe: RecipeSettings, parameters: Parameters, teacher: nn.Module, data: Dataset) -> None:
+    """Build the experts, untrained, and what they are together.
+
+    Raises:
+        ModelError: they cannot be built, or together not be quantized as the recipe asks.
+        DataError: too few pictures to calibrate on.
+    """
+    model, seen = unpublished(_expert_of(recipe, parameters)), preprocessing_of(data)
+    groups = groups_of(data.classes, parameters.groups)
+    experts = [start(model, seen, group, adopted=False).network for group in groups]
+    if recipe.quantize is not None:
+        together = Experts(experts, range(len(data.classes)))
+        available = data.manifest.details["counts"]["train"]
+        quantization.check(together, recipe.quantize.calibration_images, available, seen.image_size)
+
+
 def distill(links: Links, teacher: Checkpoint, data: Dataset, parameters: Parameters) -> Distilled:
     said = parameters.groups
     count = said if isinstance(said, int) else len(said)
@@ -92,12 +109,11 @@ def distill(links: Links, teacher: Checkpoint, data: Dataset, parameters: Parame
         inputs={**named, "data": data},
         make=lambda out: combine(experts, data, out),
     )
+    recipe, objective = links.recipe, said_or(links.recipe, _OBJECTIVE)
     if not parameters.single:
-        return Distilled(student)
-    recipe = links.recipe
-    objective = said_or(recipe, _OBJECTIVE)
+        return Distilled(student, objective=objective)
     single = links.distilled("single", recipe.student, teacher, data, recipe.distill, objective)
-    return Distilled(student, {"single": single})
+    return Distilled(student, {"single": single}, objective=objective)
 
 
 def groups_of(classes: Sequence[str], groups: int | Sequence[Sequence[str]]) -> list[list[str]]:
@@ -152,7 +168,7 @@ def _expert(links: Links, teacher: Checkpoint, data: Dataset, parameters: Parame
         said={
             "group": [number, said] if isinstance(said, int) else list(said[number]),
             "model": origin_of(model),
-            "objective": [term.model_dump(mode="json") for term in said_or(links.recipe, _OBJECTIVE)],
+            "objective": objective_json(said_or(links.recipe, _OBJECTIVE)),
         },
         inputs=inputs,
         make=lambda out: _train(links, name, teacher, data, parameters, number, out),
@@ -167,9 +183,11 @@ def _train(
     settings, augment = links.recipe.distill, links.recipe.data.augment
     group = groups_of(data.classes, parameters.groups)[number]
     torch.manual_seed(settings.seed)
-    network, architecture = fresh(_expert_of(links.recipe, parameters), data, len(group))
-    guide = Teacher.of(teacher, best_device())
-    terms = build_terms(said_or(links.recipe, _OBJECTIVE), networks_for(network, None, data))
+    begun = start(_expert_of(links.recipe, parameters), preprocessing_of(data), group, adopted=False)
+    network = begun.network
+    guide = Teacher.of(teacher, best_device(), settings.teacher_precision)
+    said = said_or(links.recipe, _OBJECTIVE)
+    terms = build_terms(said, networks_for(network, None, data))
     columns = torch.tensor([data.classes.index(each) for each in group])
     history = fit(
         network,
@@ -181,12 +199,20 @@ def _train(
     )
     return checkpoints.save(
         network,
-        architecture,
+        begun.architecture,
         preprocessing=preprocessing_of(data),
         classes=tuple(group),
         out=out,
-        training={"epochs": settings.epochs, "teacher": teacher.digest},
-        metrics={"history": [asdict(record) for record in history]},
+        training={
+            "epochs": settings.epochs,
+            **begun.note,
+            "teacher": teacher.digest,
+            "objective": objective_json(said),
+        },
+        metrics={
+            **record_of(history, begun, out, warnings=doubts(teacher, said)),
+            "teacher_precision": guide.precision,
+        },
     )
 
 
@@ -200,12 +226,12 @@ def combine(experts: Sequence[Checkpoint], data: Dataset, out: Path) -> Checkpoi
         UsageError: the experts' classes together are not the data's.
     """
     check_partition([expert.classes for expert in experts], data.classes, _WHERE)
-    known = [name for expert in experts for name in expert.classes]
+    names = [name for expert in experts for name in expert.classes]
     parts = [checkpoints.architecture_of(expert) for expert in experts]
     edit: Json = {
         "edit": "experts",
         "experts": [part.model_dump(mode="json") for part in parts],
-        "order": [known.index(name) for name in data.classes],
+        "order": [names.index(name) for name in data.classes],
     }
     architecture = parts[0].model_copy(update={"num_classes": len(data.classes), "edits": (edit,)})
     network = build(architecture)
@@ -213,7 +239,6 @@ def combine(experts: Sequence[Checkpoint], data: Dataset, out: Path) -> Checkpoi
     named = {f"experts.{i}.{name}": value for i, state in enumerate(states) for name, value in state.items()}
     load_state(network, named, origin="the experts")
     network.to(best_device())
-    score = accuracy(network, evaluation_loader(data, "validation"), best_device())
     return checkpoints.save(
         network,
         architecture,
@@ -221,5 +246,10 @@ def combine(experts: Sequence[Checkpoint], data: Dataset, out: Path) -> Checkpoi
         classes=data.classes,
         out=out,
         training={**experts[0].manifest.details["training"], "groups": [list(expert.classes) for expert in experts]},
-        metrics={"validation_accuracy": score},
+        metrics={**measured(network, data), "warnings": _told(experts)},
     )
+
+
+def _told(experts: Sequence[Checkpoint]) -> list[str]:
+    """What there is to warn of in any of them; each once."""
+    return list(dict.fromkeys(warning for expert in experts for warning in expert.metrics["warnings"]))

@@ -15,6 +15,8 @@ from torch import nn
 from edgekd.distillation.methods.simkd import projector
 from edgekd.errors import ModelError
 
+NAME = "reuse_classifier"
+
 
 def apply(model: nn.Module, edit: Mapping[str, Any]) -> nn.Module:
     """Replace the layer at `at`, in place.

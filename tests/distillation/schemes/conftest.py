@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from edgekd.distillation.schemes import Distilled
 from edgekd.models import checkpoint as checkpoints
 from edgekd.network_stages import NetworkStages
 from edgekd.recipe import from_mapping
-from edgekd.store import Store
+from edgekd.store import Plan, Store
 from edgekd.training.fit import accuracy
 from edgekd.training.stages import evaluation_loader
 
@@ -56,9 +56,48 @@ def distilled() -> Callable[[NetworkStages], Distilled]:
 
 @pytest.fixture
 def score() -> Callable[[Checkpoint, Dataset], float]:
-    """Accuracy on the test split: what the claims are about. Nothing is chosen by it."""
+    """Accuracy on the test split, which the claims are about."""
 
     def measure(checkpoint: Checkpoint, data: Dataset) -> float:
         return accuracy(checkpoints.load(checkpoint), evaluation_loader(data, "test"))
 
     return measure
+
+
+class Killed(Exception):
+    pass
+
+
+class KillAt:
+    """A console that ends the process' work at a step of a stage."""
+
+    Killed = Killed
+
+    def __init__(self, step: int, stage: str = "distill") -> None:
+        self.step, self.stage = step, stage
+
+    def progress(self, stage: str, done: int, total: int, note: str) -> None:
+        if (stage, done) == (self.stage, self.step):
+            raise Killed
+
+    def warn(self, message: str) -> None:
+        pass
+
+
+@pytest.fixture
+def kill_at() -> type[KillAt]:
+    return KillAt
+
+
+@pytest.fixture
+def planned() -> Callable[[NetworkStages, Path], Mapping[str, str]]:
+    """Every stage up to the student by its name, and what a run in that folder would do with it."""
+
+    def plan(chain: NetworkStages, folder: Path) -> Mapping[str, str]:
+        store = Plan(folder)
+        again = NetworkStages(chain.recipe, store)
+        data = again.data()
+        again.student(again.teacher(data), data)
+        return {stage.name: stage.state for stage in store.stages}
+
+    return plan

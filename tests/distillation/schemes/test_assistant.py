@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from edgekd.errors import RecipeError
-from edgekd.store import Plan
+from edgekd.distillation.schemes import assistant
+from edgekd.errors import EdgekdError, RecipeError
 
 ALONE = "distill.objective=[{method: kd}]"
 BETWEEN = {"name": "assistant", "model": "cifar/resnet8x2", "epochs": 3}
@@ -17,7 +17,7 @@ def _says(**more):
     return f"distill.scheme={json.dumps({**BETWEEN, **more})}"
 
 
-def test_each_learns_from_the_one_before_and_all_is_reused(stages, distilled, score):
+def test_each_learns_from_the_one_before_and_all_is_reused(stages, distilled, score, planned):
     """The assistant from layers and answers, the student from answers alone."""
     said = (ALONE, _says(objective=[{"method": "similarity"}, {"method": "kd"}]))
     chain = stages(*said)
@@ -31,12 +31,12 @@ def test_each_learns_from_the_one_before_and_all_is_reused(stages, distilled, sc
     again = stages(*said)
     distilled(again)
     assert {done.state for done in again.store.log} == {"reused"}
-    plan = _planned(stages(*said, "distill.scheme.learning_rate=0.05"), chain.store.root)
+    plan = planned(stages(*said, "distill.scheme.learning_rate=0.05"), chain.store.root)
     assert plan == {"data": "reused", "teacher": "reused", "assistant": "run", "distill": "planned"}
 
 
-def test_a_plan_touches_nothing(stages, tmp_path):
-    plan = _planned(stages(_says()), tmp_path / "plan")
+def test_a_plan_touches_nothing(stages, tmp_path, planned):
+    plan = planned(stages(_says()), tmp_path / "plan")
     assert plan == {"data": "run", "teacher": "planned", "assistant": "planned", "distill": "planned"}
     assert not (tmp_path / "plan").exists()
 
@@ -88,8 +88,11 @@ def test_with_a_teacher_far_ahead_the_way_over_an_assistant_is_no_worse_and_beat
     assert sums["assisted"] > sums["direct"] - 0.01, sums
 
 
-def _planned(chain, folder):
-    plan = type(chain)(chain.recipe, Plan(folder))
-    data = plan.data()
-    plan.student(plan.teacher(data), data)
-    return {stage.name: stage.state for stage in plan.store.stages}
+def test_layers_that_the_assistant_does_not_have_cost_no_teacher(stages, distilled):
+    """The pairs are teacher and assistant, assistant and student; what is named is the assistant's."""
+    named = {"method": "attention", "student_layers": "layer9", "teacher_layers": "layer2"}
+    chain = stages(_says(objective=[named, {"method": "kd"}]), "teacher.train.seed=9")
+    with pytest.raises(EdgekdError, match="layer9"):
+        distilled(chain)
+    assert [done.name for done in chain.store.log] == ["data"]
+    assert assistant.ASSISTED

@@ -13,7 +13,6 @@ from edgekd.distillation.methods.kd import kd
 from edgekd.distillation.objective import Answers
 from edgekd.distillation.schemes.ensemble import Ensemble, weights
 from edgekd.errors import RecipeError
-from edgekd.store import Plan
 
 # One epoch: it has learned something, and is often wrong and sure of it.
 WEAK = {
@@ -86,7 +85,7 @@ def test_weights_are_shares_and_finite_where_a_teacher_is_certain(combine):
     assert (share >= 0).all() and share.sum().item() == pytest.approx(1.0)
 
 
-def test_confidence_holds_out_against_a_bad_teacher_and_is_reused(stages, distilled, score):
+def test_confidence_holds_out_against_a_bad_teacher_and_is_reused(stages, distilled, score, planned):
     weak = distilled(stages(ALONE, teacher=WEAK)).student
     chain = stages(ALONE, _says("confidence"))
     made = distilled(chain)
@@ -96,7 +95,7 @@ def test_confidence_holds_out_against_a_bad_teacher_and_is_reused(stages, distil
     again = stages(ALONE, _says("confidence"))
     distilled(again)
     assert {done.state for done in again.store.log} == {"reused"}
-    plan = _planned(stages(ALONE, _says("entropy")), chain.store.root)
+    plan = planned(stages(ALONE, _says("entropy")), chain.store.root)
     assert plan == {"data": "reused", "teacher": "reused", "teacher2": "reused", "distill": "run"}
 
 
@@ -114,8 +113,8 @@ def test_every_combination_beats_the_worst_teacher_and_labels_help_most(stages, 
     assert sums["confidence"] > sums["mean"] + 0.2, sums
 
 
-def test_a_plan_touches_nothing(stages, tmp_path):
-    plan = _planned(stages(_says("mean")), tmp_path / "plan")
+def test_a_plan_touches_nothing(stages, tmp_path, planned):
+    plan = planned(stages(_says("mean")), tmp_path / "plan")
     assert plan == {"data": "run", "teacher": "planned", "teacher2": "planned", "distill": "planned"}
     assert not (tmp_path / "plan").exists()
 
@@ -136,10 +135,3 @@ def test_what_is_wrong_is_said_before_anything_runs(stages, scheme, objective, m
     with pytest.raises(RecipeError, match=message) as raised:
         stages(distill={"scheme": scheme, "objective": objective})
     assert len(raised.value.problems) == 1
-
-
-def _planned(chain, folder):
-    plan = type(chain)(chain.recipe, Plan(folder))
-    data = plan.data()
-    plan.student(plan.teacher(data), data)
-    return {stage.name: stage.state for stage in plan.store.stages}

@@ -15,7 +15,6 @@ from edgekd.distillation.schemes.hybrid import Hybrid
 from edgekd.distillation.terms import Networks, build_terms
 from edgekd.errors import RecipeError
 from edgekd.settings import TermSettings
-from edgekd.store import Plan
 
 HYBRID = "distill.scheme=hybrid"
 # A million is a unit's mistake: without it the similarity term is about 1e-3.
@@ -117,6 +116,7 @@ def test_bad_weights_cost_nothing_and_the_learned_ones_are_told(stages, distille
     assert scores[1] > scores[0] + 0.1, scores
     assert scores[1] > scores[2] - 0.03, scores
     weights = learned.metrics["learned_weights"]
+    assert learned.metrics["teacher_precision"].keys() == {"precision", "why"}
     assert list(weights) == ["similarity", "kd", "cross_entropy"]
     assert weights["similarity"] < 1e5 and all(weight > 0 for weight in weights.values())
 
@@ -150,17 +150,17 @@ def test_weights_go_on_after_a_kill_where_they_stood(stages, distilled, monkeypa
     assert again.metrics["learned_weights"] == whole.metrics["learned_weights"]
 
 
-def test_an_equal_one_is_reused_and_the_limit_is_in_the_key(stages, distilled):
+def test_an_equal_one_is_reused_and_the_limit_is_in_the_key(stages, distilled, planned):
     distilled(stages(BAD, HYBRID))
     chain = stages(BAD, HYBRID)
     distilled(chain)
     assert {done.state for done in chain.store.log} == {"reused"}
-    plan = _planned(stages(BAD, "distill.scheme={name: hybrid, limit: 10.0}"), chain.store.root)
+    plan = planned(stages(BAD, "distill.scheme={name: hybrid, limit: 10.0}"), chain.store.root)
     assert plan == {"data": "reused", "teacher": "reused", "distill": "run"}
 
 
-def test_a_plan_touches_nothing(stages, tmp_path):
-    plan = _planned(stages(HYBRID), tmp_path / "plan")
+def test_a_plan_touches_nothing(stages, tmp_path, planned):
+    plan = planned(stages(HYBRID), tmp_path / "plan")
     assert plan == {"data": "run", "teacher": "planned", "distill": "planned"}
     assert not (tmp_path / "plan").exists()
 
@@ -170,6 +170,7 @@ def test_a_plan_touches_nothing(stages, tmp_path):
     [
         ("hybrid", [{"method": "kd"}], "two terms or more"),
         ("hybrid", [{"method": "variational"}, {"method": "kd"}], "falls below zero"),
+        ("hybrid", [{"method": "kd", "warmup_epochs": 1.0}, {"method": "mse"}], "on the first batch, where kd"),
         ({"name": "hybrid", "limit": 1.0}, [{"method": "kd"}, {"method": "mse"}], "greater than 1"),
         ({"name": "hybrid", "limits": 5.0}, [{"method": "kd"}, {"method": "mse"}], "did you mean 'limit'"),
     ],
@@ -178,10 +179,3 @@ def test_what_is_wrong_is_said_before_anything_runs(stages, scheme, objective, m
     with pytest.raises(RecipeError, match=message) as raised:
         stages(distill={"scheme": scheme, "objective": objective})
     assert len(raised.value.problems) == 1
-
-
-def _planned(chain, folder):
-    plan = type(chain)(chain.recipe, Plan(folder))
-    data = plan.data()
-    plan.student(plan.teacher(data), data)
-    return {stage.name: stage.state for stage in plan.store.stages}

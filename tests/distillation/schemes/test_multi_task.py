@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
+from edgekd import plugins
+from edgekd.artifacts import Dataset
+from edgekd.data.dataset import open_split
+from edgekd.data.leaks import contents, measured_contents
 from edgekd.data.loader import Batch
 from edgekd.distillation.objective import Teacher
 from edgekd.distillation.schemes._heads import Batches, Head, MultiTask, Together
+from edgekd.distillation.schemes._tasks import apart
 from edgekd.distillation.terms import Networks, build_terms
-from edgekd.errors import RecipeError, UsageError
+from edgekd.errors import DataError, ModelError, RecipeError, UsageError
 from edgekd.models import checkpoint as checkpoints
 from edgekd.settings import TermSettings
 from edgekd.store import Plan
@@ -37,7 +45,7 @@ class Says(nn.Module):
 
 def _head(teacher, columns, *, weight=1.0, groups=None, method="mse"):
     terms = build_terms([TermSettings(method=method)], Networks(teacher, None, 8, 4))
-    return Head(Teacher(teacher, torch.device("cpu")), terms, columns, weight, groups)
+    return Head(Teacher(teacher, torch.device("cpu"), "fp32"), terms, columns, weight, groups)
 
 
 def _batch(*targets):
@@ -91,6 +99,9 @@ def test_one_trunk_answers_both_tasks(stages, distilled, score):
     assert score(made.student, by["data"]) > 0.85
     assert score(by["task-parity"], by["data-parity"]) > 0.9
     assert made.student.metrics["tasks"] == {"parity": by["task-parity"].metrics["validation_accuracy"]}
+    assert "calibration" in by["teacher-parity"].metrics
+    assert made.student.metrics.keys() >= {"history", "warnings", "pace", "bf16"}
+    assert made.student.metrics["teacher_precision"].keys() == {"main", "parity"}
     # Cut apart they say what they said together, and the head costs next to nothing.
     x = torch.randn(4, 3, 16, 16)
     with torch.no_grad():
@@ -118,10 +129,10 @@ def test_grouped_data_is_the_same_pictures_under_other_labels(stages, distilled)
 
 def test_a_task_may_have_pictures_of_its_own(stages, distilled, score):
     scheme = f"distill.scheme={{name: multi-task, single: false, tasks: {{again: {{{OWN}}}}}}}"
-    chain = stages(scheme, "distill.epochs=1", "distill.objective=[{method: cross_entropy}]", "data.limit=200")
+    chain = stages(scheme, "distill.epochs=1", "distill.objective=[{method: kd}]", "data.limit=200")
     made = distilled(chain)
     assert made.student.metrics["tasks"].keys() == {"again"}
-    assert made.student.metrics["history"][0]["terms"].keys() == {"main cross_entropy", "again cross_entropy"}
+    assert made.student.metrics["history"][0]["terms"].keys() == {"main kd", "again kd"}
 
 
 @pytest.mark.slow
@@ -179,3 +190,121 @@ def test_a_plan_names_what_each_task_needs(stages, tmp_path):
     plan.student(plan.teacher(data), data)
     names = [stage.name for stage in plan.store.stages]
     assert names == ["data", "teacher", "data-parity", "teacher-parity", "multi-task", "task-parity", "distill"]
+
+
+@pytest.fixture(scope="module")
+def sorted_twice(tmp_path_factory):
+    """The same 120 pictures in two folders, by how light and by how red they are; 40 more in the second."""
+    root, random = tmp_path_factory.mktemp("photos"), np.random.default_rng(0)
+    for number in range(160):
+        light, red = bool(number % 2), bool(number // 2 % 2)
+        shade = (
+            random.integers(0, 100, (16, 16, 3)) + 150 * light * np.array([0, 1, 1]) + 150 * red * np.array([1, 0, 0])
+        )
+        for task, name in (("lightness", f"{light}"), ("redness", f"{red}")):
+            if number < 120 or task == "redness":
+                (root / task / name).mkdir(parents=True, exist_ok=True)
+                Image.fromarray(shade.astype(np.uint8)).save(root / task / name / f"{number}.png")
+    return root
+
+
+def _photos(root, storage="cached", seed=0):
+    return {"source": "image-folder", "root": str(root), "image_size": 16, "storage": storage, "seed": seed}
+
+
+def _measured_and_trained(by, main, own):
+    held_out = measured_contents(by[main])
+    return [digest in held_out for digest in contents(open_split(by[own], "train"))]
+
+
+@pytest.mark.parametrize("storage", ["cached", "streamed"])
+def test_no_picture_that_measures_one_task_trains_another(stages, distilled, sorted_twice, storage):
+    weak = {"model": "cifar/resnet8", "train": {"epochs": 1, "batch_size": 32, "precision": "fp32"}}
+    own = {"data": _photos(sorted_twice / "redness", storage, seed=1), "teacher": weak}
+    scheme = {"name": "multi-task", "single": False, "tasks": {"redness": own}}
+    distill = {"epochs": 1, "batch_size": 32, "precision": "fp32", "scheme": scheme}
+    chain = stages(data=_photos(sorted_twice / "lightness", storage), teacher=weak, distill=distill)
+    made = distilled(chain)
+    by = {done.name: done.artifact for done in chain.store.log}
+    shared = sum(_measured_and_trained(by, "data", "data-redness"))
+    assert shared > 10 and not any(_measured_and_trained(by, "data", "apart-redness"))
+    before, after = (by[name].manifest.details["counts"] for name in ("data-redness", "apart-redness"))
+    assert after == {**before, "train": before["train"] - shared}
+    assert sum(by["apart-redness"].metrics["classes"]["train"].values()) == after["train"]
+    left_out, stays = made.student.metrics["warnings"][-2:]
+    assert left_out.startswith(f"redness: {shared} training images were left out, as they stand in main's validation")
+    assert stays.startswith(f"redness: {sum(_measured_and_trained(by, 'data-redness', 'data'))} of main's training")
+    assert by["teacher-redness"].manifest.stage.inputs["data"] == by["apart-redness"].digest
+
+
+def test_pictures_that_only_measure_other_tasks_are_refused(stages, sorted_twice, tmp_path):
+    data = stages(data=_photos(sorted_twice / "lightness")).data()
+    _all_from(data, "test", tmp_path / "copy")
+    with pytest.raises(DataError, match="no training image of False"):
+        apart("b", Dataset.load(tmp_path / "copy"), "a", {"a": data}, tmp_path)
+
+
+def _all_from(data, split, out):
+    """A copy whose training pictures are those of another split."""
+    shutil.copytree(data.path, out)
+    for suffix in (".npy", "-labels.npy"):
+        shutil.copyfile(data.path / f"{split}{suffix}", out / f"train{suffix}")
+    Dataset.seal(out, details=data.manifest.details, metrics=data.metrics)
+
+
+def test_one_folder_under_two_paths_is_one(stages, sorted_twice, tmp_path):
+    (tmp_path / "link").symlink_to(sorted_twice / "lightness")
+    own = {"data": _photos(tmp_path / "link", seed=1), "teacher": {"model": "cifar/resnet8", "train": {"epochs": 1}}}
+    scheme = {"name": "multi-task", "tasks": {"again": own}}
+    with pytest.raises(RecipeError, match="split otherwise"):
+        stages(data=_photos(sorted_twice / "lightness"), distill={"scheme": scheme})
+
+
+def test_a_tasks_teacher_that_cannot_be_built_costs_no_other(stages, distilled):
+    teacher = "teacher: {model: cifar/resnet14, arguments: {wdith: 2}, train: {epochs: 1}}"
+    scheme = f"distill.scheme={{name: multi-task, tasks: {{a: {{{GROUPS}, {teacher}}}}}}}"
+    chain = stages(scheme, "teacher.train.seed=9")
+    with pytest.raises(ModelError, match="wdith"):
+        distilled(chain)
+    assert [done.name for done in chain.store.log] == ["data"]
+
+
+def test_a_network_that_is_more_than_rows_wider_cannot_be_cut(stages, distilled, monkeypatch):
+    """No network here is; one whose hidden layer follows its classes is put in the place of the student."""
+
+    class Hidden(nn.Module):
+        def __init__(self, classes: int) -> None:
+            super().__init__()
+            self.layers = nn.Sequential(nn.Flatten(), nn.Linear(3 * 16 * 16, classes), nn.Linear(classes, classes))
+
+        def forward(self, x):
+            return self.layers(x)
+
+    zoo = plugins.load("zoo", "cifar")
+    build = zoo.build
+
+    def built(name, *, num_classes, pretrained, **arguments):
+        if name == "resnet8":
+            return Hidden(num_classes)
+        return build(name, num_classes=num_classes, pretrained=pretrained, **arguments)
+
+    monkeypatch.setattr(zoo, "build", built)
+    chain = stages(PARITY, "teacher.train.seed=9")
+    with pytest.raises(ModelError, match=r"cannot be cut into heads(?s:.)*layers.2.weight"):
+        distilled(chain)
+    assert [done.name for done in chain.store.log] == ["data"]
+
+
+def test_a_plan_keeps_own_pictures_apart(stages, planned, tmp_path):
+    scheme = f"distill.scheme={{name: multi-task, single: false, tasks: {{again: {{{OWN}}}}}}}"
+    names = list(planned(stages(scheme), tmp_path))
+    assert names == [
+        "data",
+        "teacher",
+        "data-again",
+        "apart-again",
+        "teacher-again",
+        "multi-task",
+        "task-again",
+        "distill",
+    ]

@@ -7,11 +7,16 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from edgekd.artifacts import Dataset
 from edgekd.data.loader import Batch
-from edgekd.distillation.schemes.online import OBJECTIVE, Cohort, Mutual
+from edgekd.distillation.declared import objective_json
+from edgekd.distillation.schemes.online import OBJECTIVE, Cohort, Mutual, Parameters, check_networks
 from edgekd.distillation.terms import Networks, build_terms
-from edgekd.errors import RecipeError
+from edgekd.errors import RecipeError, UsageError
 from edgekd.models import checkpoint as checkpoints
+from edgekd.models.architecture import Architecture
+from edgekd.models.weights import save_state
+from edgekd.pipeline import train
 from edgekd.store import Plan, Store
 
 SMALL = ("data.limit=64", "data.image_size=8", "distill.batch_size=32", "distill.epochs=2", "distill.scheme=online")
@@ -22,21 +27,6 @@ FEW = ("data.limit=100", "data.validation=0.1", "distill.epochs=30", "distill.ba
 BATCH = Batch(
     torch.randn(4, 6, generator=torch.Generator().manual_seed(0)), torch.tensor([0, 1, 2, 0]), torch.arange(4)
 )
-
-
-class Killed(Exception):
-    pass
-
-
-class KillAt:
-    """A console that ends the process' work at a step."""
-
-    def __init__(self, step: int) -> None:
-        self.step = step
-
-    def progress(self, stage: str, done: int, total: int, note: str) -> None:
-        if stage == "distill" and done == self.step:
-            raise Killed
 
 
 def mutual(count: int) -> tuple[Cohort, Mutual]:
@@ -61,9 +51,12 @@ def test_no_student_is_moved_by_anothers_loss():
     assert cohort.networks[1].weight.grad is None
 
 
-def test_when_not_training_the_first_student_answers():
+def test_when_not_training_the_first_student_answers_and_all_can_be_looked_at():
     cohort, _ = mutual(2)
+    seen = []
+    cohort.networks[1].register_forward_pre_hook(lambda *_: seen.append(1))
     assert torch.equal(cohort.eval()(BATCH.images), cohort.networks[0](BATCH.images))
+    assert seen == [1]
 
 
 def test_every_student_becomes_a_checkpoint_and_an_equal_run_reuses_all(stages, distilled):
@@ -77,6 +70,7 @@ def test_every_student_becomes_a_checkpoint_and_an_equal_run_reuses_all(stages, 
         history = student.metrics["history"]
         assert [set(epoch["terms"]) for epoch in history] == [{"kd", "cross_entropy"}] * 2
         assert history[-1]["validation_accuracy"] == student.metrics["validation_accuracy"]
+        assert student.metrics["pace"]["precision"] == "fp32" and "bf16" in student.metrics
     again = stages(*SMALL, THREE, teacher=None)
     assert distilled(again).student.digest == made.student.digest
     assert {done.state for done in again.store.log} == {"reused"}
@@ -91,11 +85,11 @@ def test_the_first_student_begins_as_it_does_alone(stages, distilled):
     assert not torch.equal(weights[0], weights[2])
 
 
-def test_a_killed_training_goes_on_to_the_same_bits(stages, distilled, tmp_path):
+def test_a_killed_training_goes_on_to_the_same_bits(stages, distilled, kill_at, tmp_path):
     chain = stages(*SMALL, teacher=None)
     whole = distilled(chain)
-    with pytest.raises(Killed):
-        distilled(type(chain)(chain.recipe, Store(tmp_path), KillAt(3)))
+    with pytest.raises(kill_at.Killed):
+        distilled(type(chain)(chain.recipe, Store(tmp_path), kill_at(3)))
     resumed = distilled(type(chain)(chain.recipe, Store(tmp_path)))
     assert resumed.student.digest == whole.student.digest
     assert resumed.others["student2"].digest == whole.others["student2"].digest
@@ -136,3 +130,34 @@ def test_students_that_teach_each_other_beat_each_alone(stages, distilled, score
         together.append([score(student, data) for student in (made.student, *made.others.values())])
         alone.append(score(chain.baseline(data), data))
     assert min(sum(scores) for scores in zip(*together, strict=True)) > sum(alone)
+
+
+def test_int8_goes_on_learning_what_the_students_learned(stages):
+    later = {"epochs": 1, "batch_size": 32, "calibration_images": 16}
+    chain = stages(*SMALL, teacher=None, quantize=later)
+    train(chain, chain.data(), baseline=False)
+    by = {done.name: done.artifact for done in chain.store.log}
+    assert by["quantize"].manifest.stage.settings["objective"] == objective_json(OBJECTIVE)
+
+
+def test_a_students_new_classifier_is_said(stages, distilled, tmp_path):
+    save_state(checkpoints.build(Architecture(model="cifar/resnet8", num_classes=7)), tmp_path / "seven.safetensors")
+    peer = f"{{model: cifar/resnet8, checkpoint: {tmp_path / 'seven.safetensors'}}}"
+    made = distilled(stages(*SMALL, f"distill.scheme={{name: online, peers: [{peer}]}}", teacher=None))
+    told = made.others["student2"]
+    assert told.metrics["warnings"] == ["The classifier (linear) was made anew: its 7 classes became 10."]
+    assert told.manifest.details["training"]["new_classifier"] == {"layer": "linear", "classes_before": 7}
+    assert made.student.metrics["warnings"] == []
+
+
+@pytest.mark.parametrize(("classes", "refused"), [(1000, True), (10, False)])
+def test_two_with_the_same_published_weights_would_never_differ(stages, tmp_path, classes, refused):
+    """With another number of classes each begins with a last layer of its own."""
+    published = {"model": "torchvision/mobilenet_v3_small", "pretrained": True}
+    recipe = stages(*SMALL, teacher=None, student=published).recipe
+    data = Dataset.seal(tmp_path, details={"classes": [str(number) for number in range(classes)]})
+    if not refused:
+        check_networks(recipe, Parameters(), None, data)
+        return
+    with pytest.raises(UsageError, match="would never differ"):
+        check_networks(recipe, Parameters(), None, data)

@@ -28,21 +28,6 @@ OBJECTIVE = (
 )
 
 
-class Killed(Exception):
-    pass
-
-
-class KillAt:
-    """A console that ends the process' work at a step."""
-
-    def __init__(self, step: int) -> None:
-        self.step = step
-
-    def progress(self, stage: str, done: int, total: int, note: str) -> None:
-        if stage == "distill" and done == self.step:
-            raise Killed
-
-
 def last_epoch(**said):
     terms = build_terms(OBJECTIVE, Networks(nn.Identity(), None, 8, 6))
     return scheme.LastEpoch(terms, **{**said, "samples": 6, "classes": 3, "steps": 2, "epochs": 4})
@@ -56,9 +41,8 @@ def batch(rows: list[int], seed: int = 0) -> Batch:
 def test_born_again_generations_each_learn_from_the_one_before(stages, distilled):
     chain = stages(*SMALL, "distill.scheme={name: self, generations: 2}", teacher=None)
     made = distilled(chain)
-    first, second = made.others["generation0"], made.others["generation1"]
-    assert list(made.others) == ["generation0", "generation1"]
-    assert first.digest == chain.baseline(chain.data()).digest
+    first, second = chain.baseline(chain.data()), made.others["generation1"]
+    assert list(made.others) == ["generation1"], "generation 0 is the baseline, and shown as that"
     assert second.manifest.details["training"]["teacher"] == first.digest
     assert made.student.manifest.details["training"]["teacher"] == second.digest
     assert [g.manifest.stage.settings["seed"] for g in (first, second, made.student)] == [0, 1000, 2000]
@@ -112,11 +96,11 @@ def test_the_virtual_teacher_is_right_and_unsure_of_the_rest():
     torch.testing.assert_close(said, torch.tensor([[0.9, 0.025, 0.025, 0.025, 0.025]]))
 
 
-def test_a_killed_training_goes_on_to_the_same_bits(stages, distilled, tmp_path):
+def test_a_killed_training_goes_on_to_the_same_bits(stages, distilled, kill_at, tmp_path):
     chain = stages(*SMALL, LAST_EPOCH, teacher=None)
     whole = distilled(chain)
-    with pytest.raises(Killed):
-        distilled(type(chain)(chain.recipe, Store(tmp_path), KillAt(5)))
+    with pytest.raises(kill_at.Killed):
+        distilled(type(chain)(chain.recipe, Store(tmp_path), kill_at(5)))
     resumed = distilled(type(chain)(chain.recipe, Store(tmp_path)))
     assert resumed.student.digest == whole.student.digest
     again = stages(*SMALL, LAST_EPOCH, teacher=None)
@@ -192,3 +176,16 @@ def test_what_is_claimed_on_digits(stages, distilled, score, said, least):
         data = chain.data()
         gains.append(score(distilled(chain).student, data) - score(chain.baseline(data), data))
     assert sum(gains) / 3 > least
+
+
+def test_without_a_baseline_generation_0_is_shown(stages, distilled):
+    said = ("distill.scheme={name: self, generations: 2}", "distill.baseline=false")
+    made = distilled(stages(*SMALL, *said, teacher=None))
+    assert list(made.others) == ["generation0", "generation1"]
+
+
+def test_later_links_learn_what_the_student_did_where_it_means_something_to_them(stages, distilled):
+    """The last epoch's answers are a network's, as theirs are; the virtual teacher's are not."""
+    last, free = (distilled(stages(*SMALL, kind, teacher=None)) for kind in (LAST_EPOCH, TEACHER_FREE))
+    assert [term.parameters for term in last.objective] == [{"temperature": 1.0}, {}]
+    assert free.objective is None

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from edgekd import plugins
+from edgekd.artifacts import Dataset
+from edgekd.data import storage
 from edgekd.data.dataset import open_split
+from edgekd.data.leaks import contents
 from edgekd.data.loader import Batch
-from edgekd.data.unlabelled import contents
+from edgekd.distillation.declared import inherited
 from edgekd.distillation.objective import Answers
 from edgekd.distillation.schemes._selection import Opinion, Selection, draw_labelled, sure
-from edgekd.distillation.schemes.semi_supervised import Mixing, PartlyLabelled, needs_labels
+from edgekd.distillation.schemes._unlabelled import without_labels
+from edgekd.distillation.schemes.semi_supervised import Mixing, PartlyLabelled
 from edgekd.distillation.terms import Networks, Seen, build_terms
 from edgekd.errors import DataError, RecipeError
+from edgekd.pipeline import train
 from edgekd.settings import TermSettings
 from edgekd.store import Plan, Store
 
@@ -26,7 +32,7 @@ KD = "distill.objective=[{method: kd}]"
 
 def terms(*methods: str) -> PartlyLabelled:
     built = build_terms([TermSettings(method=name) for name in methods], Networks(torch.nn.Identity(), None, 8, 8))
-    return PartlyLabelled(list(built.terms))
+    return PartlyLabelled(built.each)
 
 
 def selection_of(chain) -> Selection:
@@ -58,12 +64,6 @@ def test_without_a_labelled_row_they_are_zero_and_the_rest_still_learns():
     losses = terms("kd", "nkd")(batch)
     assert losses["nkd"].item() == 0.0 and not losses["nkd"].requires_grad
     assert torch.autograd.grad(sum(losses.values()), batch.student_logits)[0].ne(0).any()
-
-
-def test_which_methods_need_labels():
-    needing = {name for name in plugins.names("method") if needs_labels(name)}
-    assert {"cross_entropy", "dkd", "nkd"} <= needing
-    assert not needing & {"kd", "dist", "mse", "soft_cross_entropy", "crd", "fitnets"}
 
 
 def test_both_networks_see_the_same_mixture():
@@ -232,8 +232,9 @@ def test_a_plan_touches_nothing(stages, tmp_path):
         (["distill.scheme={name: semi-supervised, unlabelled: no/where}"], "no/where is no folder"),
         (["distill.scheme={name: semi-supervised, labels: 0}"], "cross_entropy needs labels, and with labels: 0"),
         ([FEW, "distill.scheme.mix=true"], "cross_entropy needs labels, and with mix"),
-        ([FEW, "distill.objective=[{method: cross_entropy}]"], "learns nothing from unlabelled images"),
-        ([FEW, "distill.scheme.mix=true", "distill.objective=[{method: crd}]"], "crd remembers single images"),
+        ([FEW, "distill.objective=[{method: dkd}]"], "learns nothing from unlabelled images"),
+        ([FEW, "distill.objective=[{method: kd}, {method: crd}]"], "crd remembers single images"),
+        ([FEW, "quantize.objective=[{method: dkd}]"], "dkd in quantize.objective needs labels"),
         ([FEW, "distill.scheme.confidence=1.0"], "less than 1"),
         ([FEW, "distill.scheme.labls=3"], "did you mean 'labels'"),
     ],
@@ -242,3 +243,36 @@ def test_what_makes_no_sense_is_said_before_anything_runs(stages, said, message)
     with pytest.raises(RecipeError, match=message) as caught:
         stages(*said)
     assert len(caught.value.problems) == 1
+
+
+def test_wrong_numbers_of_labels_are_refused_before_the_teacher_is_trained(stages, distilled, tmp_path):
+    for count in (9, 100_000):
+        chain = stages(f"distill.scheme={{name: semi-supervised, labels: {count}}}")
+        chain = type(chain)(chain.recipe, Store(tmp_path))
+        with pytest.raises(DataError, match="distill.scheme.labels"):
+            distilled(chain)
+        assert [done.name for done in chain.store.log] == ["data"]
+
+
+def test_later_links_learn_from_answers_alone_where_labels_are_hidden():
+    said = [TermSettings(method="fitnets"), TermSettings(method="dkd"), TermSettings(method="cross_entropy")]
+    assert inherited(without_labels(said)) == (TermSettings(method="kd"),)
+    said = [TermSettings(method="dist", warmup_epochs=1.0), TermSettings(method="nkd")]
+    assert inherited(without_labels(said)) == (TermSettings(method="dist"),)
+
+
+def test_hidden_labels_do_not_matter_to_recovery(stages, tmp_path):
+    small = ("distill.epochs=1", "data.limit=200", "teacher.train.epochs=1", "distill.scheme.alone=false")
+    student = {"model": "torchvision/mobilenet_v3_small"}
+    chain = stages(FEW, *small, student=student, prune={"epochs": 1, "batch_size": 32, "multiple": 8})
+    data = chain.data()
+    made = train(chain, data, baseline=False)
+    said = made.pruned.manifest.stage.settings["objective"]
+    assert [term["method"] for term in said] == ["kd"]
+    shutil.copytree(data.path, tmp_path / "set")
+    file = storage.labels_file(tmp_path / "set", "train")
+    np.save(file, 9 - np.load(file))
+    wrong = Dataset.seal(tmp_path / "set", details=data.manifest.details)
+    other = type(chain)(chain.recipe, Store(tmp_path / "run"))
+    again = other.recovered(made.cut, made.teacher, wrong, tuple(TermSettings(**term) for term in said))
+    assert wrong.digest != data.digest and again.manifest.files == made.pruned.manifest.files

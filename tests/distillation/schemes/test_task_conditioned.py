@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -17,7 +19,7 @@ from edgekd.models import checkpoint as checkpoints
 from edgekd.models.edits.experts import Experts, apply
 from edgekd.quantization.placement import insert
 from edgekd.runtime.backends.onnxruntime import OrtSession
-from edgekd.settings import TermSettings
+from edgekd.settings import SchemeSettings, TermSettings
 from edgekd.store import Plan
 from edgekd.training.stages import evaluation_loader
 
@@ -59,7 +61,7 @@ def test_every_class_is_in_one_group(groups, said):
 def test_an_expert_regresses_its_part_of_the_teachers_logits():
     student = Says(1.0, 2.0)
     terms = build_terms([TermSettings(method="mse")], Networks(student, None, 8, 4))
-    teacher = Teacher(Says(5.0, 4.0, 3.0), torch.device("cpu"))
+    teacher = Teacher(Says(5.0, 4.0, 3.0), torch.device("cpu"), "fp32")
     objective = Conditional(teacher, terms, torch.tensor([2, 0]))
     batch = Batch(torch.zeros(4, 3, 8, 8), torch.zeros(4, dtype=torch.int64), torch.arange(4))
     assert objective(student, batch)["mse"].item() == pytest.approx((1 - 3) ** 2 + (2 - 5) ** 2)
@@ -80,10 +82,13 @@ def test_together_they_know_all_classes_as_well_as_one_student_does(stages, dist
     chain = stages(SCHEME)
     made, data = distilled(chain), chain.data()
     single = made.others["single"]
+    assert [term.method for term in made.objective] == ["mse"]
     assert score(made.student, data) > score(single, data) - 0.02
     assert made.student.classes == data.classes
     assert made.student.metrics["macs"] == pytest.approx(2 * single.metrics["macs"], rel=1e-3)
     by = {done.name: done.artifact for done in chain.store.log}
+    assert by["expert1"].metrics.keys() >= {"history", "warnings", "pace", "teacher_precision"}
+    assert made.student.metrics.keys() >= {"bf16", "warnings", "validation_accuracy"}
     assert min(_on_its_own(by[name], data) for name in ("expert1", "expert2")) > 0.9
     _exports(checkpoints.load(made.student), tmp_path)
     assert insert(checkpoints.load(made.student)).left == ()
@@ -124,7 +129,7 @@ def test_over_three_seeds_they_are_better_than_one_student(stages, distilled, sc
 @pytest.mark.parametrize(
     ("overrides", "said"),
     [
-        (["distill.objective=[{method: cross_entropy}]"], "no label"),
+        (["distill.objective=[{method: mse}, {method: cross_entropy}]"], "no label"),
         (["distill.objective=[{method: fitnets}]"], "losses on logits only"),
         (["distill.scheme.groups=[['0'], ['0', '1']]"], "more than once: 0"),
         (["distill.scheme.groups=1"], "groups"),
@@ -150,3 +155,15 @@ def test_a_plan_names_every_expert(stages, tmp_path):
     plan.student(plan.teacher(data), data)
     names = [stage.name for stage in plan.store.stages]
     assert names == ["data", "teacher", "expert1", "expert2", "expert3", "experts", "single"]
+
+
+def test_experts_that_cannot_be_quantized_cost_no_teacher(stages, distilled):
+    """The recipe's student could be; they are what is quantized."""
+    vit = {"model": "timm/test_vit", "arguments": {"img_size": 16}}
+    chain = stages(SCHEME, "teacher.train.seed=9", quantize={"calibration_images": 16})
+    scheme = {"groups": 2, "student": vit}
+    settings = chain.recipe.distill.model_copy(update={"scheme": SchemeSettings(name="task-conditioned", **scheme)})
+    chain = replace(chain, recipe=chain.recipe.model_copy(update={"distill": settings}))
+    with pytest.raises(ModelError, match="cannot be quantized"):
+        distilled(chain)
+    assert [done.name for done in chain.store.log] == ["data"]

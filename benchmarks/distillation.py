@@ -1,0 +1,152 @@
+"""What distillation gains over labels alone: `EDGEKD_DATA=… python benchmarks/distillation.py [--json]`.
+
+A CIFAR ResNet teaches MobileNetV2 and ShuffleNetV2: labels alone, plain KD, and the objective that BEST names, in the
+same steps, over several seeds; and plain KD with the teacher's answers stored for four views. Accuracy on the test
+split, of the last epoch, never of a best one. Teacher: the ResNet-56 that lies in EDGEKD_DATA/weights, fine-tuned for
+some epochs on these pictures: CIFAR-10 (JPEG), whose figures compare only with each other. With --semi instead: 500
+labels and everything else unlabelled. Finished trainings are reused.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+from edgekd.artifacts import Checkpoint, Dataset
+from edgekd.bench.environment import environment
+from edgekd.models import checkpoint as checkpoints
+from edgekd.network_stages import NetworkStages
+from edgekd.recipe import from_mapping
+from edgekd.store import Done, Store
+from edgekd.training.fit import accuracy
+from edgekd.training.host import best_device
+from edgekd.training.stages import evaluation_loader
+
+STUDENTS = {
+    "MobileNetV2 x0.35": {"model": "torchvision/mobilenet_v2", "arguments": {"width_mult": 0.35}, "stem": "small"},
+    "ShuffleNetV2 x0.5": {"model": "torchvision/shufflenet_v2_x0_5", "stem": "small"},
+}
+KD = [{"method": "kd", "temperature": 4, "weight": 0.9}, {"method": "cross_entropy", "weight": 0.1}]
+BEST = [{"method": "kd", "temperature": 4, "weight": 0.9}, {"method": "cross_entropy", "weight": 0.1}]
+LABELS = 500
+
+
+def recipe(student: dict[str, Any], seed: int, arguments: argparse.Namespace, **distill: Any) -> dict[str, Any]:
+    steps = {"batch_size": 128, "learning_rate": 0.1, "seed": seed}
+    weights = arguments.data / "weights/cifar10_resnet56.pth"
+    return {
+        "name": "distillation",
+        "data": {"source": "parquet", "root": str(arguments.data), "image_size": 32, "limit": arguments.images},
+        "teacher": {
+            "model": "cifar/resnet56",
+            "checkpoint": str(weights),
+            "train": {"epochs": arguments.teacher_epochs, "batch_size": 128, "learning_rate": 0.02},
+        },
+        "student": student,
+        "distill": {**steps, "epochs": arguments.epochs, **distill},
+    }
+
+
+def score(checkpoint: Checkpoint, data: Dataset) -> float:
+    """Percent of the test split."""
+    device = best_device()
+    network = checkpoints.load(checkpoint).to(device)
+    return 100 * accuracy(network, evaluation_loader(data, "test"), device)
+
+
+class Shown:
+    """Says on stderr what is being trained."""
+
+    def begin(self, stage: str) -> None:
+        print(f"{time.strftime('%H:%M:%S')} {stage}", file=sys.stderr, flush=True)
+
+    def end(self, done: Done) -> None:
+        pass
+
+
+def compare(student: dict[str, Any], seed: int, arguments: argparse.Namespace) -> dict[str, float]:
+    """Test accuracy of everything trained with one seed."""
+    store = Store(arguments.out, Shown())
+    scores: dict[str, float] = {}
+    stored = {"store": "on", "views": 4}
+    for name, objective, outputs in (
+        ("KD", KD, "off"),
+        ("KD, stored views", KD, stored),
+        ("best of ours", BEST, "off"),
+    ):
+        said = from_mapping(recipe(student, seed, arguments, objective=objective, teacher_outputs=outputs))
+        stages = NetworkStages(said.settings, store)
+        data = stages.data()
+        teacher = stages.teacher(data)
+        if "teacher" not in scores:
+            scores["teacher"] = score(teacher, data)
+            scores["labels alone"] = score(stages.baseline(data), data)
+        scores[name] = score(stages.student(teacher, data).student, data)
+    return scores
+
+
+def semi_supervised(student: dict[str, Any], seed: int, arguments: argparse.Namespace) -> dict[str, float]:
+    """500 labels alone, and with the teacher's answers to all the other pictures, in the same steps."""
+    scheme = {"name": "semi-supervised", "labels": LABELS}
+    said = from_mapping(recipe(student, seed, arguments, objective=KD, scheme=scheme))
+    stages = NetworkStages(said.settings, Store(arguments.out, Shown()))
+    data = stages.data()
+    made = stages.student(stages.teacher(data), data)
+    alone = score(made.others["labelsalone"], data)
+    return {f"{LABELS} labels alone": alone, "semi-supervised": score(made.student, data)}
+
+
+def table(rows: dict[str, list[dict[str, float]]]) -> str:
+    names = list(next(iter(rows.values()))[0])
+    lines = ["| | " + " | ".join(names) + " |", "|---|" + "---|" * len(names)]
+    for student, seeds in rows.items():
+        cells = [_spread([scores[name] for scores in seeds]) for name in names]
+        lines.append(f"| {student} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _spread(values: list[float]) -> str:
+    if len(values) == 1 or len(set(values)) == 1:
+        return f"{values[0]:.2f}"
+    return f"{mean(values):.2f} ± {stdev(values):.2f}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--images", type=int, default=20_000, help="training pictures; classes in proportion")
+    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--teacher-epochs", type=int, default=3)
+    parser.add_argument("--students", default=",".join(STUDENTS), help="comma-separated names")
+    parser.add_argument("--semi", action="store_true")
+    parser.add_argument("--out", type=Path, default=Path("runs/benchmark-distillation"))
+    parser.add_argument("--json", action="store_true")
+    arguments = parser.parse_args()
+    if "EDGEKD_DATA" not in os.environ:
+        parser.error("EDGEKD_DATA does not say where the data sets lie")
+    arguments.data = Path(os.environ["EDGEKD_DATA"]).absolute()
+    measure = semi_supervised if arguments.semi else compare
+    rows = {
+        name: [measure(STUDENTS[name], seed, arguments) for seed in range(arguments.seeds)]
+        for name in arguments.students.split(",")
+    }
+    machine = environment()
+    if arguments.json:
+        print(json.dumps({"environment": machine.model_dump(), "rows": rows, "best": BEST}, indent=2))
+        return
+    print(table(rows))
+    print(
+        f"\nCIFAR-10 (JPEG), {arguments.images:,} training pictures, {arguments.epochs} epochs, "
+        f"{arguments.seeds} seeds; "
+        f"mean ± standard deviation, test accuracy in percent; {machine.cpu}, {machine.cores} cores"
+    )
+
+
+if __name__ == "__main__":
+    main()
