@@ -29,23 +29,24 @@ class Card:
 
 
 def card(record: Record, stage: Stage) -> Card:
-    return Card(stage.title, tuple(_facts(record, stage.name)), figures.seconds(stage.seconds), stage.state)
+    return Card(stage.title, tuple(_facts(record, stage.name, stage.title)), figures.seconds(stage.seconds), stage.state)
 
 
-def _facts(record: Record, stage: str) -> list[str]:
+def _facts(record: Record, stage: str, title: str) -> list[str]:
     made = next((m for m in record.models if stage == m.id or stage.endswith(f"-{m.id}")), None)
     if made is not None:
         return [figures.percent(made.accuracy, made.samples), figures.size(made.size_bytes)]
-    if stage in _ROLES:
-        return _trained(record, _ROLES[stage])
-    return _OTHERS[stage](record) if stage in _OTHERS else []
+    if stage in _OTHERS:
+        return _OTHERS[stage](record)
+    return _trained(record, _ROLES.get(stage), title)
 
 
-def _trained(record: Record, role: str) -> list[str]:
-    """The last validation accuracy of a role's training, and its parameters."""
-    epochs = [epoch for training in record.training if training.role == role for epoch in training.epochs]
+def _trained(record: Record, role: str | None, title: str) -> list[str]:
+    """The last validation accuracy of a training, and its parameters; what a scheme made is known by its title."""
+    trainings = [each for each in record.training if (each.role == role if role else each.title == title)]
+    epochs = [epoch for training in trainings for epoch in training.epochs]
     found = [epoch.validation_accuracy for epoch in epochs if epoch.validation_accuracy is not None]
-    model = next((model for model in record.models if model.role == role), None)
+    model = next((each for each in record.models if (each.role == role if role else each.title == title)), None)
     facts = [f"validation {figures.percent(found[-1])}"] if found else []
     return [*facts, f"{figures.amount(model.parameters)} parameters"] if model is not None else facts
 

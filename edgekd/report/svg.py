@@ -17,11 +17,10 @@ _STAR = [
     (reach * math.sin(turn * math.pi / 5), -reach * math.cos(turn * math.pi / 5))
     for turn, reach in enumerate((1.45, 0.65) * 5)
 ]
-_HEXAGON = [(math.sin(turn * math.pi / 3), -math.cos(turn * math.pi / 3)) for turn in range(6)]
 # Each role's sign around its middle, in radii.
 _CORNERS: dict[str, list[tuple[float, float]]] = {
     "teacher": [(-0.9, -0.9), (0.9, -0.9), (0.9, 0.9), (-0.9, 0.9)],
-    "other": _HEXAGON,
+    "other": [(0.0, 1.2), (1.2, -0.9), (-1.2, -0.9)],
     "baseline": [(0.0, -1.2), (1.2, 0.0), (0.0, 1.2), (-1.2, 0.0)],
     "pruned": [(0.0, -1.2), (1.2, 0.9), (-1.2, 0.9)],
     "ptq": _CROSS,
