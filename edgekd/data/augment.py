@@ -62,10 +62,11 @@ def pad_crop(pixels: Tensor, view: Tensor, *, size: int, padding: int, flip: boo
     padded = F.pad(pixels, (0, 0, padding, padding, padding, padding))
     count, side = padded.shape[:2]
     places = side - size + 1
-    steps = torch.arange(size, device=pixels.device)
+    # 32 bits count the pixels of any batch, and are half as much to write.
+    steps = torch.arange(size, dtype=torch.int32, device=pixels.device)
     columns = torch.where(_mirrored(view, flip)[:, None], size - 1 - steps, steps)
     top, left = (_floor(view[:, axis] * places, places - 1)[:, None] for axis in (_VERTICAL, _HORIZONTAL))
-    rows = torch.arange(count, device=pixels.device)[:, None] * side + top + steps
+    rows = torch.arange(count, dtype=torch.int32, device=pixels.device)[:, None] * side + top + steps
     index = rows[:, :, None] * side + (left + columns)[:, None, :]
     return padded.reshape(-1, 3).index_select(0, index.view(-1)).view(count, size, size, 3)
 
@@ -167,4 +168,4 @@ def _mirrored(view: Tensor, flip: bool) -> Tensor:
 
 
 def _floor(values: Tensor, largest: int) -> Tensor:
-    return values.long().clamp_(max=largest)
+    return values.int().clamp_(max=largest)
