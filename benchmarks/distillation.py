@@ -33,12 +33,15 @@ STUDENTS = {
     "ShuffleNetV2 x0.5": {"model": "torchvision/shufflenet_v2_x0_5", "stem": "small"},
 }
 KD = [{"method": "kd", "temperature": 4, "weight": 0.9}, {"method": "cross_entropy", "weight": 0.1}]
-BEST = [{"method": "kd", "temperature": 4, "weight": 0.9}, {"method": "cross_entropy", "weight": 0.1}]
+# Picked on the validation split, one seed of short trainings: attention beside KD was ahead of ten other objectives.
+BEST = [*KD, {"method": "attention", "weight": 100}]
 LABELS = 500
 
 
 def recipe(student: dict[str, Any], seed: int, arguments: argparse.Namespace, **distill: Any) -> dict[str, Any]:
-    steps = {"batch_size": 128, "learning_rate": 0.1, "seed": seed}
+    # Fixed, so that no run differs from another by what its machine was fastest in at the time.
+    fixed = {"precision": "fp32", "memory_format": "channels_last"}
+    steps = {"batch_size": 128, "learning_rate": 0.1, "seed": seed, **fixed}
     weights = arguments.data / "weights/cifar10_resnet56.pth"
     return {
         "name": "distillation",
