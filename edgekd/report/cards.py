@@ -29,7 +29,8 @@ class Card:
 
 
 def card(record: Record, stage: Stage) -> Card:
-    return Card(stage.title, tuple(_facts(record, stage.name, stage.title)), figures.seconds(stage.seconds), stage.state)
+    facts = tuple(_facts(record, stage.name, stage.title))
+    return Card(stage.title, facts, figures.seconds(stage.seconds), stage.state)
 
 
 def _facts(record: Record, stage: str, title: str) -> list[str]:
