@@ -123,8 +123,11 @@ class Links:
             said["teacher_outputs"] = settings_json(wanted)
 
         def make(out: Path) -> Checkpoint:
-            outputs, decision = stored, None
-            if wanted.store == "auto" and distillation.reads_logits_only(objective) and not cross_view:
+            outputs: TeacherOutputs | None = stored
+            decision: storing.Decision | None = None
+            if wanted.store == "auto" and (why := distillation.why_live(objective, cross_view)) is not None:
+                decision = storing.Decision(False, why)
+            elif wanted.store == "auto":
                 augment = self.recipe.data.augment
                 decision = storing.decide(
                     resume_folder(out), teacher, data, wanted, settings, augment=augment, precision=precision

@@ -115,9 +115,12 @@ def objective_over(
     return Distillation(student, _OtherView(source) if cross_view else source, terms)
 
 
-def reads_logits_only(objective: Sequence[TermSettings]) -> bool:
-    """Whether a teacher's stored logits are all that the objective asks of it."""
-    return len(on_logits(objective)) == len(objective)
+def why_live(objective: Sequence[TermSettings], cross_view: bool) -> str | None:
+    """Why stored logits would not do; None where they would."""
+    if cross_view:
+        return "the teacher is shown another view than the student"
+    featured = [term.method for term in objective if term not in on_logits(objective)]
+    return f"{', '.join(featured)} asks for the teacher's layers" if featured else None
 
 
 def networks_for(student: nn.Module, teacher: nn.Module | None, data: Dataset) -> Networks:

@@ -203,6 +203,8 @@ class LocalGrid(Grid):
         self._sent = 0
         _identify(run_id)
 
+    # Grid makes these two abstract for runs that a SuperLink holds. No app here asks for one, and an answer would be
+    # made up: whoever does is to hear of it.
     def set_run(self, run: Any) -> None:
         raise NotImplementedError("the run is given to LocalGrid's constructor")
 

@@ -35,3 +35,11 @@ def test_stored_outputs_teach_as_the_live_teacher_does(stages, distilled, score)
     scores = [score(distilled(chain).student, data) for chain in (live, stored)]
     assert abs(scores[0] - scores[1]) < 0.05
     assert [done.name for done in stored.store.log][1:] == ["teacher", "teacher-outputs", "distill"]
+
+
+def test_auto_says_why_the_teacher_stays_live(stages, distilled):
+    chain = stages(
+        "distill.teacher_outputs=auto", "distill.epochs=1", "distill.objective=[{method: kd}, {method: attention}]"
+    )
+    told = distilled(chain).student.metrics["teacher_outputs"]
+    assert told["digest"] is None and told["decision"]["why"] == "attention asks for the teacher's layers"
