@@ -47,7 +47,7 @@ class Job:
 
     folder: str
     student: str = "torchvision/shufflenet_v2_x0_5"
-    teacher_model: str = "cifar/resnet14x2"
+    teacher_model: str = "cifar/resnet9x0.5"
     classes: int = 10
     side: int = 32
     images: int = 4096

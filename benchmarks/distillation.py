@@ -4,7 +4,8 @@ A CIFAR ResNet teaches MobileNetV2 and ShuffleNetV2: labels alone, plain KD, and
 same steps, over several seeds; and plain KD with the teacher's answers stored for four views. Accuracy on the test
 split, of the last epoch, never of a best one. Teacher: the ResNet-56 that lies in EDGEKD_DATA/weights, fine-tuned for
 some epochs on these pictures: CIFAR-10 (JPEG), whose figures compare only with each other. With --semi instead: 500
-labels and everything else unlabelled. Finished trainings are reused.
+labels and everything else unlabelled; with --online: two students that teach each other, without a teacher. Finished
+trainings are reused.
 """
 
 from __future__ import annotations
@@ -105,6 +106,20 @@ def semi_supervised(student: dict[str, Any], seed: int, arguments: argparse.Name
     return {f"{LABELS} labels alone": alone, "semi-supervised": score(made.student, data)}
 
 
+def online(student: dict[str, Any], seed: int, arguments: argparse.Namespace) -> dict[str, float]:
+    """Alone from labels, and two that teach each other; the paper's objective."""
+    said = {key: value for key, value in recipe(student, seed, arguments, scheme="online").items() if key != "teacher"}
+    stages = NetworkStages(from_mapping(said).settings, Store(arguments.out, Shown()))
+    data = stages.data()
+    alone = score(stages.baseline(data), data)
+    made = stages.student(None, data)
+    return {
+        "labels alone": alone,
+        "one of two": score(made.student, data),
+        "the other": score(made.others["student2"], data),
+    }
+
+
 def table(rows: dict[str, list[dict[str, float]]]) -> str:
     names = list(next(iter(rows.values()))[0])
     lines = ["| | " + " | ".join(names) + " |", "|---|" + "---|" * len(names)]
@@ -124,19 +139,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--images", type=int, default=20_000, help="training pictures; classes in proportion")
-    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--teacher-epochs", type=int, default=3)
     parser.add_argument("--students", default=",".join(STUDENTS), help="comma-separated names")
-    parser.add_argument("--semi", action="store_true")
+    instead = parser.add_mutually_exclusive_group()
+    instead.add_argument("--semi", dest="measure", action="store_const", const=semi_supervised, default=compare)
+    instead.add_argument("--online", dest="measure", action="store_const", const=online)
     parser.add_argument("--out", type=Path, default=Path("runs/benchmark-distillation"))
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     if "EDGEKD_DATA" not in os.environ:
         parser.error("EDGEKD_DATA does not say where the data sets lie")
     arguments.data = Path(os.environ["EDGEKD_DATA"]).absolute()
-    measure = semi_supervised if arguments.semi else compare
     rows = {
-        name: [measure(STUDENTS[name], seed, arguments) for seed in range(arguments.seeds)]
+        name: [arguments.measure(STUDENTS[name], seed, arguments) for seed in range(arguments.seeds)]
         for name in arguments.students.split(",")
     }
     machine = environment()

@@ -63,7 +63,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--only", default="A,B,C,D,E,F,G", help="parts, e.g. A,B")
     parser.add_argument("--rounds", type=int, help="default: 7, with --quick 1")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--teacher", default="cifar/resnet14x2", help="of parts A, B, C and E")
+    parser.add_argument("--teacher", default="cifar/resnet9x0.5", help="of parts A, B, C and E")
     parser.add_argument("--torchdistill", metavar="PYTHON", help="an interpreter that has torchdistill")
     parser.add_argument("--quick", action="store_true", help="tiny sizes, to see that it runs")
     parser.add_argument("--json", action="store_true", help="for machines")

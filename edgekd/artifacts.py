@@ -166,6 +166,11 @@ class OnnxModel(Artifact):
     def precision(self) -> str:
         return str(self.manifest.details["precision"])
 
+    @property
+    def heads(self) -> dict[str, list[str]]:
+        """The classes of each further head, by its name; their logits are the last ones, in this order."""
+        return dict(self.manifest.details.get("heads", {}))
+
 
 class Evaluation(Artifact):
     """`evaluation.json`: the accuracy of exported files on the test split."""

@@ -20,22 +20,37 @@ _BATCH = 64
 _Z95 = 1.959964
 
 
-def evaluate_models(models: Mapping[str, OnnxModel], data: Dataset, out: Path) -> Evaluation:
+def evaluate_models(
+    models: Mapping[str, OnnxModel], data: Dataset, out: Path, *, heads: Mapping[str, Dataset] | None = None
+) -> Evaluation:
     """Run every model over the whole test split, as the device would: its own file, its own preprocessing.
 
     Args:
         models: by name.
+        heads: the data of further heads, by name; a model that has them is measured on their test splits too.
         out: an empty folder, which becomes the artifact.
     """
-    split = open_split(data, "test")
-    preprocessing = Preprocessing.from_json(data.manifest.details["preprocessing"])
     rows = [
-        {"model": name, **accuracy_of(session_for(name, model), split, preprocessing, data.classes)}
-        for name, model in models.items()
+        {"model": name, **_row(session_for(name, model), model, data, heads or {})} for name, model in models.items()
     ]
     write_json(out / "evaluation.json", {"split": "test", "rows": rows})
     digests = {name: model.digest for name, model in models.items()}
     return Evaluation.seal(out, details={"models": digests, "data": data.digest})
+
+
+def _row(session: Session, model: OnnxModel, data: Dataset, heads: Mapping[str, Dataset]) -> Json:
+    row, first = _on_test(session, data, 0), len(data.classes)
+    if model.heads:
+        row["heads"] = {}
+    for name, classes in model.heads.items():
+        row["heads"][name] = _on_test(session, heads[name], first)
+        first += len(classes)
+    return row
+
+
+def _on_test(session: Session, data: Dataset, first: int) -> Json:
+    preprocessing = Preprocessing.from_json(data.manifest.details["preprocessing"])
+    return accuracy_of(session, open_split(data, "test"), preprocessing, data.classes, first=first)
 
 
 def session_for(name: str, model: OnnxModel) -> Session:
@@ -45,14 +60,21 @@ def session_for(name: str, model: OnnxModel) -> Session:
     return OrtSession(model.graph, as_written=foreign)
 
 
-def accuracy_of(session: Session, split: Split, preprocessing: Preprocessing, classes: tuple[str, ...]) -> Json:
-    """Top-1 accuracy with its 95 % interval, the same a class, and who is taken for whom."""
+def accuracy_of(
+    session: Session, split: Split, preprocessing: Preprocessing, classes: tuple[str, ...], *, first: int = 0
+) -> Json:
+    """Top-1 accuracy with its 95 % interval, the same a class, and who is taken for whom.
+
+    Args:
+        first: the column of the logits that belongs to the first class.
+    """
+    columns = slice(first, first + len(classes))
     confusion = np.zeros((len(classes), len(classes)), dtype=np.int64)
     labels = np.asarray(split.labels)
     for start in range(0, len(split), _BATCH):
         indices = np.arange(start, min(start + _BATCH, len(split)))
         pixels = centre_crop(split.pixels(indices), preprocessing.image_size)
-        answers = session.bind(preprocessing.normalise(pixels))().argmax(1)
+        answers = session.bind(preprocessing.normalise(pixels))()[:, columns].argmax(1)
         np.add.at(confusion, (labels[indices], answers), 1)
     right, count = int(np.trace(confusion)), int(confusion.sum())
     low, high = wilson(right, count)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from edgekd import plugins
 from edgekd.artifacts import Checkpoint, Dataset
 from edgekd.distillation import schemes, teachers
-from edgekd.distillation.schemes import Distilled
+from edgekd.distillation.schemes import Distilled, Further
 from edgekd.links import Links, settings_json
 from edgekd.network_checks import channel_multiple
 from edgekd.pruning import stage as pruning
@@ -71,10 +71,19 @@ class NetworkStages(Links):
             make=lambda out: pruning.prune(student, target, multiple, out),
         )
 
-    def recovered(self, pruned: Checkpoint, teacher: Checkpoint, data: Dataset, objective: Objective) -> Checkpoint:
-        """On what the recipe says for it, else on `objective`."""
+    def recovered(
+        self,
+        pruned: Checkpoint,
+        teacher: Checkpoint,
+        data: Dataset,
+        objective: Objective,
+        further: Further | None = None,
+    ) -> Checkpoint:
+        """On what the recipe says for it, else on `objective`; `further`: as the scheme does it."""
         assert self.recipe.prune is not None
         settings = self.recipe.prune
+        if further is not None:
+            return further("recover", pruned, settings)
         return self.distilled("recover", pruned, teacher, data, settings, settings.objective or objective)
 
     def calibrated(self, student: Checkpoint, data: Dataset) -> Checkpoint | None:
@@ -92,12 +101,23 @@ class NetworkStages(Links):
             make=lambda out: quantization.calibrate(student, data, images, out),
         )
 
-    def quantized(self, calibrated: Checkpoint, teacher: Checkpoint, data: Dataset, inherited: Objective) -> Checkpoint:
-        """Trained through the quantizers; with mode ptq the calibrated network as it is."""
+    def quantized(
+        self,
+        calibrated: Checkpoint,
+        teacher: Checkpoint,
+        data: Dataset,
+        inherited: Objective,
+        further: Further | None = None,
+    ) -> Checkpoint:
+        """Trained through the quantizers; with mode ptq the calibrated network as it is. As recovered()."""
         assert self.recipe.quantize is not None
         settings, augment = self.recipe.quantize, self.recipe.data.augment
         if settings.mode == "ptq":
             return calibrated
+        if further is not None:
+            begin_epoch = quantization.freezing(settings)
+            said = {"freeze_after": settings.freeze_after}
+            return further("quantize", calibrated, settings, said=said, begin_epoch=begin_epoch)
         objective = settings.objective or inherited
         return self.store.stage(
             Checkpoint,

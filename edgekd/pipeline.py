@@ -35,6 +35,7 @@ class Networks:
         quantized: with int8 quantizers, as it ships.
         others: what the scheme made beside the student, by role.
         doubts: what spoke against the teacher before the student was trained.
+        heads: the data of the student's further heads, by name.
     """
 
     teacher: Checkpoint | None
@@ -46,6 +47,7 @@ class Networks:
     calibrated: Checkpoint | None = None
     quantized: Checkpoint | None = None
     doubts: tuple[str, ...] = ()
+    heads: Mapping[str, Dataset] = field(default_factory=dict)
 
     @property
     def final(self) -> Checkpoint:
@@ -104,7 +106,7 @@ def chain(stages: Stages) -> Made:
     networks = train(stages, data)
     models = export(stages, networks, data)
     shipped = ships(stages, networks)
-    scores = stages.evaluated(models, data)
+    scores = stages.evaluated(models, data, networks.heads)
     measurements = stages.measured(models)
     bundle = stages.bundled(shipped, models, networks.final, scores, measurements, data)
     return Made(data, networks, models, shipped, scores, measurements, bundle)
@@ -115,18 +117,18 @@ def train(stages: Stages, data: Dataset, *, until: Link = "quantize", baseline: 
     alone = stages.baseline(data) if baseline else None
     doubts = stages.doubts(teacher, alone)
     distilled = stages.student(teacher, data)
-    made = Networks(teacher, alone, distilled.student, distilled.others, doubts=doubts)
+    made = Networks(teacher, alone, distilled.student, distilled.others, doubts=doubts, heads=distilled.heads)
     objective = inherited(distilled.objective or stages.recipe.distill.objective)
     seen = distilled.learns_from or data
     if until == "distill":
         return made
-    guide = teacher or made.student
+    lesson = (teacher or made.student, seen, objective, distilled.further)
     if (cut := stages.pruned(made.student)) is not None:
-        made = replace(made, cut=cut, pruned=stages.recovered(cut, guide, seen, objective))
+        made = replace(made, cut=cut, pruned=stages.recovered(cut, *lesson))
     if until == "prune":
         return made
     if (calibrated := stages.calibrated(made.final, seen)) is not None:
-        made = replace(made, calibrated=calibrated, quantized=stages.quantized(calibrated, guide, seen, objective))
+        made = replace(made, calibrated=calibrated, quantized=stages.quantized(calibrated, *lesson))
     return made
 
 

@@ -38,14 +38,18 @@ class Stages(NetworkStages):
     def exported_x64(self, role: str, model: OnnxModel, data: Dataset) -> OnnxModel:
         return self._graph(role, "int8-x64", exports.x64_from_int8, model, data)
 
-    def evaluated(self, models: Mapping[str, OnnxModel], data: Dataset) -> Evaluation:
+    def evaluated(
+        self, models: Mapping[str, OnnxModel], data: Dataset, heads: Mapping[str, Dataset] | None = None
+    ) -> Evaluation:
+        """`heads`: the data of further heads, by name."""
+        further = heads or {}
         return self.store.stage(
             Evaluation,
             "evaluate",
             version=evaluation.VERSION,
             settings={},
-            inputs={**models, "data": data},
-            make=lambda out: evaluation.evaluate_models(models, data, out),
+            inputs={**models, "data": data, **{f"data-{name}": own for name, own in further.items()}},
+            make=lambda out: evaluation.evaluate_models(models, data, out, heads=further),
         )
 
     def measured(self, models: Mapping[str, OnnxModel]) -> Measurements:

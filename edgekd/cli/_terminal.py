@@ -113,6 +113,9 @@ def show_result(result: RunResult, *, as_json: bool) -> None:
         low, high = row["interval"]
         size = result.made.models[row["model"]].graph.stat().st_size / 1e6
         table.add_row(row["model"], f"{row['accuracy']:.2%}", f"{low:.1%} to {high:.1%}", f"{size:.2f} MB", *times)
+        for name, head in row.get("heads", {}).items():
+            low, high = head["interval"]
+            table.add_row(f"  {name}", f"{head['accuracy']:.2%}", f"{low:.1%} to {high:.1%}")
     console = Console()
     console.print(table)
     unmeasured = (

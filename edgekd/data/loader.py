@@ -77,6 +77,7 @@ class Loader:
         device: where the batches are made.
         workers: processes that read; None: one a core for a streamed split (8 at most), none for a cached one. It
             never changes the batches.
+        classes: how many there are; a network's logits behind these answer another question than the labels do.
         views: how many views of an image there are, shown in turn over the epochs; None: a new one every epoch.
         second_view: also give each image in another view.
 
@@ -95,12 +96,14 @@ class Loader:
         seed: int = 0,
         device: str | torch.device = "cpu",
         workers: int | None = None,
+        classes: int | None = None,
         views: int | None = None,
         second_view: bool = False,
     ) -> None:
         self.device = torch.device(device)
         self._split = split
         self.image_size = preprocessing.image_size
+        self.classes = classes
         self._batch_size = batch_size
         self._seed = seed
         self._augmentation = resolve(augment, preprocessing, mirror=mirror) if augment is not None else None

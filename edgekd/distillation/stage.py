@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Literal
@@ -23,7 +23,7 @@ from edgekd.models import checkpoint as checkpoints
 from edgekd.models.architecture import Architecture
 from edgekd.settings import AugmentSettings, ModelSettings, Precision, StepSettings, TermSettings
 from edgekd.training.bf16 import answering
-from edgekd.training.fit import Progress
+from edgekd.training.fit import BeginEpoch, Progress
 from edgekd.training.host import best_device
 from edgekd.training.stages import preprocessing_of, train_with, training_loader
 
@@ -44,7 +44,7 @@ def distill(
     decision: Decision | None = None,
     teacher_precision: Precision = "auto",
     progress: Progress | None = None,
-    begin_epoch: Callable[[nn.Module, int], None] | None = None,
+    begin_epoch: BeginEpoch | None = None,
 ) -> Checkpoint:
     """Train a student on a teacher's answers, or go on training one: after pruning, or through quantizers.
 
@@ -128,7 +128,13 @@ def networks_for(student: nn.Module, teacher: nn.Module | None, data: Dataset) -
 
 
 def check_classes(teacher: Checkpoint, data: Dataset) -> None:
-    """Raises ModelError where a teacher knows other classes than the data has."""
+    """Raises ModelError where a teacher knows other classes than the data has, or more than them."""
+    if heads := checkpoints.architecture_of(teacher).heads:
+        raise ModelError(
+            "the teacher has several heads, and a student learns from one",
+            found=", ".join(heads),
+            hint="distill from a teacher of these classes alone",
+        )
     if teacher.classes != data.classes:
         raise ModelError(
             "the teacher and the student's data have different classes",

@@ -72,6 +72,7 @@ def pack(
         "format": FORMAT,
         "name": name,
         "classes": list(student.classes),
+        "heads": _heads(student),
         "preprocessing": preprocessing.to_json(),
         "tensors": _tensors(models[next(iter(shipped.values()))]),
         "variants": records,
@@ -122,6 +123,16 @@ def _latency(record: Json) -> Json:
         **{key: record[key] for key in ("provenance", "engine", "batch_size", "threads")},
         "machine": record["environment"]["cpu"],
     }
+
+
+def _heads(student: Checkpoint) -> Json:
+    """Further questions that the network answers, and where in its outputs."""
+    heads, first = architecture_of(student).heads, len(student.classes)
+    columns: Json = {}
+    for name, classes in heads.items():
+        columns[name] = {"classes": list(classes), "columns": [first, first + len(classes)]}
+        first += len(classes)
+    return columns
 
 
 def _provenance(student: Checkpoint, data: Dataset) -> Json:

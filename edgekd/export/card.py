@@ -15,6 +15,13 @@ def card(name: str, architecture: Architecture, student: Checkpoint, variants: J
         f"| {record['metrics']['samples']} | {record['metrics']['engine']} |"
         for variant, record in variants.items()
     )
+    heads = "".join(
+        f"| {variant}, {name} | `{record['file']}` | {score['accuracy']:.2%} "
+        f"({score['interval'][0]:.2%} to {score['interval'][1]:.2%}) | {score['samples']} | {score['engine']} |\n"
+        for variant, record in variants.items()
+        for name, score in record["metrics"].get("heads", {}).items()
+    )
+    further = "".join(f"\n\n{name}: {', '.join(classes)}" for name, classes in architecture.heads.items())
     cost = f"{student.metrics['parameters']:,} parameters, {student.metrics['macs']:,} MACs a picture"
     arguments = ", ".join(f"{key}={value}" for key, value in architecture.arguments.items())
     return f"""# {name}
@@ -29,7 +36,7 @@ Top-1 on the test split of `{data.manifest.details["source"]}`, measured on the 
 | variant | file | accuracy | pictures | engine |
 |---|---|---|---|---|
 {rows}
-
+{heads}
 One training, one seed: another seed gives another network.
 
 ## Use
@@ -47,7 +54,7 @@ outputs to expect.
 
 ## Classes
 
-{", ".join(student.classes)}
+{", ".join(student.classes)}{further}
 
 ## Limits
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,12 +18,22 @@ _IMAGES = 256
 
 
 def compare(
-    file: Path, inputs: Floats, expected: Floats, tolerance: Tolerance, *, reference: str, as_written: bool = False
+    file: Path,
+    inputs: Floats,
+    expected: Floats,
+    tolerance: Tolerance,
+    *,
+    reference: str,
+    heads: Sequence[int] = (),
+    as_written: bool = False,
 ) -> Json:
     """Run `file` on `inputs` (N, 3, S, S) and hold its outputs against `expected` (N, C).
 
-    `as_written`: see OrtSession; for a graph that is another engine's.
     Differences are relative to the largest expected logit: an absolute bound means nothing without a scale.
+
+    Args:
+        heads: classes of each further head, whose logits are the last; an answer agrees where every head's does.
+        as_written: see OrtSession; for a graph that is another engine's.
 
     Raises:
         ExportError: a difference or the top-1 agreement is outside the tolerance.
@@ -32,7 +43,8 @@ def compare(
         raise ExportError(f"{file.name} has another output", found=found.shape, allowed=expected.shape)
     difference = np.abs(found.astype(np.float64) - expected.astype(np.float64))
     scale = max(float(np.abs(expected).max()), 1e-12)
-    agreement = float((found.argmax(1) == expected.argmax(1)).mean())
+    same = [a.argmax(1) == b.argmax(1) for a, b in zip(_parts(found, heads), _parts(expected, heads), strict=True)]
+    agreement = float(np.all(same, axis=0).mean())
     measured = {
         "max_difference": float(difference.max()) / scale,
         "mean_difference": float(difference.mean()) / scale,
@@ -52,6 +64,12 @@ def compare(
         "images": len(inputs),
         "tolerance": tolerance.model_dump(),
     }
+
+
+def _parts(logits: Floats, heads: Sequence[int]) -> list[Floats]:
+    """Each head's columns, the main one's first."""
+    ends = np.cumsum([logits.shape[1] - sum(heads), *heads])
+    return np.split(logits, ends[:-1], axis=1)
 
 
 def real_inputs(data: Dataset, count: int = _IMAGES) -> Floats:

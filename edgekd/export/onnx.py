@@ -46,7 +46,12 @@ def onnx_from_checkpoint(checkpoint: Checkpoint, data: Dataset, settings: Export
     file = _write(graph_of(network, size, settings.opset), out)
     inputs = real_inputs(data)
     report = compare(
-        file, inputs, _answers(network, inputs), settings.tolerance_of("fp32"), reference="PyTorch in float32"
+        file,
+        inputs,
+        _answers(network, inputs),
+        settings.tolerance_of("fp32"),
+        reference="PyTorch in float32",
+        heads=_widths(checkpoint),
     )
     return OnnxModel.seal(out, details=_details("fp32", settings.opset, checkpoint), metrics={"numerics": report})
 
@@ -58,7 +63,8 @@ def fp16_from_fp32(model: OnnxModel, data: Dataset, settings: ExportSettings, ou
     file = _write(half.model, out)
     inputs = real_inputs(data)
     expected = open_session(model.graph).bind(inputs)()
-    report = compare(file, inputs, expected, settings.tolerance_of("fp16"), reference="the fp32 graph")
+    tolerance = settings.tolerance_of("fp16")
+    report = compare(file, inputs, expected, tolerance, reference="the fp32 graph", heads=_widths(model))
     return OnnxModel.seal(out, details=_details("fp16", settings.opset, model), metrics={"numerics": report})
 
 
@@ -77,8 +83,8 @@ def int8_from_checkpoint(checkpoint: Checkpoint, data: Dataset, settings: Export
     inputs = real_inputs(data)
     expected = _answers(network, inputs)
     reference = "PyTorch with fake quantization"
-    tolerance = settings.tolerance_of("int8")
-    report = compare(file, inputs, expected, tolerance, reference=reference, as_written=True)
+    tolerance, heads = settings.tolerance_of("int8"), _widths(checkpoint)
+    report = compare(file, inputs, expected, tolerance, reference=reference, heads=heads, as_written=True)
     return OnnxModel.seal(out, details=_details("int8", settings.opset, checkpoint), metrics={"numerics": report})
 
 
@@ -88,7 +94,8 @@ def x64_from_int8(model: OnnxModel, data: Dataset, settings: ExportSettings, out
     file = _write(for_x64(onnx.load(pairs)), out)
     inputs = real_inputs(data)
     expected = OrtSession(pairs, as_written=True).bind(inputs)()
-    report = compare(file, inputs, expected, settings.tolerance_of("int8-x64"), reference="the int8 graph as written")
+    tolerance = settings.tolerance_of("int8-x64")
+    report = compare(file, inputs, expected, tolerance, reference="the int8 graph as written", heads=_widths(model))
     return OnnxModel.seal(out, details=_details("int8", settings.opset, model), metrics={"numerics": report})
 
 
@@ -155,4 +162,21 @@ def _write(graph: onnx.ModelProto, out: Path, name: str = "model.onnx") -> Path:
 
 
 def _details(precision: str, opset: int, source: Checkpoint | OnnxModel) -> Json:
-    return {"precision": precision, "opset": opset, "input": INPUT, "output": OUTPUT, "source": source.digest}
+    return {
+        "precision": precision,
+        "opset": opset,
+        "input": INPUT,
+        "output": OUTPUT,
+        "heads": _heads(source),
+        "source": source.digest,
+    }
+
+
+def _heads(source: Checkpoint | OnnxModel) -> dict[str, list[str]]:
+    if isinstance(source, OnnxModel):
+        return source.heads
+    return {name: list(classes) for name, classes in checkpoints.architecture_of(source).heads.items()}
+
+
+def _widths(source: Checkpoint | OnnxModel) -> list[int]:
+    return [len(classes) for classes in _heads(source).values()]

@@ -13,8 +13,9 @@ class Architecture(BaseModel):
     Attributes:
         model: source/name, as in the recipe.
         arguments: passed to the model's builder.
-        num_classes: the width of the last layer.
+        num_classes: the width of the last layer, all heads together.
         small_stem: the first convolution keeps the image's size.
+        heads: the classes of each further task, by its name; their logits follow the main task's, in this order.
         edits: changes to the built network, replayed in order, e.g. {"edit": "prune", "history": […]}.
     """
 
@@ -24,6 +25,7 @@ class Architecture(BaseModel):
     arguments: dict[str, Any] = {}
     num_classes: int
     small_stem: bool = False
+    heads: dict[str, tuple[str, ...]] = {}
     edits: tuple[dict[str, Any], ...] = ()
 
     def edited(self, edit: dict[str, Any]) -> Architecture:

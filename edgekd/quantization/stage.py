@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from edgekd.models.edits.quantize import VERSION as PLACEMENT
 from edgekd.quantization.placement import freeze, insert, observe
 from edgekd.runtime.preprocess import centre_crop
 from edgekd.settings import AugmentSettings, QuantizeSettings, TermSettings
-from edgekd.training.fit import Progress, accuracy
+from edgekd.training.fit import BeginEpoch, Progress, accuracy
 from edgekd.training.host import best_device
 from edgekd.training.stages import evaluation_loader, preprocessing_of
 
@@ -139,12 +139,15 @@ def quantize(
         augment=augment,
         teacher_precision=settings.teacher_precision,
         progress=progress,
-        begin_epoch=_freezing(settings),
+        begin_epoch=freezing(settings),
     )
 
 
-def _freezing(settings: QuantizeSettings) -> Callable[[nn.Module, int], None]:
-    """Never later than the last epoch: what is exported must have been trained with the scales that it has."""
+def freezing(settings: QuantizeSettings) -> BeginEpoch:
+    """Fixes the scales for the later epochs.
+
+    Never later than the last one: what is exported must have been trained with the scales that it has.
+    """
     first = min(round(settings.epochs * settings.freeze_after), settings.epochs - 1)
     return partial(_freeze_from, first)
 

@@ -203,6 +203,10 @@ def _model(name: str, made: Made, row: Json) -> Json:
         "parameters": checkpoint.metrics["parameters"],
         "macs": checkpoint.metrics["macs"],
         "seconds": stage.seconds if stage is not None else None,
+        "heads": {
+            name: {key: score[key] for key in ("accuracy", "interval", "samples")}
+            for name, score in row.get("heads", {}).items()
+        },
     }
 
 

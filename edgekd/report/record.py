@@ -65,9 +65,17 @@ class Stage(_Frozen):
     seconds: Span
 
 
+class HeadScore(_Frozen):
+    """What a further head of a model answers on its own test split, with a 95 % interval."""
+
+    accuracy: Share
+    interval: tuple[Share, Share]
+    samples: Count
+
+
 class ModelEntry(_Frozen):
     """One exported file and its accuracy on the test split, with a 95 % interval over `samples` images; `ships`: it is
-    in the bundle."""
+    in the bundle; `heads`: further ones, by name."""
 
     id: str
     role: Role
@@ -82,6 +90,7 @@ class ModelEntry(_Frozen):
     parameters: Count
     macs: Count | None
     seconds: Span | None
+    heads: dict[str, HeadScore] = {}
 
 
 class Tolerance(_Frozen):

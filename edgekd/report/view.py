@@ -148,6 +148,10 @@ def _model_row(
         *(figures.plain(found[batch].throughput_per_s) if batch in found else "–" for batch in batches),
     )
     notes = ["in the bundle"] * model.ships + ["the headline's model"] * (model is star)
+    notes += [
+        f"{name} {figures.percent(head.accuracy, head.samples)} ({span(*head.interval)})"
+        for name, head in model.heads.items()
+    ]
     return ModelRow(labels[model.id], model.role, cells, model is star, ", ".join(notes))
 
 

@@ -38,10 +38,20 @@ class VariantRecord:
 
 
 @dataclass(frozen=True)
+class Head:
+    """A further question that the network answers: which of its outputs are the answer, and what they mean."""
+
+    classes: tuple[str, ...]
+    columns: slice
+
+
+@dataclass(frozen=True)
 class BundleManifest:
     """What bundle.json says.
 
     Attributes:
+        classes: of the first outputs.
+        heads: further ones, by name.
         files: the sha256 of each file, by its name relative to the bundle.
         engines: for "<engine>" or "<engine>-<machine>", the variants in the order in which it should take them.
     """
@@ -56,6 +66,7 @@ class BundleManifest:
     files: Mapping[str, str]
     provenance: Mapping[str, Any]
     engines: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    heads: Mapping[str, Head] = field(default_factory=dict)
 
     def preferred(self, engine: str, machine: str | None = None) -> tuple[str, ...]:
         """The variants that an engine should take, best first: as the bundle says, else as the backend's file does.
@@ -151,7 +162,21 @@ def _parse(folder: Path, raw: dict[str, Any]) -> BundleManifest:
         files={_inside(name): str(record["sha256"]) for name, record in raw["files"].items()},
         provenance=dict(raw["provenance"]),
         engines={str(name): _order(name, order, variants) for name, order in raw.get("engines", {}).items()},
+        heads=_heads(raw.get("heads", {}), len(raw["classes"])),
     )
+
+
+def _heads(raw: dict[str, Any], first: int) -> dict[str, Head]:
+    """Each begins where the one before it ends, the first of them at `first`."""
+    heads: dict[str, Head] = {}
+    for name, value in raw.items():
+        classes = tuple(map(str, value["classes"]))
+        stop = first + len(classes)
+        if value["columns"] != [first, stop]:
+            raise ValueError(f"heads.{name} has columns {value['columns']} for its classes, not {[first, stop]}")
+        heads[str(name)] = Head(classes, slice(first, stop))
+        first = stop
+    return heads
 
 
 def _order(engine: str, names: Any, variants: Mapping[str, VariantRecord]) -> tuple[str, ...]:

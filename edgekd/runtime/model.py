@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeAlias, overload
 
@@ -14,7 +14,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from edgekd.errors import BundleError, DataError
 from edgekd.runtime.backends import Session, open_session
-from edgekd.runtime.bundle import BundleManifest, read
+from edgekd.runtime.bundle import BundleManifest, Head, read
 from edgekd.runtime.preprocess import Floats, Pixels
 from edgekd.runtime.selection import select
 
@@ -27,10 +27,12 @@ class Prediction:
 
     Attributes:
         scores: (C,) probabilities, float32, in the order of `classes`.
+        heads: the answers of further heads, by name, where the network has any.
     """
 
     classes: tuple[str, ...] = field(repr=False)
     scores: Floats
+    heads: Mapping[str, Prediction] = field(default_factory=dict)
 
     @property
     def label(self) -> str:
@@ -74,6 +76,11 @@ class Model:
         return self.manifest.classes
 
     @property
+    def heads(self) -> Mapping[str, Head]:
+        """Further questions that it answers beside its first one."""
+        return self.manifest.heads
+
+    @property
     def engine(self) -> str:
         return self._session.engine
 
@@ -92,12 +99,16 @@ class Model:
         pixels = [self.manifest.preprocessing.pixels(_picture(picture)) for picture in pictures]
         if not pixels:
             return []
-        scores = _softmax(self.run(self.manifest.preprocessing.normalise(np.stack(pixels))))
-        predictions = [Prediction(self.classes, row) for row in scores]
-        return predictions if batch else predictions[0]
+        logits = self.run(self.manifest.preprocessing.normalise(np.stack(pixels)))
+        heads = {name: self._predictions(head.classes, logits[:, head.columns]) for name, head in self.heads.items()}
+        found = [
+            replace(prediction, heads={name: each[row] for name, each in heads.items()})
+            for row, prediction in enumerate(self._predictions(self.classes, logits[:, : len(self.classes)]))
+        ]
+        return found if batch else found[0]
 
     def run(self, array: Floats) -> Floats:
-        """Raw: network inputs (N, 3, S, S) float32, already normalised, to logits (N, C) float32."""
+        """Raw: network inputs (N, 3, S, S) float32, already normalised, to logits (N, C) float32, heads in a row."""
         return self._session.bind(array)().astype(np.float32, copy=False)
 
     def verify(self) -> Verification:
@@ -122,6 +133,10 @@ class Model:
                 allowed=f"at most {record.tolerance:.0e}",
             )
         return Verification(self.variant, self.engine, len(images), difference, record.tolerance)
+
+    @staticmethod
+    def _predictions(classes: tuple[str, ...], logits: Floats) -> list[Prediction]:
+        return [Prediction(classes, row) for row in _softmax(logits)]
 
     def _vector(self, name: str) -> Any:
         return np.load(self.manifest.path / name, allow_pickle=False)

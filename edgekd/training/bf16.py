@@ -36,7 +36,7 @@ def compare(model: nn.Module, loader: Loader, device: torch.device) -> Json | No
     for batch in loader.epoch(0):
         answers: dict[str, Tensor] = {}
         for precision in ("fp32", "bf16"):
-            answers[precision], spent = _ask(model, batch, precision, device)
+            answers[precision], spent = _ask(model, batch, precision, device, loader.classes)
             right[precision] += int((answers[precision] == batch.targets).sum())
             seconds[precision] += spent
         same += int((answers["fp32"] == answers["bf16"]).sum())
@@ -76,11 +76,11 @@ def answering(
 
 
 def _ask(
-    model: nn.Module, batch: Batch, precision: Literal["fp32", "bf16"], device: torch.device
+    model: nn.Module, batch: Batch, precision: Literal["fp32", "bf16"], device: torch.device, classes: int | None
 ) -> tuple[Tensor, float]:
     start = time.perf_counter()
     with autocast(precision, device):
-        answers: Tensor = model(batch.images).argmax(1)
+        answers: Tensor = model(batch.images)[:, :classes].argmax(1)
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return answers, time.perf_counter() - start

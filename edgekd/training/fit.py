@@ -24,6 +24,7 @@ from edgekd.training.schedule import learning_rate
 from edgekd.training.state import EpochRecord, TrainingState
 
 Progress = Callable[[int, int, str], None]
+BeginEpoch = Callable[[nn.Module, int], None]
 _SEEDS_PER_RUN = 1_000_003
 
 
@@ -104,7 +105,7 @@ def fit(
     resume: Path,
     validation: Loader | None = None,
     progress: Progress | None = None,
-    begin_epoch: Callable[[nn.Module, int], None] | None = None,
+    begin_epoch: BeginEpoch | None = None,
 ) -> list[EpochRecord]:
     """Train `model` in place for all epochs, or for those that an interrupted run left.
 
@@ -164,7 +165,7 @@ def fit(
 
 @torch.no_grad()
 def accuracy(model: nn.Module, loader: Loader, device: torch.device | str = "cpu") -> float:
-    """Top-1 share of a loader's images that `model` gets right."""
+    """Top-1 share of a loader's images that `model` gets right, by the logits of its first head."""
     device = torch.device(device)
     model.eval()
     precision = resolve_precision("auto", model, device, inference=True)
@@ -172,6 +173,6 @@ def accuracy(model: nn.Module, loader: Loader, device: torch.device | str = "cpu
     count = 0
     with autocast(precision, device):
         for batch in loader.epoch(0):
-            right += (model(batch.images).argmax(1) == batch.targets).sum()
+            right += (model(batch.images)[:, : loader.classes].argmax(1) == batch.targets).sum()
             count += len(batch.targets)
     return float(right) / count

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from edgekd.runtime.preprocess import Preprocessing
 from edgekd.settings import AugmentSettings, ModelSettings, StepSettings, TeacherSettings, TrainSettings
 from edgekd.store import resume_folder
 from edgekd.training.bf16 import compare
-from edgekd.training.fit import Progress, accuracy, fit
+from edgekd.training.fit import BeginEpoch, Progress, accuracy, fit
 from edgekd.training.host import best_device
 from edgekd.training.objective import Supervised
 from edgekd.training.pace import pace_of
@@ -74,19 +74,21 @@ def train_with(
     *,
     augment: AugmentSettings,
     graft: Callable[[nn.Module, Architecture], Architecture] | None = None,
+    heads: Mapping[str, Sequence[str]] | None = None,
     loader: BatchSource | None = None,
     progress: Progress | None = None,
     training: Json | None = None,
     warnings: Sequence[str] = (),
     notes: Callable[[nn.Module], Json] | None = None,
     measure: Measure | None = None,
-    begin_epoch: Callable[[nn.Module, int], None] | None = None,
+    begin_epoch: BeginEpoch | None = None,
 ) -> Checkpoint:
     """Train a new network, or a checkpoint's further, with any objective.
 
     Args:
         make_objective: from the network, before fit() wraps it, to what fit() minimises.
         graft: changes the network before it is trained; gives the architecture with the edit that does it again.
+        heads: further tasks of a new network, each with its classes; what is measured here is the first.
         loader: what it is trained on; default: the training split, varied as `augment` says.
         training, warnings: go into the manifest.
         notes: from the objective, once trained, to what it adds to the manifest's metrics.
@@ -97,7 +99,7 @@ def train_with(
         As train().
     """
     torch.manual_seed(settings.seed)
-    begun = begin(model, data)
+    begun = begin(model, data, heads=heads)
     network, architecture = begun.network, begun.architecture
     if graft is not None:
         architecture = graft(network, architecture)
@@ -179,10 +181,16 @@ def initial(model: ModelSettings | Checkpoint, data: Dataset) -> tuple[nn.Module
     return begun.network, begun.architecture
 
 
-def begin(model: ModelSettings | Checkpoint, data: Dataset, *, adopted: bool = False) -> Start:
-    """The same, and what has to be said of it; a teacher without `train` is adopted. Raises as start()."""
+def begin(
+    model: ModelSettings | Checkpoint,
+    data: Dataset,
+    *,
+    adopted: bool = False,
+    heads: Mapping[str, Sequence[str]] | None = None,
+) -> Start:
+    """The same, and what has to be said of it; a teacher without `train` is adopted. Args and Raises as start()."""
     untrained = isinstance(model, TeacherSettings) and model.train is None
-    return start(model, preprocessing_of(data), data.classes, adopted=adopted or untrained)
+    return start(model, preprocessing_of(data), data.classes, adopted=adopted or untrained, heads=heads)
 
 
 def origin_of(model: ModelSettings) -> Json:
@@ -241,6 +249,7 @@ def evaluation_loader(data: Dataset, split: str) -> Loader:
         preprocessing_of(data),
         batch_size=_EVALUATION_BATCH,
         device=best_device(),
+        classes=len(data.classes),
     )
 
 

@@ -48,13 +48,21 @@ class Start:
         return {"new_classifier": {"layer": self.head.layer, "classes_before": self.head.before}}
 
 
-def start(model: ModelSettings | Checkpoint, seen: Preprocessing, classes: Sequence[str], *, adopted: bool) -> Start:
+def start(
+    model: ModelSettings | Checkpoint,
+    seen: Preprocessing,
+    classes: Sequence[str],
+    *,
+    adopted: bool,
+    heads: Mapping[str, Sequence[str]] | None = None,
+) -> Start:
     """The network that a recipe describes, or a checkpoint's, as it is.
 
     Args:
         seen: how the data's pictures are seen.
         classes: the data's. Weights for another number are loaded but for the last layer.
         adopted: it is not going to be trained, so that a new last layer would know nothing.
+        heads: further tasks of a new network, each with its classes.
 
     Raises:
         UnknownNameError: no such model.
@@ -64,19 +72,22 @@ def start(model: ModelSettings | Checkpoint, seen: Preprocessing, classes: Seque
         return Start(checkpoints.load(model), checkpoints.architecture_of(model))
     if model.checkpoint is not None and model.checkpoint.is_dir():
         return _from_folder(model.checkpoint, model, seen, classes, adopted=adopted)
+    further = {name: tuple(own) for name, own in (heads or {}).items()}
+    width = len(classes) + sum(map(len, further.values()))
     architecture = Architecture(
         model=model.model,
         arguments=model.arguments,
-        num_classes=len(classes),
+        num_classes=width,
         small_stem=wants_small_stem(model.model, seen.image_size, model.stem),
+        heads=further,
     )
     network = build(architecture, pretrained=model.pretrained)
     head = None
-    if model.pretrained and (published := published_classes(model.model)) != len(classes):
-        head = OtherHead(last_layer(network, len(classes)), published, len(classes))
+    if model.pretrained and (published := published_classes(model.model)) != width:
+        head = OtherHead(last_layer(network, width), published, width)
         _refuse(head if adopted else None, f"the published weights of {model.model}")
     if model.checkpoint is not None:
-        head = _load(network, read_state(model.checkpoint), model.checkpoint, len(classes), adopted=adopted)
+        head = _load(network, read_state(model.checkpoint), model.checkpoint, width, adopted=adopted)
     return Start(network, architecture, head)
 
 
@@ -95,7 +106,13 @@ def _from_folder(
             allowed=f"mean {own.mean}, std {own.std}",
             hint="set data.mean and data.std to these",
         )
-    if architecture.num_classes == len(classes):
+    if architecture.heads and adopted:
+        raise ModelError(
+            f"{folder} has several heads, and a teacher answers one question",
+            found=", ".join(architecture.heads),
+            hint=_FINE_TUNE,
+        )
+    if architecture.num_classes == len(classes) and not architecture.heads:
         differ = _other_names(checkpoint.classes, classes)
         if differ is not None and adopted:
             raise ModelError(
@@ -105,7 +122,7 @@ def _from_folder(
                 hint="name the classes as it does, in its order; or fine-tune it: set teacher.train",
             )
         return Start(checkpoints.load(checkpoint), architecture, other_names=differ)
-    widened = architecture.model_copy(update={"num_classes": len(classes)})
+    widened = architecture.model_copy(update={"num_classes": len(classes), "heads": {}})
     network, state = build(widened), read_state(checkpoint.weights)
     return Start(network, widened, _load(network, state, folder, len(classes), adopted=adopted))
 

@@ -96,6 +96,19 @@ def test_a_graph_that_computes_something_else_fails_the_stage(exported, small_di
         compare(models["fp32"].graph, inputs, -expected, Tolerance(difference=9.0, agreement=0.5), reference="X")
 
 
+def test_an_answer_agrees_where_every_heads_does(exported, small_digits):
+    file = exported[1]["fp32"].graph
+    inputs = real_inputs(small_digits)
+    found = open_session(file).bind(inputs)()
+    # The last two logits swapped: where these are no network's top answer, only a head of their own tells.
+    swapped = found[:, [0, 1, 2, 3, 4, 5, 6, 7, 9, 8]]
+    loose = Tolerance(difference=9.0, agreement=0.01)
+    with pytest.raises(ExportError, match="agreement 0"):
+        compare(file, inputs, swapped, loose, reference="X", heads=[2])
+    report = compare(file, inputs, swapped, loose, reference="X", heads=[3, 1, 1])
+    assert report["agreement"] == 1.0
+
+
 def test_evaluation_counts_by_hand(exported, small_digits, tmp_path):
     student, models = exported
     network = checkpoints.load(student)

@@ -84,6 +84,16 @@ def test_macs_of_a_convolution_by_hand():
     assert cost(model, 16) == {"parameters": 8 * 27 + 8 + 45, "macs": 16 * 16 * 8 * 27 + 40}
 
 
+@pytest.mark.parametrize(("name", "width"), [("resnet9", 64), ("resnet9x0.5", 32)])
+def test_the_macs_of_resnet9_by_hand(name, width):
+    """A stem, and five parts of equal work: three convolutions that widen, and two pairs that do not."""
+    network = build(Architecture(model=f"cifar/{name}", num_classes=10))
+    stem = 32 * 32 * 9 * 3 * width
+    equal = 32 * 32 * 9 * width * 2 * width
+    assert cost(network, 32)["macs"] == stem + 5 * equal + 8 * width * 10
+    assert network.eval()(torch.zeros(2, 3, 8, 8)).shape == (2, 10)
+
+
 def _save(model, architecture, out) -> Checkpoint:
     out.mkdir()
     return checkpoints.save(model, architecture, preprocessing=Preprocessing(32, 32), classes=("a", "b", "c"), out=out)

@@ -103,6 +103,11 @@ def test_a_file_out_of_tolerance_is_marked_in_words(record: Json) -> None:
     assert "✗ outside" in render(record)
 
 
+def test_further_heads_stand_below_their_model(record: Json) -> None:
+    record["models"][2]["heads"] = {"parity": {"accuracy": 0.9861, "interval": [0.9678, 0.994], "samples": 359}}
+    assert "parity 98.6 % (96.8 to 99.4)" in render(record).replace("\u00a0", " ")
+
+
 def test_models_that_read_the_same_are_told_apart(record: Json) -> None:
     record["models"][3]["variant"] = "fp32"
     assert "Distilled student, fp32 (student-fp16)" in render(record)

@@ -37,6 +37,19 @@ def test_scores_are_a_softmax_and_top_is_sorted(linear_bundle):
     assert answer.score == pytest.approx(float(answer.scores[0]))
 
 
+def test_further_heads_answer_from_the_columns_behind_the_first(linear_bundle):
+    file = linear_bundle / "bundle.json"
+    heads = {"blueness": {"classes": ["green", "blue"], "columns": [1, 3]}}
+    file.write_text(json.dumps({**json.loads(file.read_text()), "classes": ["red"], "heads": heads}))
+    model = load(linear_bundle)
+    answer, other = model([Image.new("RGB", (4, 4), (255, 0, 51)), Image.new("RGB", (4, 4), (0, 255, 51))])
+    assert (answer.label, answer.heads["blueness"].label, other.heads["blueness"].label) == ("red", "blue", "green")
+    powers = np.exp([0.0, 0.2])
+    np.testing.assert_allclose(answer.heads["blueness"].scores, powers / powers.sum(), rtol=1e-5)
+    assert answer.scores == pytest.approx([1.0])
+    assert model.heads["blueness"].classes == ("green", "blue")
+
+
 def test_grey_alpha_and_sixteen_bit_pictures_are_understood(linear_bundle):
     model = load(linear_bundle)
     grey16 = Image.fromarray(np.full((4, 4), 65535, dtype=np.uint16))
@@ -83,6 +96,7 @@ def test_a_missing_file_and_no_bundle_at_all_are_named(linear_bundle, tmp_path):
         ({"classes": None}, "cannot be understood"),
         ({"preprocessing": {"mean": [0, 0]}}, "cannot be understood"),
         ({"vectors": {"images": "../../etc/passwd", "inputs": "x"}}, "points outside"),
+        ({"heads": {"x": {"classes": ["a"], "columns": [2, 3]}}}, r"columns \[2, 3\] for its classes, not \[3, 4\]"),
     ],
 )
 def test_a_manifest_that_makes_no_sense_is_refused(linear_bundle, change, message):

@@ -36,6 +36,7 @@ from edgekd.settings import (
     DataSettings,
     ModelSettings,
     RecipeSettings,
+    RecoverySettings,
     SchemeSettings,
     StepSettings,
     TeacherSettings,
@@ -43,7 +44,7 @@ from edgekd.settings import (
     TrainSettings,
 )
 from edgekd.store import A, Store
-from edgekd.training.fit import Progress
+from edgekd.training.fit import BeginEpoch, Progress
 
 
 @dataclass(frozen=True)
@@ -55,12 +56,35 @@ class Distilled:
         others: networks that are exported, scored and measured beside it, by their role in the report.
         objective: what pruned and quantized students go on learning; None: the recipe's.
         learns_from: the pictures that they may see; None: all of the recipe's.
+        further: how they go on learning, where that is not on one teacher's answers.
+        heads: the data of the student's further heads, by name.
     """
 
     student: Checkpoint
     others: Mapping[str, Checkpoint] = field(default_factory=dict)
     objective: tuple[TermSettings, ...] | None = None
     learns_from: Dataset | None = None
+    further: Further | None = None
+    heads: Mapping[str, Dataset] = field(default_factory=dict)
+
+
+class Further(Protocol):
+    """Trains a pruned or quantized student further, as one stage called `name`.
+
+    Args:
+        said: what else decides about it, for its key.
+        begin_epoch: see fit().
+    """
+
+    def __call__(
+        self,
+        name: str,
+        student: Checkpoint,
+        settings: RecoverySettings,
+        *,
+        said: Json | None = None,
+        begin_epoch: BeginEpoch | None = None,
+    ) -> Checkpoint: ...
 
 
 class Links(Protocol):

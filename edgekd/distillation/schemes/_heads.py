@@ -1,25 +1,16 @@
-"""Several heads on one trunk: how they are trained together, and cut apart."""
+"""Several heads on one trunk, and how they are trained together."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from edgekd.artifacts import Checkpoint
 from edgekd.data.loader import Batch, BatchSource
 from edgekd.distillation.objective import Teacher
 from edgekd.distillation.terms import Seen, Terms
-from edgekd.errors import ModelError
-from edgekd.models import checkpoint as checkpoints
-from edgekd.models.architecture import Architecture
-from edgekd.models.build import build
-from edgekd.models.weights import load_state
-from edgekd.runtime.preprocess import Preprocessing
-from edgekd.settings import ModelSettings
-from edgekd.training.start import start
 
 
 @dataclass(frozen=True)
@@ -105,50 +96,13 @@ class MultiTask(nn.Module):
         return losses
 
 
-def cut_head(joint: Checkpoint, columns: slice) -> tuple[nn.Module, Architecture]:
-    """The network of some of the logits alone: the same weights, those of its last layer by their rows.
+class Columns(nn.Module):
+    """A network that answers one question only."""
 
-    Raises:
-        ModelError: the number of classes changes more of this network than rows.
-    """
-    wide = checkpoints.load(joint)
-    said = checkpoints.architecture_of(joint)
-    architecture = said.model_copy(update={"num_classes": columns.stop - columns.start})
-    network, state = build(architecture), wide.state_dict()
-    rows = _rows_of_classes(wide, network, said.model, said.num_classes, architecture.num_classes)
-    load_state(network, state | {name: state[name][columns] for name in rows}, origin=joint.path)
-    return network.eval(), architecture
+    def __init__(self, network: nn.Module, columns: slice) -> None:
+        super().__init__()
+        self._network, self._columns = network, columns
 
-
-def joined(classes: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
-    """The joint network's classes."""
-    return tuple(f"{name}: {each}" for name, own in classes.items() for each in own)
-
-
-def check_cut(model: ModelSettings, seen: Preprocessing, classes: Mapping[str, Sequence[str]]) -> None:
-    """Build the joint network and each task's, untrained. Raises ModelError as cut_head() does."""
-    joint = start(model, seen, joined(classes), adopted=False)
-    for own in classes.values():
-        narrow = build(joint.architecture.model_copy(update={"num_classes": len(own)}))
-        _rows_of_classes(joint.network, narrow, model.model, joint.architecture.num_classes, len(own))
-
-
-def _rows_of_classes(wide: nn.Module, narrow: nn.Module, model: str, all_classes: int, classes: int) -> list[str]:
-    """Which tensors of a network have a row a class, seen from the same network with fewer.
-
-    Raises:
-        ModelError: the number of classes changes more of this network than rows.
-    """
-    whole, cut = wide.state_dict(), narrow.state_dict()
-    if whole.keys() != cut.keys():
-        raise ModelError(f"{model} cannot be cut into heads", found="other layers for another number of classes")
-    differ = {name: value for name, value in cut.items() if whole[name].shape != value.shape}
-    for name, value in differ.items():
-        shapes = (tuple(whole[name].shape), tuple(value.shape))
-        if (shapes[0][0], shapes[1][0]) != (all_classes, classes) or shapes[0][1:] != shapes[1][1:]:
-            raise ModelError(
-                f"{model} cannot be cut into heads",
-                found=f"{name} is {shapes[1]} for {classes} classes and {shapes[0]} for all",
-                allowed="networks whose last layer has one row of weights a class",
-            )
-    return list(differ)
+    def forward(self, images: Tensor) -> Tensor:
+        answers: Tensor = self._network(images)[:, self._columns]
+        return answers

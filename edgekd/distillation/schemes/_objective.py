@@ -27,14 +27,14 @@ def check_answers(scheme: str, objective: Objective) -> None:
         )
 
 
-def check_on_logits(scheme: str, objective: Objective, *, why: str) -> None:
+def check_on_logits(scheme: str, objective: Objective, *, why: str, where: str = "distill.objective") -> None:
     """Raises UsageError where a term looks at layers."""
     refused = [method.name for method in known(objective) if method.on_features]
     if refused:
         raise UsageError(
             f"{scheme} takes losses on logits only: {why}",
             found=", ".join(refused),
-            hint="leave these out of distill.objective",
+            hint=f"leave these out of {where}",
         )
 
 

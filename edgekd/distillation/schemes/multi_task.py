@@ -4,51 +4,53 @@ Source: Liu, He, Chen and Gao, Improving Multi-Task Deep Neural Networks via Kno
 Understanding (2019), for classifiers of pictures. A task is a grouping of the data's classes (the same pictures with
 coarser labels), or has data of its own. The recipe's `data` and `teacher` are the main task's.
 
-All heads are trained in one go, as one wide last layer. What comes out are networks of one task each, with the same
-trunk: a head is cut out by its rows. The main one goes on through the chain.
+All heads are one wide last layer, and stay together through the chain: pruned and quantized networks go on learning all
+tasks, each from its teacher. What ships answers all of them in one call.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-import torch
 from pydantic import Field, model_validator
 from torch import nn
 
 from edgekd import plugins
-from edgekd.artifacts import Artifact, Checkpoint, Dataset
+from edgekd.artifacts import Artifact, Checkpoint, Dataset, Json
 from edgekd.distillation.declared import objective_json
 from edgekd.distillation.objective import Teacher
 from edgekd.distillation.schemes import Distilled, Links
 from edgekd.distillation.schemes._classes import check_disjoint, check_partition, relabel, unpublished
-from edgekd.distillation.schemes._heads import Head, MultiTask, Together, check_cut, cut_head, joined
+from edgekd.distillation.schemes._heads import Columns, Head, MultiTask, Together
 from edgekd.distillation.schemes._objective import check_on_logits
 from edgekd.distillation.schemes._tasks import Ready, apart, check_data, columns_of, told
 from edgekd.distillation.stage import check_classes as check_teacher
 from edgekd.distillation.stage import networks_for
 from edgekd.distillation.terms import build_terms
 from edgekd.errors import UsageError
-from edgekd.models import checkpoint as checkpoints
 from edgekd.models.cost import cost
 from edgekd.quantization.placement import refuse_quantized
 from edgekd.settings import (
     DataSettings,
+    ModelSettings,
     RecipeSettings,
+    RecoverySettings,
     Settings,
+    TaughtSettings,
     TeacherSettings,
+    TermSettings,
 )
-from edgekd.store import resume_folder
 from edgekd.training import stages as training
-from edgekd.training.fit import fit
+from edgekd.training.fit import BeginEpoch, Progress, accuracy
 from edgekd.training.host import best_device
-from edgekd.training.stages import measured, preprocessing_of, record_of, training_loader
+from edgekd.training.stages import evaluation_loader, preprocessing_of, train_with, training_loader
 from edgekd.training.start import start
 
 TEACHER = True
-VERSION = 2
+VERSION = 3
 SAME_CLASSES = False
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9]*$")]
 
@@ -81,7 +83,9 @@ class Parameters(Settings):
 def check(recipe: RecipeSettings, parameters: Parameters) -> None:
     """Raises UsageError for tasks, losses or a student that cannot be trained together."""
     why = "each head has another teacher, and the trunk cannot resemble them all"
-    check_on_logits("multi-task", recipe.distill.objective, why=why)
+    for name, section in (("distill", recipe.distill), ("prune", recipe.prune), ("quantize", recipe.quantize)):
+        if section is not None:
+            check_on_logits("multi-task", section.objective or (), why=why, where=f"{name}.objective")
     if parameters.main in parameters.tasks:
         raise UsageError(f"two tasks are called {parameters.main}", hint="main: names the recipe's own task")
     if recipe.student.checkpoint is not None:
@@ -101,15 +105,16 @@ def check_classes(parameters: Parameters, classes: tuple[str, ...]) -> None:
 
 
 def check_networks(recipe: RecipeSettings, parameters: Parameters, teacher: nn.Module, data: Dataset) -> None:
-    """Build what is trained here, untrained: the joint network and its parts, and the tasks' teachers.
+    """Build what is trained here, untrained: the network of all tasks, and the tasks' teachers.
 
     Raises:
-        ModelError: the student cannot be cut into heads, or a teacher cannot be built for its task.
+        ModelError: one of them cannot be built.
         DataError: a task's own pictures cannot be read.
     """
     seen = preprocessing_of(data)
-    classes = {parameters.main: data.classes, **{name: _classes_of(task) for name, task in parameters.tasks.items()}}
-    check_cut(unpublished(recipe.student), seen, classes)
+    classes = {name: _classes_of(task) for name, task in parameters.tasks.items()}
+    joint = start(unpublished(recipe.student), seen, data.classes, adopted=False, heads=classes).network
+    cost(joint, seen.image_size)
     for name, task in parameters.tasks.items():
         guide = start(unpublished(task.teacher), seen, classes[name], adopted=task.teacher.train is None).network
         refuse_quantized(guide, task.teacher.model)
@@ -124,6 +129,31 @@ def _classes_of(task: Task) -> tuple[str, ...]:
 
 
 def distill(links: Links, teacher: Checkpoint, data: Dataset, parameters: Parameters) -> Distilled:
+    recipe = links.recipe
+    tasks = _ready(links, teacher, data, parameters)
+    objective = recipe.distill.objective
+
+    def further(
+        name: str,
+        student: Checkpoint,
+        settings: RecoverySettings,
+        *,
+        said: Json | None = None,
+        begin_epoch: BeginEpoch | None = None,
+    ) -> Checkpoint:
+        lesson = Lesson(settings, settings.objective or objective, begin_epoch)
+        return _trained(links, name, student, tasks, lesson, said or {})
+
+    student = _trained(links, "distill", recipe.student, tasks, Lesson(recipe.distill, objective), {})
+    heads = {name: tasks[name].data for name in parameters.tasks}
+    others: dict[str, Checkpoint] = {}
+    if parameters.single:
+        others["single"] = links.distilled("single", recipe.student, teacher, data, recipe.distill, objective)
+    return Distilled(student, others, further=further, heads=heads)
+
+
+def _ready(links: Links, teacher: Checkpoint, data: Dataset, parameters: Parameters) -> dict[str, Ready]:
+    """Every task's data and teacher, the main one first."""
     augment = links.recipe.data.augment
     tasks = {parameters.main: Ready(data, teacher, 1.0, None, augment)}
     prepared = {name: _data(links, name, task, data) for name, task in parameters.tasks.items()}
@@ -134,14 +164,7 @@ def distill(links: Links, teacher: Checkpoint, data: Dataset, parameters: Parame
             own = _apart(links, name, own, parameters.main, {parameters.main: data, **photos})
         guide = links.taught(f"teacher-{name}", task.teacher, own, augment=varied, main=data)
         tasks[name] = Ready(own, guide, task.weight, task.classes, varied)
-    joint = _joint(links, tasks)
-    others = {name: _head(links, joint, name, tasks, stage=f"task-{name}") for name in parameters.tasks}
-    student = _head(links, joint, parameters.main, tasks, stage="distill", others=others)
-    if not parameters.single:
-        return Distilled(student)
-    recipe = links.recipe
-    single = links.distilled("single", recipe.student, teacher, data, recipe.distill, recipe.distill.objective)
-    return Distilled(student, {"single": single})
+    return tasks
 
 
 def _data(links: Links, name: str, task: Task, data: Dataset) -> Dataset:
@@ -171,117 +194,94 @@ def _apart(links: Links, name: str, own: Dataset, main: str, all_data: Mapping[s
     )
 
 
-def _joint(links: Links, tasks: Mapping[str, Ready]) -> Checkpoint:
-    """The network of all tasks; its classes are named `task: class`, and its logits are the heads' side by side."""
-    recipe, main = links.recipe, next(iter(tasks))
+@dataclass(frozen=True)
+class Lesson:
+    """How all heads are trained: the first time, after pruning, or through quantizers."""
+
+    settings: TaughtSettings
+    objective: Sequence[TermSettings]
+    begin_epoch: BeginEpoch | None = None
+
+
+def _trained(
+    links: Links,
+    name: str,
+    student: ModelSettings | Checkpoint,
+    tasks: Mapping[str, Ready],
+    lesson: Lesson,
+    said: Json,
+) -> Checkpoint:
+    """The network of all tasks, as a stage called `name`."""
+    main = next(iter(tasks))
     inputs: dict[str, Artifact] = {"data": tasks[main].data, "teacher": tasks[main].teacher}
-    for name, ready in list(tasks.items())[1:]:
-        inputs |= {f"data-{name}": ready.data, f"teacher-{name}": ready.teacher}
+    if isinstance(student, Checkpoint):
+        inputs["student"] = student
+    for task, ready in list(tasks.items())[1:]:
+        inputs |= {f"data-{task}": ready.data, f"teacher-{task}": ready.teacher}
     return links.made(
-        "multi-task",
+        name,
         version=VERSION,
-        settings=recipe.distill,
+        settings=lesson.settings,
         said={
-            "model": training.origin_of(recipe.student),
-            "objective": objective_json(recipe.distill.objective),
-            "tasks": [[name, ready.weight, ready.augment.model_dump(mode="json")] for name, ready in tasks.items()],
+            **({"model": training.origin_of(student)} if isinstance(student, ModelSettings) else {}),
+            "objective": objective_json(lesson.objective),
+            "tasks": [[task, ready.weight, ready.augment.model_dump(mode="json")] for task, ready in tasks.items()],
+            **said,
         },
         inputs=inputs,
-        make=lambda out: _train(links, tasks, out),
+        make=lambda out: _train(student, tasks, lesson, out, progress=links.progress(name)),
     )
 
 
-def _train(links: Links, tasks: Mapping[str, Ready], out: Path) -> Checkpoint:
+def _train(
+    student: ModelSettings | Checkpoint,
+    tasks: Mapping[str, Ready],
+    lesson: Lesson,
+    out: Path,
+    *,
+    progress: Progress | None,
+) -> Checkpoint:
     """All heads on one trunk."""
-    settings, device = links.recipe.distill, best_device()
-    main = next(iter(tasks.values())).data
-    columns = columns_of(tasks)
-    torch.manual_seed(settings.seed)
-    classes = joined({name: ready.data.classes for name, ready in tasks.items()})
-    begun = start(links.recipe.student, preprocessing_of(main), classes, adopted=False)
-    network = begun.network
-    heads: dict[str, Head] = {}
-    guides: dict[str, Teacher] = {}
-    for name, ready in tasks.items():
+    settings, device = lesson.settings, best_device()
+    main, *further = tasks
+    data, columns = tasks[main].data, columns_of(tasks)
+    for ready in tasks.values():
         check_teacher(ready.teacher, ready.data)
-        terms = build_terms(settings.objective, networks_for(network, None, ready.data))
-        guides[name] = Teacher.of(ready.teacher, device, settings.teacher_precision)
-        heads[name] = Head(guides[name], terms, columns[name], ready.weight, ready.targets(main))
+    guides = {name: Teacher.of(tasks[name].teacher, device, settings.teacher_precision) for name in tasks}
+
+    def over(network: nn.Module) -> MultiTask:
+        heads = {}
+        for name, ready in tasks.items():
+            terms = build_terms(lesson.objective, networks_for(network, None, ready.data))
+            heads[name] = Head(guides[name], terms, columns[name], ready.weight, ready.targets(data))
+        return MultiTask(heads)
+
+    def measure(network: nn.Module) -> Json:
+        return {"tasks": {name: _score(network, columns[name], tasks[name].data) for name in further}}
+
     loaders = {
         name: training_loader(ready.data, settings, ready.augment)
         for name, ready in tasks.items()
-        if ready.data is main or ready.classes is None
+        if name == main or ready.classes is None
     }
-    own = next(iter(loaders))
-    history = fit(
-        network,
-        MultiTask(heads),
-        Together(loaders.pop(own), loaders),
+    return train_with(
+        over,
+        student,
+        data,
         settings,
-        resume=resume_folder(out),
-        progress=links.progress("multi-task"),
-    )
-    return checkpoints.save(
-        network,
-        begun.architecture,
-        preprocessing=preprocessing_of(main),
-        classes=classes,
-        out=out,
-        training={
-            "epochs": settings.epochs,
-            **begun.note,
-            "teacher": next(iter(tasks.values())).teacher.digest,
-            "objective": objective_json(settings.objective),
-        },
-        metrics={
-            **record_of(history, begun, out, warnings=told(tasks, settings.objective)),
-            "teacher_precision": {name: guide.precision for name, guide in guides.items()},
-        },
+        out,
+        augment=tasks[main].augment,
+        heads={name: tasks[name].data.classes for name in further},
+        loader=Together(loaders.pop(main), loaders),
+        progress=progress,
+        training={"teacher": tasks[main].teacher.digest, "objective": objective_json(lesson.objective)},
+        warnings=told(tasks, lesson.objective) if isinstance(student, ModelSettings) else (),
+        notes=lambda _: {"teacher_precision": {name: guide.precision for name, guide in guides.items()}},
+        measure=measure,
+        begin_epoch=lesson.begin_epoch,
     )
 
 
-def _head(
-    links: Links,
-    joint: Checkpoint,
-    name: str,
-    tasks: Mapping[str, Ready],
-    *,
-    stage: str,
-    others: Mapping[str, Checkpoint] | None = None,
-) -> Checkpoint:
-    """The network of one task, measured on its own validation pictures; it also tells how the others do on theirs."""
-    data, beside = tasks[name].data, dict(others or {})
-
-    def make(out: Path) -> Checkpoint:
-        network, architecture = cut_head(joint, columns_of(tasks)[name])
-        network.to(best_device())
-        return checkpoints.save(
-            network,
-            architecture,
-            preprocessing=preprocessing_of(data),
-            classes=data.classes,
-            out=out,
-            training={
-                **joint.manifest.details["training"],
-                "teacher": tasks[name].teacher.digest,
-                "tasks": list(tasks),
-            },
-            metrics={
-                **{key: joint.metrics[key] for key in ("history", "warnings", "pace", "teacher_precision")},
-                **measured(network, data),
-                "tasks": {other: head.metrics["validation_accuracy"] for other, head in beside.items()},
-            },
-        )
-
-    return links.store.stage(
-        Checkpoint,
-        stage,
-        version=VERSION,
-        settings={"task": name, "tasks": list(tasks)},
-        inputs={
-            "joint": joint,
-            **{f"data-{each}": ready.data for each, ready in tasks.items()},
-            **{f"task-{each}": head for each, head in beside.items()},
-        },
-        make=make,
-    )
+def _score(network: nn.Module, columns: slice, data: Dataset) -> float:
+    """Of one head, on its task's validation split."""
+    return accuracy(Columns(network, columns), evaluation_loader(data, "validation"), best_device())

@@ -2,6 +2,8 @@
 
 `resnet20` and the like have the original widths 16-32-64 and parameter-free shortcuts; `resnet20x2` doubles them and
 `resnet32x4` has 64-128-256 behind a stem of 32, both with projections, as the distillation literature uses them.
+`resnet9` has few layers, wide ones, pooled by their maxima, and is trained in a few epochs (Page, How to Train Your
+ResNet, 2018); `resnet9x0.5` has half its widths.
 """
 
 from __future__ import annotations
@@ -12,16 +14,19 @@ from torch import Tensor, nn
 _DEPTHS = (8, 14, 20, 32, 44, 56, 110)
 _WIDTHS = {"": (16, 16, 32, 64), "x2": (32, 32, 64, 128), "x4": (32, 64, 128, 256)}
 _NAMES = {f"resnet{depth}{suffix}": (depth, suffix) for depth in _DEPTHS for suffix in _WIDTHS}
+_NINE = {"resnet9": 64, "resnet9x0.5": 32}
 
 
 def names() -> tuple[str, ...]:
-    return tuple(_NAMES)
+    return (*_NAMES, *_NINE)
 
 
-def build(name: str, *, num_classes: int, pretrained: bool = False) -> CifarResNet:
+def build(name: str, *, num_classes: int, pretrained: bool = False) -> nn.Module:
     """Raises ValueError for pretrained: nobody publishes weights under these names."""
     if pretrained:
         raise ValueError("there are no published weights: give a checkpoint, or train it")
+    if name in _NINE:
+        return ResNet9(_NINE[name], num_classes)
     depth, suffix = _NAMES[name]
     return CifarResNet((depth - 2) // 6, _WIDTHS[suffix], num_classes, projection=suffix != "")
 
@@ -65,9 +70,7 @@ class CifarResNet(nn.Module):
             for before, after, stride in zip(inputs, stages, (1, 2, 2), strict=True)
         )
         self.linear = nn.Linear(stages[-1], num_classes)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        _initialise(self)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, 3, H, W) to (B, num_classes) logits."""
@@ -75,6 +78,36 @@ class CifarResNet(nn.Module):
         out = self.layer3(self.layer2(self.layer1(out)))
         logits: Tensor = self.linear(F.adaptive_avg_pool2d(out, 1).flatten(1))
         return logits
+
+
+class ResNet9(nn.Module):
+    """Args: width of the stem, which every stage doubles; classes. Pictures have 8 pixels a side or more."""
+
+    def __init__(self, width: int, num_classes: int) -> None:
+        super().__init__()
+        self.stem = _convolution(3, width)
+        self.layer1 = nn.Sequential(_convolution(width, 2 * width), nn.MaxPool2d(2), _Residual(2 * width))
+        self.layer2 = nn.Sequential(_convolution(2 * width, 4 * width), nn.MaxPool2d(2))
+        self.layer3 = nn.Sequential(_convolution(4 * width, 8 * width), nn.MaxPool2d(2), _Residual(8 * width))
+        self.linear = nn.Linear(8 * width, num_classes)
+        _initialise(self)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, 3, H, W) to (B, num_classes) logits."""
+        out = self.layer3(self.layer2(self.layer1(self.stem(x))))
+        # Maxima are large; the source scales the logits, which is the same but for a bias.
+        logits: Tensor = self.linear(0.125 * F.adaptive_max_pool2d(out, 1).flatten(1))
+        return logits
+
+
+class _Residual(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(_convolution(width, width), _convolution(width, width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = x + self.body(x)
+        return out
 
 
 class _Pad(nn.Module):
@@ -87,6 +120,18 @@ class _Pad(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, self.before, self.after))
+
+
+def _initialise(network: nn.Module) -> None:
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+
+def _convolution(width_in: int, width_out: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(width_in, width_out, 3, 1, 1, bias=False), nn.BatchNorm2d(width_out), nn.ReLU(inplace=True)
+    )
 
 
 def _projection(width_in: int, width_out: int, stride: int) -> nn.Sequential:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 
 import numpy as np
@@ -10,19 +11,27 @@ import torch
 from PIL import Image
 from torch import nn
 
-from edgekd import plugins
+from edgekd import pipeline
 from edgekd.artifacts import Dataset
 from edgekd.data.dataset import open_split
 from edgekd.data.leaks import contents, measured_contents
 from edgekd.data.loader import Batch
 from edgekd.distillation.objective import Teacher
-from edgekd.distillation.schemes._heads import Batches, Head, MultiTask, Together
+from edgekd.distillation.schemes._heads import Batches, Columns, Head, MultiTask, Together
 from edgekd.distillation.schemes._tasks import apart
+from edgekd.distillation.stage import check_classes
 from edgekd.distillation.terms import Networks, build_terms
 from edgekd.errors import DataError, ModelError, RecipeError, UsageError
 from edgekd.models import checkpoint as checkpoints
-from edgekd.settings import TermSettings
+from edgekd.models.build import build
+from edgekd.models.cost import cost
+from edgekd.recipe import Recipe
+from edgekd.runtime import load
+from edgekd.settings import ModelSettings, TermSettings
 from edgekd.store import Plan
+from edgekd.training.fit import accuracy
+from edgekd.training.stages import evaluation_loader, preprocessing_of
+from edgekd.training.start import start
 
 STEPS = "batch_size: 64, precision: fp32"
 TEACHER = f"teacher: {{model: cifar/resnet14, train: {{epochs: 8, {STEPS}}}}}"
@@ -30,6 +39,10 @@ GROUPS = "classes: {even: ['0', '2', '4', '6', '8'], odd: ['1', '3', '5', '7', '
 PARITY = f"distill.scheme={{name: multi-task, single: false, tasks: {{parity: {{{GROUPS}, {TEACHER}}}}}}}"
 DIGITS = "source: digits, image_size: 16, validation: 0.15"
 OWN = f"data: {{{DIGITS}, test: 0.25, limit: 200}}, teacher: {{model: cifar/resnet8, train: {{epochs: 1, {STEPS}}}}}"
+
+BRIEF = {"batch_size": 64, "precision": "fp32"}
+EVEN = {"even": ["0", "2", "4", "6", "8"], "odd": ["1", "3", "5", "7", "9"]}
+WEAK = {"model": "cifar/resnet8", "train": {"epochs": 1, **BRIEF}}
 
 
 class Says(nn.Module):
@@ -92,26 +105,102 @@ def test_a_shorter_task_begins_again_and_a_longer_one_is_cut_off():
     assert [batch.others["long"].targets.item() for batch in shown] == [10, 11, 12]
 
 
+def _score(checkpoint, columns, data):
+    """Of one head, on the test split."""
+    loader = evaluation_loader(data, "test")
+    return accuracy(Columns(checkpoints.load(checkpoint), columns), loader)
+
+
 def test_one_trunk_answers_both_tasks(stages, distilled, score):
     chain = stages(PARITY)
     made = distilled(chain)
     by = {done.name: done.artifact for done in chain.store.log}
     assert score(made.student, by["data"]) > 0.85
-    assert score(by["task-parity"], by["data-parity"]) > 0.9
-    assert made.student.metrics["tasks"] == {"parity": by["task-parity"].metrics["validation_accuracy"]}
+    assert _score(made.student, slice(10, 12), by["data-parity"]) > 0.9
+    assert made.heads == {"parity": by["data-parity"]}
+    assert checkpoints.architecture_of(made.student).heads == {"parity": ("even", "odd")}
+    assert made.student.classes == by["data"].classes
+    validated = accuracy(
+        Columns(checkpoints.load(made.student), slice(10, 12)), evaluation_loader(by["data-parity"], "validation")
+    )
+    assert made.student.metrics["tasks"] == {"parity": validated}
     assert "calibration" in by["teacher-parity"].metrics
     assert made.student.metrics.keys() >= {"history", "warnings", "pace", "bf16"}
+    assert made.student.metrics["history"][-1]["validation_accuracy"] == made.student.metrics["validation_accuracy"]
     assert made.student.metrics["teacher_precision"].keys() == {"main", "parity"}
-    # Cut apart they say what they said together, and the head costs next to nothing.
-    x = torch.randn(4, 3, 16, 16)
-    with torch.no_grad():
-        whole, digits, parity = (checkpoints.load(c)(x) for c in (by["multi-task"], made.student, by["task-parity"]))
-    assert torch.allclose(whole, torch.cat([digits, parity], 1), atol=1e-5)
-    assert by["multi-task"].metrics["macs"] < 1.01 * made.student.metrics["macs"]
-    assert by["multi-task"].classes[9:11] == ("main: 9", "parity: even")
     again = stages(PARITY)
     distilled(again)
     assert {done.state for done in again.store.log} == {"reused"}
+
+
+def test_the_head_of_another_task_costs_next_to_nothing(stages, distilled):
+    chain = stages(PARITY)
+    student = distilled(chain).student
+    alone = build(checkpoints.architecture_of(student).model_copy(update={"num_classes": 10, "heads": {}}))
+    assert student.metrics["macs"] < 1.01 * cost(alone, 16)["macs"]
+
+
+def test_a_student_of_several_heads_is_no_teacher_but_a_beginning(stages, distilled, tmp_path):
+    chain = stages(PARITY)
+    made = distilled(chain)
+    folder = {"model": "cifar/resnet8", "checkpoint": made.student.path}
+    with pytest.raises(ModelError, match=r"several heads(?s:.)*parity(?s:.)*teacher.train"):
+        distilled(stages(teacher={**folder, "checkpoint": str(made.student.path)}))
+    with pytest.raises(ModelError, match="the teacher has several heads"):
+        check_classes(made.student, chain.data())
+    begun = start(ModelSettings(**folder), preprocessing_of(chain.data()), chain.data().classes, adopted=False)
+    assert begun.architecture.heads == {} and begun.architecture.num_classes == 10
+    assert begun.network(torch.zeros(1, 3, 16, 16)).shape == (1, 10)
+
+
+@pytest.mark.parametrize(
+    ("student", "prune"),
+    [
+        ({"model": "cifar/resnet8"}, None),
+        pytest.param(
+            {"model": "torchvision/mobilenet_v3_small", "arguments": {"width_mult": 0.35}},
+            {**BRIEF, "epochs": 1, "target": {"macs": 0.8}},
+            marks=pytest.mark.slow,
+        ),
+    ],
+)
+def test_all_heads_go_through_the_whole_chain(stages, tmp_path, student, prune):
+    """Pruned, recovered, quantized and shipped in one graph, each head measured on its own test split."""
+    scheme = {"name": "multi-task", "single": False, "tasks": {"parity": {"classes": EVEN, "teacher": WEAK}}}
+    recipe = stages(
+        teacher=WEAK,
+        student=student,
+        distill={**BRIEF, "epochs": 2, "baseline": False, "scheme": scheme},
+        prune=prune,
+        quantize={"mode": "qad", "batch_size": 64, "epochs": 1, "calibration_images": 32, "baseline": False},
+        bench={"seconds": 0.05, "warmup_seconds": 0.0, "batch_sizes": [1]},
+        export={"variants": ["fp32", "int8"], "tolerance": {"int8": {"difference": 2.0, "agreement": 0.01}}},
+    ).recipe
+    result = pipeline.run(Recipe(recipe, "", "heads"), tmp_path)
+    made = result.made.networks
+    for network in (made.final, made.quantized):
+        assert network.metrics["history"][0]["terms"].keys() == {
+            "main kd",
+            "main cross_entropy",
+            "parity kd",
+            "parity cross_entropy",
+        }
+        assert network.metrics["tasks"].keys() == {"parity"}
+        assert checkpoints.architecture_of(network).heads == {"parity": ("even", "odd")}
+    model = load(result.bundle)
+    model.verify()
+    images = np.load(result.bundle / "vectors/images.npy")
+    logits = checkpoints.load(made.final)(torch.from_numpy(np.load(result.bundle / "vectors/input.npy")))
+    wanted = [("even", "odd")[int(row.argmax())] for row in logits[:, 10:12]]
+    assert [answer.heads["parity"].label for answer in load(result.bundle, variant="fp32")(images)] == wanted
+    rows = {row["model"]: row for row in result.made.evaluation.rows}
+    shipped = "pruned-fp32" if prune else "student-fp32"
+    measured = _score(made.final, slice(10, 12), made.heads["parity"])
+    assert rows[shipped]["heads"]["parity"]["accuracy"] == pytest.approx(measured)
+    assert "heads" not in rows["teacher-fp32"]
+    shown = {entry["id"]: entry["heads"] for entry in json.loads((tmp_path / "report.json").read_text())["models"]}
+    assert shown["quantized-int8"]["parity"]["accuracy"] == rows["quantized-int8"]["heads"]["parity"]["accuracy"]
+    assert "parity: even, odd" in (result.bundle / "card.md").read_text()
 
 
 def test_grouped_data_is_the_same_pictures_under_other_labels(stages, distilled):
@@ -148,8 +237,8 @@ def test_two_heads_match_two_students_at_half_the_cost(stages, distilled, score)
             "parity", alone.recipe.student, by["teacher-parity"], data, settings, settings.objective
         )
         digits = score(made.student, by["data"]) - score(made.others["single"], by["data"])
-        differences.append([digits, score(by["task-parity"], data) - score(other, data)])
-        costs.append(by["multi-task"].metrics["macs"] / (2 * other.metrics["macs"]))
+        differences.append([digits, _score(made.student, slice(10, 12), data) - score(other, data)])
+        costs.append(made.student.metrics["macs"] / (2 * other.metrics["macs"]))
     assert (np.mean(differences, 0) > -0.01).all()
     assert max(costs) < 0.51
 
@@ -170,9 +259,10 @@ def test_tasks_that_make_no_sense_are_refused(stages, scheme, said):
         stages(f"distill.scheme={{name: multi-task, {scheme}}}")
 
 
-def test_losses_on_features_are_refused(stages):
-    with pytest.raises(RecipeError, match="losses on logits only"):
-        stages(PARITY, "distill.objective=[{method: fitnets}]")
+@pytest.mark.parametrize("section", ["distill", "prune", "quantize"])
+def test_losses_on_features_are_refused(stages, section):
+    with pytest.raises(RecipeError, match=f"losses on logits only(?s:.)*{section}.objective"):
+        stages(PARITY, f"{section}.objective=[{{method: fitnets}}]")
 
 
 def test_groups_that_are_not_the_datas_cost_no_teacher(stages, distilled):
@@ -189,7 +279,7 @@ def test_a_plan_names_what_each_task_needs(stages, tmp_path):
     data = plan.data()
     plan.student(plan.teacher(data), data)
     names = [stage.name for stage in plan.store.stages]
-    assert names == ["data", "teacher", "data-parity", "teacher-parity", "multi-task", "task-parity", "distill"]
+    assert names == ["data", "teacher", "data-parity", "teacher-parity", "distill"]
 
 
 @pytest.fixture(scope="module")
@@ -269,32 +359,6 @@ def test_a_tasks_teacher_that_cannot_be_built_costs_no_other(stages, distilled):
     assert [done.name for done in chain.store.log] == ["data"]
 
 
-def test_a_network_that_is_more_than_rows_wider_cannot_be_cut(stages, distilled, monkeypatch):
-    """No network here is; one whose hidden layer follows its classes is put in the place of the student."""
-
-    class Hidden(nn.Module):
-        def __init__(self, classes: int) -> None:
-            super().__init__()
-            self.layers = nn.Sequential(nn.Flatten(), nn.Linear(3 * 16 * 16, classes), nn.Linear(classes, classes))
-
-        def forward(self, x):
-            return self.layers(x)
-
-    zoo = plugins.load("zoo", "cifar")
-    build = zoo.build
-
-    def built(name, *, num_classes, pretrained, **arguments):
-        if name == "resnet8":
-            return Hidden(num_classes)
-        return build(name, num_classes=num_classes, pretrained=pretrained, **arguments)
-
-    monkeypatch.setattr(zoo, "build", built)
-    chain = stages(PARITY, "teacher.train.seed=9")
-    with pytest.raises(ModelError, match=r"cannot be cut into heads(?s:.)*layers.2.weight"):
-        distilled(chain)
-    assert [done.name for done in chain.store.log] == ["data"]
-
-
 def test_a_plan_keeps_own_pictures_apart(stages, planned, tmp_path):
     scheme = f"distill.scheme={{name: multi-task, single: false, tasks: {{again: {{{OWN}}}}}}}"
     names = list(planned(stages(scheme), tmp_path))
@@ -304,7 +368,5 @@ def test_a_plan_keeps_own_pictures_apart(stages, planned, tmp_path):
         "data-again",
         "apart-again",
         "teacher-again",
-        "multi-task",
-        "task-again",
         "distill",
     ]
