@@ -110,7 +110,7 @@ class Links:
         cross_view: bool = False,
     ) -> Checkpoint:
         """On one teacher's answers, from the start or from a checkpoint."""
-        begun: Mapping[str, Artifact] = {"student": student} if isinstance(student, Checkpoint) else {}
+        begun: Mapping[str, Artifact] = {} if isinstance(student, ModelSettings) else {"student": student}
         said = {
             **({"model": training.origin_of(student)} if isinstance(student, ModelSettings) else {}),
             "objective": [settings_json(term) for term in objective],

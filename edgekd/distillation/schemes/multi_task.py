@@ -214,7 +214,7 @@ def _trained(
     """The network of all tasks, as a stage called `name`."""
     main = next(iter(tasks))
     inputs: dict[str, Artifact] = {"data": tasks[main].data, "teacher": tasks[main].teacher}
-    if isinstance(student, Checkpoint):
+    if not isinstance(student, ModelSettings):
         inputs["student"] = student
     for task, ready in list(tasks.items())[1:]:
         inputs |= {f"data-{task}": ready.data, f"teacher-{task}": ready.teacher}

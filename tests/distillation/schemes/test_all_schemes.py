@@ -103,6 +103,13 @@ def test_a_plan_runs_nothing_and_reads_nothing(stages, planned, tmp_path, scheme
     assert not (tmp_path / "plan").exists()
 
 
+@pytest.mark.parametrize("scheme", ["offline", "multi-task"])
+def test_a_plan_says_that_recovery_waits_for_what_was_pruned(stages, tmp_path, scheme):
+    recipe = recipe_of(stages, scheme, prune={}, student={"model": "cifar/resnet8x2"})
+    why = {stage.name: stage.why for stage in pipeline.plan(Recipe(recipe, "", ""), tmp_path)}
+    assert "student" in why["recover"] and "teacher" in why["recover"]
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 @every_scheme
