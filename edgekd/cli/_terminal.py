@@ -161,6 +161,8 @@ def _gist(artifact: Artifact) -> str:
         return ", ".join(f"{count:,} {split}" for split, count in details["counts"].items())
     if "kept" in metrics:
         return f"{metrics['kept']:.1%} of the {metrics['measure']} left, {metrics['parameters']:,} parameters"
+    if isinstance(scores := metrics.get("validation_accuracy"), list):
+        return f"validation of {len(scores)} clients {min(scores):.2%} to {max(scores):.2%}"
     if metrics.get("validation_accuracy") is not None:
         return f"validation {metrics['validation_accuracy']:.2%}, {metrics['parameters']:,} parameters"
     if "numerics" in metrics:

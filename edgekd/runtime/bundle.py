@@ -169,7 +169,7 @@ def _parse(folder: Path, raw: dict[str, Any]) -> BundleManifest:
 def _heads(raw: dict[str, Any], first: int) -> dict[str, Head]:
     """Each begins where the one before it ends, the first of them at `first`."""
     heads: dict[str, Head] = {}
-    for name, value in raw.items():
+    for name, value in sorted(raw.items(), key=lambda item: list(item[1]["columns"])):
         classes = tuple(map(str, value["classes"]))
         stop = first + len(classes)
         if value["columns"] != [first, stop]:

@@ -39,6 +39,9 @@ def test_scores_are_a_softmax_and_top_is_sorted(linear_bundle):
 
 def test_further_heads_answer_from_the_columns_behind_the_first(linear_bundle):
     file = linear_bundle / "bundle.json"
+    heads = {"z": {"classes": ["blue"], "columns": [2, 3]}, "blueness": {"classes": ["green"], "columns": [1, 2]}}
+    file.write_text(json.dumps({**json.loads(file.read_text()), "classes": ["red"], "heads": heads}))
+    assert [head.columns for head in load(linear_bundle).heads.values()] == [slice(1, 2), slice(2, 3)]
     heads = {"blueness": {"classes": ["green", "blue"], "columns": [1, 3]}}
     file.write_text(json.dumps({**json.loads(file.read_text()), "classes": ["red"], "heads": heads}))
     model = load(linear_bundle)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from edgekd.artifacts import Checkpoint, Dataset
+from edgekd.cli._terminal import Terminal
 from edgekd.distillation.schemes import Distilled
 from edgekd.models import checkpoint as checkpoints
 from edgekd.network_stages import NetworkStages
@@ -38,7 +39,8 @@ def stages(schemes_folder: Path) -> Callable[..., NetworkStages]:
 
     def make(*overrides: str, **sections: Any) -> NetworkStages:
         recipe = from_mapping({**RECIPE, **sections}, overrides)
-        return NetworkStages(recipe.settings, Store(schemes_folder))
+        # A terminal listens, as in a run: it has to have words for whatever a scheme makes.
+        return NetworkStages(recipe.settings, Store(schemes_folder, Terminal(quiet=True, resume="")))
 
     return make
 

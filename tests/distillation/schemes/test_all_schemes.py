@@ -11,6 +11,7 @@ import torch
 
 from edgekd import pipeline, plugins
 from edgekd.artifacts import Artifact, Checkpoint, Json, digest
+from edgekd.cli._terminal import Terminal
 from edgekd.network_stages import NetworkStages
 from edgekd.recipe import Recipe
 from edgekd.runtime import load
@@ -131,7 +132,8 @@ def test_the_whole_chain_ends_in_a_bundle_that_verifies_and_a_report(stages, tmp
         "export": {"variants": ["fp32", "int8"], "tolerance": {"int8": {"difference": 2.0, "agreement": 0.01}}},
     }
     recipe = recipe_of(stages, scheme, **sections)
-    result = pipeline.run(Recipe(recipe, "", f"scheme {scheme}"), tmp_path)
+    terminal = Terminal(quiet=True, resume="")
+    result = pipeline.run(Recipe(recipe, "", f"scheme {scheme}"), tmp_path, listener=terminal, console=terminal)
     load(result.bundle).verify()
     shown = {model["id"].partition("-")[0] for model in json.loads((tmp_path / "report.json").read_text())["models"]}
     assert set(result.made.networks.others) | {"student", "quantized"} <= shown

@@ -48,7 +48,7 @@ LAYERS = {"method": "attention", "student_layers": "a", "teacher_layers": "b"}
     ("scheme", "objective", "message"),
     [
         ({"name": "assistant"}, [{"method": "kd"}], "model"),
-        ({**BETWEEN, "model": "cifar/resnet9"}, [{"method": "kd"}], "resnet9.* is no model"),
+        ({**BETWEEN, "model": "cifar/resnet10"}, [{"method": "kd"}], "resnet10.* is no model"),
         ({**BETWEEN, "epoch": 3}, [{"method": "kd"}], "did you mean 'epochs'"),
         ({"name": "assistant", "model": "cifar/resnet8"}, [{"method": "kd"}], "the student itself"),
         ({**BETWEEN, "objective": [{"method": "kdd"}]}, [{"method": "kd"}], "did you mean 'kd'"),

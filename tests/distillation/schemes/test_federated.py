@@ -259,7 +259,7 @@ def test_a_plan_touches_nothing(stages, tmp_path):
         (["distill.scheme={name: federated, clients: 1}"], "greater than or equal to 2"),
         (["distill.scheme={name: federated, partition: even}"], "'iid' or 'dirichlet'"),
         (["distill.scheme={name: federated, models: [{model: cifar/resnet8}, {model: cifar/resnet8}]}"], "2 models, 3"),
-        (["distill.scheme={name: federated, models: [{model: cifar/resnet9}]}"], "resnet9"),
+        (["distill.scheme={name: federated, models: [{model: cifar/resnet10}]}"], "resnet10"),
         (["distill.scheme=federated", "distill.objective=[{method: kd}, {method: cross_entropy}]"], "needs labels"),
         (["distill.scheme=federated", "distill.objective=[{method: kd}, {method: fitnets}]"], "losses on logits only"),
         (["distill.scheme=federated", "distill.objective=[{method: kd, warmup_epochs: 1.0}]"], "anew in every round"),

@@ -108,7 +108,7 @@ def test_a_plan_names_every_student_and_touches_nothing(stages, tmp_path):
     [
         ("distill.scheme={name: online, peers: []}", "peers"),
         ("distill.scheme={name: online, peer: []}", "did you mean 'peers'?"),
-        ("distill.scheme={name: online, peers: [{model: cifar/resnet9}]}", "'resnet9'"),
+        ("distill.scheme={name: online, peers: [{model: cifar/resnet10}]}", "'resnet10'"),
         ("distill.objective=[{method: cross_entropy}]", "online needs a loss that compares answers"),
         ("distill.objective=[{method: kd}, {method: fitnets}]", "online takes losses on logits only"),
         ("student.checkpoint=there.safetensors", "begin with the same weights"),
