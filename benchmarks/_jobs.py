@@ -42,6 +42,7 @@ class Job:
         data: of a bare loop: batches made beforehand, edgekd's Loader, or Pillow picture by picture.
         teacher: "live" is edgekd's own choice of arithmetic, "none" the labels alone.
         student_fp32: a bare loop's student; False: in the arithmetic that edgekd chooses.
+        compile: fit()'s student and live teacher.
         turns: epochs that are timed, and one before to warm up.
     """
 
@@ -56,6 +57,7 @@ class Job:
     teacher: Literal["live", "fp32", "bf16", "stored", "none"] = "live"
     student_fp32: bool = False
     channels_last: bool = True
+    compile: bool = False
     workers: int = 0
     threads: int = 2
     turns: int = 4
@@ -76,7 +78,11 @@ class Job:
     @property
     def settings(self) -> DistillSettings:
         return DistillSettings(
-            epochs=self.turns, batch_size=self.batch_size, learning_rate=self.learning_rate, clip_norm=self.clip_norm
+            epochs=self.turns,
+            batch_size=self.batch_size,
+            learning_rate=self.learning_rate,
+            clip_norm=self.clip_norm,
+            compile=self.compile,
         )
 
     @property

@@ -205,6 +205,18 @@ def linearity(sizes: Sizes, folder: Path) -> list[Figure]:
     return figures
 
 
+def compiled(sizes: Sizes, folder: Path) -> list[Figure]:
+    """Part H. The warm-up epoch has the compiling in it."""
+    job = prepare(sizes.job(folder / "h"))
+    found = round_robin(
+        [variant("as it is", job), variant("compiled", replace(job, compile=True))],
+        sizes.rounds,
+    )
+    faster = ratios(found["as it is"], found["compiled"])
+    note = f"{_step(found['as it is'])} and {_step(found['compiled'])} a step; {spread(faster)}"
+    return [Figure("H", "an epoch with a live teacher, as it is / compiled", median(faster), "x", note=note)]
+
+
 def _step(answers: Sequence[Answer]) -> str:
     return f"{middle(answers, 'step_ms'):.1f} ms"
 

@@ -83,6 +83,7 @@ def fitted(job: Job, turns: Turns) -> None:
             source=sources[job.teacher](),
             # As for a teacher whose answers were found to stay: this one knows nothing.
             precision=resolve_precision("auto", teacher, best_device(), inference=True),
+            compile=job.compile,
         )
 
     fit(

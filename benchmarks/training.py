@@ -4,6 +4,7 @@
     B  the same job in torchdistill and in timm              F  memory over a folder of 100,000 files
     C  the data's share of a step                            G  on a GPU, where there is one
     D  a bf16 teacher's answers (EDGEKD_DATA: see _training_limits.py)
+    H  compiled networks against not
 
 Each variant is a process of its own; they take turns of one epoch, several rounds, and the median of the rounds'
 ratios counts. The pictures are synthetic but for part D. Nothing else should run meanwhile: under contention two
@@ -48,6 +49,7 @@ def parts(options: argparse.Namespace, sizes: Sizes, folder: Path) -> dict[str, 
         "E": lambda: speed.linearity(sizes, folder),
         "F": lambda: limits.memory(sizes, folder),
         "G": lambda: limits.gpu(sizes, folder, quick=options.quick),
+        "H": lambda: speed.compiled(sizes, folder),
     }
 
 
@@ -60,7 +62,7 @@ def sizes_of(options: argparse.Namespace) -> Sizes:
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", default="A,B,C,D,E,F,G", help="parts, e.g. A,B")
+    parser.add_argument("--only", default="A,B,C,D,E,F,G,H", help="parts, e.g. A,B")
     parser.add_argument("--rounds", type=int, help="default: 7, with --quick 1")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--teacher", default="cifar/resnet9x0.5", help="of parts A, B, C and E")
@@ -69,7 +71,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--json", action="store_true", help="for machines")
     options = parser.parse_args()
     options.only = [name.strip().upper() for name in options.only.split(",")]
-    if unknown := [name for name in options.only if name not in "ABCDEFG"]:
+    if unknown := [name for name in options.only if name not in "ABCDEFGH"]:
         parser.error(f"no such part: {', '.join(unknown)}")
     return options
 

@@ -78,6 +78,7 @@ class StepSettings(Settings):
     precision: Precision = Field("auto", description="auto: the faster one, timed where the training is long")
     memory_format: Literal["auto", "channels_last", "contiguous"] = Field("auto", description="the same")
     threads: Positive | None = Field(None, description="of the CPU; default: timed where it is long, else all")
+    compile: bool = Field(False, description="student and live teacher through torch.compile: for long trainings")
     seed: Seed = 0
 
 
@@ -229,6 +230,7 @@ class QuantizeSettings(RecoverySettings):
     epochs: Positive = 6
     learning_rate: Annotated[float, Field(gt=0.0)] = 0.01
     precision: Literal["auto", "fp32"] = Field("auto", description="int8 grids are finer than bf16: always fp32")
+    compile: Literal[False] = Field(False, description="quantizers move while they are trained: never compiled")
     calibration_images: Annotated[int, Field(ge=16)] = Field(512, description="of the training split, not augmented")
     freeze_after: Annotated[float, Field(ge=0.0, le=1.0)] = Field(0.5, description="share of epochs that scales move")
     baseline: bool = Field(True, description="with qad: also export the calibrated network, to compare")

@@ -16,6 +16,7 @@ from edgekd.distillation.terms import Features, Seen, Terms
 from edgekd.models import checkpoint as checkpoints
 from edgekd.settings import Precision
 from edgekd.training.bf16 import answering
+from edgekd.training.compiling import Forward, compiled
 from edgekd.training.host import autocast
 
 
@@ -41,6 +42,7 @@ class Teacher:
     Args:
         layers: what of it is tapped.
         precision: in which it computes; see of().
+        compile: through torch.compile; not with layers.
     """
 
     def __init__(
@@ -49,15 +51,26 @@ class Teacher:
         device: torch.device,
         precision: Literal["fp32", "bf16"],
         layers: Sequence[str] = (),
+        *,
+        compile: bool = False,
     ) -> None:
         self._network = network.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
         self._network.requires_grad_(False)
+        self._forward = compiled(self._network) if compile else self._network
         self._taps = Taps(network, layers)
         self._device = device
         self.precision = precision
 
     @classmethod
-    def of(cls, checkpoint: Checkpoint, device: torch.device, wanted: Precision, layers: Sequence[str] = ()) -> Teacher:
+    def of(
+        cls,
+        checkpoint: Checkpoint,
+        device: torch.device,
+        wanted: Precision,
+        layers: Sequence[str] = (),
+        *,
+        compile: bool = False,
+    ) -> Teacher:
         """A checkpoint's network; with "auto" in bf16 only where that is known to keep its answers.
 
         Raises:
@@ -65,12 +78,12 @@ class Teacher:
         """
         network = checkpoints.load(checkpoint)
         precision, _ = answering(checkpoint, network, device, wanted)
-        return cls(network, device, precision, layers)
+        return cls(network, device, precision, layers, compile=compile)
 
     @torch.no_grad()
     def __call__(self, batch: Batch) -> Answers:
         with autocast(self.precision, self._device), self._taps.reading() as features:
-            logits: Tensor = self._network(batch.images)
+            logits: Tensor = self._forward(batch.images)
         return Answers(logits.float(), features)
 
 
@@ -88,7 +101,7 @@ class Distillation(nn.Module):
         self._teacher = teacher
         self.terms = terms
 
-    def forward(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+    def forward(self, model: Forward, batch: Batch) -> dict[str, Tensor]:
         with self._taps.reading() as features:
             logits = model(batch.images)
         answers = self._teacher(batch) if self._teacher is not None and self.terms.needs_teacher else None

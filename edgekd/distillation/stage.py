@@ -72,7 +72,14 @@ def distill(
 
     return train_with(
         lambda model: objective_over(
-            model, network, data, objective, source=source, cross_view=cross_view, precision=precision
+            model,
+            network,
+            data,
+            objective,
+            source=source,
+            cross_view=cross_view,
+            precision=precision,
+            compile=settings.compile,
         ),
         student,
         data,
@@ -106,12 +113,13 @@ def objective_over(
     source: Source | None = None,
     cross_view: bool = False,
     precision: Literal["fp32", "bf16"] = "fp32",
+    compile: bool = False,
 ) -> Distillation:
     """What fit() minimises where one teacher answers: live, or from another source of its answers."""
     terms = build_terms(objective, networks_for(student, teacher, data))
     if source is None:
         assert teacher is not None
-        source = Teacher(teacher, best_device(), precision, terms.teacher_layers)
+        source = Teacher(teacher, best_device(), precision, terms.teacher_layers, compile=compile)
     return Distillation(student, _OtherView(source) if cross_view else source, terms)
 
 

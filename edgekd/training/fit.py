@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from edgekd.data.loader import BatchSource, Loader
 from edgekd.settings import StepSettings
 from edgekd.training.average import Average
+from edgekd.training.compiling import Forward, compiled, compiling
 from edgekd.training.guard import Guard, clear_memory_errors
 from edgekd.training.host import autocast, keep_freed_memory, resolve_precision
 from edgekd.training.norms import keep_up
@@ -32,6 +34,7 @@ _SEEDS_PER_RUN = 1_000_003
 class _Loop:
     accelerator: Accelerator
     model: nn.Module
+    forward: Forward
     objective: nn.Module
     optimiser: torch.optim.Optimizer
     loader: BatchSource
@@ -58,7 +61,7 @@ class _Loop:
         for step, batch in enumerate(self.loader.epoch(epoch)):
             rate = self._set_rate(first + step)
             with autocast(self.pace.precision, self.accelerator.device):
-                terms = self.objective(self.model, self.pace.arrange(batch))
+                terms = self.objective(self.forward, self.pace.arrange(batch))
             loss = torch.stack(list(terms.values())).sum()
             guard.watch(step, loss, self._update(loss))
             if self.average is not None:
@@ -114,8 +117,8 @@ def fit(
 
     Args:
         model: (B, 3, S, S) to (B, C) logits.
-        objective: called with (model, batch), gives the weighted terms by name, each a scalar, whose sum is
-            minimised; its own parameters are optimised and clipped along, and saved with its buffers.
+        objective: called with (model, batch), the model compiled or not; gives the weighted terms by name, each a
+            scalar, whose sum is minimised; its own parameters are optimised and clipped along, and saved with buffers.
         resume: a folder for the state after each epoch, and for how the training runs fastest: see set_pace().
         begin_epoch: called with the model and the number of epochs done, before each epoch that is trained here; after
             an interruption it is not called again for those that were finished.
@@ -123,7 +126,7 @@ def fit(
     Raises:
         NonFiniteLossError: the loss or its gradient became NaN or infinite.
         OutOfMemoryError: a batch does not fit.
-        TrainingError: the saved state is damaged.
+        TrainingError: the saved state is damaged, or the network cannot be compiled as the settings ask.
     """
     keep_freed_memory()
     accelerator = Accelerator(mixed_precision="no")
@@ -145,18 +148,20 @@ def fit(
     modules = {"model": model, "objective": objective} | ({"average": average.network} if average else {})
     state = TrainingState(resume, modules, optimiser)
     state.restore()
-    loop = _Loop(accelerator, wrapped, objective, optimiser, loader, settings, pace, average, progress)
+    forward = compiled(wrapped) if settings.compile else wrapped
+    loop = _Loop(accelerator, wrapped, forward, objective, optimiser, loader, settings, pace, average, progress)
     result = average.network if average else model
-    for epoch in range(len(state.history), settings.epochs):
-        torch.manual_seed(settings.seed * _SEEDS_PER_RUN + epoch)
-        if begin_epoch is not None:
-            begin_epoch(model, epoch)
-        with clear_memory_errors(settings.batch_size, accelerator.device), threads(pace.threads):
-            terms, rate, seconds = loop.epoch(epoch)
-            score = accuracy(result, validation, accelerator.device) if validation is not None else None
-        images = len(loader) * settings.batch_size
-        state.history.append(EpochRecord(epoch + 1, sum(terms.values()), terms, rate, images / seconds, score))
-        state.save()
+    with compiling() if settings.compile else nullcontext():
+        for epoch in range(len(state.history), settings.epochs):
+            torch.manual_seed(settings.seed * _SEEDS_PER_RUN + epoch)
+            if begin_epoch is not None:
+                begin_epoch(model, epoch)
+            with clear_memory_errors(settings.batch_size, accelerator.device), threads(pace.threads):
+                terms, rate, seconds = loop.epoch(epoch)
+                score = accuracy(result, validation, accelerator.device) if validation is not None else None
+            images = len(loader) * settings.batch_size
+            state.history.append(EpochRecord(epoch + 1, sum(terms.values()), terms, rate, images / seconds, score))
+            state.save()
     if average:
         model.load_state_dict(average.network.state_dict())
     model.eval()

@@ -187,12 +187,19 @@ def check(recipe: RecipeSettings) -> None:
         raise UsageError(f"{said.name} has no one teacher to store the outputs of", allowed="teacher_outputs: off")
     if (grafts := grafting(objective)) and not one_teacher:
         raise UsageError(f"{grafts[0].method} puts one teacher's classifier on the student: not with {said.name}")
-    featured = [term.method for term in objective if method_named(term.method).on_features]
+    featured = _on_features(objective)
     if wanted.store == "on" and featured:
         raise UsageError(
             f"stored outputs are logits, and {', '.join(featured)} asks for the teacher's layers: it has to run anyway",
             allowed="teacher_outputs: off, or auto",
         )
+    for name, section in (("distill", recipe.distill), ("prune", recipe.prune)):
+        read = _on_features(section.objective or ()) if section is not None and section.compile else []
+        if read:
+            raise UsageError(
+                f"{', '.join(read)} reads layers while the network runs, which a compiled one does not let it do",
+                hint=f"leave {name}.compile out",
+            )
     whole = [term.method for term in objective if _needs_every_logit(term)]
     if wanted.store != "off" and wanted.top_k is not None and whole:
         raise UsageError(
@@ -212,6 +219,10 @@ def check(recipe: RecipeSettings) -> None:
         )
     if hasattr(scheme, "check"):
         scheme.check(recipe, parameters_of(said))
+
+
+def _on_features(objective: Sequence[TermSettings]) -> list[str]:
+    return [term.method for term in objective if method_named(term.method).on_features]
 
 
 def _needs_every_logit(term: TermSettings) -> bool:

@@ -86,8 +86,11 @@ def _distill(
     objective = recipe.distill.objective
     for teacher in teachers.values():
         stage.check_classes(teacher, data)
-    wanted = recipe.distill.teacher_precision
-    sources = {role: Teacher.of(teacher, best_device(), wanted) for role, teacher in teachers.items()}
+    settings = recipe.distill
+    sources = {
+        role: Teacher.of(teacher, best_device(), settings.teacher_precision, compile=settings.compile)
+        for role, teacher in teachers.items()
+    }
 
     def over(student: nn.Module) -> Distillation:
         terms = build_terms(objective, stage.networks_for(student, None, data))

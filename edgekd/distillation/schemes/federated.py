@@ -79,6 +79,11 @@ def check(recipe: RecipeSettings, parameters: Parameters) -> None:
             found="warmup_epochs above 0",
             hint="leave warmup_epochs out of distill.objective",
         )
+    if recipe.distill.compile:
+        raise UsageError(
+            "federated trains its clients a few epochs a round: compiling them anew each time costs more than it saves",
+            hint="leave distill.compile out",
+        )
     if parameters.models is not None and len(parameters.models) not in (1, parameters.clients):
         raise UsageError(
             "federated has another number of models than of clients",

@@ -87,8 +87,14 @@ def _distill(links: Links, teacher: Checkpoint, data: Dataset, limit: float, out
     stage.check_classes(teacher, data)
     network = checkpoints.load(teacher)
     precision, why = answering(teacher, network, best_device(), recipe.distill.teacher_precision)
+    compile = recipe.distill.compile
+
+    def over(student: nn.Module) -> Hybrid:
+        taught = stage.objective_over(student, network, data, objective, precision=precision, compile=compile)
+        return Hybrid(taught, limit)
+
     return train_with(
-        lambda student: Hybrid(stage.objective_over(student, network, data, objective, precision=precision), limit),
+        over,
         recipe.student,
         data,
         recipe.distill,

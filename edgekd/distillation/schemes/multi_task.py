@@ -247,7 +247,10 @@ def _train(
     data, columns = tasks[main].data, columns_of(tasks)
     for ready in tasks.values():
         check_teacher(ready.teacher, ready.data)
-    guides = {name: Teacher.of(tasks[name].teacher, device, settings.teacher_precision) for name in tasks}
+    guides = {
+        name: Teacher.of(ready.teacher, device, settings.teacher_precision, compile=settings.compile)
+        for name, ready in tasks.items()
+    }
 
     def over(network: nn.Module) -> MultiTask:
         heads = {}

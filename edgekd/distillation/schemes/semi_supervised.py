@@ -45,6 +45,7 @@ from edgekd.distillation.terms import Networks, Seen, Terms, build_terms
 from edgekd.errors import UsageError
 from edgekd.models import checkpoint as checkpoints
 from edgekd.settings import RecipeSettings, Settings, Share
+from edgekd.training.compiling import Forward
 from edgekd.training.host import best_device
 from edgekd.training.objective import Supervised
 from edgekd.training.stages import origin_of, preprocessing_of, train_with, training_loader
@@ -159,7 +160,7 @@ class PartlyLabelled(Terms):
 class Mixing(Distillation):
     """Function matching: every image is mixed with another, λ ~ U(0, 1) of its own; both networks see the mixture."""
 
-    def forward(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+    def forward(self, model: Forward, batch: Batch) -> dict[str, Tensor]:
         images = batch.images
         share = torch.rand(len(images), 1, 1, 1).to(images.device)
         others = images[torch.randperm(len(images)).to(images.device)]
@@ -231,7 +232,9 @@ def _student(
         seen = Networks(student, network, preprocessing_of(data).image_size, len(split))
         built = build_terms(objective, seen)
         terms = PartlyLabelled(built.each)
-        source = Teacher.of(teacher, best_device(), settings.teacher_precision, terms.teacher_layers)
+        source = Teacher.of(
+            teacher, best_device(), settings.teacher_precision, terms.teacher_layers, compile=settings.compile
+        )
         return (Mixing if parameters.mix else Distillation)(student, source, terms)
 
     return train_with(

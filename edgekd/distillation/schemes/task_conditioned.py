@@ -185,7 +185,7 @@ def _train(
     torch.manual_seed(settings.seed)
     begun = start(_expert_of(links.recipe, parameters), preprocessing_of(data), group, adopted=False)
     network = begun.network
-    guide = Teacher.of(teacher, best_device(), settings.teacher_precision)
+    guide = Teacher.of(teacher, best_device(), settings.teacher_precision, compile=settings.compile)
     said = said_or(links.recipe, _OBJECTIVE)
     terms = build_terms(said, networks_for(network, None, data))
     columns = torch.tensor([data.classes.index(each) for each in group])
