@@ -163,19 +163,30 @@ def gpu(sizes: Sizes, folder: Path, *, quick: bool) -> list[Figure]:
 
 def _on_gpu(job: Job, rounds: int) -> list[Figure]:
     figures = []
-    for teacher in ("live", "stored"):
-        child = variant(teacher, replace(job, teacher=teacher), gpu=True)
+    ways = {
+        "live teacher": job,
+        "live teacher, compiled": replace(job, compile=True),
+        "stored outputs": replace(job, teacher="stored"),
+        "stored outputs, compiled": replace(job, teacher="stored", compile=True),
+    }
+    for way, one in ways.items():
         with _sampled(_utilisation, _GPU_SAMPLE_SECONDS) as samples:
-            found = round_robin([child], rounds)[teacher]
+            found = round_robin([variant(way, one, gpu=True)], rounds)[way]
         steps = job.images // job.batch_size
         rate = steps * job.batch_size / middle(found)
         epochs, images = _RECIPES[job.side]
-        what = f"{job.teacher_model} to {job.student} at {job.side}, {teacher} outputs"
+        what = f"{job.teacher_model} to {job.student} at {job.side}, {way}"
         used = [value for value in samples if value is not None]
         note = f"{torch.cuda.get_device_name()}, batch {job.batch_size}, on {best_device().type}"
         figures.append(Figure("G", what, rate, "images/s", note=note))
         figures.append(
-            Figure("G", f"{what}: GPU in use", mean(used), "%", note="mean, with the start and the turns' gaps")
+            Figure(
+                "G",
+                f"{what}: GPU in use",
+                mean(used),
+                "%",
+                note="mean, with the start, the compiling and the turns' gaps",
+            )
             if used
             else not_measured("G", f"{what}: GPU in use", "no nvidia-smi")
         )

@@ -46,6 +46,23 @@ def test_teacher_student_and_adoption_on_a_gpu(small_digits, tmp_path):
     assert Checkpoint.load(again.path).digest == again.digest
 
 
+def test_compiled_student_and_teacher_on_a_gpu(small_digits, tmp_path):
+    model = ModelSettings(model="cifar/resnet8")
+    settings = TrainSettings(epochs=10, batch_size=32, compile=True)
+    teacher = train(model, small_digits, settings, _folder(tmp_path, "teacher"), augment=STILL)
+    assert teacher.metrics["validation_accuracy"] > 0.8
+    student = distill(
+        teacher,
+        model,
+        small_digits,
+        DistillSettings(epochs=10, batch_size=32, compile=True),
+        _folder(tmp_path, "student"),
+        objective=DistillSettings().objective,
+        augment=STILL,
+    )
+    assert student.metrics["validation_accuracy"] > 0.8
+
+
 def test_a_gpu_trains_in_bf16_where_it_can():
     expected = "bf16" if torch.cuda.is_bf16_supported() else "fp32"
     assert resolve_precision("auto", torch.nn.Linear(1, 1), torch.device("cuda")) == expected
