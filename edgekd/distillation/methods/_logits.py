@@ -54,7 +54,7 @@ def log_softened(logits: Tensor, temperature: float) -> Tensor:
 
 def divergence(log_teacher: Tensor, log_student: Tensor) -> Tensor:
     """KL(teacher ‖ student) of each row, (B,), from log-probabilities (B, C)."""
-    return (log_teacher.exp() * (log_teacher - log_student)).sum(1)
+    return F.kl_div(log_student, log_teacher, reduction="none", log_target=True).sum(1)
 
 
 def labels(targets: Tensor | None, method: str) -> Tensor:
