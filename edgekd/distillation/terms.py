@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property, partial, reduce
+from operator import add
 from typing import Any
 
 import torch
@@ -74,7 +75,7 @@ class Term(nn.Module):
         pairs = self.pairs or (((), ()),)
         values = [loss(**self.inputs(seen, *pair)) for loss, pair in zip(self.losses, pairs, strict=True)]
         warm = min(1.0, seen.epoch / self._warmup_epochs) if self._warmup_epochs else 1.0
-        return warm * self.weight * torch.stack(values).sum()
+        return warm * self.weight * reduce(add, values)
 
     def inputs(self, seen: Seen, student: Sequence[str], teacher: Sequence[str]) -> dict[str, Any]:
         found: dict[str, Any] = {name: getattr(seen, name) for name in self.method.inputs if name not in _FEATURES}
@@ -104,7 +105,7 @@ class Terms(nn.Module):
     def needs_teacher(self) -> bool:
         return any(term.method.needs_teacher for term in self.each)
 
-    @property
+    @cached_property
     def names(self) -> tuple[str, ...]:
         """In the recipe's order; a method may stand in an objective twice, with other parameters."""
         names: list[str] = []

@@ -6,7 +6,8 @@ import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, reduce
+from operator import add
 from pathlib import Path
 
 import torch
@@ -62,7 +63,7 @@ class _Loop:
             rate = self._set_rate(first + step)
             with autocast(self.pace.precision, self.accelerator.device):
                 terms = self.objective(self.forward, self.pace.arrange(batch))
-            loss = torch.stack(list(terms.values())).sum()
+            loss = reduce(add, terms.values())
             guard.watch(step, loss, self._update(loss))
             if self.average is not None:
                 self.average.update(self.model, first + step)
