@@ -53,7 +53,7 @@ def check_same(graph: onnx.ModelProto, shape=(3, 7, 6)) -> onnx.ModelProto:
     return lowered
 
 
-@pytest.mark.parametrize("name", ["mobilenet_v3_small", "shufflenet_v2_x0_5"])
+@pytest.mark.parametrize("name", ["mobilenet_v3_small", pytest.param("shufflenet_v2_x0_5", marks=pytest.mark.slow)])
 def test_what_the_exporter_writes_becomes_legal_for_tensorrt_8(name):
     torch.manual_seed(0)
     network = torchvision.models.get_model(name, num_classes=10).eval()

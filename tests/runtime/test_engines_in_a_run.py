@@ -18,7 +18,7 @@ RECIPE = {
     "teacher": {"model": "cifar/resnet8", "train": STEPS},
     "student": {"model": "cifar/resnet8"},
     "distill": {**STEPS, "baseline": False},
-    "bench": {"batch_sizes": [1, 2], "seconds": 0.02, "warmup_seconds": 0.0},
+    "bench": {"batch_sizes": [1], "seconds": 0.02, "warmup_seconds": 0.0},
 }
 
 
@@ -42,7 +42,7 @@ def test_engines_are_the_last_link_and_stand_in_plan_report_and_terminal(device,
     assert {stage.state for stage in pipeline.plan(loaded, tmp_path)} == {"reused"}
     record = json.loads((tmp_path / "report.json").read_text())
     rows = {(entry["model"], entry["batch_size"]) for entry in record["measurements"] if "tensorrt" in entry["engine"]}
-    assert rows == {(model, batch) for model in ("student-fp32", "student-fp16") for batch in (1, 2)}
+    assert rows == {("student-fp32", 1), ("student-fp16", 1)}
     assert [stage["name"] for stage in record["stages"]][-1] == "engines"
     assert not any("TensorRT" in entry["what"] for entry in record["not_run"])
     assert "tensorrt 10.3.0" in result.report.read_text()
