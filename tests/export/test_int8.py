@@ -25,7 +25,8 @@ from edgekd.runtime.backends import open_session
 from edgekd.settings import ExportSettings
 from edgekd.training.stages import preprocessing_of
 
-NETWORKS = ["torchvision/mobilenet_v2", "cifar/resnet8"]
+# The whole chain in tests/cli runs a depthwise network by default.
+NETWORKS = [pytest.param("torchvision/mobilenet_v2", marks=pytest.mark.slow), "cifar/resnet8"]
 
 
 def _folder(place, name):
