@@ -1,4 +1,4 @@
-"""What the variants of a training share: the pictures, both networks and their weights, in one folder.
+"""What the variants of a training share: the images, both networks and their weights, in one folder.
 
 data/, teacher/ and outputs/ are edgekd's artifacts; student.pt and teacher.pt are the same weights as state dicts,
 which another tool's interpreter can read.
@@ -20,13 +20,13 @@ import torch
 from _pillow import MEAN, STD
 from _turns import KEEP_FREED_MEMORY, Variant
 
-from edgekd.artifacts import Dataset
 from edgekd.distillation import outputs
 from edgekd.models import checkpoint as checkpoints
 from edgekd.models.architecture import Architecture
 from edgekd.models.build import build
+from edgekd.recipe.settings import AugmentSettings, DistillSettings, OutputSettings, TermSettings
 from edgekd.runtime.preprocess import Preprocessing
-from edgekd.settings import AugmentSettings, DistillSettings, OutputSettings, TermSettings
+from edgekd.store.artifacts import Dataset
 
 HERE = Path(__file__).parent
 NO_GPU = {"CUDA_VISIBLE_DEVICES": ""}
@@ -39,7 +39,7 @@ class Job:
     Attributes:
         kind: "fit" is edgekd's; "bare" a loop of a few lines; "timm" timm's task in one; "loader" edgekd's data alone;
             "stream" edgekd's over files, with nothing made before the first turn.
-        data: of a bare loop: batches made beforehand, edgekd's Loader, or Pillow picture by picture.
+        data: of a bare loop: batches made beforehand, edgekd's Loader, or Pillow image by image.
         teacher: "live" is edgekd's own choice of arithmetic, "none" the labels alone.
         student_fp32: a bare loop's student; False: in the arithmetic that edgekd chooses.
         compile: fit()'s student and live teacher.

@@ -1,4 +1,4 @@
-"""The data path that most training scripts have: Pillow and torchvision's transforms, picture by picture.
+"""The data path that most training scripts have: Pillow and torchvision's transforms, image by image.
 
 Only torch, torchvision and Pillow: the other tool's interpreter reads this file too.
 """
@@ -16,7 +16,7 @@ from torchvision import transforms
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
-class Pictures(Dataset):
+class Images(Dataset):
     """What torchvision.datasets.CIFAR10 does, over the arrays of a prepared data set."""
 
     def __init__(self, data: Path, *, side: int) -> None:
@@ -38,6 +38,6 @@ class Pictures(Dataset):
         return self.transform(Image.fromarray(self.pixels[index])), self.labels[index]
 
 
-def picture_loader(data: Path, *, side: int, batch_size: int, workers: int) -> DataLoader:
-    pictures = Pictures(data, side=side)
-    return DataLoader(pictures, batch_size, shuffle=True, num_workers=workers, drop_last=True)
+def image_loader(data: Path, *, side: int, batch_size: int, workers: int) -> DataLoader:
+    images = Images(data, side=side)
+    return DataLoader(images, batch_size, shuffle=True, num_workers=workers, drop_last=True)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from _pillow import Pictures
+from _pillow import Images
 from _turns import Turns
 from torch import nn
 from torch.utils.data import RandomSampler
@@ -96,7 +96,7 @@ def main() -> None:
     job = json.loads(Path(sys.argv[1]).read_text())
     torch.set_num_threads(job["threads"])
     teacher, student = loaded(job, "teacher").eval(), loaded(job, "student")
-    data = {"train": Pictures(Path(job["folder"]) / "data", side=job["side"])}
+    data = {"train": Images(Path(job["folder"]) / "data", side=job["side"])}
     box = get_distillation_box(teacher, student, data, configuration(job), torch.device("cpu"), None, False, 1.0)
     version = metadata.version("torchdistill")
     for number in range(job["turns"]):

@@ -29,7 +29,7 @@ from edgekd.distillation.objective import Teacher
 from edgekd.models.architecture import Architecture
 from edgekd.models.build import build
 from edgekd.models.weights import load_state, read_state
-from edgekd.settings import DataSettings
+from edgekd.recipe.settings import DataSettings
 from edgekd.training.host import best_device, resolve_precision
 from edgekd.training.stages import evaluation_loader
 
@@ -88,10 +88,10 @@ def _agreement(
 
 def memory(sizes: Sizes, folder: Path) -> list[Figure]:
     """Part F: an epoch over a folder of JPEG files, in the memory of the process and its readers."""
-    pictures = folder / "f-pictures"
+    images = folder / "f-images"
     try:
-        _write_jpegs(pictures, sizes.streamed)
-        settings = DataSettings(source="image-folder", root=pictures, image_size=32, storage="streamed")
+        _write_jpegs(images, sizes.streamed)
+        settings = DataSettings(source="image-folder", root=images, image_size=32, storage="streamed")
         job = sizes.job(
             folder / "f", kind="stream", student="cifar/resnet8", teacher_model="cifar/resnet8", turns=1, images=256
         )
@@ -101,7 +101,7 @@ def memory(sizes: Sizes, folder: Path) -> list[Figure]:
         prepare(settings, job.path / "data")
         return _peak(job, sizes.streamed)
     finally:
-        shutil.rmtree(pictures, ignore_errors=True)
+        shutil.rmtree(images, ignore_errors=True)
 
 
 def _peak(job: Job, files: int) -> list[Figure]:

@@ -9,7 +9,6 @@ from importlib import metadata
 from pathlib import Path
 from statistics import median
 
-import data as pictures
 import numpy as np
 import torch
 from _figures import Figure, at_least, at_most, middle, not_measured, ratios, spread
@@ -44,7 +43,7 @@ class Sizes:
 
 
 def step_cost(sizes: Sizes, folder: Path) -> list[Figure]:
-    """Part A. Four times the pictures of the others: what fit() does once an epoch, saving its state, is no step's."""
+    """Part A. Four times the images of the others: what fit() does once an epoch, saving its state, is no step's."""
     job = prepare(sizes.job(folder / "a", images=4 * sizes.images))
     found = round_robin(
         [
@@ -177,8 +176,8 @@ def _augmentation(sizes: Sizes) -> Figure:
     before = torch.get_num_threads()
     torch.set_num_threads(sizes.threads)
     ways: dict[str, Callable[[], object]] = {
-        "batched": lambda: sum(map(len, pictures.batched(images))),
-        "pillow": lambda: sum(map(len, pictures.pillow_one_by_one(images))),
+        "batched": lambda: sum(map(len, images.batched(images))),
+        "pillow": lambda: sum(map(len, images.pillow_one_by_one(images))),
     }
     rates: dict[str, list[float]] = {name: [] for name in ways}
     for number in range(sizes.rounds + 1):

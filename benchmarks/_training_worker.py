@@ -13,18 +13,18 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 from _jobs import Job
-from _pillow import MEAN, STD, picture_loader
+from _pillow import MEAN, STD, image_loader
 from _turns import Turns
 from torch import Tensor, nn
 
-from edgekd.artifacts import Checkpoint, Dataset, TeacherOutputs
 from edgekd.data.loader import Batch, Loader
 from edgekd.distillation.objective import Answers, Source
 from edgekd.distillation.outputs import Stored
 from edgekd.distillation.stage import objective_over
 from edgekd.models import checkpoint as checkpoints
 from edgekd.models.build import build
-from edgekd.settings import AugmentSettings
+from edgekd.recipe.settings import AugmentSettings
+from edgekd.store.artifacts import Checkpoint, Dataset, TeacherOutputs
 from edgekd.training.fit import fit
 from edgekd.training.host import best_device, resolve_precision, training_precision
 from edgekd.training.objective import Supervised
@@ -186,8 +186,8 @@ def teacher_of(job: Job) -> Callable[[Tensor], Tensor] | None:
 def batches_of(job: Job) -> Callable[[int], Pairs]:
     """Of an epoch: images in the job's memory format, labels, the teacher's stored answers or None."""
     if job.data == "pillow":
-        pictures = picture_loader(job.path / "data", side=job.side, batch_size=job.batch_size, workers=job.workers)
-        return lambda _: ((_laid_out(images, job), targets, None) for images, targets in pictures)
+        loader = image_loader(job.path / "data", side=job.side, batch_size=job.batch_size, workers=job.workers)
+        return lambda _: ((_laid_out(images, job), targets, None) for images, targets in loader)
     loader = loader_of(job, open_data(job))
     kept = stored(job) if job.teacher == "stored" else None
 
@@ -206,7 +206,7 @@ def _laid_out(images: Tensor, job: Job) -> Tensor:
 
 
 def timm_task(job: Job, turns: Turns) -> None:
-    """timm's task, as its train.py calls it, in a plain loop over Pillow's pictures."""
+    """timm's task, as its train.py calls it, in a plain loop over Pillow's images."""
     from timm.task import DistillationTeacher, LogitDistillationTask
 
     student = network_of(job, "student")
@@ -224,10 +224,10 @@ def timm_task(job: Job, turns: Turns) -> None:
     optimiser = torch.optim.SGD(
         student.parameters(), settings.learning_rate, settings.momentum, 0, settings.weight_decay, nesterov=True
     )
-    pictures = picture_loader(job.path / "data", side=job.side, batch_size=job.batch_size, workers=job.workers)
+    loader = image_loader(job.path / "data", side=job.side, batch_size=job.batch_size, workers=job.workers)
     for _ in range(job.turns):
         turns.next()
-        for images, targets in pictures:
+        for images, targets in loader:
             task(images, targets)["loss"].backward()
             nn.utils.clip_grad_norm_(task.get_clip_parameters(), job.clip_norm)
             optimiser.step()

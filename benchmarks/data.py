@@ -23,12 +23,12 @@ import torch
 from PIL import Image, ImageOps
 from torchvision.transforms import v2
 
-from edgekd.artifacts import Dataset
 from edgekd.data.augment import Normalise, draw_view, pad_crop
 from edgekd.data.dataset import open_split
 from edgekd.data.loader import Loader
+from edgekd.recipe.settings import AugmentSettings
 from edgekd.runtime.preprocess import Pixels, Preprocessing
-from edgekd.settings import AugmentSettings
+from edgekd.store.artifacts import Dataset
 
 PREPROCESSING = Preprocessing(32, 32)
 PADDING = 4
@@ -76,9 +76,9 @@ def pillow_one_by_one(images: Pixels) -> Iterator[torch.Tensor]:
 
 
 def _pillow(pixels: Pixels) -> Pixels:
-    picture = ImageOps.expand(Image.fromarray(pixels), PADDING)
+    image = ImageOps.expand(Image.fromarray(pixels), PADDING)
     left, top = random.randint(0, 2 * PADDING), random.randint(0, 2 * PADDING)
-    crop = picture.crop((left, top, left + 32, top + 32))
+    crop = image.crop((left, top, left + 32, top + 32))
     return np.asarray(ImageOps.mirror(crop) if random.random() < 0.5 else crop)
 
 

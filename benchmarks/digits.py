@@ -73,7 +73,7 @@ def main() -> None:
     machine = environment()
     print(table(seeds))
     print(
-        f"\n{seeds[0]['teacher-fp32']['samples']} test pictures, {len(seeds)} seeds, {seconds:.0f} s a run; "
+        f"\n{seeds[0]['teacher-fp32']['samples']} test images, {len(seeds)} seeds, {seconds:.0f} s a run; "
         f"{machine.cpu}, {machine.cores} cores, onnxruntime {machine.onnxruntime}, Python {machine.python}"
     )
 

@@ -3,7 +3,7 @@
 A CIFAR ResNet teaches MobileNetV2 and ShuffleNetV2: labels alone, plain KD, and the objective that BEST names, in the
 same steps, over several seeds; and plain KD with the teacher's answers stored for four views. Accuracy on the test
 split, of the last epoch, never of a best one. Teacher: the ResNet-56 that lies in EDGEKD_DATA/weights, fine-tuned for
-some epochs on these pictures: CIFAR-10 (JPEG), whose figures compare only with each other. With --semi instead: 500
+some epochs on these images: CIFAR-10 (JPEG), whose figures compare only with each other. With --semi instead: 500
 labels and everything else unlabelled; with --online: two students that teach each other, without a teacher. Finished
 trainings are reused.
 """
@@ -19,12 +19,12 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-from edgekd.artifacts import Checkpoint, Dataset
 from edgekd.bench.environment import environment
 from edgekd.models import checkpoint as checkpoints
 from edgekd.network_stages import NetworkStages
-from edgekd.recipe import from_mapping
-from edgekd.store import Done, Store
+from edgekd.recipe.load import from_mapping
+from edgekd.store.artifacts import Checkpoint, Dataset
+from edgekd.store.store import Done, Store
 from edgekd.training.fit import accuracy
 from edgekd.training.host import best_device
 from edgekd.training.stages import evaluation_loader
@@ -96,7 +96,7 @@ def compare(student: dict[str, Any], seed: int, arguments: argparse.Namespace) -
 
 
 def semi_supervised(student: dict[str, Any], seed: int, arguments: argparse.Namespace) -> dict[str, float]:
-    """500 labels alone, and with the teacher's answers to all the other pictures, in the same steps."""
+    """500 labels alone, and with the teacher's answers to all the other images, in the same steps."""
     scheme = {"name": "semi-supervised", "labels": LABELS}
     said = from_mapping(recipe(student, seed, arguments, objective=KD, scheme=scheme))
     stages = NetworkStages(said.settings, Store(arguments.out, Shown()))
@@ -138,7 +138,7 @@ def _spread(values: list[float]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--images", type=int, default=20_000, help="training pictures; classes in proportion")
+    parser.add_argument("--images", type=int, default=20_000, help="training images; classes in proportion")
     parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--teacher-epochs", type=int, default=3)
     parser.add_argument("--students", default=",".join(STUDENTS), help="comma-separated names")
@@ -161,7 +161,7 @@ def main() -> None:
         return
     print(table(rows))
     print(
-        f"\nCIFAR-10 (JPEG), {arguments.images:,} training pictures, {arguments.epochs} epochs, "
+        f"\nCIFAR-10 (JPEG), {arguments.images:,} training images, {arguments.epochs} epochs, "
         f"{arguments.seeds} seeds; "
         f"mean ± standard deviation, test accuracy in percent; {machine.cpu}, {machine.cores} cores"
     )

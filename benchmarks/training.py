@@ -7,7 +7,7 @@
     H  compiled networks against not
 
 Each variant is a process of its own; they take turns of one epoch, several rounds, and the median of the rounds'
-ratios counts. The pictures are synthetic but for part D. Nothing else should run meanwhile: under contention two
+ratios counts. The images are synthetic but for part D. Nothing else should run meanwhile: under contention two
 threads collapse. `--torchdistill PYTHON` names an interpreter with torch, torchvision and torchdistill 1.1.5. `--quick`
 only shows that everything runs: its figures mean nothing.
 """

@@ -7,11 +7,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from edgekd import pipeline, recipe
-from edgekd.artifacts import Checkpoint
-from edgekd.recipe import Recipe
+from edgekd import pipeline
+from edgekd.recipe import load as recipe
+from edgekd.recipe.load import Recipe
 from edgekd.runtime import load
 from edgekd.runtime.accuracy import FolderAccuracy, measure
+from edgekd.store.artifacts import Checkpoint
 
 RecipeLike: TypeAlias = "str | os.PathLike[str] | Mapping[str, Any] | Recipe"
 PathLike: TypeAlias = "str | os.PathLike[str]"
@@ -72,11 +73,11 @@ def export_bundle(source: RecipeLike, out: PathLike | None = None, overrides: Se
 def evaluate(
     bundle: PathLike, images: PathLike, *, variant: str | None = None, backend: str | None = None
 ) -> FolderAccuracy:
-    """Accuracy of a bundle on a folder with one subfolder of pictures a class.
+    """Accuracy of a bundle on a folder with one subfolder of images a class.
 
     Raises:
         BundleError, BackendError: as edgekd.runtime.load.
-        DataError: no readable pictures, or classes that the bundle does not know.
+        DataError: no readable images, or classes that the bundle does not know.
     """
     return measure(load(bundle, variant=variant, backend=backend), Path(images))
 

@@ -67,7 +67,7 @@ class UnknownNameError(UsageError):
         prefix = f"{where}: " if where else ""
         shown = ", ".join(options) if len(options) <= 40 else f"{len(options)} names, e.g. {', '.join(options[:8])}"
         super().__init__(
-            f"{prefix}{name!r} is no {noun}",
+            f"{prefix}unknown {noun} {name!r}",
             allowed=shown or "none is installed",
             hint=f"did you mean {near!r}?" if near else None,
         )

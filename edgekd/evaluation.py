@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from edgekd import plugins
-from edgekd.artifacts import Dataset, Evaluation, Json, OnnxModel, write_json
 from edgekd.data.dataset import Split, open_split
 from edgekd.runtime.backends import Session
 from edgekd.runtime.backends.onnxruntime import OrtSession
 from edgekd.runtime.preprocess import Preprocessing, centre_crop
+from edgekd.store.artifacts import Dataset, Evaluation, Json, OnnxModel, write_json
 
 VERSION = 2
 _BATCH = 64

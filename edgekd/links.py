@@ -11,13 +11,12 @@ from typing import Protocol, cast
 from pydantic import BaseModel
 
 from edgekd import plugins
-from edgekd.artifacts import Artifact, Checkpoint, Dataset, Json, TeacherOutputs
 from edgekd.data import prepare as preparing
 from edgekd.distillation import outputs as storing
 from edgekd.distillation import stage as distillation
 from edgekd.distillation import teachers
-from edgekd.network_checks import check_networks
-from edgekd.settings import (
+from edgekd.preflight import check_networks
+from edgekd.recipe.settings import (
     AugmentSettings,
     DataSettings,
     DistillSettings,
@@ -31,7 +30,8 @@ from edgekd.settings import (
     TermSettings,
     TrainSettings,
 )
-from edgekd.store import A, Store, resume_folder
+from edgekd.store.artifacts import Artifact, Checkpoint, Dataset, Json, TeacherOutputs
+from edgekd.store.store import A, Store, resume_folder
 from edgekd.training import stages as training
 from edgekd.training.fit import Progress
 
@@ -55,7 +55,7 @@ class Links:
     def prepared(self, name: str, settings: DataSettings) -> Dataset:
         # Where the images lie does not matter, what they are does.
         said = settings_json(settings, exclude={"augment", "root", "download"})
-        content = plugins.load("dataset", settings.source).fingerprint(settings)
+        content = plugins.load("source", settings.source).fingerprint(settings)
         return self.store.stage(
             Dataset,
             name,

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from edgekd import plugins, profiles
-from edgekd.artifacts import Bundle, Json, Measurements, OnnxModel, write_json
+from edgekd import plugins
 from edgekd.bench.measure import benchmark
+from edgekd.devices import profiles
+from edgekd.recipe.settings import BenchSettings
 from edgekd.runtime import engines
-from edgekd.settings import BenchSettings
+from edgekd.store.artifacts import Bundle, Json, Measurements, OnnxModel, write_json
 
 VERSION = 2
 

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from edgekd import plugins
-from edgekd.artifacts import Checkpoint, Dataset
-from edgekd.distillation import schemes, teachers
-from edgekd.distillation.schemes import Distilled, Further
+from edgekd import plugins, schemes
+from edgekd.distillation import teachers
 from edgekd.links import Links, settings_json
-from edgekd.network_checks import channel_multiple
+from edgekd.preflight import channel_multiple
 from edgekd.pruning import stage as pruning
 from edgekd.quantization import stage as quantization
-from edgekd.settings import TermSettings
-from edgekd.store import Plan
+from edgekd.recipe.settings import TermSettings
+from edgekd.schemes import Distilled, Further
+from edgekd.store.artifacts import Checkpoint, Dataset
+from edgekd.store.store import Plan
 
 Objective = tuple[TermSettings, ...]
 
@@ -87,7 +87,7 @@ class NetworkStages(Links):
         return self.distilled("recover", pruned, teacher, data, settings, settings.objective or objective)
 
     def calibrated(self, student: Checkpoint, data: Dataset) -> Checkpoint | None:
-        """With int8 quantizers whose scales come from pictures: post-training quantization."""
+        """With int8 quantizers whose scales come from images: post-training quantization."""
         settings = self.recipe.quantize
         if settings is None:
             return None

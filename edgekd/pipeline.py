@@ -7,15 +7,24 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-from edgekd import profiles
-from edgekd.artifacts import Artifact, Bundle, Checkpoint, Dataset, Evaluation, Measurements, OnnxModel, write_json
+from edgekd.devices import profiles
 from edgekd.distillation.declared import inherited
 from edgekd.errors import UsageError
 from edgekd.export.bundle import publish
-from edgekd.recipe import Recipe
+from edgekd.recipe.load import Recipe
 from edgekd.runtime.backends import tensorrt
 from edgekd.stages import Console, Stages
-from edgekd.store import Listener, Plan, PlannedStage, Store
+from edgekd.store.artifacts import (
+    Artifact,
+    Bundle,
+    Checkpoint,
+    Dataset,
+    Evaluation,
+    Measurements,
+    OnnxModel,
+    write_json,
+)
+from edgekd.store.store import Listener, Plan, PlannedStage, Store
 
 _FIRST_KEYS = {"prune": "prune.target.macs=0.5", "quantize": "quantize.mode=qad"}
 # A link of its own runs the chain up to itself; what is finished is reused.

@@ -23,10 +23,10 @@ class Kind:
 KINDS = {
     "backend": Kind("inference backend", "runtime.backends"),
     "command": Kind("command", "cli"),
-    "dataset": Kind("dataset source", "data.datasets", hyphens=True),
+    "source": Kind("data source", "data.sources", hyphens=True),
     "edit": Kind("architecture edit", "models.edits"),
     "method": Kind("distillation method", "distillation.methods"),
-    "scheme": Kind("distillation scheme", "distillation.schemes", hyphens=True),
+    "scheme": Kind("distillation scheme", "schemes", hyphens=True),
     "zoo": Kind("model source", "models.sources"),
 }
 

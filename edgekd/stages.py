@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import TypeVar
 
 from edgekd import evaluation, measuring
-from edgekd.artifacts import Artifact, Bundle, Checkpoint, Dataset, Evaluation, Measurements, OnnxModel
 from edgekd.bench.environment import environment, fingerprint
 from edgekd.export import bundle as bundles
 from edgekd.export import onnx as exports
 from edgekd.links import Console, settings_json
 from edgekd.network_stages import NetworkStages
+from edgekd.recipe.settings import ExportSettings, Variant
 from edgekd.runtime.backends._cuda import device
-from edgekd.settings import ExportSettings, Variant
+from edgekd.store.artifacts import Artifact, Bundle, Checkpoint, Dataset, Evaluation, Measurements, OnnxModel
 
 __all__ = ["Console", "Stages"]
 

@@ -53,9 +53,9 @@ def linear_bundle(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def small_digits(tmp_path_factory: pytest.TempPathFactory):
-    """A prepared data set of 256 training digits at 16x16: real pictures, trained on in a second."""
+    """A prepared data set of 256 training digits at 16x16: real images, trained on in a second."""
     from edgekd.data.prepare import prepare
-    from edgekd.settings import DataSettings
+    from edgekd.recipe.settings import DataSettings
 
     out = tmp_path_factory.mktemp("digits")
     return prepare(DataSettings(source="digits", image_size=16, limit=256, test=0.1, validation=0.1), out)

@@ -10,8 +10,9 @@ import pytest
 import yaml
 
 import edgekd
-from edgekd import plugins, recipe
+from edgekd import plugins
 from edgekd.cli import group
+from edgekd.recipe import load as recipe
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]

@@ -18,7 +18,7 @@ def test_every_kind_has_plugins_and_each_loads(kind):
 
 
 def test_an_unknown_name_is_answered_with_the_nearest():
-    with pytest.raises(UnknownNameError, match=r"'kdd' is no distillation method(?s:.)*did you mean 'kd'"):
+    with pytest.raises(UnknownNameError, match=r"unknown distillation method 'kdd'(?s:.)*did you mean 'kd'"):
         plugins.load("method", "kdd")
 
 

@@ -7,9 +7,9 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from edgekd import profiles
 from edgekd.bench.measurement import Measurement, ModelFile
 from edgekd.bench.process import Job, Target, run_job
+from edgekd.devices import profiles
 from edgekd.errors import BenchError, UsageError
 from edgekd.runtime.backends import choose
 from edgekd.runtime.bundle import read

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from edgekd import profiles
+from edgekd.devices import profiles
 from edgekd.errors import ExportError, UsageError
 from edgekd.export.legality import JETPACKS, VERSIONS, Finding, Verdict, check, has_int8, read
 from edgekd.runtime import bundle

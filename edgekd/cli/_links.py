@@ -43,7 +43,7 @@ def link_command(link: str, *, short_help: str, about: str) -> click.Command:
     def command(recipe: str, out: str | None, overrides: tuple[str, ...], as_json: bool) -> None:
         from pathlib import Path
 
-        from edgekd import recipe as recipes
+        from edgekd.recipe import load as recipes
 
         # Before anything that only a workstation has: a device is told so, not shown a missing module.
         loaded = recipes.load(recipe, overrides)

@@ -22,8 +22,8 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from edgekd.artifacts import Artifact, Json
-from edgekd.store import Done, PlannedStage
+from edgekd.store.artifacts import Artifact, Json
+from edgekd.store.store import Done, PlannedStage
 
 if TYPE_CHECKING:
     from edgekd.pipeline import RunResult
@@ -121,7 +121,7 @@ def show_result(result: RunResult, *, as_json: bool) -> None:
     unmeasured = (
         " A dash: a graph that is made for another engine." if 0 < len(single) < len(result.made.models) else ""
     )
-    said = f"Latency: one picture, measured on this machine in ONNX Runtime.{unmeasured}"
+    said = f"Latency: one image, measured on this machine in ONNX Runtime.{unmeasured}"
     console.print(said, style="dim", soft_wrap=True)
     for record in result.made.engines.records if result.made.engines is not None else ():
         if record["batch_size"] == 1:

@@ -7,7 +7,7 @@ import click
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from edgekd.profiles import Profile
+    from edgekd.devices.profiles import Profile
 
 _KNOWN = {"local": "measured here", "board": "known by its profile, nothing measured"}
 _WIDTH_OF_FILES = 160
@@ -27,7 +27,7 @@ def list_devices(as_json: bool) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from edgekd import profiles
+    from edgekd.devices import profiles
 
     rows = [_row(profiles.find(name)) for name in profiles.names()]
     if as_json:
@@ -51,7 +51,7 @@ def show_device(name: str, as_json: bool) -> None:
 
     from rich.markup import escape
 
-    from edgekd import profiles
+    from edgekd.devices import profiles
 
     profile = profiles.find(name)
     machine = _machine() if profile.kind == "local" else None

@@ -3,14 +3,14 @@ from __future__ import annotations
 import click
 
 
-@click.command("eval", short_help="Accuracy of a bundle on a folder of pictures.")
+@click.command("eval", short_help="Accuracy of a bundle on a folder of images.")
 @click.argument("bundle", type=click.Path())
 @click.argument("images", type=click.Path())
 @click.option("--variant", help="A graph of the bundle; default: what the engine runs best.")
 @click.option("--backend", help="An inference engine by name.")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def command(bundle: str, images: str, variant: str | None, backend: str | None, as_json: bool) -> None:
-    """Measure BUNDLE on IMAGES, a folder with one subfolder of pictures a class."""
+    """Measure BUNDLE on IMAGES, a folder with one subfolder of images a class."""
     import json
     from dataclasses import asdict
     from pathlib import Path
@@ -22,6 +22,6 @@ def command(bundle: str, images: str, variant: str | None, backend: str | None, 
     if as_json:
         click.echo(json.dumps(asdict(result), indent=2))
         return
-    click.echo(f"{result.accuracy:.2%} of {result.samples} pictures ({result.variant}, {result.engine})")
+    click.echo(f"{result.accuracy:.2%} of {result.samples} images ({result.variant}, {result.engine})")
     for name in result.unreadable:
         click.echo(f"left out, unreadable: {name}", err=True)

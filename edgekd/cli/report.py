@@ -10,8 +10,8 @@ def command(run: str, out: str | None) -> None:
     """Render the report of RUN, a run's folder or a report.json, with this version's page."""
     from pathlib import Path
 
-    from edgekd.artifacts import read_json
     from edgekd.errors import require
+    from edgekd.store.artifacts import read_json
 
     require("jinja2", purpose="a report", extra="train")
     from edgekd.report.html import write

@@ -15,6 +15,6 @@ def command() -> None:
     from edgekd.errors import require
 
     require("torch", purpose="the recipe's schema", extra="train")
-    from edgekd.recipe_schema import json_schema
+    from edgekd.recipe.schema import json_schema
 
     click.echo(json.dumps(json_schema(), indent=2))

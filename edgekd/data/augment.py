@@ -16,8 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from edgekd.errors import UsageError
+from edgekd.recipe.settings import AugmentSettings
 from edgekd.runtime.preprocess import Pixels, Preprocessing, centre_crop
-from edgekd.settings import AugmentSettings
 
 _LARGEST_PADDED = 96
 _RATIOS = (3 / 4, 4 / 3)

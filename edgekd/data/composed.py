@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from edgekd.artifacts import Dataset, read_json
 from edgekd.data import storage
 from edgekd.data.dataset import Split
-from edgekd.data.datasets import Labels
+from edgekd.data.sources import Labels
 from edgekd.runtime.preprocess import Pixels
+from edgekd.store.artifacts import Dataset, read_json
 
 UNLABELLED = -1
 

@@ -9,13 +9,13 @@ import numpy as np
 import numpy.typing as npt
 
 from edgekd import plugins
-from edgekd.artifacts import Dataset, Json, read_json
 from edgekd.data import storage
-from edgekd.data.datasets import SPLITS, Labels, Samples
 from edgekd.data.decode import BROKEN
+from edgekd.data.sources import SPLITS, Labels, Samples
 from edgekd.errors import ArtifactError, DataError
+from edgekd.recipe.settings import DataSettings
 from edgekd.runtime.preprocess import Pixels, square
-from edgekd.settings import DataSettings
+from edgekd.store.artifacts import Dataset, Json, read_json
 
 
 class Split(Protocol):
@@ -112,7 +112,7 @@ def open_split(dataset: Dataset, name: str) -> Split:
 
 
 def _open_streamed(folder: Path, name: str, details: Json) -> StreamedSplit:
-    source = plugins.load("dataset", details["source"])
+    source = plugins.load("source", details["source"])
     root = details["reopen"]["root"]
     if root is not None and not Path(root).exists():
         raise DataError(

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from edgekd.data.datasets import Samples
+from edgekd.data.sources import Samples
 from edgekd.runtime.preprocess import Pixels, square
 
 # What Pillow's readers raise on damaged files, next to OSError.

@@ -1,4 +1,4 @@
-"""Pictures that stand in two splits: a test that contains training images measures memory, not skill."""
+"""Images that stand in two splits: a test that contains training images measures memory, not skill."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from typing import Literal
 
 import numpy as np
 
-from edgekd.artifacts import Dataset, Json
 from edgekd.data.dataset import Split, open_split
-from edgekd.data.datasets import SPLITS, Labels, SplitName
+from edgekd.data.sources import SPLITS, Labels, SplitName
 from edgekd.errors import DataError
 from edgekd.runtime.preprocess import Pixels
+from edgekd.store.artifacts import Dataset, Json
 
 Policy = Literal["drop", "refuse", "report"]
 Rows = dict[SplitName, Labels]
@@ -26,7 +26,7 @@ _HASHED_AT_ONCE = 256
 
 @dataclass(frozen=True)
 class Leak:
-    """`count` different pictures stand in both splits; `examples` are pairs of names."""
+    """`count` different images stand in both splits; `examples` are pairs of names."""
 
     splits: tuple[SplitName, SplitName]
     count: int
@@ -47,18 +47,18 @@ class LeakReport:
 
 
 def close_leaks(rows: Rows, contents: Labels, policy: Policy, name: Callable[[int], str]) -> tuple[Rows, LeakReport]:
-    """Find equal pictures in different splits, and take them out of the side that trains.
+    """Find equal images in different splits, and take them out of the side that trains.
 
     Args:
         rows: the images of each split, as positions in `contents`.
-        contents: (N,), equal where two pictures are equal.
+        contents: (N,), equal where two images are equal.
         name: what a message calls the image at a position.
 
     Returns:
         the rows that stay ("drop" alone changes them), and what was found.
 
     Raises:
-        DataError: there are such pictures and the policy is "refuse".
+        DataError: there are such images and the policy is "refuse".
     """
     pairs = tuple(leak for pair in combinations(SPLITS, 2) if (leak := _leak(rows, contents, pair, name)).count)
     if pairs and policy == "refuse":
@@ -74,13 +74,13 @@ def close_leaks(rows: Rows, contents: Labels, policy: Policy, name: Callable[[in
 
 
 def conflicting_labels(contents: Labels, labels: Labels) -> int:
-    """How many different pictures carry more than one label."""
+    """How many different images carry more than one label."""
     pairs = np.unique(np.stack([contents, labels]), axis=1)
     return int((np.bincount(pairs[0]) > 1).sum())
 
 
 def contents(split: Split, rows: Labels | None = None) -> list[bytes]:
-    """A digest of each image as it is stored: equal pictures have the same one, from whichever source they come."""
+    """A digest of each image as it is stored: equal images have the same one, from whichever source they come."""
     rows = np.arange(len(split)) if rows is None else rows
     blocks = [rows[start : start + _HASHED_AT_ONCE] for start in range(0, len(rows), _HASHED_AT_ONCE)]
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
@@ -97,7 +97,7 @@ def shared_rows(data: Dataset, split: SplitName, others: Iterable[Dataset]) -> L
     """Which images of a data set's split stand in the validation or the test split of another data set.
 
     Args:
-        others: scaled to squares of the same size: else equal pictures are not stored equal.
+        others: scaled to squares of the same size: else equal images are not stored equal.
 
     Returns:
         their positions in the split, in order.

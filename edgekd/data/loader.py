@@ -17,8 +17,8 @@ from torch.utils.data import DataLoader, Dataset
 from edgekd.data.augment import Normalise, draw_order, draw_view, middle, resolve
 from edgekd.data.dataset import Split
 from edgekd.errors import DataError
+from edgekd.recipe.settings import AugmentSettings
 from edgekd.runtime.preprocess import Preprocessing
-from edgekd.settings import AugmentSettings
 
 _MOST_WORKERS = 8
 Indices = npt.NDArray[np.int64]

@@ -10,15 +10,15 @@ from pathlib import Path
 import numpy as np
 
 from edgekd import plugins
-from edgekd.artifacts import Dataset, Json
 from edgekd.data import storage
-from edgekd.data.datasets import SPLITS, Labels, RawData, SplitName
 from edgekd.data.decode import decode_all
 from edgekd.data.leaks import Rows, close_leaks, conflicting_labels
+from edgekd.data.sources import SPLITS, Labels, RawData, SplitName
 from edgekd.data.splits import carve, draw, proportional
 from edgekd.errors import DataError
+from edgekd.recipe.settings import DataSettings
 from edgekd.runtime.preprocess import Pixels
-from edgekd.settings import DataSettings
+from edgekd.store.artifacts import Dataset, Json
 
 VERSION = 1
 
@@ -32,7 +32,7 @@ class _Images:
     """All images of a source, its splits one after the other; a position counts through all of them.
 
     Attributes:
-        contents: (N,), equal where two pictures are equal, -1 where one is broken.
+        contents: (N,), equal where two images are equal, -1 where one is broken.
         problems: one line a broken image.
         pixels: (N, resize, resize, 3), where they are to be stored.
     """
@@ -76,7 +76,7 @@ def prepare(settings: DataSettings, out: Path, *, progress: Progress | None = No
             and they are to be refused.
         OSError: no room on the disk.
     """
-    source = plugins.load("dataset", settings.source, where="data.source")
+    source = plugins.load("source", settings.source, where="data.source")
     raw: RawData = source.read(settings)
     count, side = sum(map(len, raw.splits.values())), settings.preprocessing.resize
     stored = storage.choose(settings.storage, count, side, out)

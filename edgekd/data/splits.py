@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from edgekd.data.datasets import Labels
+from edgekd.data.sources import Labels
 from edgekd.errors import DataError
 
 Mask = npt.NDArray[np.bool_]
@@ -17,17 +17,17 @@ Counts = npt.NDArray[np.int64]
 def carve(labels: Labels, contents: Labels, classes: Sequence[str], share: float, seed: Sequence[int]) -> Mask:
     """The images of a new split: `share` of each class, at least one, never all.
 
-    Equal pictures go the same way, so that carving never makes a leak.
+    Equal images go the same way, so that carving never makes a leak.
 
     Args:
         labels: (N,).
-        contents: (N,), equal where two pictures are equal.
+        contents: (N,), equal where two images are equal.
 
     Returns:
         (N,), True for the new split.
 
     Raises:
-        DataError: a class has fewer than two different pictures.
+        DataError: a class has fewer than two different images.
     """
     distinct, first, inverse = np.unique(contents, return_index=True, return_inverse=True)
     counts = np.bincount(labels[first], minlength=len(classes))

@@ -17,9 +17,9 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from edgekd.artifacts import write_json
-from edgekd.data.datasets import Labels
+from edgekd.data.sources import Labels
 from edgekd.runtime.preprocess import Pixels
+from edgekd.store.artifacts import write_json
 
 Storage = Literal["cached", "streamed"]
 _CACHE_BYTES = 4 << 30

@@ -9,17 +9,17 @@ from pathlib import Path
 
 import numpy as np
 
-from edgekd.artifacts import Artifact, Json, read_json
 from edgekd.data import storage
 from edgekd.data.composed import UNLABELLED
 from edgekd.data.dataset import CachedSplit, Split, StreamedSplit
-from edgekd.data.datasets import Labels
-from edgekd.data.datasets._files import clear_read_errors, files_fingerprint
-from edgekd.data.datasets.image_folder import SUFFIXES, FolderSamples
 from edgekd.data.decode import decode_all
+from edgekd.data.sources import Labels
+from edgekd.data.sources._files import clear_read_errors, files_fingerprint
+from edgekd.data.sources.image_folder import SUFFIXES, FolderSamples
 from edgekd.errors import DataError
+from edgekd.recipe.settings import DataSettings
 from edgekd.runtime.preprocess import Pixels
-from edgekd.settings import DataSettings
+from edgekd.store.artifacts import Artifact, Json, read_json
 
 VERSION = 1
 _SPLIT = "unlabelled"

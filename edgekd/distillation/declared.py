@@ -11,10 +11,10 @@ from pydantic import BaseModel, ConfigDict, create_model
 from torch import Tensor, nn
 
 from edgekd import plugins
-from edgekd.artifacts import Json
 from edgekd.distillation import taps
 from edgekd.errors import UsageError
-from edgekd.settings import DistillSettings, TermSettings
+from edgekd.recipe.settings import DistillSettings, TermSettings
+from edgekd.store.artifacts import Json
 
 _FLAGS = ("NEEDS_LABELS", "WHOLE_ROW", "SIGNED", "GRAFTS")
 

@@ -12,7 +12,7 @@ from edgekd.distillation.taps import Probe
 from edgekd.errors import ModelError
 from edgekd.models.architecture import Architecture
 from edgekd.models.edits import reuse_classifier
-from edgekd.settings import TermSettings
+from edgekd.recipe.settings import TermSettings
 
 
 def grafting(objective: Sequence[TermSettings]) -> list[TermSettings]:

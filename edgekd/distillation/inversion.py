@@ -1,12 +1,12 @@
-"""Pictures from a teacher alone: DeepInversion (Yin et al., Dreaming to Distill, 2020, section 3.2).
+"""Images from a teacher alone: DeepInversion (Yin et al., Dreaming to Distill, 2020, section 3.2).
 
 A batch of noise is optimised until the teacher sees the wanted classes in it, and until the statistics that it causes
-at the teacher's batch norms are those that the real pictures left there:
+at the teacher's batch norms are those that the real images left there:
 
     w_CE CE(teacher(x), y) + w_BN Σ_l (‖μ_l(x) − mean_l‖ + ‖σ²_l(x) − var_l‖) + w_TV TV(x) + w_L2 mean x²
 
 TV and L2 are means over the pixels here, so that their weights mean the same for every image size. The competition
-with a student (the paper's Adaptive DeepInversion) is not done: the pictures depend on the teacher alone.
+with a student (the paper's Adaptive DeepInversion) is not done: the images depend on the teacher alone.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from edgekd.artifacts import Artifact, Checkpoint, Json, numbers
 from edgekd.data import storage
 from edgekd.data.augment import Normalise, generator, middle
-from edgekd.data.datasets import Labels
+from edgekd.data.sources import Labels
 from edgekd.errors import ArtifactError, ModelError, NonFiniteLossError
 from edgekd.models import checkpoint as checkpoints
+from edgekd.recipe.settings import Positive, Settings
 from edgekd.runtime.preprocess import Pixels, Preprocessing
-from edgekd.settings import Positive, Settings
-from edgekd.store import resume_folder
+from edgekd.store.artifacts import Artifact, Checkpoint, Json, numbers
+from edgekd.store.store import resume_folder
 from edgekd.training.fit import Progress
 from edgekd.training.guard import clear_memory_errors
 from edgekd.training.host import best_device, keep_freed_memory
@@ -61,7 +61,7 @@ class InversionSettings(Settings):
 
 
 class SyntheticImages(Artifact):
-    """Pictures that a teacher's statistics gave, with the classes that they were made for."""
+    """Images that a teacher's statistics gave, with the classes that they were made for."""
 
     kind = "synthetic-images"
 
@@ -74,7 +74,7 @@ def synthesise(
     flip: bool,
     progress: Progress | None = None,
 ) -> SyntheticImages:
-    """Make pictures batch by batch; goes on after the last batch that an interrupted run finished.
+    """Make images batch by batch; goes on after the last batch that an interrupted run finished.
 
     Args:
         flip: whether a mirrored image keeps its class.

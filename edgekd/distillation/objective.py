@@ -9,12 +9,12 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor, nn
 
-from edgekd.artifacts import Checkpoint
 from edgekd.data.loader import Batch
 from edgekd.distillation.taps import Taps
 from edgekd.distillation.terms import Features, Seen, Terms
 from edgekd.models import checkpoint as checkpoints
-from edgekd.settings import Precision
+from edgekd.recipe.settings import Precision
+from edgekd.store.artifacts import Checkpoint
 from edgekd.training.bf16 import answering
 from edgekd.training.compiling import Forward, compiled
 from edgekd.training.host import autocast
@@ -88,7 +88,7 @@ class Teacher:
 
 
 class Distillation(nn.Module):
-    """What fit() minimises: what the terms say about the student's and the teacher's answers to the same pictures.
+    """What fit() minimises: what the terms say about the student's and the teacher's answers to the same images.
 
     Args:
         student: the network itself, which fit() may wrap before it hands it to forward().

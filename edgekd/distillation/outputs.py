@@ -26,13 +26,13 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from edgekd.artifacts import Checkpoint, Dataset, TeacherOutputs, read_json, write_json
 from edgekd.data.loader import Batch
 from edgekd.data.storage import link_or_copy
 from edgekd.distillation.objective import Answers, Source, Teacher
 from edgekd.errors import ModelError
-from edgekd.settings import AugmentSettings, OutputSettings, Precision, StepSettings
-from edgekd.store import resume_folder
+from edgekd.recipe.settings import AugmentSettings, OutputSettings, Precision, StepSettings
+from edgekd.store.artifacts import Checkpoint, Dataset, TeacherOutputs, read_json, write_json
+from edgekd.store.store import resume_folder
 from edgekd.training.fit import Progress
 from edgekd.training.host import best_device
 from edgekd.training.stages import training_loader

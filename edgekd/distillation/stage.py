@@ -9,7 +9,6 @@ from typing import Literal
 
 from torch import nn
 
-from edgekd.artifacts import Checkpoint, Dataset, TeacherOutputs
 from edgekd.data.dataset import open_split
 from edgekd.data.loader import Batch
 from edgekd.distillation.declared import objective_json, on_logits
@@ -21,7 +20,8 @@ from edgekd.distillation.terms import Networks, build_terms
 from edgekd.errors import ModelError
 from edgekd.models import checkpoint as checkpoints
 from edgekd.models.architecture import Architecture
-from edgekd.settings import AugmentSettings, ModelSettings, Precision, StepSettings, TermSettings
+from edgekd.recipe.settings import AugmentSettings, ModelSettings, Precision, StepSettings, TermSettings
+from edgekd.store.artifacts import Checkpoint, Dataset, TeacherOutputs
 from edgekd.training.bf16 import answering
 from edgekd.training.fit import BeginEpoch, Progress
 from edgekd.training.host import best_device
@@ -50,7 +50,7 @@ def distill(
 
     Args:
         objective: the weighted terms.
-        cross_view: the teacher answers to another view of each picture.
+        cross_view: the teacher answers to another view of each image.
         outputs: read the teacher's answers from here; None: ask it in every step.
         decision: what outputs.decide() said, where it was asked.
         teacher_precision: in which it answers; auto: bf16 where that was measured to keep its answers.
@@ -153,7 +153,7 @@ def check_classes(teacher: Checkpoint, data: Dataset) -> None:
 
 
 class _OtherView:
-    """Asks a teacher about the second view of each picture."""
+    """Asks a teacher about the second view of each image."""
 
     def __init__(self, source: Source) -> None:
         self._source = source

@@ -1,7 +1,7 @@
 """Features read off a network by module path, and which of them to read where nobody says.
 
 A path is a module's name and means its output: `layer3`, `features.8.conv`. `fc@input` is what goes into the module.
-A feature is a map (B, C, H, W), square because pictures are, or a vector (B, C).
+A feature is a map (B, C, H, W), square because images are, or a vector (B, C).
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class Taps:
 class Probe:
     """What one forward pass of zeros, `image_size` pixels wide, shows of a network; it leaves no trace there.
 
-    Messages call the network `whose`. Raises ModelError where it cannot take pictures of this size.
+    Messages call the network `whose`. Raises ModelError where it cannot take images of this size.
     """
 
     def __init__(self, network: nn.Module, image_size: int, *, whose: str = "network") -> None:
@@ -228,7 +228,7 @@ class _Run:
 
     @property
     def pools(self) -> bool:
-        """Whether it is the global pooling; a max-pool may reach one pixel where pictures are small."""
+        """Whether it is the global pooling; a max-pool may reach one pixel where images are small."""
         if _height(self.output) != 1 or next(self.module.parameters(), None) is not None:
             return False
         shrinks = _height(self.input) > 1 and not isinstance(self.module, nn.MaxPool2d)
@@ -254,7 +254,7 @@ def _run(network: nn.Module, image_size: int, whose: str) -> dict[nn.Module, _Ru
             device = next(network.parameters()).device
             network.eval()(torch.zeros(_BATCH, 3, image_size, image_size, device=device))
     except (RuntimeError, ValueError, AssertionError) as error:
-        raise ModelError(f"the {whose} cannot take pictures of {image_size} pixels", found=error) from error
+        raise ModelError(f"the {whose} cannot take images of {image_size} pixels", found=error) from error
     finally:
         for hook in hooks:
             hook.remove()

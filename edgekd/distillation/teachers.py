@@ -14,10 +14,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from edgekd.artifacts import Checkpoint, Dataset, Json
 from edgekd.data.loader import Loader
 from edgekd.distillation.declared import on_logits, parameters_of
-from edgekd.settings import TermSettings
+from edgekd.recipe.settings import TermSettings
+from edgekd.store.artifacts import Checkpoint, Dataset, Json
 from edgekd.training.host import autocast, best_device, resolve_precision
 from edgekd.training.stages import evaluation_loader
 
@@ -39,7 +39,7 @@ class Calibration:
 
     Attributes:
         ece: expected calibration error, a share.
-        nll: negative log-likelihood in nats for one picture, at temperature 1; `nll_calibrated`: at `temperature`.
+        nll: negative log-likelihood in nats for one image, at temperature 1; `nll_calibrated`: at `temperature`.
         temperature: what minimises it, between LEAST and MOST; None where it is at one of these ends, as for a network
             that makes no mistake: then nothing is known of it.
         soft_from, soft_to: between these temperatures answers are neither nearly one-hot nor nearly uniform.

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from edgekd.distillation import taps
 from edgekd.distillation.declared import Method, check_term, parameters_of, positional
 from edgekd.errors import UsageError
-from edgekd.settings import TermSettings
+from edgekd.recipe.settings import TermSettings
 
 Features = Mapping[str, Tensor]
 # The student's paths and the teacher's, compared with each other.

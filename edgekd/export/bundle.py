@@ -8,7 +8,14 @@ from pathlib import Path
 
 import numpy as np
 
-from edgekd.artifacts import (
+from edgekd.export.card import card
+from edgekd.export.numerics import real_pixels
+from edgekd.export.preference import preferences
+from edgekd.models.checkpoint import architecture_of, preprocessing_of
+from edgekd.runtime.backends.onnxruntime import OrtSession
+from edgekd.runtime.bundle import FORMAT, MANIFEST
+from edgekd.runtime.preprocess import Floats
+from edgekd.store.artifacts import (
     Bundle,
     Checkpoint,
     Dataset,
@@ -20,13 +27,6 @@ from edgekd.artifacts import (
     versions,
     write_json,
 )
-from edgekd.export.card import card
-from edgekd.export.numerics import real_pixels
-from edgekd.export.preference import preferences
-from edgekd.models.checkpoint import architecture_of, preprocessing_of
-from edgekd.runtime.backends.onnxruntime import OrtSession
-from edgekd.runtime.bundle import FORMAT, MANIFEST
-from edgekd.runtime.preprocess import Floats
 
 VERSION = 2
 _VECTORS = 8
@@ -51,7 +51,7 @@ def pack(
         shipped: the variants, each with the name of its model, as it stands in `models` and in the evaluation.
         student: the network that ships in float.
         measurements: on this machine; they decide which variant ONNX Runtime takes.
-        data: its first validation pictures become the vectors.
+        data: its first validation images become the vectors.
     """
     preprocessing = preprocessing_of(student)
     pixels = real_pixels(data, _VECTORS)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from edgekd.artifacts import Checkpoint, Dataset, Json
 from edgekd.models.architecture import Architecture
+from edgekd.store.artifacts import Checkpoint, Dataset, Json
 
 
 def card(name: str, architecture: Architecture, student: Checkpoint, variants: Json, data: Dataset) -> str:
@@ -22,7 +22,7 @@ def card(name: str, architecture: Architecture, student: Checkpoint, variants: J
         for name, score in record["metrics"].get("heads", {}).items()
     )
     further = "".join(f"\n\n{name}: {', '.join(classes)}" for name, classes in architecture.heads.items())
-    cost = f"{student.metrics['parameters']:,} parameters, {student.metrics['macs']:,} MACs a picture"
+    cost = f"{student.metrics['parameters']:,} parameters, {student.metrics['macs']:,} MACs an image"
     arguments = ", ".join(f"{key}={value}" for key, value in architecture.arguments.items())
     return f"""# {name}
 
@@ -33,7 +33,7 @@ edgekd: {architecture.model} ({arguments or "no arguments"}), {cost}.
 
 Top-1 on the test split of `{data.manifest.details["source"]}`, measured on the files themselves, with 95 % intervals.
 
-| variant | file | accuracy | pictures | engine |
+| variant | file | accuracy | images | engine |
 |---|---|---|---|---|
 {rows}
 {heads}
@@ -45,11 +45,11 @@ One training, one seed: another seed gives another network.
 from edgekd.runtime import load
 
 model = load("path/to/this/folder")
-print(model("picture.jpg").top(3))
+print(model("image.jpg").top(3))
 model.verify()  # replays the vectors that travel with it
 ```
 
-Without edgekd: `bundle.json` says how pictures are resized, cropped and normalised; `vectors/` has inputs and the
+Without edgekd: `bundle.json` says how images are resized, cropped and normalised; `vectors/` has inputs and the
 outputs to expect.
 
 ## Classes
@@ -58,6 +58,6 @@ outputs to expect.
 
 ## Limits
 
-It answers with one of its classes whatever it is shown. Pictures unlike those of the test split, other cameras and
+It answers with one of its classes whatever it is shown. Images unlike those of the test split, other cameras and
 other crops were not measured. Its licence follows that of the data and of the weights it was trained from.
 """

@@ -180,7 +180,7 @@ def _inputs(graph: onnx.ModelProto, target: Target) -> Iterator[Finding]:
             yield Finding("warning", "input-type", where, "int64: TensorRT 8 computes it in int32", "feed int32")
         if any(not dim.HasField("dim_value") for dim in tensor.shape.dim[1:]):
             message = "a size other than the batch is dynamic: building an engine needs a profile for it"
-            yield Finding("warning", "dynamic-shape", where, message, "export with a fixed picture size")
+            yield Finding("warning", "dynamic-shape", where, message, "export with a fixed image size")
 
 
 def _node(scope: Scope, node: onnx.NodeProto, target: Target, column: tuple[int, int]) -> Iterator[Finding]:

@@ -1,4 +1,4 @@
-"""Does an exported graph compute what it was made from? Asked on real pictures, in the engine that runs it."""
+"""Does an exported graph compute what it was made from? Asked on real images, in the engine that runs it."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
-from edgekd.artifacts import Dataset, Json, numbers
 from edgekd.data.dataset import open_split
 from edgekd.errors import ExportError
+from edgekd.recipe.settings import Tolerance
 from edgekd.runtime.backends.onnxruntime import OrtSession
 from edgekd.runtime.preprocess import Floats, Preprocessing, centre_crop
-from edgekd.settings import Tolerance
+from edgekd.store.artifacts import Dataset, Json, numbers
 
 _IMAGES = 256
 
@@ -73,13 +73,13 @@ def _parts(logits: Floats, heads: Sequence[int]) -> list[Floats]:
 
 
 def real_inputs(data: Dataset, count: int = _IMAGES) -> Floats:
-    """The first validation pictures as network inputs (N, 3, S, S); the test split is not for this."""
+    """The first validation images as network inputs (N, 3, S, S); the test split is not for this."""
     preprocessing = Preprocessing.from_json(data.manifest.details["preprocessing"])
     return preprocessing.normalise(real_pixels(data, count))
 
 
 def real_pixels(data: Dataset, count: int) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
-    """The first validation pictures as (N, S, S, 3) uint8."""
+    """The first validation images as (N, S, S, 3) uint8."""
     split = open_split(data, "validation")
     preprocessing = Preprocessing.from_json(data.manifest.details["preprocessing"])
     return centre_crop(split.pixels(np.arange(min(count, len(split)))), preprocessing.image_size)

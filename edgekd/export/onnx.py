@@ -1,4 +1,4 @@
-"""From a checkpoint to ONNX graphs, each proven against what it was made from on real pictures."""
+"""From a checkpoint to ONNX graphs, each proven against what it was made from on real images."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from onnxruntime.transformers.float16 import convert_float_to_float16
 from onnxruntime.transformers.onnx_model import OnnxModel as OrtGraph
 from torch import nn
 
-from edgekd.artifacts import Checkpoint, Dataset, Json, OnnxModel
 from edgekd.errors import ExportError
 from edgekd.export.int8 import HELD, with_constant_scales
 from edgekd.export.numerics import compare, real_inputs
 from edgekd.export.opset import lower
 from edgekd.export.qdq import for_x64, with_float_weights, without_fused_branches
 from edgekd.models import checkpoint as checkpoints
+from edgekd.recipe.settings import ExportSettings
 from edgekd.runtime.backends import open_session
 from edgekd.runtime.backends.onnxruntime import OrtSession
 from edgekd.runtime.preprocess import Floats
-from edgekd.settings import ExportSettings
+from edgekd.store.artifacts import Checkpoint, Dataset, Json, OnnxModel
 
 VERSION = 2
 INPUT, OUTPUT = "input", "logits"
@@ -35,7 +35,7 @@ def onnx_from_checkpoint(checkpoint: Checkpoint, data: Dataset, settings: Export
     """The fp32 graph: `input` (batch, 3, S, S) float32, normalised; `logits` (batch, C) float32; dynamic batch.
 
     Args:
-        data: its validation pictures prove the graph.
+        data: its validation images prove the graph.
         out: an empty folder, which becomes the artifact.
 
     Raises:

@@ -6,7 +6,7 @@ import platform
 from collections.abc import Mapping
 
 from edgekd import plugins
-from edgekd.artifacts import Json
+from edgekd.store.artifacts import Json
 
 # What each engine computes fastest in, as a rule; only the order that was measured is more than that.
 _BY_RULE = {

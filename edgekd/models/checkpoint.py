@@ -6,7 +6,6 @@ from pathlib import Path
 
 from torch import nn
 
-from edgekd.artifacts import Checkpoint, Json, numbers
 from edgekd.errors import ArtifactError, ModelError
 from edgekd.models.architecture import Architecture
 from edgekd.models.build import build
@@ -14,6 +13,7 @@ from edgekd.models.cost import cost
 from edgekd.models.weights import load_state, read_state, save_state
 from edgekd.quantization.placement import QUANTIZERS
 from edgekd.runtime.preprocess import Preprocessing
+from edgekd.store.artifacts import Checkpoint, Json, numbers
 
 
 def save(
@@ -75,4 +75,4 @@ def preprocessing_of(checkpoint: Checkpoint) -> Preprocessing:
     try:
         return Preprocessing.from_json(checkpoint.manifest.details["preprocessing"])
     except (KeyError, TypeError, ValueError) as error:
-        raise ArtifactError(f"{checkpoint.path} does not say how it sees pictures", found=repr(error)) from None
+        raise ArtifactError(f"{checkpoint.path} does not say how it sees images", found=repr(error)) from None

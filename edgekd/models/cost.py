@@ -8,7 +8,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 
 def cost(model: nn.Module, image_size: int) -> dict[str, int]:
-    """Parameters, and multiply-accumulates (MACs) of convolutions and matrix products for one picture."""
+    """Parameters, and multiply-accumulates (MACs) of convolutions and matrix products for one image."""
     was_training = model.training
     model.eval()
     device = next(model.parameters()).device

@@ -1,4 +1,4 @@
-"""Stems for small pictures: networks made for 224x224 throw away three quarters of a 32x32 one in their first layer."""
+"""Stems for small images: networks made for 224x224 throw away three quarters of a 32x32 one in their first layer."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def wants_small_stem(model: str, image_size: int, stem: str) -> bool:
 
 
 def shrink_stem(model: nn.Module, name: str) -> None:
-    """Let the first convolution keep the picture's size, and drop the max-pool behind it, in place.
+    """Let the first convolution keep the image's size, and drop the max-pool behind it, in place.
 
     A 7x7 first convolution becomes its centre 3x3, so that published weights keep their meaning.
 

@@ -8,11 +8,11 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from edgekd.artifacts import Checkpoint
 from edgekd.errors import ModelError
 from edgekd.models import checkpoint as checkpoints
 from edgekd.pruning.narrow import Narrowed, check_reachable, narrow
-from edgekd.settings import PruneTarget
+from edgekd.recipe.settings import PruneTarget
+from edgekd.store.artifacts import Checkpoint
 
 VERSION = 1
 

@@ -139,13 +139,13 @@ def _traced(model: nn.Module) -> fx.GraphModule:
 
 
 def _defaults(model: nn.Module) -> dict[str, Any]:
-    """What forward() takes besides the pictures, at its defaults: no value of the network's."""
+    """What forward() takes besides the images, at its defaults: no value of the network's."""
     parameters = inspect.signature(model.forward).parameters.values()
     return {each.name: each.default for each in parameters if each.default is not inspect.Parameter.empty}
 
 
 def _drop_defaults(graph: fx.Graph) -> None:
-    """Keep the pictures as the only input; what fx asserts about the others goes with them."""
+    """Keep the images as the only input; what fx asserts about the others goes with them."""
     doomed = set([node for node in graph.nodes if node.op == "placeholder"][1:])
     for node in graph.nodes:
         if node.all_input_nodes and doomed.issuperset(node.all_input_nodes):

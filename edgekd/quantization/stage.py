@@ -10,15 +10,15 @@ import numpy as np
 import torch
 from torch import nn
 
-from edgekd.artifacts import Checkpoint, Dataset
 from edgekd.data.dataset import open_split
 from edgekd.distillation.stage import distill
 from edgekd.errors import DataError, ModelError
 from edgekd.models import checkpoint as checkpoints
 from edgekd.models.edits.quantize import VERSION as PLACEMENT
 from edgekd.quantization.placement import freeze, insert, observe
+from edgekd.recipe.settings import AugmentSettings, QuantizeSettings, TermSettings
 from edgekd.runtime.preprocess import centre_crop
-from edgekd.settings import AugmentSettings, QuantizeSettings, TermSettings
+from edgekd.store.artifacts import Checkpoint, Dataset
 from edgekd.training.fit import BeginEpoch, Progress, accuracy
 from edgekd.training.host import best_device
 from edgekd.training.stages import evaluation_loader, preprocessing_of
@@ -29,7 +29,7 @@ _BATCH = 32
 
 
 def calibrate(student: Checkpoint, data: Dataset, images: int, out: Path) -> Checkpoint:
-    """Put int8 quantizers into a trained network and fix their scales from pictures: post-training quantization.
+    """Put int8 quantizers into a trained network and fix their scales from images: post-training quantization.
 
     Args:
         images: how many of the training split, drawn evenly over it, not augmented.
@@ -37,7 +37,7 @@ def calibrate(student: Checkpoint, data: Dataset, images: int, out: Path) -> Che
 
     Raises:
         ModelError: the network cannot be traced, or is quantized already.
-        DataError: too few pictures to know the range of anything.
+        DataError: too few images to know the range of anything.
     """
     split, preprocessing = open_split(data, "train"), preprocessing_of(data)
     count = _enough(images, len(split))
@@ -74,7 +74,7 @@ def check(network: nn.Module, images: int, available: int, image_size: int) -> N
     """What calibrate() would refuse, before anything is trained.
 
     Args:
-        available: pictures in the training split.
+        available: images in the training split.
 
     Raises:
         ModelError, DataError: as calibrate().
@@ -95,15 +95,15 @@ def check(network: nn.Module, images: int, available: int, image_size: int) -> N
 
 
 def _enough(images: int, available: int) -> int:
-    """How many pictures to calibrate on."""
+    """How many images to calibrate on."""
     if available < LEAST_IMAGES:
-        found, hint = f"{available} in the training split", "add training pictures, or leave the quantize section out"
+        found, hint = f"{available} in the training split", "add training images, or leave the quantize section out"
     elif images < LEAST_IMAGES:
         found, hint = f"calibration_images: {images}", "raise quantize.calibration_images"
     else:
         return min(images, available)
     raise DataError(
-        "too few pictures to calibrate int8 on",
+        "too few images to calibrate int8 on",
         found=found,
         allowed=f"at least {LEAST_IMAGES}; some hundred are usual",
         hint=hint,

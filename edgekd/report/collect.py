@@ -8,13 +8,14 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgekd import plugins, profiles
-from edgekd.artifacts import Artifact, Checkpoint, Dataset, Json, Measurements
+from edgekd import plugins
+from edgekd.devices import profiles
 from edgekd.export import legality
 from edgekd.export.preference import here
 from edgekd.models.checkpoint import architecture_of
-from edgekd.recipe import Recipe
-from edgekd.store import Done
+from edgekd.recipe.load import Recipe
+from edgekd.store.artifacts import Artifact, Checkpoint, Dataset, Json, Measurements
+from edgekd.store.store import Done
 
 if TYPE_CHECKING:
     from edgekd.pipeline import Made, Networks

@@ -55,7 +55,7 @@ def chosen(record: Record) -> ModelEntry | None:
 
 
 def single(record: Record, model: ModelEntry) -> MeasurementEntry | None:
-    """A model's measurement of one picture, on the first place of the record."""
+    """A model's measurement of one image, on the first place of the record."""
     found = [entry for entry in record.measurements if entry.place == record.measurements[0].place]
     return next((entry for entry in found if entry.model == model.id and entry.batch_size == 1), None)
 

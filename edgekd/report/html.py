@@ -8,10 +8,10 @@ from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from edgekd.artifacts import Json
 from edgekd.report import figures, svg
 from edgekd.report.record import parse
 from edgekd.report.view import view
+from edgekd.store.artifacts import Json
 
 
 def render(record: Json) -> str:

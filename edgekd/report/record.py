@@ -9,8 +9,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from edgekd.artifacts import Json
 from edgekd.errors import ArtifactError
+from edgekd.store.artifacts import Json
 
 Role = Literal["teacher", "other", "baseline", "student", "pruned", "ptq", "quantized"]
 Count = Annotated[int, Field(ge=0)]

@@ -176,7 +176,7 @@ def path(points: Iterable[tuple[float, float]]) -> str:
 
 
 def drawing(title: str, description: str, width: float, height: float, *children: str) -> Markup:
-    """The whole picture, named for those who cannot see it."""
+    """The whole image, named for those who cannot see it."""
     head = (tag("title", title), tag("desc", description))
     return tag(
         "svg", *head, *children, viewBox=f"0 0 {width:g} {height:g}", role="img", aria_label=f"{title}. {description}"

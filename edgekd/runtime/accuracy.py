@@ -1,4 +1,4 @@
-"""Accuracy of a loaded bundle on a folder of pictures, on the device itself."""
+"""Accuracy of a loaded bundle on a folder of images, on the device itself."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".tif",
 
 @dataclass(frozen=True)
 class FolderAccuracy:
-    """`accuracy` is the share of the readable pictures whose likeliest class is their folder's name."""
+    """`accuracy` is the share of the readable images whose likeliest class is their folder's name."""
 
     accuracy: float
     samples: int
@@ -23,13 +23,13 @@ class FolderAccuracy:
 
 
 def measure(model: Model, folder: Path) -> FolderAccuracy:
-    """Ask `model` about every picture in folder/<class>/.
+    """Ask `model` about every image in folder/<class>/.
 
     Raises:
-        DataError: no folder, no pictures, or folders that are none of the bundle's classes.
+        DataError: no folder, no images, or folders that are none of the bundle's classes.
     """
     if not folder.is_dir():
-        raise DataError(f"{folder} is no folder", allowed="a folder with one subfolder of pictures a class")
+        raise DataError(f"{folder} is no folder", allowed="a folder with one subfolder of images a class")
     classes = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
     if unknown := sorted(set(classes) - set(model.classes)):
         raise DataError(
@@ -49,5 +49,5 @@ def measure(model: Model, folder: Path) -> FolderAccuracy:
             except DataError:
                 unreadable.append(str(file))
     if not count:
-        raise DataError(f"there are no readable pictures in {folder}", found=f"{len(unreadable)} unreadable ones")
+        raise DataError(f"there are no readable images in {folder}", found=f"{len(unreadable)} unreadable ones")
     return FolderAccuracy(right / count, count, model.variant, model.engine, tuple(unreadable))

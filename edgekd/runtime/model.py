@@ -1,4 +1,4 @@
-"""A bundle that is loaded and answers questions about pictures."""
+"""A bundle that is loaded and answers questions about images."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from edgekd.runtime.bundle import BundleManifest, Head, read
 from edgekd.runtime.preprocess import Floats, Pixels
 from edgekd.runtime.selection import select
 
-Picture: TypeAlias = "str | os.PathLike[str] | Image.Image | npt.NDArray[np.uint8]"
+ImageLike: TypeAlias = "str | os.PathLike[str] | Image.Image | npt.NDArray[np.uint8]"
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """One picture's answer.
+    """One image's answer.
 
     Attributes:
         scores: (C,) probabilities, float32, in the order of `classes`.
@@ -60,9 +60,9 @@ class Verification:
 
 
 class Model:
-    """Ask it about one picture or many.
+    """Ask it about one image or many.
 
-    A picture is a path, a PIL image, or a uint8 array (H, W, 3) or (H, W); a batch is a list of pictures or a
+    An image is a path, a PIL image, or a uint8 array (H, W, 3) or (H, W); a batch is a list of images or a
     uint8 array (N, H, W, 3).
     """
 
@@ -85,18 +85,18 @@ class Model:
         return self._session.engine
 
     @overload
-    def __call__(self, images: Picture) -> Prediction: ...  # type: ignore[overload-overlap]
+    def __call__(self, images: ImageLike) -> Prediction: ...  # type: ignore[overload-overlap]
     @overload
-    def __call__(self, images: Sequence[Picture]) -> list[Prediction]: ...
+    def __call__(self, images: Sequence[ImageLike]) -> list[Prediction]: ...
     def __call__(self, images: Any) -> Prediction | list[Prediction]:
-        """One Prediction for one picture, a list of them for a batch.
+        """One Prediction for one image, a list of them for a batch.
 
         Raises:
-            DataError: something that is no picture, or a file that cannot be read as one.
+            DataError: something that is no image, or a file that cannot be read as one.
         """
         batch = isinstance(images, (list, tuple)) or (isinstance(images, np.ndarray) and images.ndim == 4)
-        pictures: Iterable[Any] = images if batch else [images]
-        pixels = [self.manifest.preprocessing.pixels(_picture(picture)) for picture in pictures]
+        given: Iterable[Any] = images if batch else [images]
+        pixels = [self.manifest.preprocessing.pixels(_image(each)) for each in given]
         if not pixels:
             return []
         logits = self.run(self.manifest.preprocessing.normalise(np.stack(pixels)))
@@ -172,7 +172,7 @@ def load(
     return Model(manifest, chosen, open_session(file, backend=selection.backend, threads=threads))
 
 
-def _picture(value: Any) -> Image.Image:
+def _image(value: Any) -> Image.Image:
     if isinstance(value, Image.Image):
         return value
     if isinstance(value, (str, os.PathLike)):
@@ -185,7 +185,7 @@ def _picture(value: Any) -> Image.Image:
     else:
         found = f"a {type(value).__name__}"
     raise DataError(
-        "not a picture",
+        "not an image",
         found=found,
         allowed="a path, a PIL image, a uint8 array (H, W, 3) or (H, W), or a batch of them",
     )
@@ -198,7 +198,7 @@ def _from_file(path: Path) -> Image.Image:
     except FileNotFoundError:
         raise DataError(f"{path} is not there") from None
     except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
-        raise DataError(f"{path} cannot be read as a picture", found=str(error)) from None
+        raise DataError(f"{path} cannot be read as an image", found=str(error)) from None
 
 
 def _softmax(logits: Floats) -> Floats:

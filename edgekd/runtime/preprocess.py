@@ -1,4 +1,4 @@
-"""From a picture to what the network takes: the one implementation, used on the workstation and on the device."""
+"""From an image to what the network takes: the one implementation, used on the workstation and on the device."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Preprocessing:
         return {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(self).items()}
 
     def pixels(self, image: Image.Image) -> Pixels:
-        """One picture as (image_size, image_size, 3) uint8."""
+        """One image as (image_size, image_size, 3) uint8."""
         return centre_crop(square(image, self.resize, self.interpolation), self.image_size)
 
     def normalise(self, pixels: Pixels) -> Floats:
@@ -61,17 +61,17 @@ class Preprocessing:
 
 
 def square(image: Image.Image, side: int, interpolation: Interpolation = "bilinear") -> Pixels:
-    """The centre square of a picture, its side scaled to `side`: (side, side, 3) uint8.
+    """The centre square of an image, its side scaled to `side`: (side, side, 3) uint8.
 
-    Cropping comes first, so that a panorama costs no more than a square picture.
+    Cropping comes first, so that a panorama costs no more than a square image.
     """
-    picture = _rgb(image)
-    short = min(picture.size)
-    left, top = (picture.width - short) / 2, (picture.height - short) / 2
-    if picture.size == (side, side):
-        return np.asarray(picture)
+    rgb = _rgb(image)
+    short = min(rgb.size)
+    left, top = (rgb.width - short) / 2, (rgb.height - short) / 2
+    if rgb.size == (side, side):
+        return np.asarray(rgb)
     box = (left, top, left + short, top + short)
-    return np.asarray(picture.resize((side, side), _RESAMPLING[interpolation], box=box))
+    return np.asarray(rgb.resize((side, side), _RESAMPLING[interpolation], box=box))
 
 
 def centre_crop(pixels: Pixels, side: int) -> Pixels:

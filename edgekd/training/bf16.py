@@ -1,4 +1,4 @@
-"""Whether a network still says the same in bf16: measured on validation pictures once, when its checkpoint is made."""
+"""Whether a network still says the same in bf16: measured on validation images once, when its checkpoint is made."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from edgekd.artifacts import Checkpoint, Json
 from edgekd.data.loader import Batch, Loader
-from edgekd.settings import Precision
+from edgekd.recipe.settings import Precision
+from edgekd.store.artifacts import Checkpoint, Json
 from edgekd.training.host import autocast, resolve_precision
 
 _IMAGES = 2048
@@ -20,11 +20,11 @@ _LARGEST_LOSS = 0.001
 
 @torch.no_grad()
 def compare(model: nn.Module, loader: Loader, device: torch.device) -> Json | None:
-    """fp32 and bf16 answers to the same pictures, 2,048 at most; None where this machine or this network has no bf16.
+    """fp32 and bf16 answers to the same images, 2,048 at most; None where this machine or this network has no bf16.
 
     Returns:
         images, agreement (share of equal top-1 answers), accuracy in each, milliseconds a batch in each, and `keeps`:
-        at least 99.5 % agreement, and at most 0.1 points of accuracy (or one picture) lost.
+        at least 99.5 % agreement, and at most 0.1 points of accuracy (or one image) lost.
     """
     if resolve_precision("auto", model, device, inference=True) == "fp32":
         return None

@@ -15,16 +15,16 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from edgekd.data.loader import BatchSource, Loader
-from edgekd.settings import StepSettings
+from edgekd.recipe.settings import StepSettings
 from edgekd.training.average import Average
 from edgekd.training.compiling import Forward, compiled, compiling
 from edgekd.training.guard import Guard, clear_memory_errors
 from edgekd.training.host import autocast, keep_freed_memory, resolve_precision
 from edgekd.training.norms import keep_up
 from edgekd.training.optimiser import make_optimiser, trainable
-from edgekd.training.pace import Pace, set_pace, threads
 from edgekd.training.schedule import learning_rate
 from edgekd.training.state import EpochRecord, TrainingState
+from edgekd.training.throughput import Tuning, threads, tune
 
 Progress = Callable[[int, int, str], None]
 BeginEpoch = Callable[[nn.Module, int], None]
@@ -40,7 +40,7 @@ class _Loop:
     optimiser: torch.optim.Optimizer
     loader: BatchSource
     settings: StepSettings
-    pace: Pace
+    tuning: Tuning
     average: Average | None
     progress: Progress | None
 
@@ -61,8 +61,8 @@ class _Loop:
         rate = 0.0
         for step, batch in enumerate(self.loader.epoch(epoch)):
             rate = self._set_rate(first + step)
-            with autocast(self.pace.precision, self.accelerator.device):
-                terms = self.objective(self.forward, self.pace.arrange(batch))
+            with autocast(self.tuning.precision, self.accelerator.device):
+                terms = self.objective(self.forward, self.tuning.arrange(batch))
             loss = reduce(add, terms.values())
             guard.watch(step, loss, self._update(loss))
             if self.average is not None:
@@ -120,7 +120,7 @@ def fit(
         model: (B, 3, S, S) to (B, C) logits.
         objective: called with (model, batch), the model compiled or not; gives the weighted terms by name, each a
             scalar, whose sum is minimised; its own parameters are optimised and clipped along, and saved with buffers.
-        resume: a folder for the state after each epoch, and for how the training runs fastest: see set_pace().
+        resume: a folder for the state after each epoch, and for how the training runs fastest: see tune().
         begin_epoch: called with the model and the number of epochs done, before each epoch that is trained here; after
             an interruption it is not called again for those that were finished.
 
@@ -134,7 +134,7 @@ def fit(
     model.to(accelerator.device)
     objective.to(accelerator.device)
     keep_up(model, steps=len(loader) * settings.epochs)
-    pace = set_pace(
+    tuning = tune(
         model,
         objective,
         lambda: next(iter(loader.epoch(0))),
@@ -153,14 +153,14 @@ def fit(
     state = TrainingState(resume, modules, optimiser)
     state.restore()
     forward = compiled(wrapped) if settings.compile else wrapped
-    loop = _Loop(accelerator, wrapped, forward, objective, optimiser, loader, settings, pace, average, progress)
+    loop = _Loop(accelerator, wrapped, forward, objective, optimiser, loader, settings, tuning, average, progress)
     result = average.network if average else model
     with compiling() if settings.compile else nullcontext():
         for epoch in range(len(state.history), settings.epochs):
             torch.manual_seed(settings.seed * _SEEDS_PER_RUN + epoch)
             if begin_epoch is not None:
                 begin_epoch(model, epoch)
-            with clear_memory_errors(settings.batch_size, accelerator.device), threads(pace.threads):
+            with clear_memory_errors(settings.batch_size, accelerator.device), threads(tuning.threads):
                 terms, rate, seconds = loop.epoch(epoch)
                 score = accuracy(result, validation, accelerator.device) if validation is not None else None
             images = len(loader) * settings.batch_size

@@ -15,7 +15,7 @@ from torch import nn
 
 from edgekd.errors import UsageError
 from edgekd.quantization.placement import activation_quantizers
-from edgekd.settings import Precision
+from edgekd.recipe.settings import Precision
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
@@ -55,7 +55,7 @@ def resolve_precision(
 def training_precision(
     wanted: Precision, model: nn.Module, device: torch.device, image_size: int
 ) -> Literal["fp32", "bf16"]:
-    """The same for training on pictures of this size.
+    """The same for training on images of this size.
 
     On a CPU PyTorch 2.15 leaves weight gradients unwritten in bf16 where a convolution's stride is larger than its
     input: they are whatever the memory held. Such a network is trained in fp32.

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from edgekd.settings import StepSettings
+from edgekd.recipe.settings import StepSettings
 
 
 def make_optimiser(modules: Iterable[nn.Module], settings: StepSettings) -> torch.optim.Optimizer:

@@ -9,22 +9,22 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from edgekd.artifacts import Checkpoint, Dataset, Json, digest, file_digest
 from edgekd.data.dataset import Split, open_split
 from edgekd.data.loader import BatchSource, Loader
 from edgekd.errors import ArtifactError, ModelError
 from edgekd.models import checkpoint as checkpoints
 from edgekd.models.architecture import Architecture
+from edgekd.recipe.settings import AugmentSettings, ModelSettings, StepSettings, TeacherSettings, TrainSettings
 from edgekd.runtime.preprocess import Preprocessing
-from edgekd.settings import AugmentSettings, ModelSettings, StepSettings, TeacherSettings, TrainSettings
-from edgekd.store import resume_folder
+from edgekd.store.artifacts import Checkpoint, Dataset, Json, digest, file_digest
+from edgekd.store.store import resume_folder
 from edgekd.training.bf16 import compare
 from edgekd.training.fit import BeginEpoch, Progress, accuracy, fit
 from edgekd.training.host import best_device
 from edgekd.training.objective import Supervised
-from edgekd.training.pace import pace_of
 from edgekd.training.start import Start, start
 from edgekd.training.state import EpochRecord
+from edgekd.training.throughput import tuning_of
 
 VERSION = 1
 _EVALUATION_BATCH = 256
@@ -147,7 +147,7 @@ def adopt(model: ModelSettings, data: Dataset, out: Path, *, measure: Measure | 
 
 
 def record_of(history: Sequence[EpochRecord], begun: Start, out: Path, *, warnings: Sequence[str] = ()) -> Json:
-    """What every training tells in its manifest: its epochs, its pace, and what speaks against what it began with.
+    """What every training tells in its manifest: its epochs, its tuning, and what speaks against what it began with.
 
     Args:
         history: what fit() gave, whose `resume` was resume_folder(out).
@@ -156,7 +156,7 @@ def record_of(history: Sequence[EpochRecord], begun: Start, out: Path, *, warnin
     return {
         "history": [asdict(record) for record in history],
         "warnings": [*begun.warnings, *warnings],
-        "pace": pace_of(resume_folder(out)),
+        "throughput": tuning_of(resume_folder(out)),
     }
 
 
@@ -217,7 +217,7 @@ def preprocessing_of(data: Dataset) -> Preprocessing:
     try:
         return Preprocessing.from_json(data.manifest.details["preprocessing"])
     except (KeyError, TypeError, ValueError) as error:
-        raise ArtifactError(f"{data.path} does not say how its pictures are seen", found=repr(error)) from None
+        raise ArtifactError(f"{data.path} does not say how its images are seen", found=repr(error)) from None
 
 
 def training_loader(

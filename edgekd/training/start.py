@@ -8,15 +8,15 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from edgekd.artifacts import Checkpoint, Json
 from edgekd.errors import ModelError
 from edgekd.models import checkpoint as checkpoints
 from edgekd.models.architecture import Architecture
 from edgekd.models.build import build, published_classes
 from edgekd.models.stems import wants_small_stem
 from edgekd.models.weights import OtherHead, last_layer, load_state, other_head, read_state
+from edgekd.recipe.settings import ModelSettings
 from edgekd.runtime.preprocess import Preprocessing
-from edgekd.settings import ModelSettings
+from edgekd.store.artifacts import Checkpoint, Json
 
 _FINE_TUNE = "a teacher is given a new last layer for the data's classes where it is fine-tuned: set teacher.train"
 
@@ -59,7 +59,7 @@ def start(
     """The network that a recipe describes, or a checkpoint's, as it is.
 
     Args:
-        seen: how the data's pictures are seen.
+        seen: how the data's images are seen.
         classes: the data's. Weights for another number are loaded but for the last layer.
         adopted: it is not going to be trained, so that a new last layer would know nothing.
         heads: further tasks of a new network, each with its classes.
@@ -101,7 +101,7 @@ def _from_folder(
     own = checkpoints.preprocessing_of(checkpoint)
     if (own.mean, own.std) != (seen.mean, seen.std):
         raise ModelError(
-            f"the pictures are normalised otherwise than {folder} was trained on",
+            f"the images are normalised otherwise than {folder} was trained on",
             found=f"mean {seen.mean}, std {seen.std}",
             allowed=f"mean {own.mean}, std {own.std}",
             hint="set data.mean and data.std to these",

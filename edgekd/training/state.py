@@ -12,8 +12,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from edgekd.artifacts import file_digest, read_json, write_json
 from edgekd.errors import ArtifactError, TrainingError
+from edgekd.store.artifacts import file_digest, read_json, write_json
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ def small_net(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def stubborn_net(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Says that it takes pictures of any size; only 8 x 8 fits its Gemm."""
+    """Says that it takes images of any size; only 8 x 8 fits its Gemm."""
     return _net(["batch", 3, "height", "width"], tmp_path_factory.mktemp("onnx") / "stubborn.onnx")
 
 

@@ -12,8 +12,8 @@ from onnx import TensorProto
 
 from edgekd.bench.measure import benchmark, require_at_hand
 from edgekd.bench.measurement import Measurement
+from edgekd.devices.profiles import Profile
 from edgekd.errors import BackendError, BenchError, BundleError, UnknownNameError, UsageError
-from edgekd.profiles import Profile
 from edgekd.runtime.preprocess import Preprocessing
 
 QUICK = {"seconds": 0.02, "warmup_seconds": 0.005}
@@ -95,7 +95,7 @@ def test_a_model_that_loads_but_does_not_run(stubborn_net):
 
 
 def test_files_and_folders_that_are_no_model(tmp_path):
-    for name in ("picture.jpg", "model.engine"):
+    for name in ("image.jpg", "model.engine"):
         (tmp_path / name).write_bytes(b"x")
         with pytest.raises(BackendError, match=f"no engine here opens {name}"):
             benchmark(tmp_path / name)
@@ -177,10 +177,10 @@ def test_wrong_usage_is_said_before_anything_is_measured(small_net, options):
 
 
 @pytest.mark.parametrize(
-    "module", ["edgekd.bench.measure", "edgekd.bench.worker", "edgekd.cli.bench", "edgekd.profiles"]
+    "module", ["edgekd.bench.measure", "edgekd.bench.worker", "edgekd.cli.bench", "edgekd.devices.profiles"]
 )
 def test_the_device_side_is_light(module):
-    heavy = "{'torch', 'torchvision', 'onnx', 'onnxruntime', 'tensorrt', 'edgekd.artifacts', 'edgekd.settings'}"
+    heavy = "{'torch', 'torchvision', 'onnx', 'onnxruntime', 'tensorrt', 'edgekd.store', 'edgekd.recipe'}"
     code = f"import sys, {module}; print(sorted({heavy} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

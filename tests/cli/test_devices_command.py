@@ -8,8 +8,8 @@ import sys
 import pytest
 from click.testing import CliRunner
 
-from edgekd import profiles
 from edgekd.cli.devices import command
+from edgekd.devices import profiles
 from edgekd.errors import UnknownNameError
 
 

@@ -15,13 +15,14 @@ import pytest
 import yaml
 
 import edgekd
-from edgekd import pipeline, recipe
-from edgekd.artifacts import read_json
+from edgekd import pipeline
 from edgekd.cli._links import again
 from edgekd.errors import DataError, ModelError
 from edgekd.export.legality import VERSIONS
+from edgekd.recipe import load as recipe
 from edgekd.runtime import load
 from edgekd.runtime.backends import onnxruntime
+from edgekd.store.artifacts import read_json
 
 RECIPE = {
     "name": "tiny",
@@ -38,7 +39,7 @@ RECIPE = {
     "distill": {"objective": [{"method": "kd", "temperature": 4}], "epochs": 2, "batch_size": 32},
     "prune": {"target": {"macs": 0.7}, "epochs": 1, "batch_size": 32},
     "quantize": {"epochs": 2, "batch_size": 32, "calibration_images": 64},
-    # Trained this shortly, a network is unsure about most pictures: a rounding decides.
+    # Trained this shortly, a network is unsure about most images: a rounding decides.
     "export": {"tolerance": {"int8-x64": {"difference": 0.5, "agreement": 0.5}}},
     "bench": {
         "batch_sizes": [1, 4],
@@ -220,7 +221,7 @@ def test_control_c_keeps_what_is_finished_and_says_how_to_go_on(finished, tmp_pa
     assert (plan["data"], plan["teacher"]) == ("reused", "run")
 
 
-def test_an_accuracy_of_ones_own_pictures(finished, tmp_path):
+def test_an_accuracy_of_ones_own_images(finished, tmp_path):
     import numpy as np
     from PIL import Image
 
@@ -230,7 +231,7 @@ def test_an_accuracy_of_ones_own_pictures(finished, tmp_path):
     for index, (image, label) in enumerate(zip(images, answers, strict=True)):
         (tmp_path / "own" / label).mkdir(parents=True, exist_ok=True)
         Image.fromarray(image).save(tmp_path / "own" / label / f"{index}.png")
-    (tmp_path / "own" / answers[0] / "broken.png").write_bytes(b"no picture")
+    (tmp_path / "own" / answers[0] / "broken.png").write_bytes(b"no image")
     shown = _edgekd(tmp_path, "eval", str(folder / result["bundle"]), "own", "--json")
     assert shown.returncode == 0, shown.stderr
     found = json.loads(shown.stdout)
@@ -281,8 +282,8 @@ def test_a_wrong_student_is_refused_before_the_teacher_is_trained(tmp_path, monk
     assert [path.name[:4] for path in (tmp_path / "runs/tiny/stages").iterdir()] == ["data"]
 
 
-def test_too_few_pictures_to_calibrate_on_are_found_before_any_training(tmp_path):
-    with pytest.raises(DataError, match="too few pictures(?s:.)*12 in the training split(?s:.)*add training pictures"):
+def test_too_few_images_to_calibrate_on_are_found_before_any_training(tmp_path):
+    with pytest.raises(DataError, match="too few images(?s:.)*12 in the training split(?s:.)*add training images"):
         edgekd.run(RECIPE, tmp_path, ["data.limit=12", "data.validation=0.01"])
     assert [path.name[:4] for path in (tmp_path / "stages").iterdir()] == ["data"]
 

@@ -12,7 +12,7 @@ MakeFolder = Callable[[Mapping[str, int]], Path]
 
 @pytest.fixture
 def make_folder(tmp_path: Path) -> MakeFolder:
-    """Writes folders of small pictures, every one different: {"cat": 4, "dog": 4} or {"train/cat": 4, …}."""
+    """Writes folders of small images, every one different: {"cat": 4, "dog": 4} or {"train/cat": 4, …}."""
     generator = np.random.default_rng(0)
 
     def make(counts: Mapping[str, int]) -> Path:

@@ -20,8 +20,8 @@ from edgekd.data.augment import (
     resolve,
 )
 from edgekd.errors import UsageError
+from edgekd.recipe.settings import AugmentSettings
 from edgekd.runtime.preprocess import Preprocessing
-from edgekd.settings import AugmentSettings
 
 
 def images(count: int, side: int) -> Tensor:

@@ -11,7 +11,7 @@ from edgekd.data.composed import UNLABELLED, Chosen, Joined, public_part
 from edgekd.data.dataset import open_split
 from edgekd.data.loader import Loader
 from edgekd.data.prepare import prepare
-from edgekd.settings import AugmentSettings, DataSettings
+from edgekd.recipe.settings import AugmentSettings, DataSettings
 from edgekd.training.stages import preprocessing_of
 
 

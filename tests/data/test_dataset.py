@@ -8,11 +8,11 @@ from typing import Literal
 import numpy as np
 import pytest
 
-from edgekd.artifacts import Dataset
 from edgekd.data.dataset import open_split
 from edgekd.data.prepare import prepare
 from edgekd.errors import ArtifactError, DataError
-from edgekd.settings import DataSettings
+from edgekd.recipe.settings import DataSettings
+from edgekd.store.artifacts import Dataset
 
 MakeFolder = Callable[[Mapping[str, int]], Path]
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edgekd.data.datasets._arrays import ArraySamples
 from edgekd.data.decode import BROKEN, content_digest, decode_all
+from edgekd.data.sources._arrays import ArraySamples
 from edgekd.runtime.preprocess import square
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (150, 9, 7, 3), dtype=np.uint8)
@@ -25,9 +25,9 @@ def test_order_pixels_and_progress() -> None:
     decoded = list(decode_all([SAMPLES, SAMPLES], 8, pixels=True, progress=lambda *a: told.append(a)))
     assert len(decoded) == 300 and told[-1] == (300, 300) and told == sorted(told)
     for index, one in enumerate(decoded):
-        picture = SAMPLES.image(index % 150)
-        assert one.pixels is not None and np.array_equal(one.pixels, square(picture, 8))
-        assert one.content == content_digest(picture)
+        image = SAMPLES.image(index % 150)
+        assert one.pixels is not None and np.array_equal(one.pixels, square(image, 8))
+        assert one.content == content_digest(image)
 
 
 def test_without_pixels() -> None:
@@ -42,8 +42,8 @@ def test_stopping_early_leaves_no_thread_waiting() -> None:
 
 @pytest.mark.parametrize("kind", ["png", "bmp", "tiff", "ppm"])
 def test_a_lossless_copy_has_the_same_content(kind: str) -> None:
-    picture = Image.fromarray(IMAGES[0])
-    assert content_digest(saved(picture, kind)) == content_digest(picture)
+    image = Image.fromarray(IMAGES[0])
+    assert content_digest(saved(image, kind)) == content_digest(image)
 
 
 def test_pixels_and_size_both_count() -> None:

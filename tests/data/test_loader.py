@@ -14,8 +14,8 @@ from edgekd.data.dataset import Split, open_split
 from edgekd.data.loader import Batch, Loader
 from edgekd.data.prepare import prepare
 from edgekd.errors import DataError
+from edgekd.recipe.settings import AugmentSettings, DataSettings
 from edgekd.runtime.preprocess import Preprocessing
-from edgekd.settings import AugmentSettings, DataSettings
 
 MakeFolder = Callable[[Mapping[str, int]], Path]
 PREPROCESSING = Preprocessing(14, 16)
@@ -51,10 +51,10 @@ def test_evaluation_sees_what_the_device_sees(split: Split, tmp_path: Path) -> N
     batches = list(Loader(split, PREPROCESSING, batch_size=10).epoch(0))
     assert [len(batch.targets) for batch in batches] == [10, 10, 3]
     files = [tmp_path / f"images/train/{name}/{n}.png" for name, count in (("a", 13), ("b", 10)) for n in range(count)]
-    pictures = sorted(files)
+    paths = sorted(files)
     made = torch.cat([batch.images for batch in batches]).numpy()
-    for picture, image in zip(pictures, made, strict=True):
-        expected = PREPROCESSING.normalise(PREPROCESSING.pixels(Image.open(picture))[None])[0]
+    for path, image in zip(paths, made, strict=True):
+        expected = PREPROCESSING.normalise(PREPROCESSING.pixels(Image.open(path))[None])[0]
         assert np.abs(image - expected).max() <= 1e-6
     assert torch.cat([batch.targets for batch in batches]).tolist() == [0] * 13 + [1] * 10
     assert torch.cat([batch.indices for batch in batches]).tolist() == list(range(23))

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edgekd.artifacts import Dataset
 from edgekd.data.dataset import open_split
 from edgekd.data.prepare import prepare
 from edgekd.errors import DataError, UnknownNameError
-from edgekd.settings import DataSettings
+from edgekd.recipe.settings import DataSettings
+from edgekd.store.artifacts import Dataset
 
 MakeFolder = Callable[[Mapping[str, int]], Path]
 SPLITS = ("train", "validation", "test")

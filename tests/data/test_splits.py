@@ -19,7 +19,7 @@ def test_carved_shares_are_stratified_and_seeded() -> None:
 
 @settings(deadline=None)
 @given(st.integers(0, 2**32), st.floats(0.01, 0.49), st.lists(st.integers(2, 9), min_size=2, max_size=5))
-def test_carving_keeps_equal_pictures_together(seed: int, share: float, sizes: list[int]) -> None:
+def test_carving_keeps_equal_images_together(seed: int, share: float, sizes: list[int]) -> None:
     labels = np.repeat(np.arange(len(sizes)), sizes).repeat(2)
     contents = np.arange(sum(sizes)).repeat(2)
     chosen = carve(labels, contents, [str(c) for c in range(len(sizes))], share, (seed,))
@@ -27,7 +27,7 @@ def test_carving_keeps_equal_pictures_together(seed: int, share: float, sizes: l
     assert set(labels[chosen]) == set(labels[~chosen]) == set(range(len(sizes)))
 
 
-def test_a_class_with_one_picture_cannot_be_split() -> None:
+def test_a_class_with_one_image_cannot_be_split() -> None:
     with pytest.raises(DataError, match="1 classes have too few.*\n.*in b"):
         carve(np.array([0, 0, 1, 1]), np.array([0, 1, 2, 2]), "ab", 0.2, (0,))
 

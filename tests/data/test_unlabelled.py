@@ -12,7 +12,7 @@ from edgekd.data.composed import UNLABELLED
 from edgekd.data.leaks import contents
 from edgekd.data.unlabelled import Pool, fingerprint, prepare_pool
 from edgekd.errors import DataError
-from edgekd.settings import DataSettings
+from edgekd.recipe.settings import DataSettings
 
 
 def made(root: Path, out: Path, **said) -> Pool:
@@ -50,7 +50,7 @@ def test_a_few_broken_images_are_left_out_and_many_refused(make_folder, tmp_path
     assert len(pool.open()) == 9 and pool.metrics["broken"]["count"] == 1
 
 
-def test_equal_pictures_have_equal_contents_whatever_they_are_called(make_folder, tmp_path):
+def test_equal_images_have_equal_contents_whatever_they_are_called(make_folder, tmp_path):
     root = make_folder({"a": 3})
     Image.open(root / "a" / "1.png").save(root / "a" / "copy.bmp")
     found = contents(made(root, tmp_path / "pool").open())

@@ -11,8 +11,8 @@ from edgekd.distillation.declared import method_named
 from edgekd.distillation.stage import distill, objective_over
 from edgekd.errors import UsageError
 from edgekd.models import checkpoint as checkpoints
-from edgekd.settings import AugmentSettings, ModelSettings, StepSettings, TermSettings, TrainSettings
-from edgekd.store import resume_folder
+from edgekd.recipe.settings import AugmentSettings, ModelSettings, StepSettings, TermSettings, TrainSettings
+from edgekd.store.store import resume_folder
 from edgekd.training.stages import train, training_loader
 
 STILL = AugmentSettings(crop="none", flip=False)

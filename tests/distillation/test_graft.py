@@ -11,7 +11,7 @@ from edgekd.models import checkpoint as checkpoints
 from edgekd.models.architecture import Architecture
 from edgekd.models.build import build
 from edgekd.models.edits import reuse_classifier
-from edgekd.settings import AugmentSettings, ModelSettings, StepSettings, TermSettings, TrainSettings
+from edgekd.recipe.settings import AugmentSettings, ModelSettings, StepSettings, TermSettings, TrainSettings
 from edgekd.training.stages import train
 
 STILL = AugmentSettings(crop="none", flip=False)

@@ -14,7 +14,7 @@ from edgekd.distillation.objective import Distillation, Teacher
 from edgekd.distillation.stage import distill
 from edgekd.distillation.terms import Networks, Seen, build_terms
 from edgekd.errors import ModelError, UnknownNameError
-from edgekd.settings import AugmentSettings, DistillSettings, ModelSettings, TermSettings, TrainSettings
+from edgekd.recipe.settings import AugmentSettings, DistillSettings, ModelSettings, TermSettings, TrainSettings
 from edgekd.training.stages import train
 
 CPU = torch.device("cpu")

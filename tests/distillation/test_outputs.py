@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from edgekd.artifacts import TeacherOutputs
 from edgekd.distillation import outputs
 from edgekd.distillation.objective import Teacher
 from edgekd.errors import ModelError, RecipeError
-from edgekd.recipe import from_mapping
-from edgekd.settings import AugmentSettings, OutputSettings, StepSettings, TrainSettings
-from edgekd.settings import ModelSettings as Model
+from edgekd.recipe.load import from_mapping
+from edgekd.recipe.settings import AugmentSettings, OutputSettings, StepSettings, TrainSettings
+from edgekd.recipe.settings import ModelSettings as Model
+from edgekd.store.artifacts import TeacherOutputs
 from edgekd.training.stages import train, training_loader
 
 CPU = torch.device("cpu")

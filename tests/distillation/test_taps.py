@@ -234,12 +234,12 @@ def test_an_unknown_path_says_the_nearest_with_their_shapes():
         Probe(network, 32, whose="student").shapes(["layer5@input"])
     assert "layer3 (64x8x8)" in str(caught.value.allowed)
     assert caught.value.hint in {f"did you mean 'layer{i}'?" for i in (1, 2, 3)}
-    with pytest.raises(UnknownNameError, match="'layer5' is no module of the network"):
+    with pytest.raises(UnknownNameError, match="unknown module of the network 'layer5'"):
         Taps(network, ["layer5"])
 
 
-def test_pictures_that_are_too_small_are_refused():
-    with pytest.raises(ModelError, match="the teacher cannot take pictures of 32 pixels"):
+def test_images_that_are_too_small_are_refused():
+    with pytest.raises(ModelError, match="the teacher cannot take images of 32 pixels"):
         Probe(_net("torchvision/alexnet"), 32, whose="teacher")
 
 

@@ -7,7 +7,6 @@ import math
 import pytest
 import torch
 
-from edgekd.artifacts import Checkpoint
 from edgekd.distillation import teachers
 from edgekd.distillation.teachers import (
     best_temperature,
@@ -23,9 +22,10 @@ from edgekd.errors import ModelError
 from edgekd.models import checkpoint as checkpoints
 from edgekd.models.weights import other_head, read_state, save_state
 from edgekd.network_stages import NetworkStages
-from edgekd.recipe import from_mapping
-from edgekd.settings import AugmentSettings, ModelSettings, TeacherSettings, TermSettings, TrainSettings
-from edgekd.store import Plan, Store
+from edgekd.recipe.load import from_mapping
+from edgekd.recipe.settings import AugmentSettings, ModelSettings, TeacherSettings, TermSettings, TrainSettings
+from edgekd.store.artifacts import Checkpoint
+from edgekd.store.store import Plan, Store
 from edgekd.training.stages import adopt, begin, train
 
 KD = TermSettings(method="kd", temperature=4.0)

@@ -19,9 +19,9 @@ from edgekd.measuring import measure_models
 from edgekd.models import checkpoint as checkpoints
 from edgekd.models.architecture import Architecture
 from edgekd.models.build import build
+from edgekd.recipe.settings import BenchSettings, ExportSettings, Tolerance
 from edgekd.runtime import load
 from edgekd.runtime.backends import open_session
-from edgekd.settings import BenchSettings, ExportSettings, Tolerance
 from edgekd.training.stages import evaluation_loader, preprocessing_of
 
 

@@ -21,8 +21,8 @@ from edgekd.models.architecture import Architecture
 from edgekd.models.build import build
 from edgekd.quantization.placement import activation_quantizers
 from edgekd.quantization.stage import calibrate
+from edgekd.recipe.settings import ExportSettings
 from edgekd.runtime.backends import open_session
-from edgekd.settings import ExportSettings
 from edgekd.training.stages import preprocessing_of
 
 # The whole chain in tests/cli runs a depthwise network by default.
@@ -77,7 +77,7 @@ def test_without_optimisation_the_graph_gives_the_networks_own_answers(exported,
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     graph = models["int8"].path / "all-pairs.onnx"
     found = onnxruntime.InferenceSession(graph, options).run(None, {"input": inputs})[0]
-    # A value that lies on the edge between two steps may fall to either side: all but a few pictures agree closely.
+    # A value that lies on the edge between two steps may fall to either side: all but a few images agree closely.
     difference = np.abs(found - expected).max(1) / np.abs(expected).max()
     assert np.median(difference) < 5e-3 and (found.argmax(1) == expected.argmax(1)).mean() > 0.95
 

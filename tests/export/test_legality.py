@@ -217,7 +217,7 @@ def test_doubles_and_on_tensorrt_8_long_integers_are_named():
     assert rules(relu(dtype=TensorProto.INT64), "10.3") == set()
 
 
-def test_a_dynamic_picture_size_needs_a_profile():
+def test_a_dynamic_image_size_needs_a_profile():
     assert rules(relu(shape=("batch", 3, "height", 8)), level="warning") == {"dynamic-shape"}
     assert rules(relu(shape=("batch", 3, 8, 8))) == set()
 

@@ -5,7 +5,6 @@ import torch
 import torch_pruning
 from torch import nn
 
-from edgekd.artifacts import Checkpoint, read_json, write_json
 from edgekd.errors import ArtifactError, ModelError, UnknownNameError
 from edgekd.models import checkpoint as checkpoints
 from edgekd.models.architecture import Architecture
@@ -13,11 +12,12 @@ from edgekd.models.build import build
 from edgekd.models.cost import cost
 from edgekd.models.stems import shrink_stem, wants_small_stem
 from edgekd.runtime.preprocess import Preprocessing
+from edgekd.store.artifacts import Checkpoint, read_json, write_json
 
 SMALL = Architecture(
     model="torchvision/mobilenet_v3_small", arguments={"width_mult": 0.35}, num_classes=3, small_stem=True
 )
-# How often the last feature map is smaller than the picture, with the small stem.
+# How often the last feature map is smaller than the image, with the small stem.
 STRIDES = {
     "torchvision/mobilenet_v2": 16,
     "torchvision/mobilenet_v3_small": 16,
@@ -43,7 +43,7 @@ def _last_map(model: nn.Module, side: int) -> int:
 
 
 @pytest.mark.parametrize(("name", "stride"), STRIDES.items())
-def test_small_stems_keep_the_picture(name, stride):
+def test_small_stems_keep_the_image(name, stride):
     assert wants_small_stem(name, 32, "auto") and not wants_small_stem(name, 224, "auto")
     model = build(Architecture(model=name, num_classes=4, small_stem=True))
     # Max-pools round up or down; SqueezeNet's odd sizes are within one pixel.

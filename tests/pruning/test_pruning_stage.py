@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 import torch
 
-from edgekd.artifacts import Checkpoint
 from edgekd.errors import ModelError
 from edgekd.models import checkpoint as checkpoints
 from edgekd.models.architecture import Architecture
 from edgekd.models.build import build
 from edgekd.pruning.stage import check, prune
+from edgekd.recipe.settings import PruneTarget
 from edgekd.runtime.preprocess import Preprocessing
-from edgekd.settings import PruneTarget
+from edgekd.store.artifacts import Checkpoint
 
 
 def _student(folder, model="torchvision/mobilenet_v2", **arguments) -> Checkpoint:

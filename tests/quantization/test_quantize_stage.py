@@ -1,4 +1,4 @@
-"""Calibration and quantization-aware distillation, on real pictures."""
+"""Calibration and quantization-aware distillation, on real images."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from edgekd.artifacts import Checkpoint
 from edgekd.errors import DataError, ModelError, UsageError
 from edgekd.models import checkpoint as checkpoints
 from edgekd.models.architecture import Architecture
@@ -14,7 +13,8 @@ from edgekd.models.build import build
 from edgekd.models.weights import read_state
 from edgekd.quantization.placement import activation_quantizers
 from edgekd.quantization.stage import calibrate, quantize
-from edgekd.settings import AugmentSettings, DistillSettings, ModelSettings, QuantizeSettings, TrainSettings
+from edgekd.recipe.settings import AugmentSettings, DistillSettings, ModelSettings, QuantizeSettings, TrainSettings
+from edgekd.store.artifacts import Checkpoint
 from edgekd.training.host import resolve_precision
 from edgekd.training.stages import preprocessing_of, train
 
@@ -68,8 +68,8 @@ def test_an_operation_that_stays_in_float_is_named_and_counted(small_digits, tmp
     assert warning.startswith(f"{len(left)} of the network's operations stay in float: {left[0]}")
 
 
-def test_one_picture_is_too_few_to_calibrate_on(student, small_digits, tmp_path):
-    with pytest.raises(DataError, match="too few pictures(?s:.)*calibration_images: 1(?s:.)*at least 16"):
+def test_one_image_is_too_few_to_calibrate_on(student, small_digits, tmp_path):
+    with pytest.raises(DataError, match="too few images(?s:.)*calibration_images: 1(?s:.)*at least 16"):
         calibrate(student, small_digits, 1, tmp_path)
     with pytest.raises(ValueError, match="greater than or equal to 16"):
         QuantizeSettings(calibration_images=1)

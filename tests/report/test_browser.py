@@ -114,11 +114,11 @@ def test_an_empty_run_fits_too(chromium: str, minimal: Json, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("dark", [False, True])
-def test_the_picture_is_not_blank(chromium: str, record: Json, tmp_path: Path, dark: bool) -> None:
-    page, picture = tmp_path / "report.html", tmp_path / "picture.png"
+def test_the_image_is_not_blank(chromium: str, record: Json, tmp_path: Path, dark: bool) -> None:
+    page, shot = tmp_path / "report.html", tmp_path / "image.png"
     page.write_text(render(record), encoding="utf-8")
-    browse(chromium, page, f"--screenshot={picture}", "--window-size=1280,1600", *([DARK] if dark else []))
-    with Image.open(picture) as image:
+    browse(chromium, page, f"--screenshot={shot}", "--window-size=1280,1600", *([DARK] if dark else []))
+    with Image.open(shot) as image:
         colours = image.convert("RGB").getcolors(maxcolors=1 << 24)
     assert image.size == (1280, 1600)
     assert colours is not None and len(colours) > 50

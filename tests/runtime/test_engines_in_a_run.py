@@ -6,9 +6,10 @@ import json
 
 import pytest
 
-from edgekd import pipeline, recipe
+from edgekd import pipeline
 from edgekd.cli._terminal import show_result
 from edgekd.errors import BackendError
+from edgekd.recipe import load as recipe
 from edgekd.runtime.backends import _tensorrt_build
 
 STEPS = {"epochs": 1, "batch_size": 64}

@@ -15,15 +15,15 @@ from edgekd.runtime import load
 RED, BLUE = (250, 10, 20), (10, 20, 250)
 
 
-def test_a_path_a_picture_an_array_and_a_batch_give_the_same_answers(linear_bundle, tmp_path):
+def test_a_path_a_image_an_array_and_a_batch_give_the_same_answers(linear_bundle, tmp_path):
     model = load(linear_bundle)
-    picture = Image.new("RGB", (9, 6), RED)
-    picture.save(tmp_path / "red.png")
-    array = np.asarray(picture)
-    answers = [model(tmp_path / "red.png"), model(str(tmp_path / "red.png")), model(picture), model(array)]
+    image = Image.new("RGB", (9, 6), RED)
+    image.save(tmp_path / "red.png")
+    array = np.asarray(image)
+    answers = [model(tmp_path / "red.png"), model(str(tmp_path / "red.png")), model(image), model(array)]
     assert {answer.label for answer in answers} == {"red"}
     assert len({answer.scores.tobytes() for answer in answers}) == 1
-    batch = model([picture, Image.new("RGB", (4, 4), BLUE)])
+    batch = model([image, Image.new("RGB", (4, 4), BLUE)])
     assert [answer.label for answer in batch] == ["red", "blue"]
     assert [answer.label for answer in model(np.stack([array, array]))] == ["red", "red"]
     assert model([]) == []
@@ -53,7 +53,7 @@ def test_further_heads_answer_from_the_columns_behind_the_first(linear_bundle):
     assert model.heads["blueness"].classes == ("green", "blue")
 
 
-def test_grey_alpha_and_sixteen_bit_pictures_are_understood(linear_bundle):
+def test_grey_alpha_and_sixteen_bit_images_are_understood(linear_bundle):
     model = load(linear_bundle)
     grey16 = Image.fromarray(np.full((4, 4), 65535, dtype=np.uint16))
     white = model(np.full((4, 4), 255, dtype=np.uint8)).scores
@@ -117,12 +117,12 @@ def test_unknown_variant_and_backend(linear_bundle):
 
 
 @pytest.mark.parametrize("what", [3, np.zeros((2, 2), np.float32), np.zeros((4, 4, 5), np.uint8), "not/there.png"])
-def test_what_is_no_picture_is_refused(linear_bundle, what):
-    with pytest.raises(DataError, match=r"not a picture|is not there"):
+def test_what_is_no_image_is_refused(linear_bundle, what):
+    with pytest.raises(DataError, match=r"not an image|is not there"):
         load(linear_bundle)(what)
 
 
-def test_a_broken_picture_is_named(linear_bundle, tmp_path):
+def test_a_broken_image_is_named(linear_bundle, tmp_path):
     (tmp_path / "half.png").write_bytes(b"\x89PNG\r\n\x1a\n")
     with pytest.raises(DataError, match="half.png cannot be read"):
         load(linear_bundle)(tmp_path / "half.png")

@@ -17,8 +17,8 @@ def test_normalise_is_scale_mean_std_in_channel_order():
 
 
 def test_the_shorter_side_is_scaled_and_the_centre_kept():
-    # Left third red, middle green, right third blue: the centre square of a 3:1 picture is green; the filter
-    # mixes its outermost pixels with what lies beside them, as scaling the whole picture would.
+    # Left third red, middle green, right third blue: the centre square of a 3:1 image is green; the filter
+    # mixes its outermost pixels with what lies beside them, as scaling the whole image would.
     stripes = np.zeros((20, 60, 3), np.uint8)
     for channel in range(3):
         stripes[:, channel * 20 : channel * 20 + 20, channel] = 255
@@ -29,7 +29,7 @@ def test_the_shorter_side_is_scaled_and_the_centre_kept():
     assert (square(Image.fromarray(stripes.transpose(1, 0, 2)), 8) == lying.transpose(1, 0, 2)).all()
 
 
-def test_a_picture_of_the_right_size_is_untouched():
+def test_a_image_of_the_right_size_is_untouched():
     pixels = np.random.default_rng(1).integers(0, 256, (8, 8, 3), dtype=np.uint8)
     assert (Preprocessing(8, 8).pixels(Image.fromarray(pixels)) == pixels).all()
 

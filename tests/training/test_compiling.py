@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import nn
 
-from edgekd.artifacts import read_json
 from edgekd.data.loader import Loader
 from edgekd.errors import RecipeError, TrainingError
-from edgekd.recipe import from_mapping
-from edgekd.settings import AugmentSettings, TrainSettings
+from edgekd.recipe.load import from_mapping
+from edgekd.recipe.settings import AugmentSettings, TrainSettings
+from edgekd.store.artifacts import read_json
 from edgekd.training.compiling import compiled
 from edgekd.training.fit import fit
 from edgekd.training.objective import Supervised
@@ -54,7 +54,7 @@ class Undecided(nn.Module):
 def test_what_cannot_be_compiled_whole_is_refused_with_its_reason(small_digits, tmp_path):
     with pytest.raises(TrainingError, match=r"cannot be compiled(?s:.)*leave compile out"):
         _fitted(small_digits, tmp_path, _network(Undecided()), compile=True)
-    assert read_json(tmp_path / "pace.json")["precision"] == "fp32"
+    assert read_json(tmp_path / "throughput.json")["precision"] == "fp32"
 
 
 def test_a_compiled_teacher_answers_as_it_did():

@@ -15,12 +15,12 @@ import torch
 from PIL import Image
 from torch import nn
 
-from edgekd.artifacts import Checkpoint, file_digest, read_json
 from edgekd.data.dataset import open_split
 from edgekd.data.loader import Loader
 from edgekd.data.prepare import prepare
 from edgekd.errors import NonFiniteLossError, OutOfMemoryError, TrainingError
-from edgekd.settings import AugmentSettings, DataSettings, TrainSettings
+from edgekd.recipe.settings import AugmentSettings, DataSettings, TrainSettings
+from edgekd.store.artifacts import Checkpoint, file_digest, read_json
 from edgekd.training.fit import accuracy, fit
 from edgekd.training.guard import clear_memory_errors
 from edgekd.training.objective import Supervised
@@ -150,7 +150,7 @@ def test_a_batch_that_really_does_not_fit(small_digits, tmp_path):
         _fit(small_digits, tmp_path, objective=Greedy())
 
 
-def test_evaluation_sees_every_picture_once(small_digits):
+def test_evaluation_sees_every_image_once(small_digits):
     split = open_split(small_digits, "test")
     loader = Loader(split, preprocessing_of(small_digits), batch_size=7)
     indices = torch.cat([batch.indices for batch in loader.epoch(0)])
@@ -161,9 +161,9 @@ TRAIN = """
 import sys
 from pathlib import Path
 import torch
-from edgekd.artifacts import Checkpoint, Dataset
-from edgekd.settings import AugmentSettings, ModelSettings, TrainSettings
-from edgekd.store import Store
+from edgekd.store.artifacts import Checkpoint, Dataset
+from edgekd.recipe.settings import AugmentSettings, ModelSettings, TrainSettings
+from edgekd.store.store import Store
 from edgekd.training.stages import train
 torch.set_num_threads(1)
 data = Dataset.load(Path(sys.argv[1]))
@@ -204,10 +204,10 @@ def test_kill_dash_nine_loses_at_most_the_epoch_at_work(small_digits, tmp_path):
 
 def test_a_streamed_folder_trains_to_the_same_bits_as_a_cached_one(tmp_path):
     shades = np.random.default_rng(0).integers(0, 256, (2, 20, 16, 16, 3), dtype=np.uint8)
-    for name, pictures in zip(("dark", "light"), (shades[0] // 2, 255 - shades[1] // 2), strict=True):
+    for name, images in zip(("dark", "light"), (shades[0] // 2, 255 - shades[1] // 2), strict=True):
         (tmp_path / "images" / name).mkdir(parents=True)
-        for index, picture in enumerate(pictures):
-            Image.fromarray(picture).save(tmp_path / "images" / name / f"{index}.png")
+        for index, image in enumerate(images):
+            Image.fromarray(image).save(tmp_path / "images" / name / f"{index}.png")
     trained = []
     for storage in ("cached", "streamed"):
         (tmp_path / storage).mkdir()

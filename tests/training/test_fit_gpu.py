@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from edgekd.artifacts import Checkpoint
 from edgekd.distillation.stage import distill
-from edgekd.settings import AugmentSettings, DistillSettings, ModelSettings, TrainSettings
+from edgekd.recipe.settings import AugmentSettings, DistillSettings, ModelSettings, TrainSettings
+from edgekd.store.artifacts import Checkpoint
 from edgekd.training.host import best_device, resolve_precision
 from edgekd.training.stages import adopt, train
 

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from edgekd.errors import NonFiniteLossError, UsageError
-from edgekd.settings import TrainSettings
+from edgekd.recipe.settings import TrainSettings
 from edgekd.training import host
 from edgekd.training.average import Average
 from edgekd.training.guard import Guard

@@ -8,7 +8,7 @@ import torch
 from edgekd.errors import ModelError
 from edgekd.models import checkpoint as checkpoints
 from edgekd.models.weights import save_state
-from edgekd.settings import AugmentSettings, ModelSettings, TrainSettings
+from edgekd.recipe.settings import AugmentSettings, ModelSettings, TrainSettings
 from edgekd.training.stages import adopt, initial, origin_of, train
 
 STILL = AugmentSettings(crop="none", flip=False)

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from edgekd.artifacts import Artifact, Dataset, Json
 from edgekd.data.dataset import Split
 from edgekd.data.loader import Batch, Loader
 from edgekd.distillation.federation import Logits
@@ -22,8 +21,9 @@ from edgekd.errors import TrainingError
 from edgekd.models.architecture import Architecture
 from edgekd.models.build import build
 from edgekd.models.weights import load_state, read_state, save_state
-from edgekd.settings import AugmentSettings, ModelSettings, StepSettings, TermSettings
-from edgekd.store import resume_folder
+from edgekd.recipe.settings import AugmentSettings, ModelSettings, StepSettings, TermSettings
+from edgekd.store.artifacts import Artifact, Dataset, Json
+from edgekd.store.store import resume_folder
 from edgekd.training.fit import Progress, accuracy, fit
 from edgekd.training.host import best_device
 from edgekd.training.objective import Supervised

@@ -18,7 +18,7 @@ def attention(student_feature: Tensor, teacher_feature: Tensor) -> Tensor:
     Args:
         student_feature: (B, C, H, W).
         teacher_feature: (B, C', H', W'); no gradient reaches it. Maps of different heights or widths, square or not,
-            are averaged down to the smaller ones first. A picture of zeros has an attention of zeros.
+            are averaged down to the smaller ones first. An image of zeros has an attention of zeros.
 
     Raises:
         ValueError: a feature without places, or one place left: its attention is 1, whatever the networks say.

@@ -1,4 +1,4 @@
-"""Several networks on one picture: {"edit": "experts", "experts": [architectures], "order": [columns]}."""
+"""Several networks on one image: {"edit": "experts", "experts": [architectures], "order": [columns]}."""
 
 from __future__ import annotations
 

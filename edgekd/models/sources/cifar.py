@@ -1,4 +1,4 @@
-"""Residual networks for 32x32 pictures (He et al., Deep Residual Learning, section 4.2), and their wide kin.
+"""Residual networks for 32x32 images (He et al., Deep Residual Learning, section 4.2), and their wide kin.
 
 `resnet20` and the like have the original widths 16-32-64 and parameter-free shortcuts; `resnet20x2` doubles them and
 `resnet32x4` has 64-128-256 behind a stem of 32, both with projections, as the distillation literature uses them.
@@ -81,7 +81,7 @@ class CifarResNet(nn.Module):
 
 
 class ResNet9(nn.Module):
-    """Args: width of the stem, which every stage doubles; classes. Pictures have 8 pixels a side or more."""
+    """Args: width of the stem, which every stage doubles; classes. Images have 8 pixels a side or more."""
 
     def __init__(self, width: int, num_classes: int) -> None:
         super().__init__()

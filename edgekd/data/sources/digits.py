@@ -1,0 +1,34 @@
+"""scikit-learn's handwritten digits: 1,797 grey images of 8×8 pixels that come with the package."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from edgekd.data.sources import RawData
+from edgekd.data.sources._arrays import ArraySamples
+from edgekd.errors import DataError, require
+from edgekd.recipe.settings import DataSettings
+from edgekd.store.artifacts import Json
+
+MIRROR = False
+_WHITE = 16.0
+
+
+def fingerprint(settings: DataSettings) -> Json:
+    """Raises DataError where a root is named: the source has none."""
+    if settings.root is not None:
+        raise DataError(
+            "the source digits takes no root",
+            found=settings.root,
+            hint="remove data.root, or use image-folder",
+        )
+    sklearn = require("sklearn", purpose="the source digits", extra="train")
+    return {"scikit-learn": sklearn.__version__}
+
+
+def read(settings: DataSettings) -> RawData:
+    fingerprint(settings)
+    digits = require("sklearn.datasets", purpose="the source digits", extra="train").load_digits()
+    images = np.rint(digits.images * (255.0 / _WHITE)).astype(np.uint8)
+    classes = tuple(str(name) for name in digits.target_names)
+    return RawData(classes, {"train": ArraySamples("digits", images, digits.target)})

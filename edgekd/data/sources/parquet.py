@@ -1,0 +1,200 @@
+"""Parquet files in the layout of Hugging Face: an image column {bytes, path} and an integer label.
+
+A file belongs to the split that its name says as a word: `train-00000-of-00002.parquet`, `my_test.parquet`.
+Class names come from the schema's "huggingface" metadata, else they are "0", "1", …
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from edgekd.data.sources import Labels, RawData, SplitName
+from edgekd.data.sources._files import decode, files_fingerprint, require_root
+from edgekd.errors import DataError, require
+from edgekd.recipe.settings import DataSettings
+from edgekd.store.artifacts import Json
+
+MIRROR = True
+
+_HOLDS = "a folder of .parquet files with train (and test, validation) in their names"
+_WORDS: dict[str, SplitName] = {
+    "train": "train",
+    "val": "validation",
+    "valid": "validation",
+    "validation": "validation",
+    "test": "test",
+}
+_IMAGE_COLUMNS = ("img", "image")
+_LABEL_COLUMNS = ("label", "labels", "fine_label")
+_GROUPS_IN_MEMORY = 4
+
+
+@dataclass(frozen=True)
+class _RowGroup:
+    file: Path
+    number: int
+    column: str
+
+
+class ParquetSamples:
+    """Rows of Parquet files. Row groups are read as they are needed; the last few stay in memory."""
+
+    def __init__(self, groups: Sequence[_RowGroup], lengths: Sequence[int], labels: Labels) -> None:
+        self.labels = labels
+        self._groups = groups
+        self._ends = np.cumsum(lengths)
+        self._open()
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def image(self, index: int) -> Image.Image:
+        group, row = self._locate(index)
+        content = self._read(group)[row].as_py()
+        if not content or content.get("bytes") is None:
+            raise OSError("the row holds no image bytes")
+        return decode(io.BytesIO(content["bytes"]))
+
+    def name(self, index: int) -> str:
+        group, _ = self._locate(index)
+        file = self._groups[group].file
+        first = next(g for g, other in enumerate(self._groups) if other.file == file)
+        return f"{file.name}[{index - (int(self._ends[first - 1]) if first else 0)}]"
+
+    def __getstate__(self) -> Json:
+        return {name: value for name, value in vars(self).items() if name not in ("_lock", "_recent")}
+
+    def __setstate__(self, state: Json) -> None:
+        vars(self).update(state)
+        self._open()
+
+    def _open(self) -> None:
+        self._lock = threading.Lock()
+        self._recent: OrderedDict[int, Any] = OrderedDict()
+
+    def _locate(self, index: int) -> tuple[int, int]:
+        group = int(np.searchsorted(self._ends, index, side="right"))
+        return group, index - (int(self._ends[group - 1]) if group else 0)
+
+    def _read(self, number: int) -> Any:
+        with self._lock:
+            if number not in self._recent:
+                group = self._groups[number]
+                with _pyarrow().ParquetFile(group.file) as file:
+                    self._recent[number] = file.read_row_group(group.number, columns=[group.column])[group.column]
+            self._recent.move_to_end(number)
+            if len(self._recent) > _GROUPS_IN_MEMORY:
+                self._recent.popitem(last=False)
+            return self._recent[number]
+
+
+def fingerprint(settings: DataSettings) -> Json:
+    root = require_root(settings, _HOLDS)
+    return files_fingerprint(root, [file for files in _splits(root).values() for file in files])
+
+
+def read(settings: DataSettings) -> RawData:
+    """Raises DataError: no training file, or one that is damaged or lacks the columns."""
+    splits = {split: _samples(files) for split, files in _splits(require_root(settings, _HOLDS)).items()}
+    labels = splits["train"][0].labels
+    classes = splits["train"][1]
+    if classes is None:
+        classes = tuple(str(label) for label in range(int(labels.max(initial=-1)) + 1))
+    if other := [split for split, (_, names) in splits.items() if names not in (None, classes)]:
+        raise DataError("the Parquet files name different classes", found=f"train and {', '.join(other)}")
+    return RawData(classes, {split: samples for split, (samples, _) in splits.items()})
+
+
+def _splits(root: Path) -> dict[SplitName, list[Path]]:
+    files = sorted(file for file in root.rglob("*.parquet") if file.name[0] != ".")
+    splits: dict[SplitName, list[Path]] = {}
+    for file in files:
+        named = {_WORDS[word] for word in re.findall("[a-z]+", file.stem.lower()) if word in _WORDS}
+        if len(named) != 1:
+            raise DataError(
+                f"{file} must name one split",
+                found=", ".join(sorted(named)) or "none",
+                allowed=", ".join(_WORDS),
+            )
+        splits.setdefault(named.pop(), []).append(file)
+    if "train" not in splits:
+        raise DataError(f"{root} has no training file", found=", ".join(splits) or "no .parquet file", allowed=_HOLDS)
+    return splits
+
+
+def _samples(files: Sequence[Path]) -> tuple[ParquetSamples, tuple[str, ...] | None]:
+    groups: list[_RowGroup] = []
+    lengths: list[int] = []
+    labels: list[Labels] = []
+    names: set[tuple[str, ...] | None] = set()
+    for path in files:
+        try:
+            with _pyarrow().ParquetFile(path) as file:
+                image, label = _columns(path, file.schema_arrow)
+                sizes = [file.metadata.row_group(number).num_rows for number in range(file.num_row_groups)]
+                labels.append(_labels(path, file.read(columns=[label])[label]))
+                names.add(_class_names(path, file.schema_arrow, label))
+        except (OSError, ValueError) as error:  # ArrowInvalid is a ValueError
+            raise DataError(f"{path} is no readable Parquet file", found=str(error).splitlines()[0]) from None
+        groups += [_RowGroup(path, number, image) for number in range(len(sizes))]
+        lengths += sizes
+    if len(names) != 1:
+        raise DataError("the Parquet files of one split name different classes", found=[f.name for f in files])
+    return ParquetSamples(groups, lengths, np.concatenate(labels)), names.pop()
+
+
+def _columns(path: Path, schema: Any) -> tuple[str, str]:
+    """The names of the image and of the label column."""
+    types = _arrow("pyarrow.types")
+    images = [n for n in _IMAGE_COLUMNS if n in schema.names and _is_image(types, schema.field(n).type)]
+    labels = [n for n in _LABEL_COLUMNS if n in schema.names and types.is_integer(schema.field(n).type)]
+    if not images or not labels:
+        raise DataError(
+            f"{path} lacks {'an image' if not images else 'a label'} column",
+            found=", ".join(f"{field.name}: {field.type}" for field in schema),
+            allowed=f"{' or '.join(_IMAGE_COLUMNS)}: struct<bytes, path>, {' or '.join(_LABEL_COLUMNS)}: int",
+        )
+    return images[0], labels[0]
+
+
+def _is_image(types: ModuleType, column: Any) -> bool:
+    return bool(types.is_struct(column)) and column.get_field_index("bytes") >= 0
+
+
+def _labels(path: Path, column: Any) -> Labels:
+    if column.null_count:
+        raise DataError(f"{path} has rows without a label", found=f"{column.null_count} of {len(column)}")
+    labels: Labels = column.to_numpy().astype(np.int64)
+    return labels
+
+
+def _class_names(path: Path, schema: Any, label: str) -> tuple[str, ...] | None:
+    said = (schema.metadata or {}).get(b"huggingface")
+    if said is None:
+        return None
+    try:
+        feature = json.loads(said)["info"]["features"][label]
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path}: its Hugging Face metadata cannot be understood", found=repr(error)) from None
+    names = feature.get("names")
+    return None if names is None else tuple(map(str, names))
+
+
+def _pyarrow() -> ModuleType:
+    return _arrow("pyarrow.parquet")
+
+
+def _arrow(module: str) -> ModuleType:
+    return require(module, purpose="reading Parquet files", extra="train")

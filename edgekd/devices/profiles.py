@@ -1,0 +1,135 @@
+"""Device profiles: a YAML file a device, with figures that say where they come from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from edgekd.errors import UnknownNameError, UsageError
+
+_PACKAGE = Path(__file__).parents[1]
+# In the wheel the profiles lie inside the package, in a checkout beside it.
+_PLACES = (_PACKAGE / "_profiles", _PACKAGE.parent / "profiles")
+
+
+Positive = Annotated[float, Field(gt=0)]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Fact(_Frozen):
+    """One figure of a device.
+
+    Attributes:
+        figure: what it says, e.g. "memory_bandwidth".
+        unit: of `value`, e.g. "GB/s"; None for a name or a count.
+        source: where it stands: a data sheet, a file, a page.
+        verified: it was read in `source`, or off the device. False: remembered, computed, or copied second-hand.
+    """
+
+    figure: str
+    value: float | int | str
+    unit: str | None = None
+    source: str
+    verified: bool
+
+
+class PowerMode(_Frozen):
+    """One power mode of a Jetson. It has no number: the same number means another mode on another board.
+
+    Attributes:
+        name: as `nvpmodel -q` says it, e.g. "MAXN_SUPER".
+        default: whether the file in `source` starts the board in this mode.
+        cpu_cores: online.
+        cpu_mhz: the clock's cap; None: the board's maximum. So with `gpu_mhz` and `memory_mhz`.
+        gpu_tpcs: graphics clusters that are powered; None where the file does not say.
+        memory_mhz: the cap of the memory controller (EMC).
+        source: the file that this was read in.
+    """
+
+    name: str
+    default: bool = False
+    cpu_cores: Annotated[int, Field(ge=1)]
+    cpu_mhz: Positive | None = None
+    gpu_mhz: Positive | None = None
+    gpu_tpcs: Annotated[int, Field(ge=1)] | None = None
+    memory_mhz: Positive | None = None
+    source: str
+
+
+class Profile(_Frozen):
+    """A device by name; "local" is the machine at hand, whose figures are read off it at run time.
+
+    Attributes:
+        arch: of its processor, as `uname -m` says it; None: ask the machine.
+        engines: inference backends by name, the best first.
+        precisions: what an engine there computes in, and not only emulates; None: ask the engine.
+        channel_multiple: to what pruning rounds widths, so that the device's kernels fill up.
+        tensorrt: versions that its JetPacks bring, the newest last; empty where none comes with the device.
+        power_modes: by name, in the order of the file that they were read in.
+    """
+
+    name: str
+    title: str
+    kind: Literal["local", "board"]
+    arch: Literal["aarch64", "x86_64"] | None = None
+    engines: list[str] = []
+    precisions: list[Literal["fp32", "fp16", "int8"]] | None = None
+    channel_multiple: Annotated[int, Field(ge=1)] = 8
+    tensorrt: list[str] = []
+    power_modes: list[PowerMode] = []
+    notes: list[str] = []
+    facts: list[Fact] = []
+
+    def fact(self, figure: str) -> Fact | None:
+        """The fact about one figure, e.g. "memory"; None where the profile has none."""
+        return next((fact for fact in self.facts if fact.figure == figure), None)
+
+
+def names(folder: Path | None = None) -> tuple[str, ...]:
+    """The names of all devices, sorted; no file is read."""
+    return tuple(sorted(file.stem for file in (folder or _home()).glob("*.yaml")))
+
+
+def find(name: str, folder: Path | None = None) -> Profile:
+    """The profile of a device.
+
+    Args:
+        folder: where the YAML files lie; None: those that come with edgekd.
+
+    Raises:
+        UnknownNameError: no device of that name.
+        UsageError: its file is not a profile.
+    """
+    known = names(folder)
+    if name not in known:
+        raise UnknownNameError("device", name, known)
+    file = (folder or _home()) / f"{name}.yaml"
+    try:
+        profile = Profile.model_validate(_mapping(file))
+    except ValidationError as error:
+        problem = error.errors()[0]
+        where = ".".join(map(str, problem["loc"]))
+        raise UsageError(f"{file}: {where}: {problem['msg']}", found=repr(problem["input"])) from None
+    if profile.name != name:
+        raise UsageError(f"{file}: name is not the file's", found=profile.name, allowed=name)
+    return profile
+
+
+def _home() -> Path:
+    return next(place for place in _PLACES if place.is_dir())
+
+
+def _mapping(file: Path) -> dict[str, Any]:
+    try:
+        value = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UsageError(f"{file} cannot be read as YAML", found=str(error)) from None
+    if not isinstance(value, dict):
+        raise UsageError(f"{file} is no profile", found=type(value).__name__, allowed="keys and values")
+    return value

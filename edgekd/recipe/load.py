@@ -1,0 +1,260 @@
+"""Recipes: read from YAML, checked as a whole, every mistake reported with its line."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from edgekd import plugins
+from edgekd.devices import profiles
+from edgekd.errors import EdgekdError, RecipeError, UnknownNameError, UsageError, nearest, require
+from edgekd.recipe.settings import RecipeSettings, SchemeSettings, TermSettings
+from edgekd.recipe.yaml_lines import Document, Location, format_location, parse, set_value
+
+_BUILT_IN = Path(__file__).parent / "built_in"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A checked recipe.
+
+    Attributes:
+        settings: what it says, defaults filled in.
+        text: the YAML it was read from, overrides applied.
+        command: how to run it again.
+    """
+
+    settings: RecipeSettings
+    text: str
+    command: str
+
+
+def built_in() -> tuple[str, ...]:
+    """The recipes that are named without a path."""
+    return tuple(sorted(file.stem for file in _BUILT_IN.glob("*.yaml")))
+
+
+def load(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Read a recipe from a file or by its built-in name, apply `key.path=value` overrides, check all of it.
+
+    Raises:
+        UsageError: no such recipe, or an override that is no `key=value`.
+        RecipeError: every mistake at once, with line, found, allowed and the nearest name.
+        MissingDependencyError: this is a device; recipes are for the workstation.
+    """
+    require("torch", purpose="a recipe", extra="train")
+    path = _find(source)
+    document = parse(_read(path), name=str(source))
+    for override in overrides:
+        set_value(document, override)
+    settings = _check(document)
+    sets = [word for override in overrides for word in ("--set", override)]
+    command = shlex.join(["edgekd", "run", str(source), *sets])
+    return Recipe(settings, yaml.safe_dump(document.value, sort_keys=False), command)
+
+
+def from_mapping(value: Mapping[str, Any], overrides: Sequence[str] = ()) -> Recipe:
+    """A recipe from Python values, checked the same way; Raises as load()."""
+    text = yaml.safe_dump(json.loads(json.dumps(dict(value), default=os.fspath)), sort_keys=False)
+    document = parse(text, name="recipe")
+    for override in overrides:
+        set_value(document, override)
+    text = yaml.safe_dump(document.value, sort_keys=False)
+    return Recipe(_check(document), text, "edgekd.run(…), called from Python")
+
+
+def _find(source: str | Path) -> Path:
+    path = Path(source)
+    if path.is_file():
+        return path
+    if str(source) in built_in():
+        return _BUILT_IN / f"{source}.yaml"
+    if path.suffix in (".yaml", ".yml") or len(path.parts) > 1:
+        raise UsageError(f"the recipe {source} is not there", hint=f"built-in recipes: {', '.join(built_in())}")
+    raise UnknownNameError("recipe", str(source), built_in())
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} cannot be read as a recipe", found=str(error), allowed="a YAML file") from None
+
+
+def _check(document: Document) -> RecipeSettings:
+    problems = list(document.problems)
+    try:
+        settings = RecipeSettings.model_validate_json(json.dumps(document.value, allow_nan=False))
+    except ValidationError as error:
+        problems += [_describe(document, problem) for problem in _own(error.errors())]
+    except (TypeError, ValueError) as error:
+        problems.append(f"{document.name}: {error}")
+    else:
+        problems += _scheme_problems(document, settings)
+    for location, message in _name_problems(document.value):
+        problems.append(f"{document.where(location)} {format_location(location)}: {message}")
+    if problems:
+        raise RecipeError(document.name, sorted(dict.fromkeys(problems), key=_line_of))
+    return settings
+
+
+def _name_problems(value: dict[str, Any]) -> Iterator[tuple[Location, str]]:
+    """What pydantic cannot know: which sources, models, methods and devices there are."""
+    for location, check in _names(value):
+        try:
+            check()
+        except EdgekdError as error:
+            yield location, "; ".join(str(error).split("\n  "))
+        except ValidationError as error:
+            for problem in _own(error.errors()):
+                yield (*location[:-1], *problem["loc"]), _explain_parameter(problem, value, location)
+
+
+def _scheme_problems(document: Document, settings: RecipeSettings) -> Iterator[str]:
+    """What the scheme makes of the rest of the recipe; its own name and parameters are looked at with the names."""
+    from edgekd import schemes
+
+    try:
+        schemes.check(settings)
+    except (UnknownNameError, ValidationError):
+        return
+    except UsageError as error:
+        location = ("distill", "scheme")
+        yield f"{document.where(location)} {format_location(location)}: {'; '.join(str(error).split(chr(10) + '  '))}"
+
+
+def _check_term(said: dict[str, Any]) -> None:
+    from edgekd.distillation.declared import check_term
+
+    check_term(TermSettings.model_validate_json(json.dumps(said)))
+
+
+def _check_scheme(said: dict[str, Any]) -> None:
+    from edgekd.models.build import check_name
+    from edgekd.schemes import models_in, parameters_of
+
+    plugins.load("scheme", said["name"])
+    for model in models_in(parameters_of(SchemeSettings(**said))):
+        check_name(model.model)
+
+
+def _names(value: dict[str, Any]) -> Iterator[tuple[Location, Callable[[], object]]]:
+    from edgekd.models.build import check_name
+
+    for section, key, check in (
+        ("data", "source", partial(plugins.load, "source")),
+        ("teacher", "model", check_name),
+        ("student", "model", check_name),
+        ("prune", "device", profiles.find),
+    ):
+        if isinstance(name := _get(value, section, key), str):
+            yield (section, key), partial(check, name)
+    for section in ("distill", "prune", "quantize"):
+        for index, term in enumerate(_items(value, section, "objective")):
+            if isinstance(term, dict) and isinstance(term.get("method"), str):
+                yield (section, "objective", index, "method"), partial(_check_term, term)
+    scheme = _get(value, "distill", "scheme")
+    scheme = {"name": scheme} if isinstance(scheme, str) else scheme
+    if isinstance(scheme, dict) and isinstance(scheme.get("name"), str):
+        yield ("distill", "scheme", "name"), partial(_check_scheme, scheme)
+    for index, device in enumerate(_items(value, "bench", "devices")):
+        if isinstance(device, str):
+            yield ("bench", "devices", index), partial(profiles.find, device)
+
+
+def _get(value: dict[str, Any], section: str, key: str) -> Any:
+    inner = value.get(section)
+    return inner.get(key) if isinstance(inner, dict) else None
+
+
+def _items(value: dict[str, Any], section: str, key: str) -> list[Any]:
+    found = _get(value, section, key)
+    return found if isinstance(found, list) else []
+
+
+def _describe(document: Document, problem: ErrorDetails) -> str:
+    location: Location = tuple(part for part in problem["loc"] if part != "[key]")
+    message = _explain(problem)
+    if problem["type"] == "extra_forbidden":
+        options = _siblings(location[:-1])
+        near = nearest(str(location[-1]), options)
+        message = f"no such key{f'; did you mean {near!r}?' if near else ''} Known: {', '.join(options)}"
+    return f"{document.where(location)} {format_location(location) or 'recipe'}: {message}"
+
+
+def _own(problems: list[ErrorDetails]) -> Iterator[ErrorDetails]:
+    """Without those that only follow from others: a list of one bad item is not too short."""
+    for problem in problems:
+        place = problem["loc"]
+        inside = (other["loc"] for other in problems if len(other["loc"]) > len(place))
+        if problem["type"] != "too_short" or place not in [location[: len(place)] for location in inside]:
+            yield problem
+
+
+def _explain_parameter(problem: ErrorDetails, value: dict[str, Any], location: Location) -> str:
+    from edgekd.distillation.declared import parameter_model
+
+    if problem["type"] != "extra_forbidden":
+        return _explain(problem)
+    if location[1] == "scheme":
+        said = value["distill"]["scheme"]
+        name = said if isinstance(said, str) else said["name"]
+        options = _siblings(problem["loc"][:-1], plugins.load("scheme", name).Parameters)
+    else:
+        name = value[str(location[0])]["objective"][location[2]]["method"]
+        options = sorted(parameter_model(name).model_fields)
+    near = nearest(str(problem["loc"][-1]), options)
+    known = f"Known: {', '.join(options) or 'none'}"
+    return f"no such parameter of {name}{f'; did you mean {near!r}?' if near else ''} {known}"
+
+
+def _explain(problem: ErrorDetails) -> str:
+    if problem["type"] == "missing":
+        return "is missing"
+    message = problem["msg"].removeprefix("Value error, ")
+    if isinstance(problem["input"], (dict, list)):
+        return message
+    if problem["type"] == "literal_error" and isinstance(problem["input"], str):
+        near = nearest(problem["input"], str(problem.get("ctx", {}).get("expected", "")).replace("'", "").split(" or "))
+        message += f"; did you mean {near!r}?" if near else ""
+    return f"{message}; found: {json.dumps(problem['input'])}"
+
+
+def _siblings(location: Location, model: type[BaseModel] = RecipeSettings) -> list[str]:
+    """The keys that are allowed in the section at `location`."""
+    for part in location:
+        if isinstance(part, int):
+            continue
+        field = model.model_fields.get(str(part))
+        if field is None:
+            return []
+        nested = [kind for kind in _kinds(field.annotation) if _is_model(kind)]
+        if nested:
+            model = nested[0]
+    return sorted(model.model_fields)
+
+
+def _kinds(annotation: object) -> Iterator[Any]:
+    """The type itself and all that it is made of: `tuple[X, ...] | None` names X."""
+    yield annotation
+    for inner in get_args(annotation):
+        yield from _kinds(inner)
+
+
+def _is_model(kind: object) -> bool:
+    return isinstance(kind, type) and issubclass(kind, BaseModel)
+
+
+def _line_of(problem: str) -> tuple[int, str]:
+    place = problem.split(" ")[0].rpartition(":")[2]
+    return (int(place) if place.isdigit() else 0), problem

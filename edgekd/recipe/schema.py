@@ -1,0 +1,50 @@
+"""The recipe's JSON schema, for editors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from edgekd import plugins
+from edgekd.recipe.settings import RecipeSettings
+
+
+def json_schema() -> dict[str, Any]:
+    """The recipe's JSON schema, each method's own parameters included, for editors."""
+    from edgekd.distillation.declared import method_named, parameter_model
+
+    schema = RecipeSettings.model_json_schema()
+    common = schema["$defs"]["TermSettings"]["properties"]
+    on_logits = {name: said for name, said in common.items() if not name.endswith("_layers")}
+    schema["$defs"]["TermSettings"] = {
+        "oneOf": [
+            {
+                "type": "object",
+                "title": method,
+                "properties": {
+                    **(common if method_named(method).on_features else on_logits),
+                    **parameter_model(method).model_json_schema().get("properties", {}),
+                    "method": {"const": method},
+                },
+                "required": ["method"],
+                "additionalProperties": False,
+            }
+            for method in plugins.names("method")
+        ]
+    }
+    schema["$defs"]["SchemeSettings"] = {
+        "oneOf": [
+            {"enum": list(plugins.names("scheme"))},
+            *({**_scheme_schema(schema, name), "title": name} for name in plugins.names("scheme")),
+        ]
+    }
+    schema["$defs"]["DataSettings"]["properties"]["source"]["enum"] = list(plugins.names("source"))
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+
+def _scheme_schema(schema: dict[str, Any], name: str) -> dict[str, Any]:
+    """A scheme's parameters beside its name; what it uses of other sections goes to the common definitions."""
+    own: dict[str, Any] = plugins.load("scheme", name).Parameters.model_json_schema()
+    for key, definition in own.pop("$defs", {}).items():
+        schema["$defs"].setdefault(key, definition)
+    properties = {"name": {"const": name}, **own.get("properties", {})}
+    return {**own, "properties": properties, "required": ["name", *own.get("required", [])]}

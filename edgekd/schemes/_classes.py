@@ -1,0 +1,76 @@
+"""Networks and data whose classes are parts or groups of a data set's."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from edgekd.data import storage
+from edgekd.data.dataset import open_split
+from edgekd.data.sources import SPLITS
+from edgekd.errors import UsageError
+from edgekd.recipe.settings import ModelSettings
+from edgekd.store.artifacts import Dataset
+
+Groups = Sequence[Sequence[str]]
+
+
+def check_disjoint(groups: Groups, where: str) -> None:
+    """What is wrong with groups whatever the classes are.
+
+    Raises:
+        UsageError: fewer than two groups, an empty one, or a class that stands twice.
+    """
+    if len(groups) < 2 or not all(groups):
+        raise UsageError(f"{where}: these are no groups of classes", found=groups, allowed="two or more, none empty")
+    twice = [name for name, count in Counter(name for group in groups for name in group).items() if count > 1]
+    if twice:
+        raise UsageError(f"{where}: every class is in one group", found=f"more than once: {', '.join(twice)}")
+
+
+def check_partition(groups: Groups, classes: Sequence[str], where: str) -> None:
+    """Raises UsageError where not every class of the data is in exactly one group; see also check_disjoint()."""
+    check_disjoint(groups, where)
+    named = [name for group in groups for name in group]
+    missing, unknown = ([name for name in a if name not in b] for a, b in ((classes, named), (named, classes)))
+    if missing or unknown:
+        parts = (("in no group", missing), ("no class of the data", unknown))
+        raise UsageError(
+            f"{where}: the groups do not hold the data's classes",
+            found="; ".join(f"{what}: {', '.join(names[:10])}" for what, names in parts if names),
+            allowed=f"each of {', '.join(classes[:20])} once",
+        )
+
+
+def unpublished(model: ModelSettings) -> ModelSettings:
+    """The same, without weights that would have to be fetched only to look at its shape."""
+    return model.model_copy(update={"pretrained": False})
+
+
+def relabel(data: Dataset, groups: Mapping[str, Sequence[str]], out: Path, *, where: str) -> Dataset:
+    """The same images under coarser labels; their files are linked, not copied, where the disk can do that.
+
+    Args:
+        groups: the new classes, in order, each with those of `data` that it means.
+        out: an empty folder, which becomes the data set.
+
+    Raises:
+        UsageError: not every class is in exactly one group.
+    """
+    check_partition(list(groups.values()), data.classes, where)
+    of = {name: group for group, names in enumerate(groups.values()) for name in names}
+    table = np.array([of[name] for name in data.classes], dtype=np.int64)
+    labels = {split: storage.labels_file(out, split) for split in SPLITS}
+    for file in data.manifest.files:
+        if out / file not in labels.values():
+            (out / file).parent.mkdir(parents=True, exist_ok=True)
+            storage.link_or_copy(data.path / file, out / file)
+    for split, target in labels.items():
+        np.save(target, table[open_split(data, split).labels])
+    counts = {split: np.bincount(np.load(target), minlength=len(groups)).tolist() for split, target in labels.items()}
+    per_class = {split: dict(zip(groups, count, strict=True)) for split, count in counts.items()}
+    details = {**data.manifest.details, "classes": list(groups)}
+    return Dataset.seal(out, details=details, metrics={**data.metrics, "classes": per_class})

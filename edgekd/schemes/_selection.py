@@ -1,0 +1,214 @@
+"""Which images a student learns from where only some have labels: drawn, checked, judged by the teacher."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from edgekd.data.composed import Chosen, Joined
+from edgekd.data.dataset import Split, open_split
+from edgekd.data.leaks import contents, measured_contents
+from edgekd.data.loader import Loader
+from edgekd.data.sources import Labels
+from edgekd.data.splits import draw, proportional
+from edgekd.data.unlabelled import Pool
+from edgekd.distillation.stage import check_classes
+from edgekd.errors import DataError
+from edgekd.models import checkpoint as checkpoints
+from edgekd.store.artifacts import Artifact, Checkpoint, Dataset, Json
+from edgekd.training.host import best_device
+from edgekd.training.stages import preprocessing_of
+
+VERSION = 1
+_LIMIT = 2  # the stream that data.limit draws from: `labels: 200` are the images that `limit: 200` would keep
+_BATCH = 256
+Floats = npt.NDArray[np.float32]
+
+
+class Selection(Artifact):
+    """`labelled.npy`: positions in the training split. `unlabelled.npy`: positions in the pool, some repeated."""
+
+    kind = "selection"
+
+    def labelled(self, data: Dataset) -> Split:
+        return Chosen(open_split(data, "train"), np.load(self.path / "labelled.npy"))
+
+    def unlabelled(self, data: Dataset, pool: Artifact | None) -> Split:
+        return Chosen(open_pool(data, pool), np.load(self.path / "unlabelled.npy"), labelled=False)
+
+    def mixed(self, data: Dataset, pool: Artifact | None, share: float) -> Split:
+        """Every unlabelled image once, and the labelled ones as often as gives them `share` of the whole."""
+        some, many = self.labelled(data), self.unlabelled(data, pool)
+        wanted = round(share / (1.0 - share) * len(many))
+        return Joined([many, repeated(some, max(wanted, len(some)))]) if len(some) else many
+
+
+@dataclass(frozen=True)
+class Opinion:
+    """What a teacher holds of images: (N,) its largest probability, and (N,) the class that has it."""
+
+    confidence: Floats
+    predicted: Labels
+
+
+def select(
+    data: Dataset,
+    pool: Artifact | None,
+    teacher: Checkpoint | None,
+    out: Path,
+    *,
+    labels: int | None,
+    confidence: float,
+    balance: bool,
+    seed: int,
+) -> Selection:
+    """Draw the labelled images, and choose among the others.
+
+    Left out are images that stand in validation or test, those that stand among the labelled ones, and those of
+    which the teacher is not sure.
+
+    Args:
+        pool: a folder's images, or another data set's training split; None: what `labels` leave of the training split.
+        teacher: not asked where None.
+        labels: how many of the training images have one; None: all.
+        confidence: the teacher's smallest largest probability.
+        balance: as many images of each class that the teacher sees in them.
+
+    Raises:
+        DataError: too few or too many labels, or no unlabelled image is left.
+        ModelError: the teacher knows other classes.
+    """
+    train = open_split(data, "train")
+    chosen = draw_labelled(train.labels, labels, len(data.classes), seed)
+    images = open_pool(data, pool)
+    rows = np.flatnonzero(~chosen) if pool is None else np.arange(len(images))
+    found: Json = {"labelled": int(chosen.sum()), "pool": len(rows)}
+    rows = _unknown(images, rows, data, Chosen(train, np.flatnonzero(chosen)), found)
+    if teacher is not None and len(rows):
+        check_classes(teacher, data)
+        opinion = ask(teacher, Chosen(images, rows, labelled=False), data)
+        kept = sure(opinion, confidence, balance=balance, seed=seed)
+        found["unsure"] = len(rows) - int((opinion.confidence >= confidence).sum())
+        found["classes"] = _per_class(data.classes, opinion.predicted[kept])
+        rows = rows[kept]
+    found |= {"unlabelled": len(rows), "different": len(np.unique(rows))}
+    if not len(rows):
+        raise DataError(
+            "no unlabelled image is left to learn from",
+            found=", ".join(f"{name} {value}" for name, value in found.items() if isinstance(value, int)),
+            hint="lower confidence, name fewer labels, or bring other images",
+        )
+    np.save(out / "labelled.npy", np.flatnonzero(chosen))
+    np.save(out / "unlabelled.npy", rows)
+    return Selection.seal(out, details={"labels": labels, "confidence": confidence, "balance": balance}, metrics=found)
+
+
+def check_labels(wanted: int | None, classes: int, available: int) -> None:
+    """Raises DataError where labels are wanted for fewer images than classes, or for more than there are; 0 is none."""
+    if wanted and not classes <= wanted <= available:
+        raise DataError(
+            "distill.scheme.labels does not fit the training images",
+            found=wanted,
+            allowed=f"0, or {classes} (one a class) to {available}",
+        )
+
+
+def open_pool(data: Dataset, pool: Artifact | None) -> Split:
+    if isinstance(pool, Pool):
+        return pool.open()
+    return open_split(pool if isinstance(pool, Dataset) else data, "train")
+
+
+def draw_labelled(labels: Labels, wanted: int | None, classes: int, seed: int) -> npt.NDArray[np.bool_]:
+    """Which training images keep their label, classes in proportion: (N,), True for those.
+
+    Raises:
+        DataError: fewer than one a class (0 is none at all), or more than there are.
+    """
+    if wanted is None or wanted == 0:
+        return np.full(len(labels), wanted is None)
+    check_labels(wanted, classes, len(labels))
+    quotas = proportional(np.bincount(labels, minlength=classes), wanted)
+    return draw(labels, quotas, np.random.default_rng([seed % 2**64, _LIMIT]))
+
+
+@torch.no_grad()
+def ask(teacher: Checkpoint, split: Split, data: Dataset) -> Opinion:
+    """What the teacher holds of images as they are, not varied, in single precision."""
+    device = best_device()
+    network = checkpoints.load(teacher).eval()
+    network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    tops: list[torch.Tensor] = []
+    classes: list[torch.Tensor] = []
+    for batch in Loader(split, preprocessing_of(data), batch_size=_BATCH, device=device).epoch(0):
+        top, predicted = network(batch.images).float().softmax(1).max(1)
+        tops.append(top.cpu())
+        classes.append(predicted.cpu())
+    return Opinion(torch.cat(tops).numpy(), torch.cat(classes).numpy())
+
+
+def sure(opinion: Opinion, confidence: float, *, balance: bool, seed: int) -> Labels:
+    """Positions of the images that stay, in order, those that are duplicated more than once.
+
+    Source: Xie et al., Self-training with Noisy Student (2020), section 3.1: images whose confidence is below a
+    threshold are left out; of each class as many are kept, the most confident, and rare classes are filled up with
+    duplicates. There that number is set by hand, here it is the mean over the classes that occur.
+    """
+    kept = np.flatnonzero(opinion.confidence >= confidence)
+    if not balance or not len(kept):
+        return kept
+    predicted, tops = opinion.predicted[kept], opinion.confidence[kept]
+    present = np.unique(predicted)
+    each = max(1, round(len(kept) / len(present)))
+    generator = np.random.default_rng([seed % 2**64, _LIMIT + 1])
+    parts: list[Labels] = []
+    for label in present:
+        own = np.flatnonzero(predicted == label)
+        best = own[np.argsort(-tops[own], kind="stable")[:each]]
+        whole, rest = divmod(each, len(best))
+        parts += [np.repeat(best, whole), generator.choice(best, rest, replace=False)]
+    return np.sort(kept[np.concatenate(parts)])
+
+
+def repeated(split: Split, count: int) -> Split:
+    """The split's images over and over, `count` in all."""
+    return Chosen(split, np.arange(count) % len(split))
+
+
+def said_of(selection: Selection, classes: Sequence[str]) -> list[str]:
+    """What a person should know of a selection."""
+    found = selection.metrics
+    reasons = {
+        "equal to a validation or test image": found["held_out"],
+        "equal to a labelled image": found["known"],
+        "the teacher is not sure": found.get("unsure", 0),
+    }
+    lines = []
+    if any(reasons.values()):
+        told = "; ".join(f"{count} {reason}" for reason, count in reasons.items() if count)
+        lines.append(f"Of {found['pool']} unlabelled images some were left out: {told}.")
+    seen = found.get("classes", {})
+    if absent := [name for name in classes if seen and not seen[name]]:
+        shown = ", ".join(absent[:10])
+        lines.append(f"The teacher sees no unlabelled image of {len(absent)} of {len(classes)} classes: {shown}.")
+    return lines
+
+
+def _unknown(images: Split, rows: Labels, data: Dataset, labelled: Split, found: Json) -> Labels:
+    """Images that neither stand among those that measure nor have a label already; counts what it leaves out."""
+    held_out = measured_contents(data)
+    known = set(contents(labelled))
+    digests = contents(images, rows)
+    measured = np.array([digest in held_out for digest in digests], dtype=np.bool_)
+    labels_known = np.array([digest in known for digest in digests], dtype=np.bool_) & ~measured
+    found |= {"held_out": int(measured.sum()), "known": int(labels_known.sum())}
+    return rows[~measured & ~labels_known]
+
+
+def _per_class(classes: Sequence[str], predicted: Labels) -> dict[str, int]:
+    return dict(zip(classes, np.bincount(predicted, minlength=len(classes)).tolist(), strict=True))

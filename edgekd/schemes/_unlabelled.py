@@ -1,0 +1,38 @@
+"""Images whose labels a scheme does not use: no later link may bring them back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from edgekd import plugins
+from edgekd.distillation.declared import method_named, on_logits
+from edgekd.errors import UsageError
+from edgekd.recipe.settings import RecipeSettings, TermSettings
+
+# It learns from answers alone.
+ON_ANSWERS = (TermSettings(method="kd"),)
+
+
+def needing_labels(objective: Sequence[TermSettings]) -> list[str]:
+    """Losses that cannot do without; a name that nobody knows is reported where it stands."""
+    known = plugins.names("method")
+    return [term.method for term in objective if term.method in known and method_named(term.method).needs_labels]
+
+
+def without_labels(objective: Sequence[TermSettings]) -> tuple[TermSettings, ...]:
+    """What pruned and quantized students go on learning: the losses on logits that need no label.
+
+    Where none of them asks the teacher it is ON_ANSWERS: the recipe's default looks at labels.
+    """
+    kept = tuple(term for term in on_logits(objective) if not needing_labels([term]))
+    return kept if any(method_named(term.method).needs_teacher for term in kept) else ON_ANSWERS
+
+
+def check_later_links(recipe: RecipeSettings, reason: str) -> None:
+    """Raises UsageError where recovery or QAD names losses that need labels; `reason`: why there are none."""
+    for name, section in (("prune", recipe.prune), ("quantize", recipe.quantize)):
+        if section is not None and (found := needing_labels(section.objective or ())):
+            raise UsageError(
+                f"{', '.join(found)} in {name}.objective needs labels, and {reason}",
+                hint="name losses on the teacher's answers only, or leave the objective out",
+            )

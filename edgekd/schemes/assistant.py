@@ -1,0 +1,112 @@
+"""Teacher, then assistant, then student: for a student that is far smaller than its teacher.
+
+Source: Mirzadeh et al., Improved Knowledge Distillation via Teacher Assistant (2020).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, ValidationError
+from torch import nn
+
+from edgekd import schemes
+from edgekd.distillation.declared import check_term
+from edgekd.distillation.graft import graft
+from edgekd.distillation.stage import networks_for
+from edgekd.distillation.terms import build_terms
+from edgekd.errors import UnknownNameError, UsageError
+from edgekd.recipe.settings import (
+    DistillSettings,
+    ModelSettings,
+    Positive,
+    RecipeSettings,
+    SchemeSettings,
+    TermSettings,
+)
+from edgekd.schemes import Distilled, Links
+from edgekd.store.artifacts import Checkpoint, Dataset
+from edgekd.training.stages import initial, preprocessing_of
+
+TEACHER = True
+ONE_TEACHER = True
+ASSISTED = True
+_STEPS = {"epochs", "batch_size", "optimizer", "learning_rate", "weight_decay"}
+
+
+class Parameters(ModelSettings):
+    """The assistant: a model, and how it is distilled from the teacher where it is not as the student is."""
+
+    epochs: Positive | None = Field(None, description="default: distill.epochs")
+    batch_size: Positive | None = Field(None, description="default: distill.batch_size")
+    optimizer: Literal["sgd", "adamw"] | None = Field(None, description="default: distill.optimizer")
+    learning_rate: Annotated[float, Field(gt=0.0)] | None = Field(None, description="default: distill.learning_rate")
+    weight_decay: Annotated[float, Field(ge=0.0)] | None = Field(None, description="default: distill.weight_decay")
+    objective: tuple[TermSettings, ...] | None = Field(
+        None, min_length=1, description="what it learns from the teacher; default: distill.objective"
+    )
+
+    @property
+    def assistant(self) -> ModelSettings:
+        return ModelSettings(**self.model_dump(include=set(ModelSettings.model_fields)))
+
+    def settings(self, student: DistillSettings) -> DistillSettings:
+        """How the assistant is distilled, where `student` says how the student is."""
+        own: dict[str, Any] = self.model_dump(include=_STEPS, exclude_none=True)
+        objective = self.objective or student.objective
+        return student.model_copy(update={**own, "objective": objective, "scheme": SchemeSettings(name="offline")})
+
+
+def check(recipe: RecipeSettings, parameters: Parameters) -> None:
+    """Raises UsageError for an assistant that is none or cannot be distilled, and for layers of an unclear network."""
+    if parameters.assistant == recipe.student:
+        raise UsageError(
+            "the assistant is the student itself",
+            found=recipe.student.model,
+            allowed="a network between teacher and student in size",
+        )
+    named = [term.method for term in recipe.distill.objective if term.student_layers or term.teacher_layers]
+    if named:
+        raise UsageError(
+            f"distill.objective names layers for {named[0]}, and here are three networks in two pairs",
+            allowed="no layers: they are chosen for each pair",
+            hint="give the assistant an objective of its own if the teacher's layers matter to it",
+        )
+    _check_objective(parameters.objective or ())
+    schemes.check(recipe.model_copy(update={"distill": parameters.settings(recipe.distill)}))
+
+
+def check_networks(recipe: RecipeSettings, parameters: Parameters, teacher: nn.Module, data: Dataset) -> None:
+    """Build the two pairs, untrained: teacher and assistant, assistant and student. Raises as build_terms()."""
+    own = parameters.settings(recipe.distill)
+    assistant = _paired(parameters.assistant, teacher, data, own.objective)
+    _paired(recipe.student, assistant, data, recipe.distill.objective)
+
+
+def distill(links: Links, teacher: Checkpoint, data: Dataset, parameters: Parameters) -> Distilled:
+    settings, student = links.recipe.distill, links.recipe.student
+    own = parameters.settings(settings)
+    assistant = links.distilled("assistant", parameters.assistant, teacher, data, own, own.objective)
+    made = links.distilled("distill", student, assistant, data, settings, settings.objective)
+    return Distilled(made, {"assistant": assistant})
+
+
+def _paired(model: ModelSettings, teacher: nn.Module, data: Dataset, objective: Sequence[TermSettings]) -> nn.Module:
+    """The learner of a pair, changed as its objective changes it."""
+    learner, architecture = initial(model.model_copy(update={"pretrained": False}), data)
+    graft(learner, teacher, architecture, objective, preprocessing_of(data).image_size)
+    build_terms(objective, networks_for(learner, teacher, data))
+    return learner
+
+
+def _check_objective(objective: Sequence[TermSettings]) -> None:
+    for index, term in enumerate(objective):
+        try:
+            check_term(term)
+        except UnknownNameError as error:
+            raise UsageError(f"objective[{index}]: {error}") from None
+        except ValidationError as error:
+            first = error.errors()[0]
+            key = ".".join(str(part) for part in first["loc"])
+            raise UsageError(f"objective[{index}], {term.method}: {key}: {first['msg']}") from None

@@ -1,0 +1,132 @@
+"""No images: the teacher's batch norms give them (Yin et al., Dreaming to Distill, 2020).
+
+The student learns on synthetic images alone, with every loss that the recipe names; their labels are the classes that
+they were made for. The recipe's data gives the classes, the size and the normalisation of the images, and the real
+validation and test splits, on which the student is measured and never trained. Its training images are not used:
+recovery after pruning, calibration and QAD see the synthetic images too. Only `distill.baseline`, and a teacher that is
+trained here, look at them.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from torch import nn
+
+from edgekd import plugins
+from edgekd.data import storage
+from edgekd.data.composed import link_split
+from edgekd.data.dataset import open_split
+from edgekd.distillation import inversion
+from edgekd.distillation.inversion import InversionSettings, SyntheticImages
+from edgekd.errors import DataError, UsageError
+from edgekd.recipe.settings import DataSettings, RecipeSettings
+from edgekd.schemes import Distilled, Links
+from edgekd.store.artifacts import Checkpoint, Dataset, Json
+
+TEACHER = True
+ONE_TEACHER = True
+VERSION = 1
+_COPIED_AT_ONCE = 256
+
+
+class Parameters(InversionSettings):
+    """Of the images; how the student learns from them is said beside the scheme."""
+
+
+def check_classes(parameters: Parameters, classes: tuple[str, ...]) -> None:
+    if parameters.images is not None and parameters.images < len(classes):
+        raise UsageError(
+            "data-free is to make fewer images than there are classes",
+            found=f"images: {parameters.images}, and {len(classes)} classes",
+            hint=f"leave images out: then it makes {inversion.IMAGES_A_CLASS} of each class",
+        )
+
+
+def check_networks(recipe: RecipeSettings, parameters: Parameters, teacher: nn.Module, data: Dataset) -> None:
+    """Raises ModelError where the teacher has no batch norms."""
+    inversion.check_batch_norms(teacher)
+
+
+def distill(links: Links, teacher: Checkpoint, data: Dataset, parameters: Parameters) -> Distilled:
+    recipe = links.recipe
+    flip = mirrors(recipe.data)
+    # Sizes and normalisation are the teacher's own, and the real images are no input: others give the same stage.
+    said: Json = {**parameters.model_dump(mode="json"), "flip": flip}
+    images = links.store.stage(
+        SyntheticImages,
+        "inversion",
+        version=inversion.VERSION,
+        settings=said,
+        inputs={"teacher": teacher},
+        make=links.checked(
+            data,
+            lambda out: inversion.synthesise(teacher, parameters, out, flip=flip, progress=links.progress("inversion")),
+        ),
+    )
+    synthetic = links.store.stage(
+        Dataset,
+        "synthetic",
+        version=VERSION,
+        settings={},
+        inputs={"images": images, "data": data},
+        make=lambda out: compose(images, data, out),
+    )
+    student = links.distilled("distill", recipe.student, teacher, synthetic, recipe.distill, recipe.distill.objective)
+    return Distilled(student, learns_from=synthetic)
+
+
+def mirrors(settings: DataSettings) -> bool:
+    """Whether a mirrored image keeps its class."""
+    if settings.augment.flip is not None:
+        return settings.augment.flip
+    return bool(plugins.load("source", settings.source).MIRROR)
+
+
+def compose(images: SyntheticImages, data: Dataset, out: Path) -> Dataset:
+    """A data set with the synthetic images to train on, and the real validation and test splits to measure on.
+
+    Nothing of the real training split is in it, or in its digest.
+
+    Args:
+        out: an empty folder, which becomes the data set.
+
+    Raises:
+        DataError: the images are of another size or normalised otherwise than the data, or an image of a streamed
+            split cannot be read any more.
+        OSError: no room on the disk.
+    """
+    real, made = data.manifest.details, images.manifest.details
+    if made["preprocessing"] != real["preprocessing"]:
+        raise DataError(
+            "the synthetic images are not as the data's: their teacher saw images otherwise",
+            found=made["preprocessing"],
+            allowed=real["preprocessing"],
+            hint="set data.image_size, data.mean and data.std to the teacher's",
+        )
+    link_split(images.path, out, inversion.SPLIT)
+    for name in ("validation", "test"):
+        if real["storage"] == "cached":
+            link_split(data.path, out, name)
+        else:
+            _decode(data, name, out)
+    details: Json = {
+        **{key: real[key] for key in ("classes", "source", "preprocessing", "mirror")},
+        "storage": "cached",
+        "counts": {**real["counts"], **made["counts"]},
+        "synthetic": True,
+        "teacher": made["teacher"],
+    }
+    return Dataset.seal(out, details=details, metrics=images.metrics)
+
+
+def _decode(data: Dataset, name: str, out: Path) -> None:
+    """A streamed split, decoded once."""
+    split, side = open_split(data, name), int(data.manifest.details["preprocessing"]["resize"])
+    with storage.scratch(out / ".decoded.npy", len(split), side) as pixels:
+        for start in range(0, len(split), _COPIED_AT_ONCE):
+            rows = np.arange(start, min(start + _COPIED_AT_ONCE, len(split)))
+            pixels[rows] = split.pixels(rows)
+        (out / ".decoded.npy").rename(storage.pixels_file(out, name))
+    np.save(storage.labels_file(out, name), split.labels)

@@ -1,0 +1,165 @@
+"""Several teachers, one student: what they say is combined into one answer before a loss sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+from edgekd.data.loader import Batch
+from edgekd.distillation import stage
+from edgekd.distillation.declared import objective_json
+from edgekd.distillation.objective import Answers, Distillation, Source, Teacher
+from edgekd.distillation.terms import build_terms
+from edgekd.errors import UsageError
+from edgekd.recipe.settings import RecipeSettings, Settings, TeacherSettings
+from edgekd.schemes import Distilled, Links
+from edgekd.schemes._objective import check_on_logits
+from edgekd.store.artifacts import Checkpoint, Dataset
+from edgekd.training.host import best_device
+from edgekd.training.stages import origin_of, train_with
+
+TEACHER = True
+VERSION = 1
+Combine = Literal["mean", "confidence", "entropy"]
+
+
+class Parameters(Settings):
+    teachers: tuple[TeacherSettings, ...] = Field(
+        description="the further teachers, at least one, each as the recipe's teacher is written"
+    )
+    combine: Combine = Field(
+        "mean", description="confidence: more weight where a teacher fits the label; entropy: where it is surer"
+    )
+
+
+def check(recipe: RecipeSettings, parameters: Parameters) -> None:
+    """Raises UsageError for one teacher alone, a loss on features, and two teachers that would be the same network."""
+    if not parameters.teachers:
+        raise UsageError("an ensemble of one teacher", allowed="one or more in distill.scheme.teachers beside teacher")
+    check_on_logits(
+        "ensemble", recipe.distill.objective, why="layers are compared with one teacher's, here are several"
+    )
+    seen = [recipe.teacher]
+    for teacher in parameters.teachers:
+        if teacher in seen:
+            raise UsageError(
+                "two of the teachers are one and the same: a copy adds nothing",
+                found=f"{teacher.model} twice, with equal settings",
+                hint="give one another train.seed, model or checkpoint",
+            )
+        seen.append(teacher)
+
+
+def distill(links: Links, teacher: Checkpoint, data: Dataset, parameters: Parameters) -> Distilled:
+    others = {
+        f"teacher{number}": links.taught(f"teacher{number}", settings, data)
+        for number, settings in enumerate(parameters.teachers, 2)
+    }
+    teachers = {"teacher": teacher, **others}
+    objective = links.recipe.distill.objective
+    student = links.made(
+        "distill",
+        version=VERSION,
+        settings=links.recipe.distill,
+        said={
+            "scheme": "ensemble",
+            "combine": parameters.combine,
+            "model": origin_of(links.recipe.student),
+            "objective": objective_json(objective),
+        },
+        inputs={**teachers, "data": data},
+        make=lambda out: _distill(links, teachers, data, parameters.combine, out),
+    )
+    return Distilled(student, others)
+
+
+def _distill(
+    links: Links, teachers: Mapping[str, Checkpoint], data: Dataset, combine: Combine, out: Path
+) -> Checkpoint:
+    recipe = links.recipe
+    objective = recipe.distill.objective
+    for teacher in teachers.values():
+        stage.check_classes(teacher, data)
+    settings = recipe.distill
+    sources = {
+        role: Teacher.of(teacher, best_device(), settings.teacher_precision, compile=settings.compile)
+        for role, teacher in teachers.items()
+    }
+
+    def over(student: nn.Module) -> Distillation:
+        terms = build_terms(objective, stage.networks_for(student, None, data))
+        return Distillation(student, Ensemble(tuple(sources.values()), combine), terms)
+
+    return train_with(
+        over,
+        recipe.student,
+        data,
+        recipe.distill,
+        out,
+        augment=recipe.data.augment,
+        progress=links.progress("distill"),
+        training={
+            "teachers": {role: teacher.digest for role, teacher in teachers.items()},
+            "combine": combine,
+            "objective": objective_json(objective),
+        },
+        warnings=[
+            f"{role}: {doubt}" for role, teacher in teachers.items() for doubt in stage.doubts(teacher, objective)
+        ],
+        notes=lambda _: {"teacher_precision": {role: source.precision for role, source in sources.items()}},
+    )
+
+
+class Ensemble:
+    """All teachers, live, as one.
+
+    The answer is Σ_k w_k (z_k − mean(z_k)): the teachers' logits, each row centred, weighted. A softmax of it is, at
+    every temperature and up to normalisation, the weighted geometric mean of the teachers' probabilities. That is why
+    logits are averaged and not probabilities, whose mean would need another logarithm for each temperature. A logit
+    row's own level says nothing, no softmax sees it; without centring, a teacher's level would be a target all the
+    same for losses that compare logits as numbers (mse).
+
+    Args:
+        teachers: at least two.
+        combine: how an image's teachers are weighted; see weights().
+    """
+
+    def __init__(self, teachers: Sequence[Source], combine: Combine) -> None:
+        self._teachers = teachers
+        self._combine = combine
+
+    def __call__(self, batch: Batch) -> Answers:
+        logits = torch.stack([teacher(batch).logits for teacher in self._teachers])
+        share = weights(logits, batch.targets, self._combine)
+        centred = logits - logits.mean(2, keepdim=True)
+        return Answers((share.unsqueeze(2) * centred).sum(0))
+
+
+def weights(logits: Tensor, targets: Tensor, combine: Combine) -> Tensor:
+    """Each teacher's share of each image's answer, (K, B); an image's shares sum to one.
+
+    mean: 1/K (You et al. 2017, learning from multiple teacher networks, there of softened answers).
+    confidence: (1 − softmax_k(CE_k)) / (K − 1), CE_k the cross-entropy with the label: CA-MKD (Zhang, Chen and Wang
+        2022). They weight each teacher's loss; here its logits, so that any loss can follow.
+    entropy: softmax_k(−H_k), H_k the entropy of a teacher's answer in nats. Weights from entropy, without labels, are
+        Kwon et al.'s (2020); this form, unlike 1/H_k, stays finite where a teacher is certain. For two teachers it is
+        CA-MKD's formula with H in the place of CE.
+
+    Args:
+        logits: (K, B, C), K ≥ 2.
+        targets: (B,) class indices; only confidence looks at them.
+    """
+    count, size = logits.shape[:2]
+    if combine == "mean":
+        return logits.new_full((count, size), 1 / count)
+    logs = F.log_softmax(logits.float(), 2)
+    if combine == "entropy":
+        return F.softmax((logs.exp() * logs).sum(2), 0)
+    loss = -logs.gather(2, targets.expand(count, size).unsqueeze(2)).squeeze(2)
+    return (1 - F.softmax(loss, 0)) / (count - 1)

@@ -1,0 +1,165 @@
+"""One teacher and several losses whose weights are learned along.
+
+Source: Kendall, Gal and Cipolla, Multi-Task Learning Using Uncertainty to Weigh Losses for Scene Geometry and Semantics
+(2018), section 3.2, whose tasks are losses here.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Annotated
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from edgekd.data.loader import Batch
+from edgekd.distillation import stage
+from edgekd.distillation.declared import objective_json
+from edgekd.distillation.objective import Distillation
+from edgekd.errors import UsageError
+from edgekd.models import checkpoint as checkpoints
+from edgekd.recipe.settings import RecipeSettings, Settings
+from edgekd.schemes import Distilled, Links
+from edgekd.schemes._objective import known
+from edgekd.store.artifacts import Checkpoint, Dataset, Json
+from edgekd.training.bf16 import answering
+from edgekd.training.host import best_device
+from edgekd.training.stages import origin_of, train_with
+
+TEACHER = True
+VERSION = 1
+
+
+class Parameters(Settings):
+    limit: Annotated[float, Field(gt=1.0, le=1e6)] = Field(
+        100.0, description="how many times a weight may rise above, or fall below, what it is at the first batch"
+    )
+
+
+def check(recipe: RecipeSettings, parameters: Parameters) -> None:
+    """Raises UsageError where there is nothing to weigh, or a loss that no weight can be learned for."""
+    methods = [term.method for term in recipe.distill.objective]
+    if len(methods) < 2:
+        raise UsageError(
+            "hybrid learns how much each loss weighs against the others",
+            found=f"one loss: {methods[0]}",
+            allowed="two terms or more in distill.objective",
+            hint="add e.g. {method: cross_entropy}, or leave the scheme out",
+        )
+    # Where a loss may fall below zero no noise explains it, and its weight would only grow.
+    if signed := [method.name for method in known(recipe.distill.objective) if method.signed]:
+        raise UsageError(
+            f"{signed[0]} falls below zero: it learns how sure it is itself",
+            allowed="losses that are never negative",
+            hint="leave it out, or use scheme: offline",
+        )
+    if warmed := [term.method for term in recipe.distill.objective if term.warmup_epochs > 0]:
+        raise UsageError(
+            f"a loss is weighed in units of what it is on the first batch, where {warmed[0]} would still be nothing",
+            found="warmup_epochs",
+            allowed="no warm-up: the weights are learned",
+            hint="leave it out, or use scheme: offline",
+        )
+
+
+def distill(links: Links, teacher: Checkpoint, data: Dataset, parameters: Parameters) -> Distilled:
+    recipe = links.recipe
+    student = links.made(
+        "distill",
+        version=VERSION,
+        settings=recipe.distill,
+        said={
+            "scheme": "hybrid",
+            "limit": parameters.limit,
+            "model": origin_of(recipe.student),
+            "objective": objective_json(recipe.distill.objective),
+        },
+        inputs={"teacher": teacher, "data": data},
+        make=lambda out: _distill(links, teacher, data, parameters.limit, out),
+    )
+    return Distilled(student)
+
+
+def _distill(links: Links, teacher: Checkpoint, data: Dataset, limit: float, out: Path) -> Checkpoint:
+    recipe, objective = links.recipe, links.recipe.distill.objective
+    stage.check_classes(teacher, data)
+    network = checkpoints.load(teacher)
+    precision, why = answering(teacher, network, best_device(), recipe.distill.teacher_precision)
+    compile = recipe.distill.compile
+
+    def over(student: nn.Module) -> Hybrid:
+        taught = stage.objective_over(student, network, data, objective, precision=precision, compile=compile)
+        return Hybrid(taught, limit)
+
+    return train_with(
+        over,
+        recipe.student,
+        data,
+        recipe.distill,
+        out,
+        augment=recipe.data.augment,
+        progress=links.progress("distill"),
+        training={"teacher": teacher.digest, "objective": objective_json(objective)},
+        warnings=stage.doubts(teacher, objective),
+        notes=lambda learned: {"teacher_precision": {"precision": precision, "why": why}, **_learned(learned)},
+    )
+
+
+class Hybrid(nn.Module):
+    """Σ_i exp(−s_i) L_i / U_i + s_i, with s_i learned beside the student and U_i the first value of L_i.
+
+    s_i = log σ_i², the noise that a loss is believed to have; it begins at 0. The paper's Gaussian likelihood gives
+    half of this sum; the ½ is left out, it moves no minimum. For a fixed loss the best factor exp(−s_i) is U_i / L_i:
+    every loss counts by the share of itself that it still has to lose.
+
+    Why U_i: a loss in the thousands would fill the gradient that fit() clips, so that neither the other losses nor its
+    own s_i would move before the training is over. In units of what it was on the first batch (as in GradNorm, Chen et
+    al. 2018) every loss begins at 1, and the weights that the recipe gives cancel out.
+
+    The closer L_i comes to 0, the further its best weight grows, without end, and the last bits of one loss would
+    drown the others: s_i is put back into [−log limit, log limit] before each step. Put back, not squashed: it leaves
+    the bound as soon as its gradient says so.
+
+    Args:
+        distillation: gives the L_i, none of them negative.
+        limit: the largest of the factors, and 1 / limit the smallest.
+    """
+
+    units: Tensor
+
+    def __init__(self, distillation: Distillation, limit: float) -> None:
+        super().__init__()
+        self.distillation = distillation
+        self._bound = math.log(limit)
+        count = len(distillation.terms.names)
+        self.log_variance = nn.Parameter(torch.zeros(count))
+        # 0 until the loss was first seen above 0.
+        self.register_buffer("units", torch.zeros(count))
+
+    def forward(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        """The weighted losses by their names, and as `uncertainty` what the learned weights cost: Σ s_i."""
+        with torch.no_grad():
+            self.log_variance.clamp_(-self._bound, self._bound)
+        losses = self.distillation(model, batch)
+        values = torch.stack(list(losses.values()))
+        self.units = torch.where(self.units > 0, self.units, values.detach())
+        weighted = self._factors(self.log_variance) * values
+        return {**dict(zip(losses, weighted, strict=True)), "uncertainty": self.log_variance.sum()}
+
+    @torch.no_grad()
+    def weights(self) -> dict[str, float]:
+        """What each loss is multiplied with by now: what an objective with fixed weights would say."""
+        terms = self.distillation.terms
+        factors = self._factors(self.log_variance.clamp(-self._bound, self._bound)).tolist()
+        given = [term.weight for term in terms.each]
+        return {name: weight * factor for name, weight, factor in zip(terms.names, given, factors, strict=True)}
+
+    def _factors(self, log_variance: Tensor) -> Tensor:
+        return torch.exp(-log_variance) / torch.where(self.units > 0, self.units, torch.ones_like(self.units))
+
+
+def _learned(objective: nn.Module) -> Json:
+    assert isinstance(objective, Hybrid)
+    return {"learned_weights": objective.weights()}

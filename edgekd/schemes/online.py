@@ -1,0 +1,276 @@
+"""Deep mutual learning: several students trained at once, each on the labels and on the others' answers.
+
+Source: Zhang, Xiang, Hospedales and Lu, Deep Mutual Learning (2018): student i minimises
+CE_i + mean over j ≠ i of KL(p_j ‖ p_i), with the others' answers taken as they are (no gradient into j).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from edgekd.data.loader import Batch
+from edgekd.distillation.declared import objective_json
+from edgekd.distillation.stage import networks_for
+from edgekd.distillation.terms import Seen, Terms, build_terms
+from edgekd.errors import UsageError
+from edgekd.models import checkpoint as checkpoints
+from edgekd.models.architecture import Architecture
+from edgekd.models.build import build, published_classes
+from edgekd.models.weights import load_state, read_state, save_state
+from edgekd.recipe.settings import (
+    AugmentSettings,
+    ModelSettings,
+    RecipeSettings,
+    Settings,
+    StepSettings,
+    TermSettings,
+)
+from edgekd.runtime.preprocess import Preprocessing
+from edgekd.schemes import Distilled, Links
+from edgekd.schemes._objective import Objective, check_answers, check_on_logits, said_or
+from edgekd.store.artifacts import Artifact, Checkpoint, Dataset, Json
+from edgekd.store.store import resume_folder
+from edgekd.training.fit import Progress, fit
+from edgekd.training.stages import (
+    begin,
+    evaluation_loader,
+    measured,
+    origin_of,
+    preprocessing_of,
+    record_of,
+    training_loader,
+)
+from edgekd.training.start import Start
+from edgekd.training.state import EpochRecord
+
+TEACHER = False
+VERSION = 2
+# The paper's, where the recipe leaves distill.objective out.
+OBJECTIVE = (
+    TermSettings.model_validate({"method": "kd", "weight": 1.0, "temperature": 1.0}),
+    TermSettings(method="cross_entropy", weight=1.0),
+)
+_SEEDS_BETWEEN = 1000
+
+
+class Parameters(Settings):
+    peers: tuple[ModelSettings, ...] | None = Field(
+        None, min_length=1, description="students beside the recipe's; default: one more of the same model"
+    )
+
+
+class Peers(Artifact):
+    """Networks that were trained together: `student.safetensors`, `student2.safetensors`, … and what rebuilds each."""
+
+    kind = "peers"
+
+
+class Cohort(nn.Module):
+    """Students side by side: (B, 3, S, S) to each one's (B, C) logits in training, to the first one's otherwise.
+
+    All of them run every time: who looks at the layers at work, to see what precision they bear, sees everyone's.
+    """
+
+    def __init__(self, networks: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.networks = nn.ModuleList(networks)
+
+    def forward(self, images: Tensor) -> Tensor | list[Tensor]:
+        answers: list[Tensor] = [network(images) for network in self.networks]
+        return answers if self.training else answers[0]
+
+
+class Mutual(nn.Module):
+    """What fit() minimises: for each student the mean of the terms over the others as its teachers.
+
+    The losses are named `student2.kd`: whose, and which.
+    """
+
+    def __init__(self, terms: Terms) -> None:
+        super().__init__()
+        self.terms = terms
+
+    def forward(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        answers: list[Tensor] = model(batch.images)
+        losses: dict[str, Tensor] = {}
+        for own, logits in enumerate(answers):
+            others = [answer.detach().float() for other, answer in enumerate(answers) if other != own]
+            found = [
+                self.terms(Seen(logits, other, batch.targets, batch.indices, epoch=batch.epoch)) for other in others
+            ]
+            for name in found[0]:
+                losses[f"{role_of(own)}.{name}"] = torch.stack([losses_of[name] for losses_of in found]).mean()
+        return losses
+
+
+def check(recipe: RecipeSettings, parameters: Parameters) -> None:
+    objective = said_or(recipe, OBJECTIVE)
+    check_answers("online", objective)
+    check_on_logits("online", objective, why="students that learn from each other have no layers of a finished teacher")
+    models = models_of(recipe, parameters)
+    for index, model in enumerate(models):
+        if model.checkpoint is not None and model in models[:index]:
+            raise _twins(model.checkpoint, "leave the checkpoint out, or give each student its own")
+
+
+def check_networks(recipe: RecipeSettings, parameters: Parameters, teacher: nn.Module | None, data: Dataset) -> None:
+    """Raises UsageError for two students with the same published weights, down to the last layer."""
+    models = models_of(recipe, parameters)
+    for index, model in enumerate(models):
+        if model.pretrained and model in models[:index] and published_classes(model.model) == len(data.classes):
+            raise _twins(f"the published weights of {model.model}", "leave pretrained out, or name another model")
+
+
+def _twins(found: object, hint: str) -> UsageError:
+    return UsageError(
+        "two students of the scheme online begin with the same weights: they would never differ", found=found, hint=hint
+    )
+
+
+def distill(links: Links, teacher: Checkpoint | None, data: Dataset, parameters: Parameters) -> Distilled:
+    """One stage trains all students, then one stage each takes its checkpoint out."""
+    recipe = links.recipe
+    settings, augment = recipe.distill, recipe.data.augment
+    models, objective = models_of(recipe, parameters), said_or(recipe, OBJECTIVE)
+    together = links.store.stage(
+        Peers,
+        "distill",
+        version=VERSION,
+        settings={
+            **settings.model_dump(mode="json", include=set(StepSettings.model_fields)),
+            "models": [origin_of(model) for model in models],
+            "objective": objective_json(objective),
+            "augment": augment.model_dump(mode="json"),
+        },
+        inputs={"data": data},
+        make=links.checked(
+            data,
+            lambda out: train_together(
+                models, data, settings, out, objective=objective, augment=augment, progress=links.progress("distill")
+            ),
+        ),
+    )
+    students = {role: _student(links, role, together) for role in map(role_of, range(len(models)))}
+    return Distilled(students.pop("student"), students, objective=objective)
+
+
+def train_together(
+    models: Sequence[ModelSettings],
+    data: Dataset,
+    settings: StepSettings,
+    out: Path,
+    *,
+    objective: Objective,
+    augment: AugmentSettings,
+    progress: Progress | None = None,
+) -> Peers:
+    """Train students on the same batches, each on the others' answers.
+
+    The first begins with the weights that it has when it is trained alone from the same seed; the k-th after it with
+    those of seed + 1000·k. `settings.clip_norm` bounds the gradient of all of them together.
+
+    Args:
+        models: two or more.
+        objective: losses on logits.
+        out: an empty folder, which becomes the artifact.
+
+    Raises:
+        ModelError: a student cannot be built, or its weights do not fit.
+        TrainingError: see fit().
+    """
+    begun = _begun(models, data, settings.seed)
+    networks = [each.network for each in begun]
+    cohort = Cohort(networks)
+    history = fit(
+        cohort,
+        Mutual(build_terms(objective, networks_for(cohort, None, data))),
+        training_loader(data, settings, augment),
+        settings,
+        resume=resume_folder(out),
+        validation=evaluation_loader(data, "validation"),
+        progress=progress,
+    )
+    roles = [role_of(index) for index in range(len(begun))]
+    for role, network in zip(roles, networks, strict=True):
+        save_state(network, out / f"{role}.safetensors")
+    said = {"epochs": settings.epochs, "objective": objective_json(objective)}
+    return Peers.seal(
+        out,
+        details={
+            "architectures": {
+                role: each.architecture.model_dump(mode="json") for role, each in zip(roles, begun, strict=True)
+            },
+            "preprocessing": preprocessing_of(data).to_json(),
+            "classes": list(data.classes),
+            "training": {role: {**said, **each.note} for role, each in zip(roles, begun, strict=True)},
+        },
+        metrics={role: _told(role, each, history, data, out) for role, each in zip(roles, begun, strict=True)},
+    )
+
+
+def models_of(recipe: RecipeSettings, parameters: Parameters) -> tuple[ModelSettings, ...]:
+    return (recipe.student, *(parameters.peers if parameters.peers is not None else (recipe.student,)))
+
+
+def role_of(index: int) -> str:
+    """student, student2, student3, …"""
+    return "student" if index == 0 else f"student{index + 1}"
+
+
+def _begun(models: Sequence[ModelSettings], data: Dataset, seed: int) -> list[Start]:
+    begun = []
+    for index, model in enumerate(models):
+        torch.manual_seed(seed + _SEEDS_BETWEEN * index)
+        begun.append(begin(model, data))
+    return begun
+
+
+def _told(role: str, begun: Start, history: Sequence[EpochRecord], data: Dataset, out: Path) -> Json:
+    """One student's metrics."""
+    found = measured(begun.network, data)
+    own = _history_of(role, history, found["validation_accuracy"])
+    return {**record_of(own, begun, out), **found}
+
+
+def _history_of(role: str, history: Sequence[EpochRecord], score: float) -> list[EpochRecord]:
+    """One student's share of the record; while training only the first one is measured on the validation split."""
+    epochs: list[EpochRecord] = []
+    for record in history:
+        terms = {name.removeprefix(f"{role}."): v for name, v in record.terms.items() if name.startswith(f"{role}.")}
+        known = record.validation_accuracy if role == "student" else None
+        epochs.append(replace(record, loss=sum(terms.values()), terms=terms, validation_accuracy=known))
+    return [*epochs[:-1], replace(epochs[-1], validation_accuracy=score)]
+
+
+def _student(links: Links, role: str, together: Peers) -> Checkpoint:
+    inputs: Mapping[str, Artifact] = {"peers": together}
+    return links.store.stage(
+        Checkpoint,
+        role,
+        version=VERSION,
+        settings={},
+        inputs=inputs,
+        make=lambda out: _taken_out(together, role, out),
+    )
+
+
+def _taken_out(together: Peers, role: str, out: Path) -> Checkpoint:
+    details, origin = together.manifest.details, together.path / f"{role}.safetensors"
+    architecture = Architecture.model_validate(details["architectures"][role])
+    network = build(architecture)
+    load_state(network, read_state(origin), origin=origin)
+    return checkpoints.save(
+        network.eval(),
+        architecture,
+        preprocessing=Preprocessing.from_json(details["preprocessing"]),
+        classes=tuple(details["classes"]),
+        out=out,
+        training=details["training"][role],
+        metrics=together.metrics[role],
+    )

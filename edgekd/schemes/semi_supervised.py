@@ -1,0 +1,290 @@
+"""A teacher's soft labels for images that have none.
+
+Each step shows labelled and unlabelled images in one batch; the teacher answers to the same view that the student
+sees. Terms that need labels look at the labelled images only. The unlabelled ones can be filtered by the teacher's
+confidence and balanced by its classes (Xie et al., Self-training with Noisy Student, 2020, section 3.1). With
+`mix: true` student and teacher see the same mixtures of images and no label is used: function matching (Beyer et al.,
+Knowledge distillation: A good teacher is patient and consistent, 2022, section 3).
+
+Which images have labels is said in one of these ways:
+
+    labels: 200                     200 training images, classes in proportion; the rest of them is unlabelled
+    labels: 200, unlabelled: folder 200 training images; the folder's images are unlabelled, the rest is not used
+    unlabelled: folder              all training images; the folder's are unlabelled
+    data.limit, without labels      those that the limit keeps; those that it leaves out are unlabelled
+    labels: 0                       none: function matching
+
+A teacher with `train` learns from all training images of `data`, so that it has seen more labels than `labels` says:
+the usual case is a checkpoint that was trained elsewhere. With `data.limit` it sees the limited ones alone.
+
+Pruning's recovery and QAD see all training images of `data`. Where `labels` or `mix` hide labels, they learn from the
+teacher's answers alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from edgekd.data import unlabelled as folders
+from edgekd.data.loader import Batch
+from edgekd.distillation import stage
+from edgekd.distillation.declared import method_named, objective_json
+from edgekd.distillation.objective import Distillation, Teacher
+from edgekd.distillation.terms import Networks, Seen, Terms, build_terms
+from edgekd.errors import UsageError
+from edgekd.models import checkpoint as checkpoints
+from edgekd.recipe.settings import RecipeSettings, Settings, Share
+from edgekd.schemes import Distilled, Links, _selection
+from edgekd.schemes._selection import Selection
+from edgekd.schemes._unlabelled import check_later_links, needing_labels, without_labels
+from edgekd.store.artifacts import Artifact, Checkpoint, Dataset, Json
+from edgekd.training.compiling import Forward
+from edgekd.training.host import best_device
+from edgekd.training.objective import Supervised
+from edgekd.training.stages import origin_of, preprocessing_of, train_with, training_loader
+
+TEACHER = True
+VERSION = 1
+
+
+class Parameters(Settings):
+    labels: Annotated[int, Field(ge=0)] | None = Field(
+        None, description="training images that keep their label, classes in proportion; default: all"
+    )
+    unlabelled: Literal["rest"] | Path = Field(
+        "rest", union_mode="left_to_right", description="rest of the training images, or a folder of images"
+    )
+    share: Share = Field(0.25, description="of labelled images in an epoch, at least; they are repeated to reach it")
+    confidence: Share = Field(0.3, description="the teacher's top probability, below which an image is left out")
+    balance: bool = Field(False, description="as many unlabelled images of each class that the teacher sees")
+    mix: bool = Field(False, description="mixtures of images, the same for teacher and student, without labels")
+    alone: bool = Field(True, description="also train the student on the labelled images alone, same steps")
+
+
+def check(recipe: RecipeSettings, parameters: Parameters) -> None:
+    """Raises UsageError where no image is unlabelled, or a term has no labels to look at."""
+    if parameters.unlabelled == "rest" and parameters.labels is None and recipe.data.limit is None:
+        raise UsageError(
+            "semi-supervised has no unlabelled images: every training image keeps its label",
+            hint="say labels: how many of them have one, or unlabelled: a folder of images, or set data.limit",
+        )
+    if isinstance(parameters.unlabelled, Path) and not parameters.unlabelled.is_dir():
+        raise UsageError(f"unlabelled: {parameters.unlabelled} is no folder", allowed="rest, or a folder of images")
+    methods = [term.method for term in recipe.distill.objective]
+    with_labels = needing_labels(recipe.distill.objective)
+    if with_labels and (parameters.mix or parameters.labels == 0):
+        reason = "mix" if parameters.mix else "labels: 0"
+        raise UsageError(
+            f"{', '.join(with_labels)} needs labels, and with {reason} there are none",
+            hint="name losses on the teacher's answers only: distill.objective: [{method: kd}]",
+        )
+    if len(with_labels) == len(methods):
+        raise UsageError(
+            "the objective learns nothing from unlabelled images: all of its losses need labels",
+            found=", ".join(with_labels),
+            hint="add one on the teacher's answers, e.g. kd",
+        )
+    if remembering := [name for name in methods if "indices" in method_named(name).inputs]:
+        raise UsageError(
+            f"{', '.join(remembering)} remembers single images, and semi-supervised shows some of them twice",
+            hint="leave it out of distill.objective",
+        )
+    if _hides_labels(parameters):
+        check_later_links(recipe, "semi-supervised hides those of most images")
+
+
+def check_networks(recipe: RecipeSettings, parameters: Parameters, teacher: nn.Module, data: Dataset) -> None:
+    """Raises DataError where `labels` does not fit the data."""
+    _selection.check_labels(parameters.labels, len(data.classes), data.manifest.details["counts"]["train"])
+
+
+def distill(links: Links, teacher: Checkpoint, data: Dataset, parameters: Parameters) -> Distilled:
+    pool = _pool(links, data, parameters)
+    selection = _selected(links, teacher, data, pool, parameters)
+    recipe, settings = links.recipe, links.recipe.distill
+    sources: Mapping[str, Artifact] = {"data": data, "selection": selection, **({"pool": pool} if pool else {})}
+    said: Json = {"model": origin_of(recipe.student), "share": parameters.share}
+
+    def make(out: Path) -> Checkpoint:
+        return _student(links, teacher, data, pool, selection, parameters, out)
+
+    student = links.made(
+        "distill",
+        version=VERSION,
+        settings=settings,
+        said={**said, "mix": parameters.mix, "objective": [t.model_dump(mode="json") for t in settings.objective]},
+        inputs={"teacher": teacher, **sources},
+        make=make,
+    )
+    later = without_labels(settings.objective) if _hides_labels(parameters) else None
+    if not parameters.alone or parameters.labels == 0:
+        return Distilled(student, objective=later)
+    alone = links.made(
+        "labelsalone",
+        version=VERSION,
+        settings=settings,
+        said=said,
+        inputs=sources,
+        make=lambda out: _alone(links, data, pool, selection, parameters, out),
+    )
+    return Distilled(student, {"labelsalone": alone}, objective=later)
+
+
+class PartlyLabelled(Terms):
+    """Terms over a batch in which some targets are −1: those that need labels look at the other rows only.
+
+    Where no row has a label they are 0, without gradient.
+    """
+
+    def forward(self, seen: Seen) -> dict[str, Tensor]:
+        assert seen.targets is not None
+        rows = (seen.targets >= 0).nonzero()[:, 0]
+        everything, labelled = replace(seen, targets=None), _rows_of(seen, rows)
+        losses: dict[str, Tensor] = {}
+        with torch.autocast(seen.student_logits.device.type, enabled=False):
+            for name, term in zip(self.names, self.each, strict=True):
+                if not term.method.needs_labels:
+                    losses[name] = term(everything)
+                else:
+                    losses[name] = term(labelled) if len(rows) else seen.student_logits.new_zeros(())
+        return losses
+
+
+class Mixing(Distillation):
+    """Function matching: every image is mixed with another, λ ~ U(0, 1) of its own; both networks see the mixture."""
+
+    def forward(self, model: Forward, batch: Batch) -> dict[str, Tensor]:
+        images = batch.images
+        share = torch.rand(len(images), 1, 1, 1).to(images.device)
+        others = images[torch.randperm(len(images)).to(images.device)]
+        mixed = (share * images + (1.0 - share) * others).to(memory_format=torch.channels_last)
+        return super().forward(model, replace(batch, images=mixed))
+
+
+def _hides_labels(parameters: Parameters) -> bool:
+    """Whether the data has labels that the student is not to learn from, in later links either."""
+    return parameters.labels is not None or parameters.mix
+
+
+def _pool(links: Links, data: Dataset, parameters: Parameters) -> Artifact | None:
+    """None: the rest of the data's own training split."""
+    settings, root = links.recipe.data, parameters.unlabelled
+    if not isinstance(root, Path):
+        if parameters.labels is not None:
+            return None
+        return links.prepared("unlabelled", settings.model_copy(update={"limit": None}))
+    # What decides about decoding is in the key; the folder's place is not.
+    said = settings.model_dump(mode="json", include={"image_size", "broken", "storage"})
+    return links.store.stage(
+        folders.Pool,
+        "unlabelled",
+        version=folders.VERSION,
+        settings={**said, "content": folders.fingerprint(root)},
+        inputs={},
+        make=links.checked(data, lambda out: folders.prepare_pool(root, settings, out)),
+    )
+
+
+def _selected(
+    links: Links, teacher: Checkpoint, data: Dataset, pool: Artifact | None, parameters: Parameters
+) -> Selection:
+    asked = teacher if parameters.confidence > 0.0 or parameters.balance else None
+    labels, confidence, balance = parameters.labels, parameters.confidence, parameters.balance
+    seed = links.recipe.data.seed
+    inputs: dict[str, Artifact | None] = {"data": data, "pool": pool, "teacher": asked}
+    return links.store.stage(
+        Selection,
+        "selection",
+        version=_selection.VERSION,
+        settings={"labels": labels, "confidence": confidence, "balance": balance, "seed": seed},
+        inputs={role: artifact for role, artifact in inputs.items() if artifact is not None},
+        make=links.checked(
+            data,
+            lambda out: _selection.select(
+                data, pool, asked, out, labels=labels, confidence=confidence, balance=balance, seed=seed
+            ),
+        ),
+    )
+
+
+def _student(
+    links: Links,
+    teacher: Checkpoint,
+    data: Dataset,
+    pool: Artifact | None,
+    selection: Selection,
+    parameters: Parameters,
+    out: Path,
+) -> Checkpoint:
+    stage.check_classes(teacher, data)
+    settings, augment, objective = links.recipe.distill, links.recipe.data.augment, links.recipe.distill.objective
+    network = checkpoints.load(teacher)
+    split = selection.mixed(data, pool, parameters.share)
+
+    def over(student: nn.Module) -> Distillation:
+        seen = Networks(student, network, preprocessing_of(data).image_size, len(split))
+        built = build_terms(objective, seen)
+        terms = PartlyLabelled(built.each)
+        source = Teacher.of(
+            teacher, best_device(), settings.teacher_precision, terms.teacher_layers, compile=settings.compile
+        )
+        return (Mixing if parameters.mix else Distillation)(student, source, terms)
+
+    return train_with(
+        over,
+        links.recipe.student,
+        data,
+        settings,
+        out,
+        augment=augment,
+        loader=training_loader(data, settings, augment, split=split),
+        progress=links.progress("distill"),
+        training={
+            "teacher": teacher.digest,
+            "objective": objective_json(objective),
+        },
+        notes=lambda _: {"images": selection.metrics},
+        warnings=[*stage.doubts(teacher, objective), *_selection.said_of(selection, data.classes)],
+    )
+
+
+def _alone(
+    links: Links, data: Dataset, pool: Artifact | None, selection: Selection, parameters: Parameters, out: Path
+) -> Checkpoint:
+    """In as many steps: the labelled images are repeated to the length of the other training's epoch."""
+    settings, augment = links.recipe.distill, links.recipe.data.augment
+    length = len(selection.mixed(data, pool, parameters.share))
+    split = _selection.repeated(selection.labelled(data), length)
+    return train_with(
+        lambda _: Supervised(),
+        links.recipe.student,
+        data,
+        settings,
+        out,
+        augment=augment,
+        loader=training_loader(data, settings, augment, split=split),
+        progress=links.progress("labelsalone"),
+        training={"labels": selection.metrics["labelled"]},
+    )
+
+
+def _rows_of(seen: Seen, rows: Tensor) -> Seen:
+    def of(features: Mapping[str, Tensor] | None) -> Mapping[str, Tensor] | None:
+        return None if features is None else {path: feature[rows] for path, feature in features.items()}
+
+    return Seen(
+        student_logits=seen.student_logits[rows],
+        teacher_logits=None if seen.teacher_logits is None else seen.teacher_logits[rows],
+        targets=None if seen.targets is None else seen.targets[rows],
+        indices=None if seen.indices is None else seen.indices[rows],
+        student_features=of(seen.student_features),
+        teacher_features=of(seen.teacher_features),
+        epoch=seen.epoch,
+    )

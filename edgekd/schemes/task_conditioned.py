@@ -1,0 +1,255 @@
+"""A small student for each group of classes, combined into one network that knows them all.
+
+Every expert sees all training images and learns the teacher's logits of its own classes, so that it also learns to
+give low ones to what is none of them. Logits are compared between experts, so their scale matters, which a loss on
+softmaxes does not see: Kim and Choi, Pool of Experts (SIGMOD 2021), add a loss on the scale to theirs for this reason.
+Here the objective is the regression of logits (Ba and Caruana 2014) where the recipe does not say another. Theirs share
+a trunk; here each expert is a whole network, which can also be used alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from edgekd.data.loader import Batch
+from edgekd.distillation.declared import objective_json
+from edgekd.distillation.objective import Teacher
+from edgekd.distillation.stage import check_classes as check_teacher
+from edgekd.distillation.stage import doubts, networks_for
+from edgekd.distillation.terms import Seen, Terms, build_terms
+from edgekd.errors import UsageError
+from edgekd.models import checkpoint as checkpoints
+from edgekd.models.build import build
+from edgekd.models.edits.experts import Experts
+from edgekd.models.weights import load_state
+from edgekd.quantization import stage as quantization
+from edgekd.recipe.settings import ModelSettings, RecipeSettings, Settings, TermSettings
+from edgekd.schemes import Distilled, Links
+from edgekd.schemes._classes import check_disjoint, check_partition, unpublished
+from edgekd.schemes._objective import check_on_logits, known, said_or
+from edgekd.store.artifacts import Artifact, Checkpoint, Dataset, Json
+from edgekd.store.store import resume_folder
+from edgekd.training.fit import fit
+from edgekd.training.host import best_device
+from edgekd.training.stages import measured, origin_of, preprocessing_of, record_of, training_loader
+from edgekd.training.start import start
+
+TEACHER = True
+VERSION = 2
+_OBJECTIVE = (TermSettings(method="mse"),)
+_WHERE = "groups"
+
+
+class Parameters(Settings):
+    groups: Annotated[int, Field(ge=2)] | tuple[tuple[str, ...], ...] = Field(
+        description="the classes of each expert, or how many experts share the classes, in their order"
+    )
+    student: ModelSettings | None = Field(None, description="each expert's network; default: the recipe's student")
+    single: bool = Field(True, description="also distil one student of all classes, same steps, to compare")
+
+
+def check(recipe: RecipeSettings, parameters: Parameters) -> None:
+    """Raises UsageError for groups, losses or links of the chain that cannot work with experts."""
+    if not isinstance(parameters.groups, int):
+        check_disjoint(parameters.groups, _WHERE)
+    check_on_logits("task-conditioned", said_or(recipe, _OBJECTIVE), why="experts learn a part of the teacher's answer")
+    # Most images are of no class that an expert knows.
+    if refused := [method.name for method in known(said_or(recipe, _OBJECTIVE)) if method.needs_labels]:
+        raise UsageError(
+            "an expert has no label for images of other classes",
+            found=", ".join(refused),
+            allowed="losses on the teacher's logits alone, e.g. distill.objective: [{method: mse}]",
+        )
+    if _expert_of(recipe, parameters).checkpoint is not None:
+        raise UsageError("experts begin anew: a checkpoint knows other classes", hint="leave the checkpoint out")
+    if recipe.prune is not None:
+        raise UsageError(
+            "experts cannot be pruned together: the classifiers of all but one would lose classes",
+            hint="leave the prune section out, or name a narrower student for the experts",
+        )
+
+
+def check_classes(parameters: Parameters, classes: tuple[str, ...]) -> None:
+    """Raises UsageError where the groups are none of these classes."""
+    groups_of(classes, parameters.groups)
+
+
+def check_networks(recipe: RecipeSettings, parameters: Parameters, teacher: nn.Module, data: Dataset) -> None:
+    """Build the experts, untrained, and what they are together.
+
+    Raises:
+        ModelError: they cannot be built, or together not be quantized as the recipe asks.
+        DataError: too few images to calibrate on.
+    """
+    model, seen = unpublished(_expert_of(recipe, parameters)), preprocessing_of(data)
+    groups = groups_of(data.classes, parameters.groups)
+    experts = [start(model, seen, group, adopted=False).network for group in groups]
+    if recipe.quantize is not None:
+        together = Experts(experts, range(len(data.classes)))
+        available = data.manifest.details["counts"]["train"]
+        quantization.check(together, recipe.quantize.calibration_images, available, seen.image_size)
+
+
+def distill(links: Links, teacher: Checkpoint, data: Dataset, parameters: Parameters) -> Distilled:
+    said = parameters.groups
+    count = said if isinstance(said, int) else len(said)
+    experts = [_expert(links, teacher, data, parameters, number) for number in range(count)]
+    named = {f"expert{number}": expert for number, expert in enumerate(experts, 1)}
+    student = links.store.stage(
+        Checkpoint,
+        "experts",
+        version=VERSION,
+        settings={},
+        inputs={**named, "data": data},
+        make=lambda out: combine(experts, data, out),
+    )
+    recipe, objective = links.recipe, said_or(links.recipe, _OBJECTIVE)
+    if not parameters.single:
+        return Distilled(student, objective=objective)
+    single = links.distilled("single", recipe.student, teacher, data, recipe.distill, objective)
+    return Distilled(student, {"single": single}, objective=objective)
+
+
+def groups_of(classes: Sequence[str], groups: int | Sequence[Sequence[str]]) -> list[list[str]]:
+    """The classes of each expert; a number splits them evenly, in their order.
+
+    Raises:
+        UsageError: not every class is in exactly one group, or there are fewer classes than groups.
+    """
+    if isinstance(groups, int):
+        edges = [len(classes) * number // groups for number in range(groups + 1)]
+        if groups > len(classes):
+            raise UsageError(f"{_WHERE}: more than classes", found=groups, allowed=f"2 to {len(classes)}")
+        return [list(classes[start:stop]) for start, stop in zip(edges, edges[1:], strict=False)]
+    check_partition(groups, classes, _WHERE)
+    return [list(group) for group in groups]
+
+
+class Conditional(nn.Module):
+    """What fit() minimises for an expert: the terms over the teacher's logits of its classes.
+
+    Args:
+        columns: (G,) int64, the expert's classes in the teacher's order.
+    """
+
+    columns: Tensor
+
+    def __init__(self, teacher: Teacher, terms: Terms, columns: Tensor) -> None:
+        super().__init__()
+        self.terms = terms
+        self._teacher = teacher
+        self.register_buffer("columns", columns, persistent=False)
+
+    def forward(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        wanted = self._teacher(batch).logits.index_select(1, self.columns)
+        seen = Seen(student_logits=model(batch.images), teacher_logits=wanted, epoch=batch.epoch)
+        losses: dict[str, Tensor] = self.terms(seen)
+        return losses
+
+
+def _expert_of(recipe: RecipeSettings, parameters: Parameters) -> ModelSettings:
+    return parameters.student or recipe.student
+
+
+def _expert(links: Links, teacher: Checkpoint, data: Dataset, parameters: Parameters, number: int) -> Checkpoint:
+    said, name = parameters.groups, f"expert{number + 1}"
+    model = _expert_of(links.recipe, parameters)
+    inputs: Mapping[str, Artifact] = {"teacher": teacher, "data": data}
+    return links.made(
+        name,
+        version=VERSION,
+        settings=links.recipe.distill,
+        said={
+            "group": [number, said] if isinstance(said, int) else list(said[number]),
+            "model": origin_of(model),
+            "objective": objective_json(said_or(links.recipe, _OBJECTIVE)),
+        },
+        inputs=inputs,
+        make=lambda out: _train(links, name, teacher, data, parameters, number, out),
+    )
+
+
+def _train(
+    links: Links, name: str, teacher: Checkpoint, data: Dataset, parameters: Parameters, number: int, out: Path
+) -> Checkpoint:
+    """One expert, on all training images."""
+    check_teacher(teacher, data)
+    settings, augment = links.recipe.distill, links.recipe.data.augment
+    group = groups_of(data.classes, parameters.groups)[number]
+    torch.manual_seed(settings.seed)
+    begun = start(_expert_of(links.recipe, parameters), preprocessing_of(data), group, adopted=False)
+    network = begun.network
+    guide = Teacher.of(teacher, best_device(), settings.teacher_precision, compile=settings.compile)
+    said = said_or(links.recipe, _OBJECTIVE)
+    terms = build_terms(said, networks_for(network, None, data))
+    columns = torch.tensor([data.classes.index(each) for each in group])
+    history = fit(
+        network,
+        Conditional(guide, terms, columns),
+        training_loader(data, settings, augment),
+        settings,
+        resume=resume_folder(out),
+        progress=links.progress(name),
+    )
+    return checkpoints.save(
+        network,
+        begun.architecture,
+        preprocessing=preprocessing_of(data),
+        classes=tuple(group),
+        out=out,
+        training={
+            "epochs": settings.epochs,
+            **begun.note,
+            "teacher": teacher.digest,
+            "objective": objective_json(said),
+        },
+        metrics={
+            **record_of(history, begun, out, warnings=doubts(teacher, said)),
+            "teacher_precision": guide.precision,
+        },
+    )
+
+
+def combine(experts: Sequence[Checkpoint], data: Dataset, out: Path) -> Checkpoint:
+    """The experts as one network, their logits in the order of the data's classes. Nothing is trained here.
+
+    Args:
+        out: an empty folder, which becomes the checkpoint.
+
+    Raises:
+        UsageError: the experts' classes together are not the data's.
+    """
+    check_partition([expert.classes for expert in experts], data.classes, _WHERE)
+    names = [name for expert in experts for name in expert.classes]
+    parts = [checkpoints.architecture_of(expert) for expert in experts]
+    edit: Json = {
+        "edit": "experts",
+        "experts": [part.model_dump(mode="json") for part in parts],
+        "order": [names.index(name) for name in data.classes],
+    }
+    architecture = parts[0].model_copy(update={"num_classes": len(data.classes), "edits": (edit,)})
+    network = build(architecture)
+    states = [checkpoints.load(expert).state_dict() for expert in experts]
+    named = {f"experts.{i}.{name}": value for i, state in enumerate(states) for name, value in state.items()}
+    load_state(network, named, origin="the experts")
+    network.to(best_device())
+    return checkpoints.save(
+        network,
+        architecture,
+        preprocessing=preprocessing_of(data),
+        classes=data.classes,
+        out=out,
+        training={**experts[0].manifest.details["training"], "groups": [list(expert.classes) for expert in experts]},
+        metrics={**measured(network, data), "warnings": _told(experts)},
+    )
+
+
+def _told(experts: Sequence[Checkpoint]) -> list[str]:
+    """What there is to warn of in any of them; each once."""
+    return list(dict.fromkeys(warning for expert in experts for warning in expert.metrics["warnings"]))

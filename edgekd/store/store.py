@@ -1,0 +1,273 @@
+"""The run's folder: the one place that decides whether a stage is reused or run.
+
+<root>/stages/<stage>-<key>/    finished artifacts, content-addressed, never changed again
+<root>/partial/<stage>-<key>/   what a stage is writing now, and what it resumes from after a kill
+<root>/.lock                    held while a run works here
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol, TypeVar, cast
+
+from safetensors import SafetensorError
+
+from edgekd.errors import OutOfMemoryError, RunLockedError, StoreError
+from edgekd.store.artifacts import MANIFEST, Artifact, Json, StageRecord, digest, write_json
+
+A = TypeVar("A", bound=Artifact)
+State = Literal["reused", "run", "planned"]
+
+
+class Listener(Protocol):
+    """Told about every stage: the terminal shows it."""
+
+    def begin(self, stage: str) -> None: ...
+    def end(self, done: Done) -> None: ...
+
+
+@dataclass(frozen=True)
+class Done:
+    """A stage that was run or reused; `seconds` is what making it cost, whenever that was."""
+
+    name: str
+    state: State
+    artifact: Artifact
+    seconds: float
+
+
+@dataclass(frozen=True)
+class PlannedStage:
+    name: str
+    state: State
+    why: str
+
+
+class Store:
+    """Runs stages, or reuses what an equal stage left behind.
+
+    Args:
+        root: the run's folder; made if it is not there.
+        listener: told when a stage begins, and when it is done or reused.
+
+    Attributes:
+        log: what was done, in order.
+    """
+
+    def __init__(self, root: Path, listener: Listener | None = None) -> None:
+        self.root = root
+        self.log: list[Done] = []
+        self._listener = listener
+
+    def stage(
+        self,
+        kind: type[A],
+        name: str,
+        *,
+        version: int,
+        settings: Json,
+        inputs: Mapping[str, Artifact],
+        make: Callable[[Path], A],
+    ) -> A:
+        """The artifact of an equal earlier stage, checked file by file, or a new one from `make(out)`.
+
+        `make` writes into the empty folder `out` and seals it. What it keeps in the sibling folder
+        `resume_folder(out)` survives a kill and is there at the next try.
+
+        Raises:
+            ArtifactError: a finished stage's files were changed.
+            StoreError: the disk is full or the folder cannot be written.
+        """
+        record = _record(name, version, settings, inputs)
+        place = self._place(record)
+        if place.exists():
+            artifact = kind.load(place)
+            # A kill between the rename and the clean-up leaves this behind.
+            shutil.rmtree(self.root / "partial" / place.name, ignore_errors=True)
+            return self._done(name, "reused", artifact)
+        if self._listener is not None:
+            self._listener.begin(name)
+        with _clear_system_errors(self.root):
+            artifact = self._make(kind, record, place, make)
+        return self._done(name, "run", artifact)
+
+    def _make(self, kind: type[A], record: StageRecord, place: Path, make: Callable[[Path], A]) -> A:
+        start = time.monotonic()
+        partial = self.root / "partial" / place.name
+        out = partial / "artifact"
+        shutil.rmtree(out, ignore_errors=True)
+        out.mkdir(parents=True)
+        made = make(out)
+        done = record.model_copy(update={"seconds": round(time.monotonic() - start, 3)})
+        manifest = made.manifest.model_copy(update={"stage": done})
+        write_json(out / MANIFEST, manifest.model_dump(mode="json"))
+        _sync_files(out)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        out.rename(place)
+        _sync_folder(place.parent)
+        shutil.rmtree(partial)
+        return kind(place, manifest)
+
+    def _place(self, record: StageRecord) -> Path:
+        return self.root / "stages" / f"{record.name}-{record.key[:16]}"
+
+    def _done(self, name: str, state: State, artifact: A) -> A:
+        stage = artifact.manifest.stage
+        done = Done(name, state, artifact, stage.seconds if stage is not None else 0.0)
+        self.log.append(done)
+        if self._listener is not None:
+            self._listener.end(done)
+        return artifact
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the run's folder; the kernel lets go of it when the process ends, however it ends.
+
+        Raises:
+            RunLockedError: another process holds it.
+        """
+        with _clear_system_errors(self.root):
+            self.root.mkdir(parents=True, exist_ok=True)
+            stream = (self.root / ".lock").open("a+")
+        with stream:
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                stream.seek(0)
+                owner = stream.read().strip() or "another process"
+                raise RunLockedError(
+                    f"another run is working in {self.root}",
+                    found=owner,
+                    hint="wait for it to end, or name another folder with --out",
+                ) from None
+            stream.truncate(0)
+            stream.write(f"process {os.getpid()}, since {time.strftime('%H:%M:%S')}")
+            stream.flush()
+            with _clear_system_errors(self.root):
+                yield
+            stream.truncate(0)
+
+
+class Plan(Store):
+    """A store that runs nothing: it writes down what would be reused and what would run."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.stages: list[PlannedStage] = []
+
+    def stage(
+        self,
+        kind: type[A],
+        name: str,
+        *,
+        version: int,
+        settings: Json,
+        inputs: Mapping[str, Artifact],
+        make: Callable[[Path], A],
+    ) -> A:
+        waiting = [role for role, artifact in inputs.items() if isinstance(artifact, _Pending)]
+        if waiting:
+            self.stages.append(PlannedStage(name, "planned", f"needs {', '.join(waiting)} first"))
+            return cast(A, _Pending())
+        place = self._place(_record(name, version, settings, inputs))
+        if place.exists():
+            self.stages.append(PlannedStage(name, "reused", place.name))
+            return kind.load(place)
+        begun = (self.root / "partial" / place.name).exists()
+        self.stages.append(PlannedStage(name, "run", "resumes an interrupted run" if begun else "not made yet"))
+        return cast(A, _Pending())
+
+
+class _Pending(Artifact):
+    """Stands for an artifact that a plan knows will be made."""
+
+    kind = "pending"
+
+    def __init__(self) -> None:
+        pass
+
+
+def resume_folder(out: Path) -> Path:
+    """Where a stage that writes to `out` keeps what it needs to go on after a kill."""
+    return out.with_name(out.name + ".resume")
+
+
+def _record(name: str, version: int, settings: Json, inputs: Mapping[str, Artifact]) -> StageRecord:
+    digests = {role: artifact.digest for role, artifact in inputs.items()}
+    key = digest({"stage": name, "version": version, "settings": settings, "inputs": digests})
+    return StageRecord(name=name, key=key, version=version, settings=settings, inputs=digests, seconds=0.0)
+
+
+@contextmanager
+def _clear_system_errors(root: Path) -> Iterator[None]:
+    """Turns what the system says about its disk and its memory into one clear message."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        # PyTorch says it in a RuntimeError, of its own class on a GPU; this module does without PyTorch.
+        if not isinstance(error, MemoryError) and "allocate memory" not in str(error) + _class_in_words(error):
+            raise
+        raise _out_of_memory(error) from error
+    except (OSError, SafetensorError) as error:
+        if isinstance(error, OSError) and error.errno == errno.ENOMEM:
+            raise _out_of_memory(error) from error
+        # safetensors reports the system's error as text only.
+        full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+        if full or os.strerror(errno.ENOSPC) in str(error):
+            raise StoreError(
+                f"no room left on the disk of {root}",
+                found=f"{_free_bytes(root) / 1e6:.0f} MB free",
+                hint="free some space and run the same command again: finished stages and epochs are kept",
+            ) from error
+        if not isinstance(error, OSError):
+            raise
+        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM) and _inside(error.filename, root):
+            raise StoreError(
+                f"{error.filename} cannot be written: {error.strerror}", hint="name another folder with --out"
+            ) from error
+        raise
+
+
+def _class_in_words(error: BaseException) -> str:
+    return "cannot allocate memory" if type(error).__name__ == "OutOfMemoryError" else ""
+
+
+def _out_of_memory(error: BaseException) -> OutOfMemoryError:
+    return OutOfMemoryError(
+        "this machine's memory is not enough for this stage",
+        found=str(error) or type(error).__name__,
+        hint="use a smaller batch_size: finished stages are kept. Or data.storage: streamed, from the data on",
+    )
+
+
+def _inside(filename: object, root: Path) -> bool:
+    return isinstance(filename, (str, os.PathLike)) and Path(filename).absolute().is_relative_to(root.absolute())
+
+
+def _free_bytes(path: Path) -> int:
+    existing = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
+    return shutil.disk_usage(existing).free
+
+
+def _sync_files(folder: Path) -> None:
+    """Put every file on the disk before the rename makes them visible: a power cut must not leave empty ones."""
+    for file in folder.rglob("*"):
+        if file.is_file():
+            with file.open("rb") as stream:
+                os.fsync(stream.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,71 @@
+"""What holds for every source."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgekd import plugins
+from edgekd.data.sources import RawData
+from edgekd.data.sources._arrays import ArraySamples
+from edgekd.errors import DataError
+from edgekd.recipe.settings import DataSettings
+
+WITH_ROOT = [name for name in plugins.names("source") if name != "digits"]
+
+
+def samples(*labels: int) -> ArraySamples:
+    return ArraySamples("train", np.zeros((len(labels), 2, 2), np.uint8), np.array(labels))
+
+
+def test_names_are_the_files() -> None:
+    assert plugins.names("source") == (
+        "cifar10", "cifar100", "digits", "fashion-mnist", "image-folder", "parquet",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", plugins.names("source"))
+def test_a_source_follows_the_protocol(name: str) -> None:
+    source = plugins.load("source", name)
+    assert isinstance(source.MIRROR, bool) and callable(source.fingerprint) and callable(source.read)
+
+
+@pytest.mark.parametrize("name", WITH_ROOT)
+@pytest.mark.parametrize("call", ["fingerprint", "read"])
+def test_a_missing_root_is_named(name: str, call: str, tmp_path: Path) -> None:
+    function = getattr(plugins.load("source", name), call)
+    with pytest.raises(DataError, match="needs a root"):
+        function(DataSettings(source=name))
+    with pytest.raises(DataError, match="nowhere is no folder"):
+        function(DataSettings(source=name, root=tmp_path / "nowhere"))
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError, match="a file"):
+        function(DataSettings(source=name, root=tmp_path / "file"))
+    with pytest.raises(DataError):
+        function(DataSettings(source=name, root=tmp_path))
+
+
+def test_the_protocol_is_light() -> None:
+    code = "import sys, edgekd.data.sources; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("labels", [(0, 1, 2), (0, -1)])
+def test_a_label_that_is_no_class(labels: tuple[int, ...]) -> None:
+    with pytest.raises(DataError, match=r"train\[\d\]"):
+        RawData(("a", "b"), {"train": samples(*labels)})
+
+
+def test_too_few_classes_no_images_and_equal_names() -> None:
+    with pytest.raises(DataError, match="two classes"):
+        RawData(("a",), {"train": samples(0)})
+    with pytest.raises(DataError, match="no training images"):
+        RawData(("a", "b"), {"test": samples(0, 1)})
+    with pytest.raises(DataError, match="no training images"):
+        RawData(("a", "b"), {"train": samples()})
+    with pytest.raises(DataError, match="same name"):
+        RawData(("a", "a"), {"train": samples(0, 1)})

@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+import io
+import json
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from edgekd.data.sources import parquet
+from edgekd.errors import DataError
+from edgekd.recipe.settings import DataSettings
+
+PIXELS = np.random.default_rng(0).integers(0, 256, (12, 6, 5, 3), dtype=np.uint8)
+
+
+def png(pixels: np.ndarray) -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, "png")
+    return stream.getvalue()
+
+
+def table(labels: list[Any], *, image: str = "img", label: str = "label", names: Any = None) -> pa.Table:
+    images = [{"bytes": png(PIXELS[row]), "path": None} for row in range(len(labels))]
+    made = pa.table({image: images, label: labels})
+    if names is None:
+        return made
+    said = names if isinstance(names, bytes) else json.dumps({"info": {"features": {label: {"names": names}}}})
+    return made.replace_schema_metadata({"huggingface": said})
+
+
+def read(root: Path) -> Any:
+    return parquet.read(DataSettings(source="parquet", root=root))
+
+
+def test_rows_across_files_and_row_groups(tmp_path: Path) -> None:
+    pq.write_table(table([0, 1, 0, 1, 1]), tmp_path / "train-00000-of-00002.parquet", row_group_size=2)
+    pq.write_table(table([1, 0, 1]), tmp_path / "train-00001-of-00002.parquet", row_group_size=2)
+    pq.write_table(table([1, 0]), tmp_path / "validation.parquet")
+    pq.write_table(table([0, 1]), tmp_path / "my_test.parquet")
+    raw = read(tmp_path)
+    train = raw.splits["train"]
+    assert raw.classes == ("0", "1") and set(raw.splits) == {"train", "validation", "test"}
+    assert train.labels.tolist() == [0, 1, 0, 1, 1, 1, 0, 1]
+    assert [train.name(i)[-10:] for i in (4, 5)] == ["parquet[4]", "parquet[0]"]
+    again = pickle.loads(pickle.dumps(train))
+    for index, row in enumerate([0, 1, 2, 3, 4, 0, 1, 2]):
+        assert np.array_equal(np.asarray(train.image(index)), PIXELS[row])
+        assert np.array_equal(np.asarray(again.image(index)), PIXELS[row])
+    assert parquet.fingerprint(DataSettings(source="parquet", root=tmp_path))["files"] == 4
+
+
+@pytest.mark.parametrize("image", ["img", "image"])
+@pytest.mark.parametrize("label", ["label", "labels", "fine_label"])
+def test_class_names_from_hugging_face(tmp_path: Path, image: str, label: str) -> None:
+    pq.write_table(table([0, 1], image=image, label=label, names=["cat", "dog"]), tmp_path / "train.parquet")
+    assert read(tmp_path).classes == ("cat", "dog")
+
+
+def test_a_row_without_bytes_is_a_broken_image(tmp_path: Path) -> None:
+    rows = [{"bytes": None, "path": "x.png"}, {"bytes": b"no image", "path": None}, None]
+    kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    made = pa.table({"img": pa.array(rows, kind), "label": [0, 1, 0]})
+    pq.write_table(made, tmp_path / "train.parquet")
+    train = read(tmp_path).splits["train"]
+    for index in range(3):
+        with pytest.raises(OSError):
+            train.image(index)
+
+
+@pytest.mark.parametrize(
+    ("made", "message"),
+    [
+        (table([0, 7], names=["a", "b"]), "labels that are no class"),
+        (table([0, 1, -1]), "labels that are no class"),
+        (table([0, None]), "rows without a label"),
+        (table([0.0, 1.0]), "lacks a label column"),
+        (table([0, 1], label="y"), "lacks a label column"),
+        (table([0, 1], image="photo"), "lacks an image column"),
+        (pa.table({"img": [b"x", b"y"], "label": [0, 1]}), "lacks an image column"),
+        (table([0, 1], names=b"{"), "metadata cannot be understood"),
+        (table([0, 0]), "at least two classes"),
+        (table([]), "lacks an image column|no training images|two classes"),
+    ],
+)
+def test_what_cannot_be_used(tmp_path: Path, made: pa.Table, message: str) -> None:
+    pq.write_table(made, tmp_path / "train.parquet")
+    with pytest.raises(DataError, match=message):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["train_test.parquet", "latest.parquet", "0000.parquet"])
+def test_a_file_must_name_one_split(tmp_path: Path, name: str) -> None:
+    pq.write_table(table([0, 1]), tmp_path / name)
+    with pytest.raises(DataError, match="must name one split"):
+        read(tmp_path)
+
+
+def test_no_training_file_and_no_parquet(tmp_path: Path) -> None:
+    (tmp_path / "train.parquet").write_bytes(b"PAR1 not really")
+    with pytest.raises(DataError, match="no readable Parquet file"):
+        read(tmp_path)
+    (tmp_path / "train.parquet").unlink()
+    pq.write_table(table([0, 1]), tmp_path / "test.parquet")
+    with pytest.raises(DataError, match="no training file"):
+        read(tmp_path)
+
+
+def test_splits_with_different_classes(tmp_path: Path) -> None:
+    pq.write_table(table([0, 1], names=["a", "b"]), tmp_path / "train.parquet")
+    pq.write_table(table([0, 1], names=["b", "a"]), tmp_path / "test.parquet")
+    with pytest.raises(DataError, match="different classes"):
+        read(tmp_path)

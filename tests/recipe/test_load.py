@@ -1,0 +1,204 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from edgekd.errors import RecipeError, UnknownNameError, UsageError
+from edgekd.recipe import load as recipe
+from edgekd.recipe import schema as recipe_schema
+
+GOOD = """\
+name: shoes
+data: {source: digits, image_size: 32}
+teacher: {model: cifar/resnet20, train: {epochs: 2, learning_rate: 1e-1}}
+student: {model: torchvision/mobilenet_v3_small}
+"""
+
+BAD = """\
+name: bad
+data:
+  source: digit
+  image_size: '32'
+teacher: {model: cifar/resnet21, train: {epochs: 0}}
+student:
+  model: torchvison/mobilenet_v3_small
+distil: {}
+distill:
+  objective:
+    - {method: kdd}
+    - {method: kd, temprature: 3, temperature: -1}
+  epochs: true
+  epochs: 3
+bench: {devices: [jetson-orin-nano-9gb]}
+"""
+
+
+def _write(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(text)
+    return path
+
+
+def test_numbers_and_truth_values_are_read_as_people_mean_them(tmp_path):
+    settings = recipe.load(_write(tmp_path, GOOD)).settings
+    assert settings.teacher.train is not None and settings.teacher.train.learning_rate == 0.1
+    assert settings.distill.objective[0].method == "kd"
+
+
+def test_all_mistakes_at_once_each_with_line_found_allowed_and_nearest(tmp_path):
+    path = _write(tmp_path, BAD)
+    with pytest.raises(RecipeError) as caught:
+        recipe.load(path)
+    text = str(caught.value)
+    for line, part in [
+        (3, "data.source: unknown data source 'digit'"),
+        (3, "did you mean 'digits'"),
+        (4, 'data.image_size: Input should be a valid integer; found: "32"'),
+        (5, "teacher.model: unknown model of cifar 'resnet21'"),
+        (5, "teacher.train.epochs: Input should be greater than 0; found: 0"),
+        (7, "unknown model source 'torchvison'"),
+        (8, "distil: no such key; did you mean 'distill'?"),
+        (11, "distill.objective[0].method: unknown distillation method 'kdd'"),
+        (12, "distill.objective[1].temprature: no such parameter of kd; did you mean 'temperature'?"),
+        (12, "distill.objective[1].temperature: Input should be greater than 0; found: -1"),
+        (14, "distill.epochs: stands here twice (line 13)"),
+        (15, "bench.devices[0]: 'jetson-orin-nano-9gb' is no"),
+    ]:
+        assert any(f":{line} " in problem and part in problem for problem in text.splitlines()), (line, part, text)
+    assert caught.value.exit_code == 2
+    assert len(caught.value.problems) == 11
+
+
+def test_overrides_reach_sections_lists_and_new_keys(tmp_path):
+    loaded = recipe.load(
+        _write(tmp_path, GOOD),
+        ["distill.epochs=7", "student.arguments.width_mult=0.5", "teacher.train.label_smoothing=0.1"],
+    )
+    assert loaded.settings.distill.epochs == 7
+    assert loaded.settings.student.arguments == {"width_mult": 0.5}
+    digits = recipe.load("digits", ["distill.objective.0.temperature=2"]).settings
+    assert digits.distill.objective[0].parameters == {"temperature": 2}
+
+
+def test_a_wrong_override_is_named_as_one(tmp_path):
+    path = _write(tmp_path, GOOD)
+    with pytest.raises(RecipeError, match="--set distill.epoch=7 distill.epoch: no such key"):
+        recipe.load(path, ["distill.epoch=7"])
+    with pytest.raises(UsageError, match="no key=value"):
+        recipe.load(path, ["distill.epochs"])
+    with pytest.raises(UsageError, match=r"does not write out distill.objective(?s:.)*set the whole list"):
+        recipe.load(path, ["distill.objective.0.temperature=2"])
+    with pytest.raises(UsageError, match="no place"):
+        recipe.load(path, ["name.epochs=1"])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("a: [1", "not valid YAML"), ("- 1", "a mapping"), ("", "a mapping"), ("a: !!python/object:os.system {}", "YAML")],
+)
+def test_what_is_no_recipe_at_all(tmp_path, text, message):
+    with pytest.raises(RecipeError, match=message):
+        recipe.load(_write(tmp_path, text))
+
+
+def test_label_smoothing_belongs_to_a_training_from_labels(tmp_path):
+    path = _write(tmp_path, GOOD)
+    with pytest.raises(RecipeError, match="distill.label_smoothing: no such key"):
+        recipe.load(path, ["distill.label_smoothing=0.1"])
+    settings = recipe.load(path, ["teacher.train.label_smoothing=0.1", "distill.epochs=7", "distill.seed=3"]).settings
+    assert settings.teacher.train is not None and settings.teacher.train.label_smoothing == 0.1
+    assert (settings.distill.training.epochs, settings.distill.training.seed) == (7, 3)
+    assert settings.distill.training.label_smoothing == 0.0
+
+
+def test_an_untrained_teacher_is_refused(tmp_path):
+    with pytest.raises(RecipeError, match="an untrained one teaches nothing"):
+        recipe.load(_write(tmp_path, GOOD.replace(", train: {epochs: 2, learning_rate: 1e-1}", "")))
+
+
+def test_an_unknown_recipe_names_the_built_in_ones():
+    with pytest.raises(UnknownNameError, match="did you mean 'digits'"):
+        recipe.load("digit")
+    with pytest.raises(UsageError, match="is not there"):
+        recipe.load("nowhere.yaml")
+
+
+def test_every_built_in_recipe_is_valid_and_equal_to_its_mapping():
+    for name in recipe.built_in():
+        loaded = recipe.load(name)
+        import yaml
+
+        again = recipe.from_mapping(yaml.safe_load(loaded.text))
+        assert again.settings == loaded.settings
+
+
+def test_the_schema_knows_each_methods_parameters():
+    schema = recipe_schema.json_schema()
+    terms = {term["title"]: term for term in schema["$defs"]["TermSettings"]["oneOf"]}
+    common = {"method", "weight", "warmup_epochs"}
+    assert common | {"temperature", "alpha", "standardize"} == set(terms["interpolated"]["properties"])
+    assert common | {"student_layers", "teacher_layers"} == set(terms["attention"]["properties"])
+    assert terms["kd"]["properties"]["temperature"]["exclusiveMinimum"] == 0
+    json.dumps(schema)
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        ("prune: {target: {}}", "prune.target: a target is either macs or parameters"),
+        ("prune: {target: {macs: 0.5, parameters: 0.5}}", "prune.target: a target is either macs or parameters"),
+        ("prune: {target: {macs: 1.0}}", "prune.target.macs: Input should be less than 1"),
+        ("prune: {device: jetson-orin-nano-9gb}", "did you mean 'jetson-orin-nano-8gb'"),
+        ("prune: {objective: [{method: kdd}]}", "prune.objective[0].method: unknown distillation method 'kdd'"),
+        ("quantize: {objective: [{method: kd, temprature: 2}]}", "quantize.objective[0].temprature: no such parameter"),
+        ("quantize: {mode: qat}", "did you mean 'qad'"),
+        (
+            "quantize: {calibration_images: 1}",
+            "quantize.calibration_images: Input should be greater than or equal to 16",
+        ),
+        ("quantize: {precision: bf16}", "quantize.precision: Input should be 'auto' or 'fp32'"),
+        ("export: {variants: [fp32, int8]}", "int8 needs a quantize section"),
+        ("export: {variants: [fp32, int8-x64]}", "int8-x64 is derived from it"),
+        ("export: {variants: [fp32]}\nquantize: {}", "add int8 to export.variants, or leave quantize out"),
+    ],
+)
+def test_mistakes_in_the_optional_links(tmp_path, said, message):
+    with pytest.raises(RecipeError) as caught:
+        recipe.load(_write(tmp_path, GOOD + said + "\n"))
+    assert len(caught.value.problems) == 1 and message in caught.value.problems[0]
+
+
+def test_int8_is_exported_where_there_is_something_to_export(tmp_path):
+    assert recipe.load(_write(tmp_path, GOOD)).settings.variants == ("fp32", "fp16")
+    both = recipe.load(_write(tmp_path, GOOD + "quantize: {}\n")).settings
+    assert both.variants == ("fp32", "fp16", "int8", "int8-x64")
+    tolerant = recipe.load(
+        _write(tmp_path, GOOD), ["export.tolerance={fp16: {difference: 0.5, agreement: 0.5}}"]
+    ).settings
+    assert tolerant.export.tolerance_of("fp16").difference == 0.5
+    assert tolerant.export.tolerance_of("fp32") == both.export.tolerance_of("fp32")
+
+
+@pytest.mark.parametrize(
+    ("term", "message"),
+    [
+        ({"method": "attention", "student_layers": ["layer1"]}, "compares layers of two networks, and one is named"),
+        ({"method": "kd", "student_layers": "a", "teacher_layers": "b"}, "kd is a loss on logits"),
+        ({"method": "fitnets", "student_layers": ["a", "b"], "teacher_layers": "c"}, "2 student_layers, 1 teacher"),
+        ({"method": "fitnets", "student_layers": 3, "teacher_layers": "c"}, "student_layers"),
+        ({"method": "kd", "weight": -1}, "weight: Input should be greater than 0; found: -1"),
+    ],
+)
+def test_what_a_term_says_about_layers_is_checked(term, message):
+    with pytest.raises(RecipeError) as caught:
+        recipe.from_mapping({**yaml.safe_load(GOOD), "distill": {"objective": [term]}})
+    assert len(caught.value.problems) == 1 and message in caught.value.problems[0]
+
+
+def test_layers_are_one_path_or_a_list():
+    term = {"method": "fitnets", "student_layers": "layer1", "teacher_layers": ["layer2"]}
+    said = recipe.from_mapping({**yaml.safe_load(GOOD), "distill": {"objective": [term]}}).settings.distill.objective[0]
+    assert (said.student_layers, said.teacher_layers) == (("layer1",), ("layer2",))

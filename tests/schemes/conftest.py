@@ -1,0 +1,105 @@
+"""Small real trainings that the schemes share: one store, so that data and teacher are made once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgekd.cli._terminal import Terminal
+from edgekd.models import checkpoint as checkpoints
+from edgekd.network_stages import NetworkStages
+from edgekd.recipe.load import from_mapping
+from edgekd.schemes import Distilled
+from edgekd.store.artifacts import Checkpoint, Dataset
+from edgekd.store.store import Plan, Store
+from edgekd.training.fit import accuracy
+from edgekd.training.stages import evaluation_loader
+
+STEPS = {"batch_size": 64, "learning_rate": 0.1, "precision": "fp32"}
+RECIPE: dict[str, Any] = {
+    "name": "scheme",
+    "data": {"source": "digits", "image_size": 16, "validation": 0.15, "test": 0.25, "augment": {"flip": False}},
+    "teacher": {"model": "cifar/resnet14", "train": {**STEPS, "epochs": 8}},
+    "student": {"model": "cifar/resnet8"},
+    "distill": {**STEPS, "epochs": 4},
+}
+
+
+@pytest.fixture(scope="session")
+def schemes_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("schemes")
+
+
+@pytest.fixture
+def stages(schemes_folder: Path) -> Callable[..., NetworkStages]:
+    """From overrides (`"distill.epochs=2"`, `"distill.scheme.name=self"`) to a chain over the shared store."""
+
+    def make(*overrides: str, **sections: Any) -> NetworkStages:
+        recipe = from_mapping({**RECIPE, **sections}, overrides)
+        # A terminal listens, as in a run: it has to have words for whatever a scheme makes.
+        return NetworkStages(recipe.settings, Store(schemes_folder, Terminal(quiet=True, resume="")))
+
+    return make
+
+
+@pytest.fixture
+def distilled() -> Callable[[NetworkStages], Distilled]:
+    """Everything up to the student, as a run makes it."""
+
+    def run(chain: NetworkStages) -> Distilled:
+        data = chain.data()
+        return chain.student(chain.teacher(data), data)
+
+    return run
+
+
+@pytest.fixture
+def score() -> Callable[[Checkpoint, Dataset], float]:
+    """Accuracy on the test split, which the claims are about."""
+
+    def measure(checkpoint: Checkpoint, data: Dataset) -> float:
+        return accuracy(checkpoints.load(checkpoint), evaluation_loader(data, "test"))
+
+    return measure
+
+
+class Killed(Exception):
+    pass
+
+
+class KillAt:
+    """A console that ends the process' work at a step of a stage."""
+
+    Killed = Killed
+
+    def __init__(self, step: int, stage: str = "distill") -> None:
+        self.step, self.stage = step, stage
+
+    def progress(self, stage: str, done: int, total: int, note: str) -> None:
+        if (stage, done) == (self.stage, self.step):
+            raise Killed
+
+    def warn(self, message: str) -> None:
+        pass
+
+
+@pytest.fixture
+def kill_at() -> type[KillAt]:
+    return KillAt
+
+
+@pytest.fixture
+def planned() -> Callable[[NetworkStages, Path], Mapping[str, str]]:
+    """Every stage up to the student by its name, and what a run in that folder would do with it."""
+
+    def plan(chain: NetworkStages, folder: Path) -> Mapping[str, str]:
+        store = Plan(folder)
+        again = NetworkStages(chain.recipe, store)
+        data = again.data()
+        again.student(again.teacher(data), data)
+        return {stage.name: stage.state for stage in store.stages}
+
+    return plan

@@ -1,0 +1,249 @@
+"""No images: the teacher's batch norms give them, and the student never sees a real one."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from edgekd.data import storage
+from edgekd.data.dataset import open_split
+from edgekd.distillation import inversion
+from edgekd.distillation.inversion import InversionSettings
+from edgekd.errors import ArtifactError, DataError, ModelError, RecipeError, UsageError
+from edgekd.models import checkpoint as checkpoints
+from edgekd.models.architecture import Architecture
+from edgekd.models.build import build
+from edgekd.pipeline import train
+from edgekd.schemes.data_free import Parameters, check_classes, compose, mirrors
+from edgekd.store.artifacts import Dataset
+from edgekd.store.store import Plan, Store, resume_folder
+
+CLAIM = "distill.scheme={name: data-free, images: 256, iterations: 40}"
+NOISE = "distill.scheme={name: data-free, images: 256, iterations: 0}"
+TINY = "distill.scheme={name: data-free, images: 20, iterations: 2, batch_size: 10}"
+STEPS = "distill.epochs=20"
+
+
+def test_the_gap_of_statistics_by_hand():
+    features = torch.tensor([[[[0.0, 2.0]], [[1.0, 1.0]]], [[[4.0, 6.0]], [[1.0, 1.0]]]])
+    # Channel 0: mean 3, variance 5; channel 1: mean 1, variance 0.
+    gap = inversion.statistics_gap(features, torch.tensor([0.0, -3.0]), torch.tensor([2.0, 4.0]))
+    assert gap.item() == pytest.approx(5.0 + 5.0)
+    assert inversion.statistics_gap(features, torch.tensor([3.0, 1.0]), torch.tensor([5.0, 0.0])).item() == 0.0
+
+
+def test_total_variation_by_hand():
+    image = torch.tensor([[[[0.0, 1.0], [2.0, 4.0]]]])
+    assert inversion.total_variation(image).item() == (4 + 9) / 2 + (1 + 4) / 2 + 16 + 1
+
+
+def test_a_network_is_read_only_inside():
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.BatchNorm2d(4, track_running_stats=False)).eval()
+    images = torch.randn(2, 3, 5, 5)
+    before = [value.clone() for value in network.state_dict().values()]
+    with pytest.raises(KeyError), inversion.reading_gaps(network) as gaps:
+        network(images)
+        assert len(gaps) == 1
+        raise KeyError
+    network(images)
+    assert len(gaps) == 1
+    assert all(map(torch.equal, before, network.state_dict().values()))
+
+
+def test_classes_are_balanced_in_every_stretch():
+    labels = inversion.wanted_classes(None, 7, seed=0)
+    assert np.bincount(labels).tolist() == [inversion.IMAGES_A_CLASS] * 7
+    assert sorted(labels[14:21]) == list(range(7))
+    assert np.bincount(inversion.wanted_classes(17, 7, seed=1)).tolist().count(3) == 3
+
+
+def test_a_teacher_without_batch_norms_is_refused_before_anything_is_made(stages, tmp_path):
+    data = stages().data()
+    architecture = Architecture(model="timm/test_vit", arguments={"img_size": 16}, num_classes=10, small_stem=False)
+    (tmp_path / "vit").mkdir()
+    teacher = checkpoints.save(
+        build(architecture),
+        architecture,
+        preprocessing=stages().recipe.data.preprocessing,
+        classes=data.classes,
+        out=tmp_path / "vit",
+    )
+    chain = replace(stages(TINY), store=Store(tmp_path / "run"))
+    with pytest.raises(ModelError, match="no batch norms") as error:
+        chain.student(teacher, data)
+    assert "offline" in str(error.value)
+    assert not list(tmp_path.glob("run/partial/*/artifact.resume/*"))
+
+
+def test_a_student_that_never_saw_an_image_knows_the_classes(stages, distilled, score):
+    chain, noise = stages(CLAIM, STEPS), stages(NOISE, STEPS)
+    data = chain.data()
+    learned, confused = score(distilled(chain).student, data), score(distilled(noise).student, data)
+    images = next(done.artifact for done in chain.store.log if done.name == "inversion")
+    assert images.metrics["teacher_agreement"] > 0.9
+    assert learned > 0.6
+    assert confused < learned - 0.3
+
+
+def test_the_synthetic_set_has_made_images_to_train_on_and_real_ones_to_measure_on(stages, distilled):
+    chain = stages(TINY, "distill.epochs=1")
+    made = distilled(chain)
+    data, teacher = chain.data(), chain.teacher(chain.data())
+    synthetic = next(done.artifact for done in chain.store.log if done.name == "synthetic")
+    assert synthetic.manifest.details["synthetic"] is True
+    assert synthetic.manifest.details["teacher"] == teacher.digest
+    assert synthetic.manifest.details["counts"] == {**data.manifest.details["counts"], "train": 20}
+    assert np.bincount(open_split(synthetic, "train").labels).tolist() == [2] * 10
+    for name in ("validation", "test"):
+        assert storage.pixels_file(synthetic.path, name).samefile(storage.pixels_file(data.path, name))
+    assert made.student.manifest.stage.inputs["data"] == synthetic.digest
+    assert not made.others
+    again = stages(TINY, "distill.epochs=1")
+    distilled(again)
+    assert {done.state for done in again.store.log} == {"reused"}
+
+
+def test_destroyed_training_images_give_the_same_student(stages, distilled, tmp_path):
+    chain = stages(TINY, "distill.epochs=1")
+    data = chain.data()
+    teacher, expected = chain.teacher(data), distilled(chain).student
+    shutil.copytree(data.path, tmp_path / "destroyed")
+    for file in (storage.pixels_file, storage.labels_file):
+        path = file(tmp_path / "destroyed", "train")
+        np.save(path, np.zeros_like(np.load(path)))
+    destroyed = Dataset.seal(tmp_path / "destroyed", details=data.manifest.details)
+    assert destroyed.digest != data.digest
+    # In a store of its own, so that images and student are really made again.
+    other = replace(chain, store=Store(tmp_path / "run"))
+    assert other.student(teacher, destroyed).student.manifest.files == expected.manifest.files
+    assert [done.state for done in other.store.log] == ["run", "run", "run"]
+    same = replace(chain, store=Store(chain.store.root))
+    same.student(teacher, destroyed)
+    assert [(done.name, done.state) for done in same.store.log] == [
+        ("inversion", "reused"),
+        ("synthetic", "run"),
+        ("distill", "reused"),
+    ]
+
+
+def test_finished_batches_survive_a_kill(stages, tmp_path):
+    chain = stages()
+    teacher = chain.teacher(chain.data())
+    settings = InversionSettings(images=20, iterations=2, batch_size=10)
+
+    def make(name, progress=None):
+        (tmp_path / name).mkdir(exist_ok=True)
+        return inversion.synthesise(teacher, settings, tmp_path / name, flip=True, progress=progress)
+
+    def cut(done, total, note):
+        assert total == 4
+        if done == 3:
+            raise KeyboardInterrupt(note)
+
+    with pytest.raises(KeyboardInterrupt, match="batch 2/2"):
+        make("cut", cut)
+    (kept,) = resume_folder(tmp_path / "cut").glob("*.npy")
+    inode, steps = kept.stat().st_ino, []
+    resumed = make("cut", lambda done, total, note: steps.append(done))
+    assert kept.stat().st_ino == inode and steps == [3, 4]
+    assert resumed.digest == make("whole").digest
+    kept.write_bytes(kept.read_bytes()[:100])
+    with pytest.raises(ArtifactError, match="damaged"):
+        make("cut")
+
+
+def test_real_splits_that_are_streamed_are_decoded(stages, tmp_path):
+    chain = stages(TINY)
+    data = chain.data()
+    chain.student(chain.teacher(data), data)
+    images = next(done.artifact for done in chain.store.log if done.name == "inversion")
+    streamed = chain.prepared("streamed", chain.recipe.data.model_copy(update={"storage": "streamed"}))
+    (tmp_path / "set").mkdir()
+    split = open_split(compose(images, streamed, tmp_path / "set"), "test")
+    rows = np.arange(len(split))
+    assert np.array_equal(split.pixels(rows), open_split(data, "test").pixels(rows))
+    assert np.array_equal(split.labels, open_split(data, "test").labels)
+    larger = chain.prepared("larger", chain.recipe.data.model_copy(update={"image_size": 24}))
+    with pytest.raises(DataError, match="their teacher saw images otherwise"):
+        compose(images, larger, tmp_path / "set")
+
+
+def test_stored_outputs_are_those_to_the_synthetic_images(stages, distilled):
+    chain = stages(TINY, "distill.epochs=1", "distill.teacher_outputs={store: on, views: 1}")
+    distilled(chain)
+    outputs = next(done.artifact for done in chain.store.log if done.name == "teacher-outputs")
+    assert outputs.manifest.details["images"] == 20
+
+
+def test_a_plan_touches_nothing(stages, tmp_path):
+    plan = replace(stages(TINY), store=Plan(tmp_path / "plan"))
+    data = plan.data()
+    plan.student(plan.teacher(data), data)
+    assert [stage.name for stage in plan.store.stages] == ["data", "teacher", "inversion", "synthetic", "distill"]
+    assert [stage.state for stage in plan.store.stages] == ["run", *["planned"] * 4]
+    assert not (tmp_path / "plan").exists()
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [("iterations: -1", "iterations"), ("images: 0", "images"), ("batch_size: 1", "batch_size"), ("tv: 1.0", "tv")],
+)
+def test_wrong_parameters_are_one_clear_message(stages, said, message):
+    with pytest.raises(RecipeError, match=message) as error:
+        stages(f"distill.scheme={{name: data-free, {said}}}")
+    assert len(error.value.problems) == 1
+
+
+def test_fewer_images_than_classes_are_refused():
+    with pytest.raises(UsageError, match="fewer images"):
+        check_classes(Parameters(images=3), ("a", "b", "c", "d"))
+    check_classes(Parameters(), ("a", "b"))
+
+
+def test_images_are_mirrored_as_the_data_are(stages):
+    assert not mirrors(stages().recipe.data)
+    assert mirrors(stages("data.augment.flip=true").recipe.data)
+    assert not mirrors(stages("data.augment.flip=null").recipe.data)
+
+
+@pytest.mark.slow
+def test_more_images_and_iterations_teach_better(stages, distilled, score):
+    scheme = "distill.scheme={name: data-free, images: 384, iterations: 80, seed: 1}"
+    chains = [stages(scheme, STEPS, f"distill.seed={seed}") for seed in (3, 4, 5)]
+    data = chains[0].data()
+    assert np.mean([score(distilled(chain).student, data) for chain in chains]) > 0.8
+
+
+def test_a_teacher_without_batch_norms_is_refused_before_it_is_trained(stages, distilled, tmp_path):
+    vit = {"model": "timm/test_vit", "arguments": {"img_size": 16}, "train": {"epochs": 1}}
+    chain = replace(stages(TINY, teacher=vit), store=Store(tmp_path))
+    with pytest.raises(ModelError, match="no batch norms"):
+        distilled(chain)
+    assert [done.name for done in chain.store.log] == ["data"] and not list(
+        tmp_path.glob("partial/teacher*/*.resume/*")
+    )
+
+
+def test_later_links_see_synthetic_images_only(stages):
+    later = {
+        "student": {"model": "torchvision/mobilenet_v3_small"},
+        "prune": {"epochs": 1, "batch_size": 10, "multiple": 8},
+        "quantize": {"epochs": 1, "batch_size": 10, "calibration_images": 16},
+    }
+    chain = stages(TINY, "distill.epochs=1", **later)
+    train(chain, chain.data(), baseline=False)
+    made = {done.name: done.artifact for done in chain.store.log}
+    for name in ("distill", "recover", "calibrate", "quantize"):
+        assert made[name].manifest.stage.inputs["data"] == made["synthetic"].digest
+
+
+def test_half_of_the_views_are_mirrored_and_shifts_reach_as_far_either_way():
+    random = torch.Generator().manual_seed(0)
+    drawn = [inversion.draw_shift(1, random) for _ in range(3000)]
+    assert {down for down, _, _ in drawn} == {right for _, right, _ in drawn} == {-1, 0, 1}
+    assert sum(mirrored for *_, mirrored in drawn) / 3000 == pytest.approx(0.5, abs=0.03)

@@ -1,0 +1,137 @@
+"""Several teachers as one."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+import torch
+
+from edgekd.data.loader import Batch
+from edgekd.distillation.methods.kd import kd
+from edgekd.distillation.objective import Answers
+from edgekd.errors import RecipeError
+from edgekd.schemes.ensemble import Ensemble, weights
+
+# One epoch: it has learned something, and is often wrong and sure of it.
+WEAK = {
+    "model": "cifar/resnet14",
+    "train": {"epochs": 1, "batch_size": 64, "learning_rate": 0.1, "precision": "fp32", "seed": 1},
+}
+ALONE = "distill.objective=[{method: kd}]"
+
+
+def _scheme(combine="mean", *teachers):
+    return {"name": "ensemble", "combine": combine, "teachers": list(teachers or [WEAK])}
+
+
+def _says(combine):
+    return f"distill.scheme={json.dumps(_scheme(combine))}"
+
+
+def _batch(targets):
+    return Batch(torch.zeros(len(targets), 3, 1, 1), torch.tensor(targets), torch.arange(len(targets)))
+
+
+def test_the_mean_is_the_geometric_mean_of_probabilities_at_every_temperature():
+    torch.manual_seed(0)
+    logits = torch.randn(3, 4, 5)
+    answer = Ensemble([lambda _, z=z: Answers(z) for z in logits], "mean")(_batch([0] * 4)).logits
+    for temperature in (1.0, 4.0):
+        geometric = (logits / temperature).softmax(2).log().mean(0).exp()
+        expected = geometric / geometric.sum(1, keepdim=True)
+        assert torch.allclose((answer / temperature).softmax(1), expected, atol=1e-6)
+
+
+def test_a_teachers_own_level_does_not_reach_the_answer():
+    torch.manual_seed(0)
+    logits = torch.randn(2, 4, 5)
+    for combine in ("mean", "confidence", "entropy"):
+        plain, raised = (
+            Ensemble([lambda _, z=z: Answers(z) for z in both], combine)(_batch([0, 1, 2, 3])).logits
+            for both in (logits, logits + torch.tensor([7.0, -3.0]).view(2, 1, 1))
+        )
+        assert torch.allclose(plain, raised, atol=1e-5)
+        assert torch.allclose(plain.sum(1), torch.zeros(4), atol=1e-5)
+
+
+def test_equal_teachers_answer_as_one_does():
+    torch.manual_seed(0)
+    logits, student = torch.randn(4, 5), torch.randn(4, 5)
+    for combine in ("mean", "confidence", "entropy"):
+        answer = Ensemble([lambda _: Answers(logits)] * 3, combine)(_batch([0, 1, 2, 3])).logits
+        assert kd(student, answer).item() == pytest.approx(kd(student, logits).item(), rel=1e-5)
+
+
+def test_weights_by_hand():
+    # Probabilities (3/4, 1/4) and (1/2, 1/2), the label is the first class: CE = log 4/3 and log 2.
+    logits = torch.tensor([[[math.log(3), 0.0]], [[0.0, 0.0]]])
+    label = torch.tensor([0])
+    assert weights(logits, label, "mean").flatten().tolist() == [0.5, 0.5]
+    # softmax(CE) = (4/3, 2) / (10/3) = (0.4, 0.6)
+    assert weights(logits, label, "confidence").flatten().tolist() == pytest.approx([0.6, 0.4])
+    # With the other label CE = log 4 and log 2: softmax = (2/3, 1/3)
+    assert weights(logits, 1 - label, "confidence").flatten().tolist() == pytest.approx([1 / 3, 2 / 3])
+    surer = 0.75 * math.log(0.75) + 0.25 * math.log(0.25)
+    first = math.exp(surer) / (math.exp(surer) + 0.5)
+    assert weights(logits, 1 - label, "entropy").flatten().tolist() == pytest.approx([first, 1 - first])
+
+
+@pytest.mark.parametrize("combine", ["mean", "confidence", "entropy"])
+def test_weights_are_shares_and_finite_where_a_teacher_is_certain(combine):
+    logits = torch.tensor([[[200.0, 0.0, 0.0]], [[0.0, 200.0, 0.0]], [[0.0, 0.0, 0.0]]])
+    share = weights(logits, torch.tensor([0]), combine)
+    assert (share >= 0).all() and share.sum().item() == pytest.approx(1.0)
+
+
+def test_confidence_holds_out_against_a_bad_teacher_and_is_reused(stages, distilled, score, planned):
+    weak = distilled(stages(ALONE, teacher=WEAK)).student
+    chain = stages(ALONE, _says("confidence"))
+    made = distilled(chain)
+    data = chain.data()
+    assert score(made.others["teacher2"], data) < 0.6
+    assert score(made.student, data) > max(0.85, score(weak, data) + 0.2)
+    again = stages(ALONE, _says("confidence"))
+    distilled(again)
+    assert {done.state for done in again.store.log} == {"reused"}
+    plan = planned(stages(ALONE, _says("entropy")), chain.store.root)
+    assert plan == {"data": "reused", "teacher": "reused", "teacher2": "reused", "distill": "run"}
+
+
+@pytest.mark.slow
+def test_every_combination_beats_the_worst_teacher_and_labels_help_most(stages, distilled, score):
+    """Mean of three seeds, equal steps. The bad teacher drags a plain mean down: that is what confidence is for."""
+    sums = {"worst": 0.0, "mean": 0.0, "entropy": 0.0, "confidence": 0.0}
+    data = stages().data()
+    for seed in range(3):
+        said = (ALONE, f"distill.seed={seed}")
+        sums["worst"] += score(distilled(stages(*said, teacher=WEAK)).student, data) / 3
+        for combine in ("mean", "entropy", "confidence"):
+            sums[combine] += score(distilled(stages(*said, _says(combine))).student, data) / 3
+    assert min(sums["mean"], sums["entropy"]) > sums["worst"] + 0.05, sums
+    assert sums["confidence"] > sums["mean"] + 0.2, sums
+
+
+def test_a_plan_touches_nothing(stages, tmp_path, planned):
+    plan = planned(stages(_says("mean")), tmp_path / "plan")
+    assert plan == {"data": "run", "teacher": "planned", "teacher2": "planned", "distill": "planned"}
+    assert not (tmp_path / "plan").exists()
+
+
+@pytest.mark.parametrize(
+    ("scheme", "objective", "message"),
+    [
+        ({"name": "ensemble"}, [{"method": "kd"}], "teachers"),
+        ({"name": "ensemble", "teachers": []}, [{"method": "kd"}], "an ensemble of one teacher"),
+        (_scheme("mean", {"model": "cifar/resnet14"}), [{"method": "kd"}], "an untrained one teaches nothing"),
+        (_scheme("mean", {**WEAK, "model": "cifar/resnet15"}), [{"method": "kd"}], "no model of cifar"),
+        (_scheme("median"), [{"method": "kd"}], "confidence"),
+        (_scheme("mean", WEAK, WEAK), [{"method": "kd"}], "a copy adds nothing"),
+        (_scheme(), [{"method": "kd"}, {"method": "attention"}], "here are several"),
+    ],
+)
+def test_what_is_wrong_is_said_before_anything_runs(stages, scheme, objective, message):
+    with pytest.raises(RecipeError, match=message) as raised:
+        stages(distill={"scheme": scheme, "objective": objective})
+    assert len(raised.value.problems) == 1

@@ -1,0 +1,298 @@
+"""One trunk with a head a task, each with its own teacher."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from edgekd import pipeline
+from edgekd.data.loader import Batch
+from edgekd.distillation.objective import Teacher
+from edgekd.distillation.stage import check_classes
+from edgekd.distillation.terms import Networks, build_terms
+from edgekd.errors import ModelError, RecipeError, UsageError
+from edgekd.models import checkpoint as checkpoints
+from edgekd.models.build import build
+from edgekd.models.cost import cost
+from edgekd.recipe.load import Recipe
+from edgekd.recipe.settings import ModelSettings, TermSettings
+from edgekd.runtime import load
+from edgekd.schemes._heads import Batches, Columns, Head, MultiTask, Together
+from edgekd.store.store import Plan
+from edgekd.training.fit import accuracy
+from edgekd.training.stages import evaluation_loader, preprocessing_of
+from edgekd.training.start import start
+
+STEPS = "batch_size: 64, precision: fp32"
+TEACHER = f"teacher: {{model: cifar/resnet14, train: {{epochs: 8, {STEPS}}}}}"
+GROUPS = "classes: {even: ['0', '2', '4', '6', '8'], odd: ['1', '3', '5', '7', '9']}"
+PARITY = f"distill.scheme={{name: multi-task, single: false, tasks: {{parity: {{{GROUPS}, {TEACHER}}}}}}}"
+DIGITS = "source: digits, image_size: 16, validation: 0.15"
+OWN = f"data: {{{DIGITS}, test: 0.25, limit: 200}}, teacher: {{model: cifar/resnet8, train: {{epochs: 1, {STEPS}}}}}"
+
+BRIEF = {"batch_size": 64, "precision": "fp32"}
+EVEN = {"even": ["0", "2", "4", "6", "8"], "odd": ["1", "3", "5", "7", "9"]}
+WEAK = {"model": "cifar/resnet8", "train": {"epochs": 1, **BRIEF}}
+
+
+class Says(nn.Module):
+    """Answers every image alike."""
+
+    def __init__(self, *logits: float) -> None:
+        super().__init__()
+        self.logits = nn.Parameter(torch.tensor(logits))
+
+    def forward(self, x):
+        return self.logits.expand(len(x), -1)
+
+
+def _head(teacher, columns, *, weight=1.0, groups=None, method="mse"):
+    terms = build_terms([TermSettings(method=method)], Networks(teacher, None, 8, 4))
+    return Head(Teacher(teacher, torch.device("cpu"), "fp32"), terms, columns, weight, groups)
+
+
+def _batch(*targets):
+    count = len(targets)
+    return Batch(torch.zeros(count, 3, 8, 8), torch.tensor(targets), torch.arange(count))
+
+
+def test_each_head_learns_its_own_teachers_answers():
+    student = Says(0.0, 1.0, 2.0, 5.0, 7.0)
+    heads = {
+        "main": _head(Says(0.0, 0.0, 0.0), slice(0, 3)),
+        "other": _head(Says(5.0, 5.0), slice(3, 5), weight=0.5),
+    }
+    losses = MultiTask(heads)(student, Batches(**vars(_batch(0, 1))))
+    assert {name: loss.item() for name, loss in losses.items()} == {"main mse": 5.0, "other mse": 2.0}
+
+
+def test_a_grouped_task_learns_grouped_labels():
+    head = _head(Says(0.0, 0.0), slice(2, 4), groups=torch.tensor([1, 0]), method="cross_entropy")
+    logits = torch.tensor([[9.0, 9.0, 3.0, 0.0]])
+    # Class 1 is group 0, whose logit is 3.
+    assert head(logits, _batch(1))["cross_entropy"].item() == pytest.approx(np.log1p(np.exp(-3.0)))
+
+
+class Counting:
+    """Batches of one number each: which, and of which epoch."""
+
+    device, image_size = torch.device("cpu"), 8
+
+    def __init__(self, steps):
+        self.steps = steps
+
+    def __len__(self):
+        return self.steps
+
+    def epoch(self, number):
+        return (_batch(10 * number + step) for step in range(self.steps))
+
+
+def test_a_shorter_task_begins_again_and_a_longer_one_is_cut_off():
+    shown = list(Together(Counting(3), {"short": Counting(2), "long": Counting(4)}).epoch(1))
+    assert [batch.targets.item() for batch in shown] == [10, 11, 12]
+    assert [batch.others["short"].targets.item() for batch in shown] == [20, 21, 30]
+    assert [batch.others["long"].targets.item() for batch in shown] == [10, 11, 12]
+
+
+def _score(checkpoint, columns, data):
+    """Of one head, on the test split."""
+    loader = evaluation_loader(data, "test")
+    return accuracy(Columns(checkpoints.load(checkpoint), columns), loader)
+
+
+def test_one_trunk_answers_both_tasks(stages, distilled, score):
+    chain = stages(PARITY)
+    made = distilled(chain)
+    by = {done.name: done.artifact for done in chain.store.log}
+    assert score(made.student, by["data"]) > 0.85
+    assert _score(made.student, slice(10, 12), by["data-parity"]) > 0.9
+    assert made.heads == {"parity": by["data-parity"]}
+    assert checkpoints.architecture_of(made.student).heads == {"parity": ("even", "odd")}
+    assert made.student.classes == by["data"].classes
+    validated = accuracy(
+        Columns(checkpoints.load(made.student), slice(10, 12)), evaluation_loader(by["data-parity"], "validation")
+    )
+    assert made.student.metrics["tasks"] == {"parity": validated}
+    assert "calibration" in by["teacher-parity"].metrics
+    assert made.student.metrics.keys() >= {"history", "warnings", "tuning", "bf16"}
+    assert made.student.metrics["history"][-1]["validation_accuracy"] == made.student.metrics["validation_accuracy"]
+    assert made.student.metrics["teacher_precision"].keys() == {"main", "parity"}
+    again = stages(PARITY)
+    distilled(again)
+    assert {done.state for done in again.store.log} == {"reused"}
+
+
+def test_the_head_of_another_task_costs_next_to_nothing(stages, distilled):
+    chain = stages(PARITY)
+    student = distilled(chain).student
+    alone = build(checkpoints.architecture_of(student).model_copy(update={"num_classes": 10, "heads": {}}))
+    assert student.metrics["macs"] < 1.01 * cost(alone, 16)["macs"]
+
+
+def test_a_student_of_several_heads_is_no_teacher_but_a_beginning(stages, distilled, tmp_path):
+    chain = stages(PARITY)
+    made = distilled(chain)
+    folder = {"model": "cifar/resnet8", "checkpoint": made.student.path}
+    with pytest.raises(ModelError, match=r"several heads(?s:.)*parity(?s:.)*teacher.train"):
+        distilled(stages(teacher={**folder, "checkpoint": str(made.student.path)}))
+    with pytest.raises(ModelError, match="the teacher has several heads"):
+        check_classes(made.student, chain.data())
+    begun = start(ModelSettings(**folder), preprocessing_of(chain.data()), chain.data().classes, adopted=False)
+    assert begun.architecture.heads == {} and begun.architecture.num_classes == 10
+    assert begun.network(torch.zeros(1, 3, 16, 16)).shape == (1, 10)
+
+
+@pytest.mark.parametrize(
+    ("student", "prune"),
+    [
+        ({"model": "cifar/resnet8"}, None),
+        pytest.param(
+            {"model": "torchvision/mobilenet_v3_small", "arguments": {"width_mult": 0.35}},
+            {**BRIEF, "epochs": 1, "target": {"macs": 0.8}},
+            marks=pytest.mark.slow,
+        ),
+    ],
+)
+def test_all_heads_go_through_the_whole_chain(stages, tmp_path, student, prune):
+    """Pruned, recovered, quantized and shipped in one graph, each head measured on its own test split."""
+    scheme = {"name": "multi-task", "single": False, "tasks": {"parity": {"classes": EVEN, "teacher": WEAK}}}
+    recipe = stages(
+        teacher=WEAK,
+        student=student,
+        distill={**BRIEF, "epochs": 2, "baseline": False, "scheme": scheme},
+        prune=prune,
+        quantize={"mode": "qad", "batch_size": 64, "epochs": 1, "calibration_images": 32, "baseline": False},
+        bench={"seconds": 0.05, "warmup_seconds": 0.0, "batch_sizes": [1]},
+        export={"variants": ["fp32", "int8"], "tolerance": {"int8": {"difference": 2.0, "agreement": 0.01}}},
+    ).recipe
+    result = pipeline.run(Recipe(recipe, "", "heads"), tmp_path)
+    made = result.made.networks
+    for network in (made.final, made.quantized):
+        assert network.metrics["history"][0]["terms"].keys() == {
+            "main kd",
+            "main cross_entropy",
+            "parity kd",
+            "parity cross_entropy",
+        }
+        assert network.metrics["tasks"].keys() == {"parity"}
+        assert checkpoints.architecture_of(network).heads == {"parity": ("even", "odd")}
+    model = load(result.bundle)
+    model.verify()
+    images = np.load(result.bundle / "vectors/images.npy")
+    logits = checkpoints.load(made.final)(torch.from_numpy(np.load(result.bundle / "vectors/input.npy")))
+    wanted = [("even", "odd")[int(row.argmax())] for row in logits[:, 10:12]]
+    assert [answer.heads["parity"].label for answer in load(result.bundle, variant="fp32")(images)] == wanted
+    rows = {row["model"]: row for row in result.made.evaluation.rows}
+    shipped = "pruned-fp32" if prune else "student-fp32"
+    measured = _score(made.final, slice(10, 12), made.heads["parity"])
+    assert rows[shipped]["heads"]["parity"]["accuracy"] == pytest.approx(measured)
+    assert "heads" not in rows["teacher-fp32"]
+    shown = {entry["id"]: entry["heads"] for entry in json.loads((tmp_path / "report.json").read_text())["models"]}
+    assert shown["quantized-int8"]["parity"]["accuracy"] == rows["quantized-int8"]["heads"]["parity"]["accuracy"]
+    assert "parity: even, odd" in (result.bundle / "card.md").read_text()
+
+
+def test_grouped_data_is_the_same_images_under_other_labels(stages, distilled):
+    chain = stages(PARITY)
+    distilled(chain)
+    by = {done.name: done.artifact for done in chain.store.log}
+    fine, coarse = by["data"], by["data-parity"]
+    assert coarse.classes == ("even", "odd")
+    for split in ("train", "validation", "test"):
+        assert np.array_equal(
+            np.load(coarse.path / f"{split}-labels.npy"), np.load(fine.path / f"{split}-labels.npy") % 2
+        )
+        assert (coarse.path / f"{split}.npy").samefile(fine.path / f"{split}.npy")
+
+
+def test_a_task_may_have_images_of_its_own(stages, distilled, score):
+    scheme = f"distill.scheme={{name: multi-task, single: false, tasks: {{again: {{{OWN}}}}}}}"
+    chain = stages(scheme, "distill.epochs=1", "distill.objective=[{method: kd}]", "data.limit=200")
+    made = distilled(chain)
+    assert made.student.metrics["tasks"].keys() == {"again"}
+    assert made.student.metrics["history"][0]["terms"].keys() == {"main kd", "again kd"}
+
+
+@pytest.mark.slow
+def test_two_heads_match_two_students_at_half_the_cost(stages, distilled, score):
+    differences, costs = [], []
+    for seed in range(3):
+        steps = ("distill.epochs=8", f"distill.seed={seed}")
+        chain, alone = stages(PARITY, "distill.scheme.single=true", *steps), stages(*steps)
+        made = distilled(chain)
+        by = {done.name: done.artifact for done in chain.store.log}
+        settings, data = alone.recipe.distill, by["data-parity"]
+        other = alone.distilled(
+            "parity", alone.recipe.student, by["teacher-parity"], data, settings, settings.objective
+        )
+        digits = score(made.student, by["data"]) - score(made.others["single"], by["data"])
+        differences.append([digits, _score(made.student, slice(10, 12), data) - score(other, data)])
+        costs.append(made.student.metrics["macs"] / (2 * other.metrics["macs"]))
+    assert (np.mean(differences, 0) > -0.01).all()
+    assert max(costs) < 0.51
+
+
+@pytest.mark.parametrize(
+    ("scheme", "said"),
+    [
+        (f"tasks: {{main: {{{GROUPS}, {TEACHER}}}}}", "two tasks are called main"),
+        (f"tasks: {{a: {{{TEACHER}}}}}", "either classes .* or data"),
+        (f"tasks: {{a: {{classes: {{x: ['1'], y: ['1']}}, {TEACHER}}}}}", "more than once: 1"),
+        (f"tasks: {{a: {{data: {{source: digits}}, {TEACHER}}}}}", "must be prepared alike"),
+        (f"tasks: {{a: {{data: {{{DIGITS}, test: 0.3}}, {TEACHER}}}}}", "split otherwise"),
+        (f"tasks: {{a: {{{GROUPS}}}}}", "teacher"),
+    ],
+)
+def test_tasks_that_make_no_sense_are_refused(stages, scheme, said):
+    with pytest.raises(RecipeError, match=said):
+        stages(f"distill.scheme={{name: multi-task, {scheme}}}")
+
+
+@pytest.mark.parametrize("section", ["distill", "prune", "quantize"])
+def test_losses_on_features_are_refused(stages, section):
+    with pytest.raises(RecipeError, match=f"losses on logits only(?s:.)*{section}.objective"):
+        stages(PARITY, f"{section}.objective=[{{method: fitnets}}]")
+
+
+def test_groups_that_are_not_the_datas_cost_no_teacher(stages, distilled):
+    scheme = f"distill.scheme={{name: multi-task, tasks: {{a: {{classes: {{x: ['0'], y: ['1']}}, {TEACHER}}}}}}}"
+    chain = stages(scheme, "teacher.train.seed=9")
+    with pytest.raises(UsageError, match="in no group: 2"):
+        distilled(chain)
+    assert [done.name for done in chain.store.log] == ["data"]
+
+
+def test_a_plan_names_what_each_task_needs(stages, tmp_path):
+    chain = stages(PARITY)
+    plan = type(chain)(chain.recipe, Plan(tmp_path / "plan"))
+    data = plan.data()
+    plan.student(plan.teacher(data), data)
+    names = [stage.name for stage in plan.store.stages]
+    assert names == ["data", "teacher", "data-parity", "teacher-parity", "distill"]
+
+
+def test_a_tasks_teacher_that_cannot_be_built_costs_no_other(stages, distilled):
+    teacher = "teacher: {model: cifar/resnet14, arguments: {wdith: 2}, train: {epochs: 1}}"
+    scheme = f"distill.scheme={{name: multi-task, tasks: {{a: {{{GROUPS}, {teacher}}}}}}}"
+    chain = stages(scheme, "teacher.train.seed=9")
+    with pytest.raises(ModelError, match="wdith"):
+        distilled(chain)
+    assert [done.name for done in chain.store.log] == ["data"]
+
+
+def test_a_plan_keeps_own_images_apart(stages, planned, tmp_path):
+    scheme = f"distill.scheme={{name: multi-task, single: false, tasks: {{again: {{{OWN}}}}}}}"
+    names = list(planned(stages(scheme), tmp_path))
+    assert names == [
+        "data",
+        "teacher",
+        "data-again",
+        "apart-again",
+        "teacher-again",
+        "distill",
+    ]

@@ -1,0 +1,45 @@
+"""The classical scheme: one teacher, one student."""
+
+from __future__ import annotations
+
+from edgekd.store.store import Plan
+
+
+def test_a_student_learns_from_the_teacher_alone(stages, distilled, score):
+    chain = stages("distill.objective=[{method: kd}]")
+    made = distilled(chain)
+    assert score(made.student, chain.data()) > 0.8
+    assert made.student.manifest.details["training"]["teacher"] == chain.teacher(chain.data()).digest
+    assert not made.others
+
+
+def test_cross_view_shows_the_teacher_other_pixels_and_still_teaches(stages, distilled, score):
+    chain = stages("distill.scheme={name: offline, cross_view: true}")
+    made = distilled(chain)
+    assert score(made.student, chain.data()) > 0.8
+    assert made.student.digest != distilled(stages()).student.digest
+
+
+def test_a_plan_touches_nothing(stages, tmp_path):
+    chain = stages()
+    plan = type(chain)(chain.recipe, Plan(tmp_path / "plan"))
+    data = plan.data()
+    plan.student(plan.teacher(data), data)
+    assert [stage.state for stage in plan.store.stages] == ["run", "planned", "planned"]
+    assert not (tmp_path / "plan").exists()
+
+
+def test_stored_outputs_teach_as_the_live_teacher_does(stages, distilled, score):
+    live, stored = stages(), stages("distill.teacher_outputs={store: on, views: 2}")
+    data = live.data()
+    scores = [score(distilled(chain).student, data) for chain in (live, stored)]
+    assert abs(scores[0] - scores[1]) < 0.05
+    assert [done.name for done in stored.store.log][1:] == ["teacher", "teacher-outputs", "distill"]
+
+
+def test_auto_says_why_the_teacher_stays_live(stages, distilled):
+    chain = stages(
+        "distill.teacher_outputs=auto", "distill.epochs=1", "distill.objective=[{method: kd}, {method: attention}]"
+    )
+    told = distilled(chain).student.metrics["teacher_outputs"]
+    assert told["digest"] is None and told["decision"]["why"] == "attention asks for the teacher's layers"

@@ -1,0 +1,278 @@
+"""Few labels, many images."""
+
+from __future__ import annotations
+
+import shutil
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+
+from edgekd.data import storage
+from edgekd.data.dataset import open_split
+from edgekd.data.leaks import contents
+from edgekd.data.loader import Batch
+from edgekd.distillation.declared import inherited
+from edgekd.distillation.objective import Answers
+from edgekd.distillation.terms import Networks, Seen, build_terms
+from edgekd.errors import DataError, RecipeError
+from edgekd.pipeline import train
+from edgekd.recipe.settings import TermSettings
+from edgekd.schemes._selection import Opinion, Selection, draw_labelled, sure
+from edgekd.schemes._unlabelled import without_labels
+from edgekd.schemes.semi_supervised import Mixing, PartlyLabelled
+from edgekd.store.artifacts import Dataset
+from edgekd.store.store import Plan, Store
+
+FEW = "distill.scheme={name: semi-supervised, labels: 50}"
+KD = "distill.objective=[{method: kd}]"
+
+
+def terms(*methods: str) -> PartlyLabelled:
+    built = build_terms([TermSettings(method=name) for name in methods], Networks(torch.nn.Identity(), None, 8, 8))
+    return PartlyLabelled(built.each)
+
+
+def selection_of(chain) -> Selection:
+    return next(done.artifact for done in reversed(chain.store.log) if done.name == "selection")
+
+
+def seen(targets: list[int]) -> Seen:
+    torch.manual_seed(0)
+    student, teacher = torch.randn(2, 4, 3)
+    return Seen(student.requires_grad_(), teacher, torch.tensor(targets), torch.arange(4))
+
+
+def test_losses_that_need_labels_look_at_labelled_rows_only():
+    batch = seen([-1, 2, -1, 0])
+    losses = terms("kd", "cross_entropy", "dkd")(batch)
+    assert losses["cross_entropy"].item() == pytest.approx(
+        F.cross_entropy(batch.student_logits[[1, 3]], torch.tensor([2, 0])).item()
+    )
+    all_four = F.kl_div(
+        F.log_softmax(batch.student_logits / 4, 1), F.softmax(batch.teacher_logits / 4, 1), reduction="batchmean"
+    )
+    assert losses["kd"].item() == pytest.approx(16 * all_four.item(), rel=1e-5)
+    (gradient,) = torch.autograd.grad(losses["dkd"], batch.student_logits)
+    assert gradient[[0, 2]].eq(0).all() and gradient[[1, 3]].ne(0).any()
+
+
+def test_without_a_labelled_row_they_are_zero_and_the_rest_still_learns():
+    batch = seen([-1] * 4)
+    losses = terms("kd", "nkd")(batch)
+    assert losses["nkd"].item() == 0.0 and not losses["nkd"].requires_grad
+    assert torch.autograd.grad(sum(losses.values()), batch.student_logits)[0].ne(0).any()
+
+
+def test_both_networks_see_the_same_mixture():
+    seen_by: dict[str, torch.Tensor] = {}
+
+    class Student(torch.nn.Module):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            seen_by["student"] = images
+            return images.mean((2, 3))
+
+    def teacher(batch: Batch) -> Answers:
+        seen_by["teacher"] = batch.images
+        return Answers(batch.images.mean((2, 3)))
+
+    images = torch.arange(64.0)[:, None, None, None].expand(64, 3, 4, 4)
+    batch = Batch(images, torch.full((64,), -1), torch.arange(64))
+    torch.manual_seed(0)
+    Mixing(Student(), teacher, terms("kd"))(Student(), batch)
+    torch.manual_seed(0)
+    share, others = torch.rand(64, 1, 1, 1), images[torch.randperm(64)]
+    assert seen_by["student"].equal(seen_by["teacher"])
+    assert seen_by["student"].allclose(share * images + (1 - share) * others)
+
+
+def test_the_filter_and_the_balance_by_hand():
+    tops = np.array([0.9, 0.2, 0.8, 0.7, 0.95, 0.6, 0.5], dtype=np.float32)
+    opinion = Opinion(tops, np.array([0, 1, 0, 0, 0, 1, 0]))
+    assert sure(opinion, 0.5, balance=False, seed=0).tolist() == [0, 2, 3, 4, 5, 6]
+    # Six are left, two classes occur: three each, the most confident of class 0, class 1's only one three times.
+    assert sure(opinion, 0.5, balance=True, seed=0).tolist() == [0, 2, 4, 5, 5, 5]
+    assert sure(opinion, 0.99, balance=True, seed=0).tolist() == []
+
+
+def test_labels_are_the_images_that_a_limit_keeps(stages):
+    data = stages().data()
+    train = open_split(data, "train")
+    chosen = draw_labelled(train.labels, 50, 10, seed=0)
+    limited = open_split(stages("data.limit=50").data(), "train")
+    assert contents(train, np.flatnonzero(chosen)) == contents(limited)
+    assert not draw_labelled(train.labels, 0, 10, seed=0).any() and draw_labelled(train.labels, None, 10, seed=0).all()
+    with pytest.raises(DataError, match="distill.scheme.labels(.|\n)*10 .one a class. to"):
+        draw_labelled(train.labels, 9, 10, seed=0)
+
+
+def test_five_labels_a_class_and_the_rest_without_beat_these_labels_alone(stages, distilled, score):
+    chain = stages(FEW)
+    made, data = distilled(chain), chain.data()
+    assert score(made.student, data) > score(made.others["labelsalone"], data) + 0.03
+    found, counts = made.student.metrics["images"], data.manifest.details["counts"]
+    assert found["labelled"] == 50 and found["pool"] == counts["train"] - 50
+    assert made.others["labelsalone"].manifest.details["training"]["labels"] == 50
+    selection = selection_of(chain)
+    assert not selection.labelled(data).labels.min() < 0 and set(selection.unlabelled(data, None).labels) == {-1}
+    again = stages(FEW)
+    assert distilled(again).student.digest == made.student.digest
+    assert {done.state for done in again.store.log} == {"reused"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("model", "labels", "epochs", "least"),
+    [("cifar/resnet8", 50, 4, 0.05), ("torchvision/shufflenet_v2_x0_5", 200, 8, 0.03)],
+)
+def test_the_gain_over_three_draws_of_labels(stages, distilled, score, model, labels, epochs, least):
+    """A mobile network needs labels more than a small ResNet does: 20 a class are few for it, 5 for the other."""
+    gains = []
+    for seed in range(3):
+        scheme = f"distill.scheme={{name: semi-supervised, labels: {labels}}}"
+        settings = (f"data.seed={seed}", f"distill.seed={seed}", f"distill.epochs={epochs}", f"student.model={model}")
+        chain = stages(scheme, *settings)
+        made, data = distilled(chain), chain.data()
+        gains.append(score(made.student, data) - score(made.others["labelsalone"], data))
+    assert np.mean(gains) >= least and min(gains) > 0, gains
+
+
+def test_function_matching_without_labels_comes_near_the_teacher(stages, distilled, score):
+    chain = stages("distill.scheme={name: semi-supervised, labels: 0, mix: true}", KD, "distill.epochs=6")
+    made, data = distilled(chain), chain.data()
+    assert score(made.student, data) > score(chain.teacher(data), data) - 0.05
+    assert not made.others and made.student.metrics["images"]["labelled"] == 0
+
+
+def test_what_a_limit_leaves_out_is_the_pool(stages, distilled):
+    small = ("data.limit=60", "distill.epochs=1", "teacher.train.epochs=1", "distill.scheme.confidence=0.0")
+    chain = stages("distill.scheme={name: semi-supervised, alone: false}", *small)
+    made, data, everything = distilled(chain), chain.data(), stages().data()
+    found = made.student.metrics["images"]
+    limited, all_of_it = (open_split(d, "train") for d in (data, everything))
+    known = set(contents(limited))
+    left_out = [digest for digest in contents(all_of_it) if digest not in known]
+    pool = next(done.artifact for done in chain.store.log if done.name == "unlabelled")
+    assert contents(selection_of(chain).unlabelled(data, pool)) == left_out
+    assert found["labelled"] == 60 and found["known"] == len(all_of_it) - len(left_out) and not made.others
+
+
+def test_a_folder_gives_images_but_none_that_is_measured_or_labelled(stages, distilled, tmp_path):
+    data = stages().data()
+    save_images(open_split(data, "train"), range(30), tmp_path / "deep" / "er")
+    save_images(open_split(data, "test"), range(2), tmp_path / "test")
+    save_images(open_split(data, "validation"), range(1), tmp_path)
+    scheme = f"distill.scheme={{name: semi-supervised, labels: 50, unlabelled: {tmp_path}, alone: false}}"
+    chain = stages(scheme, "distill.scheme.confidence=0.0", "distill.epochs=1")
+    made = distilled(chain)
+    found = made.student.metrics["images"]
+    assert found["pool"] == 33 and found["held_out"] == 3 and found["unlabelled"] == 30 - found["known"]
+    assert any("3 equal to a validation or test image" in line for line in made.student.metrics["warnings"])
+    pool = next(done.artifact for done in chain.store.log if done.name == "unlabelled")
+    kept = set(contents(selection_of(chain).unlabelled(data, pool)))
+    assert not kept & {digest for name in ("validation", "test") for digest in contents(open_split(data, name))}
+
+
+def test_an_unsure_teacher_leaves_images_out_and_says_so(stages, distilled):
+    chain = stages(
+        "distill.scheme={name: semi-supervised, labels: 50, confidence: 0.9, balance: true, alone: false}",
+        "distill.epochs=1",
+    )
+    made = distilled(chain)
+    found = made.student.metrics["images"]
+    assert found["unsure"] > 0 and "not sure" in made.student.metrics["warnings"][0]
+    assert len(set(found["classes"].values())) == 1 and sum(found["classes"].values()) == found["unlabelled"]
+
+
+def save_images(split, rows, folder) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for row, pixels in zip(rows, split.pixels(np.array(rows)), strict=True):
+        Image.fromarray(pixels).save(folder / f"{row}.png")
+
+
+class Killed(Exception):
+    pass
+
+
+class Killer:
+    """A console that ends the run in the second epoch of the student's training."""
+
+    def progress(self, stage: str, done: int, total: int, note: str) -> None:
+        if stage == "distill" and note.startswith("epoch 2"):
+            raise Killed
+
+
+def test_an_interrupted_training_ends_in_the_same_bits(stages, distilled, tmp_path):
+    chain = stages(
+        "distill.scheme={name: semi-supervised, labels: 0, mix: true, confidence: 0.0}",
+        *(KD, "distill.epochs=2", "data.limit=200", "teacher.train.epochs=1"),
+    )
+    killed = type(chain)(chain.recipe, Store(tmp_path), Killer())
+    with pytest.raises(Killed):
+        distilled(killed)
+    resumed = type(chain)(chain.recipe, Store(tmp_path))
+    assert distilled(resumed).student.digest == distilled(chain).student.digest
+
+
+def test_a_plan_touches_nothing(stages, tmp_path):
+    chain = stages(FEW)
+    plan = type(chain)(chain.recipe, Plan(tmp_path / "plan"))
+    data = plan.data()
+    plan.student(plan.teacher(data), data)
+    assert [stage.name for stage in plan.store.stages] == ["data", "teacher", "selection", "distill", "labelsalone"]
+    assert not (tmp_path / "plan").exists()
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        (["distill.scheme=semi-supervised"], "no unlabelled images"),
+        (["distill.scheme={name: semi-supervised, unlabelled: no/where}"], "no/where is no folder"),
+        (["distill.scheme={name: semi-supervised, labels: 0}"], "cross_entropy needs labels, and with labels: 0"),
+        ([FEW, "distill.scheme.mix=true"], "cross_entropy needs labels, and with mix"),
+        ([FEW, "distill.objective=[{method: dkd}]"], "learns nothing from unlabelled images"),
+        ([FEW, "distill.objective=[{method: kd}, {method: crd}]"], "crd remembers single images"),
+        ([FEW, "quantize.objective=[{method: dkd}]"], "dkd in quantize.objective needs labels"),
+        ([FEW, "distill.scheme.confidence=1.0"], "less than 1"),
+        ([FEW, "distill.scheme.labls=3"], "did you mean 'labels'"),
+    ],
+)
+def test_what_makes_no_sense_is_said_before_anything_runs(stages, said, message):
+    with pytest.raises(RecipeError, match=message) as caught:
+        stages(*said)
+    assert len(caught.value.problems) == 1
+
+
+def test_wrong_numbers_of_labels_are_refused_before_the_teacher_is_trained(stages, distilled, tmp_path):
+    for count in (9, 100_000):
+        chain = stages(f"distill.scheme={{name: semi-supervised, labels: {count}}}")
+        chain = type(chain)(chain.recipe, Store(tmp_path))
+        with pytest.raises(DataError, match="distill.scheme.labels"):
+            distilled(chain)
+        assert [done.name for done in chain.store.log] == ["data"]
+
+
+def test_later_links_learn_from_answers_alone_where_labels_are_hidden():
+    said = [TermSettings(method="fitnets"), TermSettings(method="dkd"), TermSettings(method="cross_entropy")]
+    assert inherited(without_labels(said)) == (TermSettings(method="kd"),)
+    said = [TermSettings(method="dist", warmup_epochs=1.0), TermSettings(method="nkd")]
+    assert inherited(without_labels(said)) == (TermSettings(method="dist"),)
+
+
+def test_hidden_labels_do_not_matter_to_recovery(stages, tmp_path):
+    small = ("distill.epochs=1", "data.limit=200", "teacher.train.epochs=1", "distill.scheme.alone=false")
+    student = {"model": "torchvision/mobilenet_v3_small"}
+    chain = stages(FEW, *small, student=student, prune={"epochs": 1, "batch_size": 32, "multiple": 8})
+    data = chain.data()
+    made = train(chain, data, baseline=False)
+    said = made.pruned.manifest.stage.settings["objective"]
+    assert [term["method"] for term in said] == ["kd"]
+    shutil.copytree(data.path, tmp_path / "set")
+    file = storage.labels_file(tmp_path / "set", "train")
+    np.save(file, 9 - np.load(file))
+    wrong = Dataset.seal(tmp_path / "set", details=data.manifest.details)
+    other = type(chain)(chain.recipe, Store(tmp_path / "run"))
+    again = other.recovered(made.cut, made.teacher, wrong, tuple(TermSettings(**term) for term in said))
+    assert wrong.digest != data.digest and again.manifest.files == made.pruned.manifest.files

@@ -1,0 +1,169 @@
+"""A student for each group of classes, and the network that they make together."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from edgekd.data.loader import Batch
+from edgekd.distillation.objective import Teacher
+from edgekd.distillation.terms import Networks, build_terms
+from edgekd.errors import ModelError, RecipeError, UsageError
+from edgekd.export.onnx import graph_of
+from edgekd.models import checkpoint as checkpoints
+from edgekd.models.edits.experts import Experts, apply
+from edgekd.quantization.placement import insert
+from edgekd.recipe.settings import SchemeSettings, TermSettings
+from edgekd.runtime.backends.onnxruntime import OrtSession
+from edgekd.schemes.task_conditioned import Conditional, groups_of
+from edgekd.store.store import Plan
+from edgekd.training.stages import evaluation_loader
+
+ODD_EVEN = "[['1', '3', '5', '7', '9'], ['0', '2', '4', '6', '8']]"
+SCHEME = f"distill.scheme={{name: task-conditioned, groups: {ODD_EVEN}}}"
+
+
+class Says(nn.Module):
+    """Answers every image alike."""
+
+    def __init__(self, *logits: float) -> None:
+        super().__init__()
+        self.logits = nn.Parameter(torch.tensor(logits))
+
+    def forward(self, x):
+        return self.logits.expand(len(x), -1)
+
+
+def test_classes_are_split_evenly_in_their_order_or_as_named():
+    assert groups_of("abcde", 2) == [["a", "b"], ["c", "d", "e"]]
+    assert groups_of("abc", (("c",), ("a", "b"))) == [["c"], ["a", "b"]]
+
+
+@pytest.mark.parametrize(
+    ("groups", "said"),
+    [
+        (4, "more than classes"),
+        ((("a",), ("b",)), "in no group: c"),
+        ((("a", "b"), ("c", "d")), "no class of the data: d"),
+        ((("a", "b"), ("b", "c")), "more than once: b"),
+        ((("a", "b", "c"),), "two or more"),
+    ],
+)
+def test_every_class_is_in_one_group(groups, said):
+    with pytest.raises(UsageError, match=said):
+        groups_of("abc", groups)
+
+
+def test_an_expert_regresses_its_part_of_the_teachers_logits():
+    student = Says(1.0, 2.0)
+    terms = build_terms([TermSettings(method="mse")], Networks(student, None, 8, 4))
+    teacher = Teacher(Says(5.0, 4.0, 3.0), torch.device("cpu"), "fp32")
+    objective = Conditional(teacher, terms, torch.tensor([2, 0]))
+    batch = Batch(torch.zeros(4, 3, 8, 8), torch.zeros(4, dtype=torch.int64), torch.arange(4))
+    assert objective(student, batch)["mse"].item() == pytest.approx((1 - 3) ** 2 + (2 - 5) ** 2)
+
+
+def test_experts_stand_in_the_classes_order():
+    together = Experts([Says(1.0, 3.0), Says(0.0, 2.0)], [2, 0, 3, 1])
+    assert together(torch.zeros(2, 3, 8, 8)).tolist() == [[0.0, 1.0, 2.0, 3.0]] * 2
+
+
+def test_experts_that_give_a_class_twice_are_refused():
+    expert = {"model": "cifar/resnet8", "num_classes": 2}
+    with pytest.raises(ModelError, match="each class once"):
+        apply(nn.Identity(), {"edit": "experts", "experts": [expert, expert], "order": [0, 1, 1, 2]})
+
+
+def test_together_they_know_all_classes_as_well_as_one_student_does(stages, distilled, score, tmp_path):
+    chain = stages(SCHEME)
+    made, data = distilled(chain), chain.data()
+    single = made.others["single"]
+    assert [term.method for term in made.objective] == ["mse"]
+    assert score(made.student, data) > score(single, data) - 0.02
+    assert made.student.classes == data.classes
+    assert made.student.metrics["macs"] == pytest.approx(2 * single.metrics["macs"], rel=1e-3)
+    by = {done.name: done.artifact for done in chain.store.log}
+    assert by["expert1"].metrics.keys() >= {"history", "warnings", "tuning", "teacher_precision"}
+    assert made.student.metrics.keys() >= {"bf16", "warnings", "validation_accuracy"}
+    assert min(_on_its_own(by[name], data) for name in ("expert1", "expert2")) > 0.9
+    _exports(checkpoints.load(made.student), tmp_path)
+    assert insert(checkpoints.load(made.student)).left == ()
+    again = stages(SCHEME)
+    distilled(again)
+    assert {done.state for done in again.store.log} == {"reused"}
+
+
+def _on_its_own(expert, data):
+    """Accuracy on the test images of the classes that it knows."""
+    batches = list(evaluation_loader(data, "test").epoch(0))
+    with torch.no_grad():
+        answers = torch.cat([checkpoints.load(expert)(batch.images).argmax(1) for batch in batches])
+    labels = torch.cat([batch.targets for batch in batches])
+    columns = torch.tensor([data.classes.index(name) for name in expert.classes])
+    known = torch.isin(labels, columns)
+    return (columns[answers] == labels)[known].double().mean().item()
+
+
+def _exports(network, folder):
+    images = np.random.default_rng(0).normal(size=(3, 3, 16, 16)).astype(np.float32)
+    file = folder / "model.onnx"
+    file.write_bytes(graph_of(network, 16, 17).SerializeToString())
+    with torch.no_grad():
+        expected = network(torch.from_numpy(images)).numpy()
+    assert np.allclose(OrtSession(file).bind(images)(), expected, atol=1e-3)
+
+
+@pytest.mark.slow
+def test_over_three_seeds_they_are_better_than_one_student(stages, distilled, score):
+    made = [distilled(stages(SCHEME, f"distill.seed={seed}")) for seed in range(3)]
+    data = stages().data()
+    together = [score(each.student, data) for each in made]
+    alone = [score(each.others["single"], data) for each in made]
+    assert np.mean(together) > np.mean(alone)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["distill.objective=[{method: mse}, {method: cross_entropy}]"], "no label"),
+        (["distill.objective=[{method: fitnets}]"], "losses on logits only"),
+        (["distill.scheme.groups=[['0'], ['0', '1']]"], "more than once: 0"),
+        (["distill.scheme.groups=1"], "groups"),
+        (["prune.target.macs=0.5"], "cannot be pruned together"),
+    ],
+)
+def test_what_cannot_work_is_refused_before_anything_runs(stages, overrides, said):
+    with pytest.raises(RecipeError, match=said):
+        stages(SCHEME, *overrides)
+
+
+def test_groups_that_are_not_the_datas_cost_no_teacher(stages, distilled):
+    chain = stages(SCHEME, "distill.scheme.groups=[['0', '1'], ['2', 'x']]", "teacher.train.seed=9")
+    with pytest.raises(UsageError, match="no class of the data: x"):
+        distilled(chain)
+    assert [done.name for done in chain.store.log] == ["data"]
+
+
+def test_a_plan_names_every_expert(stages, tmp_path):
+    chain = stages("distill.scheme={name: task-conditioned, groups: 3}")
+    plan = type(chain)(chain.recipe, Plan(tmp_path / "plan"))
+    data = plan.data()
+    plan.student(plan.teacher(data), data)
+    names = [stage.name for stage in plan.store.stages]
+    assert names == ["data", "teacher", "expert1", "expert2", "expert3", "experts", "single"]
+
+
+def test_experts_that_cannot_be_quantized_cost_no_teacher(stages, distilled):
+    """The recipe's student could be; they are what is quantized."""
+    vit = {"model": "timm/test_vit", "arguments": {"img_size": 16}}
+    chain = stages(SCHEME, "teacher.train.seed=9", quantize={"calibration_images": 16})
+    scheme = {"groups": 2, "student": vit}
+    settings = chain.recipe.distill.model_copy(update={"scheme": SchemeSettings(name="task-conditioned", **scheme)})
+    chain = replace(chain, recipe=chain.recipe.model_copy(update={"distill": settings}))
+    with pytest.raises(ModelError, match="cannot be quantized"):
+        distilled(chain)
+    assert [done.name for done in chain.store.log] == ["data"]

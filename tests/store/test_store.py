@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from edgekd.errors import ArtifactError, OutOfMemoryError, RunLockedError, StoreError
+from edgekd.store.artifacts import Checkpoint, Dataset, read_json
+from edgekd.store.store import Plan, Store, resume_folder
+
+
+def _write(text: str):
+    def make(out: Path) -> Checkpoint:
+        (out / "weights.safetensors").write_text(text)
+        return Checkpoint.seal(out, details={"classes": ["a", "b"]})
+
+    return make
+
+
+def _stage(store: Store, text: str = "w", settings: dict | None = None, inputs: dict | None = None) -> Checkpoint:
+    return store.stage(Checkpoint, "train", version=1, settings=settings or {}, inputs=inputs or {}, make=_write(text))
+
+
+def test_an_equal_stage_is_reused_and_any_difference_runs(tmp_path):
+    store = Store(tmp_path)
+    first = _stage(store)
+    _stage(store, text="never written")
+    other = _stage(store, settings={"epochs": 2})
+    _stage(store, inputs={"data": first})
+    assert [done.state for done in store.log] == ["run", "reused", "run", "run"]
+    assert first.weights.read_text() == "w"
+    assert other.path != first.path
+
+
+def test_downstream_keys_follow_content_not_history(tmp_path):
+    store = Store(tmp_path)
+    same = [_stage(store, "equal", settings={"seed": seed}) for seed in (1, 2)]
+    assert same[0].path != same[1].path and same[0].digest == same[1].digest
+
+
+def test_a_changed_file_is_refused(tmp_path):
+    first = _stage(Store(tmp_path))
+    first.weights.write_text("tampered")
+    with pytest.raises(ArtifactError, match=r"changed after it was written(?s:.)*delete"):
+        _stage(Store(tmp_path))
+
+
+def test_a_file_that_is_gone_is_named(tmp_path):
+    first = _stage(Store(tmp_path))
+    first.weights.unlink()
+    with pytest.raises(ArtifactError, match="weights.safetensors is missing"):
+        _stage(Store(tmp_path))
+
+
+def test_another_kind_is_refused(tmp_path):
+    with pytest.raises(ArtifactError, match="not a dataset"):
+        Dataset.load(_stage(Store(tmp_path)).path)
+
+
+def test_a_failed_stage_leaves_nothing_half_made_and_keeps_its_resume_folder(tmp_path):
+    def fail(out: Path) -> Checkpoint:
+        resume_folder(out).mkdir()
+        (resume_folder(out) / "epoch").write_text("1")
+        raise ValueError("broken")
+
+    store = Store(tmp_path)
+    with pytest.raises(ValueError, match="broken"):
+        store.stage(Checkpoint, "train", version=1, settings={}, inputs={}, make=fail)
+    assert not (tmp_path / "stages").exists()
+
+    def go_on(out: Path) -> Checkpoint:
+        assert (resume_folder(out) / "epoch").read_text() == "1"
+        return _write("w")(out)
+
+    store.stage(Checkpoint, "train", version=1, settings={}, inputs={}, make=go_on)
+    assert not any((tmp_path / "partial").iterdir())
+
+
+def test_settings_that_json_cannot_hold_are_an_error_not_their_repr(tmp_path):
+    with pytest.raises(TypeError):
+        _stage(Store(tmp_path), settings={"root": Path("x")})
+
+
+def test_the_manifest_says_what_made_it(tmp_path):
+    stage = read_json(_stage(Store(tmp_path), settings={"epochs": 3}).path / "manifest.json")["stage"]
+    assert (stage["name"], stage["settings"], stage["version"]) == ("train", {"epochs": 3}, 1)
+    assert stage["seconds"] >= 0
+
+
+def test_a_second_run_in_the_folder_is_refused_and_a_dead_one_holds_nothing(tmp_path):
+    code = "import sys,time;from pathlib import Path;from edgekd.store.store import Store\n"
+    code += "with Store(Path(sys.argv[1])).lock(): print('held', flush=True); time.sleep(60)"
+    holder = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    assert holder.stdout is not None and holder.stdout.readline() == "held\n"
+    with pytest.raises(RunLockedError, match=rf"another run is working(?s:.)*process {holder.pid}"):
+        with Store(tmp_path).lock():
+            pass
+    holder.kill()
+    holder.communicate()
+    with Store(tmp_path).lock():
+        pass
+
+
+def test_a_full_disk_is_one_clear_message(tmp_path):
+    def fill(out: Path) -> Checkpoint:
+        # /dev/full answers every write as a full disk does.
+        (out / "weights.safetensors").symlink_to("/dev/full")
+        return _write("w" * 100_000)(out)
+
+    with pytest.raises(StoreError, match=r"no room left(?s:.)*finished stages and epochs are kept"):
+        Store(tmp_path).stage(Checkpoint, "train", version=1, settings={}, inputs={}, make=fill)
+
+
+def test_a_plan_runs_nothing_and_says_what_waits(tmp_path):
+    def never(out: Path) -> Checkpoint:
+        raise AssertionError("a plan ran a stage")
+
+    done = _stage(Store(tmp_path))
+    plan = Plan(tmp_path)
+    reused = _stage(plan)
+    assert reused.digest == done.digest
+    pending = plan.stage(Checkpoint, "distill", version=1, settings={}, inputs={"t": reused}, make=never)
+    plan.stage(Checkpoint, "export", version=1, settings={}, inputs={"student": pending}, make=never)
+    assert [(s.name, s.state) for s in plan.stages] == [("train", "reused"), ("distill", "run"), ("export", "planned")]
+    assert plan.stages[-1].why == "needs student first"
+    assert not (tmp_path / "partial" / "distill").exists()
+
+
+@pytest.mark.parametrize("error", [MemoryError(), OSError(12, "Cannot allocate memory")])
+def test_memory_that_runs_out_is_one_clear_message(tmp_path, error):
+    def fail(out: Path) -> Checkpoint:
+        raise error
+
+    with pytest.raises(OutOfMemoryError, match=r"memory is not enough(?s:.)*finished stages are kept"):
+        Store(tmp_path).stage(Checkpoint, "train", version=1, settings={}, inputs={}, make=fail)
