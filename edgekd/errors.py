@@ -16,6 +16,7 @@ EdgekdError                     exit code 1
 ├── BundleError                 a bundle that is missing, incomplete or changed
 ├── BackendError                an inference engine that is not here, or that refuses the model
 ├── BenchError                  a model that cannot be measured
+├── PluginError                 a plugin's file that is broken, or exports something else than its kind asks for
 └── MissingDependencyError      something that is not installed is needed for this
 
 A message says what was wrong, what was found, what is allowed, and the next step.
@@ -128,6 +129,10 @@ class BackendError(EdgekdError):
 
 
 class BenchError(EdgekdError):
+    pass
+
+
+class PluginError(EdgekdError):
     pass
 
 

@@ -24,7 +24,7 @@ class Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in names("command"):
             return None
-        command: click.Command = load("command", cmd_name).command
+        command: click.Command = load("command", cmd_name)
         return command
 
     def resolve_command(

@@ -65,7 +65,7 @@ def test_all_mistakes_at_once_each_with_line_found_allowed_and_nearest(tmp_path)
         (12, "distill.objective[1].temprature: no such parameter of kd; did you mean 'temperature'?"),
         (12, "distill.objective[1].temperature: Input should be greater than 0; found: -1"),
         (14, "distill.epochs: stands here twice (line 13)"),
-        (15, "bench.devices[0]: 'jetson-orin-nano-9gb' is no"),
+        (15, "bench.devices[0]: unknown device 'jetson-orin-nano-9gb'"),
     ]:
         assert any(f":{line} " in problem and part in problem for problem in text.splitlines()), (line, part, text)
     assert caught.value.exit_code == 2
