@@ -31,7 +31,7 @@ from edgekd.models.build import build
 from edgekd.models.weights import load_state, read_state
 from edgekd.recipe.settings import DataSettings
 from edgekd.training.host import best_device, resolve_precision
-from edgekd.training.stages import evaluation_loader
+from edgekd.training.train import evaluation_loader
 
 _WEIGHTS = Path("weights/cifar10_resnet56.pth")
 _SAMPLE_SECONDS = 0.05

@@ -18,9 +18,9 @@ from _turns import Turns
 from torch import Tensor, nn
 
 from edgekd.data.loader import Batch, Loader
+from edgekd.distillation.distill import objective_over
 from edgekd.distillation.objective import Answers, Source
 from edgekd.distillation.outputs import Stored
-from edgekd.distillation.stage import objective_over
 from edgekd.models import checkpoint as checkpoints
 from edgekd.models.build import build
 from edgekd.recipe.settings import AugmentSettings
@@ -28,7 +28,7 @@ from edgekd.store.artifacts import Checkpoint, Dataset, TeacherOutputs
 from edgekd.training.fit import fit
 from edgekd.training.host import best_device, resolve_precision, training_precision
 from edgekd.training.objective import Supervised
-from edgekd.training.stages import training_loader
+from edgekd.training.train import training_loader
 
 Pairs = Iterable[tuple[Tensor, Tensor, Tensor | None]]
 

@@ -19,15 +19,18 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+from edgekd import schemes
 from edgekd.bench.environment import environment
 from edgekd.models import checkpoint as checkpoints
-from edgekd.network_stages import NetworkStages
 from edgekd.recipe.load import from_mapping
+from edgekd.runs import Run
+from edgekd.stages import data as data_stage
+from edgekd.stages import train as train_stage
 from edgekd.store.artifacts import Checkpoint, Dataset
 from edgekd.store.store import Done, Store
 from edgekd.training.fit import accuracy
 from edgekd.training.host import best_device
-from edgekd.training.stages import evaluation_loader
+from edgekd.training.train import evaluation_loader
 
 STUDENTS = {
     "MobileNetV2 x0.35": {"model": "torchvision/mobilenet_v2", "arguments": {"width_mult": 0.35}, "stem": "small"},
@@ -85,13 +88,13 @@ def compare(student: dict[str, Any], seed: int, arguments: argparse.Namespace) -
         ("best of ours", BEST, "off"),
     ):
         said = from_mapping(recipe(student, seed, arguments, objective=objective, teacher_outputs=outputs))
-        stages = NetworkStages(said.settings, store)
-        data = stages.data()
-        teacher = stages.teacher(data)
+        stages = Run(said.settings, store)
+        data = data_stage.data(stages)
+        teacher = train_stage.teacher(stages, data)
         if "teacher" not in scores:
             scores["teacher"] = score(teacher, data)
-            scores["labels alone"] = score(stages.baseline(data), data)
-        scores[name] = score(stages.student(teacher, data).student, data)
+            scores["labels alone"] = score(train_stage.baseline(stages, data), data)
+        scores[name] = score(schemes.distill(stages, teacher, data).student, data)
     return scores
 
 
@@ -99,20 +102,20 @@ def semi_supervised(student: dict[str, Any], seed: int, arguments: argparse.Name
     """500 labels alone, and with the teacher's answers to all the other images, in the same steps."""
     scheme = {"name": "semi-supervised", "labels": LABELS}
     said = from_mapping(recipe(student, seed, arguments, objective=KD, scheme=scheme))
-    stages = NetworkStages(said.settings, Store(arguments.out, Shown()))
-    data = stages.data()
-    made = stages.student(stages.teacher(data), data)
-    alone = score(made.others["labelsalone"], data)
+    stages = Run(said.settings, Store(arguments.out, Shown()))
+    data = data_stage.data(stages)
+    made = schemes.distill(stages, train_stage.teacher(stages, data), data)
+    alone = score(made.others["labelsonly"], data)
     return {f"{LABELS} labels alone": alone, "semi-supervised": score(made.student, data)}
 
 
 def online(student: dict[str, Any], seed: int, arguments: argparse.Namespace) -> dict[str, float]:
     """Alone from labels, and two that teach each other; the paper's objective."""
     said = {key: value for key, value in recipe(student, seed, arguments, scheme="online").items() if key != "teacher"}
-    stages = NetworkStages(from_mapping(said).settings, Store(arguments.out, Shown()))
-    data = stages.data()
-    alone = score(stages.baseline(data), data)
-    made = stages.student(None, data)
+    stages = Run(from_mapping(said).settings, Store(arguments.out, Shown()))
+    data = data_stage.data(stages)
+    alone = score(train_stage.baseline(stages, data), data)
+    made = schemes.distill(stages, None, data)
     return {
         "labels alone": alone,
         "one of two": score(made.student, data),

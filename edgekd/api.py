@@ -36,7 +36,7 @@ def run(source: RecipeLike, out: PathLike | None = None, overrides: Sequence[str
 
 def train(source: RecipeLike, out: PathLike | None = None, overrides: Sequence[str] = ()) -> Checkpoint:
     """The chain up to the teacher. Args and Raises as run()."""
-    return _checkpoint("train", source, out, overrides)
+    return _checkpoint("teacher", source, out, overrides)
 
 
 def distill(source: RecipeLike, out: PathLike | None = None, overrides: Sequence[str] = ()) -> Checkpoint:
@@ -66,7 +66,7 @@ def export_bundle(source: RecipeLike, out: PathLike | None = None, overrides: Se
     """The chain up to the bundle: the folder that an app loads. Args and Raises as run()."""
     loaded = _recipe(source, overrides)
     folder = _folder(loaded, out)
-    pipeline.run_link("export", loaded, folder)
+    pipeline.run_until("bundle", loaded, folder)
     return folder / "bundle"
 
 
@@ -82,9 +82,9 @@ def evaluate(
     return measure(load(bundle, variant=variant, backend=backend), Path(images))
 
 
-def _checkpoint(link: pipeline.Link, source: RecipeLike, out: PathLike | None, overrides: Sequence[str]) -> Checkpoint:
+def _checkpoint(stage: str, source: RecipeLike, out: PathLike | None, overrides: Sequence[str]) -> Checkpoint:
     loaded = _recipe(source, overrides)
-    made = pipeline.run_link(link, loaded, _folder(loaded, out))
+    made = pipeline.run_until(stage, loaded, _folder(loaded, out))
     assert isinstance(made, Checkpoint)
     return made
 

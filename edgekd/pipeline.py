@@ -2,172 +2,78 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
-from edgekd.devices import profiles
-from edgekd.distillation.declared import inherited
-from edgekd.errors import UsageError
+from edgekd import schemes
+from edgekd.errors import UnknownNameError, UsageError
 from edgekd.export.bundle import publish
+from edgekd.preflight import preflight
 from edgekd.recipe.load import Recipe
-from edgekd.runtime.backends import tensorrt
-from edgekd.stages import Console, Stages
-from edgekd.store.artifacts import (
-    Artifact,
-    Bundle,
-    Checkpoint,
-    Dataset,
-    Evaluation,
-    Measurements,
-    OnnxModel,
-    write_json,
-)
-from edgekd.store.store import Listener, Plan, PlannedStage, Store
+from edgekd.recipe.settings import RecipeSettings
+from edgekd.report.result import Result, exported_networks
+from edgekd.runs import Console, Run, Stage
+from edgekd.stages.benchmark import benchmark_models
+from edgekd.stages.bundle import bundle
+from edgekd.stages.data import data
+from edgekd.stages.engines import engines
+from edgekd.stages.evaluate import evaluate
+from edgekd.stages.export import export
+from edgekd.stages.prune import prune
+from edgekd.stages.quantize import quantize
+from edgekd.stages.train import baseline, teacher
+from edgekd.store.artifacts import Artifact, Bundle, write_json
+from edgekd.store.store import Listener, Outline, Plan, PlannedStage, Store
 
-_FIRST_KEYS = {"prune": "prune.target.macs=0.5", "quantize": "quantize.mode=qad"}
-# A link of its own runs the chain up to itself; what is finished is reused.
-Link = Literal["train", "distill", "prune", "quantize", "export"]
-
-
-@dataclass(frozen=True)
-class Networks:
-    """Every trained network; None where the recipe leaves a link out.
-
-    Attributes:
-        teacher: whose answers pruned and quantized networks learn; without one, the student's own.
-        baseline: the student from labels alone.
-        student: distilled.
-        pruned: narrowed and recovered; `cut` is what it was before recovery.
-        calibrated: with int8 quantizers, not trained through them.
-        quantized: with int8 quantizers, as it ships.
-        others: what the scheme made beside the student, by role.
-        doubts: what spoke against the teacher before the student was trained.
-        heads: the data of the student's further heads, by name.
-    """
-
-    teacher: Checkpoint | None
-    baseline: Checkpoint | None
-    student: Checkpoint
-    others: Mapping[str, Checkpoint] = field(default_factory=dict)
-    cut: Checkpoint | None = None
-    pruned: Checkpoint | None = None
-    calibrated: Checkpoint | None = None
-    quantized: Checkpoint | None = None
-    doubts: tuple[str, ...] = ()
-    heads: Mapping[str, Dataset] = field(default_factory=dict)
-
-    @property
-    def final(self) -> Checkpoint:
-        """The one that ships in float."""
-        return self.pruned or self.student
-
-    @property
-    def roles(self) -> dict[str, Checkpoint]:
-        """Those that are exported, in the chain's order; `ptq` is the calibrated one beside the quantized."""
-        ptq = self.calibrated if self.calibrated is not self.quantized else None
-        named = {
-            "teacher": self.teacher,
-            **self.others,
-            "baseline": self.baseline,
-            "student": self.student,
-            "pruned": self.pruned,
-            "ptq": ptq,
-            "quantized": self.quantized,
-        }
-        return {role: checkpoint for role, checkpoint in named.items() if checkpoint is not None}
+Chain = Callable[[Run], Result]
 
 
-@dataclass(frozen=True)
-class Made:
-    """Every artifact of a chain.
-
-    Attributes:
-        models: named role-variant: teacher-fp32, student-fp16, quantized-int8-x64, …
-        shipped: the bundle's variants, each with the model that it is.
-        measurements: in ONNX Runtime.
-        engines: the same of the TensorRT engines built here; None where there is no TensorRT.
-    """
-
-    data: Dataset
-    networks: Networks
-    models: Mapping[str, OnnxModel]
-    shipped: Mapping[str, str]
-    evaluation: Evaluation
-    measurements: Measurements
-    bundle: Bundle
-    engines: Measurements | None = None
+def chain(run: Run) -> Result:
+    """Every stage in order, up to the bundle; engines are built from it afterwards."""
+    images = data(run)
+    preflight(run, images)
+    guide = teacher(run, images)
+    alone = baseline(run, images)
+    warnings = schemes.teacher_warnings(run, guide, alone)
+    student = schemes.distill(run, guide, images)
+    further = schemes.continuation(run, student, guide, images)
+    pruned = prune(run, student.student, further)
+    final = pruned.recovered if pruned is not None else student.student
+    quantized = quantize(run, final, further)
+    networks = exported_networks(guide, student, alone, pruned)
+    exported = export(run, networks, quantized, images)
+    scores = evaluate(run, exported.models, images, student.heads)
+    measured = benchmark_models(run, exported.models)
+    packed = bundle(run, exported, final, scores, measured, images)
+    return Result(images, networks, final, exported, scores, measured, packed, pruned, quantized, warnings)
 
 
 @dataclass(frozen=True)
 class RunResult:
     """What a run left in `folder`: `bundle` is what an app loads, `report` what a person opens."""
 
-    made: Made
+    made: Result
     folder: Path
     bundle: Path
     report: Path
 
 
-def chain(stages: Stages) -> Made:
-    data = stages.data()
-    networks = train(stages, data)
-    models = export(stages, networks, data)
-    shipped = ships(stages, networks)
-    scores = stages.evaluated(models, data, networks.heads)
-    measurements = stages.measured(models)
-    bundle = stages.bundled(shipped, models, networks.final, scores, measurements, data)
-    return Made(data, networks, models, shipped, scores, measurements, bundle)
-
-
-def train(stages: Stages, data: Dataset, *, until: Link = "quantize", baseline: bool = True) -> Networks:
-    teacher = stages.teacher(data)
-    alone = stages.baseline(data) if baseline else None
-    doubts = stages.doubts(teacher, alone)
-    distilled = stages.student(teacher, data)
-    made = Networks(teacher, alone, distilled.student, distilled.others, doubts=doubts, heads=distilled.heads)
-    objective = inherited(distilled.objective or stages.recipe.distill.objective)
-    seen = distilled.learns_from or data
-    if until == "distill":
-        return made
-    lesson = (teacher or made.student, seen, objective, distilled.further)
-    if (cut := stages.pruned(made.student)) is not None:
-        made = replace(made, cut=cut, pruned=stages.recovered(cut, *lesson))
-    if until == "prune":
-        return made
-    if (calibrated := stages.calibrated(made.final, seen)) is not None:
-        made = replace(made, calibrated=calibrated, quantized=stages.quantized(calibrated, *lesson))
-    return made
-
-
-def export(stages: Stages, networks: Networks, data: Dataset) -> dict[str, OnnxModel]:
-    settings, models = stages.recipe.quantize, dict[str, OnnxModel]()
-    for role, checkpoint in networks.roles.items():
-        if role not in ("ptq", "quantized"):
-            models[f"{role}-fp32"] = stages.exported(role, checkpoint, data)
-    final = "pruned" if networks.pruned is not None else "student"
-    if "fp16" in stages.recipe.variants:
-        models[f"{final}-fp16"] = stages.halved(final, models[f"{final}-fp32"], data)
-    if settings is None or networks.quantized is None:
-        return models
-    if "ptq" in networks.roles and settings.baseline:
-        models["ptq-int8"] = stages.exported_int8("ptq", networks.roles["ptq"], data)
-    models["quantized-int8"] = stages.exported_int8("quantized", networks.quantized, data)
-    if "int8-x64" in stages.recipe.variants:
-        models["quantized-int8-x64"] = stages.exported_x64("quantized", models["quantized-int8"], data)
-    return models
-
-
-def ships(stages: Stages, networks: Networks) -> dict[str, str]:
-    """The bundle's variants, each with the name of its model."""
-    final = "pruned" if networks.pruned is not None else "student"
-    roles = {"fp32": final, "fp16": final, "int8": "quantized", "int8-x64": "quantized"}
-    return {variant: f"{roles[variant]}-{variant}" for variant in stages.recipe.variants}
-
-
-def run(recipe: Recipe, folder: Path, *, listener: Listener | None = None, console: Console | None = None) -> RunResult:
+def run(
+    recipe: Recipe,
+    folder: Path,
+    *,
+    listener: Listener | None = None,
+    console: Console | None = None,
+    chain: Chain = chain,
+) -> RunResult:
     """Run a recipe, or what an earlier run of it left undone.
+
+    Args:
+        folder: the run's; made if it is not there.
+        listener: told of each stage when it begins and when it is done.
+        console: shows progress and warnings.
+        chain: the stages; another one than edgekd's own, for stages from outside.
 
     Raises:
         RunLockedError: another run is working in the folder.
@@ -175,79 +81,117 @@ def run(recipe: Recipe, folder: Path, *, listener: Listener | None = None, conso
     """
     store = Store(folder, listener)
     with store.lock():
-        stages = Stages(recipe.settings, store, console)
-        made = chain(stages)
+        current = Run(recipe.settings, store, console, stages=stages_of(recipe, chain))
+        made = chain(current)
         publish(made.bundle, folder / "bundle")
         report = _report(recipe, made, store, folder)
-        # Last, and with everything else safe: an engine builder is the one link that may be here or not.
-        if _builds_engines(recipe):
-            made = replace(made, engines=stages.engines(made.bundle, made.shipped))
+        # Last, and with everything else safe: an engine builder is the one part that may be here or not.
+        built = engines(current, made.bundle, made.exported.shipped)
+        if built is not None:
+            made = replace(made, engines=built)
             report = _report(recipe, made, store, folder)
     return RunResult(made, folder, folder / "bundle", report)
 
 
-def _builds_engines(recipe: Recipe) -> bool:
-    measured_here = any(profiles.find(device).kind == "local" for device in recipe.settings.bench.devices)
-    return measured_here and tensorrt.why_not() is None
+def run_until(
+    name: str,
+    recipe: Recipe,
+    folder: Path,
+    *,
+    listener: Listener | None = None,
+    console: Console | None = None,
+    chain: Chain = chain,
+) -> Artifact:
+    """Run the chain up to one stage.
+
+    Args:
+        name: of the stage, e.g. "teacher", "prune"; a bundle is also published in `folder`.
+
+    Returns:
+        The stage's artifact: for "prune" the recovered network, for "quantize" the one that ships.
+
+    Raises:
+        UnknownNameError: the chain has no such stage.
+        UsageError: the recipe has no section for it, or the stage has no artifact of its own.
+        RunLockedError, EdgekdError: as run().
+    """
+    stages = {stage.name: stage for stage in stages_of(recipe, chain)}
+    if name not in stages:
+        raise UnknownNameError("stage", name, stages)
+    _require_section(recipe, stages[name])
+    store = Store(folder, listener)
+    with store.lock():
+        current = Run(_without_comparison(recipe, stages[name]), store, console, _stop_at(name), tuple(stages.values()))
+        try:
+            chain(current)
+        except _Reached as reached:
+            found = reached.artifact
+        else:  # the stages of the chain were listed by running it
+            raise AssertionError(f"the chain ended without its stage {name}")
+        if found is None:
+            raise UsageError(f"the stage {name} makes no single artifact", hint="name a later one: --until bundle")
+        if isinstance(found, Bundle):
+            publish(found, folder / "bundle")
+    return found
 
 
-def _report(recipe: Recipe, made: Made, store: Store, folder: Path) -> Path:
+def plan(recipe: Recipe, folder: Path, *, chain: Chain = chain) -> list[PlannedStage]:
+    """What run() would do, and why. Runs nothing, writes nothing; where the data is there, its networks are checked.
+
+    Raises:
+        ArtifactError: a finished stage's files were changed.
+        EdgekdError: what the preflight finds.
+    """
+    store = Plan(folder)
+    current = Run(recipe.settings, store, stages=stages_of(recipe, chain))
+    made = chain(current)
+    engines(current, made.bundle, made.exported.shipped)
+    return store.stages
+
+
+def stages_of(recipe: Recipe, chain: Chain = chain) -> tuple[Stage, ...]:
+    """The stages that a chain goes through for a recipe, in order."""
+    found: list[Stage] = []
+    chain(Run(recipe.settings, Outline(), reached=lambda stage, _: found.append(stage)))
+    return tuple(found)
+
+
+class _Reached(Exception):
+    """The stage that a run was to end with is done."""
+
+    def __init__(self, artifact: Artifact | None) -> None:
+        super().__init__()
+        self.artifact = artifact
+
+
+def _stop_at(name: str) -> Callable[[Stage, Artifact | None], None]:
+    def reached(stage: Stage, artifact: Artifact | None) -> None:
+        if stage.name == name:
+            raise _Reached(artifact)
+
+    return reached
+
+
+def _require_section(recipe: Recipe, stage: Stage) -> None:
+    if stage.section is not None and getattr(recipe.settings, stage.section) is None:
+        raise UsageError(
+            f"the recipe {recipe.settings.name} has no {stage.section} section",
+            hint=f"add one, or begin it on the command line: --set '{stage.section}={stage.example}'",
+        )
+
+
+def _without_comparison(recipe: Recipe, stage: Stage) -> RecipeSettings:
+    """A run up to one network trains no baseline, which is there to compare finished ones with."""
+    if stage.compares:
+        return recipe.settings
+    distill = recipe.settings.distill.model_copy(update={"baseline": False})
+    return recipe.settings.model_copy(update={"distill": distill})
+
+
+def _report(recipe: Recipe, made: Result, store: Store, folder: Path) -> Path:
     from edgekd.report.collect import collect
     from edgekd.report.html import write
 
     record = collect(recipe, made, store.log, folder / "bundle")
     write_json(folder / "report.json", record)
     return write(record, folder / "report.html")
-
-
-def run_link(
-    link: Link, recipe: Recipe, folder: Path, *, listener: Listener | None = None, console: Console | None = None
-) -> Artifact:
-    """Run the chain up to one link: the checkpoint that it makes, or for "export" the bundle, published in `folder`.
-
-    Raises:
-        UsageError: the recipe has no section for this link.
-        RunLockedError, EdgekdError: as run().
-    """
-    if link in ("prune", "quantize") and getattr(recipe.settings, link) is None:
-        raise UsageError(
-            f"the recipe {recipe.settings.name} has no {link} section",
-            hint=f"add one, or begin it on the command line: --set {_FIRST_KEYS[link]}",
-        )
-    store = Store(folder, listener)
-    with store.lock():
-        stages = Stages(recipe.settings, store, console)
-        if link == "export":
-            bundle = chain(stages).bundle
-            publish(bundle, folder / "bundle")
-            return bundle
-        data = stages.data()
-        if link == "train":
-            return _teacher(stages, data)
-        networks = train(stages, data, until=link, baseline=False)
-    found = {"distill": networks.student, "prune": networks.pruned, "quantize": networks.quantized}[link]
-    assert found is not None
-    return found
-
-
-def _teacher(stages: Stages, data: Dataset) -> Checkpoint:
-    teacher = stages.teacher(data)
-    if teacher is None:
-        raise UsageError(
-            f"the recipe {stages.recipe.name} has no teacher section", hint="add one, or use edgekd distill"
-        )
-    return teacher
-
-
-def plan(recipe: Recipe, folder: Path) -> list[PlannedStage]:
-    """What run() would do, and why. Runs nothing, writes nothing.
-
-    Raises:
-        ArtifactError: a finished stage's files were changed.
-    """
-    store = Plan(folder)
-    stages = Stages(recipe.settings, store)
-    made = chain(stages)
-    if _builds_engines(recipe):
-        stages.engines(made.bundle, made.shipped)
-    return store.stages

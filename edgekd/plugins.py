@@ -36,7 +36,7 @@ KINDS = {
     "source": Kind("data source", "data.sources", hyphens=True),
     "edit": Kind("architecture edit", "models.edits"),
     "method": Kind("distillation method", "distillation.methods"),
-    "scheme": Kind("distillation scheme", "schemes", hyphens=True),
+    "scheme": Kind("distillation scheme", "schemes", "SCHEME", "edgekd.schemes:Scheme", hyphens=True),
     "zoo": Kind("model source", "models.sources"),
 }
 

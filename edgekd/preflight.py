@@ -1,26 +1,37 @@
-"""What can be known of a recipe's networks before one of them is trained."""
+"""What can be known to be wrong before the first training: every network is built, untrained, and every stage asked."""
 
 from __future__ import annotations
 
 from torch import nn
 
-from edgekd import plugins, schemes
-from edgekd.devices import profiles
-from edgekd.distillation.graft import graft
-from edgekd.distillation.stage import networks_for
-from edgekd.distillation.terms import build_terms
-from edgekd.models.architecture import Architecture
+from edgekd import schemes
 from edgekd.models.cost import cost
-from edgekd.pruning import stage as pruning
-from edgekd.quantization import stage as quantization
-from edgekd.quantization.placement import insert, refuse_quantized
-from edgekd.recipe.settings import ModelSettings, PruneSettings, RecipeSettings
-from edgekd.store.artifacts import Dataset
-from edgekd.training import stages as training
+from edgekd.quantization.placement import refuse_quantized
+from edgekd.recipe.settings import ModelSettings
+from edgekd.runs import Run, Stage, Untrained, settings_json
+from edgekd.store.artifacts import Artifact, Dataset, Json
+from edgekd.store.store import is_pending
+from edgekd.training import train as training
 
 
-def check_networks(recipe: RecipeSettings, data: Dataset) -> None:
+class Preflight(Artifact):
+    """That a recipe's networks were built and checked for a data set."""
+
+    kind = "preflight"
+
+
+def _facts(checked: Preflight) -> list[str]:
+    stages = checked.manifest.details["stages"]
+    return [f"{len(checked.manifest.details['networks'])} networks built", f"checked for {', '.join(stages)}"]
+
+
+STAGE = Stage("preflight", "Preflight", version=1, facts=_facts)
+
+
+def preflight(run: Run, data: Dataset) -> Preflight:
     """Build all networks, untrained: what is wrong with one must not cost another's training.
+
+    A plan does so too where the data is there: it refuses what the run would refuse.
 
     Raises:
         ModelError: arguments, weights or classes do not fit, one is quantized already, or the student cannot be
@@ -28,40 +39,59 @@ def check_networks(recipe: RecipeSettings, data: Dataset) -> None:
         UsageError: an objective names a layer that is not there, or layers that it cannot compare.
         DataError: too few images to calibrate on.
     """
-    said = recipe.distill.scheme
-    for model in schemes.models_over(said, data.classes):
-        _built(model, data)
-    teacher = _built(recipe.teacher, data)[0] if recipe.teacher is not None else None
-    scheme = plugins.load("scheme", said.name)
-    if hasattr(scheme, "check_networks"):
-        scheme.check_networks(recipe, schemes.parameters_of(said), teacher, data)
-    student, architecture = _built(recipe.student, data)
-    if teacher is not None and not getattr(scheme, "ASSISTED", False):  # which never learns from it
-        graft(student, teacher, architecture, recipe.distill.objective, training.preprocessing_of(data).image_size)
-        build_terms(recipe.distill.objective, networks_for(student, teacher, data))
-    _check_later_links(recipe, student, teacher, data)
+    stages = [stage for stage in run.stages if stage.check is not None and _is_asked_for(stage, run)]
+    made = run.stage(
+        STAGE,
+        Preflight,
+        settings=_key(run, stages),
+        inputs={"data": data},
+        make=lambda out: Preflight.seal(out, details=check(run, data, stages)),
+    )
+    if not run.store.makes and is_pending(made) and not is_pending(data):
+        check(run, data, stages)
+    return run.finish(STAGE, made)
 
 
-def channel_multiple(settings: PruneSettings) -> int:
-    """What widths are rounded to."""
-    return settings.multiple or profiles.find(settings.device).channel_multiple
+def check(run: Run, data: Dataset, stages: list[Stage]) -> Json:
+    """Build the networks and ask each stage; what was looked at. Raises as preflight()."""
+    recipe = run.recipe
+    others = [build(model, data) for model in schemes.models_of(recipe, data.classes)]
+    teacher = build(recipe.teacher, data) if recipe.teacher is not None else None
+    student = build(recipe.student, data)
+    untrained = Untrained(
+        recipe,
+        data,
+        student,
+        teacher,
+        image_size=training.preprocessing_of(data).image_size,
+        training_images=data.manifest.details["counts"]["train"],
+    )
+    for stage in stages:
+        assert stage.check is not None
+        stage.check(untrained)
+    built = [network for network in (teacher, student, *others) if network is not None]
+    return {"networks": [type(network).__name__ for network in built], "stages": [stage.name for stage in stages]}
 
 
-def _check_later_links(recipe: RecipeSettings, student: nn.Module, teacher: nn.Module | None, data: Dataset) -> None:
-    size, guide = training.preprocessing_of(data).image_size, teacher or student
-    if recipe.quantize is not None:
-        counts = data.manifest.details["counts"]
-        quantization.check(student, recipe.quantize.calibration_images, counts["train"], size)
-        if recipe.quantize.objective is not None:
-            build_terms(recipe.quantize.objective, networks_for(insert(student).model, guide, data))
-    if recipe.prune is not None:
-        if recipe.prune.objective is not None:
-            build_terms(recipe.prune.objective, networks_for(student, guide, data))
-        pruning.check(student, recipe.prune.target, channel_multiple(recipe.prune), size)
-
-
-def _built(model: ModelSettings, data: Dataset) -> tuple[nn.Module, Architecture]:
-    network, architecture = training.initial(model.model_copy(update={"pretrained": False}), data)
+def build(model: ModelSettings, data: Dataset) -> nn.Module:
+    """A network for these classes and this image size, with random weights where published ones are named."""
+    network, _ = training.initial(model.model_copy(update={"pretrained": False}), data)
     refuse_quantized(network, model.model)
     cost(network, training.preprocessing_of(data).image_size)
-    return network, architecture
+    return network
+
+
+def _is_asked_for(stage: Stage, run: Run) -> bool:
+    return stage.section is None or getattr(run.recipe, stage.section) is not None
+
+
+def _key(run: Run, stages: list[Stage]) -> Json:
+    """All that decides about the networks; where images lie and what is measured at the end does not."""
+    recipe = settings_json(run.recipe, exclude={"name", "data", "bench", "export"})
+    del recipe["distill"]["baseline"]  # the student once more
+    models = [model for model in (run.recipe.teacher, run.recipe.student) if model is not None]
+    return {
+        "recipe": recipe,
+        "origins": [training.origin_of(model) for model in models],
+        "checks": [[stage.name, stage.version] for stage in stages],
+    }

@@ -77,7 +77,7 @@ class Terminal:
         self._bars.update(self._task, visible=False)
         mark = "[green]✓[/]" if done.state == "run" else "[dim]=[/]"
         cost = f"{done.seconds:7.1f} s" if done.state == "run" else "   reused"
-        self._console.print(f"  {mark} {done.name:<25} {cost}   {_gist(done.artifact)}", soft_wrap=True)
+        self._console.print(f"  {mark} {done.name:<25} {cost}   {escape(', '.join(done.facts))}", soft_wrap=True)
         for warning in done.artifact.metrics.get("warnings", ()):
             self.warn(warning)
 
@@ -106,12 +106,12 @@ def show_result(result: RunResult, *, as_json: bool) -> None:
     table = Table("model", "accuracy", "95 % interval", "size", "p50", "p99", title=None, pad_edge=False)
     for column in table.columns[1:]:
         column.justify = "right"
-    single = {r["model"]: r for r in result.made.measurements.records if r["batch_size"] == 1}
-    for row in result.made.evaluation.rows:
+    single = {r["model"]: r for r in result.made.measured.records if r["batch_size"] == 1}
+    for row in result.made.scores.rows:
         record = single.get(row["model"])
         times = [f"{record['latency_ms'][p]:.3f} ms" if record else "-" for p in ("p50", "p99")]
         low, high = row["interval"]
-        size = result.made.models[row["model"]].graph.stat().st_size / 1e6
+        size = result.made.exported.models[row["model"]].graph.stat().st_size / 1e6
         table.add_row(row["model"], f"{row['accuracy']:.2%}", f"{low:.1%} to {high:.1%}", f"{size:.2f} MB", *times)
         for name, head in row.get("heads", {}).items():
             low, high = head["interval"]
@@ -119,7 +119,9 @@ def show_result(result: RunResult, *, as_json: bool) -> None:
     console = Console()
     console.print(table)
     unmeasured = (
-        " A dash: a graph that is made for another engine." if 0 < len(single) < len(result.made.models) else ""
+        " A dash: a graph that is made for another engine."
+        if 0 < len(single) < len(result.made.exported.models)
+        else ""
     )
     said = f"Latency: one image, measured on this machine in ONNX Runtime.{unmeasured}"
     console.print(said, style="dim", soft_wrap=True)
@@ -130,7 +132,7 @@ def show_result(result: RunResult, *, as_json: bool) -> None:
     sys.stdout.write(f"\nReport  {result.report}\nBundle  {result.bundle}\n")
 
 
-def show_link(made: Artifact, folder: Path, *, as_json: bool) -> None:
+def show_artifact(made: Artifact, folder: Path, *, as_json: bool) -> None:
     place = folder / "bundle" if made.kind == "bundle" else made.path
     if as_json:
         said = {"path": str(place), "kind": made.kind, "digest": made.digest, "metrics": made.metrics}
@@ -140,7 +142,7 @@ def show_link(made: Artifact, folder: Path, *, as_json: bool) -> None:
 
 
 def _result_json(result: RunResult) -> Json:
-    measured = [result.made.measurements, *([result.made.engines] if result.made.engines is not None else [])]
+    measured = [result.made.measured, *([result.made.engines] if result.made.engines is not None else [])]
     records = [
         {key: value for key, value in record.items() if key != "samples_ms"}
         for each in measured
@@ -149,22 +151,6 @@ def _result_json(result: RunResult) -> Json:
     return {
         "report": str(result.report),
         "bundle": str(result.bundle),
-        "evaluation": result.made.evaluation.rows,
+        "evaluation": result.made.scores.rows,
         "measurements": records,
     }
-
-
-def _gist(artifact: Artifact) -> str:
-    """A stage's result in a few words."""
-    metrics, details = artifact.metrics, artifact.manifest.details
-    if "counts" in details:
-        return ", ".join(f"{count:,} {split}" for split, count in details["counts"].items())
-    if "kept" in metrics:
-        return f"{metrics['kept']:.1%} of the {metrics['measure']} left, {metrics['parameters']:,} parameters"
-    if isinstance(scores := metrics.get("validation_accuracy"), list):
-        return f"validation of {len(scores)} clients {min(scores):.2%} to {max(scores):.2%}"
-    if metrics.get("validation_accuracy") is not None:
-        return f"validation {metrics['validation_accuracy']:.2%}, {metrics['parameters']:,} parameters"
-    if "numerics" in metrics:
-        return f"agrees with {metrics['numerics']['reference']} on {metrics['numerics']['agreement']:.1%}"
-    return ""

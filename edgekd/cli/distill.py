@@ -1,8 +1,8 @@
 from __future__ import annotations
 
-from edgekd.cli._links import link_command
+from edgekd.cli._stages import stage_command
 
-command = link_command(
+command = stage_command(
     "distill",
     short_help="Distill the student.",
     about="The student, trained on the teacher's answers.",

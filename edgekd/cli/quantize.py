@@ -1,8 +1,8 @@
 from __future__ import annotations
 
-from edgekd.cli._links import link_command
+from edgekd.cli._stages import stage_command
 
-command = link_command(
+command = stage_command(
     "quantize",
     short_help="Calibrate and quantization-aware distill.",
     about="The network with int8 quantizers: calibrated, then trained through them (mode qad).",

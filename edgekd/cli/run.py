@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import click
 
-from edgekd.cli._links import again, recipe_options
+from edgekd.cli._stages import again, recipe_options
 
 
 @click.command("run", short_help="Run a recipe: teacher to measured bundle.")

@@ -30,12 +30,11 @@ from edgekd.data.loader import Batch
 from edgekd.data.storage import link_or_copy
 from edgekd.distillation.objective import Answers, Source, Teacher
 from edgekd.errors import ModelError
-from edgekd.recipe.settings import AugmentSettings, OutputSettings, Precision, StepSettings
+from edgekd.recipe.settings import OutputSettings, Precision
 from edgekd.store.artifacts import Checkpoint, Dataset, TeacherOutputs, read_json, write_json
 from edgekd.store.store import resume_folder
-from edgekd.training.fit import Progress
 from edgekd.training.host import best_device
-from edgekd.training.stages import training_loader
+from edgekd.training.train import TrainingSetup, training_loader
 
 VERSION = 1
 _SAVE_EVERY = 64
@@ -59,17 +58,15 @@ def store(
     teacher: Checkpoint,
     data: Dataset,
     settings: OutputSettings,
-    steps: StepSettings,
+    setup: TrainingSetup,
     out: Path,
     *,
-    augment: AugmentSettings,
     precision: Precision = "auto",
-    progress: Progress | None = None,
 ) -> TeacherOutputs:
     """Ask a teacher about all views of all training images; goes on where an interrupted run stopped.
 
     Args:
-        steps: the seed of the views, and how many images are asked about at once.
+        setup: of the student's training: the views' seed, and how many images are asked about at once.
         precision: in which the teacher answers.
         out: an empty folder, which becomes the artifact.
 
@@ -77,7 +74,8 @@ def store(
         ModelError: a logit is too large for half precision.
         OSError: no room on the disk.
     """
-    loader = training_loader(data, steps, augment)
+    steps, progress = setup.settings, setup.progress
+    loader = training_loader(data, steps, setup.augment)
     classes, views = len(data.classes), settings.views
     writer = _Writer(resume_folder(out), loader.image_count, classes, settings)
     device = best_device()
@@ -129,9 +127,8 @@ def decide(
     teacher: Checkpoint,
     data: Dataset,
     settings: OutputSettings,
-    steps: StepSettings,
+    setup: TrainingSetup,
     *,
-    augment: AugmentSettings,
     precision: Precision = "auto",
 ) -> Decision:
     """Time the live teacher against reading, on a few batches; once, for a resumed training must do the same.
@@ -142,7 +139,7 @@ def decide(
     kept = folder / "teacher-outputs.json"
     if kept.exists():
         return Decision(**read_json(kept))
-    decision = _decide(folder, teacher, data, settings, steps, augment, precision)
+    decision = _decide(folder, teacher, data, settings, setup, precision)
     folder.mkdir(parents=True, exist_ok=True)
     write_json(kept, asdict(decision))
     return decision
@@ -153,13 +150,13 @@ def _decide(
     teacher: Checkpoint,
     data: Dataset,
     settings: OutputSettings,
-    steps: StepSettings,
-    augment: AugmentSettings,
+    setup: TrainingSetup,
     precision: Precision,
 ) -> Decision:
+    steps = setup.settings
     if settings.views >= steps.epochs:
         return Decision(False, f"{settings.views} views are no fewer than {steps.epochs} epochs: nothing is read twice")
-    loader = training_loader(data, steps, augment)
+    loader = training_loader(data, steps, setup.augment)
     width = settings.top_k or len(data.classes)
     size = settings.views * loader.image_count * width * (2 if settings.top_k is None else 6)
     folder.mkdir(parents=True, exist_ok=True)

@@ -19,7 +19,7 @@ from edgekd.distillation.declared import on_logits, parameters_of
 from edgekd.recipe.settings import TermSettings
 from edgekd.store.artifacts import Checkpoint, Dataset, Json
 from edgekd.training.host import autocast, best_device, resolve_precision
-from edgekd.training.stages import evaluation_loader
+from edgekd.training.train import evaluation_loader
 
 LEAST, MOST = 0.05, 20.0
 _BINS = 15

@@ -18,7 +18,7 @@ from pydantic_core import ErrorDetails
 from edgekd import plugins
 from edgekd.devices import profiles
 from edgekd.errors import EdgekdError, RecipeError, UnknownNameError, UsageError, nearest, require
-from edgekd.recipe.settings import RecipeSettings, SchemeSettings, TermSettings
+from edgekd.recipe.settings import RecipeSettings, SchemeSettings, TermSettings, models_in
 from edgekd.recipe.yaml_lines import Document, Location, format_location, parse, set_value
 
 _BUILT_IN = Path(__file__).parent / "built_in"
@@ -122,10 +122,8 @@ def _name_problems(value: dict[str, Any]) -> Iterator[tuple[Location, str]]:
 
 def _scheme_problems(document: Document, settings: RecipeSettings) -> Iterator[str]:
     """What the scheme makes of the rest of the recipe; its own name and parameters are looked at with the names."""
-    from edgekd import schemes
-
     try:
-        schemes.check(settings)
+        plugins.load("scheme", settings.distill.scheme.name).check_recipe(settings)
     except (UnknownNameError, ValidationError):
         return
     except UsageError as error:
@@ -141,10 +139,8 @@ def _check_term(said: dict[str, Any]) -> None:
 
 def _check_scheme(said: dict[str, Any]) -> None:
     from edgekd.models.build import check_name
-    from edgekd.schemes import models_in, parameters_of
 
-    plugins.load("scheme", said["name"])
-    for model in models_in(parameters_of(SchemeSettings(**said))):
+    for model in models_in(plugins.load("scheme", said["name"]).parse(SchemeSettings(**said))):
         check_name(model.model)
 
 
@@ -209,7 +205,7 @@ def _explain_parameter(problem: ErrorDetails, value: dict[str, Any], location: L
     if location[1] == "scheme":
         said = value["distill"]["scheme"]
         name = said if isinstance(said, str) else said["name"]
-        options = _siblings(problem["loc"][:-1], plugins.load("scheme", name).Parameters)
+        options = _siblings(problem["loc"][:-1], plugins.load("scheme", name).parameters)
     else:
         name = value[str(location[0])]["objective"][location[2]]["method"]
         options = sorted(parameter_model(name).model_fields)

@@ -43,7 +43,7 @@ def json_schema() -> dict[str, Any]:
 
 def _scheme_schema(schema: dict[str, Any], name: str) -> dict[str, Any]:
     """A scheme's parameters beside its name; what it uses of other sections goes to the common definitions."""
-    own: dict[str, Any] = plugins.load("scheme", name).Parameters.model_json_schema()
+    own: dict[str, Any] = plugins.load("scheme", name).parameters.model_json_schema()
     for key, definition in own.pop("$defs", {}).items():
         schema["$defs"].setdefault(key, definition)
     properties = {"name": {"const": name}, **own.get("properties", {})}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -310,3 +311,16 @@ class RecipeSettings(Settings):
         if self.export.variants is not None:
             return self.export.variants
         return ("fp32", "fp16") if self.quantize is None else ("fp32", "fp16", "int8", "int8-x64")
+
+
+def models_in(value: Any) -> list[ModelSettings]:
+    """Every model that settings name, however deep."""
+    if isinstance(value, ModelSettings):
+        return [value]
+    if isinstance(value, BaseModel):
+        return [model for name in type(value).model_fields for model in models_in(getattr(value, name))]
+    if isinstance(value, (list, tuple)):
+        return [model for item in value for model in models_in(item)]
+    if isinstance(value, Mapping):
+        return [model for item in value.values() for model in models_in(item)]
+    return []

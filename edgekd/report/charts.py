@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from edgekd.report import figures, svg
-from edgekd.report.svg import Box, Scale, line, tag, text
+from edgekd.report.svg import Box, Mark, Scale, line, tag, text
 
 WIDE, NARROW = 960.0, 340.0
 _LOG_FROM = 6.0
@@ -24,7 +24,7 @@ class Point:
     """A model in the plane: latency in ms; accuracy with its 95 % interval as shares."""
 
     label: str
-    role: str
+    mark: Mark
     latency_ms: float
     accuracy: float
     low: float
@@ -37,7 +37,7 @@ class Strip:
     """A model's latencies in ms; `samples` may be empty."""
 
     label: str
-    role: str
+    mark: Mark
     samples: tuple[float, ...]
     p50: float
     p90: float
@@ -50,14 +50,14 @@ class Curve:
     """(epoch, validation accuracy) of one training."""
 
     label: str
-    role: str
+    mark: Mark
     points: tuple[tuple[int, float], ...]
 
 
 @dataclass(frozen=True)
 class Bar:
     label: str
-    role: str
+    mark: Mark
     size_bytes: int
 
 
@@ -83,7 +83,7 @@ def scatter(points: Sequence[Point], width: float) -> Markup:
     boxes = svg.place(labels, anchors, Box(area.left + 4, area.top, width - 2, area.bottom - 4))
     drawn = [_whisker(point, x, y) for point in points]
     for point, label, anchor, box in zip(points, labels, anchors, boxes, strict=True):
-        drawn += [_leader(anchor, box), svg.marker(point.role, *anchor, hollow=point.estimated)]
+        drawn += [_leader(anchor, box), svg.marker(point.mark, *anchor, hollow=point.estimated)]
         drawn.append(text(label, box.left, box.top + 12, class_="label halo"))
     axes = [*_rows(y, area), *_columns(x, area, 8 if width > 600 else 4)]
     hint = text("↖ faster and more accurate", area.left, 18, class_="hint")
@@ -106,10 +106,10 @@ def strips(rows: Sequence[Strip], width: float) -> Markup:
         y = top + step * (index + 1) - 18
         drawn += _row_label(row.label, y, width, row.estimated)
         drawn.append(_quantile_dots(row, x, y))
-        drawn.append(line(x(row.p50), y, x(row.p99), y, f"span {row.role}"))
-        drawn.append(line(x(row.p99), y - 7, x(row.p99), y + 7, f"span {row.role}"))
-        drawn.append(line(x(row.p90), y - 5, x(row.p90), y + 5, f"span {row.role}"))
-        drawn.append(svg.marker(row.role, x(row.p50), y, hollow=row.estimated, radius=5))
+        drawn.append(line(x(row.p50), y, x(row.p99), y, f"span {row.mark}"))
+        drawn.append(line(x(row.p99), y - 7, x(row.p99), y + 7, f"span {row.mark}"))
+        drawn.append(line(x(row.p90), y - 5, x(row.p90), y + 5, f"span {row.mark}"))
+        drawn.append(svg.marker(row.mark, x(row.p50), y, hollow=row.estimated, radius=5))
     unit = text("latency in ms, one call", width - 16, bottom + 38, anchor="end", class_="axis")
     said = "; ".join(
         f"{r.label}: p50 {figures.plain(r.p50)}, p90 {figures.plain(r.p90)}, p99 {figures.plain(r.p99)} ms"
@@ -120,7 +120,7 @@ def strips(rows: Sequence[Strip], width: float) -> Markup:
 
 
 def curves(series: Sequence[Curve], width: float) -> Markup:
-    """Validation accuracy by epoch; the last values stand at the right, each with its sign."""
+    """Validation accuracy by epoch; the last values stand at the right, each with its mark."""
     columns = 3 if width > 600 else 1
     legend = 22.0 * -(-len(series) // columns)
     height = legend + 300.0
@@ -134,9 +134,9 @@ def curves(series: Sequence[Curve], width: float) -> Markup:
     for index, (curve, end) in enumerate(zip(series, ends, strict=True)):
         drawn += _legend(curve, index, columns, width)
         places = [(x(epoch), y(value)) for epoch, value in curve.points]
-        drawn.append(tag("path", d=svg.path(places), class_=f"curve {curve.role}"))
-        drawn.append(svg.marker(curve.role, *places[-1], radius=4.5))
-        drawn.append(svg.marker(curve.role, area.right + 14, end, radius=4.5))
+        drawn.append(tag("path", d=svg.path(places), class_=f"curve {curve.mark}"))
+        drawn.append(svg.marker(curve.mark, *places[-1], radius=4.5))
+        drawn.append(svg.marker(curve.mark, area.right + 14, end, radius=4.5))
         drawn.append(text(figures.percent(curve.points[-1][1]), area.right + 24, end + 4, class_="value"))
     said = "; ".join(f"{c.label}: {figures.percent(c.points[-1][1])} after {c.points[-1][0]} epochs" for c in series)
     return svg.drawing("Validation accuracy by epoch", said, width, height, *drawn)
@@ -151,8 +151,8 @@ def bars(rows: Sequence[Bar], width: float) -> Markup:
     for index, row in enumerate(rows):
         y = step * (index + 1) - 16
         length = max(2.0, x(row.size_bytes) - x(0))
-        drawn += _row_label(row.label, y, width, sign=row.role)
-        drawn.append(tag("rect", x=x(0), y=y - 7, width=length, height=14.0, rx=2.0, class_=f"bar {row.role}"))
+        drawn += _row_label(row.label, y, width, mark=row.mark)
+        drawn.append(tag("rect", x=x(0), y=y - 7, width=length, height=14.0, rx=2.0, class_=f"bar {row.mark}"))
         drawn.append(text(figures.size(row.size_bytes), x(0) + length + 8, y + 4, class_="value"))
     said = "; ".join(f"{row.label}: {figures.size(row.size_bytes)}" for row in rows)
     return svg.drawing("File size", said, width, step * len(rows) + 6, *drawn)
@@ -222,7 +222,7 @@ def _epochs(x: Scale, area: Box, height: float) -> list[Markup]:
 
 def _whisker(point: Point, x: Scale, y: Scale) -> Markup:
     at = x(point.latency_ms)
-    return line(at, y(point.low), at, y(point.high), f"whisker {point.role}")
+    return line(at, y(point.low), at, y(point.high), f"whisker {point.mark}")
 
 
 def _leader(anchor: tuple[float, float], box: Box) -> Markup:
@@ -241,7 +241,7 @@ def _quantile_dots(row: Strip, x: Scale, y: float) -> Markup:
     picked = [ranked[(2 * rank + 1) * len(ranked) // (2 * count)] for rank in range(count)]
     heights = [y - 11 + 22 * (_GOLDEN * rank % 1) for rank in range(count)]
     d = "".join(f"M{x(sample):.1f},{height:.1f}h0" for sample, height in zip(picked, heights, strict=True))
-    return tag("path", d=d, class_=f"dots {row.role}") if d else Markup("")
+    return tag("path", d=d, class_=f"dots {row.mark}") if d else Markup("")
 
 
 def _gutter(width: float) -> float:
@@ -249,21 +249,21 @@ def _gutter(width: float) -> float:
     return 230.0 if width > 600 else 0.0
 
 
-def _row_label(label: str, y: float, width: float, estimated: bool = False, sign: str = "") -> list[Markup]:
-    """A row's name, and its role's sign where the row itself does not show it."""
-    gutter, room = _gutter(width), 18.0 if sign else 0.0
+def _row_label(label: str, y: float, width: float, estimated: bool = False, mark: Mark | None = None) -> list[Markup]:
+    """A row's name, and its mark where the row itself does not show it."""
+    gutter, room = _gutter(width), 18.0 if mark else 0.0
     if gutter:
         name = text(_named(label, estimated, gutter - 8 - room), gutter - 6 - room, y + 4, anchor="end")
-        return [name, *([svg.marker(sign, gutter - 10, y, radius=5)] if sign else [])]
+        return [name, *([svg.marker(mark, gutter - 10, y, radius=5)] if mark else [])]
     name = text(_named(label, estimated, width - 16 - room), 8 + room, y - 16)
-    return [name, *([svg.marker(sign, 14, y - 20, radius=5)] if sign else [])]
+    return [name, *([svg.marker(mark, 14, y - 20, radius=5)] if mark else [])]
 
 
 def _legend(curve: Curve, index: int, columns: int, width: float) -> list[Markup]:
     x, y = 8 + index % columns * (width / columns), 12 + index // columns * 22.0
-    key = line(x, y, x + 30, y, f"curve {curve.role}")
+    key = line(x, y, x + 30, y, f"curve {curve.mark}")
     label = svg.elide(curve.label, width / columns - 60)
-    return [key, svg.marker(curve.role, x + 15, y, radius=4.5), text(label, x + 38, y + 4)]
+    return [key, svg.marker(curve.mark, x + 15, y, radius=4.5), text(label, x + 38, y + 4)]
 
 
 def _named(label: str, estimated: bool, room: float) -> str:

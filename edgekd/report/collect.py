@@ -6,7 +6,6 @@ from collections.abc import Container, Sequence
 from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from edgekd import plugins
 from edgekd.devices import profiles
@@ -14,11 +13,12 @@ from edgekd.export import legality
 from edgekd.export.preference import here
 from edgekd.models.checkpoint import architecture_of
 from edgekd.recipe.load import Recipe
+from edgekd.report.result import Result
+from edgekd.runs import Role
+from edgekd.stages.prune import Pruned
+from edgekd.stages.quantize import Quantized
 from edgekd.store.artifacts import Artifact, Checkpoint, Dataset, Json, Measurements
 from edgekd.store.store import Done
-
-if TYPE_CHECKING:
-    from edgekd.pipeline import Made, Networks
 
 LEVELS = ("error", "warning")
 _MEASURED = (
@@ -34,37 +34,14 @@ _MEASURED = (
     "load_ms",
     "first_inference_ms",
 )
-_TITLES = {
-    "teacher": "Teacher",
-    "baseline": "Student, labels alone",
-    "student": "Student, distilled",
-    "pruned": "Pruned and recovered",
-    "ptq": "Quantized without training",
-    "quantized": "Quantized",
-}
-_STAGE_TITLES = {
-    "data": "Data",
-    "teacher": _TITLES["teacher"],
-    "baseline": _TITLES["baseline"],
-    "distill": _TITLES["student"],
-    "prune": "Pruned",
-    "recover": "Recovered",
-    "calibrate": "Calibrated for int8",
-    "quantize": "Quantization-aware distilled",
-    "evaluate": "Test accuracy",
-    "bench": "Latency",
-    "bundle": "Bundle",
-    "engines": "TensorRT engines",
-}
 
 
-def collect(recipe: Recipe, made: Made, log: Sequence[Done], place: Path) -> Json:
+def collect(recipe: Recipe, made: Result, log: Sequence[Done], place: Path) -> Json:
     """The report's record; see edgekd.report.record for what each field means.
 
     Args:
         place: where the bundle was published.
     """
-    networks = made.networks.roles
     return {
         "title": recipe.settings.name,
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -73,35 +50,37 @@ def collect(recipe: Recipe, made: Made, log: Sequence[Done], place: Path) -> Jso
         "recipe": recipe.text,
         "data": _data(made.data),
         "stages": [
-            {"name": d.name, "title": _stage_title(d.name), "state": d.state, "seconds": d.seconds} for d in log
+            {"name": d.name, "title": d.title, "state": d.state, "seconds": d.seconds, "facts": list(d.facts)}
+            for d in log
         ],
         "models": _models(made),
-        "numerics": [{"model": name, **model.metrics["numerics"]} for name, model in made.models.items()],
+        "numerics": [{"model": name, **model.metrics["numerics"]} for name, model in made.exported.models.items()],
         "training": [
-            {"role": _role(role), "title": _title(role), "epochs": _epochs(checkpoint)}
-            for role, checkpoint in networks.items()
+            {"role": role.name, "title": role.title, "epochs": _epochs(checkpoint)}
+            for role, checkpoint in made.roles.items()
             if checkpoint.metrics.get("history")
         ],
-        "pruning": _pruning(made.networks.cut, made.networks.pruned),
-        "quantization": _quantization(made.networks.calibrated, made.networks.quantized),
+        "pruning": _pruning(made.pruned),
+        "quantization": _quantization(made.quantized),
         "measurements": [_measurement(record) for each in _measured(made) for record in each.records],
         "legality": _legality(made),
         "engines": made.bundle.manifest.details["engines"],
         "loaded": _loaded(made),
-        "environment": _environment(made.measurements),
-        "not_run": not_run(recipe.settings.bench.devices, made.shipped),
+        "environment": _environment(made.measured),
+        "not_run": not_run(recipe.settings.bench.devices, made.exported.shipped),
         "bundle": {"path": str(place), "files": _files(made.bundle)},
-        "warnings": _warnings(made.networks),
+        "warnings": _warnings(made),
+        "roles": {role.name: _role(role) for role in made.roles},
     }
 
 
-def _loaded(made: Made) -> str | None:
+def _loaded(made: Result) -> str | None:
     order = made.bundle.manifest.details["engines"].get(here(), [])
-    return made.shipped[order[0]] if order else None
+    return made.exported.shipped[order[0]] if order else None
 
 
-def _measured(made: Made) -> list[Measurements]:
-    return [made.measurements, *([made.engines] if made.engines is not None else [])]
+def _measured(made: Result) -> list[Measurements]:
+    return [made.measured, *([made.engines] if made.engines is not None else [])]
 
 
 def not_run(devices: Sequence[str], variants: Container[str]) -> list[Json]:
@@ -118,40 +97,35 @@ def not_run(devices: Sequence[str], variants: Container[str]) -> list[Json]:
     return reasons
 
 
-def _all(networks: Networks) -> list[Checkpoint]:
-    found = [networks.teacher, *networks.others.values(), networks.baseline, networks.student]
-    found += [networks.cut, networks.pruned]
-    found += [networks.calibrated, networks.quantized if networks.quantized is not networks.calibrated else None]
-    return [checkpoint for checkpoint in found if checkpoint is not None]
+def _warnings(made: Result) -> list[str]:
+    """Each once: what was shown before the student was trained may stand in its manifest too."""
+    noted = [warning for checkpoint in made.checkpoints for warning in checkpoint.metrics.get("warnings", ())]
+    return list(dict.fromkeys([*made.warnings, *noted]))
 
 
-def _warnings(networks: Networks) -> list[str]:
-    """Each once: what was told before the student was trained may stand in its manifest too."""
-    noted = [warning for checkpoint in _all(networks) for warning in checkpoint.metrics.get("warnings", ())]
-    return list(dict.fromkeys([*networks.doubts, *noted]))
-
-
-def _pruning(cut: Checkpoint | None, recovered: Checkpoint | None) -> Json | None:
-    if cut is None or recovered is None:
+def _pruning(made: Pruned | None) -> Json | None:
+    if made is None:
         return None
+    cut = made.pruned
     said = {key: cut.metrics[key] for key in ("measure", "target", "kept", "multiple", "before", "widths")}
     return {**said, "after": {key: cut.metrics[key] for key in ("macs", "parameters")}}
 
 
-def _quantization(calibrated: Checkpoint | None, quantized: Checkpoint | None) -> Json | None:
-    if calibrated is None:
+def _quantization(made: Quantized | None) -> Json | None:
+    if made is None:
         return None
+    calibrated = made.calibrated
     said = {key: calibrated.metrics[key] for key in ("calibration_images", "quantized_values", "left_in_float")}
-    return {"mode": "ptq" if calibrated is quantized else "qad", **said}
+    return {"mode": "ptq" if calibrated is made.trained else "qad", **said}
 
 
-def _legality(made: Made) -> list[Json]:
+def _legality(made: Result) -> list[Json]:
     """Every graph that TensorRT is offered, against every version that is checked by default."""
     rows = []
-    for variant, model in made.shipped.items():
+    for variant, model in made.exported.shipped.items():
         if variant.endswith("-x64"):
             continue
-        graph = legality.read(made.models[model].graph)
+        graph = legality.read(made.exported.models[model].graph)
         for version in legality.VERSIONS:
             verdict = legality.check(graph, version)
             found = {
@@ -179,28 +153,28 @@ def _data(data: Dataset) -> Json:
     }
 
 
-def _models(made: Made) -> list[Json]:
-    rows = {row["model"]: row for row in made.evaluation.rows}
-    return [_model(name, made, rows[name]) for name in made.models]
+def _models(made: Result) -> list[Json]:
+    rows = {row["model"]: row for row in made.scores.rows}
+    return [_model(name, made, rows[name]) for name in made.exported.models]
 
 
-def _model(name: str, made: Made, row: Json) -> Json:
-    role, _, variant = name.partition("-")
-    checkpoint = made.networks.roles[role]
+def _model(name: str, made: Result, row: Json) -> Json:
+    named, _, variant = name.partition("-")
+    role, checkpoint = next(found for found in made.roles.items() if found[0].name == named)
     architecture = architecture_of(checkpoint)
     arguments = ", ".join(f"{key}={value}" for key, value in architecture.arguments.items())
     stage = checkpoint.manifest.stage
     return {
         "id": name,
-        "role": _role(role),
-        "title": _title(role),
+        "role": role.name,
+        "title": role.title,
         "variant": variant,
-        "ships": name in made.shipped.values(),
+        "ships": name in made.exported.shipped.values(),
         "architecture": f"{architecture.model} {arguments}".strip(),
         "accuracy": row["accuracy"],
         "interval": row["interval"],
         "samples": row["samples"],
-        "size_bytes": made.models[name].graph.stat().st_size,
+        "size_bytes": made.exported.models[name].graph.stat().st_size,
         "parameters": checkpoint.metrics["parameters"],
         "macs": checkpoint.metrics["macs"],
         "seconds": stage.seconds if stage is not None else None,
@@ -251,17 +225,5 @@ def _files(bundle: Artifact) -> list[Json]:
     ]
 
 
-def _stage_title(name: str) -> str:
-    if name.startswith("export-"):
-        _, exported, variant = name.split("-", 2)
-        return f"{_title(exported)}: ONNX {variant}"
-    return _STAGE_TITLES.get(name) or _title(name)
-
-
-def _role(name: str) -> str:
-    """What a scheme makes beside the student has no sign of its own."""
-    return name if name in _TITLES else "other"
-
-
-def _title(name: str) -> str:
-    return _TITLES.get(name) or name.replace("-", " ").capitalize()
+def _role(role: Role) -> Json:
+    return {"legend": role.legend, "shape": role.shape, "colour": role.colour}

@@ -48,5 +48,5 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(size=figures.size, seconds=figures.seconds, amount=figures.amount, sign=svg.sign)
+    environment.filters.update(size=figures.size, seconds=figures.seconds, amount=figures.amount, mark=svg.inline)
     return environment

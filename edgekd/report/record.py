@@ -12,7 +12,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from edgekd.errors import ArtifactError
 from edgekd.store.artifacts import Json
 
-Role = Literal["teacher", "other", "baseline", "student", "pruned", "ptq", "quantized"]
 Count = Annotated[int, Field(ge=0)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Span = Annotated[float, Field(ge=0.0)]
@@ -56,13 +55,21 @@ class Data(_Frozen):
 
 
 class Stage(_Frozen):
-    """One link of the chain, in the order it ran. A stage that makes a model is named `<verb>-<model id>`,
-    one that trains is named as its role (`distill`: the student); `seconds` is what making it cost."""
+    """One stage of the chain, in the order it ran; `seconds` is what making it cost, `facts` what it made."""
 
     name: str
     title: str
     state: Literal["run", "reused"]
     seconds: Span
+    facts: tuple[str, ...] = ()
+
+
+class RoleEntry(_Frozen):
+    """How the networks of a role are marked, and what the mark stands for."""
+
+    legend: str
+    shape: Literal["disc", "square", "diamond", "triangle-up", "triangle-down", "cross", "star"]
+    colour: Literal["ink", "grey", "accent", "blue", "purple", "ochre", "magenta"]
 
 
 class HeadScore(_Frozen):
@@ -78,7 +85,7 @@ class ModelEntry(_Frozen):
     in the bundle; `heads`: further ones, by name."""
 
     id: str
-    role: Role
+    role: str
     title: str
     variant: str
     ships: bool
@@ -125,7 +132,7 @@ class Epoch(_Frozen):
 
 
 class Training(_Frozen):
-    role: Role
+    role: str
     title: str
     epochs: tuple[Epoch, ...]
 
@@ -232,6 +239,7 @@ class Record(_Frozen):
     recipe: str
     data: Data
     stages: tuple[Stage, ...]
+    roles: dict[str, RoleEntry]
     models: tuple[ModelEntry, ...]
     numerics: tuple[NumericsEntry, ...]
     training: tuple[Training, ...]
@@ -253,6 +261,8 @@ class Record(_Frozen):
             raise ValueError("two models have the same id")
         named = {entry.model for entry in self.numerics} | {entry.model for entry in self.measurements}
         named |= {entry.model for entry in self.legality} | ({self.loaded} if self.loaded is not None else set())
+        if unmarked := {model.role for model in self.models} - set(self.roles):
+            raise ValueError(f"no such role: {', '.join(sorted(unmarked))}")
         if unknown := named - set(ids):
             raise ValueError(f"no such model: {', '.join(sorted(unknown))}")
         return self

@@ -9,7 +9,8 @@ from typing import TypeVar
 from markupsafe import Markup
 
 from edgekd.report import charts
-from edgekd.report.record import ModelEntry
+from edgekd.report.record import ModelEntry, Record
+from edgekd.report.svg import Mark
 
 T = TypeVar("T")
 
@@ -27,7 +28,7 @@ class ModelRow:
     """A model in a table; `note` stands small below its name."""
 
     label: str
-    role: str
+    mark: Mark
     cells: tuple[str, ...]
     chosen: bool = False
     note: str = ""
@@ -42,6 +43,12 @@ def model_labels(models: Sequence[ModelEntry]) -> dict[str, str]:
     names = {m.id: m.title if m.variant in m.title else f"{m.title}, {m.variant}" for m in models}
     taken = list(names.values())
     return {key: name if taken.count(name) == 1 else f"{name} ({key})" for key, name in names.items()}
+
+
+def mark_of(record: Record, role: str) -> Mark:
+    """The mark of a role's networks."""
+    entry = record.roles[role]
+    return Mark(entry.shape, entry.colour)
 
 
 def span(low: float, high: float, sign: str = "") -> str:

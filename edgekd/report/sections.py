@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from edgekd.report import charts, figures
 from edgekd.report.headline import difference, single
 from edgekd.report.record import LegalityEntry, ModelEntry, Pruning, Record
-from edgekd.report.rows import Figure, ModelRow, figure, span
+from edgekd.report.rows import Figure, ModelRow, figure, mark_of, span
 
 _ENGINES = {"tensorrt": "TensorRT", "openvino": "OpenVINO", "onnxruntime": "ONNX Runtime"}
 _MEASURES = {"macs": "MACs", "parameters": "Parameters"}
@@ -107,7 +107,9 @@ def _precision_row(record: Record, model: ModelEntry, reference: ModelEntry | No
         figures.plain(timed.latency_ms.p50) if timed is not None else "–",
         *(_rank(record.engines[name], model) for name in _engines(record)),
     )
-    return ModelRow(labels[model.id], model.role, cells, note="" if model.ships else "not in the bundle")
+    return ModelRow(
+        labels[model.id], mark_of(record, model.role), cells, note="" if model.ships else "not in the bundle"
+    )
 
 
 def _gap(one: ModelEntry, other: ModelEntry) -> str:

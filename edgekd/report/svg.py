@@ -17,15 +17,26 @@ _STAR = [
     (reach * math.sin(turn * math.pi / 5), -reach * math.cos(turn * math.pi / 5))
     for turn, reach in enumerate((1.45, 0.65) * 5)
 ]
-# Each role's sign around its middle, in radii.
+# Each shape's corners around its middle, in radii.
 _CORNERS: dict[str, list[tuple[float, float]]] = {
-    "teacher": [(-0.9, -0.9), (0.9, -0.9), (0.9, 0.9), (-0.9, 0.9)],
-    "other": [(0.0, 1.2), (1.2, -0.9), (-1.2, -0.9)],
-    "baseline": [(0.0, -1.2), (1.2, 0.0), (0.0, 1.2), (-1.2, 0.0)],
-    "pruned": [(0.0, -1.2), (1.2, 0.9), (-1.2, 0.9)],
-    "ptq": _CROSS,
-    "quantized": _STAR,
+    "square": [(-0.9, -0.9), (0.9, -0.9), (0.9, 0.9), (-0.9, 0.9)],
+    "triangle-down": [(0.0, 1.2), (1.2, -0.9), (-1.2, -0.9)],
+    "diamond": [(0.0, -1.2), (1.2, 0.0), (0.0, 1.2), (-1.2, 0.0)],
+    "triangle-up": [(0.0, -1.2), (1.2, 0.9), (-1.2, 0.9)],
+    "cross": _CROSS,
+    "star": _STAR,
 }
+
+
+@dataclass(frozen=True)
+class Mark:
+    """How a network is marked in charts and tables; its colour is a class of the page's style sheet."""
+
+    shape: str
+    colour: str
+
+    def __str__(self) -> str:
+        return self.colour
 
 
 @dataclass(frozen=True)
@@ -155,19 +166,19 @@ def line(x1: float, y1: float, x2: float, y2: float, class_: str) -> Markup:
     return tag("line", x1=x1, y1=y1, x2=x2, y2=y2, class_=class_)
 
 
-def marker(role: str, x: float, y: float, *, hollow: bool = False, radius: float = 5.5) -> Markup:
-    """A role's sign, told apart by its shape: a disc for the student, else as _CORNERS says."""
-    class_ = f"mark {role}{' hollow' if hollow else ''}"
-    if role == "student":
+def marker(mark: Mark, x: float, y: float, *, hollow: bool = False, radius: float = 5.5) -> Markup:
+    """A network's mark, told apart by its shape as well as its colour."""
+    class_ = f"mark {mark}{' hollow' if hollow else ''}"
+    if mark.shape == "disc":
         return tag("circle", cx=x, cy=y, r=radius, class_=class_)
-    corners = [(x + radius * right, y + radius * down) for right, down in _CORNERS[role]]
+    corners = [(x + radius * right, y + radius * down) for right, down in _CORNERS[mark.shape]]
     return tag("path", d=path(corners) + "Z", class_=class_)
 
 
-def sign(role: str) -> Markup:
-    """A role's sign within a text."""
+def inline(mark: Mark) -> Markup:
+    """A mark within a text."""
     box = {"viewBox": "-9 -9 18 18", "aria_hidden": "true", "class_": "key"}
-    return tag("svg", marker(role, 0.0, 0.0, radius=6.0), **box)
+    return tag("svg", marker(mark, 0.0, 0.0, radius=6.0), **box)
 
 
 def path(points: Iterable[tuple[float, float]]) -> str:

@@ -11,18 +11,9 @@ from edgekd.report import charts, figures, sections
 from edgekd.report.cards import Card, card
 from edgekd.report.headline import baseline_of, chosen, difference, headline, single, teacher_of
 from edgekd.report.record import MeasurementEntry, ModelEntry, NumericsEntry, Record
-from edgekd.report.rows import Figure, ModelRow, figure, model_labels, span
+from edgekd.report.rows import Figure, ModelRow, figure, mark_of, model_labels, span
+from edgekd.report.svg import Mark
 
-# What each sign stands for, in the chain's order.
-_SIGNS = {
-    "teacher": "teacher",
-    "other": "made on the way, or beside the student",
-    "baseline": "baseline: the student trained from labels alone",
-    "student": "student, distilled",
-    "pruned": "pruned and recovered",
-    "ptq": "quantized without training (PTQ)",
-    "quantized": "quantized",
-}
 # Why a variant is not measured in ONNX Runtime where others are.
 _NOT_FOR_IT = {
     "int8": "int8 is the graph for TensorRT and OpenVINO: its latency in ONNX Runtime on x86 would say nothing; "
@@ -66,7 +57,7 @@ class View:
     headline: str
     tiles: tuple[Tile, ...]
     cards: tuple[Card, ...]
-    signs: dict[str, str]
+    legend: tuple[tuple[Mark, str], ...]
     columns: tuple[str, ...]
     models: tuple[ModelRow, ...]
     unmeasured: tuple[str, ...]
@@ -86,13 +77,13 @@ def view(record: Record) -> View:
     batches = sorted({entry.batch_size for entry in _first_place(record)})
     star = chosen(record)
     lines = _curves(record)
-    bars = [charts.Bar(labels[model.id], model.role, model.size_bytes) for model in record.models]
+    bars = [charts.Bar(labels[model.id], mark_of(record, model.role), model.size_bytes) for model in record.models]
     return View(
         record=record,
         headline=headline(record),
         tiles=tuple(_tiles(record, star, labels)) if star is not None else (),
-        cards=tuple(card(record, stage) for stage in record.stages),
-        signs={role: said for role, said in _SIGNS.items() if any(model.role == role for model in record.models)},
+        cards=tuple(card(stage) for stage in record.stages),
+        legend=tuple(_legend(record)),
         columns=tuple(str(batch) for batch in batches),
         models=tuple(_model_row(record, model, labels, star, batches) for model in record.models),
         unmeasured=tuple(_unmeasured(record, labels)),
@@ -106,6 +97,13 @@ def view(record: Record) -> View:
         flags=dict(Counter(flag for entry in record.measurements for flag in entry.flags)),
         bundle_literal=json.dumps(record.bundle.path, ensure_ascii=False) if record.bundle is not None else "",
     )
+
+
+def _legend(record: Record) -> list[tuple[Mark, str]]:
+    """What each mark stands for, once; networks that a scheme makes beside the student share one."""
+    used = {model.role for model in record.models}
+    said = [(mark_of(record, role), entry.legend) for role, entry in record.roles.items() if role in used]
+    return list(dict.fromkeys(said))
 
 
 def _first_place(record: Record) -> list[MeasurementEntry]:
@@ -152,7 +150,7 @@ def _model_row(
         f"{name} {figures.percent(head.accuracy, head.samples)} ({span(*head.interval)})"
         for name, head in model.heads.items()
     ]
-    return ModelRow(labels[model.id], model.role, cells, model is star, ", ".join(notes))
+    return ModelRow(labels[model.id], mark_of(record, model.role), cells, model is star, ", ".join(notes))
 
 
 def _unmeasured(record: Record, labels: dict[str, str]) -> list[str]:
@@ -189,18 +187,18 @@ def _place(record: Record, place: tuple[str, str, int], labels: dict[str, str]) 
     batch = min(entry.batch_size for entry in here)
     shown = [entry for entry in here if entry.batch_size == batch]
     models = {entry.model: record.model(entry.model) for entry in here}
-    scatter = figure(charts.scatter, [_point(entry, models[entry.model], labels) for entry in shown])
-    strips = figure(charts.strips, [_strip(entry, models[entry.model], labels) for entry in shown])
+    scatter = figure(charts.scatter, [_point(record, entry, models[entry.model], labels) for entry in shown])
+    strips = figure(charts.strips, [_strip(record, entry, models[entry.model], labels) for entry in shown])
     device, engine, threads = place
     name = f"{device}, {engine}, {threads} {'thread' if threads == 1 else 'threads'}"
-    rows = tuple(_measurement_row(entry, models[entry.model], labels) for entry in here)
+    rows = tuple(_measurement_row(record, entry, models[entry.model], labels) for entry in here)
     return Place(name, batch, scatter, strips, rows)
 
 
-def _point(entry: MeasurementEntry, model: ModelEntry, labels: dict[str, str]) -> charts.Point:
+def _point(record: Record, entry: MeasurementEntry, model: ModelEntry, labels: dict[str, str]) -> charts.Point:
     return charts.Point(
         labels[model.id],
-        model.role,
+        mark_of(record, model.role),
         entry.latency_ms.p50,
         model.accuracy,
         *model.interval,
@@ -208,12 +206,14 @@ def _point(entry: MeasurementEntry, model: ModelEntry, labels: dict[str, str]) -
     )
 
 
-def _strip(entry: MeasurementEntry, model: ModelEntry, labels: dict[str, str]) -> charts.Strip:
+def _strip(record: Record, entry: MeasurementEntry, model: ModelEntry, labels: dict[str, str]) -> charts.Strip:
     times, guess = entry.latency_ms, entry.provenance == "estimated"
-    return charts.Strip(labels[model.id], model.role, entry.samples_ms, times.p50, times.p90, times.p99, guess)
+    return charts.Strip(
+        labels[model.id], mark_of(record, model.role), entry.samples_ms, times.p50, times.p90, times.p99, guess
+    )
 
 
-def _measurement_row(entry: MeasurementEntry, model: ModelEntry, labels: dict[str, str]) -> ModelRow:
+def _measurement_row(record: Record, entry: MeasurementEntry, model: ModelEntry, labels: dict[str, str]) -> ModelRow:
     times = entry.latency_ms
     cells = (
         str(entry.batch_size),
@@ -225,7 +225,7 @@ def _measurement_row(entry: MeasurementEntry, model: ModelEntry, labels: dict[st
         figures.size(entry.peak_bytes) if entry.peak_bytes is not None else "–",
         ", ".join((entry.provenance, *entry.flags)),
     )
-    return ModelRow(labels[model.id], model.role, cells)
+    return ModelRow(labels[model.id], mark_of(record, model.role), cells)
 
 
 def _curves(record: Record) -> list[charts.Curve]:
@@ -233,5 +233,5 @@ def _curves(record: Record) -> list[charts.Curve]:
     for training in record.training:
         points = [(e.epoch, e.validation_accuracy) for e in training.epochs if e.validation_accuracy is not None]
         if points:
-            found.append(charts.Curve(training.title, training.role, tuple(points)))
+            found.append(charts.Curve(training.title, mark_of(record, training.role), tuple(points)))
     return found

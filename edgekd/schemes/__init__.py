@@ -1,224 +1,190 @@
-"""Ways of distilling: who teaches whom, and on what. A file each; the file's name is the scheme's. It has these names:
+"""Ways of distilling: who teaches whom, and on what. A file each; the file's name is the scheme's, and it has `SCHEME`.
 
-    Parameters                  what a recipe may say beside the scheme's name: a strict pydantic model
-    TEACHER: bool               whether the recipe's `teacher` is needed; without it, none may be named
-    distill(links, teacher, data, parameters) -> Distilled
-                                makes the student, stage by stage over `links`; a plan calls it too, so that what an
-                                artifact holds may only be read inside a stage's `make`
-
-A scheme may also have `check(recipe, parameters)`, which raises a UsageError for what can be known to be wrong before
-anything runs, and `ONE_TEACHER = True`, where its student learns through links.distilled: then stored outputs, and
-methods that change the student (simkd), work with it.
-`check_classes(parameters, classes)` raises a UsageError for what the data's classes show to be wrong, and
-`check_networks(recipe, parameters, teacher, data)` what the built, untrained teacher shows, before anything is trained;
-`SAME_CLASSES = False` says that the models in its parameters know other classes than the data has, `ASSISTED = True`
-that it puts a network between a teacher and a far smaller student.
+A scheme composes stages over a Run. A plan calls it too, so that what an artifact holds may only be read inside a
+stage's `make`.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from pydantic import BaseModel
 
 from edgekd import plugins
-from edgekd.distillation.declared import method_named
-from edgekd.distillation.graft import grafting
+from edgekd.distillation import teachers
+from edgekd.distillation.declared import inherited, method_named
+from edgekd.distillation.distill import networks_for
+from edgekd.distillation.graft import graft, grafting
+from edgekd.distillation.terms import build_terms
 from edgekd.errors import UsageError
-from edgekd.recipe.settings import (
-    AugmentSettings,
-    DataSettings,
-    ModelSettings,
-    RecipeSettings,
-    RecoverySettings,
-    SchemeSettings,
-    StepSettings,
-    TeacherSettings,
-    TermSettings,
-    TrainSettings,
-)
-from edgekd.store.artifacts import Artifact, Checkpoint, Dataset, Json
-from edgekd.store.store import A, Store
-from edgekd.training.fit import BeginEpoch, Progress
+from edgekd.recipe.settings import ModelSettings, RecipeSettings, SchemeSettings, TermSettings, models_in
+from edgekd.runs import Run, Stage, Untrained
+from edgekd.stages import distill as distilling
+from edgekd.stages.distill import Continuation, Distilled
+from edgekd.store.artifacts import Checkpoint, Dataset
+from edgekd.training.train import initial
 
 
 @dataclass(frozen=True)
-class Distilled:
-    """What a scheme leaves.
+class Scheme:
+    """A scheme as its file declares it.
 
     Attributes:
-        student: what goes on through the chain.
-        others: networks that are exported, scored and measured beside it, by their role in the report.
-        objective: what pruned and quantized students go on learning; None: the recipe's.
-        learns_from: the images that they may see; None: all of the recipe's.
-        further: how they go on learning, where that is not on one teacher's answers.
-        heads: the data of the student's further heads, by name.
+        parameters: what a recipe may set beside the scheme's name: a strict pydantic model.
+        distill: (run, teacher, data, parameters) to Distilled: makes the student, stage by stage.
+        needs_teacher: whether the recipe's `teacher` is needed; without it, none may be named.
+        one_teacher: its student learns from one teacher by stages.distill.distilled(): then stored outputs, and
+            methods that change the student (simkd), work with it.
+        assisted: it puts a network between a teacher and a far smaller student.
+        same_classes: the models in its parameters are built for the data's classes.
+        check: (recipe, parameters): raises UsageError for what is wrong before anything runs.
+        check_classes: (parameters, classes): the same for what the data's classes show.
+        check_networks: (recipe, parameters, teacher, data): the same for what the built, untrained teacher shows.
     """
 
-    student: Checkpoint
-    others: Mapping[str, Checkpoint] = field(default_factory=dict)
-    objective: tuple[TermSettings, ...] | None = None
-    learns_from: Dataset | None = None
-    further: Further | None = None
-    heads: Mapping[str, Dataset] = field(default_factory=dict)
+    parameters: type[BaseModel]
+    distill: Callable[[Run, Any, Dataset, Any], Distilled]
+    needs_teacher: bool
+    one_teacher: bool = False
+    assisted: bool = False
+    same_classes: bool = True
+    check: Callable[[RecipeSettings, Any], None] | None = None
+    check_classes: Callable[[Any, tuple[str, ...]], None] | None = None
+    check_networks: Callable[[RecipeSettings, Any, Any, Dataset], None] | None = None
 
+    def parse(self, settings: SchemeSettings) -> BaseModel:
+        """A recipe's parameters, defaults filled in. Raises pydantic.ValidationError."""
+        return self.parameters.model_validate_json(json.dumps(settings.parameters, default=os.fspath))
 
-class Further(Protocol):
-    """Trains a pruned or quantized student further, as one stage called `name`.
+    def check_recipe(self, recipe: RecipeSettings) -> None:
+        """What the scheme makes of the rest of a recipe.
 
-    Args:
-        said: what else decides about it, for its key.
-        begin_epoch: see fit().
-    """
-
-    def __call__(
-        self,
-        name: str,
-        student: Checkpoint,
-        settings: RecoverySettings,
-        *,
-        said: Json | None = None,
-        begin_epoch: BeginEpoch | None = None,
-    ) -> Checkpoint: ...
-
-
-class Links(Protocol):
-    """The chain, as far as a scheme uses it. Every method is one stage (or as many as it says), reused where equal."""
-
-    @property
-    def recipe(self) -> RecipeSettings: ...
-
-    @property
-    def store(self) -> Store: ...
-
-    def prepared(self, name: str, settings: DataSettings) -> Dataset:
-        """A data set of its own."""
-        ...
-
-    def taught(
-        self,
-        name: str,
-        settings: TeacherSettings,
-        data: Dataset,
-        *,
-        augment: AugmentSettings | None = None,
-        main: Dataset | None = None,
-    ) -> Checkpoint:
-        """A teacher: trained here, or taken as it is.
-
-        Args:
-            augment: how its images are varied; default: as the recipe says.
-            main: the recipe's data, which its networks are built for, where `data` has other classes.
+        Raises:
+            UsageError: it lacks its teacher, cannot store its outputs, or what its own check finds.
+            pydantic.ValidationError: its parameters.
         """
-        ...
-
-    def trained(self, name: str, model: ModelSettings, settings: TrainSettings, data: Dataset) -> Checkpoint:
-        """A network from labels alone."""
-        ...
-
-    def distilled(
-        self,
-        name: str,
-        student: ModelSettings | Checkpoint,
-        teacher: Checkpoint,
-        data: Dataset,
-        settings: StepSettings,
-        objective: Sequence[TermSettings],
-        *,
-        cross_view: bool = False,
-    ) -> Checkpoint:
-        """A student on one teacher's answers."""
-        ...
-
-    def made(
-        self,
-        name: str,
-        *,
-        version: int,
-        settings: StepSettings,
-        said: Json,
-        inputs: Mapping[str, Artifact],
-        make: Callable[[Path], Checkpoint],
-    ) -> Checkpoint:
-        """A network that the scheme trains itself. The key holds `settings`' steps, the augmentation, `said` and the
-        inputs; the models of recipe and scheme are built once before `make` runs, so that what is wrong costs nothing.
-        """
-        ...
-
-    def checked(self, data: Dataset, make: Callable[[Path], A]) -> Callable[[Path], A]:
-        """`make` of a stage that a scheme brings to the store itself, behind the check that made() describes."""
-        ...
-
-    def progress(self, name: str) -> Progress | None:
-        """What fit() is to tell how it gets on."""
-        ...
+        name = recipe.distill.scheme.name
+        _check_teacher(self, name, recipe)
+        _check_outputs(self, name, recipe)
+        _check_objective(self, name, recipe)
+        if self.check is not None:
+            self.check(recipe, self.parse(recipe.distill.scheme))
 
 
-def parameters_of(settings: SchemeSettings) -> BaseModel:
-    """What a recipe says to its scheme, defaults filled in.
+def scheme_named(name: str) -> Scheme:
+    """Raises UnknownNameError where there is no such scheme."""
+    scheme: Scheme = plugins.load("scheme", name)
+    return scheme
+
+
+def distill(run: Run, teacher: Checkpoint | None, data: Dataset) -> Distilled:
+    """The student, as the recipe's scheme makes it."""
+    settings = run.recipe.distill.scheme
+    scheme = scheme_named(settings.name)
+    made = scheme.distill(run, teacher, data, scheme.parse(settings))
+    return run.finish(STAGE, made, made.student)
+
+
+def continuation(run: Run, student: Distilled, teacher: Checkpoint | None, data: Dataset) -> Continuation:
+    """How pruned and quantized students go on learning."""
+    objective = inherited(student.objective or run.recipe.distill.objective)
+    return Continuation(teacher or student.student, student.learns_from or data, objective, student.train)
+
+
+def teacher_warnings(run: Run, teacher: Checkpoint | None, baseline: Checkpoint | None) -> tuple[str, ...]:
+    """What speaks against the recipe's teacher, shown before a student learns from it; in a plan nothing is known."""
+    if teacher is None or not run.store.makes:
+        return ()
+    settings = run.recipe.distill
+    found = teachers.doubts(teacher, settings.objective)
+    if baseline is not None:
+        assisted = scheme_named(settings.scheme.name).assisted
+        found += teachers.doubts_beside(teacher, baseline, assisted=assisted)
+    run.warn(found)
+    return tuple(found)
+
+
+def models_of(recipe: RecipeSettings, classes: tuple[str, ...]) -> list[ModelSettings]:
+    """The models of a scheme's parameters that are built for these classes; raises what its check_classes does."""
+    settings = recipe.distill.scheme
+    scheme = scheme_named(settings.name)
+    parameters = scheme.parse(settings)
+    if scheme.check_classes is not None:
+        scheme.check_classes(parameters, classes)
+    return models_in(parameters) if scheme.same_classes else []
+
+
+def _check_networks(untrained: Untrained) -> None:
+    """What the scheme and its losses cannot do with these networks.
 
     Raises:
-        UnknownNameError: no such scheme.
-        pydantic.ValidationError: its parameters.
+        UsageError: an objective names a layer that is not there, or layers that it cannot compare.
+        EdgekdError: what the scheme's own check finds.
     """
-    model: type[BaseModel] = plugins.load("scheme", settings.name).Parameters
-    return model.model_validate_json(json.dumps(settings.parameters, default=os.fspath))
+    recipe, teacher, data = untrained.recipe, untrained.teacher, untrained.data
+    scheme = scheme_named(recipe.distill.scheme.name)
+    if scheme.check_networks is not None:
+        scheme.check_networks(recipe, scheme.parse(recipe.distill.scheme), teacher, data)
+    if teacher is not None and not scheme.assisted:  # an assisted student never learns from it
+        # Afresh: a loss may change the student, and others look at it as it is.
+        student, architecture = initial(recipe.student.model_copy(update={"pretrained": False}), data)
+        graft(student, teacher, architecture, recipe.distill.objective, untrained.image_size)
+        build_terms(recipe.distill.objective, networks_for(student, teacher, data))
 
 
-def check(recipe: RecipeSettings) -> None:
-    """What a scheme makes of the rest of a recipe.
+STAGE = Stage(distilling.STAGE.name, distilling.STAGE.title, version=distilling.STAGE.version, check=_check_networks)
 
-    Raises:
-        UsageError: it lacks its teacher, cannot store its outputs, or what its own check says.
-    """
-    said, wanted = recipe.distill.scheme, recipe.distill.teacher_outputs
-    scheme, objective = plugins.load("scheme", said.name), recipe.distill.objective
-    if scheme.TEACHER and recipe.teacher is None:
-        raise UsageError(f"{said.name} needs a teacher", hint="add a teacher section")
-    if not scheme.TEACHER and recipe.teacher is not None:
-        raise UsageError(f"{said.name} does without a teacher", found="a teacher section", hint="leave it out")
-    one_teacher = getattr(scheme, "ONE_TEACHER", False)
-    if wanted.store != "off" and not one_teacher:
-        raise UsageError(f"{said.name} has no one teacher to store the outputs of", allowed="teacher_outputs: off")
-    if (grafts := grafting(objective)) and not one_teacher:
-        raise UsageError(f"{grafts[0].method} puts one teacher's classifier on the student: not with {said.name}")
-    featured = _on_features(objective)
-    if wanted.store == "on" and featured:
+
+def _check_teacher(scheme: Scheme, name: str, recipe: RecipeSettings) -> None:
+    objective = recipe.distill.objective
+    if scheme.needs_teacher and recipe.teacher is None:
+        raise UsageError(f"{name} needs a teacher", hint="add a teacher section")
+    if not scheme.needs_teacher and recipe.teacher is not None:
+        raise UsageError(f"{name} does without a teacher", found="a teacher section", hint="leave it out")
+    if (grafts := grafting(objective)) and not scheme.one_teacher:
+        raise UsageError(f"{grafts[0].method} puts one teacher's classifier on the student: not with {name}")
+    if scheme.needs_teacher and not any(method_named(term.method).needs_teacher for term in objective):
+        raise UsageError(
+            f"{name} learns from a teacher, and no loss asks it",
+            found=", ".join(term.method for term in objective),
+            hint="add one to distill.objective, e.g. {method: kd}",
+        )
+
+
+def _check_outputs(scheme: Scheme, name: str, recipe: RecipeSettings) -> None:
+    wanted, objective = recipe.distill.teacher_outputs, recipe.distill.objective
+    if wanted.store != "off" and not scheme.one_teacher:
+        raise UsageError(f"{name} has no one teacher to store the outputs of", allowed="teacher_outputs: off")
+    if wanted.store == "on" and (featured := _on_features(objective)):
         raise UsageError(
             f"stored outputs are logits, and {', '.join(featured)} asks for the teacher's layers: it has to run anyway",
             allowed="teacher_outputs: off, or auto",
         )
-    for name, section in (("distill", recipe.distill), ("prune", recipe.prune)):
-        read = _on_features(section.objective or ()) if section is not None and section.compile else []
-        if read:
-            raise UsageError(
-                f"{', '.join(read)} reads layers while the network runs, which a compiled one does not let it do",
-                hint=f"leave {name}.compile out",
-            )
     whole = [term.method for term in objective if _needs_every_logit(term)]
     if wanted.store != "off" and wanted.top_k is not None and whole:
         raise UsageError(
             f"top_k shares the tail out evenly, and {', '.join(whole)} looks at every logit", hint="leave top_k out"
         )
-    if scheme.TEACHER and not any(method_named(term.method).needs_teacher for term in objective):
-        raise UsageError(
-            f"{said.name} learns from a teacher, and no loss asks it",
-            found=", ".join(term.method for term in objective),
-            hint="add one to distill.objective, e.g. {method: kd}",
-        )
-    if cold := [term.method for term in objective if term.warmup_epochs >= recipe.distill.epochs]:
+
+
+def _check_objective(scheme: Scheme, name: str, recipe: RecipeSettings) -> None:
+    for section_name, section in (("distill", recipe.distill), ("prune", recipe.prune)):
+        read = _on_features(section.objective or ()) if section is not None and section.compile else []
+        if read:
+            raise UsageError(
+                f"{', '.join(read)} reads layers while the network runs, which a compiled one does not let it do",
+                hint=f"leave {section_name}.compile out",
+            )
+    if cold := [term.method for term in recipe.distill.objective if term.warmup_epochs >= recipe.distill.epochs]:
         raise UsageError(
             f"{', '.join(cold)} would still be warming up at the end",
             found=f"warmup_epochs of {recipe.distill.epochs} epochs or more",
             allowed="less than distill.epochs",
         )
-    if hasattr(scheme, "check"):
-        scheme.check(recipe, parameters_of(said))
 
 
 def _on_features(objective: Sequence[TermSettings]) -> list[str]:
@@ -227,24 +193,3 @@ def _on_features(objective: Sequence[TermSettings]) -> list[str]:
 
 def _needs_every_logit(term: TermSettings) -> bool:
     return method_named(term.method).whole_row or bool(term.parameters.get("standardize"))
-
-
-def models_over(settings: SchemeSettings, classes: tuple[str, ...]) -> list[ModelSettings]:
-    """The models of a scheme's parameters that are built for these classes; Raises what its check_classes() does."""
-    scheme, parameters = plugins.load("scheme", settings.name), parameters_of(settings)
-    if hasattr(scheme, "check_classes"):
-        scheme.check_classes(parameters, classes)
-    return models_in(parameters) if getattr(scheme, "SAME_CLASSES", True) else []
-
-
-def models_in(value: Any) -> list[ModelSettings]:
-    """Every model that a scheme's parameters name."""
-    if isinstance(value, ModelSettings):
-        return [value]
-    if isinstance(value, BaseModel):
-        return [model for name in type(value).model_fields for model in models_in(getattr(value, name))]
-    if isinstance(value, (list, tuple)):
-        return [model for item in value for model in models_in(item)]
-    if isinstance(value, Mapping):
-        return [model for item in value.values() for model in models_in(item)]
-    return []

@@ -17,12 +17,12 @@ from edgekd.data.loader import Loader
 from edgekd.data.sources import Labels
 from edgekd.data.splits import draw, proportional
 from edgekd.data.unlabelled import Pool
-from edgekd.distillation.stage import check_classes
+from edgekd.distillation.distill import check_classes
 from edgekd.errors import DataError
 from edgekd.models import checkpoint as checkpoints
 from edgekd.store.artifacts import Artifact, Checkpoint, Dataset, Json
 from edgekd.training.host import best_device
-from edgekd.training.stages import preprocessing_of
+from edgekd.training.train import preprocessing_of
 
 VERSION = 1
 _LIMIT = 2  # the stream that data.limit draws from: `labels: 200` are the images that `limit: 200` would keep

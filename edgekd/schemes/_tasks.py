@@ -13,7 +13,7 @@ from torch import Tensor
 from edgekd.data import storage
 from edgekd.data.leaks import shared_rows
 from edgekd.data.sources import Labels
-from edgekd.distillation.stage import doubts
+from edgekd.distillation.distill import doubts
 from edgekd.errors import DataError, UsageError
 from edgekd.recipe.settings import AugmentSettings, DataSettings, TermSettings
 from edgekd.store.artifacts import Checkpoint, Dataset, read_json

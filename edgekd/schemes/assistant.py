@@ -13,8 +13,8 @@ from torch import nn
 
 from edgekd import schemes
 from edgekd.distillation.declared import check_term
+from edgekd.distillation.distill import networks_for
 from edgekd.distillation.graft import graft
-from edgekd.distillation.stage import networks_for
 from edgekd.distillation.terms import build_terms
 from edgekd.errors import UnknownNameError, UsageError
 from edgekd.recipe.settings import (
@@ -25,13 +25,14 @@ from edgekd.recipe.settings import (
     SchemeSettings,
     TermSettings,
 )
-from edgekd.schemes import Distilled, Links
+from edgekd.runs import Run, Stage
+from edgekd.schemes import Scheme
+from edgekd.stages import _facts
+from edgekd.stages.distill import Distilled, distilled
 from edgekd.store.artifacts import Checkpoint, Dataset
-from edgekd.training.stages import initial, preprocessing_of
+from edgekd.training.train import initial, preprocessing_of
 
-TEACHER = True
-ONE_TEACHER = True
-ASSISTED = True
+ASSISTANT = Stage("assistant", "Assistant", version=1, facts=_facts.of_network)
 _STEPS = {"epochs", "batch_size", "optimizer", "learning_rate", "weight_decay"}
 
 
@@ -74,7 +75,8 @@ def check(recipe: RecipeSettings, parameters: Parameters) -> None:
             hint="give the assistant an objective of its own if the teacher's layers matter to it",
         )
     _check_objective(parameters.objective or ())
-    schemes.check(recipe.model_copy(update={"distill": parameters.settings(recipe.distill)}))
+    offline = recipe.model_copy(update={"distill": parameters.settings(recipe.distill)})
+    schemes.scheme_named("offline").check_recipe(offline)
 
 
 def check_networks(recipe: RecipeSettings, parameters: Parameters, teacher: nn.Module, data: Dataset) -> None:
@@ -84,11 +86,11 @@ def check_networks(recipe: RecipeSettings, parameters: Parameters, teacher: nn.M
     _paired(recipe.student, assistant, data, recipe.distill.objective)
 
 
-def distill(links: Links, teacher: Checkpoint, data: Dataset, parameters: Parameters) -> Distilled:
-    settings, student = links.recipe.distill, links.recipe.student
+def distill(run: Run, teacher: Checkpoint, data: Dataset, parameters: Parameters) -> Distilled:
+    settings, student = run.recipe.distill, run.recipe.student
     own = parameters.settings(settings)
-    assistant = links.distilled("assistant", parameters.assistant, teacher, data, own, own.objective)
-    made = links.distilled("distill", student, assistant, data, settings, settings.objective)
+    assistant = distilled(run, parameters.assistant, teacher, data, own, own.objective, stage=ASSISTANT)
+    made = distilled(run, student, assistant, data, settings, settings.objective)
     return Distilled(made, {"assistant": assistant})
 
 
@@ -110,3 +112,8 @@ def _check_objective(objective: Sequence[TermSettings]) -> None:
             first = error.errors()[0]
             key = ".".join(str(part) for part in first["loc"])
             raise UsageError(f"objective[{index}], {term.method}: {key}: {first['msg']}") from None
+
+
+SCHEME = Scheme(
+    Parameters, distill, needs_teacher=True, one_teacher=True, assisted=True, check=check, check_networks=check_networks
+)

@@ -22,12 +22,13 @@ from edgekd.distillation import inversion
 from edgekd.distillation.inversion import InversionSettings, SyntheticImages
 from edgekd.errors import DataError, UsageError
 from edgekd.recipe.settings import DataSettings, RecipeSettings
-from edgekd.schemes import Distilled, Links
+from edgekd.runs import Run, Stage
+from edgekd.schemes import Scheme
+from edgekd.stages.distill import Distilled, distilled
 from edgekd.store.artifacts import Checkpoint, Dataset, Json
 
-TEACHER = True
-ONE_TEACHER = True
-VERSION = 1
+INVERSION = Stage("inversion", "Synthetic images", version=inversion.VERSION)
+SYNTHETIC = Stage("synthetic", "Synthetic data set", version=1)
 _COPIED_AT_ONCE = 256
 
 
@@ -49,31 +50,28 @@ def check_networks(recipe: RecipeSettings, parameters: Parameters, teacher: nn.M
     inversion.check_batch_norms(teacher)
 
 
-def distill(links: Links, teacher: Checkpoint, data: Dataset, parameters: Parameters) -> Distilled:
-    recipe = links.recipe
+def distill(run: Run, teacher: Checkpoint, data: Dataset, parameters: Parameters) -> Distilled:
+    recipe = run.recipe
     flip = mirrors(recipe.data)
     # Sizes and normalisation are the teacher's own, and the real images are no input: others give the same stage.
     said: Json = {**parameters.model_dump(mode="json"), "flip": flip}
-    images = links.store.stage(
+    images = run.stage(
+        INVERSION,
         SyntheticImages,
-        "inversion",
-        version=inversion.VERSION,
         settings=said,
         inputs={"teacher": teacher},
-        make=links.checked(
-            data,
-            lambda out: inversion.synthesise(teacher, parameters, out, flip=flip, progress=links.progress("inversion")),
+        make=lambda out: inversion.synthesise(
+            teacher, parameters, out, flip=flip, progress=run.progress(INVERSION.name)
         ),
     )
-    synthetic = links.store.stage(
+    synthetic = run.stage(
+        SYNTHETIC,
         Dataset,
-        "synthetic",
-        version=VERSION,
         settings={},
         inputs={"images": images, "data": data},
         make=lambda out: compose(images, data, out),
     )
-    student = links.distilled("distill", recipe.student, teacher, synthetic, recipe.distill, recipe.distill.objective)
+    student = distilled(run, recipe.student, teacher, synthetic, recipe.distill, recipe.distill.objective)
     return Distilled(student, learns_from=synthetic)
 
 
@@ -130,3 +128,13 @@ def _decode(data: Dataset, name: str, out: Path) -> None:
             pixels[rows] = split.pixels(rows)
         (out / ".decoded.npy").rename(storage.pixels_file(out, name))
     np.save(storage.labels_file(out, name), split.labels)
+
+
+SCHEME = Scheme(
+    Parameters,
+    distill,
+    needs_teacher=True,
+    one_teacher=True,
+    check_classes=check_classes,
+    check_networks=check_networks,
+)

@@ -12,20 +12,21 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from edgekd.data.loader import Batch
-from edgekd.distillation import stage
+from edgekd.distillation import distill as stage
 from edgekd.distillation.declared import objective_json
 from edgekd.distillation.objective import Answers, Distillation, Source, Teacher
 from edgekd.distillation.terms import build_terms
 from edgekd.errors import UsageError
 from edgekd.recipe.settings import RecipeSettings, Settings, TeacherSettings
-from edgekd.schemes import Distilled, Links
+from edgekd.runs import Run
+from edgekd.schemes import Scheme
 from edgekd.schemes._objective import check_on_logits
+from edgekd.stages.distill import STAGE, Distilled, trained
+from edgekd.stages.train import taught
 from edgekd.store.artifacts import Checkpoint, Dataset
 from edgekd.training.host import best_device
-from edgekd.training.stages import origin_of, train_with
+from edgekd.training.train import Learner, Record, TrainingSetup, origin_of, train_with
 
-TEACHER = True
-VERSION = 1
 Combine = Literal["mean", "confidence", "entropy"]
 
 
@@ -56,33 +57,31 @@ def check(recipe: RecipeSettings, parameters: Parameters) -> None:
         seen.append(teacher)
 
 
-def distill(links: Links, teacher: Checkpoint, data: Dataset, parameters: Parameters) -> Distilled:
+def distill(run: Run, teacher: Checkpoint, data: Dataset, parameters: Parameters) -> Distilled:
     others = {
-        f"teacher{number}": links.taught(f"teacher{number}", settings, data)
+        f"teacher{number}": taught(run, f"teacher{number}", settings, data)
         for number, settings in enumerate(parameters.teachers, 2)
     }
     teachers = {"teacher": teacher, **others}
-    objective = links.recipe.distill.objective
-    student = links.made(
-        "distill",
-        version=VERSION,
-        settings=links.recipe.distill,
-        said={
+    objective = run.recipe.distill.objective
+    student = trained(
+        run,
+        STAGE,
+        run.recipe.distill,
+        key={
             "scheme": "ensemble",
             "combine": parameters.combine,
-            "model": origin_of(links.recipe.student),
+            "model": origin_of(run.recipe.student),
             "objective": objective_json(objective),
         },
         inputs={**teachers, "data": data},
-        make=lambda out: _distill(links, teachers, data, parameters.combine, out),
+        make=lambda out: _distill(run, teachers, data, parameters.combine, out),
     )
     return Distilled(student, others)
 
 
-def _distill(
-    links: Links, teachers: Mapping[str, Checkpoint], data: Dataset, combine: Combine, out: Path
-) -> Checkpoint:
-    recipe = links.recipe
+def _distill(run: Run, teachers: Mapping[str, Checkpoint], data: Dataset, combine: Combine, out: Path) -> Checkpoint:
+    recipe = run.recipe
     objective = recipe.distill.objective
     for teacher in teachers.values():
         stage.check_classes(teacher, data)
@@ -98,21 +97,21 @@ def _distill(
 
     return train_with(
         over,
-        recipe.student,
+        Learner(recipe.student),
         data,
-        recipe.distill,
+        TrainingSetup(recipe.distill, recipe.data.augment, run.progress(STAGE.name)),
         out,
-        augment=recipe.data.augment,
-        progress=links.progress("distill"),
-        training={
-            "teachers": {role: teacher.digest for role, teacher in teachers.items()},
-            "combine": combine,
-            "objective": objective_json(objective),
-        },
-        warnings=[
-            f"{role}: {doubt}" for role, teacher in teachers.items() for doubt in stage.doubts(teacher, objective)
-        ],
-        notes=lambda _: {"teacher_precision": {role: source.precision for role, source in sources.items()}},
+        record=Record(
+            training={
+                "teachers": {role: teacher.digest for role, teacher in teachers.items()},
+                "combine": combine,
+                "objective": objective_json(objective),
+            },
+            warnings=[
+                f"{role}: {doubt}" for role, teacher in teachers.items() for doubt in stage.doubts(teacher, objective)
+            ],
+            of_objective=lambda _: {"teacher_precision": {role: source.precision for role, source in sources.items()}},
+        ),
     )
 
 
@@ -163,3 +162,6 @@ def weights(logits: Tensor, targets: Tensor, combine: Combine) -> Tensor:
         return F.softmax((logs.exp() * logs).sum(2), 0)
     loss = -logs.gather(2, targets.expand(count, size).unsqueeze(2)).squeeze(2)
     return (1 - F.softmax(loss, 0)) / (count - 1)
+
+
+SCHEME = Scheme(Parameters, distill, needs_teacher=True, check=check)

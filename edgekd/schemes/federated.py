@@ -35,15 +35,36 @@ from edgekd.distillation.federation.rounds import Habits, Round
 from edgekd.errors import UsageError
 from edgekd.models import checkpoint as checkpoints
 from edgekd.recipe.settings import Kept, ModelSettings, Positive, RecipeSettings, Settings, StepSettings, TermSettings
-from edgekd.schemes import Distilled, Links
+from edgekd.runs import Run, Stage
+from edgekd.schemes import Scheme
 from edgekd.schemes._objective import check_answers, check_on_logits, said_or
 from edgekd.schemes._unlabelled import ON_ANSWERS as OBJECTIVE
 from edgekd.schemes._unlabelled import check_later_links, needing_labels
+from edgekd.stages import _facts
+from edgekd.stages.distill import STAGE, Distilled, trained
 from edgekd.store.artifacts import Artifact, Checkpoint, Dataset, Json
-from edgekd.training.stages import origin_of, preprocessing_of, train_with, training_loader
+from edgekd.training.train import (
+    Learner,
+    Record,
+    TrainingSetup,
+    origin_of,
+    preprocessing_of,
+    train_with,
+    training_loader,
+)
 
-TEACHER = False
-VERSION = 1
+
+def _of_round(played: Round) -> list[str]:
+    scores = played.metrics["validation_accuracy"]
+    return [f"validation of {len(scores)} clients {min(scores):.2%} to {max(scores):.2%}"]
+
+
+PARTITION = Stage("partition", "Images dealt out to clients", version=PARTITION_VERSION)
+PUBLIC = Stage("public", "Public images", version=1)
+ROUND = Stage("round", "Round", version=rounds.VERSION, facts=_of_round)
+ALONE = Stage("alone", "Clients on their own", version=rounds.VERSION, facts=_of_round)
+CLIENT = Stage("client", "First client", version=1, facts=_facts.of_network)
+_TITLES = {"client1": "First client", "client1alone": "First client, on its own"}
 
 
 class Parameters(Settings):
@@ -93,21 +114,21 @@ def check(recipe: RecipeSettings, parameters: Parameters) -> None:
     flower()
 
 
-def distill(links: Links, teacher: Checkpoint | None, data: Dataset, parameters: Parameters) -> Distilled:
+def distill(run: Run, teacher: Checkpoint | None, data: Dataset, parameters: Parameters) -> Distilled:
     """A stage deals the images out, one keeps the public ones, one plays each round, one distills the student."""
     flower()
-    dealt = _dealt(links, data, parameters)
-    public = _public(links, data, dealt)
+    dealt = _dealt(run, data, parameters)
+    public = _public(run, data, dealt)
     last: Round | None = None
     for number in range(1, parameters.rounds + 1):
-        last = _round(links, data, dealt, parameters, number, last)
+        last = _round(run, data, dealt, parameters, number, last)
     assert last is not None
-    student = _student(links, public, dealt, last)
-    others = {"client1": _first_client(links, "client1", last, public)}
+    student = _student(run, public, dealt, last)
+    others = {"client1": _first_client(run, "client1", last, public)}
     if parameters.alone:
-        alone = _alone(links, data, dealt, parameters)
-        others["client1alone"] = _first_client(links, "client1alone", alone, public)
-    return Distilled(student, others, objective=said_or(links.recipe, OBJECTIVE), learns_from=public)
+        alone = _alone(run, data, dealt, parameters)
+        others["client1alone"] = _first_client(run, "client1alone", alone, public)
+    return Distilled(student, others, objective=said_or(run.recipe, OBJECTIVE), learns_from=public)
 
 
 def models_of(recipe: RecipeSettings, parameters: Parameters) -> tuple[ModelSettings, ...]:
@@ -116,33 +137,31 @@ def models_of(recipe: RecipeSettings, parameters: Parameters) -> tuple[ModelSett
     return models if len(models) == parameters.clients else models * parameters.clients
 
 
-def _dealt(links: Links, data: Dataset, parameters: Parameters) -> Partition:
+def _dealt(run: Run, data: Dataset, parameters: Parameters) -> Partition:
     alpha = parameters.alpha if parameters.partition == "dirichlet" else None
-    shares = Shares(parameters.clients, parameters.public, alpha, links.recipe.data.seed)
-    return links.store.stage(
+    shares = Shares(parameters.clients, parameters.public, alpha, run.recipe.data.seed)
+    return run.stage(
+        PARTITION,
         Partition,
-        "partition",
-        version=PARTITION_VERSION,
         settings={"clients": shares.clients, "public": shares.public, "alpha": alpha, "seed": shares.seed},
         inputs={"data": data},
-        make=links.checked(data, lambda out: partition(data, shares, out)),
+        make=lambda out: partition(data, shares, out),
     )
 
 
-def _public(links: Links, data: Dataset, dealt: Partition) -> Dataset:
+def _public(run: Run, data: Dataset, dealt: Partition) -> Dataset:
     """All that the student and the links after it may see."""
-    return links.store.stage(
+    return run.stage(
+        PUBLIC,
         Dataset,
-        "public",
-        version=VERSION,
         settings={},
         inputs={"data": data, "partition": dealt},
         make=lambda out: public_part(data, dealt.public_rows, out),
     )
 
 
-def _habits(links: Links, parameters: Parameters, views: int) -> Habits:
-    recipe = links.recipe
+def _habits(run: Run, parameters: Parameters, views: int) -> Habits:
+    recipe = run.recipe
     return Habits(
         models=models_of(recipe, parameters),
         steps=recipe.distill,
@@ -170,52 +189,47 @@ def _said(habits: Habits) -> Json:
 
 
 def _round(
-    links: Links, data: Dataset, dealt: Partition, parameters: Parameters, number: int, before: Round | None
+    run: Run, data: Dataset, dealt: Partition, parameters: Parameters, number: int, before: Round | None
 ) -> Round:
     final = number == parameters.rounds
     # A client shows itself no more views than it has epochs for: all are asked for the student alone.
     views = parameters.views if final else min(parameters.views, parameters.public_epochs)
-    habits, name = _habits(links, parameters, views), f"round{number}"
+    habits, name = _habits(run, parameters, views), f"round{number}"
     begun: Mapping[str, Artifact] = {"before": before} if before is not None else {}
-    return links.store.stage(
+    return run.stage(
+        ROUND,
         Round,
-        name,
-        version=rounds.VERSION,
+        name=name,
+        title=f"Round {number}",
         settings={**_said(habits), "round": number, "views": views, "objective": _terms(habits.objective)},
         inputs={**begun, "data": data, "partition": dealt},
-        make=links.checked(
-            data, lambda out: rounds.play(number, before, data, dealt, habits, out, links.progress(name))
-        ),
+        make=lambda out: rounds.play(number, before, data, dealt, habits, out, run.progress(name)),
     )
 
 
-def _alone(links: Links, data: Dataset, dealt: Partition, parameters: Parameters) -> Round:
-    habits = _habits(links, parameters, views=1)
-    return links.store.stage(
+def _alone(run: Run, data: Dataset, dealt: Partition, parameters: Parameters) -> Round:
+    habits = _habits(run, parameters, views=1)
+    return run.stage(
+        ALONE,
         Round,
-        "alone",
-        version=rounds.VERSION,
         settings={**_said(habits), "rounds": parameters.rounds},
         inputs={"data": data, "partition": dealt},
-        make=links.checked(
-            data, lambda out: rounds.alone(parameters.rounds, data, dealt, habits, out, links.progress("alone"))
-        ),
+        make=lambda out: rounds.alone(parameters.rounds, data, dealt, habits, out, run.progress(ALONE.name)),
     )
 
 
-def _student(links: Links, public: Dataset, dealt: Partition, last: Round) -> Checkpoint:
-    recipe = links.recipe
+def _student(run: Run, public: Dataset, dealt: Partition, last: Round) -> Checkpoint:
+    recipe = run.recipe
     settings, augment, objective = recipe.distill, recipe.data.augment, said_or(recipe, OBJECTIVE)
 
     def make(out: Path) -> Checkpoint:
         consensus = np.load(last.path / "consensus.npy")
         return train_with(
             lambda student: rounds.digesting(student, consensus, public, objective),
-            recipe.student,
+            Learner(recipe.student),
             public,
-            settings,
+            TrainingSetup(settings, augment, run.progress(STAGE.name)),
             out,
-            augment=augment,
             # The views that the clients were asked about, not those of the student's own seed.
             loader=training_loader(
                 public,
@@ -223,22 +237,23 @@ def _student(links: Links, public: Dataset, dealt: Partition, last: Round) -> Ch
                 augment,
                 views=len(consensus),
             ),
-            progress=links.progress("distill"),
-            training={"consensus": last.digest, "objective": _terms(objective)},
-            notes=lambda _: {"federation": {**dealt.metrics, **last.metrics}},
+            record=Record(
+                training={"consensus": last.digest, "objective": _terms(objective)},
+                of_objective=lambda _: {"federation": {**dealt.metrics, **last.metrics}},
+            ),
         )
 
-    return links.made(
-        "distill",
-        version=VERSION,
-        settings=settings,
-        said={"scheme": "federated", "model": origin_of(recipe.student), "objective": _terms(objective)},
+    return trained(
+        run,
+        STAGE,
+        settings,
+        key={"scheme": "federated", "model": origin_of(recipe.student), "objective": _terms(objective)},
         inputs={"data": public, "partition": dealt, "consensus": last},
         make=make,
     )
 
 
-def _first_client(links: Links, role: str, origin: Round, public: Dataset) -> Checkpoint:
+def _first_client(run: Run, role: str, origin: Round, public: Dataset) -> Checkpoint:
     def make(out: Path) -> Checkpoint:
         metrics = origin.metrics
         return checkpoints.save(
@@ -256,8 +271,11 @@ def _first_client(links: Links, role: str, origin: Round, public: Dataset) -> Ch
         )
 
     inputs: Mapping[str, Artifact] = {"clients": origin, "data": public}
-    return links.store.stage(Checkpoint, role, version=VERSION, settings={}, inputs=inputs, make=make)
+    return run.stage(CLIENT, Checkpoint, name=role, title=_TITLES[role], settings={}, inputs=inputs, make=make)
 
 
 def _terms(objective: Sequence[TermSettings]) -> list[Json]:
     return objective_json(objective)
+
+
+SCHEME = Scheme(Parameters, distill, needs_teacher=False, check=check)

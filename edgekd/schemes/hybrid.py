@@ -15,21 +15,20 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from edgekd.data.loader import Batch
-from edgekd.distillation import stage
+from edgekd.distillation import distill as stage
 from edgekd.distillation.declared import objective_json
 from edgekd.distillation.objective import Distillation
 from edgekd.errors import UsageError
 from edgekd.models import checkpoint as checkpoints
 from edgekd.recipe.settings import RecipeSettings, Settings
-from edgekd.schemes import Distilled, Links
+from edgekd.runs import Run
+from edgekd.schemes import Scheme
 from edgekd.schemes._objective import known
+from edgekd.stages.distill import STAGE, Distilled, trained
 from edgekd.store.artifacts import Checkpoint, Dataset, Json
 from edgekd.training.bf16 import answering
 from edgekd.training.host import best_device
-from edgekd.training.stages import origin_of, train_with
-
-TEACHER = True
-VERSION = 1
+from edgekd.training.train import Learner, Record, TrainingSetup, origin_of, train_with
 
 
 class Parameters(Settings):
@@ -64,46 +63,48 @@ def check(recipe: RecipeSettings, parameters: Parameters) -> None:
         )
 
 
-def distill(links: Links, teacher: Checkpoint, data: Dataset, parameters: Parameters) -> Distilled:
-    recipe = links.recipe
-    student = links.made(
-        "distill",
-        version=VERSION,
-        settings=recipe.distill,
-        said={
+def distill(run: Run, teacher: Checkpoint, data: Dataset, parameters: Parameters) -> Distilled:
+    recipe = run.recipe
+    student = trained(
+        run,
+        STAGE,
+        recipe.distill,
+        key={
             "scheme": "hybrid",
             "limit": parameters.limit,
             "model": origin_of(recipe.student),
             "objective": objective_json(recipe.distill.objective),
         },
         inputs={"teacher": teacher, "data": data},
-        make=lambda out: _distill(links, teacher, data, parameters.limit, out),
+        make=lambda out: _distill(run, teacher, data, parameters.limit, out),
     )
     return Distilled(student)
 
 
-def _distill(links: Links, teacher: Checkpoint, data: Dataset, limit: float, out: Path) -> Checkpoint:
-    recipe, objective = links.recipe, links.recipe.distill.objective
+def _distill(run: Run, teacher: Checkpoint, data: Dataset, limit: float, out: Path) -> Checkpoint:
+    recipe, objective = run.recipe, run.recipe.distill.objective
     stage.check_classes(teacher, data)
     network = checkpoints.load(teacher)
     precision, why = answering(teacher, network, best_device(), recipe.distill.teacher_precision)
-    compile = recipe.distill.compile
 
     def over(student: nn.Module) -> Hybrid:
-        taught = stage.objective_over(student, network, data, objective, precision=precision, compile=compile)
-        return Hybrid(taught, limit)
+        live = stage.Live(precision, compile=recipe.distill.compile)
+        return Hybrid(stage.objective_over(student, network, data, objective, live=live), limit)
 
     return train_with(
         over,
-        recipe.student,
+        Learner(recipe.student),
         data,
-        recipe.distill,
+        TrainingSetup(recipe.distill, recipe.data.augment, run.progress(STAGE.name)),
         out,
-        augment=recipe.data.augment,
-        progress=links.progress("distill"),
-        training={"teacher": teacher.digest, "objective": objective_json(objective)},
-        warnings=stage.doubts(teacher, objective),
-        notes=lambda learned: {"teacher_precision": {"precision": precision, "why": why}, **_learned(learned)},
+        record=Record(
+            training={"teacher": teacher.digest, "objective": objective_json(objective)},
+            warnings=stage.doubts(teacher, objective),
+            of_objective=lambda learned: {
+                "teacher_precision": {"precision": precision, "why": why},
+                **_learned(learned),
+            },
+        ),
     )
 
 
@@ -163,3 +164,6 @@ class Hybrid(nn.Module):
 def _learned(objective: nn.Module) -> Json:
     assert isinstance(objective, Hybrid)
     return {"learned_weights": objective.weights()}
+
+
+SCHEME = Scheme(Parameters, distill, needs_teacher=True, check=check)

@@ -20,9 +20,9 @@ from torch import nn
 
 from edgekd import plugins
 from edgekd.distillation.declared import objective_json
+from edgekd.distillation.distill import check_classes as check_teacher
+from edgekd.distillation.distill import networks_for
 from edgekd.distillation.objective import Teacher
-from edgekd.distillation.stage import check_classes as check_teacher
-from edgekd.distillation.stage import networks_for
 from edgekd.distillation.terms import build_terms
 from edgekd.errors import UsageError
 from edgekd.models.cost import cost
@@ -37,21 +37,34 @@ from edgekd.recipe.settings import (
     TeacherSettings,
     TermSettings,
 )
-from edgekd.schemes import Distilled, Links
+from edgekd.runs import Run, Stage
+from edgekd.schemes import Scheme
 from edgekd.schemes._classes import check_disjoint, check_partition, relabel, unpublished
 from edgekd.schemes._heads import Columns, Head, MultiTask, Together
 from edgekd.schemes._objective import check_on_logits
 from edgekd.schemes._tasks import Ready, apart, check_data, columns_of, told
+from edgekd.stages import _facts
+from edgekd.stages.data import prepared
+from edgekd.stages.distill import STAGE, Distilled, distilled, trained
+from edgekd.stages.train import taught
 from edgekd.store.artifacts import Artifact, Checkpoint, Dataset, Json
-from edgekd.training import stages as training
+from edgekd.training import train as training
 from edgekd.training.fit import BeginEpoch, Progress, accuracy
 from edgekd.training.host import best_device
-from edgekd.training.stages import evaluation_loader, preprocessing_of, train_with, training_loader
 from edgekd.training.start import start
+from edgekd.training.train import (
+    Learner,
+    Record,
+    TrainingSetup,
+    evaluation_loader,
+    preprocessing_of,
+    train_with,
+    training_loader,
+)
 
-TEACHER = True
-VERSION = 3
-SAME_CLASSES = False
+GROUPED = Stage("data", "Data of a task", version=3)
+APART = Stage("apart", "Data of a task, apart from the others'", version=3)
+SINGLE = Stage("single", "Student of the main task alone", version=1, facts=_facts.of_network)
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9]*$")]
 
 
@@ -126,66 +139,68 @@ def _classes_of(task: Task) -> tuple[str, ...]:
     return tuple(plugins.load("source", task.data.source).read(task.data).classes)
 
 
-def distill(links: Links, teacher: Checkpoint, data: Dataset, parameters: Parameters) -> Distilled:
-    recipe = links.recipe
-    tasks = _ready(links, teacher, data, parameters)
+def distill(run: Run, teacher: Checkpoint, data: Dataset, parameters: Parameters) -> Distilled:
+    recipe = run.recipe
+    tasks = _ready(run, teacher, data, parameters)
     objective = recipe.distill.objective
 
     def further(
-        name: str,
+        stage: Stage,
         student: Checkpoint,
         settings: RecoverySettings,
         *,
-        said: Json | None = None,
+        key: Json | None = None,
         begin_epoch: BeginEpoch | None = None,
     ) -> Checkpoint:
         lesson = Lesson(settings, settings.objective or objective, begin_epoch)
-        return _trained(links, name, student, tasks, lesson, said or {})
+        return _trained(run, stage, student, tasks, lesson, key or {})
 
-    student = _trained(links, "distill", recipe.student, tasks, Lesson(recipe.distill, objective), {})
+    student = _trained(run, STAGE, recipe.student, tasks, Lesson(recipe.distill, objective), {})
     heads = {name: tasks[name].data for name in parameters.tasks}
     others: dict[str, Checkpoint] = {}
     if parameters.single:
-        others["single"] = links.distilled("single", recipe.student, teacher, data, recipe.distill, objective)
-    return Distilled(student, others, further=further, heads=heads)
+        others["single"] = distilled(run, recipe.student, teacher, data, recipe.distill, objective, stage=SINGLE)
+    return Distilled(student, others, train=further, heads=heads)
 
 
-def _ready(links: Links, teacher: Checkpoint, data: Dataset, parameters: Parameters) -> dict[str, Ready]:
+def _ready(run: Run, teacher: Checkpoint, data: Dataset, parameters: Parameters) -> dict[str, Ready]:
     """Every task's data and teacher, the main one first."""
-    augment = links.recipe.data.augment
+    augment = run.recipe.data.augment
     tasks = {parameters.main: Ready(data, teacher, 1.0, None, augment)}
-    prepared = {name: _data(links, name, task, data) for name, task in parameters.tasks.items()}
+    prepared = {name: _data(run, name, task, data) for name, task in parameters.tasks.items()}
     photos = {name: prepared[name] for name, task in parameters.tasks.items() if task.data is not None}
     for name, task in parameters.tasks.items():
         own, varied = prepared[name], task.data.augment if task.data is not None else augment
         if name in photos:
-            own = _apart(links, name, own, parameters.main, {parameters.main: data, **photos})
-        guide = links.taught(f"teacher-{name}", task.teacher, own, augment=varied, main=data)
+            own = _apart(run, name, own, parameters.main, {parameters.main: data, **photos})
+        guide = taught(run, f"teacher-{name}", task.teacher, own, augment=varied)
         tasks[name] = Ready(own, guide, task.weight, task.classes, varied)
     return tasks
 
 
-def _data(links: Links, name: str, task: Task, data: Dataset) -> Dataset:
+def _data(run: Run, name: str, task: Task, data: Dataset) -> Dataset:
     if task.data is not None:
-        return links.prepared(f"data-{name}", task.data)
+        return prepared(run, f"data-{name}", task.data, title=f"Data of {name}")
     assert task.classes is not None
     groups = task.classes
-    return links.store.stage(
+    return run.stage(
+        GROUPED,
         Dataset,
-        f"data-{name}",
-        version=VERSION,
+        name=f"data-{name}",
+        title=f"Data of {name}",
         settings={"classes": [[group, list(names)] for group, names in groups.items()]},
         inputs={"data": data},
         make=lambda out: relabel(data, groups, out, where=f"tasks.{name}.classes"),
     )
 
 
-def _apart(links: Links, name: str, own: Dataset, main: str, all_data: Mapping[str, Dataset]) -> Dataset:
+def _apart(run: Run, name: str, own: Dataset, main: str, all_data: Mapping[str, Dataset]) -> Dataset:
     others = {other: data for other, data in all_data.items() if other != name}
-    return links.store.stage(
+    return run.stage(
+        APART,
         Dataset,
-        f"apart-{name}",
-        version=VERSION,
+        name=f"apart-{name}",
+        title=f"Data of {name}, apart from the others'",
         settings={"task": name, "main": main, "others": list(others)},
         inputs={"data": own, **{f"data-{other}": data for other, data in others.items()}},
         make=lambda out: apart(name, own, main, others, out),
@@ -202,32 +217,32 @@ class Lesson:
 
 
 def _trained(
-    links: Links,
-    name: str,
+    run: Run,
+    stage: Stage,
     student: ModelSettings | Checkpoint,
     tasks: Mapping[str, Ready],
     lesson: Lesson,
-    said: Json,
+    key: Json,
 ) -> Checkpoint:
-    """The network of all tasks, as a stage called `name`."""
+    """The network of all tasks, as one stage."""
     main = next(iter(tasks))
     inputs: dict[str, Artifact] = {"data": tasks[main].data, "teacher": tasks[main].teacher}
     if not isinstance(student, ModelSettings):
         inputs["student"] = student
     for task, ready in list(tasks.items())[1:]:
         inputs |= {f"data-{task}": ready.data, f"teacher-{task}": ready.teacher}
-    return links.made(
-        name,
-        version=VERSION,
-        settings=lesson.settings,
-        said={
+    return trained(
+        run,
+        stage,
+        lesson.settings,
+        key={
             **({"model": training.origin_of(student)} if isinstance(student, ModelSettings) else {}),
             "objective": objective_json(lesson.objective),
             "tasks": [[task, ready.weight, ready.augment.model_dump(mode="json")] for task, ready in tasks.items()],
-            **said,
+            **key,
         },
         inputs=inputs,
-        make=lambda out: _train(student, tasks, lesson, out, progress=links.progress(name)),
+        make=lambda out: _train(student, tasks, lesson, out, progress=run.progress(stage.name)),
     )
 
 
@@ -267,22 +282,31 @@ def _train(
     }
     return train_with(
         over,
-        student,
+        Learner(student, heads={name: tasks[name].data.classes for name in further}),
         data,
-        settings,
+        TrainingSetup(settings, tasks[main].augment, progress, lesson.begin_epoch),
         out,
-        augment=tasks[main].augment,
-        heads={name: tasks[name].data.classes for name in further},
         loader=Together(loaders.pop(main), loaders),
-        progress=progress,
-        training={"teacher": tasks[main].teacher.digest, "objective": objective_json(lesson.objective)},
-        warnings=told(tasks, lesson.objective) if isinstance(student, ModelSettings) else (),
-        notes=lambda _: {"teacher_precision": {name: guide.precision for name, guide in guides.items()}},
-        measure=measure,
-        begin_epoch=lesson.begin_epoch,
+        record=Record(
+            training={"teacher": tasks[main].teacher.digest, "objective": objective_json(lesson.objective)},
+            warnings=told(tasks, lesson.objective) if isinstance(student, ModelSettings) else (),
+            of_objective=lambda _: {"teacher_precision": {name: guide.precision for name, guide in guides.items()}},
+            of_network=measure,
+        ),
     )
 
 
 def _score(network: nn.Module, columns: slice, data: Dataset) -> float:
     """Of one head, on its task's validation split."""
     return accuracy(Columns(network, columns), evaluation_loader(data, "validation"), best_device())
+
+
+SCHEME = Scheme(
+    Parameters,
+    distill,
+    needs_teacher=True,
+    same_classes=False,
+    check=check,
+    check_classes=check_classes,
+    check_networks=check_networks,
+)

@@ -6,11 +6,10 @@ from pydantic import Field
 
 from edgekd.errors import UsageError
 from edgekd.recipe.settings import RecipeSettings, Settings
-from edgekd.schemes import Distilled, Links
+from edgekd.runs import Run
+from edgekd.schemes import Scheme
+from edgekd.stages.distill import Distilled, distilled
 from edgekd.store.artifacts import Checkpoint, Dataset
-
-TEACHER = True
-ONE_TEACHER = True
 
 
 class Parameters(Settings):
@@ -24,10 +23,11 @@ def check(recipe: RecipeSettings, parameters: Parameters) -> None:
         )
 
 
-def distill(links: Links, teacher: Checkpoint, data: Dataset, parameters: Parameters) -> Distilled:
-    recipe = links.recipe
+def distill(run: Run, teacher: Checkpoint, data: Dataset, parameters: Parameters) -> Distilled:
+    recipe = run.recipe
     settings, objective = recipe.distill, recipe.distill.objective
-    student = links.distilled(
-        "distill", recipe.student, teacher, data, settings, objective, cross_view=parameters.cross_view
-    )
+    student = distilled(run, recipe.student, teacher, data, settings, objective, cross_view=parameters.cross_view)
     return Distilled(student)
+
+
+SCHEME = Scheme(Parameters, distill, needs_teacher=True, one_teacher=True, check=check)

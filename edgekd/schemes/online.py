@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from edgekd.data.loader import Batch
 from edgekd.distillation.declared import objective_json
-from edgekd.distillation.stage import networks_for
+from edgekd.distillation.distill import networks_for
 from edgekd.distillation.terms import Seen, Terms, build_terms
 from edgekd.errors import UsageError
 from edgekd.models import checkpoint as checkpoints
@@ -24,20 +24,25 @@ from edgekd.models.architecture import Architecture
 from edgekd.models.build import build, published_classes
 from edgekd.models.weights import load_state, read_state, save_state
 from edgekd.recipe.settings import (
-    AugmentSettings,
     ModelSettings,
     RecipeSettings,
     Settings,
     StepSettings,
     TermSettings,
 )
+from edgekd.runs import Run, Stage
 from edgekd.runtime.preprocess import Preprocessing
-from edgekd.schemes import Distilled, Links
+from edgekd.schemes import Scheme
 from edgekd.schemes._objective import Objective, check_answers, check_on_logits, said_or
+from edgekd.stages import _facts
+from edgekd.stages.distill import Distilled
 from edgekd.store.artifacts import Artifact, Checkpoint, Dataset, Json
 from edgekd.store.store import resume_folder
-from edgekd.training.fit import Progress, fit
-from edgekd.training.stages import (
+from edgekd.training.fit import fit
+from edgekd.training.start import Start
+from edgekd.training.state import EpochRecord
+from edgekd.training.train import (
+    TrainingSetup,
     begin,
     evaluation_loader,
     measured,
@@ -46,11 +51,9 @@ from edgekd.training.stages import (
     record_of,
     training_loader,
 )
-from edgekd.training.start import Start
-from edgekd.training.state import EpochRecord
 
-TEACHER = False
-VERSION = 2
+TOGETHER = Stage("distill", "Students, trained together", version=2)
+STUDENT = Stage("student", "Student", version=2, facts=_facts.of_network)
 # The paper's, where the recipe leaves distill.objective out.
 OBJECTIVE = (
     TermSettings.model_validate({"method": "kd", "weight": 1.0, "temperature": 1.0}),
@@ -133,15 +136,15 @@ def _twins(found: object, hint: str) -> UsageError:
     )
 
 
-def distill(links: Links, teacher: Checkpoint | None, data: Dataset, parameters: Parameters) -> Distilled:
+def distill(run: Run, teacher: Checkpoint | None, data: Dataset, parameters: Parameters) -> Distilled:
     """One stage trains all students, then one stage each takes its checkpoint out."""
-    recipe = links.recipe
+    recipe = run.recipe
     settings, augment = recipe.distill, recipe.data.augment
     models, objective = models_of(recipe, parameters), said_or(recipe, OBJECTIVE)
-    together = links.store.stage(
+    setup = TrainingSetup(settings, augment, run.progress(TOGETHER.name))
+    together = run.stage(
+        TOGETHER,
         Peers,
-        "distill",
-        version=VERSION,
         settings={
             **settings.model_dump(mode="json", include=set(StepSettings.model_fields)),
             "models": [origin_of(model) for model in models],
@@ -149,31 +152,19 @@ def distill(links: Links, teacher: Checkpoint | None, data: Dataset, parameters:
             "augment": augment.model_dump(mode="json"),
         },
         inputs={"data": data},
-        make=links.checked(
-            data,
-            lambda out: train_together(
-                models, data, settings, out, objective=objective, augment=augment, progress=links.progress("distill")
-            ),
-        ),
+        make=lambda out: train_together(models, objective, data, setup, out),
     )
-    students = {role: _student(links, role, together) for role in map(role_of, range(len(models)))}
+    students = {role: _student(run, role, together) for role in map(role_of, range(len(models)))}
     return Distilled(students.pop("student"), students, objective=objective)
 
 
 def train_together(
-    models: Sequence[ModelSettings],
-    data: Dataset,
-    settings: StepSettings,
-    out: Path,
-    *,
-    objective: Objective,
-    augment: AugmentSettings,
-    progress: Progress | None = None,
+    models: Sequence[ModelSettings], objective: Objective, data: Dataset, setup: TrainingSetup, out: Path
 ) -> Peers:
     """Train students on the same batches, each on the others' answers.
 
     The first begins with the weights that it has when it is trained alone from the same seed; the k-th after it with
-    those of seed + 1000·k. `settings.clip_norm` bounds the gradient of all of them together.
+    those of seed + 1000·k. The setting `clip_norm` bounds the gradient of all of them together.
 
     Args:
         models: two or more.
@@ -184,17 +175,18 @@ def train_together(
         ModelError: a student cannot be built, or its weights do not fit.
         TrainingError: see fit().
     """
+    settings = setup.settings
     begun = _begun(models, data, settings.seed)
     networks = [each.network for each in begun]
     cohort = Cohort(networks)
     history = fit(
         cohort,
         Mutual(build_terms(objective, networks_for(cohort, None, data))),
-        training_loader(data, settings, augment),
+        training_loader(data, settings, setup.augment),
         settings,
         resume=resume_folder(out),
         validation=evaluation_loader(data, "validation"),
-        progress=progress,
+        progress=setup.progress,
     )
     roles = [role_of(index) for index in range(len(begun))]
     for role, network in zip(roles, networks, strict=True):
@@ -248,12 +240,13 @@ def _history_of(role: str, history: Sequence[EpochRecord], score: float) -> list
     return [*epochs[:-1], replace(epochs[-1], validation_accuracy=score)]
 
 
-def _student(links: Links, role: str, together: Peers) -> Checkpoint:
+def _student(run: Run, role: str, together: Peers) -> Checkpoint:
     inputs: Mapping[str, Artifact] = {"peers": together}
-    return links.store.stage(
+    return run.stage(
+        STUDENT,
         Checkpoint,
-        role,
-        version=VERSION,
+        name=role,
+        title=role.capitalize(),
         settings={},
         inputs=inputs,
         make=lambda out: _taken_out(together, role, out),
@@ -274,3 +267,6 @@ def _taken_out(together: Peers, role: str, out: Path) -> Checkpoint:
         training=details["training"][role],
         metrics=together.metrics[role],
     )
+
+
+SCHEME = Scheme(Parameters, distill, needs_teacher=False, check=check, check_networks=check_networks)

@@ -11,6 +11,7 @@ teacher-free    Yuan, Tay, Li, Wang and Feng, Revisiting Knowledge Distillation 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
@@ -21,17 +22,18 @@ from torch import Tensor, nn
 
 from edgekd.data.loader import Batch
 from edgekd.distillation.declared import objective_json
+from edgekd.distillation.distill import networks_for
 from edgekd.distillation.objective import Answers, Distillation
-from edgekd.distillation.stage import networks_for
 from edgekd.distillation.terms import Seen, Terms, build_terms
 from edgekd.recipe.settings import RecipeSettings, Settings, TermSettings
-from edgekd.schemes import Distilled, Links
+from edgekd.runs import Run
+from edgekd.schemes import Scheme
 from edgekd.schemes._objective import Objective, check_answers, check_labels, check_on_logits, said_or
+from edgekd.stages import train
+from edgekd.stages.distill import STAGE, Distilled, distilled, trained
 from edgekd.store.artifacts import Checkpoint, Dataset, Json
-from edgekd.training.stages import origin_of, train_with, training_loader
+from edgekd.training.train import Learner, Record, TrainingSetup, origin_of, train_with, training_loader
 
-TEACHER = False
-VERSION = 1
 _SEEDS_BETWEEN = 1000
 _LARGEST_HALF = torch.finfo(torch.float16).max
 # Which kind a parameter belongs to.
@@ -142,24 +144,24 @@ def check(recipe: RecipeSettings, parameters: Parameters) -> None:
         check_on_logits(said, objective, why="its teacher is no network")
 
 
-def distill(links: Links, teacher: Checkpoint | None, data: Dataset, parameters: Parameters) -> Distilled:
+def distill(run: Run, teacher: Checkpoint | None, data: Dataset, parameters: Parameters) -> Distilled:
     if parameters.kind == "born-again":
-        return _born_again(links, data, parameters.generations)
+        return _born_again(run, data, parameters.generations)
     own = [name for name, kind in _KIND_OF.items() if kind == parameters.kind]
-    recipe, objective = links.recipe, _objective(links.recipe, parameters)
+    recipe, objective = run.recipe, _objective(run.recipe, parameters)
     said = {
         "kind": parameters.kind,
         **parameters.model_dump(include=set(own)),
         "objective": objective_json(objective),
     }
-    train = {"last-epoch": _last_epoch, "teacher-free": _teacher_free}[parameters.kind]
-    student = links.made(
-        "distill",
-        version=VERSION,
-        settings=recipe.distill,
-        said={**said, "model": origin_of(recipe.student)},
+    fit = {"last-epoch": _last_epoch, "teacher-free": _teacher_free}[parameters.kind]
+    student = trained(
+        run,
+        STAGE,
+        recipe.distill,
+        key={**said, "model": origin_of(recipe.student)},
         inputs={"data": data},
-        make=lambda out: train(links, data, parameters, said, out),
+        make=lambda out: fit(run, data, parameters, said, out),
     )
     # Teacher-free's is for a teacher that is almost certain: a network that answers later is not.
     return Distilled(student, objective=objective if parameters.kind == "last-epoch" else None)
@@ -169,28 +171,29 @@ def _objective(recipe: RecipeSettings, parameters: Parameters) -> Objective:
     return said_or(recipe, _OBJECTIVES.get(parameters.kind, recipe.distill.objective))
 
 
-def _born_again(links: Links, data: Dataset, generations: int) -> Distilled:
+def _born_again(run: Run, data: Dataset, generations: int) -> Distilled:
     """Generation 0 is the recipe's baseline, trained and shown once; generation g begins from the seed + 1000·g."""
-    recipe = links.recipe
-    made = [links.trained("baseline", recipe.student, recipe.distill.training, data)]
+    recipe = run.recipe
+    made = [train.trained(run, recipe.student, recipe.distill.training, data)]
     for number in range(1, generations + 1):
         settings = recipe.distill.model_copy(update={"seed": recipe.distill.seed + _SEEDS_BETWEEN * number})
-        name, objective = f"generation{number}", recipe.distill.objective
-        made.append(links.distilled(name, recipe.student, made[-1], data, settings, objective))
+        stage = replace(STAGE, name=f"generation{number}", title=f"Generation {number}")
+        objective = recipe.distill.objective
+        made.append(distilled(run, recipe.student, made[-1], data, settings, objective, stage=stage))
     others = {f"generation{number}": before for number, before in enumerate(made[:-1])}
     if recipe.distill.baseline:
         del others["generation0"]
     return Distilled(made[-1], others)
 
 
-def _last_epoch(links: Links, data: Dataset, parameters: Parameters, said: Json, out: Path) -> Checkpoint:
-    settings, augment = links.recipe.distill, links.recipe.data.augment
+def _last_epoch(run: Run, data: Dataset, parameters: Parameters, said: Json, out: Path) -> Checkpoint:
+    settings, augment = run.recipe.distill, run.recipe.data.augment
     loader = training_loader(data, settings, augment)
 
     def objective_of(student: nn.Module) -> LastEpoch:
         networks = networks_for(student, None, data)
         return LastEpoch(
-            build_terms(_objective(links.recipe, parameters), networks),
+            build_terms(_objective(run.recipe, parameters), networks),
             samples=networks.sample_count,
             classes=len(data.classes),
             steps=len(loader),
@@ -199,28 +202,29 @@ def _last_epoch(links: Links, data: Dataset, parameters: Parameters, said: Json,
             growing=parameters.growing,
         )
 
-    return _trained(links, data, said, out)(objective_of, loader=loader)
+    return _trained(run, data, said, out)(objective_of, loader=loader)
 
 
-def _teacher_free(links: Links, data: Dataset, parameters: Parameters, said: Json, out: Path) -> Checkpoint:
+def _teacher_free(run: Run, data: Dataset, parameters: Parameters, said: Json, out: Path) -> Checkpoint:
     virtual = VirtualTeacher(parameters.probability, len(data.classes))
 
     def objective_of(student: nn.Module) -> Distillation:
-        terms = build_terms(_objective(links.recipe, parameters), networks_for(student, None, data))
+        terms = build_terms(_objective(run.recipe, parameters), networks_for(student, None, data))
         return Distillation(student, virtual, terms)
 
-    return _trained(links, data, said, out)(objective_of)
+    return _trained(run, data, said, out)(objective_of)
 
 
-def _trained(links: Links, data: Dataset, said: Json, out: Path) -> partial[Checkpoint]:
+def _trained(run: Run, data: Dataset, said: Json, out: Path) -> partial[Checkpoint]:
     """train_with(), told all but the objective."""
     return partial(
         train_with,
-        model=links.recipe.student,
+        learner=Learner(run.recipe.student),
         data=data,
-        settings=links.recipe.distill,
+        setup=TrainingSetup(run.recipe.distill, run.recipe.data.augment, run.progress(STAGE.name)),
         out=out,
-        augment=links.recipe.data.augment,
-        progress=links.progress("distill"),
-        training=said,
+        record=Record(training=said),
     )
+
+
+SCHEME = Scheme(Parameters, distill, needs_teacher=False, check=check)

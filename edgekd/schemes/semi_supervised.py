@@ -34,24 +34,37 @@ from torch import Tensor, nn
 
 from edgekd.data import unlabelled as folders
 from edgekd.data.loader import Batch
-from edgekd.distillation import stage
+from edgekd.distillation import distill as stage
 from edgekd.distillation.declared import method_named, objective_json
 from edgekd.distillation.objective import Distillation, Teacher
 from edgekd.distillation.terms import Networks, Seen, Terms, build_terms
 from edgekd.errors import UsageError
 from edgekd.models import checkpoint as checkpoints
 from edgekd.recipe.settings import RecipeSettings, Settings, Share
-from edgekd.schemes import Distilled, Links, _selection
+from edgekd.runs import Run, Stage
+from edgekd.schemes import Scheme, _selection
 from edgekd.schemes._selection import Selection
 from edgekd.schemes._unlabelled import check_later_links, needing_labels, without_labels
+from edgekd.stages import _facts
+from edgekd.stages.data import prepared
+from edgekd.stages.distill import STAGE, Distilled, trained
 from edgekd.store.artifacts import Artifact, Checkpoint, Dataset, Json
 from edgekd.training.compiling import Forward
 from edgekd.training.host import best_device
 from edgekd.training.objective import Supervised
-from edgekd.training.stages import origin_of, preprocessing_of, train_with, training_loader
+from edgekd.training.train import (
+    Learner,
+    Record,
+    TrainingSetup,
+    origin_of,
+    preprocessing_of,
+    train_with,
+    training_loader,
+)
 
-TEACHER = True
-VERSION = 1
+ALONE = Stage("labelsonly", "Labelled images only", version=1, facts=_facts.of_network)
+POOL = Stage("unlabelled", "Unlabelled images", version=folders.VERSION)
+SELECTION = Stage("selection", "Selection", version=_selection.VERSION)
 
 
 class Parameters(Settings):
@@ -105,36 +118,36 @@ def check_networks(recipe: RecipeSettings, parameters: Parameters, teacher: nn.M
     _selection.check_labels(parameters.labels, len(data.classes), data.manifest.details["counts"]["train"])
 
 
-def distill(links: Links, teacher: Checkpoint, data: Dataset, parameters: Parameters) -> Distilled:
-    pool = _pool(links, data, parameters)
-    selection = _selected(links, teacher, data, pool, parameters)
-    recipe, settings = links.recipe, links.recipe.distill
+def distill(run: Run, teacher: Checkpoint, data: Dataset, parameters: Parameters) -> Distilled:
+    pool = _pool(run, data, parameters)
+    selection = _selected(run, teacher, data, pool, parameters)
+    recipe, settings = run.recipe, run.recipe.distill
     sources: Mapping[str, Artifact] = {"data": data, "selection": selection, **({"pool": pool} if pool else {})}
     said: Json = {"model": origin_of(recipe.student), "share": parameters.share}
 
     def make(out: Path) -> Checkpoint:
-        return _student(links, teacher, data, pool, selection, parameters, out)
+        return _student(run, teacher, data, pool, selection, parameters, out)
 
-    student = links.made(
-        "distill",
-        version=VERSION,
-        settings=settings,
-        said={**said, "mix": parameters.mix, "objective": [t.model_dump(mode="json") for t in settings.objective]},
+    student = trained(
+        run,
+        STAGE,
+        settings,
+        key={**said, "mix": parameters.mix, "objective": [t.model_dump(mode="json") for t in settings.objective]},
         inputs={"teacher": teacher, **sources},
         make=make,
     )
     later = without_labels(settings.objective) if _hides_labels(parameters) else None
     if not parameters.alone or parameters.labels == 0:
         return Distilled(student, objective=later)
-    alone = links.made(
-        "labelsalone",
-        version=VERSION,
-        settings=settings,
-        said=said,
+    alone = trained(
+        run,
+        ALONE,
+        settings,
+        key=said,
         inputs=sources,
-        make=lambda out: _alone(links, data, pool, selection, parameters, out),
+        make=lambda out: _alone(run, data, pool, selection, parameters, out),
     )
-    return Distilled(student, {"labelsalone": alone}, objective=later)
+    return Distilled(student, {ALONE.name: alone}, objective=later)
 
 
 class PartlyLabelled(Terms):
@@ -173,49 +186,42 @@ def _hides_labels(parameters: Parameters) -> bool:
     return parameters.labels is not None or parameters.mix
 
 
-def _pool(links: Links, data: Dataset, parameters: Parameters) -> Artifact | None:
+def _pool(run: Run, data: Dataset, parameters: Parameters) -> Artifact | None:
     """None: the rest of the data's own training split."""
-    settings, root = links.recipe.data, parameters.unlabelled
+    settings, root = run.recipe.data, parameters.unlabelled
     if not isinstance(root, Path):
         if parameters.labels is not None:
             return None
-        return links.prepared("unlabelled", settings.model_copy(update={"limit": None}))
+        return prepared(run, POOL.name, settings.model_copy(update={"limit": None}), title=POOL.title)
     # What decides about decoding is in the key; the folder's place is not.
     said = settings.model_dump(mode="json", include={"image_size", "broken", "storage"})
-    return links.store.stage(
+    return run.stage(
+        POOL,
         folders.Pool,
-        "unlabelled",
-        version=folders.VERSION,
         settings={**said, "content": folders.fingerprint(root)},
         inputs={},
-        make=links.checked(data, lambda out: folders.prepare_pool(root, settings, out)),
+        make=lambda out: folders.prepare_pool(root, settings, out),
     )
 
 
-def _selected(
-    links: Links, teacher: Checkpoint, data: Dataset, pool: Artifact | None, parameters: Parameters
-) -> Selection:
+def _selected(run: Run, teacher: Checkpoint, data: Dataset, pool: Artifact | None, parameters: Parameters) -> Selection:
     asked = teacher if parameters.confidence > 0.0 or parameters.balance else None
     labels, confidence, balance = parameters.labels, parameters.confidence, parameters.balance
-    seed = links.recipe.data.seed
+    seed = run.recipe.data.seed
     inputs: dict[str, Artifact | None] = {"data": data, "pool": pool, "teacher": asked}
-    return links.store.stage(
+    return run.stage(
+        SELECTION,
         Selection,
-        "selection",
-        version=_selection.VERSION,
         settings={"labels": labels, "confidence": confidence, "balance": balance, "seed": seed},
         inputs={role: artifact for role, artifact in inputs.items() if artifact is not None},
-        make=links.checked(
-            data,
-            lambda out: _selection.select(
-                data, pool, asked, out, labels=labels, confidence=confidence, balance=balance, seed=seed
-            ),
+        make=lambda out: _selection.select(
+            data, pool, asked, out, labels=labels, confidence=confidence, balance=balance, seed=seed
         ),
     )
 
 
 def _student(
-    links: Links,
+    run: Run,
     teacher: Checkpoint,
     data: Dataset,
     pool: Artifact | None,
@@ -224,7 +230,7 @@ def _student(
     out: Path,
 ) -> Checkpoint:
     stage.check_classes(teacher, data)
-    settings, augment, objective = links.recipe.distill, links.recipe.data.augment, links.recipe.distill.objective
+    settings, augment, objective = run.recipe.distill, run.recipe.data.augment, run.recipe.distill.objective
     network = checkpoints.load(teacher)
     split = selection.mixed(data, pool, parameters.share)
 
@@ -239,39 +245,34 @@ def _student(
 
     return train_with(
         over,
-        links.recipe.student,
+        Learner(run.recipe.student),
         data,
-        settings,
+        TrainingSetup(settings, augment, run.progress(STAGE.name)),
         out,
-        augment=augment,
         loader=training_loader(data, settings, augment, split=split),
-        progress=links.progress("distill"),
-        training={
-            "teacher": teacher.digest,
-            "objective": objective_json(objective),
-        },
-        notes=lambda _: {"images": selection.metrics},
-        warnings=[*stage.doubts(teacher, objective), *_selection.said_of(selection, data.classes)],
+        record=Record(
+            training={"teacher": teacher.digest, "objective": objective_json(objective)},
+            of_objective=lambda _: {"images": selection.metrics},
+            warnings=[*stage.doubts(teacher, objective), *_selection.said_of(selection, data.classes)],
+        ),
     )
 
 
 def _alone(
-    links: Links, data: Dataset, pool: Artifact | None, selection: Selection, parameters: Parameters, out: Path
+    run: Run, data: Dataset, pool: Artifact | None, selection: Selection, parameters: Parameters, out: Path
 ) -> Checkpoint:
     """In as many steps: the labelled images are repeated to the length of the other training's epoch."""
-    settings, augment = links.recipe.distill, links.recipe.data.augment
+    settings, augment = run.recipe.distill, run.recipe.data.augment
     length = len(selection.mixed(data, pool, parameters.share))
     split = _selection.repeated(selection.labelled(data), length)
     return train_with(
         lambda _: Supervised(),
-        links.recipe.student,
+        Learner(run.recipe.student),
         data,
-        settings,
+        TrainingSetup(settings, augment, run.progress(ALONE.name)),
         out,
-        augment=augment,
         loader=training_loader(data, settings, augment, split=split),
-        progress=links.progress("labelsalone"),
-        training={"labels": selection.metrics["labelled"]},
+        record=Record(training={"labels": selection.metrics["labelled"]}),
     )
 
 
@@ -288,3 +289,6 @@ def _rows_of(seen: Seen, rows: Tensor) -> Seen:
         teacher_features=of(seen.teacher_features),
         epoch=seen.epoch,
     )
+
+
+SCHEME = Scheme(Parameters, distill, needs_teacher=True, check=check, check_networks=check_networks)

@@ -10,6 +10,7 @@ a trunk; here each expert is a whole network, which can also be used alone.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -19,29 +20,33 @@ from torch import Tensor, nn
 
 from edgekd.data.loader import Batch
 from edgekd.distillation.declared import objective_json
+from edgekd.distillation.distill import check_classes as check_teacher
+from edgekd.distillation.distill import doubts, networks_for
 from edgekd.distillation.objective import Teacher
-from edgekd.distillation.stage import check_classes as check_teacher
-from edgekd.distillation.stage import doubts, networks_for
 from edgekd.distillation.terms import Seen, Terms, build_terms
 from edgekd.errors import UsageError
 from edgekd.models import checkpoint as checkpoints
 from edgekd.models.build import build
 from edgekd.models.edits.experts import Experts
 from edgekd.models.weights import load_state
-from edgekd.quantization import stage as quantization
 from edgekd.recipe.settings import ModelSettings, RecipeSettings, Settings, TermSettings
-from edgekd.schemes import Distilled, Links
+from edgekd.runs import Run, Stage
+from edgekd.schemes import Scheme
 from edgekd.schemes._classes import check_disjoint, check_partition, unpublished
 from edgekd.schemes._objective import check_on_logits, known, said_or
+from edgekd.stages import _facts
+from edgekd.stages import quantize as quantization
+from edgekd.stages.distill import Distilled, distilled, trained
 from edgekd.store.artifacts import Artifact, Checkpoint, Dataset, Json
 from edgekd.store.store import resume_folder
 from edgekd.training.fit import fit
 from edgekd.training.host import best_device
-from edgekd.training.stages import measured, origin_of, preprocessing_of, record_of, training_loader
 from edgekd.training.start import start
+from edgekd.training.train import measured, origin_of, preprocessing_of, record_of, training_loader
 
-TEACHER = True
-VERSION = 2
+EXPERT = Stage("expert", "Expert", version=2, facts=lambda made: [f"{made.metrics['parameters']:,} parameters"])
+EXPERTS = Stage("experts", "Experts, combined", version=2, facts=_facts.of_network)
+SINGLE = Stage("single", "One student of all classes", version=1, facts=_facts.of_network)
 _OBJECTIVE = (TermSettings(method="mse"),)
 _WHERE = "groups"
 
@@ -96,23 +101,22 @@ def check_networks(recipe: RecipeSettings, parameters: Parameters, teacher: nn.M
         quantization.check(together, recipe.quantize.calibration_images, available, seen.image_size)
 
 
-def distill(links: Links, teacher: Checkpoint, data: Dataset, parameters: Parameters) -> Distilled:
+def distill(run: Run, teacher: Checkpoint, data: Dataset, parameters: Parameters) -> Distilled:
     said = parameters.groups
     count = said if isinstance(said, int) else len(said)
-    experts = [_expert(links, teacher, data, parameters, number) for number in range(count)]
+    experts = [_expert(run, teacher, data, parameters, number) for number in range(count)]
     named = {f"expert{number}": expert for number, expert in enumerate(experts, 1)}
-    student = links.store.stage(
+    student = run.stage(
+        EXPERTS,
         Checkpoint,
-        "experts",
-        version=VERSION,
         settings={},
         inputs={**named, "data": data},
         make=lambda out: combine(experts, data, out),
     )
-    recipe, objective = links.recipe, said_or(links.recipe, _OBJECTIVE)
+    recipe, objective = run.recipe, said_or(run.recipe, _OBJECTIVE)
     if not parameters.single:
         return Distilled(student, objective=objective)
-    single = links.distilled("single", recipe.student, teacher, data, recipe.distill, objective)
+    single = distilled(run, recipe.student, teacher, data, recipe.distill, objective, stage=SINGLE)
     return Distilled(student, {"single": single}, objective=objective)
 
 
@@ -157,36 +161,36 @@ def _expert_of(recipe: RecipeSettings, parameters: Parameters) -> ModelSettings:
     return parameters.student or recipe.student
 
 
-def _expert(links: Links, teacher: Checkpoint, data: Dataset, parameters: Parameters, number: int) -> Checkpoint:
+def _expert(run: Run, teacher: Checkpoint, data: Dataset, parameters: Parameters, number: int) -> Checkpoint:
     said, name = parameters.groups, f"expert{number + 1}"
-    model = _expert_of(links.recipe, parameters)
+    model = _expert_of(run.recipe, parameters)
     inputs: Mapping[str, Artifact] = {"teacher": teacher, "data": data}
-    return links.made(
-        name,
-        version=VERSION,
-        settings=links.recipe.distill,
-        said={
+    return trained(
+        run,
+        replace(EXPERT, name=name, title=f"Expert {number + 1}"),
+        run.recipe.distill,
+        key={
             "group": [number, said] if isinstance(said, int) else list(said[number]),
             "model": origin_of(model),
-            "objective": objective_json(said_or(links.recipe, _OBJECTIVE)),
+            "objective": objective_json(said_or(run.recipe, _OBJECTIVE)),
         },
         inputs=inputs,
-        make=lambda out: _train(links, name, teacher, data, parameters, number, out),
+        make=lambda out: _train(run, name, teacher, data, parameters, number, out),
     )
 
 
 def _train(
-    links: Links, name: str, teacher: Checkpoint, data: Dataset, parameters: Parameters, number: int, out: Path
+    run: Run, name: str, teacher: Checkpoint, data: Dataset, parameters: Parameters, number: int, out: Path
 ) -> Checkpoint:
     """One expert, on all training images."""
     check_teacher(teacher, data)
-    settings, augment = links.recipe.distill, links.recipe.data.augment
+    settings, augment = run.recipe.distill, run.recipe.data.augment
     group = groups_of(data.classes, parameters.groups)[number]
     torch.manual_seed(settings.seed)
-    begun = start(_expert_of(links.recipe, parameters), preprocessing_of(data), group, adopted=False)
+    begun = start(_expert_of(run.recipe, parameters), preprocessing_of(data), group, adopted=False)
     network = begun.network
     guide = Teacher.of(teacher, best_device(), settings.teacher_precision, compile=settings.compile)
-    said = said_or(links.recipe, _OBJECTIVE)
+    said = said_or(run.recipe, _OBJECTIVE)
     terms = build_terms(said, networks_for(network, None, data))
     columns = torch.tensor([data.classes.index(each) for each in group])
     history = fit(
@@ -195,7 +199,7 @@ def _train(
         training_loader(data, settings, augment),
         settings,
         resume=resume_folder(out),
-        progress=links.progress(name),
+        progress=run.progress(name),
     )
     return checkpoints.save(
         network,
@@ -253,3 +257,8 @@ def combine(experts: Sequence[Checkpoint], data: Dataset, out: Path) -> Checkpoi
 def _told(experts: Sequence[Checkpoint]) -> list[str]:
     """What there is to warn of in any of them; each once."""
     return list(dict.fromkeys(warning for expert in experts for warning in expert.metrics["warnings"]))
+
+
+SCHEME = Scheme(
+    Parameters, distill, needs_teacher=True, check=check, check_classes=check_classes, check_networks=check_networks
+)

@@ -12,7 +12,7 @@ import fcntl
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,19 +36,31 @@ class Listener(Protocol):
 
 @dataclass(frozen=True)
 class Done:
-    """A stage that was run or reused; `seconds` is what making it cost, whenever that was."""
+    """A stage that was run or reused.
+
+    Attributes:
+        seconds: what making it cost, whenever that was.
+        facts: short lines about what was made.
+    """
 
     name: str
+    title: str
     state: State
     artifact: Artifact
     seconds: float
+    facts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class PlannedStage:
     name: str
+    title: str
     state: State
     why: str
+
+
+def no_facts(artifact: Artifact) -> Sequence[str]:
+    return ()
 
 
 class Store:
@@ -60,7 +72,10 @@ class Store:
 
     Attributes:
         log: what was done, in order.
+        makes: whether stages are made; a plan only looks.
     """
+
+    makes = True
 
     def __init__(self, root: Path, listener: Listener | None = None) -> None:
         self.root = root
@@ -76,11 +91,16 @@ class Store:
         settings: Json,
         inputs: Mapping[str, Artifact],
         make: Callable[[Path], A],
+        title: str | None = None,
+        facts: Callable[[A], Sequence[str]] = no_facts,
     ) -> A:
         """The artifact of an equal earlier stage, checked file by file, or a new one from `make(out)`.
 
         `make` writes into the empty folder `out` and seals it. What it keeps in the sibling folder
         `resume_folder(out)` survives a kill and is there at the next try.
+
+        Args:
+            title, facts: how the report and the terminal show it; no part of the key.
 
         Raises:
             ArtifactError: a finished stage's files were changed.
@@ -92,12 +112,12 @@ class Store:
             artifact = kind.load(place)
             # A kill between the rename and the clean-up leaves this behind.
             shutil.rmtree(self.root / "partial" / place.name, ignore_errors=True)
-            return self._done(name, "reused", artifact)
+            return self._done(name, title or name, "reused", artifact, facts)
         if self._listener is not None:
             self._listener.begin(name)
         with _clear_system_errors(self.root):
             artifact = self._make(kind, record, place, make)
-        return self._done(name, "run", artifact)
+        return self._done(name, title or name, "run", artifact, facts)
 
     def _make(self, kind: type[A], record: StageRecord, place: Path, make: Callable[[Path], A]) -> A:
         start = time.monotonic()
@@ -119,9 +139,10 @@ class Store:
     def _place(self, record: StageRecord) -> Path:
         return self.root / "stages" / f"{record.name}-{record.key[:16]}"
 
-    def _done(self, name: str, state: State, artifact: A) -> A:
+    def _done(self, name: str, title: str, state: State, artifact: A, facts: Callable[[A], Sequence[str]]) -> A:
         stage = artifact.manifest.stage
-        done = Done(name, state, artifact, stage.seconds if stage is not None else 0.0)
+        seconds = stage.seconds if stage is not None else 0.0
+        done = Done(name, title, state, artifact, seconds, tuple(facts(artifact)))
         self.log.append(done)
         if self._listener is not None:
             self._listener.end(done)
@@ -157,7 +178,9 @@ class Store:
 
 
 class Plan(Store):
-    """A store that runs nothing: it writes down what would be reused and what would run."""
+    """A store that runs nothing: it lists what would be reused and what would run."""
+
+    makes = False
 
     def __init__(self, root: Path) -> None:
         super().__init__(root)
@@ -172,17 +195,44 @@ class Plan(Store):
         settings: Json,
         inputs: Mapping[str, Artifact],
         make: Callable[[Path], A],
+        title: str | None = None,
+        facts: Callable[[A], Sequence[str]] = no_facts,
     ) -> A:
-        waiting = [role for role, artifact in inputs.items() if isinstance(artifact, _Pending)]
+        waiting = [role for role, artifact in inputs.items() if is_pending(artifact)]
         if waiting:
-            self.stages.append(PlannedStage(name, "planned", f"needs {', '.join(waiting)} first"))
+            self.stages.append(PlannedStage(name, title or name, "planned", f"needs {', '.join(waiting)} first"))
             return cast(A, _Pending())
         place = self._place(_record(name, version, settings, inputs))
         if place.exists():
-            self.stages.append(PlannedStage(name, "reused", place.name))
+            self.stages.append(PlannedStage(name, title or name, "reused", place.name))
             return kind.load(place)
         begun = (self.root / "partial" / place.name).exists()
-        self.stages.append(PlannedStage(name, "run", "resumes an interrupted run" if begun else "not made yet"))
+        self.stages.append(
+            PlannedStage(name, title or name, "run", "resumes an interrupted run" if begun else "not made yet")
+        )
+        return cast(A, _Pending())
+
+
+class Outline(Store):
+    """A store that is asked which stages there are, and nothing else: every artifact is pending."""
+
+    makes = False
+
+    def __init__(self) -> None:
+        super().__init__(Path())
+
+    def stage(
+        self,
+        kind: type[A],
+        name: str,
+        *,
+        version: int,
+        settings: Json,
+        inputs: Mapping[str, Artifact],
+        make: Callable[[Path], A],
+        title: str | None = None,
+        facts: Callable[[A], Sequence[str]] = no_facts,
+    ) -> A:
         return cast(A, _Pending())
 
 
@@ -193,6 +243,11 @@ class _Pending(Artifact):
 
     def __init__(self) -> None:
         pass
+
+
+def is_pending(artifact: Artifact) -> bool:
+    """Whether an artifact is not made yet: a plan goes on without it."""
+    return isinstance(artifact, _Pending)
 
 
 def resume_folder(out: Path) -> Path:

@@ -8,12 +8,12 @@ from safetensors import safe_open
 
 from edgekd import plugins
 from edgekd.distillation.declared import method_named
-from edgekd.distillation.stage import distill, objective_over
+from edgekd.distillation.distill import TeacherSetup, distill, objective_over
 from edgekd.errors import UsageError
 from edgekd.models import checkpoint as checkpoints
 from edgekd.recipe.settings import AugmentSettings, ModelSettings, StepSettings, TermSettings, TrainSettings
 from edgekd.store.store import resume_folder
-from edgekd.training.stages import train, training_loader
+from edgekd.training.train import TrainingSetup, train, training_loader
 
 STILL = AugmentSettings(crop="none", flip=False)
 STUDENT = ModelSettings(model="torchvision/mobilenet_v3_small", arguments={"width_mult": 0.25}, stem="small")
@@ -25,7 +25,7 @@ ON_FEATURES = [name for name in plugins.names("method") if method_named(name).on
 def teacher(small_digits, tmp_path_factory):
     out = tmp_path_factory.mktemp("teacher")
     settings = TrainSettings(epochs=2, batch_size=64, precision="fp32")
-    return train(ModelSettings(model="cifar/resnet14"), small_digits, settings, out, augment=STILL)
+    return train(ModelSettings(model="cifar/resnet14"), small_digits, TrainingSetup(settings, STILL), out)
 
 
 @pytest.mark.parametrize("method", [name for name in ON_FEATURES if not method_named(name).grafts])
@@ -56,7 +56,12 @@ def test_a_killed_training_with_adapters_ends_in_the_same_bits_and_ships_none_of
     def run(name: str, **others: object):
         (tmp_path / name).mkdir(exist_ok=True)
         return distill(
-            teacher, STUDENT, small_digits, STEPS, tmp_path / name, objective=OBJECTIVE, augment=STILL, **others
+            STUDENT,
+            TeacherSetup(teacher),
+            OBJECTIVE,
+            small_digits,
+            TrainingSetup(STEPS, STILL, **others),
+            tmp_path / name,
         )
 
     def stop(done: int, total: int, note: str) -> None:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 import torch
 
-from edgekd.distillation.stage import distill
+from edgekd.distillation.distill import TeacherSetup, distill
 from edgekd.errors import ModelError
 from edgekd.models import checkpoint as checkpoints
 from edgekd.models.architecture import Architecture
 from edgekd.models.build import build
 from edgekd.models.edits import reuse_classifier
 from edgekd.recipe.settings import AugmentSettings, ModelSettings, StepSettings, TermSettings, TrainSettings
-from edgekd.training.stages import train
+from edgekd.training.train import TrainingSetup, train
 
 STILL = AugmentSettings(crop="none", flip=False)
 SIMKD = (TermSettings(method="simkd", reduction=2),)
@@ -22,13 +22,13 @@ SIMKD = (TermSettings(method="simkd", reduction=2),)
 def teacher(small_digits, tmp_path_factory):
     settings = TrainSettings(epochs=4, batch_size=64, precision="fp32")
     out = tmp_path_factory.mktemp("teacher")
-    return train(ModelSettings(model="cifar/resnet8x2"), small_digits, settings, out, augment=STILL)
+    return train(ModelSettings(model="cifar/resnet8x2"), small_digits, TrainingSetup(settings, STILL), out)
 
 
 def test_the_student_ends_in_the_teachers_classifier_and_rebuilds(teacher, small_digits, tmp_path):
     settings = StepSettings(epochs=8, batch_size=64, precision="fp32")
     model = ModelSettings(model="torchvision/mobilenet_v3_small", arguments={"width_mult": 0.25})
-    student = distill(teacher, model, small_digits, settings, tmp_path, objective=SIMKD, augment=STILL)
+    student = distill(model, TeacherSetup(teacher), SIMKD, small_digits, TrainingSetup(settings, STILL), tmp_path)
     network, theirs = checkpoints.load(student), checkpoints.load(teacher)
     assert torch.equal(network.classifier[3].classifier.weight, theirs.linear.weight)
     assert checkpoints.architecture_of(student).edits == (
@@ -45,10 +45,10 @@ def test_a_student_that_was_grafted_takes_this_teachers_classifier(teacher, smal
     for name in ("a", "b", "c"):
         (tmp_path / name).mkdir()
     model, both = ModelSettings(model="cifar/resnet8"), (*SIMKD, TermSettings(method="cross_entropy"))
-    first = distill(teacher, model, small_digits, settings, tmp_path / "a", objective=SIMKD, augment=STILL)
+    first = distill(model, TeacherSetup(teacher), SIMKD, small_digits, TrainingSetup(settings, STILL), tmp_path / "a")
     again = TrainSettings(epochs=1, batch_size=64, precision="fp32", seed=1)
-    other = train(ModelSettings(model="cifar/resnet8x2"), small_digits, again, tmp_path / "b", augment=STILL)
-    second = distill(other, first, small_digits, settings, tmp_path / "c", objective=both, augment=STILL)
+    other = train(ModelSettings(model="cifar/resnet8x2"), small_digits, TrainingSetup(again, STILL), tmp_path / "b")
+    second = distill(first, TeacherSetup(other), both, small_digits, TrainingSetup(settings, STILL), tmp_path / "c")
     assert checkpoints.architecture_of(second) == checkpoints.architecture_of(first)
     assert torch.equal(checkpoints.load(second).linear.classifier.weight, checkpoints.load(other).linear.weight)
 

@@ -8,14 +8,14 @@ from torch import nn
 
 from edgekd.data.loader import Batch
 from edgekd.distillation.declared import check_term, inherited
+from edgekd.distillation.distill import TeacherSetup, distill
 from edgekd.distillation.methods.kd import kd
 from edgekd.distillation.methods.mse import mse
 from edgekd.distillation.objective import Distillation, Teacher
-from edgekd.distillation.stage import distill
 from edgekd.distillation.terms import Networks, Seen, build_terms
 from edgekd.errors import ModelError, UnknownNameError
 from edgekd.recipe.settings import AugmentSettings, DistillSettings, ModelSettings, TermSettings, TrainSettings
-from edgekd.training.stages import train
+from edgekd.training.train import TrainingSetup, train
 
 CPU = torch.device("cpu")
 STILL = AugmentSettings(crop="none", flip=False)
@@ -75,14 +75,14 @@ def smoothed(small_digits, tmp_path_factory):
     """A teacher trained with label smoothing."""
     out = tmp_path_factory.mktemp("teacher")
     settings = TrainSettings(epochs=1, batch_size=64, label_smoothing=0.1)
-    return train(ModelSettings(model="cifar/resnet8"), small_digits, settings, out, augment=STILL)
+    return train(ModelSettings(model="cifar/resnet8"), small_digits, TrainingSetup(settings, STILL), out)
 
 
 @pytest.mark.parametrize(("temperature", "advice"), [(4.0, "lower the temperature of kd"), (1.0, None)])
 def test_a_smoothed_teacher_is_warned_about(smoothed, small_digits, tmp_path, temperature, advice):
     settings = DistillSettings(epochs=1, batch_size=64, objective=(TermSettings(method="kd", temperature=temperature),))
     model, objective = ModelSettings(model="cifar/resnet8"), settings.objective
-    student = distill(smoothed, model, small_digits, settings, tmp_path, objective=objective, augment=STILL)
+    student = distill(model, TeacherSetup(smoothed), objective, small_digits, TrainingSetup(settings, STILL), tmp_path)
     (warning,) = student.metrics["warnings"]
     assert "label smoothing 0.1" in warning
     assert (advice in warning) if advice else ("temperature" not in warning)
@@ -94,13 +94,12 @@ def test_a_teacher_of_other_classes_is_refused(smoothed, small_digits, tmp_path)
     other = type(smoothed)(smoothed.path, smoothed.manifest.model_copy(update={"details": details}))
     with pytest.raises(ModelError, match=r"different classes(?s:.)*2 classes in the teacher"):
         distill(
-            other,
             ModelSettings(model="cifar/resnet8"),
+            TeacherSetup(other),
+            (),
             small_digits,
-            DistillSettings(),
+            TrainingSetup(DistillSettings(), STILL),
             tmp_path,
-            objective=(),
-            augment=STILL,
         )
 
 

@@ -13,7 +13,7 @@ from edgekd.recipe.load import from_mapping
 from edgekd.recipe.settings import AugmentSettings, OutputSettings, StepSettings, TrainSettings
 from edgekd.recipe.settings import ModelSettings as Model
 from edgekd.store.artifacts import TeacherOutputs
-from edgekd.training.stages import train, training_loader
+from edgekd.training.train import TrainingSetup, train, training_loader
 
 CPU = torch.device("cpu")
 VARIED = AugmentSettings(padding=2, flip=False)
@@ -23,12 +23,14 @@ STEPS = StepSettings(epochs=6, batch_size=48, seed=3)
 @pytest.fixture(scope="module")
 def teacher(small_digits, tmp_path_factory):
     settings = TrainSettings(epochs=1, batch_size=64, precision="fp32")
-    return train(Model(model="cifar/resnet8"), small_digits, settings, tmp_path_factory.mktemp("t"), augment=VARIED)
+    return train(
+        Model(model="cifar/resnet8"), small_digits, TrainingSetup(settings, VARIED), tmp_path_factory.mktemp("t")
+    )
 
 
 def _store(teacher, data, folder, **settings) -> TeacherOutputs:
     (folder / "artifact").mkdir(parents=True)
-    return outputs.store(teacher, data, OutputSettings(**settings), STEPS, folder / "artifact", augment=VARIED)
+    return outputs.store(teacher, data, OutputSettings(**settings), TrainingSetup(STEPS, VARIED), folder / "artifact")
 
 
 @pytest.mark.parametrize("top_k", [None, 10])
@@ -95,11 +97,10 @@ def test_an_interrupted_storing_goes_on_and_ends_in_the_same_files(teacher, smal
     (tmp_path / "killed" / "artifact").mkdir(parents=True)
     out, wanted = tmp_path / "killed" / "artifact", OutputSettings(views=2)
     with pytest.raises(KeyboardInterrupt):
-        outputs.store(teacher, small_digits, wanted, STEPS, out, augment=VARIED, progress=stop)
+        outputs.store(teacher, small_digits, wanted, TrainingSetup(STEPS, VARIED, stop), out)
     seen = []
-    again = outputs.store(
-        teacher, small_digits, wanted, STEPS, out, augment=VARIED, progress=lambda done, *_: seen.append(done)
-    )
+    setup = TrainingSetup(STEPS, VARIED, lambda done, *_: seen.append(done))
+    again = outputs.store(teacher, small_digits, wanted, setup, out)
     assert min(seen) > min(asked) and again.manifest.details == whole.manifest.details
     for view in range(2):
         a, b = (np.load(artifact.path / f"view-{view}.npy") for artifact in (whole, again))
@@ -114,13 +115,13 @@ def test_logits_beyond_half_precision_are_refused(tmp_path):
 
 
 def test_auto_measures_once_and_does_not_store_what_is_read_once(teacher, small_digits, tmp_path):
-    few = outputs.decide(tmp_path, teacher, small_digits, OutputSettings(views=6), STEPS, augment=VARIED)
+    few = outputs.decide(tmp_path, teacher, small_digits, OutputSettings(views=6), TrainingSetup(STEPS, VARIED))
     assert not few.stored and "nothing is read twice" in few.why
     long = StepSettings(epochs=1000, batch_size=48)
-    many = outputs.decide(tmp_path / "b", teacher, small_digits, OutputSettings(views=1), long, augment=VARIED)
+    many = outputs.decide(tmp_path / "b", teacher, small_digits, OutputSettings(views=1), TrainingSetup(long, VARIED))
     assert many.live_ms > 0 and many.read_ms > 0 and many.stored == (many.read_ms < 0.74 * many.live_ms)
     assert many.size_bytes == 256 * 10 * 2
-    kept = outputs.decide(tmp_path / "b", teacher, small_digits, OutputSettings(views=1), long, augment=VARIED)
+    kept = outputs.decide(tmp_path / "b", teacher, small_digits, OutputSettings(views=1), TrainingSetup(long, VARIED))
     assert kept == many
 
 

@@ -7,6 +7,7 @@ import math
 import pytest
 import torch
 
+from edgekd import schemes
 from edgekd.distillation import teachers
 from edgekd.distillation.teachers import (
     best_temperature,
@@ -21,12 +22,14 @@ from edgekd.distillation.teachers import (
 from edgekd.errors import ModelError
 from edgekd.models import checkpoint as checkpoints
 from edgekd.models.weights import other_head, read_state, save_state
-from edgekd.network_stages import NetworkStages
 from edgekd.recipe.load import from_mapping
 from edgekd.recipe.settings import AugmentSettings, ModelSettings, TeacherSettings, TermSettings, TrainSettings
+from edgekd.runs import Run
+from edgekd.stages import data as data_stage
+from edgekd.stages import train as train_stage
 from edgekd.store.artifacts import Checkpoint
 from edgekd.store.store import Plan, Store
-from edgekd.training.stages import adopt, begin, train
+from edgekd.training.train import TrainingSetup, adopt, begin, train
 
 KD = TermSettings(method="kd", temperature=4.0)
 STEPS = {"epochs": 1, "batch_size": 128, "precision": "fp32"}
@@ -74,7 +77,7 @@ def test_softness_by_hand_and_where_it_ends():
 def digits_net(small_digits, tmp_path_factory):
     out = tmp_path_factory.mktemp("net")
     still = AugmentSettings(crop="none", flip=False)
-    return train(ModelSettings(model="cifar/resnet8"), small_digits, TrainSettings(**STEPS), out, augment=still)
+    return train(ModelSettings(model="cifar/resnet8"), small_digits, TrainingSetup(TrainSettings(**STEPS), still), out)
 
 
 def _with(checkpoint, **metrics):
@@ -139,7 +142,7 @@ def test_a_new_classifier_is_said_and_a_folder_of_other_classes_is_fine_tuned(
     model = ModelSettings(model="cifar/resnet8", checkpoint=seven.path)
     (tmp_path / "ten").mkdir()
     still = AugmentSettings(crop="none", flip=False)
-    ten = train(model, small_digits, TrainSettings(**STEPS), tmp_path / "ten", augment=still)
+    ten = train(model, small_digits, TrainingSetup(TrainSettings(**STEPS), still), tmp_path / "ten")
     assert ten.metrics["warnings"] == ["The classifier (linear) was made anew: its 7 classes became 10."]
     assert ten.manifest.details["training"]["new_classifier"] == {"layer": "linear", "classes_before": 7}
     assert checkpoints.load(ten).linear.out_features == 10 and "calibration" not in ten.metrics
@@ -208,12 +211,12 @@ def test_a_chain_tells_its_doubts_before_the_student_is_trained(tmp_path, monkey
             "distill": {**STEPS, "epochs": 3, "objective": [{"method": "kd", "temperature": 9000.0}]},
         }
     ).settings
-    chain = NetworkStages(recipe, Store(tmp_path), Console())
-    data = chain.data()
-    teacher, baseline = chain.teacher(data), chain.baseline(data)
+    chain = Run(recipe, Store(tmp_path), Console())
+    data = data_stage.data(chain)
+    teacher, baseline = train_stage.teacher(chain, data), train_stage.baseline(chain, data)
     assert teacher is not None and set(teacher.metrics["calibration"]) == set(teachers.Calibration.__annotations__)
     assert baseline is not None and "calibration" not in baseline.metrics
-    found = chain.doubts(teacher, baseline)
+    found = schemes.teacher_warnings(chain, teacher, baseline)
     assert list(found) == told
     assert ["smoothing" in told[0], "nearly uniform" in told[1], "labels alone" in told[2]] == [True] * 3
-    assert NetworkStages(recipe, Plan(tmp_path)).doubts(teacher, baseline) == ()
+    assert schemes.teacher_warnings(Run(recipe, Plan(tmp_path)), teacher, baseline) == ()

@@ -10,19 +10,19 @@ import pytest
 import torch
 
 from edgekd.errors import ExportError
-from edgekd.evaluation import evaluate_models, wilson
 from edgekd.export import onnx as exports
 from edgekd.export.bundle import pack, publish
 from edgekd.export.numerics import compare, real_inputs
 from edgekd.export.onnx import fp16_from_fp32, onnx_from_checkpoint
-from edgekd.measuring import measure_models
 from edgekd.models import checkpoint as checkpoints
 from edgekd.models.architecture import Architecture
 from edgekd.models.build import build
 from edgekd.recipe.settings import BenchSettings, ExportSettings, Tolerance
 from edgekd.runtime import load
 from edgekd.runtime.backends import open_session
-from edgekd.training.stages import evaluation_loader, preprocessing_of
+from edgekd.stages.benchmark import measure_models
+from edgekd.stages.evaluate import evaluate_models, wilson
+from edgekd.training.train import evaluation_loader, preprocessing_of
 
 
 @pytest.fixture(scope="module")

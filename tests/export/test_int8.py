@@ -20,10 +20,10 @@ from edgekd.models import checkpoint as checkpoints
 from edgekd.models.architecture import Architecture
 from edgekd.models.build import build
 from edgekd.quantization.placement import activation_quantizers
-from edgekd.quantization.stage import calibrate
 from edgekd.recipe.settings import ExportSettings
 from edgekd.runtime.backends import open_session
-from edgekd.training.stages import preprocessing_of
+from edgekd.stages.quantize import calibrate
+from edgekd.training.train import preprocessing_of
 
 # The whole chain in tests/cli runs a depthwise network by default.
 NETWORKS = [pytest.param("torchvision/mobilenet_v2", marks=pytest.mark.slow), "cifar/resnet8"]

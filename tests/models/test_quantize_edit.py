@@ -21,7 +21,7 @@ from edgekd.runtime.preprocess import Preprocessing
 from edgekd.store.artifacts import Checkpoint
 from edgekd.training.fit import accuracy, fit
 from edgekd.training.objective import Supervised
-from edgekd.training.stages import evaluation_loader, training_loader
+from edgekd.training.train import evaluation_loader, training_loader
 
 EDIT = {"edit": "quantize", "version": 1}
 SMALL = Architecture(

@@ -9,9 +9,10 @@ from edgekd.errors import ModelError
 from edgekd.models import checkpoint as checkpoints
 from edgekd.models.architecture import Architecture
 from edgekd.models.build import build
-from edgekd.pruning.stage import check, prune
+from edgekd.pruning.narrow import check_reachable
 from edgekd.recipe.settings import PruneTarget
 from edgekd.runtime.preprocess import Preprocessing
+from edgekd.stages.prune import prune_checkpoint
 from edgekd.store.artifacts import Checkpoint
 
 
@@ -32,7 +33,7 @@ def _student(folder, model="torchvision/mobilenet_v2", **arguments) -> Checkpoin
 def test_a_pruned_checkpoint_says_what_was_cut_and_rebuilds_without_gradients(tmp_path):
     student = _student(tmp_path / "student", width_mult=0.35)
     (tmp_path / "pruned").mkdir()
-    pruned = prune(student, PruneTarget(macs=0.5), 8, tmp_path / "pruned")
+    pruned = prune_checkpoint(student, PruneTarget(macs=0.5), 8, tmp_path / "pruned")
     with torch.no_grad():
         network = checkpoints.load(Checkpoint.load(pruned.path))
     for width in pruned.metrics["widths"]:
@@ -46,6 +47,6 @@ def test_a_pruned_checkpoint_says_what_was_cut_and_rebuilds_without_gradients(tm
 
 def test_what_would_fail_later_fails_before_anything_is_trained(tmp_path):
     network = build(Architecture(model="torchvision/mobilenet_v3_small", num_classes=3, small_stem=True))
-    check(network, PruneTarget(macs=0.5), 8, 32)
+    check_reachable(network, measure="macs", target=0.5, multiple=8, image_size=32)
     with pytest.raises(ModelError, match="out of reach"):
-        check(network, PruneTarget(parameters=0.001), 8, 32)
+        check_reachable(network, measure="parameters", target=0.001, multiple=8, image_size=32)

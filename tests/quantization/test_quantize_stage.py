@@ -6,17 +6,18 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from edgekd.distillation.distill import TeacherSetup, distill
 from edgekd.errors import DataError, ModelError, UsageError
 from edgekd.models import checkpoint as checkpoints
 from edgekd.models.architecture import Architecture
 from edgekd.models.build import build
 from edgekd.models.weights import read_state
 from edgekd.quantization.placement import activation_quantizers
-from edgekd.quantization.stage import calibrate, quantize
 from edgekd.recipe.settings import AugmentSettings, DistillSettings, ModelSettings, QuantizeSettings, TrainSettings
+from edgekd.stages.quantize import calibrate, freezing
 from edgekd.store.artifacts import Checkpoint
 from edgekd.training.host import resolve_precision
-from edgekd.training.stages import preprocessing_of, train
+from edgekd.training.train import TrainingSetup, preprocessing_of, train
 
 STILL = AugmentSettings(crop="none", flip=False)
 OBJECTIVE = DistillSettings().objective
@@ -31,12 +32,17 @@ def _folder(tmp_path, name):
 def student(small_digits, tmp_path_factory) -> Checkpoint:
     settings = TrainSettings(epochs=12, batch_size=32)
     model = ModelSettings(model="cifar/resnet8")
-    return train(model, small_digits, settings, tmp_path_factory.mktemp("student"), augment=STILL)
+    return train(model, small_digits, TrainingSetup(settings, STILL), tmp_path_factory.mktemp("student"))
 
 
 @pytest.fixture(scope="module")
 def calibrated(student, small_digits, tmp_path_factory) -> Checkpoint:
     return calibrate(student, small_digits, 64, tmp_path_factory.mktemp("calibrated"))
+
+
+def _quantized(teacher, calibrated, data, settings, out, progress=None) -> Checkpoint:
+    setup = TrainingSetup(settings, STILL, progress, freezing(settings))
+    return distill(calibrated, TeacherSetup(teacher), OBJECTIVE, data, setup, out)
 
 
 def _amax(checkpoint: Checkpoint) -> dict[str, float]:
@@ -91,14 +97,10 @@ def test_a_checkpoint_whose_quantizers_are_missing_is_refused(calibrated, tmp_pa
 
 def test_scales_move_first_and_are_fixed_then(student, calibrated, small_digits, tmp_path):
     fixed = QuantizeSettings(epochs=1, batch_size=64, freeze_after=0.0)
-    kept = quantize(
-        student, calibrated, small_digits, fixed, _folder(tmp_path, "fixed"), objective=OBJECTIVE, augment=STILL
-    )
+    kept = _quantized(student, calibrated, small_digits, fixed, _folder(tmp_path, "fixed"))
     assert _amax(kept) == _amax(calibrated)
     moving = QuantizeSettings(epochs=2, batch_size=64, freeze_after=0.5, ema=0.5)
-    moved = quantize(
-        student, calibrated, small_digits, moving, _folder(tmp_path, "moving"), objective=OBJECTIVE, augment=STILL
-    )
+    moved = _quantized(student, calibrated, small_digits, moving, _folder(tmp_path, "moving"))
     assert _amax(moved).keys() == _amax(calibrated).keys() and _amax(moved) != _amax(calibrated)
     assert moved.metrics["validation_accuracy"] > student.metrics["validation_accuracy"] - 0.1
     assert not torch.equal(_weights(moved), _weights(calibrated))
@@ -115,9 +117,7 @@ def test_an_interrupted_training_ends_as_one_that_was_not(student, calibrated, s
 
         out = tmp_path / name / "artifact"
         out.mkdir(parents=True, exist_ok=True)
-        return quantize(
-            student, calibrated, small_digits, settings, out, objective=OBJECTIVE, augment=STILL, progress=progress
-        )
+        return _quantized(student, calibrated, small_digits, settings, out, progress)
 
     whole = run("whole")
     for stop_at in ("epoch 2/4", "epoch 4/4"):

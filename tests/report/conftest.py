@@ -6,6 +6,11 @@ from typing import Any
 
 import pytest
 
+from edgekd.stages.distill import STUDENT, role_named
+from edgekd.stages.prune import RECOVERED
+from edgekd.stages.quantize import PTQ, QUANTIZED
+from edgekd.stages.train import BASELINE, TEACHER
+
 Json = dict[str, Any]
 
 
@@ -16,6 +21,13 @@ _TITLES = {
     "pruned": "Pruned and recovered",
     "ptq": "Quantized without training",
     "quantized": "Quantized",
+}
+
+
+# The roles that the stages declare, so that the page is tested with the marks that it shows.
+ROLES = {
+    role.name: {"legend": role.legend, "shape": role.shape, "colour": role.colour}
+    for role in (TEACHER, role_named("other"), BASELINE, STUDENT, RECOVERED, PTQ, QUANTIZED)
 }
 
 
@@ -111,6 +123,7 @@ def sample_record() -> Json:
             "broken": {"count": 1, "examples": ["clog/0450.jpg"]},
         },
         "stages": _stages(),
+        "roles": ROLES,
         "models": models,
         "numerics": [
             _numerics("teacher-fp32", "torch", 2.9e-6, 0.001),
@@ -159,7 +172,10 @@ def _stages() -> list[Json]:
         ("bundle", "Bundle", "run", 0.9),
         ("bench", "Latency", "run", 22.6),
     ]
-    return [{"name": n, "title": title, "state": state, "seconds": cost} for n, title, state, cost in rows]
+    return [
+        {"name": n, "title": title, "state": state, "seconds": cost, "facts": [f"{n} made"]}
+        for n, title, state, cost in rows
+    ]
 
 
 def _numerics(name: str, reference: str, largest: float, tolerance: float) -> Json:
@@ -181,9 +197,16 @@ def minimal_record() -> Json:
     leaks = {"policy": "report", "pairs": [], "dropped": {}}
     text = {"title": "empty", "created": "2026-03-14", "command": "edgekd run x", "edgekd": "0.1.0", "recipe": ""}
     lists = ("stages", "models", "numerics", "training", "legality", "measurements", "not_run", "warnings")
-    none: Json = {"pruning": None, "quantization": None, "engines": {}, "environment": {}, "bundle": None}
+    none: Json = {
+        "roles": ROLES,
+        "pruning": None,
+        "quantization": None,
+        "engines": {},
+        "environment": {},
+        "bundle": None,
+    }
     data = {**empty, "leaks": leaks, "conflicting_labels": 0, "broken": {"count": 0, "examples": []}}
-    return {**text, "data": data, **{name: [] for name in lists}, **none}
+    return {**text, "data": data, "roles": ROLES, **{name: [] for name in lists}, **none}
 
 
 def whole_record() -> Json:
@@ -206,7 +229,9 @@ def whole_record() -> Json:
         training("quantized", "Quantized", 0.966, 6),
     ]
     names = ("prune", "recover", "calibrate", "quantize", "export-quantized-int8")
-    record["stages"][4:4] = [{"name": n, "title": n.title(), "state": "run", "seconds": 31.5} for n in names]
+    record["stages"][4:4] = [
+        {"name": n, "title": n.title(), "state": "run", "seconds": 31.5, "facts": []} for n in names
+    ]
     return {
         **record,
         "pruning": _pruning(),

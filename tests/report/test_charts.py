@@ -9,27 +9,29 @@ from edgekd.report import charts, svg
 from edgekd.report.charts import Bar, Curve, Layer, Point, Strip
 
 WIDTHS = [charts.WIDE, charts.NARROW]
-ROLES = ["teacher", "baseline", "student", "pruned", "ptq", "quantized", *["student"] * 9]
+SHAPES = ["square", "diamond", "disc", "triangle-up", "cross", "star", *["disc"] * 9]
+MARKS = [svg.Mark(shape, "accent") for shape in SHAPES]
+STUDENT = svg.Mark("disc", "accent")
 
 
 def some_points(count: int) -> list[Point]:
     return [
-        Point(f"model {i}", ROLES[i], 20.0 / (i + 1), 0.98 - i / 200, 0.97 - i / 200, 0.99, i == 2)
+        Point(f"model {i}", MARKS[i], 20.0 / (i + 1), 0.98 - i / 200, 0.97 - i / 200, 0.99, i == 2)
         for i in range(count)
     ]
 
 
 def some_strips(count: int) -> list[Strip]:
     samples = tuple(1.0 + i / 50 for i in range(200))
-    return [Strip(f"model {i}", ROLES[i], samples[i * 5 :], 2.0, 3.0, 4.0) for i in range(count)]
+    return [Strip(f"model {i}", MARKS[i], samples[i * 5 :], 2.0, 3.0, 4.0) for i in range(count)]
 
 
 def some_curves(count: int) -> list[Curve]:
-    return [Curve(f"model {i}", ROLES[i], tuple((e, 0.9 - 0.5 / e) for e in range(1, 6))) for i in range(count)]
+    return [Curve(f"model {i}", MARKS[i], tuple((e, 0.9 - 0.5 / e) for e in range(1, 6))) for i in range(count)]
 
 
 def some_bars(count: int) -> list[Bar]:
-    return [Bar(f"model {i}", ROLES[i], 10 ** (i % 8)) for i in range(count)]
+    return [Bar(f"model {i}", MARKS[i], 10 ** (i % 8)) for i in range(count)]
 
 
 CHARTS = [
@@ -58,7 +60,7 @@ def test_every_model_is_named_and_every_text_is_inside(draw, make, count, width)
 
 
 def test_a_point_stands_where_its_numbers_say() -> None:
-    point = Point("only", "student", 2.0, 0.9, 0.85, 0.95)
+    point = Point("only", STUDENT, 2.0, 0.9, 0.85, 0.95)
     drawn = ElementTree.fromstring(charts.scatter([point], 960.0))
     circle = drawn.find("circle")
     assert circle is not None
@@ -68,18 +70,18 @@ def test_a_point_stands_where_its_numbers_say() -> None:
 
 
 def test_bars_are_in_proportion() -> None:
-    drawn = charts.bars([Bar("a", "teacher", 8_000_000), Bar("b", "student", 2_000_000)], 960.0)
+    drawn = charts.bars([Bar("a", svg.Mark("square", "ink"), 8_000_000), Bar("b", STUDENT, 2_000_000)], 960.0)
     long, short = (float(w) for w in re.findall(r'<rect [^>]*width="([\d.]+)"', drawn))
     assert long / short == pytest.approx(4.0, rel=0.01)
 
 
 def test_an_estimate_without_samples_is_hollow() -> None:
-    drawn = charts.strips([Strip("guess", "student", (), 1.0, 1.1, 1.2, estimated=True)], 960.0)
+    drawn = charts.strips([Strip("guess", STUDENT, (), 1.0, 1.1, 1.2, estimated=True)], 960.0)
     assert "hollow" in drawn and "guess (est.)" in drawn and "dots" not in drawn
 
 
 def test_one_epoch_and_perfect_accuracy_can_be_drawn() -> None:
-    assert "100.0" in charts.curves([Curve("only", "student", ((1, 1.0),))], 340.0)
+    assert "100.0" in charts.curves([Curve("only", STUDENT, ((1, 1.0),))], 340.0)
 
 
 @pytest.mark.parametrize("width", WIDTHS)

@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import re
+from importlib.resources import files
 from typing import get_args
 
 import pytest
 
 from edgekd.report import svg
-from edgekd.report.record import Role
-from edgekd.report.svg import Box, Scale
+from edgekd.report.svg import Box, Mark, Scale
+from edgekd.runs import Colour, Shape
 
 
 def test_a_linear_scale() -> None:
@@ -50,18 +51,23 @@ def test_elements_escape_what_they_are_given() -> None:
     assert svg.tag("text", "<b>", class_='"x') == '<text class="&#34;x">&lt;b&gt;</text>'
 
 
-ROLES = get_args(Role)
+SHAPES = get_args(Shape)
 
 
-def test_every_role_has_a_shape_of_its_own() -> None:
-    """Without its class, which only the colour hangs on, no sign is like another."""
-    shapes = {re.sub(r' class="[^"]*"', "", svg.marker(role, 0.0, 0.0)) for role in ROLES}
-    assert len(shapes) == len(ROLES) == 7
+def test_no_shape_is_drawn_like_another() -> None:
+    """Without its class, which only the colour hangs on."""
+    drawn = {re.sub(r' class="[^"]*"', "", svg.marker(Mark(shape, "ink"), 0.0, 0.0)) for shape in SHAPES}
+    assert len(drawn) == len(SHAPES) == 7
 
 
-@pytest.mark.parametrize("role", ROLES)
-def test_a_sign_in_a_text_is_within_its_box(role: str) -> None:
-    drawn = svg.sign(role)
+def test_the_style_sheet_has_every_colour() -> None:
+    css = files("edgekd.report").joinpath("templates/report.css").read_text()
+    assert all(f"svg .{colour} {{" in css for colour in get_args(Colour))
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_mark_in_a_text_is_within_its_box(shape: str) -> None:
+    drawn = svg.inline(Mark(shape, "ink"))
     assert 'aria-hidden="true"' in drawn
     corners = re.search(r' d="M([^"]*)Z"', drawn)
     if corners is not None:

@@ -247,8 +247,8 @@ def test_a_real_engine_answers_as_the_bundle_says(linear_bundle, tmp_path, monke
 
 
 def test_a_runs_last_stage_builds_and_measures_what_shipped(device, many_bundle, tmp_path):
-    from edgekd.measuring import measure_engines
     from edgekd.recipe.settings import BenchSettings
+    from edgekd.stages.engines import measure_engines
     from edgekd.store.artifacts import Bundle
 
     device()
@@ -266,7 +266,8 @@ def test_a_runs_last_stage_builds_and_measures_what_shipped(device, many_bundle,
 
 def test_the_engines_stage_is_kept_and_made_again_for_another_gpu(device, many_bundle, tmp_path):
     from edgekd.recipe import load as recipe
-    from edgekd.stages import Stages
+    from edgekd.runs import Run
+    from edgekd.stages import engines as engines_stage
     from edgekd.store.artifacts import Bundle
     from edgekd.store.store import Store
 
@@ -276,7 +277,7 @@ def test_the_engines_stage_is_kept_and_made_again_for_another_gpu(device, many_b
 
     def state() -> str:
         store = Store(tmp_path / "run")
-        made = Stages(settings, store).engines(bundle, {"fp32": "pruned-fp32"})
+        made = engines_stage.engines(Run(settings, store), bundle, {"fp32": "pruned-fp32"})
         assert [row["model"] for row in made.records] == ["pruned-fp32"]
         return store.log[-1].state
 

@@ -6,17 +6,20 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import chains
 import pytest
 
+from edgekd import schemes
 from edgekd.cli._terminal import Terminal
 from edgekd.models import checkpoint as checkpoints
-from edgekd.network_stages import NetworkStages
 from edgekd.recipe.load import from_mapping
-from edgekd.schemes import Distilled
+from edgekd.runs import Run
+from edgekd.stages import prune, quantize
+from edgekd.stages.distill import Distilled
 from edgekd.store.artifacts import Checkpoint, Dataset
 from edgekd.store.store import Plan, Store
 from edgekd.training.fit import accuracy
-from edgekd.training.stages import evaluation_loader
+from edgekd.training.train import evaluation_loader
 
 STEPS = {"batch_size": 64, "learning_rate": 0.1, "precision": "fp32"}
 RECIPE: dict[str, Any] = {
@@ -34,26 +37,22 @@ def schemes_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def stages(schemes_folder: Path) -> Callable[..., NetworkStages]:
+def stages(schemes_folder: Path) -> Callable[..., Run]:
     """From overrides (`"distill.epochs=2"`, `"distill.scheme.name=self"`) to a chain over the shared store."""
 
-    def make(*overrides: str, **sections: Any) -> NetworkStages:
+    def make(*overrides: str, **sections: Any) -> Run:
         recipe = from_mapping({**RECIPE, **sections}, overrides)
         # A terminal listens, as in a run: it has to have words for whatever a scheme makes.
-        return NetworkStages(recipe.settings, Store(schemes_folder, Terminal(quiet=True, resume="")))
+        store = Store(schemes_folder, Terminal(quiet=True, resume=""))
+        return Run(recipe.settings, store, stages=(schemes.STAGE, prune.STAGE, quantize.STAGE))
 
     return make
 
 
 @pytest.fixture
-def distilled() -> Callable[[NetworkStages], Distilled]:
+def distilled() -> Callable[[Run], Distilled]:
     """Everything up to the student, as a run makes it."""
-
-    def run(chain: NetworkStages) -> Distilled:
-        data = chain.data()
-        return chain.student(chain.teacher(data), data)
-
-    return run
+    return chains.distilled
 
 
 @pytest.fixture
@@ -92,14 +91,12 @@ def kill_at() -> type[KillAt]:
 
 
 @pytest.fixture
-def planned() -> Callable[[NetworkStages, Path], Mapping[str, str]]:
+def planned() -> Callable[[Run, Path], Mapping[str, str]]:
     """Every stage up to the student by its name, and what a run in that folder would do with it."""
 
-    def plan(chain: NetworkStages, folder: Path) -> Mapping[str, str]:
+    def plan(chain: Run, folder: Path) -> Mapping[str, str]:
         store = Plan(folder)
-        again = NetworkStages(chain.recipe, store)
-        data = again.data()
-        again.student(again.teacher(data), data)
+        chains.distilled(Run(chain.recipe, store))
         return {stage.name: stage.state for stage in store.stages}
 
     return plan

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import torch
 
-from edgekd import pipeline, plugins
+from edgekd import pipeline, plugins, schemes
 from edgekd.cli._terminal import Terminal
-from edgekd.network_stages import NetworkStages
 from edgekd.recipe.load import Recipe
 from edgekd.recipe.settings import RecipeSettings
+from edgekd.runs import Run
 from edgekd.runtime import load
 from edgekd.store.artifacts import Artifact, Checkpoint, Json, digest
 from edgekd.store.store import Plan
@@ -60,7 +60,7 @@ class Keys(Plan):
 
 
 def recipe_of(stages, scheme: str, **sections: Any) -> RecipeSettings:
-    taught = plugins.load("scheme", scheme).TEACHER
+    taught = plugins.load("scheme", scheme).needs_teacher
     said: Json = {"distill": {"epochs": 1, "batch_size": 32, "scheme": {"name": scheme, **TINY[scheme]}}, **sections}
     small = ("data.limit=128", "data.image_size=8")
     chain = stages(
@@ -71,10 +71,10 @@ def recipe_of(stages, scheme: str, **sections: Any) -> RecipeSettings:
 
 def student_key(recipe: RecipeSettings, folder) -> str:
     """With data and teacher given: what a teacher was trained on must not hide what the student's own key lacks."""
-    chain = NetworkStages(recipe, Keys(folder))
+    chain = Run(recipe, Keys(folder))
     teacher: Any = Unmade("teacher") if recipe.teacher is not None else None
     data: Any = Unmade("data")
-    return chain.student(teacher, data).student.digest
+    return schemes.distill(chain, teacher, data).student.digest
 
 
 def test_there_is_a_tiny_recipe_of_every_scheme():
@@ -136,5 +136,5 @@ def test_the_whole_chain_ends_in_a_bundle_that_verifies_and_a_report(stages, tmp
     result = pipeline.run(Recipe(recipe, "", f"scheme {scheme}"), tmp_path, listener=terminal, console=terminal)
     load(result.bundle).verify()
     shown = {model["id"].partition("-")[0] for model in json.loads((tmp_path / "report.json").read_text())["models"]}
-    assert set(result.made.networks.others) | {"student", "quantized"} <= shown
+    assert {role.name for role in result.made.roles} <= shown
     assert result.report.read_text().count("<svg") > 0

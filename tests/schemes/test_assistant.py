@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 
+import chains
 import pytest
 
 from edgekd.errors import EdgekdError, RecipeError
 from edgekd.schemes import assistant
+from edgekd.stages import data as data_stage
+from edgekd.stages import train as train_stage
 
 ALONE = "distill.objective=[{method: kd}]"
 BETWEEN = {"name": "assistant", "model": "cifar/resnet8x2", "epochs": 3}
@@ -22,9 +25,9 @@ def test_each_learns_from_the_one_before_and_all_is_reused(stages, distilled, sc
     said = (ALONE, _says(objective=[{"method": "similarity"}, {"method": "kd"}]))
     chain = stages(*said)
     made = distilled(chain)
-    data, assistant = chain.data(), made.others["assistant"]
+    data, assistant = data_stage.data(chain), made.others["assistant"]
     first, second = (checkpoint.manifest.details["training"] for checkpoint in (assistant, made.student))
-    assert first["teacher"] == chain.teacher(data).digest and second["teacher"] == assistant.digest
+    assert first["teacher"] == train_stage.teacher(chain, data).digest and second["teacher"] == assistant.digest
     assert (first["epochs"], second["epochs"]) == (3, 4)
     assert [[term["method"] for term in one["objective"]] for one in (first, second)] == [["similarity", "kd"], ["kd"]]
     assert score(assistant, data) > 0.85 and score(made.student, data) > 0.8
@@ -74,10 +77,10 @@ def test_with_a_teacher_far_ahead_the_way_over_an_assistant_is_no_worse_and_beat
     for seed in range(3):
         common = (ALONE, f"distill.seed={seed}", "data.limit=400", "distill.epochs=8")
         direct = stages(*common, teacher=teacher)
-        data = direct.data()
+        data = data_stage.data(direct)
         assisted = distilled(stages(*common, f"distill.scheme={scheme}", teacher=teacher))
         for way, checkpoint in (
-            ("labels", direct.baseline(data)),
+            ("labels", train_stage.baseline(direct, data)),
             ("direct", distilled(direct).student),
             ("assisted", assisted.student),
             ("assistant", assisted.others["assistant"]),
@@ -93,6 +96,6 @@ def test_layers_that_the_assistant_does_not_have_cost_no_teacher(stages, distill
     named = {"method": "attention", "student_layers": "layer9", "teacher_layers": "layer2"}
     chain = stages(_says(objective=[named, {"method": "kd"}]), "teacher.train.seed=9")
     with pytest.raises(EdgekdError, match="layer9"):
-        distilled(chain)
+        chains.checked(chain)
     assert [done.name for done in chain.store.log] == ["data"]
-    assert assistant.ASSISTED
+    assert assistant.SCHEME.assisted

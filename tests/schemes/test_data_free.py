@@ -5,11 +5,13 @@ from __future__ import annotations
 import shutil
 from dataclasses import replace
 
+import chains
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from edgekd import schemes
 from edgekd.data import storage
 from edgekd.data.dataset import open_split
 from edgekd.distillation import inversion
@@ -18,8 +20,9 @@ from edgekd.errors import ArtifactError, DataError, ModelError, RecipeError, Usa
 from edgekd.models import checkpoint as checkpoints
 from edgekd.models.architecture import Architecture
 from edgekd.models.build import build
-from edgekd.pipeline import train
 from edgekd.schemes.data_free import Parameters, check_classes, compose, mirrors
+from edgekd.stages import data as data_stage
+from edgekd.stages import train as train_stage
 from edgekd.store.artifacts import Dataset
 from edgekd.store.store import Plan, Store, resume_folder
 
@@ -63,7 +66,7 @@ def test_classes_are_balanced_in_every_stretch():
 
 
 def test_a_teacher_without_batch_norms_is_refused_before_anything_is_made(stages, tmp_path):
-    data = stages().data()
+    data = data_stage.data(stages())
     architecture = Architecture(model="timm/test_vit", arguments={"img_size": 16}, num_classes=10, small_stem=False)
     (tmp_path / "vit").mkdir()
     teacher = checkpoints.save(
@@ -75,14 +78,14 @@ def test_a_teacher_without_batch_norms_is_refused_before_anything_is_made(stages
     )
     chain = replace(stages(TINY), store=Store(tmp_path / "run"))
     with pytest.raises(ModelError, match="no batch norms") as error:
-        chain.student(teacher, data)
+        schemes.distill(chain, teacher, data)
     assert "offline" in str(error.value)
     assert not list(tmp_path.glob("run/partial/*/artifact.resume/*"))
 
 
 def test_a_student_that_never_saw_an_image_knows_the_classes(stages, distilled, score):
     chain, noise = stages(CLAIM, STEPS), stages(NOISE, STEPS)
-    data = chain.data()
+    data = data_stage.data(chain)
     learned, confused = score(distilled(chain).student, data), score(distilled(noise).student, data)
     images = next(done.artifact for done in chain.store.log if done.name == "inversion")
     assert images.metrics["teacher_agreement"] > 0.9
@@ -93,7 +96,7 @@ def test_a_student_that_never_saw_an_image_knows_the_classes(stages, distilled, 
 def test_the_synthetic_set_has_made_images_to_train_on_and_real_ones_to_measure_on(stages, distilled):
     chain = stages(TINY, "distill.epochs=1")
     made = distilled(chain)
-    data, teacher = chain.data(), chain.teacher(chain.data())
+    data, teacher = data_stage.data(chain), train_stage.teacher(chain, data_stage.data(chain))
     synthetic = next(done.artifact for done in chain.store.log if done.name == "synthetic")
     assert synthetic.manifest.details["synthetic"] is True
     assert synthetic.manifest.details["teacher"] == teacher.digest
@@ -110,8 +113,8 @@ def test_the_synthetic_set_has_made_images_to_train_on_and_real_ones_to_measure_
 
 def test_destroyed_training_images_give_the_same_student(stages, distilled, tmp_path):
     chain = stages(TINY, "distill.epochs=1")
-    data = chain.data()
-    teacher, expected = chain.teacher(data), distilled(chain).student
+    data = data_stage.data(chain)
+    teacher, expected = train_stage.teacher(chain, data), distilled(chain).student
     shutil.copytree(data.path, tmp_path / "destroyed")
     for file in (storage.pixels_file, storage.labels_file):
         path = file(tmp_path / "destroyed", "train")
@@ -120,10 +123,10 @@ def test_destroyed_training_images_give_the_same_student(stages, distilled, tmp_
     assert destroyed.digest != data.digest
     # In a store of its own, so that images and student are really made again.
     other = replace(chain, store=Store(tmp_path / "run"))
-    assert other.student(teacher, destroyed).student.manifest.files == expected.manifest.files
+    assert schemes.distill(other, teacher, destroyed).student.manifest.files == expected.manifest.files
     assert [done.state for done in other.store.log] == ["run", "run", "run"]
     same = replace(chain, store=Store(chain.store.root))
-    same.student(teacher, destroyed)
+    schemes.distill(same, teacher, destroyed)
     assert [(done.name, done.state) for done in same.store.log] == [
         ("inversion", "reused"),
         ("synthetic", "run"),
@@ -133,7 +136,7 @@ def test_destroyed_training_images_give_the_same_student(stages, distilled, tmp_
 
 def test_finished_batches_survive_a_kill(stages, tmp_path):
     chain = stages()
-    teacher = chain.teacher(chain.data())
+    teacher = train_stage.teacher(chain, data_stage.data(chain))
     settings = InversionSettings(images=20, iterations=2, batch_size=10)
 
     def make(name, progress=None):
@@ -159,16 +162,16 @@ def test_finished_batches_survive_a_kill(stages, tmp_path):
 
 def test_real_splits_that_are_streamed_are_decoded(stages, tmp_path):
     chain = stages(TINY)
-    data = chain.data()
-    chain.student(chain.teacher(data), data)
+    data = data_stage.data(chain)
+    schemes.distill(chain, train_stage.teacher(chain, data), data)
     images = next(done.artifact for done in chain.store.log if done.name == "inversion")
-    streamed = chain.prepared("streamed", chain.recipe.data.model_copy(update={"storage": "streamed"}))
+    streamed = data_stage.prepared(chain, "streamed", chain.recipe.data.model_copy(update={"storage": "streamed"}))
     (tmp_path / "set").mkdir()
     split = open_split(compose(images, streamed, tmp_path / "set"), "test")
     rows = np.arange(len(split))
     assert np.array_equal(split.pixels(rows), open_split(data, "test").pixels(rows))
     assert np.array_equal(split.labels, open_split(data, "test").labels)
-    larger = chain.prepared("larger", chain.recipe.data.model_copy(update={"image_size": 24}))
+    larger = data_stage.prepared(chain, "larger", chain.recipe.data.model_copy(update={"image_size": 24}))
     with pytest.raises(DataError, match="their teacher saw images otherwise"):
         compose(images, larger, tmp_path / "set")
 
@@ -182,8 +185,8 @@ def test_stored_outputs_are_those_to_the_synthetic_images(stages, distilled):
 
 def test_a_plan_touches_nothing(stages, tmp_path):
     plan = replace(stages(TINY), store=Plan(tmp_path / "plan"))
-    data = plan.data()
-    plan.student(plan.teacher(data), data)
+    data = data_stage.data(plan)
+    schemes.distill(plan, train_stage.teacher(plan, data), data)
     assert [stage.name for stage in plan.store.stages] == ["data", "teacher", "inversion", "synthetic", "distill"]
     assert [stage.state for stage in plan.store.stages] == ["run", *["planned"] * 4]
     assert not (tmp_path / "plan").exists()
@@ -215,7 +218,7 @@ def test_images_are_mirrored_as_the_data_are(stages):
 def test_more_images_and_iterations_teach_better(stages, distilled, score):
     scheme = "distill.scheme={name: data-free, images: 384, iterations: 80, seed: 1}"
     chains = [stages(scheme, STEPS, f"distill.seed={seed}") for seed in (3, 4, 5)]
-    data = chains[0].data()
+    data = data_stage.data(chains[0])
     assert np.mean([score(distilled(chain).student, data) for chain in chains]) > 0.8
 
 
@@ -223,7 +226,7 @@ def test_a_teacher_without_batch_norms_is_refused_before_it_is_trained(stages, d
     vit = {"model": "timm/test_vit", "arguments": {"img_size": 16}, "train": {"epochs": 1}}
     chain = replace(stages(TINY, teacher=vit), store=Store(tmp_path))
     with pytest.raises(ModelError, match="no batch norms"):
-        distilled(chain)
+        chains.checked(chain)
     assert [done.name for done in chain.store.log] == ["data"] and not list(
         tmp_path.glob("partial/teacher*/*.resume/*")
     )
@@ -236,7 +239,7 @@ def test_later_links_see_synthetic_images_only(stages):
         "quantize": {"epochs": 1, "batch_size": 10, "calibration_images": 16},
     }
     chain = stages(TINY, "distill.epochs=1", **later)
-    train(chain, chain.data(), baseline=False)
+    chains.networks(chain)
     made = {done.name: done.artifact for done in chain.store.log}
     for name in ("distill", "recover", "calibrate", "quantize"):
         assert made[name].manifest.stage.inputs["data"] == made["synthetic"].digest

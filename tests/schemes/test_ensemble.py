@@ -13,6 +13,7 @@ from edgekd.distillation.methods.kd import kd
 from edgekd.distillation.objective import Answers
 from edgekd.errors import RecipeError
 from edgekd.schemes.ensemble import Ensemble, weights
+from edgekd.stages import data as data_stage
 
 # One epoch: it has learned something, and is often wrong and sure of it.
 WEAK = {
@@ -89,7 +90,7 @@ def test_confidence_holds_out_against_a_bad_teacher_and_is_reused(stages, distil
     weak = distilled(stages(ALONE, teacher=WEAK)).student
     chain = stages(ALONE, _says("confidence"))
     made = distilled(chain)
-    data = chain.data()
+    data = data_stage.data(chain)
     assert score(made.others["teacher2"], data) < 0.6
     assert score(made.student, data) > max(0.85, score(weak, data) + 0.2)
     again = stages(ALONE, _says("confidence"))
@@ -103,7 +104,7 @@ def test_confidence_holds_out_against_a_bad_teacher_and_is_reused(stages, distil
 def test_every_combination_beats_the_worst_teacher_and_labels_help_most(stages, distilled, score):
     """Mean of three seeds, equal steps. The bad teacher drags a plain mean down: that is what confidence is for."""
     sums = {"worst": 0.0, "mean": 0.0, "entropy": 0.0, "confidence": 0.0}
-    data = stages().data()
+    data = data_stage.data(stages())
     for seed in range(3):
         said = (ALONE, f"distill.seed={seed}")
         sums["worst"] += score(distilled(stages(*said, teacher=WEAK)).student, data) / 3
@@ -125,7 +126,7 @@ def test_a_plan_touches_nothing(stages, tmp_path, planned):
         ({"name": "ensemble"}, [{"method": "kd"}], "teachers"),
         ({"name": "ensemble", "teachers": []}, [{"method": "kd"}], "an ensemble of one teacher"),
         (_scheme("mean", {"model": "cifar/resnet14"}), [{"method": "kd"}], "an untrained one teaches nothing"),
-        (_scheme("mean", {**WEAK, "model": "cifar/resnet15"}), [{"method": "kd"}], "no model of cifar"),
+        (_scheme("mean", {**WEAK, "model": "cifar/resnet15"}), [{"method": "kd"}], "unknown model of cifar"),
         (_scheme("median"), [{"method": "kd"}], "confidence"),
         (_scheme("mean", WEAK, WEAK), [{"method": "kd"}], "a copy adds nothing"),
         (_scheme(), [{"method": "kd"}, {"method": "attention"}], "here are several"),

@@ -6,12 +6,15 @@ import logging
 import subprocess
 import sys
 from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
 
+import chains
 import numpy as np
 import pytest
 import torch
 
+from edgekd import schemes
 from edgekd.data.composed import Chosen
 from edgekd.data.dataset import CachedSplit, open_split
 from edgekd.data.leaks import contents
@@ -20,14 +23,14 @@ from edgekd.distillation.federation import flower
 from edgekd.distillation.federation.partition import LEAST, deal
 from edgekd.distillation.federation.rounds import Client, Consensus, Habits, Round, epochs_alone
 from edgekd.errors import DataError, RecipeError, TrainingError
-from edgekd.network_stages import NetworkStages
-from edgekd.pipeline import train
 from edgekd.recipe.settings import AugmentSettings, StepSettings
+from edgekd.runs import Run
 from edgekd.schemes import federated
+from edgekd.stages import data as data_stage
 from edgekd.store.artifacts import Dataset
 from edgekd.store.store import Plan, Store
 from edgekd.training.fit import accuracy
-from edgekd.training.stages import evaluation_loader, training_loader
+from edgekd.training.train import evaluation_loader, training_loader
 
 flower()
 from edgekd.distillation.federation.apps import Reply, Request, exchange, mean_logits  # noqa: E402
@@ -42,7 +45,7 @@ LATER = {
 }
 
 
-def tiny(stages, extra: str = "", *overrides: str, **sections) -> NetworkStages:
+def tiny(stages, extra: str = "", *overrides: str, **sections) -> Run:
     said = f"distill.scheme={{{TINY}{extra}}}"
     return stages(*SMALL, "data.limit=120", "distill.epochs=1", said, *overrides, teacher=None, **sections)
 
@@ -122,7 +125,7 @@ def test_a_client_alone_takes_no_fewer_steps():
 
 def test_the_student_beats_clients_that_are_alone(stages, distilled, score):
     chain = stages(*SMALL, "distill.epochs=12", f"distill.scheme={{{SCHEME}}}", teacher=None)
-    made, data = distilled(chain), chain.data()
+    made, data = distilled(chain), data_stage.data(chain)
     found = {done.name: done.artifact for done in chain.store.log}
     alone = [score_of(found["alone"], number, data) for number in (1, 2, 3)]
     assert score(made.student, data) > np.mean(alone) + 0.1
@@ -143,10 +146,10 @@ def test_over_seeds_student_and_clients_gain_from_the_federation(stages, distill
     for seed in (3, 4, 5):
         said = (f"data.seed={seed}", f"distill.seed={seed}", "distill.epochs=12", f"distill.scheme={{{SCHEME}}}")
         chain = stages(*SMALL, *said, teacher=None)
-        student.append(score(distilled(chain).student, chain.data()))
+        student.append(score(distilled(chain).student, data_stage.data(chain)))
         found = {done.name: done.artifact for done in chain.store.log}
-        alone += [score_of(found["alone"], number, chain.data()) for number in (1, 2, 3)]
-        together += [score_of(found["round2"], number, chain.data()) for number in (1, 2, 3)]
+        alone += [score_of(found["alone"], number, data_stage.data(chain)) for number in (1, 2, 3)]
+        together += [score_of(found["round2"], number, data_stage.data(chain)) for number in (1, 2, 3)]
     assert np.mean(student) > np.mean(alone) + 0.15
     assert np.mean(together) > np.mean(alone)
 
@@ -180,8 +183,8 @@ def test_nobody_sees_an_image_that_is_not_theirs_not_even_later_links(stages, tm
     pixels = CachedSplit.pixels
     monkeypatch.setattr(CachedSplit, "pixels", watched)
     store = Store(tmp_path, Watch())
-    chain = NetworkStages(tiny(stages, ", models: [{model: cifar/resnet8}]", **LATER).recipe, store)
-    train(chain, chain.data(), baseline=False)
+    chain = Run(tiny(stages, ", models: [{model: cifar/resnet8}]", **LATER).recipe, store)
+    chains.networks(chain)
     dealt = next(done.artifact for done in store.log if done.name == "partition")
     public, first, second = (
         {("data", row) for row in np.load(dealt.path / f"{n}.npy").tolist()} for n in ("public", "client1", "client2")
@@ -222,7 +225,7 @@ def test_rounds_are_reused_by_another_student(stages, distilled):
 def test_an_interrupted_round_ends_in_the_same_bits(stages, distilled, tmp_path, monkeypatch):
     chain = tiny(stages, ", alone: false")
     whole = distilled(chain).student
-    broken = NetworkStages(chain.recipe, Store(tmp_path))
+    broken = Run(chain.recipe, Store(tmp_path))
     calls = []
 
     def stop(self, network, seed):
@@ -236,7 +239,7 @@ def test_an_interrupted_round_ends_in_the_same_bits(stages, distilled, tmp_path,
     with pytest.raises(KeyboardInterrupt):
         distilled(broken)
     monkeypatch.setattr(Client, "answer", answer)
-    assert distilled(NetworkStages(chain.recipe, Store(tmp_path))).student.digest == whole.digest
+    assert distilled(Run(chain.recipe, Store(tmp_path))).student.digest == whole.digest
 
 
 def test_clients_may_have_models_of_their_own(stages, distilled):
@@ -246,8 +249,8 @@ def test_clients_may_have_models_of_their_own(stages, distilled):
 
 def test_a_plan_touches_nothing(stages, tmp_path):
     chain = tiny(stages)
-    plan = type(chain)(chain.recipe, Plan(tmp_path / "plan"))
-    plan.student(None, plan.data())
+    plan = replace(chain, store=Plan(tmp_path / "plan"))
+    schemes.distill(plan, None, data_stage.data(plan))
     names = [stage.name for stage in plan.store.stages]
     assert names == ["data", "partition", "public", "round1", "round2", "distill", "client1", "alone", "client1alone"]
     assert not (tmp_path / "plan").exists()
@@ -306,7 +309,7 @@ def test_the_default_objective_asks_for_no_label():
 
 def test_clients_answer_in_single_precision_in_the_order_of_the_images(stages, tmp_path):
     chain = tiny(stages)
-    data = chain.data()
+    data = data_stage.data(chain)
     rows = np.arange(7)
     public, own = (Chosen(open_split(data, "train"), rows, labelled=labelled) for labelled in (False, True))
     habits = Habits((chain.recipe.student,), chain.recipe.distill, (), chain.recipe.data.augment, 1, 1, 1, views=2)

@@ -15,6 +15,8 @@ from edgekd.errors import RecipeError
 from edgekd.recipe.settings import TermSettings
 from edgekd.schemes import hybrid
 from edgekd.schemes.hybrid import Hybrid
+from edgekd.stages import data as data_stage
+from edgekd.stages import train as train_stage
 
 HYBRID = "distill.scheme=hybrid"
 # A million is a unit's mistake: without it the similarity term is about 1e-3.
@@ -111,7 +113,7 @@ def test_a_loss_that_begins_at_zero_waits_for_its_unit(student):
 def test_bad_weights_cost_nothing_and_the_learned_ones_are_told(stages, distilled, score):
     """Against the same bad weights kept, and against the default objective, whose weights are the literature's."""
     fixed, learned, tuned = (distilled(stages(*said)).student for said in ((BAD,), (BAD, HYBRID), ()))
-    data = stages().data()
+    data = data_stage.data(stages())
     scores = [score(student, data) for student in (fixed, learned, tuned)]
     assert scores[1] > scores[0] + 0.1, scores
     assert scores[1] > scores[2] - 0.03, scores
@@ -135,8 +137,8 @@ def test_weights_go_on_after_a_kill_where_they_stood(stages, distilled, monkeypa
         save(self)
 
     chain = stages(BAD, HYBRID)
-    data = chain.data()
-    teacher = chain.teacher(data)
+    data = data_stage.data(chain)
+    teacher = train_stage.teacher(chain, data)
 
     def make():
         return hybrid._distill(chain, teacher, data, 100.0, tmp_path / "out")

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
+import chains
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from edgekd import pipeline
+from edgekd import pipeline, schemes
 from edgekd.data.loader import Batch
+from edgekd.distillation.distill import check_classes
 from edgekd.distillation.objective import Teacher
-from edgekd.distillation.stage import check_classes
 from edgekd.distillation.terms import Networks, build_terms
 from edgekd.errors import ModelError, RecipeError, UsageError
 from edgekd.models import checkpoint as checkpoints
@@ -22,10 +24,13 @@ from edgekd.recipe.load import Recipe
 from edgekd.recipe.settings import ModelSettings, TermSettings
 from edgekd.runtime import load
 from edgekd.schemes._heads import Batches, Columns, Head, MultiTask, Together
+from edgekd.stages import data as data_stage
+from edgekd.stages import train as train_stage
+from edgekd.store.artifacts import Dataset
 from edgekd.store.store import Plan
 from edgekd.training.fit import accuracy
-from edgekd.training.stages import evaluation_loader, preprocessing_of
 from edgekd.training.start import start
+from edgekd.training.train import evaluation_loader, preprocessing_of
 
 STEPS = "batch_size: 64, precision: fp32"
 TEACHER = f"teacher: {{model: cifar/resnet14, train: {{epochs: 8, {STEPS}}}}}"
@@ -119,7 +124,7 @@ def test_one_trunk_answers_both_tasks(stages, distilled, score):
     )
     assert made.student.metrics["tasks"] == {"parity": validated}
     assert "calibration" in by["teacher-parity"].metrics
-    assert made.student.metrics.keys() >= {"history", "warnings", "tuning", "bf16"}
+    assert made.student.metrics.keys() >= {"history", "warnings", "throughput", "bf16"}
     assert made.student.metrics["history"][-1]["validation_accuracy"] == made.student.metrics["validation_accuracy"]
     assert made.student.metrics["teacher_precision"].keys() == {"main", "parity"}
     again = stages(PARITY)
@@ -141,8 +146,10 @@ def test_a_student_of_several_heads_is_no_teacher_but_a_beginning(stages, distil
     with pytest.raises(ModelError, match=r"several heads(?s:.)*parity(?s:.)*teacher.train"):
         distilled(stages(teacher={**folder, "checkpoint": str(made.student.path)}))
     with pytest.raises(ModelError, match="the teacher has several heads"):
-        check_classes(made.student, chain.data())
-    begun = start(ModelSettings(**folder), preprocessing_of(chain.data()), chain.data().classes, adopted=False)
+        check_classes(made.student, data_stage.data(chain))
+    begun = start(
+        ModelSettings(**folder), preprocessing_of(data_stage.data(chain)), data_stage.data(chain).classes, adopted=False
+    )
     assert begun.architecture.heads == {} and begun.architecture.num_classes == 10
     assert begun.network(torch.zeros(1, 3, 16, 16)).shape == (1, 10)
 
@@ -171,8 +178,8 @@ def test_all_heads_go_through_the_whole_chain(stages, tmp_path, student, prune):
         export={"variants": ["fp32", "int8"], "tolerance": {"int8": {"difference": 2.0, "agreement": 0.01}}},
     ).recipe
     result = pipeline.run(Recipe(recipe, "", "heads"), tmp_path)
-    made = result.made.networks
-    for network in (made.final, made.quantized):
+    made = result.made
+    for network in (made.final, made.quantized.trained):
         assert network.metrics["history"][0]["terms"].keys() == {
             "main kd",
             "main cross_entropy",
@@ -187,9 +194,10 @@ def test_all_heads_go_through_the_whole_chain(stages, tmp_path, student, prune):
     logits = checkpoints.load(made.final)(torch.from_numpy(np.load(result.bundle / "vectors/input.npy")))
     wanted = [("even", "odd")[int(row.argmax())] for row in logits[:, 10:12]]
     assert [answer.heads["parity"].label for answer in load(result.bundle, variant="fp32")(images)] == wanted
-    rows = {row["model"]: row for row in result.made.evaluation.rows}
+    rows = {row["model"]: row for row in made.scores.rows}
     shipped = "pruned-fp32" if prune else "student-fp32"
-    measured = _score(made.final, slice(10, 12), made.heads["parity"])
+    parity = Dataset.load(next((tmp_path / "stages").glob("data-parity-*")))
+    measured = _score(made.final, slice(10, 12), parity)
     assert rows[shipped]["heads"]["parity"]["accuracy"] == pytest.approx(measured)
     assert "heads" not in rows["teacher-fp32"]
     shown = {entry["id"]: entry["heads"] for entry in json.loads((tmp_path / "report.json").read_text())["models"]}
@@ -263,15 +271,15 @@ def test_groups_that_are_not_the_datas_cost_no_teacher(stages, distilled):
     scheme = f"distill.scheme={{name: multi-task, tasks: {{a: {{classes: {{x: ['0'], y: ['1']}}, {TEACHER}}}}}}}"
     chain = stages(scheme, "teacher.train.seed=9")
     with pytest.raises(UsageError, match="in no group: 2"):
-        distilled(chain)
+        chains.checked(chain)
     assert [done.name for done in chain.store.log] == ["data"]
 
 
 def test_a_plan_names_what_each_task_needs(stages, tmp_path):
     chain = stages(PARITY)
-    plan = type(chain)(chain.recipe, Plan(tmp_path / "plan"))
-    data = plan.data()
-    plan.student(plan.teacher(data), data)
+    plan = replace(chain, store=Plan(tmp_path / "plan"))
+    data = data_stage.data(plan)
+    schemes.distill(plan, train_stage.teacher(plan, data), data)
     names = [stage.name for stage in plan.store.stages]
     assert names == ["data", "teacher", "data-parity", "teacher-parity", "distill"]
 
@@ -281,7 +289,7 @@ def test_a_tasks_teacher_that_cannot_be_built_costs_no_other(stages, distilled):
     scheme = f"distill.scheme={{name: multi-task, tasks: {{a: {{{GROUPS}, {teacher}}}}}}}"
     chain = stages(scheme, "teacher.train.seed=9")
     with pytest.raises(ModelError, match="wdith"):
-        distilled(chain)
+        chains.checked(chain)
     assert [done.name for done in chain.store.log] == ["data"]
 
 

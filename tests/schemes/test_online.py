@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import chains
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from edgekd import schemes
 from edgekd.data.loader import Batch
 from edgekd.distillation.declared import objective_json
 from edgekd.distillation.terms import Networks, build_terms
@@ -14,8 +18,9 @@ from edgekd.errors import RecipeError, UsageError
 from edgekd.models import checkpoint as checkpoints
 from edgekd.models.architecture import Architecture
 from edgekd.models.weights import save_state
-from edgekd.pipeline import train
 from edgekd.schemes.online import OBJECTIVE, Cohort, Mutual, Parameters, check_networks
+from edgekd.stages import data as data_stage
+from edgekd.stages import train as train_stage
 from edgekd.store.artifacts import Dataset
 from edgekd.store.store import Plan, Store
 
@@ -79,7 +84,7 @@ def test_every_student_becomes_a_checkpoint_and_an_equal_run_reuses_all(stages, 
 def test_the_first_student_begins_as_it_does_alone(stages, distilled):
     """One step of rate nought changes nothing but running statistics."""
     chain = stages(*SMALL, "distill.epochs=1", "distill.learning_rate=1e-30", "distill.weight_decay=0", teacher=None)
-    made, alone = distilled(chain), chain.baseline(chain.data())
+    made, alone = distilled(chain), train_stage.baseline(chain, data_stage.data(chain))
     weights = [checkpoints.load(c).state_dict()["conv1.weight"] for c in (made.student, alone, *made.others.values())]
     assert torch.equal(weights[0], weights[1])
     assert not torch.equal(weights[0], weights[2])
@@ -89,16 +94,16 @@ def test_a_killed_training_goes_on_to_the_same_bits(stages, distilled, kill_at, 
     chain = stages(*SMALL, teacher=None)
     whole = distilled(chain)
     with pytest.raises(kill_at.Killed):
-        distilled(type(chain)(chain.recipe, Store(tmp_path), kill_at(3)))
-    resumed = distilled(type(chain)(chain.recipe, Store(tmp_path)))
+        distilled(replace(chain, store=Store(tmp_path), console=kill_at(3)))
+    resumed = distilled(replace(chain, store=Store(tmp_path)))
     assert resumed.student.digest == whole.student.digest
     assert resumed.others["student2"].digest == whole.others["student2"].digest
 
 
 def test_a_plan_names_every_student_and_touches_nothing(stages, tmp_path):
     chain = stages(*SMALL, THREE, teacher=None)
-    plan = type(chain)(chain.recipe, Plan(tmp_path / "plan"))
-    plan.student(None, plan.data())
+    plan = replace(chain, store=Plan(tmp_path / "plan"))
+    schemes.distill(plan, None, data_stage.data(plan))
     assert [stage.name for stage in plan.store.stages] == ["data", "distill", "student", "student2", "student3"]
     assert not (tmp_path / "plan").exists()
 
@@ -126,16 +131,16 @@ def test_students_that_teach_each_other_beat_each_alone(stages, distilled, score
     together, alone = [], []
     for seed in range(3):
         chain = stages(*FEW, TWINS, f"distill.seed={seed}", teacher=None)
-        made, data = distilled(chain), chain.data()
+        made, data = distilled(chain), data_stage.data(chain)
         together.append([score(student, data) for student in (made.student, *made.others.values())])
-        alone.append(score(chain.baseline(data), data))
+        alone.append(score(train_stage.baseline(chain, data), data))
     assert min(sum(scores) for scores in zip(*together, strict=True)) > sum(alone)
 
 
 def test_int8_goes_on_learning_what_the_students_learned(stages):
     later = {"epochs": 1, "batch_size": 32, "calibration_images": 16}
     chain = stages(*SMALL, teacher=None, quantize=later)
-    train(chain, chain.data(), baseline=False)
+    chains.networks(chain)
     by = {done.name: done.artifact for done in chain.store.log}
     assert by["quantize"].manifest.stage.settings["objective"] == objective_json(OBJECTIVE)
 

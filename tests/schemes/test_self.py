@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from importlib import import_module
+
 import numpy as np
 import pytest
 import torch
@@ -9,14 +12,16 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import nn
 
-from edgekd import plugins
+from edgekd import schemes
 from edgekd.data.loader import Batch
 from edgekd.distillation.terms import Networks, build_terms
 from edgekd.errors import RecipeError
 from edgekd.recipe.settings import TermSettings
+from edgekd.stages import data as data_stage
+from edgekd.stages import train as train_stage
 from edgekd.store.store import Plan, Store
 
-scheme = plugins.load("scheme", "self")
+scheme = import_module("edgekd.schemes.self")
 SMALL = ("data.limit=64", "data.image_size=8", "distill.batch_size=32", "distill.epochs=3")
 FEW = ("data.limit=100", "data.validation=0.45", "distill.epochs=30", "distill.batch_size=25")
 BORN_AGAIN = "distill.objective=[{method: kd, temperature: 2}, {method: cross_entropy}]"
@@ -41,7 +46,7 @@ def batch(rows: list[int], seed: int = 0) -> Batch:
 def test_born_again_generations_each_learn_from_the_one_before(stages, distilled):
     chain = stages(*SMALL, "distill.scheme={name: self, generations: 2}", teacher=None)
     made = distilled(chain)
-    first, second = chain.baseline(chain.data()), made.others["generation1"]
+    first, second = train_stage.baseline(chain, data_stage.data(chain)), made.others["generation1"]
     assert list(made.others) == ["generation1"], "generation 0 is the baseline, and shown as that"
     assert second.manifest.details["training"]["teacher"] == first.digest
     assert made.student.manifest.details["training"]["teacher"] == second.digest
@@ -100,8 +105,8 @@ def test_a_killed_training_goes_on_to_the_same_bits(stages, distilled, kill_at, 
     chain = stages(*SMALL, LAST_EPOCH, teacher=None)
     whole = distilled(chain)
     with pytest.raises(kill_at.Killed):
-        distilled(type(chain)(chain.recipe, Store(tmp_path), kill_at(5)))
-    resumed = distilled(type(chain)(chain.recipe, Store(tmp_path)))
+        distilled(replace(chain, store=Store(tmp_path), console=kill_at(5)))
+    resumed = distilled(replace(chain, store=Store(tmp_path)))
     assert resumed.student.digest == whole.student.digest
     again = stages(*SMALL, LAST_EPOCH, teacher=None)
     distilled(again)
@@ -125,8 +130,8 @@ def test_the_last_epoch_is_remembered_over_a_streamed_set_too(stages, distilled,
 
 def test_a_plan_names_the_generations_and_touches_nothing(stages, tmp_path):
     chain = stages("distill.scheme={name: self, generations: 2}", teacher=None)
-    plan = type(chain)(chain.recipe, Plan(tmp_path / "plan"))
-    plan.student(None, plan.data())
+    plan = replace(chain, store=Plan(tmp_path / "plan"))
+    schemes.distill(plan, None, data_stage.data(plan))
     assert [stage.name for stage in plan.store.stages] == ["data", "baseline", "generation1", "generation2"]
     assert not (tmp_path / "plan").exists()
 
@@ -173,8 +178,8 @@ def test_what_is_claimed_on_digits(stages, distilled, score, said, least):
     gains = []
     for seed in range(3):
         chain = stages(*FEW, *said, f"distill.seed={seed}", teacher=None)
-        data = chain.data()
-        gains.append(score(distilled(chain).student, data) - score(chain.baseline(data), data))
+        data = data_stage.data(chain)
+        gains.append(score(distilled(chain).student, data) - score(train_stage.baseline(chain, data), data))
     assert sum(gains) / 3 > least
 
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 
+import chains
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from PIL import Image
 
+from edgekd import schemes
 from edgekd.data import storage
 from edgekd.data.dataset import open_split
 from edgekd.data.leaks import contents
@@ -18,11 +21,13 @@ from edgekd.distillation.declared import inherited
 from edgekd.distillation.objective import Answers
 from edgekd.distillation.terms import Networks, Seen, build_terms
 from edgekd.errors import DataError, RecipeError
-from edgekd.pipeline import train
 from edgekd.recipe.settings import TermSettings
 from edgekd.schemes._selection import Opinion, Selection, draw_labelled, sure
 from edgekd.schemes._unlabelled import without_labels
 from edgekd.schemes.semi_supervised import Mixing, PartlyLabelled
+from edgekd.stages import data as data_stage
+from edgekd.stages import prune
+from edgekd.stages import train as train_stage
 from edgekd.store.artifacts import Dataset
 from edgekd.store.store import Plan, Store
 
@@ -98,10 +103,10 @@ def test_the_filter_and_the_balance_by_hand():
 
 
 def test_labels_are_the_images_that_a_limit_keeps(stages):
-    data = stages().data()
+    data = data_stage.data(stages())
     train = open_split(data, "train")
     chosen = draw_labelled(train.labels, 50, 10, seed=0)
-    limited = open_split(stages("data.limit=50").data(), "train")
+    limited = open_split(data_stage.data(stages("data.limit=50")), "train")
     assert contents(train, np.flatnonzero(chosen)) == contents(limited)
     assert not draw_labelled(train.labels, 0, 10, seed=0).any() and draw_labelled(train.labels, None, 10, seed=0).all()
     with pytest.raises(DataError, match="distill.scheme.labels(.|\n)*10 .one a class. to"):
@@ -110,11 +115,11 @@ def test_labels_are_the_images_that_a_limit_keeps(stages):
 
 def test_five_labels_a_class_and_the_rest_without_beat_these_labels_alone(stages, distilled, score):
     chain = stages(FEW)
-    made, data = distilled(chain), chain.data()
-    assert score(made.student, data) > score(made.others["labelsalone"], data) + 0.03
+    made, data = distilled(chain), data_stage.data(chain)
+    assert score(made.student, data) > score(made.others["labelsonly"], data) + 0.03
     found, counts = made.student.metrics["images"], data.manifest.details["counts"]
     assert found["labelled"] == 50 and found["pool"] == counts["train"] - 50
-    assert made.others["labelsalone"].manifest.details["training"]["labels"] == 50
+    assert made.others["labelsonly"].manifest.details["training"]["labels"] == 50
     selection = selection_of(chain)
     assert not selection.labelled(data).labels.min() < 0 and set(selection.unlabelled(data, None).labels) == {-1}
     again = stages(FEW)
@@ -134,22 +139,22 @@ def test_the_gain_over_three_draws_of_labels(stages, distilled, score, model, la
         scheme = f"distill.scheme={{name: semi-supervised, labels: {labels}}}"
         settings = (f"data.seed={seed}", f"distill.seed={seed}", f"distill.epochs={epochs}", f"student.model={model}")
         chain = stages(scheme, *settings)
-        made, data = distilled(chain), chain.data()
-        gains.append(score(made.student, data) - score(made.others["labelsalone"], data))
+        made, data = distilled(chain), data_stage.data(chain)
+        gains.append(score(made.student, data) - score(made.others["labelsonly"], data))
     assert np.mean(gains) >= least and min(gains) > 0, gains
 
 
 def test_function_matching_without_labels_comes_near_the_teacher(stages, distilled, score):
     chain = stages("distill.scheme={name: semi-supervised, labels: 0, mix: true}", KD, "distill.epochs=6")
-    made, data = distilled(chain), chain.data()
-    assert score(made.student, data) > score(chain.teacher(data), data) - 0.05
+    made, data = distilled(chain), data_stage.data(chain)
+    assert score(made.student, data) > score(train_stage.teacher(chain, data), data) - 0.05
     assert not made.others and made.student.metrics["images"]["labelled"] == 0
 
 
 def test_what_a_limit_leaves_out_is_the_pool(stages, distilled):
     small = ("data.limit=60", "distill.epochs=1", "teacher.train.epochs=1", "distill.scheme.confidence=0.0")
     chain = stages("distill.scheme={name: semi-supervised, alone: false}", *small)
-    made, data, everything = distilled(chain), chain.data(), stages().data()
+    made, data, everything = distilled(chain), data_stage.data(chain), data_stage.data(stages())
     found = made.student.metrics["images"]
     limited, all_of_it = (open_split(d, "train") for d in (data, everything))
     known = set(contents(limited))
@@ -160,7 +165,7 @@ def test_what_a_limit_leaves_out_is_the_pool(stages, distilled):
 
 
 def test_a_folder_gives_images_but_none_that_is_measured_or_labelled(stages, distilled, tmp_path):
-    data = stages().data()
+    data = data_stage.data(stages())
     save_images(open_split(data, "train"), range(30), tmp_path / "deep" / "er")
     save_images(open_split(data, "test"), range(2), tmp_path / "test")
     save_images(open_split(data, "validation"), range(1), tmp_path)
@@ -209,19 +214,19 @@ def test_an_interrupted_training_ends_in_the_same_bits(stages, distilled, tmp_pa
         "distill.scheme={name: semi-supervised, labels: 0, mix: true, confidence: 0.0}",
         *(KD, "distill.epochs=2", "data.limit=200", "teacher.train.epochs=1"),
     )
-    killed = type(chain)(chain.recipe, Store(tmp_path), Killer())
+    killed = replace(chain, store=Store(tmp_path), console=Killer())
     with pytest.raises(Killed):
         distilled(killed)
-    resumed = type(chain)(chain.recipe, Store(tmp_path))
+    resumed = replace(chain, store=Store(tmp_path))
     assert distilled(resumed).student.digest == distilled(chain).student.digest
 
 
 def test_a_plan_touches_nothing(stages, tmp_path):
     chain = stages(FEW)
-    plan = type(chain)(chain.recipe, Plan(tmp_path / "plan"))
-    data = plan.data()
-    plan.student(plan.teacher(data), data)
-    assert [stage.name for stage in plan.store.stages] == ["data", "teacher", "selection", "distill", "labelsalone"]
+    plan = replace(chain, store=Plan(tmp_path / "plan"))
+    data = data_stage.data(plan)
+    schemes.distill(plan, train_stage.teacher(plan, data), data)
+    assert [stage.name for stage in plan.store.stages] == ["data", "teacher", "selection", "distill", "labelsonly"]
     assert not (tmp_path / "plan").exists()
 
 
@@ -248,9 +253,9 @@ def test_what_makes_no_sense_is_said_before_anything_runs(stages, said, message)
 def test_wrong_numbers_of_labels_are_refused_before_the_teacher_is_trained(stages, distilled, tmp_path):
     for count in (9, 100_000):
         chain = stages(f"distill.scheme={{name: semi-supervised, labels: {count}}}")
-        chain = type(chain)(chain.recipe, Store(tmp_path))
+        chain = replace(chain, store=Store(tmp_path))
         with pytest.raises(DataError, match="distill.scheme.labels"):
-            distilled(chain)
+            chains.checked(chain)
         assert [done.name for done in chain.store.log] == ["data"]
 
 
@@ -265,14 +270,15 @@ def test_hidden_labels_do_not_matter_to_recovery(stages, tmp_path):
     small = ("distill.epochs=1", "data.limit=200", "teacher.train.epochs=1", "distill.scheme.alone=false")
     student = {"model": "torchvision/mobilenet_v3_small"}
     chain = stages(FEW, *small, student=student, prune={"epochs": 1, "batch_size": 32, "multiple": 8})
-    data = chain.data()
-    made = train(chain, data, baseline=False)
-    said = made.pruned.manifest.stage.settings["objective"]
+    data = data_stage.data(chain)
+    made = chains.networks(chain)
+    said = made.pruned.recovered.manifest.stage.settings["objective"]
     assert [term["method"] for term in said] == ["kd"]
     shutil.copytree(data.path, tmp_path / "set")
     file = storage.labels_file(tmp_path / "set", "train")
     np.save(file, 9 - np.load(file))
     wrong = Dataset.seal(tmp_path / "set", details=data.manifest.details)
-    other = type(chain)(chain.recipe, Store(tmp_path / "run"))
-    again = other.recovered(made.cut, made.teacher, wrong, tuple(TermSettings(**term) for term in said))
-    assert wrong.digest != data.digest and again.manifest.files == made.pruned.manifest.files
+    other = replace(chain, store=Store(tmp_path / "run"))
+    further = replace(made.continuation, data=wrong)
+    again = prune.recovered(other, made.pruned.pruned, chain.recipe.prune, further)
+    assert wrong.digest != data.digest and again.manifest.files == made.pruned.recovered.manifest.files

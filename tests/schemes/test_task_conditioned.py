@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import chains
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from edgekd import schemes
 from edgekd.data.loader import Batch
 from edgekd.distillation.objective import Teacher
 from edgekd.distillation.terms import Networks, build_terms
@@ -20,8 +22,10 @@ from edgekd.quantization.placement import insert
 from edgekd.recipe.settings import SchemeSettings, TermSettings
 from edgekd.runtime.backends.onnxruntime import OrtSession
 from edgekd.schemes.task_conditioned import Conditional, groups_of
+from edgekd.stages import data as data_stage
+from edgekd.stages import train as train_stage
 from edgekd.store.store import Plan
-from edgekd.training.stages import evaluation_loader
+from edgekd.training.train import evaluation_loader
 
 ODD_EVEN = "[['1', '3', '5', '7', '9'], ['0', '2', '4', '6', '8']]"
 SCHEME = f"distill.scheme={{name: task-conditioned, groups: {ODD_EVEN}}}"
@@ -80,14 +84,14 @@ def test_experts_that_give_a_class_twice_are_refused():
 
 def test_together_they_know_all_classes_as_well_as_one_student_does(stages, distilled, score, tmp_path):
     chain = stages(SCHEME)
-    made, data = distilled(chain), chain.data()
+    made, data = distilled(chain), data_stage.data(chain)
     single = made.others["single"]
     assert [term.method for term in made.objective] == ["mse"]
     assert score(made.student, data) > score(single, data) - 0.02
     assert made.student.classes == data.classes
     assert made.student.metrics["macs"] == pytest.approx(2 * single.metrics["macs"], rel=1e-3)
     by = {done.name: done.artifact for done in chain.store.log}
-    assert by["expert1"].metrics.keys() >= {"history", "warnings", "tuning", "teacher_precision"}
+    assert by["expert1"].metrics.keys() >= {"history", "warnings", "throughput", "teacher_precision"}
     assert made.student.metrics.keys() >= {"bf16", "warnings", "validation_accuracy"}
     assert min(_on_its_own(by[name], data) for name in ("expert1", "expert2")) > 0.9
     _exports(checkpoints.load(made.student), tmp_path)
@@ -120,7 +124,7 @@ def _exports(network, folder):
 @pytest.mark.slow
 def test_over_three_seeds_they_are_better_than_one_student(stages, distilled, score):
     made = [distilled(stages(SCHEME, f"distill.seed={seed}")) for seed in range(3)]
-    data = stages().data()
+    data = data_stage.data(stages())
     together = [score(each.student, data) for each in made]
     alone = [score(each.others["single"], data) for each in made]
     assert np.mean(together) > np.mean(alone)
@@ -144,15 +148,15 @@ def test_what_cannot_work_is_refused_before_anything_runs(stages, overrides, sai
 def test_groups_that_are_not_the_datas_cost_no_teacher(stages, distilled):
     chain = stages(SCHEME, "distill.scheme.groups=[['0', '1'], ['2', 'x']]", "teacher.train.seed=9")
     with pytest.raises(UsageError, match="no class of the data: x"):
-        distilled(chain)
+        chains.checked(chain)
     assert [done.name for done in chain.store.log] == ["data"]
 
 
 def test_a_plan_names_every_expert(stages, tmp_path):
     chain = stages("distill.scheme={name: task-conditioned, groups: 3}")
-    plan = type(chain)(chain.recipe, Plan(tmp_path / "plan"))
-    data = plan.data()
-    plan.student(plan.teacher(data), data)
+    plan = replace(chain, store=Plan(tmp_path / "plan"))
+    data = data_stage.data(plan)
+    schemes.distill(plan, train_stage.teacher(plan, data), data)
     names = [stage.name for stage in plan.store.stages]
     assert names == ["data", "teacher", "expert1", "expert2", "expert3", "experts", "single"]
 
@@ -165,5 +169,5 @@ def test_experts_that_cannot_be_quantized_cost_no_teacher(stages, distilled):
     settings = chain.recipe.distill.model_copy(update={"scheme": SchemeSettings(name="task-conditioned", **scheme)})
     chain = replace(chain, recipe=chain.recipe.model_copy(update={"distill": settings}))
     with pytest.raises(ModelError, match="cannot be quantized"):
-        distilled(chain)
+        chains.checked(chain)
     assert [done.name for done in chain.store.log] == ["data"]

@@ -12,6 +12,7 @@ from edgekd.data.dataset import open_split
 from edgekd.data.leaks import contents, measured_contents
 from edgekd.errors import DataError, RecipeError
 from edgekd.schemes._tasks import apart
+from edgekd.stages import data as data_stage
 from edgekd.store.artifacts import Dataset
 
 
@@ -61,7 +62,7 @@ def test_no_image_that_measures_one_task_trains_another(stages, distilled, sorte
 
 
 def test_images_that_only_measure_other_tasks_are_refused(stages, sorted_twice, tmp_path):
-    data = stages(data=_photos(sorted_twice / "lightness")).data()
+    data = data_stage.data(stages(data=_photos(sorted_twice / "lightness")))
     _all_from(data, "test", tmp_path / "copy")
     with pytest.raises(DataError, match="no training image of False"):
         apart("b", Dataset.load(tmp_path / "copy"), "a", {"a": data}, tmp_path)

@@ -14,7 +14,7 @@ from edgekd.store.artifacts import read_json
 from edgekd.training.compiling import compiled
 from edgekd.training.fit import fit
 from edgekd.training.objective import Supervised
-from edgekd.training.stages import evaluation_loader, training_loader
+from edgekd.training.train import evaluation_loader, training_loader
 
 
 def _network(*more: nn.Module) -> nn.Module:

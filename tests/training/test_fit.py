@@ -24,7 +24,7 @@ from edgekd.store.artifacts import Checkpoint, file_digest, read_json
 from edgekd.training.fit import accuracy, fit
 from edgekd.training.guard import clear_memory_errors
 from edgekd.training.objective import Supervised
-from edgekd.training.stages import evaluation_loader, preprocessing_of, training_loader
+from edgekd.training.train import evaluation_loader, preprocessing_of, training_loader
 
 
 def _network(classes: int = 10) -> nn.Module:
@@ -164,7 +164,7 @@ import torch
 from edgekd.store.artifacts import Checkpoint, Dataset
 from edgekd.recipe.settings import AugmentSettings, ModelSettings, TrainSettings
 from edgekd.store.store import Store
-from edgekd.training.stages import train
+from edgekd.training.train import TrainingSetup, train
 torch.set_num_threads(1)
 data = Dataset.load(Path(sys.argv[1]))
 settings = TrainSettings(epochs=6, batch_size=32, learning_rate=0.05)
@@ -172,7 +172,7 @@ model = ModelSettings(model="cifar/resnet8")
 augment = AugmentSettings(padding=1, flip=False)
 store = Store(Path(sys.argv[2]))
 store.stage(Checkpoint, "train", version=1, settings={}, inputs={"data": data},
-            make=lambda out: train(model, data, settings, out, augment=augment))
+            make=lambda out: train(model, data, TrainingSetup(settings, augment), out))
 """
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from edgekd.distillation.stage import distill
+from edgekd.distillation.distill import TeacherSetup, distill
 from edgekd.recipe.settings import AugmentSettings, DistillSettings, ModelSettings, TrainSettings
 from edgekd.store.artifacts import Checkpoint
 from edgekd.training.host import best_device, resolve_precision
-from edgekd.training.stages import adopt, train
+from edgekd.training.train import TrainingSetup, adopt, train
 
 pytestmark = [
     pytest.mark.gpu,
@@ -27,16 +27,15 @@ def test_teacher_student_and_adoption_on_a_gpu(small_digits, tmp_path):
     assert best_device().type == "cuda"
     model = ModelSettings(model="cifar/resnet8")
     settings = TrainSettings(epochs=10, batch_size=32, ema=0.9)
-    teacher = train(model, small_digits, settings, _folder(tmp_path, "teacher"), augment=STILL)
+    teacher = train(model, small_digits, TrainingSetup(settings, STILL), _folder(tmp_path, "teacher"))
     assert teacher.metrics["validation_accuracy"] > 0.8
     student = distill(
-        teacher,
         ModelSettings(model="torchvision/mobilenet_v3_small", arguments={"width_mult": 0.35}),
+        TeacherSetup(teacher),
+        DistillSettings().objective,
         small_digits,
-        DistillSettings(epochs=20, batch_size=32),
+        TrainingSetup(DistillSettings(epochs=20, batch_size=32), STILL),
         _folder(tmp_path, "student"),
-        objective=DistillSettings().objective,
-        augment=STILL,
     )
     assert student.metrics["validation_accuracy"] > 0.5
     again = adopt(
@@ -49,16 +48,15 @@ def test_teacher_student_and_adoption_on_a_gpu(small_digits, tmp_path):
 def test_compiled_student_and_teacher_on_a_gpu(small_digits, tmp_path):
     model = ModelSettings(model="cifar/resnet8")
     settings = TrainSettings(epochs=10, batch_size=32, compile=True)
-    teacher = train(model, small_digits, settings, _folder(tmp_path, "teacher"), augment=STILL)
+    teacher = train(model, small_digits, TrainingSetup(settings, STILL), _folder(tmp_path, "teacher"))
     assert teacher.metrics["validation_accuracy"] > 0.8
     student = distill(
-        teacher,
         model,
+        TeacherSetup(teacher),
+        DistillSettings().objective,
         small_digits,
-        DistillSettings(epochs=10, batch_size=32, compile=True),
+        TrainingSetup(DistillSettings(epochs=10, batch_size=32, compile=True), STILL),
         _folder(tmp_path, "student"),
-        objective=DistillSettings().objective,
-        augment=STILL,
     )
     assert student.metrics["validation_accuracy"] > 0.8
 

@@ -8,11 +8,11 @@ import torch
 from edgekd.models.architecture import Architecture
 from edgekd.models.build import build
 from edgekd.recipe.settings import AugmentSettings, StepSettings
-from edgekd.training import throughput as tuning_module
+from edgekd.training import throughput as throughput
 from edgekd.training.fit import fit
 from edgekd.training.objective import Supervised
-from edgekd.training.stages import training_loader
 from edgekd.training.throughput import Tuning, tune, tuning_of
+from edgekd.training.train import training_loader
 
 STILL = AugmentSettings(crop="none", flip=False)
 CPU = torch.device("cpu")
@@ -69,9 +69,9 @@ def test_the_clearly_faster_one_wins_and_a_mere_mood_does_not(monkeypatch):
     trial = type("Trial", (), {"milliseconds": lambda self, tuning: times[tuning.memory_format]})()
     start = Tuning(1, "channels_last", "fp32")
     other = Tuning(1, "contiguous", "fp32")
-    assert tuning_module._best(trial, start, [other], {})[0] == start
+    assert throughput._best(trial, start, [other], {})[0] == start
     times["contiguous"] = 9.0
-    assert tuning_module._best(trial, start, [other], {})[0] == other
+    assert throughput._best(trial, start, [other], {})[0] == other
 
 
 def test_both_formats_train_to_the_same_numbers(small_digits, tmp_path):

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from edgekd.data.dataset import Split
 from edgekd.data.loader import Batch, Loader
+from edgekd.distillation.distill import networks_for
 from edgekd.distillation.federation import Logits
 from edgekd.distillation.federation.partition import Partition
 from edgekd.distillation.objective import Answers, Distillation, Teacher
-from edgekd.distillation.stage import networks_for
 from edgekd.distillation.terms import Seen, Terms, build_terms
 from edgekd.errors import TrainingError
 from edgekd.models.architecture import Architecture
@@ -27,7 +27,7 @@ from edgekd.store.store import resume_folder
 from edgekd.training.fit import Progress, accuracy, fit
 from edgekd.training.host import best_device
 from edgekd.training.objective import Supervised
-from edgekd.training.stages import evaluation_loader, initial, training_loader
+from edgekd.training.train import evaluation_loader, initial, training_loader
 
 VERSION = 2
 State = Mapping[str, Tensor]

@@ -9,7 +9,7 @@ from edgekd.errors import ModelError
 from edgekd.models import checkpoint as checkpoints
 from edgekd.models.weights import save_state
 from edgekd.recipe.settings import AugmentSettings, ModelSettings, TrainSettings
-from edgekd.training.stages import adopt, initial, origin_of, train
+from edgekd.training.train import TrainingSetup, adopt, initial, origin_of, train
 
 STILL = AugmentSettings(crop="none", flip=False)
 
@@ -18,7 +18,7 @@ STILL = AugmentSettings(crop="none", flip=False)
 def trained(small_digits, tmp_path_factory):
     out = tmp_path_factory.mktemp("trained")
     settings = TrainSettings(epochs=2, batch_size=64, precision="fp32")
-    return train(ModelSettings(model="cifar/resnet8"), small_digits, settings, out, augment=STILL)
+    return train(ModelSettings(model="cifar/resnet8"), small_digits, TrainingSetup(settings, STILL), out)
 
 
 def _folder(tmp_path, name):
@@ -77,7 +77,7 @@ def test_what_cannot_be_adopted_is_named(trained, small_digits, tmp_path):
 def test_a_folder_that_contradicts_the_recipe_is_refused(small_digits, tmp_path, model, said, message):
     own = ModelSettings(model=model, arguments={"width_mult": 0.25})
     settings = TrainSettings(epochs=1, batch_size=128)
-    made = train(own, small_digits, settings, _folder(tmp_path, "made"), augment=STILL)
+    made = train(own, small_digits, TrainingSetup(settings, STILL), _folder(tmp_path, "made"))
     agreed = initial(own.model_copy(update={"checkpoint": made.path}), small_digits)[1]
     assert agreed.arguments == {"width_mult": 0.25} and agreed.small_stem
     assert initial(ModelSettings(model=model, checkpoint=made.path), small_digits)[1] == agreed
@@ -111,6 +111,6 @@ def test_a_folder_whose_classes_are_named_otherwise_is_not_adopted(renamed, smal
 
 def test_trained_further_it_keeps_its_classifier_and_says_so(renamed, small_digits, tmp_path):
     settings = TrainSettings(epochs=1, batch_size=64, precision="fp32")
-    made = train(renamed, small_digits, settings, _folder(tmp_path, "out"), augment=STILL)
+    made = train(renamed, small_digits, TrainingSetup(settings, STILL), _folder(tmp_path, "out"))
     (told,) = made.metrics["warnings"]
     assert "class 3 is 5, and 3 in the data" in told and made.classes == small_digits.classes

@@ -1,8 +1,9 @@
-"""The quantization stages: calibrated only (PTQ), and then trained through the quantizers (QAD)."""
+"""Int8: quantizers calibrated on images (PTQ), then trained through them (quantization-aware distillation, QAD)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -11,21 +12,108 @@ import torch
 from torch import nn
 
 from edgekd.data.dataset import open_split
-from edgekd.distillation.stage import distill
+from edgekd.distillation.declared import objective_json
+from edgekd.distillation.distill import TeacherSetup, distill, networks_for
+from edgekd.distillation.terms import build_terms
 from edgekd.errors import DataError, ModelError
 from edgekd.models import checkpoint as checkpoints
 from edgekd.models.edits.quantize import VERSION as PLACEMENT
 from edgekd.quantization.placement import freeze, insert, observe
-from edgekd.recipe.settings import AugmentSettings, QuantizeSettings, TermSettings
+from edgekd.recipe.settings import QuantizeSettings
+from edgekd.runs import Role, Run, Stage, Untrained, settings_json
 from edgekd.runtime.preprocess import centre_crop
+from edgekd.stages import _facts
+from edgekd.stages.distill import Continuation
 from edgekd.store.artifacts import Checkpoint, Dataset
-from edgekd.training.fit import BeginEpoch, Progress, accuracy
+from edgekd.training.fit import BeginEpoch, accuracy
 from edgekd.training.host import best_device
-from edgekd.training.stages import evaluation_loader, preprocessing_of
+from edgekd.training.train import TrainingSetup, evaluation_loader, preprocessing_of
 
-VERSION = 1
 LEAST_IMAGES = 16
 _BATCH = 32
+
+
+@dataclass(frozen=True)
+class Quantized:
+    """A network with int8 quantizers: calibrated only, and as it ships (the same with mode ptq)."""
+
+    calibrated: Checkpoint
+    trained: Checkpoint
+
+
+def _check(untrained: Untrained) -> None:
+    """Raises ModelError, DataError or UsageError for what cannot be quantized as the recipe asks."""
+    settings, student = untrained.recipe.quantize, untrained.student
+    assert settings is not None
+    check(student, settings.calibration_images, untrained.training_images, untrained.image_size)
+    if settings.objective is not None:
+        quantized = insert(student).model
+        build_terms(settings.objective, networks_for(quantized, untrained.teacher or student, untrained.data))
+
+
+def _of_calibrated(checkpoint: Checkpoint) -> list[str]:
+    metrics = checkpoint.metrics
+    images, values = metrics["calibration_images"], metrics["quantized_values"]
+    return [f"{images:,} training images", f"{values:,} values quantized", *_facts.of_network(checkpoint)[:1]]
+
+
+CALIBRATE = Stage("calibrate", "Calibrated for int8", version=1, section="quantize", facts=_of_calibrated)
+STAGE = Stage(
+    "quantize",
+    "Quantization-aware distilled",
+    version=1,
+    section="quantize",
+    example="{mode: qad}",
+    facts=_facts.of_network,
+    check=_check,
+)
+
+PTQ = Role("ptq", "Quantized without training", "quantized without training (PTQ)", shape="cross", colour="ochre")
+QUANTIZED = Role("quantized", "Quantized", "quantized", shape="star", colour="magenta")
+
+
+def quantize(run: Run, student: Checkpoint, continuation: Continuation) -> Quantized | None:
+    """The student with int8 quantizers; None where the recipe leaves it out."""
+    settings = run.recipe.quantize
+    if settings is None:
+        return run.finish(STAGE, None)
+    calibrated = run.stage(
+        CALIBRATE,
+        Checkpoint,
+        settings={"images": settings.calibration_images},
+        inputs={"student": student, "data": continuation.data},
+        make=lambda out: calibrate(student, continuation.data, settings.calibration_images, out),
+    )
+    made = Quantized(calibrated, trained(run, calibrated, settings, continuation))
+    return run.finish(STAGE, made, made.trained)
+
+
+def trained(run: Run, calibrated: Checkpoint, settings: QuantizeSettings, continuation: Continuation) -> Checkpoint:
+    """Trained through the quantizers; with mode ptq the calibrated network as it is.
+
+    Their scales follow the values for the first epochs and are fixed for the rest; the gradients go straight through
+    (Jacob et al. 2018, section 3).
+    """
+    if settings.mode == "ptq":
+        return calibrated
+    freeze_scales = freezing(settings)
+    if continuation.train is not None:
+        key = {"freeze_after": settings.freeze_after}
+        return continuation.train(STAGE, calibrated, settings, key=key, begin_epoch=freeze_scales)
+    objective, augment = settings.objective or continuation.objective, run.recipe.data.augment
+    answers = TeacherSetup(continuation.teacher, settings.teacher_precision)
+    setup = TrainingSetup(settings, augment, run.progress(STAGE.name), freeze_scales)
+    return run.stage(
+        STAGE,
+        Checkpoint,
+        settings={
+            **settings_json(settings, exclude={"mode", "calibration_images", "baseline"}),
+            "objective": objective_json(objective),
+            "augment": settings_json(augment),
+        },
+        inputs={"teacher": continuation.teacher, "calibrated": calibrated, "data": continuation.data},
+        make=lambda out: distill(calibrated, answers, objective, continuation.data, setup, out),
+    )
 
 
 def calibrate(student: Checkpoint, data: Dataset, images: int, out: Path) -> Checkpoint:
@@ -107,39 +195,6 @@ def _enough(images: int, available: int) -> int:
         found=found,
         allowed=f"at least {LEAST_IMAGES}; some hundred are usual",
         hint=hint,
-    )
-
-
-def quantize(
-    teacher: Checkpoint,
-    calibrated: Checkpoint,
-    data: Dataset,
-    settings: QuantizeSettings,
-    out: Path,
-    *,
-    objective: Sequence[TermSettings],
-    augment: AugmentSettings,
-    progress: Progress | None = None,
-) -> Checkpoint:
-    """Quantization-aware distillation: train a calibrated network through its quantizers.
-
-    Their scales follow the values for the first epochs and are fixed for the rest; the gradients go straight through
-    (Jacob et al. 2018, section 3).
-
-    Raises:
-        ModelError, TrainingError: as distill().
-    """
-    return distill(
-        teacher,
-        calibrated,
-        data,
-        settings,
-        out,
-        objective=objective,
-        augment=augment,
-        teacher_precision=settings.teacher_precision,
-        progress=progress,
-        begin_epoch=freezing(settings),
     )
 
 

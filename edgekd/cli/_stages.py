@@ -1,4 +1,4 @@
-"""The commands that run a recipe up to one link: they differ in its name alone."""
+"""The commands that run a recipe up to one stage: they differ in its name alone."""
 
 from __future__ import annotations
 
@@ -30,13 +30,18 @@ def again(command: str, recipe: str, overrides: tuple[str, ...], out: str | None
     return shlex.join(["edgekd", command, recipe, *sets, *(["--out", out] if out else [])])
 
 
-def link_command(link: str, *, short_help: str, about: str) -> click.Command:
-    """The command of a link; `about` is the first sentence of its help."""
+def stage_command(name: str, *, stage: str | None = None, short_help: str, about: str) -> click.Command:
+    """The command of a stage.
+
+    Args:
+        stage: its name, where the command is called otherwise.
+        about: the first sentence of its help.
+    """
 
     @click.command(
-        link,
+        name,
         short_help=short_help,
-        help=f"{about}\n\nRECIPE is a YAML file or a built-in name. The chain runs up to this link; what is finished, "
+        help=f"{about}\n\nRECIPE is a YAML file or a built-in name. The chain runs up to this stage; what is finished, "
         "here or in `edgekd run`, is reused.",
     )
     @recipe_options
@@ -49,11 +54,11 @@ def link_command(link: str, *, short_help: str, about: str) -> click.Command:
         loaded = recipes.load(recipe, overrides)
         folder = Path(out) if out else Path("runs") / loaded.settings.name
 
-        from edgekd.cli._terminal import Terminal, show_link
-        from edgekd.pipeline import run_link
+        from edgekd.cli._terminal import Terminal, show_artifact
+        from edgekd.pipeline import run_until
 
-        with Terminal(quiet=as_json, resume=again(link, recipe, overrides, out)) as terminal:
-            made = run_link(link, loaded, folder, listener=terminal, console=terminal)  # type: ignore[arg-type]
-        show_link(made, folder, as_json=as_json)
+        with Terminal(quiet=as_json, resume=again(name, recipe, overrides, out)) as terminal:
+            made = run_until(stage or name, loaded, folder, listener=terminal, console=terminal)
+        show_artifact(made, folder, as_json=as_json)
 
     return command

@@ -1,4 +1,4 @@
-"""The accuracy of exported files on the test split: the one place that touches it."""
+"""Test accuracy of the exported files: the one stage that touches the test split."""
 
 from __future__ import annotations
 
@@ -10,14 +10,42 @@ import numpy as np
 
 from edgekd import plugins
 from edgekd.data.dataset import Split, open_split
+from edgekd.runs import Run, Stage
 from edgekd.runtime.backends import Session
 from edgekd.runtime.backends.onnxruntime import OrtSession
 from edgekd.runtime.preprocess import Preprocessing, centre_crop
 from edgekd.store.artifacts import Dataset, Evaluation, Json, OnnxModel, write_json
 
-VERSION = 2
 _BATCH = 64
 _Z95 = 1.959964
+
+
+STAGE = Stage(
+    "evaluate",
+    "Test accuracy",
+    version=2,
+    compares=True,
+    facts=lambda found: [f"{len(found.rows)} files", f"{max(row['samples'] for row in found.rows):,} test images"],
+)
+
+
+def evaluate(
+    run: Run, models: Mapping[str, OnnxModel], data: Dataset, heads: Mapping[str, Dataset] | None = None
+) -> Evaluation:
+    """Every model on the whole test split.
+
+    Args:
+        heads: the data of further heads, by name.
+    """
+    further = heads or {}
+    made = run.stage(
+        STAGE,
+        Evaluation,
+        settings={},
+        inputs={**models, "data": data, **{f"data-{name}": own for name, own in further.items()}},
+        make=lambda out: evaluate_models(models, data, out, heads=further),
+    )
+    return run.finish(STAGE, made)
 
 
 def evaluate_models(

@@ -1,9 +1,9 @@
-"""Stages that make a checkpoint from labels, or take one that is there."""
+"""A training from its settings to a checkpoint: from labels, with any objective, or taken as it is."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
@@ -26,93 +26,121 @@ from edgekd.training.start import Start, start
 from edgekd.training.state import EpochRecord
 from edgekd.training.throughput import tuning_of
 
-VERSION = 1
 _EVALUATION_BATCH = 256
 Measure = Callable[[nn.Module], Json]
+
+
+@dataclass(frozen=True)
+class TrainingSetup:
+    """How a network is trained.
+
+    Attributes:
+        augment: how the training images are varied.
+        progress, begin_epoch: see fit().
+    """
+
+    settings: StepSettings
+    augment: AugmentSettings
+    progress: Progress | None = None
+    begin_epoch: BeginEpoch | None = None
+
+
+@dataclass(frozen=True)
+class Learner:
+    """What is trained: a new network, or a checkpoint further.
+
+    Attributes:
+        heads: further tasks of a new network, each with its classes; what is measured here is the first.
+        change: changes the network before it is trained; gives the architecture with the edit that does it again.
+    """
+
+    model: ModelSettings | Checkpoint
+    heads: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    change: Callable[[nn.Module, Architecture], Architecture] | None = None
+
+
+@dataclass(frozen=True)
+class Record:
+    """What a training adds to its checkpoint's manifest.
+
+    Attributes:
+        training: how it was trained, part of what the checkpoint is.
+        warnings: beside those of what it began with.
+        of_objective: from the objective, once trained, to further metrics.
+        of_network: the same from the network.
+    """
+
+    training: Json = field(default_factory=dict)
+    warnings: Sequence[str] = ()
+    of_objective: Measure | None = None
+    of_network: Measure | None = None
 
 
 def train(
     model: ModelSettings,
     data: Dataset,
-    settings: TrainSettings,
+    setup: TrainingSetup,
     out: Path,
     *,
-    augment: AugmentSettings,
-    progress: Progress | None = None,
     measure: Measure | None = None,
 ) -> Checkpoint:
     """Train a network from labels alone.
 
     Args:
-        measure: from the trained network to what goes into the manifest's metrics beside its accuracy.
         out: an empty folder, which becomes the checkpoint.
+        measure: from the trained network to what goes into the manifest's metrics beside its accuracy.
 
     Raises:
         ModelError: the network cannot be built, or its weights do not fit.
         TrainingError: see fit().
     """
-    note = {"label_smoothing": settings.label_smoothing}
+    smoothing = setup.settings.label_smoothing if isinstance(setup.settings, TrainSettings) else 0.0
     return train_with(
-        lambda _: Supervised(label_smoothing=settings.label_smoothing),
-        model,
+        lambda _: Supervised(label_smoothing=smoothing),
+        Learner(model),
         data,
-        settings,
+        setup,
         out,
-        augment=augment,
-        progress=progress,
-        training=note,
-        measure=measure,
+        record=Record(training={"label_smoothing": smoothing}, of_network=measure),
     )
 
 
 def train_with(
     make_objective: Callable[[nn.Module], nn.Module],
-    model: ModelSettings | Checkpoint,
+    learner: Learner,
     data: Dataset,
-    settings: StepSettings,
+    setup: TrainingSetup,
     out: Path,
     *,
-    augment: AugmentSettings,
-    graft: Callable[[nn.Module, Architecture], Architecture] | None = None,
-    heads: Mapping[str, Sequence[str]] | None = None,
     loader: BatchSource | None = None,
-    progress: Progress | None = None,
-    training: Json | None = None,
-    warnings: Sequence[str] = (),
-    notes: Callable[[nn.Module], Json] | None = None,
-    measure: Measure | None = None,
-    begin_epoch: BeginEpoch | None = None,
+    record: Record | None = None,
 ) -> Checkpoint:
-    """Train a new network, or a checkpoint's further, with any objective.
+    """Train with any objective.
 
     Args:
         make_objective: from the network, before fit() wraps it, to what fit() minimises.
-        graft: changes the network before it is trained; gives the architecture with the edit that does it again.
-        heads: further tasks of a new network, each with its classes; what is measured here is the first.
-        loader: what it is trained on; default: the training split, varied as `augment` says.
-        training, warnings: go into the manifest.
-        notes: from the objective, once trained, to what it adds to the manifest's metrics.
-        measure: the same from the network.
-        begin_epoch: see fit().
+        loader: what it is trained on; default: the training split, varied as `setup` says.
+        out: an empty folder, which becomes the checkpoint.
 
     Raises:
-        As train().
+        ModelError, TrainingError: as train().
     """
+    record, settings = record or Record(), setup.settings
     torch.manual_seed(settings.seed)
-    begun = begin(model, data, heads=heads)
+    begun = begin(learner.model, data, heads=learner.heads)
     network, architecture = begun.network, begun.architecture
-    if graft is not None:
-        architecture = graft(network, architecture)
+    if learner.change is not None:
+        architecture = learner.change(network, architecture)
     objective = make_objective(network)
     history = fit(
         network,
         objective,
-        loader or training_loader(data, settings, augment),
+        loader or training_loader(data, settings, setup.augment),
         settings,
         resume=resume_folder(out),
         validation=evaluation_loader(data, "validation"),
-        progress=progress,
-        begin_epoch=begin_epoch,
+        progress=setup.progress,
+        begin_epoch=setup.begin_epoch,
     )
     return checkpoints.save(
         network,
@@ -120,12 +148,12 @@ def train_with(
         preprocessing=preprocessing_of(data),
         classes=data.classes,
         out=out,
-        training={"epochs": settings.epochs, **begun.note, **(training or {})},
+        training={"epochs": settings.epochs, **begun.note, **record.training},
         metrics={
-            **record_of(history, begun, out, warnings=warnings),
+            **record_of(history, begun, out, warnings=record.warnings),
             **measured(network, data, known=history[-1].validation_accuracy),
-            **(notes(objective) if notes is not None else {}),
-            **(measure(network) if measure is not None else {}),
+            **(record.of_objective(objective) if record.of_objective is not None else {}),
+            **(record.of_network(network) if record.of_network is not None else {}),
         },
     )
 

@@ -1,9 +1,9 @@
-"""The distillation stage."""
+"""A student that learns from one teacher: live, or from stored answers."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -20,41 +20,44 @@ from edgekd.distillation.terms import Networks, build_terms
 from edgekd.errors import ModelError
 from edgekd.models import checkpoint as checkpoints
 from edgekd.models.architecture import Architecture
-from edgekd.recipe.settings import AugmentSettings, ModelSettings, Precision, StepSettings, TermSettings
+from edgekd.recipe.settings import ModelSettings, Precision, TermSettings
 from edgekd.store.artifacts import Checkpoint, Dataset, TeacherOutputs
 from edgekd.training.bf16 import answering
-from edgekd.training.fit import BeginEpoch, Progress
 from edgekd.training.host import best_device
-from edgekd.training.stages import preprocessing_of, train_with, training_loader
+from edgekd.training.train import Learner, Record, TrainingSetup, preprocessing_of, train_with, training_loader
 
-VERSION = 1
+
+@dataclass(frozen=True)
+class TeacherSetup:
+    """Who answers, and how.
+
+    Attributes:
+        precision: in which the teacher computes; auto: bf16 where that was measured to keep its answers.
+        cross_view: it answers to another view of each image than the student sees.
+        outputs: read its answers from here; None: ask it in every step.
+        decision: why they are read or not, where that was timed.
+    """
+
+    teacher: Checkpoint
+    precision: Precision = "auto"
+    cross_view: bool = False
+    outputs: TeacherOutputs | None = None
+    decision: Decision | None = None
 
 
 def distill(
-    teacher: Checkpoint,
-    student: ModelSettings | Checkpoint,
-    data: Dataset,
-    settings: StepSettings,
-    out: Path,
-    *,
+    learner: ModelSettings | Checkpoint,
+    answers: TeacherSetup,
     objective: Sequence[TermSettings],
-    augment: AugmentSettings,
-    cross_view: bool = False,
-    outputs: TeacherOutputs | None = None,
-    decision: Decision | None = None,
-    teacher_precision: Precision = "auto",
-    progress: Progress | None = None,
-    begin_epoch: BeginEpoch | None = None,
+    data: Dataset,
+    setup: TrainingSetup,
+    out: Path,
 ) -> Checkpoint:
     """Train a student on a teacher's answers, or go on training one: after pruning, or through quantizers.
 
     Args:
+        learner: the student: a new network, or a checkpoint to go on from.
         objective: the weighted terms.
-        cross_view: the teacher answers to another view of each image.
-        outputs: read the teacher's answers from here; None: ask it in every step.
-        decision: what outputs.decide() said, where it was asked.
-        teacher_precision: in which it answers; auto: bf16 where that was measured to keep its answers.
-        begin_epoch: see fit().
         out: an empty folder, which becomes the student's checkpoint.
 
     Raises:
@@ -62,46 +65,53 @@ def distill(
         UnknownNameError: there is no such layer.
         TrainingError: see fit().
     """
+    teacher, outputs, settings = answers.teacher, answers.outputs, setup.settings
     check_classes(teacher, data)
     network = checkpoints.load(teacher)
     source: Source | None = Stored(outputs, best_device()) if outputs else None
-    precision, why = answering(teacher, network, best_device(), teacher_precision)
+    precision, why = answering(teacher, network, best_device(), answers.precision)
 
-    def grafted(model: nn.Module, architecture: Architecture) -> Architecture:
+    def changed(model: nn.Module, architecture: Architecture) -> Architecture:
         return graft(model, network, architecture, objective, preprocessing_of(data).image_size)
 
+    def over(model: nn.Module) -> Distillation:
+        live = Live(precision, answers.cross_view, settings.compile)
+        return objective_over(model, network, data, objective, source=source, live=live)
+
     return train_with(
-        lambda model: objective_over(
-            model,
-            network,
-            data,
-            objective,
-            source=source,
-            cross_view=cross_view,
-            precision=precision,
-            compile=settings.compile,
-        ),
-        student,
+        over,
+        Learner(learner, change=changed if grafting(objective) else None),
         data,
-        settings,
+        setup,
         out,
-        augment=augment,
-        graft=grafted if grafting(objective) else None,
         loader=training_loader(
-            data, settings, augment, views=outputs.views if outputs else None, second_view=cross_view
+            data,
+            settings,
+            setup.augment,
+            views=outputs.views if outputs else None,
+            second_view=answers.cross_view,
         ),
-        progress=progress,
-        training={"teacher": teacher.digest, "objective": objective_json(objective)},
-        warnings=doubts(teacher, objective) if isinstance(student, ModelSettings) else (),
-        notes=lambda _: {
-            "teacher_precision": {"precision": precision, "why": why} if source is None else None,
-            "teacher_outputs": {
-                "digest": outputs.digest if outputs else None,
-                "decision": asdict(decision) if decision else None,
+        record=Record(
+            training={"teacher": teacher.digest, "objective": objective_json(objective)},
+            warnings=doubts(teacher, objective) if isinstance(learner, ModelSettings) else (),
+            of_objective=lambda _: {
+                "teacher_precision": {"precision": precision, "why": why} if source is None else None,
+                "teacher_outputs": {
+                    "digest": outputs.digest if outputs else None,
+                    "decision": asdict(answers.decision) if answers.decision else None,
+                },
             },
-        },
-        begin_epoch=begin_epoch,
+        ),
     )
+
+
+@dataclass(frozen=True)
+class Live:
+    """How a teacher runs beside the student."""
+
+    precision: Literal["fp32", "bf16"] = "fp32"
+    cross_view: bool = False
+    compile: bool = False
 
 
 def objective_over(
@@ -111,16 +121,14 @@ def objective_over(
     objective: Sequence[TermSettings],
     *,
     source: Source | None = None,
-    cross_view: bool = False,
-    precision: Literal["fp32", "bf16"] = "fp32",
-    compile: bool = False,
+    live: Live | None = None,
 ) -> Distillation:
     """What fit() minimises where one teacher answers: live, or from another source of its answers."""
-    terms = build_terms(objective, networks_for(student, teacher, data))
+    live, terms = live or Live(), build_terms(objective, networks_for(student, teacher, data))
     if source is None:
         assert teacher is not None
-        source = Teacher(teacher, best_device(), precision, terms.teacher_layers, compile=compile)
-    return Distillation(student, _OtherView(source) if cross_view else source, terms)
+        source = Teacher(teacher, best_device(), live.precision, terms.teacher_layers, compile=live.compile)
+    return Distillation(student, _OtherView(source) if live.cross_view else source, terms)
 
 
 def why_live(objective: Sequence[TermSettings], cross_view: bool) -> str | None:

@@ -1,4 +1,4 @@
-"""The bench stages: exported files and engines, measured one after the other on this machine."""
+"""Latency of the exported files, measured one after the other on this machine."""
 
 from __future__ import annotations
 
@@ -6,13 +6,36 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from edgekd import plugins
+from edgekd.bench.environment import environment, fingerprint
 from edgekd.bench.measure import benchmark
 from edgekd.devices import profiles
 from edgekd.recipe.settings import BenchSettings
-from edgekd.runtime import engines
-from edgekd.store.artifacts import Bundle, Json, Measurements, OnnxModel, write_json
+from edgekd.runs import Run, Stage, settings_json
+from edgekd.store.artifacts import Json, Measurements, OnnxModel, write_json
 
 VERSION = 2
+
+STAGE = Stage(
+    "bench", "Latency", version=VERSION, compares=True, facts=lambda made: [f"{len(made.records)} measurements"]
+)
+
+
+def benchmark_models(run: Run, models: Mapping[str, OnnxModel]) -> Measurements:
+    """Every model that an engine at hand has fast kernels for."""
+    settings = run.recipe.bench
+    made = run.stage(
+        STAGE,
+        Measurements,
+        settings={
+            **settings_json(settings),
+            # Boards that are not at hand are not measured.
+            "devices": at_hand(settings),
+            "machine": fingerprint(environment()),
+        },
+        inputs=models,
+        make=lambda out: measure_models(models, settings, out, progress=run.progress(STAGE.name)),
+    )
+    return run.finish(STAGE, made)
 
 
 def at_hand(settings: BenchSettings) -> list[str]:
@@ -57,34 +80,3 @@ def measure_models(
         records += [{"model": name, **record.model_dump(mode="json")} for record in measured]
     write_json(out / "measurements.json", {"records": records})
     return Measurements.seal(out, details={"models": {name: model.digest for name, model in models.items()}})
-
-
-def measure_engines(
-    bundle: Bundle,
-    shipped: Mapping[str, str],
-    settings: BenchSettings,
-    out: Path,
-    *,
-    progress: Callable[[int, int, str], None] | None = None,
-) -> Measurements:
-    """Build a bundle's TensorRT engines here, or take them from the cache, and measure each at every batch size.
-
-    Args:
-        shipped: the bundle's variants, each with the name of its model.
-
-    Raises:
-        BackendError: no TensorRT or GPU, or a graph that it cannot build.
-        BenchError: an engine that cannot be measured.
-    """
-    built = engines.build(bundle.path, max_batch=max(settings.batch_sizes), progress=progress)
-    measured = benchmark(
-        bundle.path,
-        backend="tensorrt",
-        batch_sizes=settings.batch_sizes,
-        seconds=settings.seconds,
-        warmup_seconds=settings.warmup_seconds,
-    )
-    records = [{"model": shipped[record.variant or ""], **record.model_dump(mode="json")} for record in measured]
-    write_json(out / "measurements.json", {"records": records})
-    sizes = {engine.variant: engine.size_bytes for engine in built}
-    return Measurements.seal(out, details={"bundle": bundle.digest, "engines": sizes})

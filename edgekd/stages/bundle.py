@@ -1,0 +1,38 @@
+"""The bundle: what ships, packed after the latencies are known, since they decide which variant an engine takes."""
+
+from __future__ import annotations
+
+from edgekd.export import bundle as bundles
+from edgekd.runs import Run, Stage
+from edgekd.stages import _facts
+from edgekd.stages.export import Exported
+from edgekd.store.artifacts import Bundle, Checkpoint, Dataset, Evaluation, Measurements
+
+
+def _of_bundle(bundle: Bundle) -> list[str]:
+    count = sum(file.endswith(".onnx") for file in bundle.manifest.files)
+    return [f"{count} {'variant' if count == 1 else 'variants'}", _facts.megabytes(bundle.size_bytes)]
+
+
+STAGE = Stage("bundle", "Bundle", version=bundles.VERSION, compares=True, facts=_of_bundle)
+
+
+def bundle(
+    run: Run, exported: Exported, student: Checkpoint, scores: Evaluation, measured: Measurements, data: Dataset
+) -> Bundle:
+    """The graphs that ship, with what was measured on them."""
+    name, variants, models = run.recipe.name, exported.shipped, exported.models
+    made = run.stage(
+        STAGE,
+        Bundle,
+        settings={"name": name, "variants": dict(variants)},
+        inputs={
+            **{model: models[model] for model in variants.values()},
+            "student": student,
+            "evaluation": scores,
+            "measurements": measured,
+            "data": data,
+        },
+        make=lambda out: bundles.pack(name, variants, models, student, scores, measured, data, out),
+    )
+    return run.finish(STAGE, made)

@@ -1,0 +1,97 @@
+"""Networks from labels: the teacher, trained here or taken as it is, and the baseline that distillation has to beat."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from edgekd.distillation import teachers
+from edgekd.recipe.settings import AugmentSettings, ModelSettings, TeacherSettings, TrainSettings
+from edgekd.runs import Role, Run, Stage, settings_json
+from edgekd.stages import _facts
+from edgekd.store.artifacts import Checkpoint, Dataset
+from edgekd.training import train as training
+from edgekd.training.train import TrainingSetup
+
+STAGE = Stage("teacher", "Teacher", version=1, facts=_facts.of_network)
+BASELINE_STAGE = Stage("baseline", "Baseline (labels only)", version=1, compares=True, facts=_facts.of_network)
+
+TEACHER = Role("teacher", "Teacher", "teacher", shape="square", colour="ink")
+BASELINE = Role(
+    "baseline",
+    "Baseline (labels only)",
+    "baseline: the student trained from labels only",
+    shape="diamond",
+    colour="grey",
+)
+
+
+def teacher(run: Run, data: Dataset) -> Checkpoint | None:
+    """The recipe's teacher; None where the scheme does without."""
+    settings = run.recipe.teacher
+    return run.finish(STAGE, None if settings is None else taught(run, STAGE.name, settings, data))
+
+
+def baseline(run: Run, data: Dataset) -> Checkpoint | None:
+    """The student from labels alone, in the same steps; None where the recipe leaves it out."""
+    settings = run.recipe.distill
+    made = trained(run, run.recipe.student, settings.training, data) if settings.baseline else None
+    return run.finish(BASELINE_STAGE, made)
+
+
+def taught(
+    run: Run, name: str, settings: TeacherSettings, data: Dataset, *, augment: AugmentSettings | None = None
+) -> Checkpoint:
+    """A teacher as a stage called `name`: trained here, or taken as it is.
+
+    Args:
+        augment: how its training images are varied; default: as the recipe says.
+    """
+    measure = partial(teachers.calibration_of, data=data)
+    title = STAGE.title if name == STAGE.name else None
+    if settings.train is not None:
+        return _trained(run, STAGE, name, settings, settings.train, data, augment=augment, measure=measure)
+    return run.stage(
+        STAGE,
+        Checkpoint,
+        name=name,
+        title=title or _titled(name),
+        settings={"model": training.origin_of(settings)},
+        inputs={"data": data},
+        make=lambda out: training.adopt(settings, data, out, measure=measure),
+    )
+
+
+def trained(run: Run, model: ModelSettings, settings: TrainSettings, data: Dataset) -> Checkpoint:
+    """A network from labels alone, as the stage "baseline"."""
+    return _trained(run, BASELINE_STAGE, BASELINE_STAGE.name, model, settings, data)
+
+
+def _trained(
+    run: Run,
+    stage: Stage,
+    name: str,
+    model: ModelSettings,
+    settings: TrainSettings,
+    data: Dataset,
+    *,
+    augment: AugmentSettings | None = None,
+    measure: training.Measure | None = None,
+) -> Checkpoint:
+    setup = TrainingSetup(settings, augment or run.recipe.data.augment, run.progress(name))
+    return run.stage(
+        stage,
+        Checkpoint,
+        name=name,
+        title=stage.title if name == stage.name else _titled(name),
+        settings={
+            **settings_json(settings),
+            "model": training.origin_of(model),
+            "augment": settings_json(setup.augment),
+        },
+        inputs={"data": data},
+        make=lambda out: training.train(model, data, setup, out, measure=measure),
+    )
+
+
+def _titled(name: str) -> str:
+    return name.replace("-", " ").capitalize()
