@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 import yaml
-from edgekd.cli._stages import again
 
 import edgekd
 from edgekd import pipeline
+from edgekd.cli._stages import again
 from edgekd.errors import DataError, ModelError
 from edgekd.export.legality import VERSIONS
 from edgekd.recipe import load as recipe
