@@ -151,6 +151,13 @@ def test_int8_weights_are_stored_as_such_where_the_engine_takes_them(exported):
     assert 0.25 < sizes["int8-x64"] / sizes["int8"] < 0.6
 
 
+def test_weights_and_their_grids_have_the_names_of_the_network(exported):
+    for model in exported[2].values():
+        names = {tensor.name for tensor in onnx.load(model.graph).graph.initializer}
+        assert sum(name.endswith(".weight_scale") for name in names) > 2
+        assert not [name for name in names if "parametrizations" in name]
+
+
 def test_both_graphs_take_any_batch(exported, small_digits):
     for model in exported[2].values():
         session = open_session(model.graph)
