@@ -9,6 +9,7 @@ import onnx
 import pytest
 import torch
 
+from edgekd.data.reader import preprocessing_of
 from edgekd.errors import ExportError
 from edgekd.evaluation import evaluate_models, wilson
 from edgekd.export import onnx as exports
@@ -22,7 +23,7 @@ from edgekd.models.build import build
 from edgekd.recipe.settings import BenchSettings, ExportSettings, Tolerance
 from edgekd.runtime import load
 from edgekd.runtime.backends import open_session
-from edgekd.training.stages import evaluation_loader, preprocessing_of
+from edgekd.training.stages import evaluation_loader
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,7 @@ import pytest
 import torch
 from onnx import TensorProto, numpy_helper
 
+from edgekd.data.reader import preprocessing_of
 from edgekd.errors import ModelError
 from edgekd.export.int8 import with_constant_scales
 from edgekd.export.legality import VERSIONS, check
@@ -23,7 +24,6 @@ from edgekd.quantization.placement import activation_quantizers
 from edgekd.quantization.stage import calibrate
 from edgekd.recipe.settings import ExportSettings
 from edgekd.runtime.backends import open_session
-from edgekd.training.stages import preprocessing_of
 
 # The whole chain in tests/cli runs a depthwise network by default.
 NETWORKS = [pytest.param("torchvision/mobilenet_v2", marks=pytest.mark.slow), "cifar/resnet8"]

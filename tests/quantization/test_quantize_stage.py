@@ -6,6 +6,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from edgekd.data.reader import preprocessing_of
 from edgekd.errors import DataError, ModelError, UsageError
 from edgekd.models import checkpoint as checkpoints
 from edgekd.models.architecture import Architecture
@@ -16,7 +17,7 @@ from edgekd.quantization.stage import calibrate, quantize
 from edgekd.recipe.settings import AugmentSettings, DistillSettings, ModelSettings, QuantizeSettings, TrainSettings
 from edgekd.store.artifacts import Checkpoint
 from edgekd.training.host import resolve_precision
-from edgekd.training.stages import preprocessing_of, train
+from edgekd.training.stages import train
 
 STILL = AugmentSettings(crop="none", flip=False)
 OBJECTIVE = DistillSettings().objective

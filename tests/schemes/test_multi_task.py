@@ -11,6 +11,7 @@ from torch import nn
 
 from edgekd import pipeline
 from edgekd.data.loader import Batch
+from edgekd.data.reader import preprocessing_of
 from edgekd.distillation.objective import Teacher
 from edgekd.distillation.stage import check_classes
 from edgekd.distillation.terms import Networks, build_terms
@@ -24,7 +25,7 @@ from edgekd.runtime import load
 from edgekd.schemes._heads import Batches, Columns, Head, MultiTask, Together
 from edgekd.store.store import Plan
 from edgekd.training.fit import accuracy
-from edgekd.training.stages import evaluation_loader, preprocessing_of
+from edgekd.training.stages import evaluation_loader
 from edgekd.training.start import start
 
 STEPS = "batch_size: 64, precision: fp32"
