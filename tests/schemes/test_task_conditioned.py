@@ -87,7 +87,7 @@ def test_together_they_know_all_classes_as_well_as_one_student_does(stages, dist
     assert made.student.classes == data.classes
     assert made.student.metrics["macs"] == pytest.approx(2 * single.metrics["macs"], rel=1e-3)
     by = {done.name: done.artifact for done in chain.store.log}
-    assert by["expert1"].metrics.keys() >= {"history", "warnings", "tuning", "teacher_precision"}
+    assert by["expert1"].metrics.keys() >= {"history", "warnings", "throughput", "teacher_precision"}
     assert made.student.metrics.keys() >= {"bf16", "warnings", "validation_accuracy"}
     assert min(_on_its_own(by[name], data) for name in ("expert1", "expert2")) > 0.9
     _exports(checkpoints.load(made.student), tmp_path)
