@@ -77,7 +77,7 @@ class StepSettings(Settings):
     ema: Annotated[float, Field(gt=0.0, lt=1.0)] | None = Field(None, description="decay of the averaged weights")
     precision: Precision = Field("auto", description="auto: the faster one, timed where the training is long")
     memory_format: Literal["auto", "channels_last", "contiguous"] = Field("auto", description="the same")
-    threads: Positive | None = Field(None, description="of the CPU; default: timed where it is long, else all")
+    threads: Positive | None = Field(None, description="of the CPU; default: all")
     compile: bool = Field(False, description="student and live teacher through torch.compile: for long trainings")
     seed: Seed = 0
 
