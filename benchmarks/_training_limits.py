@@ -34,6 +34,7 @@ from edgekd.training.host import best_device, resolve_precision
 from edgekd.training.train import evaluation_loader
 
 _WEIGHTS = Path("weights/cifar10_resnet56.pth")
+_IMAGES = "cifar10_jpeg"
 _SAMPLE_SECONDS = 0.05
 _GPU_SAMPLE_SECONDS = 0.5
 # CIFAR-100 in the distillation literature, and the ImageNet one beside it: epochs, training images.
@@ -47,15 +48,15 @@ def bf16_teacher(sizes: Sizes, folder: Path) -> list[Figure]:
     if root is None:
         return [not_measured("D", what, "EDGEKD_DATA is not set")]
     weights = Path(root) / _WEIGHTS
-    if not weights.exists():
-        return [not_measured("D", what, f"no {_WEIGHTS} in EDGEKD_DATA")]
+    if missing := [name for name in (_WEIGHTS, _IMAGES) if not (Path(root) / name).exists()]:
+        return [not_measured("D", what, f"no {' and no '.join(map(str, missing))} in EDGEKD_DATA")]
     network, exact = (_resnet56(weights) for _ in range(2))
     cpu = torch.device("cpu")
     if resolve_precision("auto", network, cpu, inference=True) != "bf16":
         return [not_measured("D", what, "this machine has no bf16")]
     teacher = Teacher(network, cpu, "bf16")
     (folder / "d").mkdir()
-    data = prepare(DataSettings(source="parquet", root=Path(root), image_size=32), folder / "d")
+    data = prepare(DataSettings(source="parquet", root=Path(root) / _IMAGES, image_size=32), folder / "d")
     return _agreement(teacher, exact, evaluation_loader(data, "test"), sizes.validation_batches)
 
 

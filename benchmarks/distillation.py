@@ -1,11 +1,15 @@
-"""What distillation gains over labels alone: `EDGEKD_DATA=… python benchmarks/distillation.py [--json]`.
+"""What distillation gains over training on labels only: `EDGEKD_DATA=… python benchmarks/distillation.py [--json]`.
 
-A CIFAR ResNet teaches MobileNetV2 and ShuffleNetV2: labels alone, plain KD, and the objective that BEST names, in the
-same steps, over several seeds; and plain KD with the teacher's answers stored for four views. Accuracy on the test
-split, of the last epoch, never of a best one. Teacher: the ResNet-56 that lies in EDGEKD_DATA/weights, fine-tuned for
-some epochs on these images: CIFAR-10 (JPEG), whose figures compare only with each other. With --semi instead: 500
-labels and everything else unlabelled; with --online: two students that teach each other, without a teacher. Finished
-trainings are reused.
+A CIFAR ResNet teaches MobileNetV2 and ShuffleNetV2: baseline (labels only), plain KD, and the objective that BEST
+names, in the same steps, over several seeds; and plain KD with the teacher's outputs stored for four views. Accuracy on
+the test split, of the last epoch, never of a best one.
+
+--images-from names the image set, a folder of Parquet files in EDGEKD_DATA. cifar10_jpeg: CIFAR-10 as JPEG, whose
+figures compare only with each other; the teacher is the ResNet-56 in EDGEKD_DATA/weights, fine-tuned for some epochs.
+cifar100: lossless, comparable with published figures where the recipe is; its teacher is trained from scratch.
+
+With --semi instead: 500 labels and everything else unlabelled; with --online: two students that teach each other,
+without a teacher. Finished trainings are reused.
 """
 
 from __future__ import annotations
@@ -15,6 +19,7 @@ import json
 import os
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -40,21 +45,43 @@ KD = [{"method": "kd", "temperature": 4, "weight": 0.9}, {"method": "cross_entro
 # Picked on the validation split, one seed of short trainings: attention beside KD was ahead of ten other objectives.
 BEST = [*KD, {"method": "attention", "weight": 100}]
 LABELS = 500
+BASELINE = "baseline (labels only)"
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """Images in EDGEKD_DATA and how a teacher for them comes about.
+
+    Attributes:
+        title: for the table's caption.
+        weights: what the teacher begins with, in EDGEKD_DATA; None: from scratch.
+    """
+
+    title: str
+    weights: str | None
+    teacher_learning_rate: float
+
+
+IMAGE_SETS = {
+    "cifar10_jpeg": ImageSet("CIFAR-10 (JPEG)", "weights/cifar10_resnet56.pth", 0.02),
+    "cifar100": ImageSet("CIFAR-100", None, 0.1),
+}
 
 
 def recipe(student: dict[str, Any], seed: int, arguments: argparse.Namespace, **distill: Any) -> dict[str, Any]:
     # Fixed, so that no run differs from another by what its machine was fastest in at the time.
     fixed = {"precision": "fp32", "memory_format": "channels_last"}
     steps = {"batch_size": 128, "learning_rate": 0.1, "seed": seed, **fixed}
-    weights = arguments.data / "weights/cifar10_resnet56.pth"
+    images = IMAGE_SETS[arguments.images_from]
+    root = arguments.data / arguments.images_from
+    training = {"epochs": arguments.teacher_epochs, "batch_size": 128, "learning_rate": images.teacher_learning_rate}
+    teacher: dict[str, Any] = {"model": "cifar/resnet56", "train": training}
+    if images.weights is not None:
+        teacher["checkpoint"] = str(arguments.data / images.weights)
     return {
         "name": "distillation",
-        "data": {"source": "parquet", "root": str(arguments.data), "image_size": 32, "limit": arguments.images},
-        "teacher": {
-            "model": "cifar/resnet56",
-            "checkpoint": str(weights),
-            "train": {"epochs": arguments.teacher_epochs, "batch_size": 128, "learning_rate": 0.02},
-        },
+        "data": {"source": "parquet", "root": str(root), "image_size": 32, "limit": arguments.images},
+        "teacher": teacher,
         "student": student,
         "distill": {**steps, "epochs": arguments.epochs, **distill},
     }
@@ -68,7 +95,7 @@ def score(checkpoint: Checkpoint, data: Dataset) -> float:
 
 
 class Shown:
-    """Says on stderr what is being trained."""
+    """Prints to stderr what is being trained."""
 
     def begin(self, stage: str) -> None:
         print(f"{time.strftime('%H:%M:%S')} {stage}", file=sys.stderr, flush=True)
@@ -87,37 +114,39 @@ def compare(student: dict[str, Any], seed: int, arguments: argparse.Namespace) -
         ("KD, stored views", KD, stored),
         ("best of ours", BEST, "off"),
     ):
-        said = from_mapping(recipe(student, seed, arguments, objective=objective, teacher_outputs=outputs))
-        stages = Run(said.settings, store)
+        checked = from_mapping(recipe(student, seed, arguments, objective=objective, teacher_outputs=outputs))
+        stages = Run(checked.settings, store)
         data = data_stage.data(stages)
         teacher = train_stage.teacher(stages, data)
         if "teacher" not in scores:
             scores["teacher"] = score(teacher, data)
-            scores["labels alone"] = score(train_stage.baseline(stages, data), data)
+            scores[BASELINE] = score(train_stage.baseline(stages, data), data)
         scores[name] = score(schemes.distill(stages, teacher, data).student, data)
     return scores
 
 
 def semi_supervised(student: dict[str, Any], seed: int, arguments: argparse.Namespace) -> dict[str, float]:
-    """500 labels alone, and with the teacher's answers to all the other images, in the same steps."""
+    """500 labels only, and with the teacher's outputs on all the other images, in the same steps."""
     scheme = {"name": "semi-supervised", "labels": LABELS}
-    said = from_mapping(recipe(student, seed, arguments, objective=KD, scheme=scheme))
-    stages = Run(said.settings, Store(arguments.out, Shown()))
+    checked = from_mapping(recipe(student, seed, arguments, objective=KD, scheme=scheme))
+    stages = Run(checked.settings, Store(arguments.out, Shown()))
     data = data_stage.data(stages)
     made = schemes.distill(stages, train_stage.teacher(stages, data), data)
     alone = score(made.others["labelsonly"], data)
-    return {f"{LABELS} labels alone": alone, "semi-supervised": score(made.student, data)}
+    return {f"{LABELS} labels only": alone, "semi-supervised": score(made.student, data)}
 
 
 def online(student: dict[str, Any], seed: int, arguments: argparse.Namespace) -> dict[str, float]:
-    """Alone from labels, and two that teach each other; the paper's objective."""
-    said = {key: value for key, value in recipe(student, seed, arguments, scheme="online").items() if key != "teacher"}
-    stages = Run(from_mapping(said).settings, Store(arguments.out, Shown()))
+    """Each from labels only, and two that teach each other; the paper's objective."""
+    mapping = {
+        key: value for key, value in recipe(student, seed, arguments, scheme="online").items() if key != "teacher"
+    }
+    stages = Run(from_mapping(mapping).settings, Store(arguments.out, Shown()))
     data = data_stage.data(stages)
     alone = score(train_stage.baseline(stages, data), data)
     made = schemes.distill(stages, None, data)
     return {
-        "labels alone": alone,
+        BASELINE: alone,
         "one of two": score(made.student, data),
         "the other": score(made.others["student2"], data),
     }
@@ -141,6 +170,7 @@ def _spread(values: list[float]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--images-from", choices=IMAGE_SETS, default="cifar10_jpeg", help="a folder in EDGEKD_DATA")
     parser.add_argument("--images", type=int, default=20_000, help="training images; classes in proportion")
     parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--teacher-epochs", type=int, default=3)
@@ -152,8 +182,10 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     if "EDGEKD_DATA" not in os.environ:
-        parser.error("EDGEKD_DATA does not say where the data sets lie")
+        parser.error("EDGEKD_DATA is not set: it names the folder with the image sets and weights")
     arguments.data = Path(os.environ["EDGEKD_DATA"]).absolute()
+    if not (arguments.data / arguments.images_from).is_dir():
+        parser.error(f"EDGEKD_DATA={arguments.data} has no folder {arguments.images_from}")
     rows = {
         name: [arguments.measure(STUDENTS[name], seed, arguments) for seed in range(arguments.seeds)]
         for name in arguments.students.split(",")
@@ -164,8 +196,8 @@ def main() -> None:
         return
     print(table(rows))
     print(
-        f"\nCIFAR-10 (JPEG), {arguments.images:,} training images, {arguments.epochs} epochs, "
-        f"{arguments.seeds} seeds; "
+        f"\n{IMAGE_SETS[arguments.images_from].title}, {arguments.images:,} training images, "
+        f"{arguments.epochs} epochs, {arguments.seeds} seeds; "
         f"mean ± standard deviation, test accuracy in percent; {machine.cpu}, {machine.cores} cores"
     )
 

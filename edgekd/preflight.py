@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from edgekd import schemes
+from edgekd.data.reader import preprocessing_of
 from edgekd.models.cost import cost
 from edgekd.quantization.placement import refuse_quantized
 from edgekd.recipe.settings import ModelSettings
@@ -63,7 +64,7 @@ def check(run: Run, data: Dataset, stages: list[Stage]) -> Json:
         data,
         student,
         teacher,
-        image_size=training.preprocessing_of(data).image_size,
+        image_size=preprocessing_of(data).image_size,
         training_images=data.manifest.details["counts"]["train"],
     )
     for stage in stages:
@@ -77,7 +78,7 @@ def build(model: ModelSettings, data: Dataset) -> nn.Module:
     """A network for these classes and this image size, with random weights where published ones are named."""
     network, _ = training.initial(model.model_copy(update={"pretrained": False}), data)
     refuse_quantized(network, model.model)
-    cost(network, training.preprocessing_of(data).image_size)
+    cost(network, preprocessing_of(data).image_size)
     return network
 
 

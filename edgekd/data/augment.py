@@ -100,17 +100,16 @@ def resized_crop(pixels: Tensor, view: Tensor, *, size: int, scale: tuple[float,
 
 
 class Normalise:
-    """What Preprocessing.normalise computes, for tensors.
+    """What Preprocessing.normalise computes, for tensors: the same numbers, and on a CPU the same bits.
 
     Takes (N, S, S, 3), 0 to 255; gives (N, 3, S, S) float32, channels_last.
     """
 
     def __init__(self, preprocessing: Preprocessing, device: torch.device) -> None:
         size = preprocessing.image_size
-        mean, std = (torch.tensor(v, dtype=torch.float64) for v in (preprocessing.mean, preprocessing.std))
         # One row of an image: long enough for vector instructions, which three channels are not.
-        self._scale = (1.0 / (255.0 * std)).float().repeat(size).to(device)
-        self._shift = (mean / std).float().repeat(size).to(device)
+        rows = (torch.from_numpy(each).repeat(size).to(device) for each in preprocessing.scale_and_shift())
+        self._scale, self._shift = rows
 
     def __call__(self, pixels: Tensor) -> Tensor:
         rows = pixels.flatten(2).to(torch.float32, copy=True, memory_format=torch.contiguous_format)

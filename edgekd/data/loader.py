@@ -4,24 +4,23 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from edgekd.data.augment import Normalise, draw_order, draw_view, middle, resolve
+from edgekd.data.augment import Normalise, draw_order, draw_view, resolve
 from edgekd.data.dataset import Split
+from edgekd.data.reader import Reader, Rows
 from edgekd.errors import DataError
 from edgekd.recipe.settings import AugmentSettings
-from edgekd.runtime.preprocess import Preprocessing
+from edgekd.runtime.preprocess import Pixels, Preprocessing
 
 _MOST_WORKERS = 8
-Indices = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -102,6 +101,7 @@ class Loader:
     ) -> None:
         self.device = torch.device(device)
         self._split = split
+        self._reader = Reader(split, preprocessing)
         self.image_size = preprocessing.image_size
         self.classes = classes
         self._batch_size = batch_size
@@ -142,7 +142,7 @@ class Loader:
         """
         yield from self._batches(np.arange(first, len(self._split)), number)
 
-    def _batches(self, order: Indices, view: int) -> Iterator[Batch]:
+    def _batches(self, order: Rows, view: int) -> Iterator[Batch]:
         draws: list[Tensor] = []
         if self._augmentation is not None:
             draws.append(draw_view(self._seed, view, len(self._split)))
@@ -154,7 +154,7 @@ class Loader:
                 raise pixels
             yield self._batch(indices, pixels, draws, view)
 
-    def _batch(self, indices: Indices, pixels: Tensor, draws: Sequence[Tensor], view: int) -> Batch:
+    def _batch(self, indices: Rows, pixels: Tensor, draws: Sequence[Tensor], view: int) -> Batch:
         raw = self._move(pixels)
         rows = torch.from_numpy(indices)
         images = [self._seen(raw, None)] if not draws else [self._seen(raw, drawn[rows]) for drawn in draws]
@@ -168,12 +168,14 @@ class Loader:
 
     def _seen(self, pixels: Tensor, draws: Tensor | None) -> Tensor:
         if self._augmentation is None or draws is None:
-            return self._normalise(middle(pixels, self.image_size))
+            return self._normalise(pixels)
         return self._normalise(self._augmentation(pixels, self._move(draws)))
 
-    def _read(self, steps: Sequence[Indices]) -> Iterator[Tensor | DataError]:
+    def _read(self, steps: Sequence[Rows]) -> Iterator[Tensor | DataError]:
         """The uint8 pixels of each step, or why there are none."""
-        reader = _Reader(self._split, steps)
+        # What is augmented needs the whole image; its crop is drawn later.
+        read = self._split.pixels if self._augmentation is not None else self._reader.pixels
+        reader = _Steps(read, steps)
         if self._workers == 0:
             yield from (reader[step] for step in range(len(steps)))
             return
@@ -191,11 +193,11 @@ class Loader:
         return tensor.pin_memory().to(self.device, non_blocking=True)
 
 
-class _Reader(Dataset["Tensor | DataError"]):
+class _Steps(Dataset["Tensor | DataError"]):
     """Step by step, in whichever process. Hands errors over: raised in a worker they would lose their form."""
 
-    def __init__(self, split: Split, steps: Sequence[Indices]) -> None:
-        self._split = split
+    def __init__(self, read: Callable[[Rows], Pixels], steps: Sequence[Rows]) -> None:
+        self._read = read
         self._steps = steps
 
     def __len__(self) -> int:
@@ -203,7 +205,7 @@ class _Reader(Dataset["Tensor | DataError"]):
 
     def __getitem__(self, step: int) -> Tensor | DataError:
         try:
-            return torch.from_numpy(self._split.pixels(self._steps[step]))
+            return torch.from_numpy(self._read(self._steps[step]))
         except DataError as error:
             return error
 

@@ -11,6 +11,7 @@ from torch import nn
 
 from edgekd.data.dataset import open_split
 from edgekd.data.loader import Batch
+from edgekd.data.reader import preprocessing_of
 from edgekd.distillation.declared import objective_json, on_logits
 from edgekd.distillation.graft import graft, grafting
 from edgekd.distillation.objective import Answers, Distillation, Source, Teacher
@@ -24,7 +25,7 @@ from edgekd.recipe.settings import ModelSettings, Precision, TermSettings
 from edgekd.store.artifacts import Checkpoint, Dataset, TeacherOutputs
 from edgekd.training.bf16 import answering
 from edgekd.training.host import best_device
-from edgekd.training.train import Learner, Record, TrainingSetup, preprocessing_of, train_with, training_loader
+from edgekd.training.train import Learner, Record, TrainingSetup, train_with, training_loader
 
 
 @dataclass(frozen=True)

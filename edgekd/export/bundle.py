@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+from edgekd.data.reader import open_reader
 from edgekd.export.card import card
-from edgekd.export.numerics import real_pixels
 from edgekd.export.preference import preferences
 from edgekd.models.checkpoint import architecture_of, preprocessing_of
 from edgekd.runtime.backends.onnxruntime import OrtSession
@@ -53,8 +53,8 @@ def pack(
         measurements: on this machine; they decide which variant ONNX Runtime takes.
         data: its first validation images become the vectors.
     """
-    preprocessing = preprocessing_of(student)
-    pixels = real_pixels(data, _VECTORS)
+    preprocessing, reader = preprocessing_of(student), open_reader(data, "validation")
+    pixels = reader.pixels(reader.first(_VECTORS))
     inputs = preprocessing.normalise(pixels)
     (out / "vectors").mkdir()
     np.save(out / "vectors" / "images.npy", pixels)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from importlib import import_module
 from typing import Any
 
 import torch
@@ -11,14 +10,17 @@ from torch import Tensor, fx, nn
 from torch.nn.utils import parametrize
 
 from edgekd.errors import ModelError
+from edgekd.export._operators import dequantize_per_channel, dequantize_per_tensor, quantize_per_tensor
 from edgekd.quantization.operations import is_identity
 from edgekd.quantization.placement import activation_quantizers, grids
 from edgekd.quantization.quantizers import HIGHEST, LOWEST, WeightQuantizer
 
-# How parametrize names a weight that it holds.
-HELD = ".parametrizations.weight.original"
-# Importing this registers the operators that the ONNX exporter turns into QuantizeLinear and DequantizeLinear.
-_OPERATORS = "torch.ao.quantization.fx._decomposed"
+# What parametrize calls a weight that it holds and that weight's grid, and what a graph calls them.
+GRAPH_NAMES = {
+    ".parametrizations.weight.original": ".weight",
+    ".parametrizations.weight.0.scale": ".weight_scale",
+    ".parametrizations.weight.0.zero_points": ".weight_zero_points",
+}
 
 
 def with_constant_scales(network: nn.Module) -> fx.GraphModule:
@@ -35,7 +37,6 @@ def with_constant_scales(network: nn.Module) -> fx.GraphModule:
             f"{type(network).__name__} has no quantizers: there is no int8 in it to export",
             hint="quantize the checkpoint first: a quantize section in the recipe, or `edgekd quantize`",
         )
-    import_module(_OPERATORS)
     own = copy.deepcopy(network).eval().cpu()
     _repeat_behind_moves(own)
     for path, quantizer in quantizers.items():
@@ -48,16 +49,12 @@ def with_constant_scales(network: nn.Module) -> fx.GraphModule:
 
 
 class _ConstantPair(nn.Module):
-    """The scale is a Python float: read off a tensor it would be data to the exporter."""
-
     def __init__(self, scale: float) -> None:
         super().__init__()
         self.scale = scale
 
     def forward(self, values: Tensor) -> Tensor:
-        grid: tuple[Any, ...] = (self.scale, 0, LOWEST, HIGHEST, torch.int8)
-        steps = torch.ops.quantized_decomposed.quantize_per_tensor(values, *grid)
-        result: Tensor = torch.ops.quantized_decomposed.dequantize_per_tensor(steps, *grid)
+        result: Tensor = dequantize_per_tensor(quantize_per_tensor(values, self.scale), self.scale)
         return result
 
 
@@ -74,9 +71,7 @@ class _Stored(nn.Module):
         self.register_buffer("zero_points", torch.zeros_like(scale, dtype=torch.int8))
 
     def forward(self, steps: Tensor) -> Tensor:
-        weight: Tensor = torch.ops.quantized_decomposed.dequantize_per_channel(
-            steps, self.scale, self.zero_points, self.axis, LOWEST, HIGHEST, torch.int8
-        )
+        weight: Tensor = dequantize_per_channel(steps, self.scale, self.zero_points, self.axis)
         return weight
 
 

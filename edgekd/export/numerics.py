@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from edgekd.data.dataset import open_split
+from edgekd.data.reader import open_reader
 from edgekd.errors import ExportError
 from edgekd.recipe.settings import Tolerance
 from edgekd.runtime.backends.onnxruntime import OrtSession
-from edgekd.runtime.preprocess import Floats, Preprocessing, centre_crop
+from edgekd.runtime.preprocess import Floats
 from edgekd.store.artifacts import Dataset, Json, numbers
 
 _IMAGES = 256
@@ -74,12 +74,5 @@ def _parts(logits: Floats, heads: Sequence[int]) -> list[Floats]:
 
 def real_inputs(data: Dataset, count: int = _IMAGES) -> Floats:
     """The first validation images as network inputs (N, 3, S, S); the test split is not for this."""
-    preprocessing = Preprocessing.from_json(data.manifest.details["preprocessing"])
-    return preprocessing.normalise(real_pixels(data, count))
-
-
-def real_pixels(data: Dataset, count: int) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
-    """The first validation images as (N, S, S, 3) uint8."""
-    split = open_split(data, "validation")
-    preprocessing = Preprocessing.from_json(data.manifest.details["preprocessing"])
-    return centre_crop(split.pixels(np.arange(min(count, len(split)))), preprocessing.image_size)
+    reader = open_reader(data, "validation")
+    return reader.inputs(reader.first(count))

@@ -12,7 +12,8 @@ from onnxruntime.transformers.onnx_model import OnnxModel as OrtGraph
 from torch import nn
 
 from edgekd.errors import ExportError
-from edgekd.export.int8 import HELD, with_constant_scales
+from edgekd.export._operators import TRANSLATIONS
+from edgekd.export.int8 import GRAPH_NAMES, with_constant_scales
 from edgekd.export.numerics import compare, real_inputs
 from edgekd.export.opset import lower
 from edgekd.export.qdq import for_x64, with_float_weights, without_fused_branches
@@ -106,11 +107,17 @@ def _answers(network: nn.Module, inputs: Floats) -> Floats:
 
 
 def _rename_weights(graph: onnx.ModelProto) -> None:
-    """Give int8 weights the names that they have in the network."""
+    """Give int8 weights and their grids the names of the weights in the network."""
     for node in graph.graph.node:
-        node.input[:] = [name.replace(HELD, ".weight") for name in node.input]
+        node.input[:] = [_graph_name(name) for name in node.input]
     for tensor in graph.graph.initializer:
-        tensor.name = tensor.name.replace(HELD, ".weight")
+        tensor.name = _graph_name(tensor.name)
+
+
+def _graph_name(name: str) -> str:
+    for held, written in GRAPH_NAMES.items():
+        name = name.replace(held, written)
+    return name
 
 
 def graph_of(network: nn.Module, image_size: int, opset: int) -> onnx.ModelProto:
@@ -130,6 +137,7 @@ def graph_of(network: nn.Module, image_size: int, opset: int) -> onnx.ModelProto
                 opset_version=max(opset, _LOWEST_EXPORTED),
                 dynamo=True,
                 dynamic_shapes=({0: torch.export.Dim("batch")},),
+                custom_translation_table=TRANSLATIONS,
                 verbose=False,
             )
     except torch.onnx.OnnxExporterError as error:

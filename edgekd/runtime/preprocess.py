@@ -52,10 +52,14 @@ class Preprocessing:
         """One image as (image_size, image_size, 3) uint8."""
         return centre_crop(square(image, self.resize, self.interpolation), self.image_size)
 
+    def scale_and_shift(self) -> tuple[Floats, Floats]:
+        """The normalisation of 8-bit values, `value * scale - shift`: (3,) float32 each, one per channel."""
+        mean, std = np.asarray(self.mean), np.asarray(self.std)
+        return (1.0 / (255.0 * std)).astype(np.float32), (mean / std).astype(np.float32)
+
     def normalise(self, pixels: Pixels) -> Floats:
         """(N, H, W, 3) uint8 to (N, 3, H, W) float32, contiguous."""
-        scale = (1.0 / (255.0 * np.asarray(self.std))).astype(np.float32)
-        shift = (np.asarray(self.mean) / np.asarray(self.std)).astype(np.float32)
+        scale, shift = self.scale_and_shift()
         scaled = pixels.astype(np.float32) * scale - shift
         return np.ascontiguousarray(scaled.transpose(0, 3, 1, 2))
 

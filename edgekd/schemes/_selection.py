@@ -14,6 +14,7 @@ from edgekd.data.composed import Chosen, Joined
 from edgekd.data.dataset import Split, open_split
 from edgekd.data.leaks import contents, measured_contents
 from edgekd.data.loader import Loader
+from edgekd.data.reader import preprocessing_of
 from edgekd.data.sources import Labels
 from edgekd.data.splits import draw, proportional
 from edgekd.data.unlabelled import Pool
@@ -22,7 +23,6 @@ from edgekd.errors import DataError
 from edgekd.models import checkpoint as checkpoints
 from edgekd.store.artifacts import Artifact, Checkpoint, Dataset, Json
 from edgekd.training.host import best_device
-from edgekd.training.train import preprocessing_of
 
 VERSION = 1
 _LIMIT = 2  # the stream that data.limit draws from: `labels: 200` are the images that `limit: 200` would keep

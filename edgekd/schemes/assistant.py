@@ -12,6 +12,7 @@ from pydantic import Field, ValidationError
 from torch import nn
 
 from edgekd import schemes
+from edgekd.data.reader import preprocessing_of
 from edgekd.distillation.declared import check_term
 from edgekd.distillation.distill import networks_for
 from edgekd.distillation.graft import graft
@@ -30,7 +31,7 @@ from edgekd.schemes import Scheme
 from edgekd.stages import _facts
 from edgekd.stages.distill import Distilled, distilled
 from edgekd.store.artifacts import Checkpoint, Dataset
-from edgekd.training.train import initial, preprocessing_of
+from edgekd.training.train import initial
 
 ASSISTANT = Stage("assistant", "Assistant", version=1, facts=_facts.of_network)
 _STEPS = {"epochs", "batch_size", "optimizer", "learning_rate", "weight_decay"}

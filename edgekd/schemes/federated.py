@@ -27,6 +27,7 @@ import numpy as np
 from pydantic import Field
 
 from edgekd.data.composed import public_part
+from edgekd.data.reader import preprocessing_of
 from edgekd.distillation.declared import objective_json
 from edgekd.distillation.federation import flower, rounds
 from edgekd.distillation.federation.partition import VERSION as PARTITION_VERSION
@@ -43,15 +44,7 @@ from edgekd.schemes._unlabelled import check_later_links, needing_labels
 from edgekd.stages import _facts
 from edgekd.stages.distill import STAGE, Distilled, trained
 from edgekd.store.artifacts import Artifact, Checkpoint, Dataset, Json
-from edgekd.training.train import (
-    Learner,
-    Record,
-    TrainingSetup,
-    origin_of,
-    preprocessing_of,
-    train_with,
-    training_loader,
-)
+from edgekd.training.train import Learner, Record, TrainingSetup, origin_of, train_with, training_loader
 
 
 def _of_round(played: Round) -> list[str]:

@@ -19,6 +19,7 @@ from pydantic import Field, model_validator
 from torch import nn
 
 from edgekd import plugins
+from edgekd.data.reader import preprocessing_of
 from edgekd.distillation.declared import objective_json
 from edgekd.distillation.distill import check_classes as check_teacher
 from edgekd.distillation.distill import networks_for
@@ -52,15 +53,7 @@ from edgekd.training import train as training
 from edgekd.training.fit import BeginEpoch, Progress, accuracy
 from edgekd.training.host import best_device
 from edgekd.training.start import start
-from edgekd.training.train import (
-    Learner,
-    Record,
-    TrainingSetup,
-    evaluation_loader,
-    preprocessing_of,
-    train_with,
-    training_loader,
-)
+from edgekd.training.train import Learner, Record, TrainingSetup, evaluation_loader, train_with, training_loader
 
 GROUPED = Stage("data", "Data of a task", version=3)
 APART = Stage("apart", "Data of a task, apart from the others'", version=3)

@@ -15,6 +15,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from edgekd.data.loader import Batch
+from edgekd.data.reader import preprocessing_of
 from edgekd.distillation.declared import objective_json
 from edgekd.distillation.distill import networks_for
 from edgekd.distillation.terms import Seen, Terms, build_terms
@@ -47,7 +48,6 @@ from edgekd.training.train import (
     evaluation_loader,
     measured,
     origin_of,
-    preprocessing_of,
     record_of,
     training_loader,
 )

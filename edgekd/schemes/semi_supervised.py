@@ -34,6 +34,7 @@ from torch import Tensor, nn
 
 from edgekd.data import unlabelled as folders
 from edgekd.data.loader import Batch
+from edgekd.data.reader import preprocessing_of
 from edgekd.distillation import distill as stage
 from edgekd.distillation.declared import method_named, objective_json
 from edgekd.distillation.objective import Distillation, Teacher
@@ -52,15 +53,7 @@ from edgekd.store.artifacts import Artifact, Checkpoint, Dataset, Json
 from edgekd.training.compiling import Forward
 from edgekd.training.host import best_device
 from edgekd.training.objective import Supervised
-from edgekd.training.train import (
-    Learner,
-    Record,
-    TrainingSetup,
-    origin_of,
-    preprocessing_of,
-    train_with,
-    training_loader,
-)
+from edgekd.training.train import Learner, Record, TrainingSetup, origin_of, train_with, training_loader
 
 ALONE = Stage("labelsonly", "Labelled images only", version=1, facts=_facts.of_network)
 POOL = Stage("unlabelled", "Unlabelled images", version=folders.VERSION)

@@ -19,6 +19,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from edgekd.data.loader import Batch
+from edgekd.data.reader import preprocessing_of
 from edgekd.distillation.declared import objective_json
 from edgekd.distillation.distill import check_classes as check_teacher
 from edgekd.distillation.distill import doubts, networks_for
@@ -42,7 +43,7 @@ from edgekd.store.store import resume_folder
 from edgekd.training.fit import fit
 from edgekd.training.host import best_device
 from edgekd.training.start import start
-from edgekd.training.train import measured, origin_of, preprocessing_of, record_of, training_loader
+from edgekd.training.train import measured, origin_of, record_of, training_loader
 
 EXPERT = Stage("expert", "Expert", version=2, facts=lambda made: [f"{made.metrics['parameters']:,} parameters"])
 EXPERTS = Stage("experts", "Experts, combined", version=2, facts=_facts.of_network)

@@ -9,14 +9,12 @@ from pathlib import Path
 import numpy as np
 
 from edgekd import plugins
-from edgekd.data.dataset import Split, open_split
+from edgekd.data.reader import Reader, open_reader
 from edgekd.runs import Run, Stage
 from edgekd.runtime.backends import Session
 from edgekd.runtime.backends.onnxruntime import OrtSession
-from edgekd.runtime.preprocess import Preprocessing, centre_crop
 from edgekd.store.artifacts import Dataset, Evaluation, Json, OnnxModel, write_json
 
-_BATCH = 64
 _Z95 = 1.959964
 
 
@@ -77,8 +75,7 @@ def _row(session: Session, model: OnnxModel, data: Dataset, heads: Mapping[str, 
 
 
 def _on_test(session: Session, data: Dataset, first: int) -> Json:
-    preprocessing = Preprocessing.from_json(data.manifest.details["preprocessing"])
-    return accuracy_of(session, open_split(data, "test"), preprocessing, data.classes, first=first)
+    return accuracy_of(session, open_reader(data, "test"), data.classes, first=first)
 
 
 def session_for(name: str, model: OnnxModel) -> Session:
@@ -88,22 +85,18 @@ def session_for(name: str, model: OnnxModel) -> Session:
     return OrtSession(model.graph, as_written=foreign)
 
 
-def accuracy_of(
-    session: Session, split: Split, preprocessing: Preprocessing, classes: tuple[str, ...], *, first: int = 0
-) -> Json:
-    """Top-1 accuracy with its 95 % interval, the same a class, and who is taken for whom.
+def accuracy_of(session: Session, reader: Reader, classes: tuple[str, ...], *, first: int = 0) -> Json:
+    """Top-1 accuracy with its 95 % interval, the accuracy per class, and the most frequent confusions.
 
     Args:
+        reader: of the images to measure on.
         first: the column of the logits that belongs to the first class.
     """
     columns = slice(first, first + len(classes))
     confusion = np.zeros((len(classes), len(classes)), dtype=np.int64)
-    labels = np.asarray(split.labels)
-    for start in range(0, len(split), _BATCH):
-        indices = np.arange(start, min(start + _BATCH, len(split)))
-        pixels = centre_crop(split.pixels(indices), preprocessing.image_size)
-        answers = session.bind(preprocessing.normalise(pixels))()[:, columns].argmax(1)
-        np.add.at(confusion, (labels[indices], answers), 1)
+    for inputs, labels in reader.batches():
+        answers = session.bind(inputs)()[:, columns].argmax(1)
+        np.add.at(confusion, (labels, answers), 1)
     right, count = int(np.trace(confusion)), int(confusion.sum())
     low, high = wilson(right, count)
     recalls = confusion.diagonal() / np.maximum(1, confusion.sum(1))

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from edgekd.data.dataset import open_split
+from edgekd.data.reader import open_reader
 from edgekd.distillation.declared import objective_json
 from edgekd.distillation.distill import TeacherSetup, distill, networks_for
 from edgekd.distillation.terms import build_terms
@@ -21,13 +21,12 @@ from edgekd.models.edits.quantize import VERSION as PLACEMENT
 from edgekd.quantization.placement import freeze, insert, observe
 from edgekd.recipe.settings import QuantizeSettings
 from edgekd.runs import Role, Run, Stage, Untrained, settings_json
-from edgekd.runtime.preprocess import centre_crop
 from edgekd.stages import _facts
 from edgekd.stages.distill import Continuation
 from edgekd.store.artifacts import Checkpoint, Dataset
 from edgekd.training.fit import BeginEpoch, accuracy
 from edgekd.training.host import best_device
-from edgekd.training.train import TrainingSetup, evaluation_loader, preprocessing_of
+from edgekd.training.train import TrainingSetup, evaluation_loader
 
 LEAST_IMAGES = 16
 _BATCH = 32
@@ -127,16 +126,15 @@ def calibrate(student: Checkpoint, data: Dataset, images: int, out: Path) -> Che
         ModelError: the network cannot be traced, or is quantized already.
         DataError: too few images to know the range of anything.
     """
-    split, preprocessing = open_split(data, "train"), preprocessing_of(data)
-    count = _enough(images, len(split))
+    reader = open_reader(data, "train")
+    count = _enough(images, len(reader))
     quantized = insert(checkpoints.load(student))
     network = quantized.model
     observe(network)
-    chosen = np.linspace(0, len(split) - 1, count).astype(np.int64)
+    chosen = np.linspace(0, len(reader) - 1, count).astype(np.int64)
     with torch.no_grad():
-        for start in range(0, count, _BATCH):
-            pixels = centre_crop(split.pixels(chosen[start : start + _BATCH]), preprocessing.image_size)
-            network(torch.from_numpy(preprocessing.normalise(pixels)))
+        for inputs, _ in reader.batches(chosen, size=_BATCH):
+            network(torch.from_numpy(inputs))
     freeze(network)
     device = best_device()
     network.to(device)
@@ -144,7 +142,7 @@ def calibrate(student: Checkpoint, data: Dataset, images: int, out: Path) -> Che
     return checkpoints.save(
         network.cpu(),
         checkpoints.architecture_of(student).edited({"edit": "quantize", "version": PLACEMENT}),
-        preprocessing=preprocessing,
+        preprocessing=reader.preprocessing,
         classes=student.classes,
         out=out,
         training=student.manifest.details["training"],

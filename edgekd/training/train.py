@@ -11,11 +11,11 @@ from torch import nn
 
 from edgekd.data.dataset import Split, open_split
 from edgekd.data.loader import BatchSource, Loader
-from edgekd.errors import ArtifactError, ModelError
+from edgekd.data.reader import preprocessing_of
+from edgekd.errors import ModelError
 from edgekd.models import checkpoint as checkpoints
 from edgekd.models.architecture import Architecture
 from edgekd.recipe.settings import AugmentSettings, ModelSettings, StepSettings, TeacherSettings, TrainSettings
-from edgekd.runtime.preprocess import Preprocessing
 from edgekd.store.artifacts import Checkpoint, Dataset, Json, digest, file_digest
 from edgekd.store.store import resume_folder
 from edgekd.training.bf16 import compare
@@ -238,14 +238,6 @@ def origin_of(model: ModelSettings) -> Json:
             allowed="a checkpoint folder, .safetensors, or a state dict (.pth, .pt)",
         )
     return {**said, "checkpoint": digest(file_digest(model.checkpoint))}
-
-
-def preprocessing_of(data: Dataset) -> Preprocessing:
-    """Raises ArtifactError where the data set's manifest has none that this version understands."""
-    try:
-        return Preprocessing.from_json(data.manifest.details["preprocessing"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise ArtifactError(f"{data.path} does not say how its images are seen", found=repr(error)) from None
 
 
 def training_loader(

@@ -11,8 +11,8 @@ from edgekd.data.composed import UNLABELLED, Chosen, Joined, public_part
 from edgekd.data.dataset import open_split
 from edgekd.data.loader import Loader
 from edgekd.data.prepare import prepare
+from edgekd.data.reader import preprocessing_of
 from edgekd.recipe.settings import AugmentSettings, DataSettings
-from edgekd.training.train import preprocessing_of
 
 
 def test_chosen_rows_keep_their_pixels_and_may_hide_their_labels(small_digits):

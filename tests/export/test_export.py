@@ -9,6 +9,7 @@ import onnx
 import pytest
 import torch
 
+from edgekd.data.reader import preprocessing_of
 from edgekd.errors import ExportError
 from edgekd.export import onnx as exports
 from edgekd.export.bundle import pack, publish
@@ -22,7 +23,7 @@ from edgekd.runtime import load
 from edgekd.runtime.backends import open_session
 from edgekd.stages.benchmark import measure_models
 from edgekd.stages.evaluate import evaluate_models, wilson
-from edgekd.training.train import evaluation_loader, preprocessing_of
+from edgekd.training.train import evaluation_loader
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,7 @@ import pytest
 import torch
 from onnx import TensorProto, numpy_helper
 
+from edgekd.data.reader import preprocessing_of
 from edgekd.errors import ModelError
 from edgekd.export.int8 import with_constant_scales
 from edgekd.export.legality import VERSIONS, check
@@ -23,7 +24,6 @@ from edgekd.quantization.placement import activation_quantizers
 from edgekd.recipe.settings import ExportSettings
 from edgekd.runtime.backends import open_session
 from edgekd.stages.quantize import calibrate
-from edgekd.training.train import preprocessing_of
 
 # The whole chain in tests/cli runs a depthwise network by default.
 NETWORKS = [pytest.param("torchvision/mobilenet_v2", marks=pytest.mark.slow), "cifar/resnet8"]
@@ -149,6 +149,13 @@ def test_int8_weights_are_stored_as_such_where_the_engine_takes_them(exported):
     _, _, models = exported
     sizes = {name: model.graph.stat().st_size for name, model in models.items()}
     assert 0.25 < sizes["int8-x64"] / sizes["int8"] < 0.6
+
+
+def test_weights_and_their_grids_have_the_names_of_the_network(exported):
+    for model in exported[2].values():
+        names = {tensor.name for tensor in onnx.load(model.graph).graph.initializer}
+        assert sum(name.endswith(".weight_scale") for name in names) > 2
+        assert not [name for name in names if "parametrizations" in name]
 
 
 def test_both_graphs_take_any_batch(exported, small_digits):

@@ -6,6 +6,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from edgekd.data.reader import preprocessing_of
 from edgekd.distillation.distill import TeacherSetup, distill
 from edgekd.errors import DataError, ModelError, UsageError
 from edgekd.models import checkpoint as checkpoints
@@ -17,7 +18,7 @@ from edgekd.recipe.settings import AugmentSettings, DistillSettings, ModelSettin
 from edgekd.stages.quantize import calibrate, freezing
 from edgekd.store.artifacts import Checkpoint
 from edgekd.training.host import resolve_precision
-from edgekd.training.train import TrainingSetup, preprocessing_of, train
+from edgekd.training.train import TrainingSetup, train
 
 STILL = AugmentSettings(crop="none", flip=False)
 OBJECTIVE = DistillSettings().objective

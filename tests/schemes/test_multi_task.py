@@ -13,6 +13,7 @@ from torch import nn
 
 from edgekd import pipeline, schemes
 from edgekd.data.loader import Batch
+from edgekd.data.reader import preprocessing_of
 from edgekd.distillation.distill import check_classes
 from edgekd.distillation.objective import Teacher
 from edgekd.distillation.terms import Networks, build_terms
@@ -30,7 +31,7 @@ from edgekd.store.artifacts import Dataset
 from edgekd.store.store import Plan
 from edgekd.training.fit import accuracy
 from edgekd.training.start import start
-from edgekd.training.train import evaluation_loader, preprocessing_of
+from edgekd.training.train import evaluation_loader
 
 STEPS = "batch_size: 64, precision: fp32"
 TEACHER = f"teacher: {{model: cifar/resnet14, train: {{epochs: 8, {STEPS}}}}}"

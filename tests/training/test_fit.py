@@ -18,13 +18,14 @@ from torch import nn
 from edgekd.data.dataset import open_split
 from edgekd.data.loader import Loader
 from edgekd.data.prepare import prepare
+from edgekd.data.reader import preprocessing_of
 from edgekd.errors import NonFiniteLossError, OutOfMemoryError, TrainingError
 from edgekd.recipe.settings import AugmentSettings, DataSettings, TrainSettings
 from edgekd.store.artifacts import Checkpoint, file_digest, read_json
 from edgekd.training.fit import accuracy, fit
 from edgekd.training.guard import clear_memory_errors
 from edgekd.training.objective import Supervised
-from edgekd.training.train import evaluation_loader, preprocessing_of, training_loader
+from edgekd.training.train import evaluation_loader, training_loader
 
 
 def _network(classes: int = 10) -> nn.Module:

@@ -1,0 +1,88 @@
+"""From a split to network input: the one way for whatever is evaluated, compared, calibrated or shipped as vectors.
+
+What is trained on goes through edgekd.data.loader, which reads its evaluation images here too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from edgekd.data.dataset import Split, open_split
+from edgekd.data.sources import Labels
+from edgekd.errors import ArtifactError
+from edgekd.runtime.preprocess import Floats, Pixels, Preprocessing, centre_crop
+from edgekd.store.artifacts import Dataset
+
+Rows = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Reader:
+    """A split's images as a network takes them, S being the preprocessing's image size.
+
+    Args:
+        split: see edgekd.data.dataset.open_split().
+        preprocessing: how the network sees an image.
+    """
+
+    split: Split
+    preprocessing: Preprocessing
+
+    def __len__(self) -> int:
+        return len(self.split)
+
+    def pixels(self, rows: Rows) -> Pixels:
+        """Chosen images, their centre cropped: (B, S, S, 3) uint8. Raises DataError as Split.pixels()."""
+        return centre_crop(self.split.pixels(rows), self.preprocessing.image_size)
+
+    def inputs(self, rows: Rows) -> Floats:
+        """Chosen images, normalised: (B, 3, S, S) float32. Raises DataError as Split.pixels()."""
+        return self.preprocessing.normalise(self.pixels(rows))
+
+    def first(self, count: int) -> Rows:
+        """The rows of the first `count` images, or of all where there are fewer."""
+        return np.arange(min(count, len(self)))
+
+    def batches(self, rows: Rows | None = None, *, size: int = 64) -> Iterator[tuple[Floats, Labels]]:
+        """Inputs (B, 3, S, S) with their labels (B,), in the order of `rows`, B at most `size`.
+
+        Args:
+            rows: which images; None: all of them, in their order.
+            size: images per batch; the last batch may be smaller.
+
+        Raises:
+            DataError: an image cannot be read any more.
+        """
+        rows = self.first(len(self)) if rows is None else rows
+        for start in range(0, len(rows), size):
+            chosen = rows[start : start + size]
+            yield self.inputs(chosen), self.split.labels[chosen]
+
+
+def open_reader(data: Dataset, split: str) -> Reader:
+    """A reader of one of the data set's splits, with the data set's own preprocessing.
+
+    Args:
+        split: train, validation or test.
+
+    Raises:
+        DataError, ArtifactError: as open_split() and preprocessing_of().
+    """
+    return Reader(open_split(data, split), preprocessing_of(data))
+
+
+def preprocessing_of(data: Dataset) -> Preprocessing:
+    """How networks see this data set's images.
+
+    Raises:
+        ArtifactError: its manifest has no preprocessing that this version understands.
+    """
+    try:
+        return Preprocessing.from_json(data.manifest.details["preprocessing"])
+    except (KeyError, TypeError, ValueError) as error:
+        what = f"{data.path} does not describe how its images are preprocessed"
+        raise ArtifactError(what, found=repr(error)) from None
