@@ -35,18 +35,18 @@ class NetworkStages(Links):
             return None
         return self.trained("baseline", self.recipe.student, self.recipe.distill.training, data)
 
-    def doubts(self, teacher: Checkpoint | None, baseline: Checkpoint | None) -> tuple[str, ...]:
-        """What speaks against the scheme's teacher, told before a student learns from it; in a plan there is none."""
+    def teacher_warnings(self, teacher: Checkpoint | None, baseline: Checkpoint | None) -> tuple[str, ...]:
+        """Warnings about the scheme's teacher, shown before a student learns from it; in a plan there are none."""
         settings = self.recipe.distill
         scheme = plugins.load("scheme", settings.scheme.name)
         if teacher is None or isinstance(self.store, Plan):
             return ()
-        found = teachers.doubts(teacher, settings.objective)
+        found = teachers.teacher_warnings(teacher, settings.objective)
         if baseline is not None:
-            found += teachers.doubts_beside(teacher, baseline, assisted=getattr(scheme, "ASSISTED", False))
+            found += teachers.gap_warnings(teacher, baseline, assisted=getattr(scheme, "ASSISTED", False))
         if self.console is not None:
-            for doubt in found:
-                self.console.warn(doubt)
+            for warning in found:
+                self.console.warn(warning)
         return tuple(found)
 
     def student(self, teacher: Checkpoint | None, data: Dataset) -> Distilled:

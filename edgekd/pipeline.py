@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from edgekd.devices import profiles
-from edgekd.distillation.declared import inherited
+from edgekd.distillation.objective_settings import inherited
 from edgekd.errors import UsageError
 from edgekd.export.bundle import publish
 from edgekd.recipe.load import Recipe
@@ -43,7 +43,7 @@ class Networks:
         calibrated: with int8 quantizers, not trained through them.
         quantized: with int8 quantizers, as it ships.
         others: what the scheme made beside the student, by role.
-        doubts: what spoke against the teacher before the student was trained.
+        teacher_warnings: what spoke against the teacher before the student was trained.
         heads: the data of the student's further heads, by name.
     """
 
@@ -55,7 +55,7 @@ class Networks:
     pruned: Checkpoint | None = None
     calibrated: Checkpoint | None = None
     quantized: Checkpoint | None = None
-    doubts: tuple[str, ...] = ()
+    teacher_warnings: tuple[str, ...] = ()
     heads: Mapping[str, Dataset] = field(default_factory=dict)
 
     @property
@@ -124,9 +124,11 @@ def chain(stages: Stages) -> Made:
 def train(stages: Stages, data: Dataset, *, until: Link = "quantize", baseline: bool = True) -> Networks:
     teacher = stages.teacher(data)
     alone = stages.baseline(data) if baseline else None
-    doubts = stages.doubts(teacher, alone)
+    warnings = stages.teacher_warnings(teacher, alone)
     distilled = stages.student(teacher, data)
-    made = Networks(teacher, alone, distilled.student, distilled.others, doubts=doubts, heads=distilled.heads)
+    made = Networks(
+        teacher, alone, distilled.student, distilled.others, teacher_warnings=warnings, heads=distilled.heads
+    )
     objective = inherited(distilled.objective or stages.recipe.distill.objective)
     seen = distilled.learns_from or data
     if until == "distill":

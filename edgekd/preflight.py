@@ -6,7 +6,7 @@ from torch import nn
 
 from edgekd import plugins, schemes
 from edgekd.devices import profiles
-from edgekd.distillation.graft import graft
+from edgekd.distillation.classifier_reuse import reuse_teacher_classifier
 from edgekd.distillation.stage import networks_for
 from edgekd.distillation.terms import build_terms
 from edgekd.models.architecture import Architecture
@@ -37,7 +37,8 @@ def check_networks(recipe: RecipeSettings, data: Dataset) -> None:
         scheme.check_networks(recipe, schemes.parameters_of(said), teacher, data)
     student, architecture = _built(recipe.student, data)
     if teacher is not None and not getattr(scheme, "ASSISTED", False):  # which never learns from it
-        graft(student, teacher, architecture, recipe.distill.objective, training.preprocessing_of(data).image_size)
+        image_size = training.preprocessing_of(data).image_size
+        reuse_teacher_classifier(student, teacher, architecture, recipe.distill.objective, image_size)
         build_terms(recipe.distill.objective, networks_for(student, teacher, data))
     _check_later_links(recipe, student, teacher, data)
 

@@ -11,11 +11,11 @@ from torch import nn
 
 from edgekd.data.dataset import open_split
 from edgekd.data.loader import Batch
-from edgekd.distillation.declared import objective_json, on_logits
-from edgekd.distillation.graft import graft, grafting
+from edgekd.distillation.classifier_reuse import reuse_teacher_classifier
 from edgekd.distillation.objective import Answers, Distillation, Source, Teacher
+from edgekd.distillation.objective_settings import changing_student, objective_json, on_logits
 from edgekd.distillation.outputs import Decision, Stored
-from edgekd.distillation.teachers import doubts as doubts
+from edgekd.distillation.teachers import teacher_warnings as teacher_warnings
 from edgekd.distillation.terms import Networks, build_terms
 from edgekd.errors import ModelError
 from edgekd.models import checkpoint as checkpoints
@@ -67,8 +67,8 @@ def distill(
     source: Source | None = Stored(outputs, best_device()) if outputs else None
     precision, why = answering(teacher, network, best_device(), teacher_precision)
 
-    def grafted(model: nn.Module, architecture: Architecture) -> Architecture:
-        return graft(model, network, architecture, objective, preprocessing_of(data).image_size)
+    def change(model: nn.Module, architecture: Architecture) -> Architecture:
+        return reuse_teacher_classifier(model, network, architecture, objective, preprocessing_of(data).image_size)
 
     return train_with(
         lambda model: objective_over(
@@ -86,13 +86,13 @@ def distill(
         settings,
         out,
         augment=augment,
-        graft=grafted if grafting(objective) else None,
+        change_network=change if changing_student(objective) else None,
         loader=training_loader(
             data, settings, augment, views=outputs.views if outputs else None, second_view=cross_view
         ),
         progress=progress,
         training={"teacher": teacher.digest, "objective": objective_json(objective)},
-        warnings=doubts(teacher, objective) if isinstance(student, ModelSettings) else (),
+        warnings=teacher_warnings(teacher, objective) if isinstance(student, ModelSettings) else (),
         notes=lambda _: {
             "teacher_precision": {"precision": precision, "why": why} if source is None else None,
             "teacher_outputs": {

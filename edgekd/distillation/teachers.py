@@ -15,7 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from edgekd.data.loader import Loader
-from edgekd.distillation.declared import on_logits, parameters_of
+from edgekd.distillation.method import method_named
+from edgekd.distillation.objective_settings import on_logits
 from edgekd.recipe.settings import TermSettings
 from edgekd.store.artifacts import Checkpoint, Dataset, Json
 from edgekd.training.host import autocast, best_device, resolve_precision
@@ -133,12 +134,12 @@ def suggest_temperature(calibration: Calibration) -> tuple[float, float]:
     return min(lowest, calibration.soft_to), calibration.soft_to
 
 
-def doubts(teacher: Checkpoint, objective: Sequence[TermSettings]) -> list[str]:
+def teacher_warnings(teacher: Checkpoint, objective: Sequence[TermSettings]) -> list[str]:
     """What speaks against learning these terms from a teacher."""
     return [*_of_smoothing(teacher, objective), *_of_temperatures(teacher, objective)]
 
 
-def doubts_beside(teacher: Checkpoint, baseline: Checkpoint, *, assisted: bool) -> list[str]:
+def gap_warnings(teacher: Checkpoint, baseline: Checkpoint, *, assisted: bool) -> list[str]:
     """What a teacher's figures say beside those of the student from labels alone; nothing for other classes.
 
     Args:
@@ -165,7 +166,7 @@ def doubts_beside(teacher: Checkpoint, baseline: Checkpoint, *, assisted: bool) 
 def _of_smoothing(teacher: Checkpoint, objective: Sequence[TermSettings]) -> list[str]:
     """A smoothed teacher tells less about similar classes (Müller, Kornblith and Hinton 2019, section 4)."""
     smoothing = teacher.manifest.details["training"].get("label_smoothing")
-    hot = [term.method for term in objective if parameters_of(term).get("temperature", 0.0) > 2.0]
+    hot = [term.method for term in objective if (method_named(term.method).temperature_of(term) or 0.0) > 2.0]
     if not smoothing:
         return []
     advice = f"; lower the temperature of {', '.join(hot)} towards 1" if hot else ""
@@ -183,9 +184,9 @@ def _of_temperatures(teacher: Checkpoint, objective: Sequence[TermSettings]) -> 
     calibration, found = Calibration(**measured), []
     lowest, highest = suggest_temperature(calibration)
     for term in on_logits(objective):
-        parameters = parameters_of(term)
-        temperature = parameters.get("temperature")
-        if temperature is None or parameters.get("standardize") or not (why := _against(temperature, calibration)):
+        method = method_named(term.method)
+        temperature = method.temperature_of(term)
+        if temperature is None or method.standardizes(term) or not (why := _against(temperature, calibration)):
             continue
         advice = f"Nothing measured speaks against {lowest:.2g} to {highest:.2g}."
         found.append(f"At temperature {temperature:g} of {term.method} the teacher's answers {why}. {advice}")

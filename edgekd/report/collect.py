@@ -128,7 +128,7 @@ def _all(networks: Networks) -> list[Checkpoint]:
 def _warnings(networks: Networks) -> list[str]:
     """Each once: what was told before the student was trained may stand in its manifest too."""
     noted = [warning for checkpoint in _all(networks) for warning in checkpoint.metrics.get("warnings", ())]
-    return list(dict.fromkeys([*networks.doubts, *noted]))
+    return list(dict.fromkeys([*networks.teacher_warnings, *noted]))
 
 
 def _pruning(cut: Checkpoint | None, recovered: Checkpoint | None) -> Json | None:

@@ -27,8 +27,8 @@ from typing import Any, Protocol
 from pydantic import BaseModel
 
 from edgekd import plugins
-from edgekd.distillation.declared import method_named
-from edgekd.distillation.graft import grafting
+from edgekd.distillation.method import method_named
+from edgekd.distillation.objective_settings import changing_student
 from edgekd.errors import UsageError
 from edgekd.recipe.settings import (
     AugmentSettings,
@@ -185,8 +185,8 @@ def check(recipe: RecipeSettings) -> None:
     one_teacher = getattr(scheme, "ONE_TEACHER", False)
     if wanted.store != "off" and not one_teacher:
         raise UsageError(f"{said.name} has no one teacher to store the outputs of", allowed="teacher_outputs: off")
-    if (grafts := grafting(objective)) and not one_teacher:
-        raise UsageError(f"{grafts[0].method} puts one teacher's classifier on the student: not with {said.name}")
+    if (changing := changing_student(objective)) and not one_teacher:
+        raise UsageError(f"{changing[0].method} puts one teacher's classifier on the student: not with {said.name}")
     featured = _on_features(objective)
     if wanted.store == "on" and featured:
         raise UsageError(
@@ -226,7 +226,8 @@ def _on_features(objective: Sequence[TermSettings]) -> list[str]:
 
 
 def _needs_every_logit(term: TermSettings) -> bool:
-    return method_named(term.method).whole_row or bool(term.parameters.get("standardize"))
+    method = method_named(term.method)
+    return method.whole_row or method.standardizes(term)
 
 
 def models_over(settings: SchemeSettings, classes: tuple[str, ...]) -> list[ModelSettings]:

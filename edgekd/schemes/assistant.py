@@ -12,8 +12,8 @@ from pydantic import Field, ValidationError
 from torch import nn
 
 from edgekd import schemes
-from edgekd.distillation.declared import check_term
-from edgekd.distillation.graft import graft
+from edgekd.distillation.classifier_reuse import reuse_teacher_classifier
+from edgekd.distillation.method import method_named
 from edgekd.distillation.stage import networks_for
 from edgekd.distillation.terms import build_terms
 from edgekd.errors import UnknownNameError, UsageError
@@ -95,7 +95,7 @@ def distill(links: Links, teacher: Checkpoint, data: Dataset, parameters: Parame
 def _paired(model: ModelSettings, teacher: nn.Module, data: Dataset, objective: Sequence[TermSettings]) -> nn.Module:
     """The learner of a pair, changed as its objective changes it."""
     learner, architecture = initial(model.model_copy(update={"pretrained": False}), data)
-    graft(learner, teacher, architecture, objective, preprocessing_of(data).image_size)
+    reuse_teacher_classifier(learner, teacher, architecture, objective, preprocessing_of(data).image_size)
     build_terms(objective, networks_for(learner, teacher, data))
     return learner
 
@@ -103,7 +103,7 @@ def _paired(model: ModelSettings, teacher: nn.Module, data: Dataset, objective: 
 def _check_objective(objective: Sequence[TermSettings]) -> None:
     for index, term in enumerate(objective):
         try:
-            check_term(term)
+            method_named(term.method).check(term)
         except UnknownNameError as error:
             raise UsageError(f"objective[{index}]: {error}") from None
         except ValidationError as error:

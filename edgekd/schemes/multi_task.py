@@ -19,8 +19,8 @@ from pydantic import Field, model_validator
 from torch import nn
 
 from edgekd import plugins
-from edgekd.distillation.declared import objective_json
 from edgekd.distillation.objective import Teacher
+from edgekd.distillation.objective_settings import objective_json
 from edgekd.distillation.stage import check_classes as check_teacher
 from edgekd.distillation.stage import networks_for
 from edgekd.distillation.terms import build_terms

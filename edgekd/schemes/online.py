@@ -15,7 +15,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from edgekd.data.loader import Batch
-from edgekd.distillation.declared import objective_json
+from edgekd.distillation.objective_settings import objective_json
 from edgekd.distillation.stage import networks_for
 from edgekd.distillation.terms import Seen, Terms, build_terms
 from edgekd.errors import UsageError

@@ -35,8 +35,9 @@ from torch import Tensor, nn
 from edgekd.data import unlabelled as folders
 from edgekd.data.loader import Batch
 from edgekd.distillation import stage
-from edgekd.distillation.declared import method_named, objective_json
+from edgekd.distillation.method import method_named
 from edgekd.distillation.objective import Distillation, Teacher
+from edgekd.distillation.objective_settings import objective_json
 from edgekd.distillation.terms import Networks, Seen, Terms, build_terms
 from edgekd.errors import UsageError
 from edgekd.models import checkpoint as checkpoints
@@ -251,7 +252,7 @@ def _student(
             "objective": objective_json(objective),
         },
         notes=lambda _: {"images": selection.metrics},
-        warnings=[*stage.doubts(teacher, objective), *_selection.said_of(selection, data.classes)],
+        warnings=[*stage.teacher_warnings(teacher, objective), *_selection.said_of(selection, data.classes)],
     )
 
 

@@ -18,10 +18,10 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from edgekd.data.loader import Batch
-from edgekd.distillation.declared import objective_json
 from edgekd.distillation.objective import Teacher
+from edgekd.distillation.objective_settings import objective_json
 from edgekd.distillation.stage import check_classes as check_teacher
-from edgekd.distillation.stage import doubts, networks_for
+from edgekd.distillation.stage import networks_for, teacher_warnings
 from edgekd.distillation.terms import Seen, Terms, build_terms
 from edgekd.errors import UsageError
 from edgekd.models import checkpoint as checkpoints
@@ -210,7 +210,7 @@ def _train(
             "objective": objective_json(said),
         },
         metrics={
-            **record_of(history, begun, out, warnings=doubts(teacher, said)),
+            **record_of(history, begun, out, warnings=teacher_warnings(teacher, said)),
             "teacher_precision": guide.precision,
         },
     )

@@ -73,7 +73,7 @@ def train_with(
     out: Path,
     *,
     augment: AugmentSettings,
-    graft: Callable[[nn.Module, Architecture], Architecture] | None = None,
+    change_network: Callable[[nn.Module, Architecture], Architecture] | None = None,
     heads: Mapping[str, Sequence[str]] | None = None,
     loader: BatchSource | None = None,
     progress: Progress | None = None,
@@ -87,7 +87,7 @@ def train_with(
 
     Args:
         make_objective: from the network, before fit() wraps it, to what fit() minimises.
-        graft: changes the network before it is trained; gives the architecture with the edit that does it again.
+        change_network: called before the training; gives the architecture with the edit that does it again.
         heads: further tasks of a new network, each with its classes; what is measured here is the first.
         loader: what it is trained on; default: the training split, varied as `augment` says.
         training, warnings: go into the manifest.
@@ -101,8 +101,8 @@ def train_with(
     torch.manual_seed(settings.seed)
     begun = begin(model, data, heads=heads)
     network, architecture = begun.network, begun.architecture
-    if graft is not None:
-        architecture = graft(network, architecture)
+    if change_network is not None:
+        architecture = change_network(network, architecture)
     objective = make_objective(network)
     history = fit(
         network,

@@ -2,10 +2,9 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from edgekd.distillation.method import Method
 from edgekd.distillation.methods._features import same_size, unit
 from edgekd.distillation.methods._logits import exact
-
-TAPS = "maps"
 
 
 def attention(student_feature: Tensor, teacher_feature: Tensor) -> Tensor:
@@ -39,3 +38,6 @@ def attention(student_feature: Tensor, teacher_feature: Tensor) -> Tensor:
 def _attention(feature: Tensor) -> Tensor:
     """(B, C, H, W) to (B, H·W), each row of length 1."""
     return unit(feature.square().mean(1).flatten(1))
+
+
+METHOD = Method(function=attention, taps="maps")

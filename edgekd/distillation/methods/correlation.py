@@ -6,9 +6,8 @@ from typing import Annotated
 from pydantic import Field
 from torch import Tensor, nn
 
+from edgekd.distillation.method import Method
 from edgekd.distillation.methods._features import Shape, fits, unit, vectors, without_batch
-
-TAPS = "embedding"
 
 Dimension = Annotated[int, Field(gt=0)]
 Width = Annotated[float, Field(gt=0.0)]
@@ -67,3 +66,6 @@ def _kernel(feature: Tensor, gamma: float) -> Tensor:
     directions = unit(vectors(feature))
     products = 2.0 * gamma * (directions @ directions.T)
     return math.exp(-2.0 * gamma) * (1.0 + products + products.square() / 2.0)
+
+
+METHOD = Method(function=correlation, module=Correlation, taps="embedding")

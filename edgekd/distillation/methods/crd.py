@@ -8,10 +8,9 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
+from edgekd.distillation.method import Method
 from edgekd.distillation.methods._features import Shape, fits, unit, vectors, without_batch
 from edgekd.distillation.methods._logits import Temperature
-
-TAPS = "embedding"
 
 Dimension = Annotated[int, Field(ge=1)]
 Negatives = Annotated[int, Field(ge=1)]
@@ -184,3 +183,6 @@ def _gathers(memory: Tensor, candidates: Tensor) -> bool:
 def _rows(memory: Tensor, chosen: Tensor) -> Tensor:
     """(B, 1 + K, D), by index_select, which on a CPU is several times quicker than indexing."""
     return memory.index_select(0, chosen.flatten()).view(*chosen.shape, memory.shape[1])
+
+
+METHOD = Method(module=Crd, taps="embedding")

@@ -6,11 +6,10 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
+from edgekd.distillation.method import Method
 from edgekd.distillation.methods._logits import exact, labels, standardized
 
 Smoothing = Annotated[float, Field(ge=0.0, lt=1.0)]
-
-NEEDS_LABELS = True
 
 
 def cross_entropy(
@@ -35,3 +34,6 @@ def cross_entropy(
     """
     student = standardized(student_logits) if standardize else exact(student_logits)
     return F.cross_entropy(student, labels(targets, "cross_entropy"), label_smoothing=label_smoothing)
+
+
+METHOD = Method(function=cross_entropy, needs_labels=True, standardize="standardize")

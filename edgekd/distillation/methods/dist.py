@@ -3,6 +3,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from edgekd.distillation.method import Method
 from edgekd.distillation.methods._logits import Temperature, Weight, centred, log_softened, prepared
 
 
@@ -47,3 +48,6 @@ def _unlikeness(student: Tensor, teacher: Tensor) -> Tensor:
     lengths = torch.linalg.vector_norm(student, dim=1) * torch.linalg.vector_norm(teacher, dim=1)
     unlikeness: Tensor = 1.0 - (student * teacher).sum(1) / (lengths + 1e-8)
     return unlikeness.mean()
+
+
+METHOD = Method(function=dist, temperature="temperature", standardize="standardize")

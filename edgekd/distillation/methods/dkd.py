@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from edgekd.distillation.method import Method
 from edgekd.distillation.methods._logits import (
     Temperature,
     Weight,
@@ -14,8 +15,6 @@ from edgekd.distillation.methods._logits import (
     of_others,
     prepared,
 )
-
-NEEDS_LABELS = True
 
 
 def dkd(
@@ -59,3 +58,6 @@ def _log_binary(logits: Tensor, targets: Tensor) -> Tensor:
     """(log p[y], log(1 − p[y])), (B, 2)."""
     margin = of_label(logits, targets) - of_others(logits, targets).logsumexp(1)
     return torch.stack((F.logsigmoid(margin), F.logsigmoid(-margin)), dim=1)
+
+
+METHOD = Method(function=dkd, needs_labels=True, temperature="temperature", standardize="standardize")

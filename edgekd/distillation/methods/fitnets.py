@@ -2,9 +2,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from edgekd.distillation.method import Method
 from edgekd.distillation.methods._features import Shape, comparable, fits, same_channels, vectors, without_batch
-
-TAPS = "middle"
 
 
 def fitnets(student_feature: Tensor, teacher_feature: Tensor) -> Tensor:
@@ -42,3 +41,6 @@ class Fitnets(nn.Module):
     def forward(self, student_feature: Tensor, teacher_feature: Tensor) -> Tensor:
         student = student_feature if self.maps else vectors(student_feature)
         return fitnets(self.regressor(fits(student, self.regressor)), teacher_feature)
+
+
+METHOD = Method(function=fitnets, module=Fitnets, taps="middle")

@@ -6,10 +6,9 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from edgekd.distillation.method import Method
 from edgekd.distillation.methods._features import Shape, fits, maps, same_channels, same_depths, same_size
 from edgekd.distillation.methods._logits import exact
-
-TAPS = "stages"
 
 
 def flow(student_features: Sequence[Tensor], teacher_features: Sequence[Tensor]) -> Tensor:
@@ -68,3 +67,6 @@ def _flows(features: Sequence[Tensor]) -> list[Tensor]:
     """(B, C1, C2) for each two neighbours."""
     pairs = (same_size(first, second) for first, second in pairwise(features))
     return [(a.flatten(2) @ b.flatten(2).mT) / a[0, 0].numel() for a, b in pairs]
+
+
+METHOD = Method(function=flow, module=Flow, taps="stages")

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from edgekd.distillation.method import Method
 from edgekd.distillation.methods._logits import Temperature, divergence, log_softened, prepared
 
 
@@ -25,3 +26,6 @@ def kd(
     """
     student, teacher = prepared(student_logits, teacher_logits, standardize)
     return temperature**2 * divergence(log_softened(teacher, temperature), log_softened(student, temperature)).mean()
+
+
+METHOD = Method(function=kd, temperature="temperature", standardize="standardize")

@@ -2,10 +2,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from edgekd.distillation.method import Method
 from edgekd.distillation.methods._logits import prepared
-
-# A class that is not stored has a logit all the same, and its square counts like any other.
-WHOLE_ROW = True
 
 
 def mse(
@@ -31,3 +29,7 @@ def mse(
     if zero_mean:
         difference = difference - difference.mean(1, keepdim=True)
     return difference.square().sum(1).mean()
+
+
+# A class that is not stored has a logit all the same, and its square counts like any other.
+METHOD = Method(function=mse, whole_row=True, standardize="standardize")

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from edgekd.distillation.method import Method
 from edgekd.distillation.methods._logits import (
     Temperature,
     Weight,
@@ -11,8 +12,6 @@ from edgekd.distillation.methods._logits import (
     of_others,
     prepared,
 )
-
-NEEDS_LABELS = True
 
 
 def nkd(
@@ -48,3 +47,6 @@ def nkd(
     other_teacher, other_student = (log_softened(of_others(z, targets), temperature) for z in (teacher, student))
     others = (other_teacher.exp() * other_student).sum(1)
     return -(label + gamma * temperature**2 * others).mean()
+
+
+METHOD = Method(function=nkd, needs_labels=True, temperature="temperature", standardize="standardize")

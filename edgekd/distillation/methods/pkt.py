@@ -3,9 +3,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from edgekd.distillation.method import Method
 from edgekd.distillation.methods._features import unit, vectors
-
-TAPS = "embedding"
 
 # Opposite samples have a similarity of 0: its logarithm and the gradient of that must stay finite.
 _LEAST_SIMILARITY = 1e-7
@@ -34,3 +33,6 @@ def _log_conditionals(feature: Tensor) -> Tensor:
     directions = unit(vectors(feature))
     similarities = ((1.0 + directions @ directions.T) / 2.0).clamp_min(_LEAST_SIMILARITY)
     return similarities.log() - torch.log(similarities.sum(1, keepdim=True))
+
+
+METHOD = Method(function=pkt, taps="embedding")

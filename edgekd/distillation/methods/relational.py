@@ -9,9 +9,8 @@ from pydantic import Field
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from edgekd.distillation.method import Method
 from edgekd.distillation.methods._features import unit, vectors
-
-TAPS = "embedding"
 
 Weight = Annotated[float, Field(ge=0.0)]
 # (B, B) distances or (B, C) rows, and some of the samples as vertices.
@@ -98,3 +97,6 @@ def _cosines_of_rows(rows: Tensor, vertices: slice) -> Tensor:
     """The same by products of directions, which loses nothing in single precision."""
     legs = unit(rows[None, :, :] - rows[vertices, None, :], dim=2)
     return legs @ legs.mT
+
+
+METHOD = Method(function=relational, taps="embedding")

@@ -8,10 +8,8 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from edgekd.distillation.methods._features import Shape, comparable, fits, maps, same_channels, same_depths
-from edgekd.distillation.methods.simkd import through
-
-TAPS = "stages"
+from edgekd.distillation.method import Method
+from edgekd.distillation.methods._features import Shape, comparable, fits, maps, same_channels, same_depths, through
 
 Width = Annotated[int, Field(ge=1)]
 
@@ -111,3 +109,6 @@ def _hierarchical(student: Tensor, teacher: Tensor) -> Tensor:
         weights += weight
         loss = loss + weight * F.mse_loss(F.adaptive_avg_pool2d(student, size), F.adaptive_avg_pool2d(teacher, size))
     return loss / weights
+
+
+METHOD = Method(function=review, module=Review, taps="stages")

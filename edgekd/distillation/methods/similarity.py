@@ -2,10 +2,9 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from edgekd.distillation.method import Method
 from edgekd.distillation.methods._features import unit
 from edgekd.distillation.methods._logits import exact
-
-TAPS = "last"
 
 
 def similarity(student_feature: Tensor, teacher_feature: Tensor) -> Tensor:
@@ -27,3 +26,6 @@ def _similarities(feature: Tensor) -> Tensor:
     """(B, B), each row of length 1."""
     rows = exact(feature).flatten(1)
     return unit(rows @ rows.T)
+
+
+METHOD = Method(function=similarity, taps="last")

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from edgekd.distillation.method import Method
 from edgekd.distillation.methods._logits import Temperature, log_softened, prepared
 
 
@@ -25,3 +26,6 @@ def soft_cross_entropy(
     student, teacher = prepared(student_logits, teacher_logits, standardize)
     soft = log_softened(teacher, temperature).exp()
     return -(temperature**2) * (soft * log_softened(student, temperature)).sum(1).mean()
+
+
+METHOD = Method(function=soft_cross_entropy, temperature="temperature", standardize="standardize")

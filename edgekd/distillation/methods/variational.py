@@ -6,11 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from edgekd.distillation.method import Method
 from edgekd.distillation.methods._features import Shape, comparable, fits, same_channels, vectors, without_batch
-
-TAPS = "stages"
-# A small variance makes it negative.
-SIGNED = True
 
 _FIRST_VARIANCE = 5.0
 _LEAST_VARIANCE = 1e-5
@@ -80,3 +77,7 @@ def _convolutions(student: int, teacher: int) -> nn.Sequential:
         nn.ReLU(),
         nn.Conv2d(teacher, teacher, 1),
     )
+
+
+# A small variance makes it negative.
+METHOD = Method(function=variational, module=Variational, taps="stages", signed=True)
