@@ -9,7 +9,7 @@ from torch import nn
 
 from edgekd.distillation.method import method_named
 from edgekd.distillation.objective_settings import changing_student
-from edgekd.distillation.taps import Probe
+from edgekd.distillation.probe import Probe
 from edgekd.errors import ModelError
 from edgekd.models.architecture import Architecture
 from edgekd.models.edits import reuse_classifier

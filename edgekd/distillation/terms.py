@@ -12,8 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from edgekd.distillation import taps
 from edgekd.distillation.method import FEATURES, Method, method_named
+from edgekd.distillation.probe import Probe
+from edgekd.distillation.probe import pair as matched
+from edgekd.distillation.taps import Shape
 from edgekd.errors import UsageError
 from edgekd.recipe.settings import TermSettings
 
@@ -137,13 +139,13 @@ class _Probed:
         self.networks = networks
 
     @cached_property
-    def student(self) -> taps.Probe:
-        return taps.Probe(self.networks.student, self.networks.image_size, whose="student")
+    def student(self) -> Probe:
+        return Probe(self.networks.student, self.networks.image_size, whose="student")
 
     @cached_property
-    def teacher(self) -> taps.Probe:
+    def teacher(self) -> Probe:
         assert self.networks.teacher is not None
-        return taps.Probe(self.networks.teacher, self.networks.image_size, whose="teacher")
+        return Probe(self.networks.teacher, self.networks.image_size, whose="teacher")
 
 
 def _build(settings: TermSettings, probed: _Probed) -> Term:
@@ -214,7 +216,7 @@ def _adapter(method: Method, parameters: dict[str, Any], pair: Pair, probed: _Pr
     return adapter
 
 
-Shapes = Mapping[str, taps.Shape]
+Shapes = Mapping[str, Shape]
 
 
 def _unlike(method: Method, pair: Pair, shapes: tuple[Shapes, Shapes], error: Exception) -> UsageError:
@@ -233,7 +235,7 @@ def _paths(settings: TermSettings, method: Method, probed: _Probed) -> Pair:
     student, teacher = settings.student_layers, settings.teacher_layers
     if student is None or teacher is None:
         assert method.taps is not None
-        return taps.pair(probed.student, probed.teacher, method.taps)
+        return matched(probed.student, probed.teacher, method.taps)
     probed.student.shapes(student)
     probed.teacher.shapes(teacher)
     return student, teacher

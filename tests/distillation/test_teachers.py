@@ -217,5 +217,5 @@ def test_a_chain_shows_its_warnings_before_the_student_is_trained(tmp_path, monk
     assert baseline is not None and "calibration" not in baseline.metrics
     found = chain.teacher_warnings(teacher, baseline)
     assert list(found) == told
-    assert ["smoothing" in told[0], "nearly uniform" in told[1], "labels alone" in told[2]] == [True] * 3
+    assert ["smoothing" in told[0], "nearly uniform" in told[1], "labels only" in told[2]] == [True] * 3
     assert NetworkStages(recipe, Plan(tmp_path)).teacher_warnings(teacher, baseline) == ()

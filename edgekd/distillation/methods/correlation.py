@@ -27,6 +27,9 @@ def correlation(student_feature: Tensor, teacher_feature: Tensor, *, gamma: Widt
         student_feature, teacher_feature: embeddings (B, C), or (B, C, H, W), which is averaged over its places; of any
             C each. No gradient reaches the teacher's. With one sample the loss and its gradient are 0.
         gamma: γ, how fast the kernel falls with distance.
+
+    Returns:
+        A scalar: the mean over all B² pairs, 0 or more.
     """
     difference = _kernel(student_feature, gamma) - _kernel(teacher_feature.detach(), gamma)
     return difference.square().mean()
@@ -56,6 +59,7 @@ class Correlation(nn.Module):
         self.register_buffer("teacher_embedding", projection)
 
     def forward(self, student_feature: Tensor, teacher_feature: Tensor) -> Tensor:
+        """See `correlation`; features of the channels that it was built for."""
         student = self.embedding(fits(vectors(student_feature), self.embedding))
         teacher = fits(vectors(teacher_feature.detach()), self.embedding) @ self.teacher_embedding.T
         return correlation(student, teacher, gamma=self.gamma)

@@ -31,7 +31,20 @@ def dist(
             A batch of one has no column part, one class neither part: 0 with zero gradient. A row or column that
             does not vary has ρ = 0 and no gradient; the paper's code sends gradients of about 1e8 there.
         targets: not used.
+        beta, gamma: weights of the rows' and of the columns' part, 0 or more.
+        temperature: τ, above 0.
         standardize: compare standardized logits (Sun et al. 2024).
+
+    Returns:
+        A scalar: τ² times the weighted parts, each from 0 to 2.
+
+    Example:
+        >>> import torch
+        >>> student, teacher = torch.tensor([[2.0, 0.0], [0.0, 1.0]]), torch.tensor([[3.0, 0.0], [0.0, 3.0]])
+        >>> round(dist(student, teacher, temperature=1.0).item(), 4)
+        0.0
+        >>> round(dist(-student, teacher, temperature=1.0).item(), 4)
+        4.0
     """
     student, teacher = prepared(student_logits, teacher_logits, standardize)
     student, teacher = log_softened(student, temperature).exp(), log_softened(teacher, temperature).exp()

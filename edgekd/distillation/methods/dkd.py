@@ -40,10 +40,21 @@ def dkd(
     Args:
         student_logits, teacher_logits: (B, C), unnormalised; no gradient reaches the teacher's. One class gives 0.
         targets: (B,) class indices.
+        alpha, beta: weights of TCKD and NCKD, 0 or more.
+        temperature: T, above 0.
         standardize: compare standardized logits (Sun et al. 2024).
+
+    Returns:
+        A scalar: T² times the weighted divergences in nats, mean over the batch.
 
     Raises:
         ValueError: no targets.
+
+    Example:
+        >>> import torch
+        >>> student, teacher = torch.tensor([[2.0, 1.0, 0.0]]), torch.tensor([[4.0, 0.0, 0.0]])
+        >>> round(dkd(student, teacher, torch.tensor([0]), alpha=1.0, beta=8.0, temperature=4.0).item(), 3)
+        1.792
     """
     targets = labels(targets, "dkd")
     student, teacher = prepared(student_logits, teacher_logits, standardize)

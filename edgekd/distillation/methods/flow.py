@@ -24,6 +24,9 @@ def flow(student_features: Sequence[Tensor], teacher_features: Sequence[Tensor])
         student_features, teacher_features: maps (B, C, H, W), shallow to deep, two or more; at each depth C is equal in
             both networks, H and W are free. No gradient reaches the teacher's.
 
+    Returns:
+        A scalar: the sum over consecutive depths of means over batch and entries.
+
     Raises:
         ValueError: other channels, other depths, fewer than two of them, or a tensor in place of a list.
     """

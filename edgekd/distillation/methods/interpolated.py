@@ -26,7 +26,12 @@ def interpolated(
     Args:
         student_logits, teacher_logits: (B, C), unnormalised; no gradient reaches the teacher's.
         targets: not used.
+        alpha: α, from 0 to 1, the share of the soft cross-entropy.
+        temperature: T of the soft cross-entropy, above 0.
         standardize: compare standardized logits (Sun et al. 2024) in both parts.
+
+    Returns:
+        A scalar: the weighted sum of both parts, mean over the batch.
     """
     regression = mse(student_logits, teacher_logits, standardize=standardize)
     soft = soft_cross_entropy(student_logits, teacher_logits, temperature=temperature, standardize=standardize)

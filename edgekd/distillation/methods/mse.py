@@ -23,6 +23,9 @@ def mse(
         targets: not used.
         zero_mean: compare logits with their row's mean taken off, since a softmax does not see it.
         standardize: compare standardized logits (Sun et al. 2024), whose mean is zero already.
+
+    Returns:
+        A scalar: the squared distance, summed over classes, mean over the batch.
     """
     student, teacher = prepared(student_logits, teacher_logits, standardize)
     difference = student - teacher

@@ -35,7 +35,12 @@ def nkd(
     Args:
         student_logits, teacher_logits: (B, C), unnormalised; no gradient reaches the teacher's. One class gives 0.
         targets: (B,) class indices.
+        gamma: γ, weight of the other classes' part, 0 or more.
+        temperature: T of the other classes' part, above 0.
         standardize: compare standardized logits (Sun et al. 2024).
+
+    Returns:
+        A scalar: both cross-entropies in nats, mean over the batch.
 
     Raises:
         ValueError: no targets.

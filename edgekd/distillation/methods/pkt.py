@@ -23,6 +23,9 @@ def pkt(student_feature: Tensor, teacher_feature: Tensor) -> Tensor:
         student_feature, teacher_feature: (B, C) or (B, C, H, W), which is averaged over its places; of any C each. No
             gradient reaches the teacher's. A sample of zeros has a cosine of 0 with every sample. With one sample the
             loss and its gradient are 0.
+
+    Returns:
+        A scalar: the divergence in nats, summed over j, mean over the batch.
     """
     student, teacher = _log_conditionals(student_feature), _log_conditionals(teacher_feature.detach())
     return (teacher.exp() * (teacher - student)).sum(1).mean()

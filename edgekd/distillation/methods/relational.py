@@ -36,6 +36,9 @@ def relational(
         student_feature, teacher_feature: (B, C) or (B, C, H, W), which is averaged over its places; of any C each. No
             gradient reaches the teacher's. With one sample the loss and its gradient are 0.
         distance_weight, angle_weight: what the two parts weigh.
+
+    Returns:
+        A scalar: the weighted sum of both means.
     """
     student, teacher = vectors(student_feature), vectors(teacher_feature.detach())
     # Many GPUs are 32 to 64 times slower in double precision; a CPU is quicker with it, as it then needs no products.

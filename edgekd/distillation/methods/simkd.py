@@ -22,6 +22,9 @@ def simkd(student_feature: Tensor, teacher_feature: Tensor) -> Tensor:
         student_feature, teacher_feature: (B, C) both, or (B, C, H, W) both, each averaged down to the smaller height
             and width; C is equal. No gradient reaches the teacher's.
 
+    Returns:
+        A scalar: the mean over batch and features.
+
     Raises:
         ValueError: other channels, or a map beside a vector.
     """

@@ -21,7 +21,11 @@ def soft_cross_entropy(
     Args:
         student_logits, teacher_logits: (B, C), unnormalised; no gradient reaches the teacher's.
         targets: not used.
+        temperature: T, above 0.
         standardize: compare standardized logits (Sun et al. 2024).
+
+    Returns:
+        A scalar: T² times the cross-entropy in nats, mean over the batch.
     """
     student, teacher = prepared(student_logits, teacher_logits, standardize)
     soft = log_softened(teacher, temperature).exp()

@@ -30,6 +30,9 @@ def taylor(student_feature: Tensor, teacher_feature: Tensor, *, penalty: Penalty
         student_feature, teacher_feature: (B, C) or (B, C, H, W), C equal. No gradient reaches the teacher's.
         penalty: weight of the student's own squared length.
 
+    Returns:
+        A scalar: summed over features, mean over the batch.
+
     Raises:
         ValueError: other channels.
     """

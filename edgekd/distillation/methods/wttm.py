@@ -29,7 +29,11 @@ def wttm(
     Args:
         student_logits, teacher_logits: (B, C), unnormalised; no gradient reaches the teacher's.
         targets: not used.
+        gamma: γ, above 0, up to 1.
         standardize: compare standardized logits (Sun et al. 2024).
+
+    Returns:
+        A scalar: the weighted divergence in nats, mean over the batch.
     """
     student, teacher = prepared(student_logits, teacher_logits, standardize)
     powers = gamma * log_softened(teacher, 1.0)
