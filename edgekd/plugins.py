@@ -35,7 +35,7 @@ KINDS = {
     "command": Kind("command", "cli", "command", "click:Command"),
     "source": Kind("data source", "data.sources", hyphens=True),
     "edit": Kind("architecture edit", "models.edits"),
-    "method": Kind("distillation method", "distillation.methods"),
+    "method": Kind("distillation method", "distillation.methods", "METHOD", "edgekd.distillation.method:Method"),
     "scheme": Kind("distillation scheme", "schemes", "SCHEME", "edgekd.schemes:Scheme", hyphens=True),
     "zoo": Kind("model source", "models.sources"),
 }

@@ -12,11 +12,11 @@ from torch import nn
 from edgekd.data.dataset import open_split
 from edgekd.data.loader import Batch
 from edgekd.data.reader import preprocessing_of
-from edgekd.distillation.declared import objective_json, on_logits
-from edgekd.distillation.graft import graft, grafting
+from edgekd.distillation.classifier_reuse import reuse_teacher_classifier
 from edgekd.distillation.objective import Answers, Distillation, Source, Teacher
+from edgekd.distillation.objective_settings import changing_student, objective_json, on_logits
 from edgekd.distillation.outputs import Decision, Stored
-from edgekd.distillation.teachers import doubts as doubts
+from edgekd.distillation.teachers import teacher_warnings as teacher_warnings
 from edgekd.distillation.terms import Networks, build_terms
 from edgekd.errors import ModelError
 from edgekd.models import checkpoint as checkpoints
@@ -73,7 +73,7 @@ def distill(
     precision, why = answering(teacher, network, best_device(), answers.precision)
 
     def changed(model: nn.Module, architecture: Architecture) -> Architecture:
-        return graft(model, network, architecture, objective, preprocessing_of(data).image_size)
+        return reuse_teacher_classifier(model, network, architecture, objective, preprocessing_of(data).image_size)
 
     def over(model: nn.Module) -> Distillation:
         live = Live(precision, answers.cross_view, settings.compile)
@@ -81,7 +81,7 @@ def distill(
 
     return train_with(
         over,
-        Learner(learner, change=changed if grafting(objective) else None),
+        Learner(learner, change=changed if changing_student(objective) else None),
         data,
         setup,
         out,
@@ -94,7 +94,7 @@ def distill(
         ),
         record=Record(
             training={"teacher": teacher.digest, "objective": objective_json(objective)},
-            warnings=doubts(teacher, objective) if isinstance(learner, ModelSettings) else (),
+            warnings=teacher_warnings(teacher, objective) if isinstance(learner, ModelSettings) else (),
             of_objective=lambda _: {
                 "teacher_precision": {"precision": precision, "why": why} if source is None else None,
                 "teacher_outputs": {

@@ -22,14 +22,14 @@ from edgekd.training.host import autocast
 
 @dataclass(frozen=True)
 class Answers:
-    """What a teacher says to a batch: (B, C) logits in single precision, and the features that were asked for."""
+    """A teacher's outputs for a batch: (B, C) logits in single precision, and the features that were asked for."""
 
     logits: Tensor
     features: Features = field(default_factory=dict)
 
 
 class Source(Protocol):
-    """Where a teacher's answers come from: a network that runs, several of them, or what one said before."""
+    """Where a teacher's answers come from: a network that runs, several of them, or outputs that were stored."""
 
     def __call__(self, batch: Batch) -> Answers: ...
 
@@ -88,7 +88,7 @@ class Teacher:
 
 
 class Distillation(nn.Module):
-    """What fit() minimises: what the terms say about the student's and the teacher's answers to the same images.
+    """What fit() minimises: the terms of the student's and the teacher's answers to the same images.
 
     Args:
         student: the network itself, which fit() may wrap before it hands it to forward().

@@ -1,4 +1,4 @@
-"""How good a teacher its network is: how far its certainty can be trusted, and what speaks against it.
+"""Calibration of teachers, and warnings: how far a teacher's certainty can be trusted, and what speaks against it.
 
 T* is the calibrated temperature of Guo et al., On Calibration of Modern Neural Networks (2017), section 4.2. The gap in
 capacity is that of Mirzadeh et al., Improved Knowledge Distillation via Teacher Assistant (2020).
@@ -15,7 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from edgekd.data.loader import Loader
-from edgekd.distillation.declared import on_logits, parameters_of
+from edgekd.distillation.method import method_named
+from edgekd.distillation.objective_settings import on_logits
 from edgekd.recipe.settings import TermSettings
 from edgekd.store.artifacts import Checkpoint, Dataset, Json
 from edgekd.training.host import autocast, best_device, resolve_precision
@@ -27,7 +28,7 @@ _BINS = 15
 # of the largest entropy. Both grow with the temperature, so that they bound a range of it.
 _ONE_HOT, _UNIFORM = 0.01, 0.97
 _COLDEST, _HOTTEST = 1e-2, 1e4
-# A rule of thumb, as the paper has none: it is told as advice. Both must hold.
+# A rule of thumb, as the paper has none: it is given as advice. Both must hold.
 _TIMES_LARGER, _POINTS_AHEAD = 20, 0.15
 # T* is known to some tenths on a validation split of usual size.
 _CLEARLY = 1.25
@@ -35,7 +36,7 @@ _CLEARLY = 1.25
 
 @dataclass(frozen=True)
 class Calibration:
-    """What a validation split says about a network's certainty.
+    """What a validation split shows of a network's certainty.
 
     Attributes:
         ece: expected calibration error, a share.
@@ -59,7 +60,7 @@ def calibration_of(network: nn.Module, data: Dataset) -> Json:
 
 
 def calibrate(logits: Tensor, targets: Tensor) -> Calibration:
-    """(N, C) logits and (N,) class indices, C > 1, to what they say; computed in double precision."""
+    """(N, C) logits and (N,) class indices, C > 1, to the calibration that they show; computed in double precision."""
     logits = logits.double()
     best = best_temperature(logits, targets)
     inside = LEAST * 1.01 < best < MOST / 1.01
@@ -126,20 +127,30 @@ def not_top(logits: Tensor, temperature: float = 1.0) -> float:
 def suggest_temperature(calibration: Calibration) -> tuple[float, float]:
     """The temperatures that nothing measured here speaks against, lowest and highest.
 
-    Not below T*: there the teacher says more than it knows; nor where its answers hardly differ from labels, or from
-    no answer at all. Which of these suits a student best, only a training tells.
+    Not below T*: there the teacher is more certain than right; nor where its answers hardly differ from labels, or from
+    no answer at all. Which of these suits a student best, only a training shows.
     """
     lowest = max(calibration.soft_from, calibration.temperature or 0.0)
     return min(lowest, calibration.soft_to), calibration.soft_to
 
 
-def doubts(teacher: Checkpoint, objective: Sequence[TermSettings]) -> list[str]:
-    """What speaks against learning these terms from a teacher."""
+def teacher_warnings(teacher: Checkpoint, objective: Sequence[TermSettings]) -> list[str]:
+    """Warnings: what speaks against learning these terms from a teacher.
+
+    Args:
+        teacher: measured where a recipe trained or evaluated it; others give fewer warnings.
+
+    Returns:
+        One sentence or two for each.
+
+    Raises:
+        pydantic.ValidationError: a term's parameters.
+    """
     return [*_of_smoothing(teacher, objective), *_of_temperatures(teacher, objective)]
 
 
-def doubts_beside(teacher: Checkpoint, baseline: Checkpoint, *, assisted: bool) -> list[str]:
-    """What a teacher's figures say beside those of the student from labels alone; nothing for other classes.
+def gap_warnings(teacher: Checkpoint, baseline: Checkpoint, *, assisted: bool) -> list[str]:
+    """Warnings from a teacher's figures beside those of the baseline (labels only); none for other classes.
 
     Args:
         assisted: an assistant stands between them already.
@@ -147,7 +158,7 @@ def doubts_beside(teacher: Checkpoint, baseline: Checkpoint, *, assisted: bool) 
     if teacher.classes != baseline.classes:
         return []
     high, low = teacher.metrics["validation_accuracy"], baseline.metrics["validation_accuracy"]
-    figures = f"{high:.1%} of the validation split right, the student from labels alone {low:.1%}"
+    figures = f"{high:.1%} of the validation split right, the baseline (labels only) {low:.1%}"
     if high < low:
         return [f"The teacher has {figures}: there is little to learn from it. Train it longer, or take another."]
     larger = {key: teacher.metrics[key] / max(baseline.metrics[key], 1) for key in ("macs", "parameters")}
@@ -163,9 +174,9 @@ def doubts_beside(teacher: Checkpoint, baseline: Checkpoint, *, assisted: bool) 
 
 
 def _of_smoothing(teacher: Checkpoint, objective: Sequence[TermSettings]) -> list[str]:
-    """A smoothed teacher tells less about similar classes (Müller, Kornblith and Hinton 2019, section 4)."""
+    """A smoothed teacher's outputs hold less about similar classes (Müller, Kornblith and Hinton 2019, section 4)."""
     smoothing = teacher.manifest.details["training"].get("label_smoothing")
-    hot = [term.method for term in objective if parameters_of(term).get("temperature", 0.0) > 2.0]
+    hot = [term.method for term in objective if (method_named(term.method).temperature_of(term) or 0.0) > 2.0]
     if not smoothing:
         return []
     advice = f"; lower the temperature of {', '.join(hot)} towards 1" if hot else ""
@@ -183,9 +194,9 @@ def _of_temperatures(teacher: Checkpoint, objective: Sequence[TermSettings]) -> 
     calibration, found = Calibration(**measured), []
     lowest, highest = suggest_temperature(calibration)
     for term in on_logits(objective):
-        parameters = parameters_of(term)
-        temperature = parameters.get("temperature")
-        if temperature is None or parameters.get("standardize") or not (why := _against(temperature, calibration)):
+        method = method_named(term.method)
+        temperature = method.temperature_of(term)
+        if temperature is None or method.standardizes(term) or not (why := _against(temperature, calibration)):
             continue
         advice = f"Nothing measured speaks against {lowest:.2g} to {highest:.2g}."
         found.append(f"At temperature {temperature:g} of {term.method} the teacher's answers {why}. {advice}")
@@ -195,9 +206,9 @@ def _of_temperatures(teacher: Checkpoint, objective: Sequence[TermSettings]) -> 
 def _against(temperature: float, calibration: Calibration) -> str | None:
     known = calibration.temperature
     if temperature < calibration.soft_from:
-        return f"are nearly one-hot (other classes share less than {_ONE_HOT:.0%}): they tell little more than labels"
+        return f"are nearly one-hot (other classes share less than {_ONE_HOT:.0%}): they hold little more than labels"
     if temperature > calibration.soft_to:
-        return f"are nearly uniform (more than {_UNIFORM:.0%} of the largest entropy): they tell little at all"
+        return f"are nearly uniform (more than {_UNIFORM:.0%} of the largest entropy): they hold little at all"
     if known is not None and temperature * _CLEARLY < known:
         return f"are more certain than right on the validation split: calibrated at {known:.2g} (Guo et al. 2017)"
     return None

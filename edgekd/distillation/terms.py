@@ -12,15 +12,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from edgekd.distillation import taps
-from edgekd.distillation.declared import Method, check_term, parameters_of, positional
+from edgekd.distillation.method import FEATURES, Method, method_named
+from edgekd.distillation.probe import Probe
+from edgekd.distillation.probe import pair as matched
+from edgekd.distillation.taps import Shape
 from edgekd.errors import UsageError
 from edgekd.recipe.settings import TermSettings
 
 Features = Mapping[str, Tensor]
 # The student's paths and the teacher's, compared with each other.
 Pair = tuple[tuple[str, ...], tuple[str, ...]]
-_FEATURES = ("student_feature", "teacher_feature", "student_features", "teacher_features")
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ class Term(nn.Module):
         return warm * self.weight * reduce(add, values)
 
     def inputs(self, seen: Seen, student: Sequence[str], teacher: Sequence[str]) -> dict[str, Any]:
-        found: dict[str, Any] = {name: getattr(seen, name) for name in self.method.inputs if name not in _FEATURES}
+        found: dict[str, Any] = {name: getattr(seen, name) for name in self.method.inputs if name not in FEATURES}
         for name, paths, features in (
             ("student_feature", student, seen.student_features),
             ("teacher_feature", teacher, seen.teacher_features),
@@ -124,7 +125,7 @@ def build_terms(objective: Sequence[TermSettings], networks: Networks) -> Terms:
     """The objective's terms with their adapters for two networks.
 
     Raises:
-        UsageError: a term needs a teacher's features and there is no teacher; see also check_term().
+        UsageError: a term needs a teacher's features and there is no teacher; see also Method.check().
         UnknownNameError, ModelError: layers that are not there, or give nothing that can be compared.
     """
     probed = _Probed(networks)
@@ -138,17 +139,19 @@ class _Probed:
         self.networks = networks
 
     @cached_property
-    def student(self) -> taps.Probe:
-        return taps.Probe(self.networks.student, self.networks.image_size, whose="student")
+    def student(self) -> Probe:
+        return Probe(self.networks.student, self.networks.image_size, whose="student")
 
     @cached_property
-    def teacher(self) -> taps.Probe:
+    def teacher(self) -> Probe:
         assert self.networks.teacher is not None
-        return taps.Probe(self.networks.teacher, self.networks.image_size, whose="teacher")
+        return Probe(self.networks.teacher, self.networks.image_size, whose="teacher")
 
 
 def _build(settings: TermSettings, probed: _Probed) -> Term:
-    method, parameters = check_term(settings), parameters_of(settings)
+    method = method_named(settings.method)
+    method.check(settings)
+    parameters = method.parameters_of(settings)
     if not method.on_features:
         return Term(settings, method, [partial(method.make, **parameters)])
     if probed.networks.teacher is None:
@@ -157,11 +160,11 @@ def _build(settings: TermSettings, probed: _Probed) -> Term:
     pairs: list[Pair] = [((s,), (t,)) for s, t in zip(student, teacher, strict=True)]
     if method.takes_all_taps:
         pairs = [(student, teacher)]
-    if method.grafts:
+    if method.changes_student:
         # The student was given the adapter already: what is compared is as wide as the teacher's.
         assert method.function is not None
         losses: list[Callable[..., Tensor]] = [method.function for _ in pairs]
-    elif not method.is_class:
+    elif method.module is None:
         losses = [partial(method.make, **parameters) for _ in pairs]
     else:
         losses = [_adapter(method, parameters, pair, probed) for pair in pairs]
@@ -206,15 +209,14 @@ def _adapter(method: Method, parameters: dict[str, Any], pair: Pair, probed: _Pr
         "teacher_shapes": shapes[1],
         "sample_count": probed.networks.sample_count,
     }
-    wanted = positional(method.make.__init__)
     try:
-        adapter: Callable[..., Tensor] = method.make(*(known[parameter.name] for parameter in wanted), **parameters)
+        adapter: Callable[..., Tensor] = method.make(*(known[name] for name in method.shape_inputs), **parameters)
     except ValueError as error:
         raise _unlike(method, pair, (named[0], named[1]), error) from error
     return adapter
 
 
-Shapes = Mapping[str, taps.Shape]
+Shapes = Mapping[str, Shape]
 
 
 def _unlike(method: Method, pair: Pair, shapes: tuple[Shapes, Shapes], error: Exception) -> UsageError:
@@ -233,7 +235,7 @@ def _paths(settings: TermSettings, method: Method, probed: _Probed) -> Pair:
     student, teacher = settings.student_layers, settings.teacher_layers
     if student is None or teacher is None:
         assert method.taps is not None
-        return taps.pair(probed.student, probed.teacher, method.taps)
+        return matched(probed.student, probed.teacher, method.taps)
     probed.student.shapes(student)
     probed.teacher.shapes(teacher)
     return student, teacher

@@ -18,6 +18,7 @@ from pydantic_core import ErrorDetails
 from edgekd import plugins
 from edgekd.devices import profiles
 from edgekd.errors import EdgekdError, RecipeError, UnknownNameError, UsageError, nearest, require
+from edgekd.recipe import methods
 from edgekd.recipe.settings import RecipeSettings, SchemeSettings, TermSettings, models_in
 from edgekd.recipe.yaml_lines import Document, Location, format_location, parse, set_value
 
@@ -131,10 +132,8 @@ def _scheme_problems(document: Document, settings: RecipeSettings) -> Iterator[s
         yield f"{document.where(location)} {format_location(location)}: {'; '.join(str(error).split(chr(10) + '  '))}"
 
 
-def _check_term(said: dict[str, Any]) -> None:
-    from edgekd.distillation.declared import check_term
-
-    check_term(TermSettings.model_validate_json(json.dumps(said)))
+def _check_term(term: dict[str, Any]) -> None:
+    methods.load(term["method"]).check(TermSettings.model_validate_json(json.dumps(term)))
 
 
 def _check_scheme(said: dict[str, Any]) -> None:
@@ -198,8 +197,6 @@ def _own(problems: list[ErrorDetails]) -> Iterator[ErrorDetails]:
 
 
 def _explain_parameter(problem: ErrorDetails, value: dict[str, Any], location: Location) -> str:
-    from edgekd.distillation.declared import parameter_model
-
     if problem["type"] != "extra_forbidden":
         return _explain(problem)
     if location[1] == "scheme":
@@ -208,7 +205,7 @@ def _explain_parameter(problem: ErrorDetails, value: dict[str, Any], location: L
         options = _siblings(problem["loc"][:-1], plugins.load("scheme", name).parameters)
     else:
         name = value[str(location[0])]["objective"][location[2]]["method"]
-        options = sorted(parameter_model(name).model_fields)
+        options = sorted(methods.load(name).parameter_model.model_fields)
     near = nearest(str(problem["loc"][-1]), options)
     known = f"Known: {', '.join(options) or 'none'}"
     return f"no such parameter of {name}{f'; did you mean {near!r}?' if near else ''} {known}"

@@ -5,24 +5,23 @@ from __future__ import annotations
 from typing import Any
 
 from edgekd import plugins
+from edgekd.recipe import methods
 from edgekd.recipe.settings import RecipeSettings
 
 
 def json_schema() -> dict[str, Any]:
     """The recipe's JSON schema, each method's own parameters included, for editors."""
-    from edgekd.distillation.declared import method_named, parameter_model
-
     schema = RecipeSettings.model_json_schema()
     common = schema["$defs"]["TermSettings"]["properties"]
-    on_logits = {name: said for name, said in common.items() if not name.endswith("_layers")}
+    on_logits = {name: key for name, key in common.items() if not name.endswith("_layers")}
     schema["$defs"]["TermSettings"] = {
         "oneOf": [
             {
                 "type": "object",
                 "title": method,
                 "properties": {
-                    **(common if method_named(method).on_features else on_logits),
-                    **parameter_model(method).model_json_schema().get("properties", {}),
+                    **(common if methods.load(method).on_features else on_logits),
+                    **methods.load(method).parameter_model.model_json_schema().get("properties", {}),
                     "method": {"const": method},
                 },
                 "required": ["method"],

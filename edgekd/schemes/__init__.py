@@ -16,9 +16,10 @@ from pydantic import BaseModel
 
 from edgekd import plugins
 from edgekd.distillation import teachers
-from edgekd.distillation.declared import inherited, method_named
+from edgekd.distillation.classifier_reuse import reuse_teacher_classifier
 from edgekd.distillation.distill import networks_for
-from edgekd.distillation.graft import graft, grafting
+from edgekd.distillation.method import method_named
+from edgekd.distillation.objective_settings import changing_student, inherited
 from edgekd.distillation.terms import build_terms
 from edgekd.errors import UsageError
 from edgekd.recipe.settings import ModelSettings, RecipeSettings, SchemeSettings, TermSettings, models_in
@@ -100,10 +101,10 @@ def teacher_warnings(run: Run, teacher: Checkpoint | None, baseline: Checkpoint 
     if teacher is None or not run.store.makes:
         return ()
     settings = run.recipe.distill
-    found = teachers.doubts(teacher, settings.objective)
+    found = teachers.teacher_warnings(teacher, settings.objective)
     if baseline is not None:
         assisted = scheme_named(settings.scheme.name).assisted
-        found += teachers.doubts_beside(teacher, baseline, assisted=assisted)
+        found += teachers.gap_warnings(teacher, baseline, assisted=assisted)
     run.warn(found)
     return tuple(found)
 
@@ -132,7 +133,8 @@ def _check_networks(untrained: Untrained) -> None:
     if teacher is not None and not scheme.assisted:  # an assisted student never learns from it
         # Afresh: a loss may change the student, and others look at it as it is.
         student, architecture = initial(recipe.student.model_copy(update={"pretrained": False}), data)
-        graft(student, teacher, architecture, recipe.distill.objective, untrained.image_size)
+        objective = recipe.distill.objective
+        reuse_teacher_classifier(student, teacher, architecture, objective, untrained.image_size)
         build_terms(recipe.distill.objective, networks_for(student, teacher, data))
 
 
@@ -145,8 +147,8 @@ def _check_teacher(scheme: Scheme, name: str, recipe: RecipeSettings) -> None:
         raise UsageError(f"{name} needs a teacher", hint="add a teacher section")
     if not scheme.needs_teacher and recipe.teacher is not None:
         raise UsageError(f"{name} does without a teacher", found="a teacher section", hint="leave it out")
-    if (grafts := grafting(objective)) and not scheme.one_teacher:
-        raise UsageError(f"{grafts[0].method} puts one teacher's classifier on the student: not with {name}")
+    if (changing := changing_student(objective)) and not scheme.one_teacher:
+        raise UsageError(f"{changing[0].method} puts one teacher's classifier on the student: not with {name}")
     if scheme.needs_teacher and not any(method_named(term.method).needs_teacher for term in objective):
         raise UsageError(
             f"{name} learns from a teacher, and no loss asks it",
@@ -192,4 +194,5 @@ def _on_features(objective: Sequence[TermSettings]) -> list[str]:
 
 
 def _needs_every_logit(term: TermSettings) -> bool:
-    return method_named(term.method).whole_row or bool(term.parameters.get("standardize"))
+    method = method_named(term.method)
+    return method.whole_row or method.standardizes(term)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from edgekd import plugins
-from edgekd.distillation.declared import Method, method_named
+from edgekd.distillation.method import Method, method_named
 from edgekd.errors import UsageError
 from edgekd.recipe.settings import RecipeSettings, TermSettings
 

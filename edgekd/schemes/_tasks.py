@@ -13,7 +13,7 @@ from torch import Tensor
 from edgekd.data import storage
 from edgekd.data.leaks import shared_rows
 from edgekd.data.sources import Labels
-from edgekd.distillation.distill import doubts
+from edgekd.distillation.distill import teacher_warnings
 from edgekd.errors import DataError, UsageError
 from edgekd.recipe.settings import AugmentSettings, DataSettings, TermSettings
 from edgekd.store.artifacts import Checkpoint, Dataset, read_json
@@ -45,7 +45,7 @@ def columns_of(tasks: Mapping[str, Ready]) -> dict[str, slice]:
 
 def told(tasks: Mapping[str, Ready], objective: Sequence[TermSettings]) -> list[str]:
     """What speaks against the teachers, and which images stand in two tasks; each once."""
-    found = [doubt for ready in tasks.values() for doubt in doubts(ready.teacher, objective)]
+    found = [warning for ready in tasks.values() for warning in teacher_warnings(ready.teacher, objective)]
     own = [each for ready in tasks.values() if ready.classes is None for each in ready.data.metrics.get("warnings", [])]
     return list(dict.fromkeys([*found, *own]))
 

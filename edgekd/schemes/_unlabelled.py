@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from edgekd import plugins
-from edgekd.distillation.declared import method_named, on_logits
+from edgekd.distillation.method import method_named
+from edgekd.distillation.objective_settings import on_logits
 from edgekd.errors import UsageError
 from edgekd.recipe.settings import RecipeSettings, TermSettings
 

@@ -13,9 +13,9 @@ from torch import nn
 
 from edgekd import schemes
 from edgekd.data.reader import preprocessing_of
-from edgekd.distillation.declared import check_term
+from edgekd.distillation.classifier_reuse import reuse_teacher_classifier
 from edgekd.distillation.distill import networks_for
-from edgekd.distillation.graft import graft
+from edgekd.distillation.method import method_named
 from edgekd.distillation.terms import build_terms
 from edgekd.errors import UnknownNameError, UsageError
 from edgekd.recipe.settings import (
@@ -98,7 +98,7 @@ def distill(run: Run, teacher: Checkpoint, data: Dataset, parameters: Parameters
 def _paired(model: ModelSettings, teacher: nn.Module, data: Dataset, objective: Sequence[TermSettings]) -> nn.Module:
     """The learner of a pair, changed as its objective changes it."""
     learner, architecture = initial(model.model_copy(update={"pretrained": False}), data)
-    graft(learner, teacher, architecture, objective, preprocessing_of(data).image_size)
+    reuse_teacher_classifier(learner, teacher, architecture, objective, preprocessing_of(data).image_size)
     build_terms(objective, networks_for(learner, teacher, data))
     return learner
 
@@ -106,7 +106,7 @@ def _paired(model: ModelSettings, teacher: nn.Module, data: Dataset, objective: 
 def _check_objective(objective: Sequence[TermSettings]) -> None:
     for index, term in enumerate(objective):
         try:
-            check_term(term)
+            method_named(term.method).check(term)
         except UnknownNameError as error:
             raise UsageError(f"objective[{index}]: {error}") from None
         except ValidationError as error:

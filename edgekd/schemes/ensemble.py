@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from edgekd.data.loader import Batch
 from edgekd.distillation import distill as stage
-from edgekd.distillation.declared import objective_json
 from edgekd.distillation.objective import Answers, Distillation, Source, Teacher
+from edgekd.distillation.objective_settings import objective_json
 from edgekd.distillation.terms import build_terms
 from edgekd.errors import UsageError
 from edgekd.recipe.settings import RecipeSettings, Settings, TeacherSettings
@@ -108,7 +108,9 @@ def _distill(run: Run, teachers: Mapping[str, Checkpoint], data: Dataset, combin
                 "objective": objective_json(objective),
             },
             warnings=[
-                f"{role}: {doubt}" for role, teacher in teachers.items() for doubt in stage.doubts(teacher, objective)
+                f"{role}: {warning}"
+                for role, teacher in teachers.items()
+                for warning in stage.teacher_warnings(teacher, objective)
             ],
             of_objective=lambda _: {"teacher_precision": {role: source.precision for role, source in sources.items()}},
         ),

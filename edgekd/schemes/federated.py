@@ -28,11 +28,11 @@ from pydantic import Field
 
 from edgekd.data.composed import public_part
 from edgekd.data.reader import preprocessing_of
-from edgekd.distillation.declared import objective_json
 from edgekd.distillation.federation import flower, rounds
 from edgekd.distillation.federation.partition import VERSION as PARTITION_VERSION
 from edgekd.distillation.federation.partition import Partition, Shares, partition
 from edgekd.distillation.federation.rounds import Habits, Round
+from edgekd.distillation.objective_settings import objective_json
 from edgekd.errors import UsageError
 from edgekd.models import checkpoint as checkpoints
 from edgekd.recipe.settings import Kept, ModelSettings, Positive, RecipeSettings, Settings, StepSettings, TermSettings

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from edgekd.data.loader import Batch
 from edgekd.distillation import distill as stage
-from edgekd.distillation.declared import objective_json
 from edgekd.distillation.objective import Distillation
+from edgekd.distillation.objective_settings import objective_json
 from edgekd.errors import UsageError
 from edgekd.models import checkpoint as checkpoints
 from edgekd.recipe.settings import RecipeSettings, Settings
@@ -99,7 +99,7 @@ def _distill(run: Run, teacher: Checkpoint, data: Dataset, limit: float, out: Pa
         out,
         record=Record(
             training={"teacher": teacher.digest, "objective": objective_json(objective)},
-            warnings=stage.doubts(teacher, objective),
+            warnings=stage.teacher_warnings(teacher, objective),
             of_objective=lambda learned: {
                 "teacher_precision": {"precision": precision, "why": why},
                 **_learned(learned),

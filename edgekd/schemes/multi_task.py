@@ -20,10 +20,10 @@ from torch import nn
 
 from edgekd import plugins
 from edgekd.data.reader import preprocessing_of
-from edgekd.distillation.declared import objective_json
 from edgekd.distillation.distill import check_classes as check_teacher
 from edgekd.distillation.distill import networks_for
 from edgekd.distillation.objective import Teacher
+from edgekd.distillation.objective_settings import objective_json
 from edgekd.distillation.terms import build_terms
 from edgekd.errors import UsageError
 from edgekd.models.cost import cost

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from edgekd.data.loader import Batch
 from edgekd.data.reader import preprocessing_of
-from edgekd.distillation.declared import objective_json
 from edgekd.distillation.distill import networks_for
+from edgekd.distillation.objective_settings import objective_json
 from edgekd.distillation.terms import Seen, Terms, build_terms
 from edgekd.errors import UsageError
 from edgekd.models import checkpoint as checkpoints

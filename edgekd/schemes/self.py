@@ -21,9 +21,9 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from edgekd.data.loader import Batch
-from edgekd.distillation.declared import objective_json
 from edgekd.distillation.distill import networks_for
 from edgekd.distillation.objective import Answers, Distillation
+from edgekd.distillation.objective_settings import objective_json
 from edgekd.distillation.terms import Seen, Terms, build_terms
 from edgekd.recipe.settings import RecipeSettings, Settings, TermSettings
 from edgekd.runs import Run

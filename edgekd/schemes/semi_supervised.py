@@ -36,8 +36,9 @@ from edgekd.data import unlabelled as folders
 from edgekd.data.loader import Batch
 from edgekd.data.reader import preprocessing_of
 from edgekd.distillation import distill as stage
-from edgekd.distillation.declared import method_named, objective_json
+from edgekd.distillation.method import method_named
 from edgekd.distillation.objective import Distillation, Teacher
+from edgekd.distillation.objective_settings import objective_json
 from edgekd.distillation.terms import Networks, Seen, Terms, build_terms
 from edgekd.errors import UsageError
 from edgekd.models import checkpoint as checkpoints
@@ -246,7 +247,7 @@ def _student(
         record=Record(
             training={"teacher": teacher.digest, "objective": objective_json(objective)},
             of_objective=lambda _: {"images": selection.metrics},
-            warnings=[*stage.doubts(teacher, objective), *_selection.said_of(selection, data.classes)],
+            warnings=[*stage.teacher_warnings(teacher, objective), *_selection.said_of(selection, data.classes)],
         ),
     )
 

@@ -20,10 +20,10 @@ from torch import Tensor, nn
 
 from edgekd.data.loader import Batch
 from edgekd.data.reader import preprocessing_of
-from edgekd.distillation.declared import objective_json
 from edgekd.distillation.distill import check_classes as check_teacher
-from edgekd.distillation.distill import doubts, networks_for
+from edgekd.distillation.distill import networks_for, teacher_warnings
 from edgekd.distillation.objective import Teacher
+from edgekd.distillation.objective_settings import objective_json
 from edgekd.distillation.terms import Seen, Terms, build_terms
 from edgekd.errors import UsageError
 from edgekd.models import checkpoint as checkpoints
@@ -215,7 +215,7 @@ def _train(
             "objective": objective_json(said),
         },
         metrics={
-            **record_of(history, begun, out, warnings=doubts(teacher, said)),
+            **record_of(history, begun, out, warnings=teacher_warnings(teacher, said)),
             "teacher_precision": guide.precision,
         },
     )

@@ -9,8 +9,8 @@ from typing import Protocol
 
 from edgekd.distillation import distill as distillation
 from edgekd.distillation import outputs as storing
-from edgekd.distillation.declared import objective_json
 from edgekd.distillation.distill import TeacherSetup
+from edgekd.distillation.objective_settings import objective_json
 from edgekd.recipe.settings import (
     DistillSettings,
     ModelSettings,

@@ -12,8 +12,8 @@ import torch
 from torch import nn
 
 from edgekd.data.reader import open_reader
-from edgekd.distillation.declared import objective_json
 from edgekd.distillation.distill import TeacherSetup, distill, networks_for
+from edgekd.distillation.objective_settings import objective_json
 from edgekd.distillation.terms import build_terms
 from edgekd.errors import DataError, ModelError
 from edgekd.models import checkpoint as checkpoints

@@ -13,7 +13,7 @@ from pydantic import TypeAdapter
 from torch import Tensor, nn
 
 from edgekd import plugins
-from edgekd.distillation.declared import method_named, parameter_model
+from edgekd.distillation.method import method_named
 from edgekd.distillation.methods.relational import relational
 
 METHODS = [name for name in plugins.names("method") if method_named(name).on_features]
@@ -34,8 +34,8 @@ def _loss(name: str, shapes: Shapes) -> Callable[..., Tensor]:
     """With the settings it has where a recipe says nothing."""
     torch.manual_seed(0)
     method = method_named(name)
-    settings = parameter_model(name)().model_dump()
-    if not method.is_class:
+    settings = method.parameter_model().model_dump()
+    if method.module is None:
         return lambda **quantities: method.make(**quantities, **settings)
     known = {
         "student_shape": shapes[0][-1],
@@ -99,7 +99,7 @@ def test_surface(name):
     assert method.inputs[:2] in (("student_feature", "teacher_feature"), ("student_features", "teacher_features"))
     assert set(method.inputs[2:]) <= {"targets", "indices"}
     assert "Source:" in (method.make.__doc__ or "") + ((method.function and method.function.__doc__) or "")
-    function = method.make.__init__ if method.is_class else method.make
+    function = method.module.__init__ if method.module else method.make
     hints = get_type_hints(function, include_extras=True)
     for setting in inspect.signature(function).parameters.values():
         if setting.kind is inspect.Parameter.KEYWORD_ONLY:

@@ -106,7 +106,7 @@ def test_variational_is_the_negative_log_density_of_a_normal_distribution():
 
 
 def test_variational_refuses_other_channels():
-    with pytest.raises(ValueError, match=r"one variance a channel, not \(3,\) on 2"):
+    with pytest.raises(ValueError, match=r"one variance per channel, not \(3,\) on 2"):
         variational(torch.zeros(1, 2), torch.zeros(1, 2), variance=torch.ones(3))
     with pytest.raises(ValueError, match="not 2 of the student and 3 of the teacher; use Variational"):
         variational(torch.zeros(1, 2), torch.zeros(1, 3))

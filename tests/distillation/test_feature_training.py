@@ -7,8 +7,8 @@ import torch
 from safetensors import safe_open
 
 from edgekd import plugins
-from edgekd.distillation.declared import method_named
 from edgekd.distillation.distill import TeacherSetup, distill, objective_over
+from edgekd.distillation.method import method_named
 from edgekd.errors import UsageError
 from edgekd.models import checkpoint as checkpoints
 from edgekd.recipe.settings import AugmentSettings, ModelSettings, StepSettings, TermSettings, TrainSettings
@@ -28,7 +28,7 @@ def teacher(small_digits, tmp_path_factory):
     return train(ModelSettings(model="cifar/resnet14"), small_digits, TrainingSetup(settings, STILL), out)
 
 
-@pytest.mark.parametrize("method", [name for name in ON_FEATURES if not method_named(name).grafts])
+@pytest.mark.parametrize("method", [name for name in ON_FEATURES if not method_named(name).changes_student])
 def test_every_method_works_between_a_resnet_and_a_mobilenet_on_the_taps_it_chooses(method, teacher, small_digits):
     torch.manual_seed(0)
     student = plugins.load("zoo", "torchvision").build("mobilenet_v3_small", num_classes=10, width_mult=0.25)

@@ -14,7 +14,7 @@ from pydantic import TypeAdapter
 from torch import Tensor
 
 from edgekd import plugins
-from edgekd.distillation.declared import method_named
+from edgekd.distillation.method import method_named
 from edgekd.distillation.methods.cross_entropy import cross_entropy
 from edgekd.distillation.methods.interpolated import interpolated
 from edgekd.distillation.methods.kd import kd
@@ -23,7 +23,7 @@ from edgekd.distillation.methods.soft_cross_entropy import soft_cross_entropy
 
 
 def _function(name: str) -> Callable[..., Tensor]:
-    return getattr(plugins.load("method", name), name)
+    return plugins.load("method", name).function
 
 
 METHODS = [name for name in plugins.names("method") if not method_named(name).on_features]

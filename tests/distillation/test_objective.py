@@ -7,11 +7,12 @@ import torch
 from torch import nn
 
 from edgekd.data.loader import Batch
-from edgekd.distillation.declared import check_term, inherited
 from edgekd.distillation.distill import TeacherSetup, distill
+from edgekd.distillation.method import method_named
 from edgekd.distillation.methods.kd import kd
 from edgekd.distillation.methods.mse import mse
 from edgekd.distillation.objective import Distillation, Teacher
+from edgekd.distillation.objective_settings import inherited
 from edgekd.distillation.terms import Networks, Seen, build_terms
 from edgekd.errors import ModelError, UnknownNameError
 from edgekd.recipe.settings import AugmentSettings, DistillSettings, ModelSettings, TermSettings, TrainSettings
@@ -65,9 +66,9 @@ def test_the_teacher_is_asked_in_eval_mode_and_never_trained_or_saved(batch):
 
 def test_an_unknown_method_and_a_wrong_parameter():
     with pytest.raises(UnknownNameError, match="did you mean 'mse'"):
-        check_term(TermSettings(method="msee"))
+        method_named("msee")
     with pytest.raises(ValueError, match="temperatur"):
-        check_term(TermSettings(method="kd", temperatur=2.0))
+        method_named("kd").check(TermSettings(method="kd", temperatur=2.0))
 
 
 @pytest.fixture(scope="module")

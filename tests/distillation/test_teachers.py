@@ -12,12 +12,12 @@ from edgekd.distillation import teachers
 from edgekd.distillation.teachers import (
     best_temperature,
     calibrate,
-    doubts,
-    doubts_beside,
     entropy_share,
     expected_calibration_error,
+    gap_warnings,
     not_top,
     suggest_temperature,
+    teacher_warnings,
 )
 from edgekd.errors import ModelError
 from edgekd.models import checkpoint as checkpoints
@@ -89,25 +89,27 @@ def _with(checkpoint, **metrics):
     ("temperature", "said"),
     [(1.0, "nearly one-hot"), (2.0, "more certain than right"), (4.0, None), (30.0, "nearly uniform")],
 )
-def test_doubts_about_a_temperature(digits_net, temperature, said):
+def test_warnings_about_a_temperature(digits_net, temperature, said):
     measured = {"ece": 0.1, "nll": 1.0, "nll_calibrated": 0.5, "temperature": 3.0, "soft_from": 1.5, "soft_to": 20.0}
     teacher = _with(digits_net, calibration=measured)
-    found = doubts(teacher, [KD.model_copy(update={"temperature": temperature}), TermSettings(method="cross_entropy")])
-    assert [said in doubt and "3 to 20" in doubt for doubt in found] == ([True] if said else [])
-    assert doubts(teacher, [TermSettings(method="kd", temperature=temperature, standardize=True)]) == []
+    found = teacher_warnings(
+        teacher, [KD.model_copy(update={"temperature": temperature}), TermSettings(method="cross_entropy")]
+    )
+    assert [said in warning and "3 to 20" in warning for warning in found] == ([True] if said else [])
+    assert teacher_warnings(teacher, [TermSettings(method="kd", temperature=temperature, standardize=True)]) == []
 
 
-def test_doubts_beside_the_student_from_labels(digits_net):
+def test_gap_warnings_beside_the_baseline(digits_net):
     small = _with(digits_net, validation_accuracy=0.7, macs=100, parameters=10)
     weak = _with(small, validation_accuracy=0.65)
     far = _with(small, validation_accuracy=0.9, macs=2000)
-    (doubt,) = doubts_beside(weak, small, assisted=False)
-    assert "65.0%" in doubt and "70.0%" in doubt
-    (doubt,) = doubts_beside(far, small, assisted=False)
-    assert "20 times the student's MACs" in doubt and "name: assistant" in doubt
-    assert doubts_beside(far, small, assisted=True) == []
+    (warning,) = gap_warnings(weak, small, assisted=False)
+    assert "65.0%" in warning and "70.0%" in warning
+    (warning,) = gap_warnings(far, small, assisted=False)
+    assert "20 times the student's MACs" in warning and "name: assistant" in warning
+    assert gap_warnings(far, small, assisted=True) == []
     for near in (_with(far, macs=1900), _with(far, validation_accuracy=0.84), small):
-        assert doubts_beside(near, small, assisted=False) == []
+        assert gap_warnings(near, small, assisted=False) == []
 
 
 @pytest.fixture(scope="module")
@@ -192,7 +194,7 @@ def test_published_weights_of_other_classes(model, small_digits, monkeypatch):
         begin(settings.model_copy(update={"train": None}), small_digits)
 
 
-def test_a_chain_tells_its_doubts_before_the_student_is_trained(tmp_path, monkeypatch):
+def test_a_chain_shows_its_warnings_before_the_student_is_trained(tmp_path, monkeypatch):
     told = []
 
     class Console:
@@ -218,5 +220,5 @@ def test_a_chain_tells_its_doubts_before_the_student_is_trained(tmp_path, monkey
     assert baseline is not None and "calibration" not in baseline.metrics
     found = schemes.teacher_warnings(chain, teacher, baseline)
     assert list(found) == told
-    assert ["smoothing" in told[0], "nearly uniform" in told[1], "labels alone" in told[2]] == [True] * 3
+    assert ["smoothing" in told[0], "nearly uniform" in told[1], "labels only" in told[2]] == [True] * 3
     assert schemes.teacher_warnings(Run(recipe, Plan(tmp_path)), teacher, baseline) == ()

@@ -12,7 +12,7 @@ from torch import nn
 
 from edgekd import schemes
 from edgekd.data.loader import Batch
-from edgekd.distillation.declared import objective_json
+from edgekd.distillation.objective_settings import objective_json
 from edgekd.distillation.terms import Networks, build_terms
 from edgekd.errors import RecipeError, UsageError
 from edgekd.models import checkpoint as checkpoints

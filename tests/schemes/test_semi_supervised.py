@@ -17,8 +17,8 @@ from edgekd.data import storage
 from edgekd.data.dataset import open_split
 from edgekd.data.leaks import contents
 from edgekd.data.loader import Batch
-from edgekd.distillation.declared import inherited
 from edgekd.distillation.objective import Answers
+from edgekd.distillation.objective_settings import inherited
 from edgekd.distillation.terms import Networks, Seen, build_terms
 from edgekd.errors import DataError, RecipeError
 from edgekd.recipe.settings import TermSettings

@@ -88,6 +88,21 @@ def same_size(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
     return _pooled(student, size), _pooled(teacher, size)
 
 
+def through(layers: nn.Sequential, feature: Tensor) -> Tensor:
+    """`layers(feature)`, by the running statistics where a batch has too little for its own.
+
+    One sample, and one place of its map: its variance is none, and torch refuses to train batch norm on it.
+    """
+    alone = feature.shape[0] == 1 and (feature[0, 0].numel() == 1 or isinstance(layers[0], nn.AdaptiveAvgPool2d))
+    if not (layers.training and alone):
+        return exact(layers(feature))
+    layers.eval()
+    try:
+        return exact(layers(feature))
+    finally:
+        layers.train()
+
+
 def unit(rows: Tensor, dim: int = 1) -> Tensor:
     """Each row divided by its length; a row of zeros stays one, and its gradient stays finite.
 

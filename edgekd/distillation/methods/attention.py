@@ -2,10 +2,9 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from edgekd.distillation.method import Method
 from edgekd.distillation.methods._features import same_size, unit
 from edgekd.distillation.methods._logits import exact
-
-TAPS = "maps"
 
 
 def attention(student_feature: Tensor, teacher_feature: Tensor) -> Tensor:
@@ -20,8 +19,18 @@ def attention(student_feature: Tensor, teacher_feature: Tensor) -> Tensor:
         teacher_feature: (B, C', H', W'); no gradient reaches it. Maps of different heights or widths, square or not,
             are averaged down to the smaller ones first. An image of zeros has an attention of zeros.
 
+    Returns:
+        A scalar: the mean over batch and places, 0 or more.
+
     Raises:
-        ValueError: a feature without places, or one place left: its attention is 1, whatever the networks say.
+        ValueError: a feature without places, or one place left: its attention is 1, whatever the networks compute.
+
+    Example:
+        >>> import torch
+        >>> student = torch.tensor([[[[1.0, 0.0], [0.0, 0.0]]]])  # one image, one channel, 2x2
+        >>> teacher = torch.tensor([[[[0.0, 0.0], [0.0, 3.0]]]])
+        >>> attention(student, teacher).item(), attention(teacher, 5 * teacher).item()
+        (0.5, 0.0)
     """
     if student_feature.ndim != 4 or teacher_feature.ndim != 4:
         found = f"{tuple(student_feature.shape)} and {tuple(teacher_feature.shape)}"
@@ -39,3 +48,6 @@ def attention(student_feature: Tensor, teacher_feature: Tensor) -> Tensor:
 def _attention(feature: Tensor) -> Tensor:
     """(B, C, H, W) to (B, H·W), each row of length 1."""
     return unit(feature.square().mean(1).flatten(1))
+
+
+METHOD = Method(function=attention, taps="maps")

@@ -6,9 +6,8 @@ from typing import Annotated
 from pydantic import Field
 from torch import Tensor, nn
 
+from edgekd.distillation.method import Method
 from edgekd.distillation.methods._features import Shape, fits, unit, vectors, without_batch
-
-TAPS = "embedding"
 
 Dimension = Annotated[int, Field(gt=0)]
 Width = Annotated[float, Field(gt=0.0)]
@@ -28,6 +27,9 @@ def correlation(student_feature: Tensor, teacher_feature: Tensor, *, gamma: Widt
         student_feature, teacher_feature: embeddings (B, C), or (B, C, H, W), which is averaged over its places; of any
             C each. No gradient reaches the teacher's. With one sample the loss and its gradient are 0.
         gamma: γ, how fast the kernel falls with distance.
+
+    Returns:
+        A scalar: the mean over all B² pairs, 0 or more.
     """
     difference = _kernel(student_feature, gamma) - _kernel(teacher_feature.detach(), gamma)
     return difference.square().mean()
@@ -57,6 +59,7 @@ class Correlation(nn.Module):
         self.register_buffer("teacher_embedding", projection)
 
     def forward(self, student_feature: Tensor, teacher_feature: Tensor) -> Tensor:
+        """See `correlation`; features of the channels that it was built for."""
         student = self.embedding(fits(vectors(student_feature), self.embedding))
         teacher = fits(vectors(teacher_feature.detach()), self.embedding) @ self.teacher_embedding.T
         return correlation(student, teacher, gamma=self.gamma)
@@ -67,3 +70,6 @@ def _kernel(feature: Tensor, gamma: float) -> Tensor:
     directions = unit(vectors(feature))
     products = 2.0 * gamma * (directions @ directions.T)
     return math.exp(-2.0 * gamma) * (1.0 + products + products.square() / 2.0)
+
+
+METHOD = Method(function=correlation, module=Correlation, taps="embedding")

@@ -8,10 +8,9 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
+from edgekd.distillation.method import Method
 from edgekd.distillation.methods._features import Shape, fits, unit, vectors, without_batch
 from edgekd.distillation.methods._logits import Temperature
-
-TAPS = "embedding"
 
 Dimension = Annotated[int, Field(ge=1)]
 Negatives = Annotated[int, Field(ge=1)]
@@ -19,7 +18,7 @@ Momentum = Annotated[float, Field(ge=0.0, lt=1.0)]
 
 # Similarities of a batch with a whole memory are held for this many pairs at once: 64 MiB in single precision.
 _PAIRS_AT_ONCE = 2**24
-# Numbers gathered at once: 8 MiB. Of more, a CPU spends most of its time on asking for the room.
+# Numbers gathered at once: 8 MiB. Of more, a CPU spends most of its time on allocation.
 _GATHERED_AT_ONCE = 2**21
 # Until it does this many times their work a product with the whole memory is quicker than gathering rows (on a CPU).
 _WHOLE_UNTIL = 16
@@ -37,7 +36,7 @@ def contrast(scores: Tensor, log_z: Tensor, sample_count: int) -> tuple[Tensor, 
         sample_count: N.
 
     Returns:
-        The loss, and its derivative by `scores`, (B, 1 + K).
+        The loss, a scalar, and its derivative by `scores`, (B, 1 + K).
     """
     batch, count = scores.shape
     logits = scores - log_z - math.log((count - 1) / sample_count)
@@ -48,9 +47,9 @@ def contrast(scores: Tensor, log_z: Tensor, sample_count: int) -> tuple[Tensor, 
 
 
 class Crd(nn.Module):
-    """Tell one image's embedding by the other network from those of K other images, both ways round.
+    """Distinguish one image's embedding by the other network from those of K other images, both ways round.
 
-    The others are remembered: a moving average of every training sample's embedding, one memory a network. The
+    The others are remembered: a moving average of every training sample's embedding, one memory per network. The
     memories and the two constants Z (set by the first training step; the student's is the first) are buffers, so that
     a saved state resumes: exactly on a CPU; on CUDA scatter_add_ and index_copy_ are not deterministic. Each process of
     a distributed training keeps its own memories. They are updated after the step's loss, without gradient, in training
@@ -95,7 +94,7 @@ class Crd(nn.Module):
     ) -> None:
         super().__init__()
         if sample_count < 2:
-            raise ValueError(f"crd tells a sample from others and needs two or more, not {sample_count}")
+            raise ValueError(f"crd contrasts a sample with others and needs two or more, not {sample_count}")
         self.student_embed = nn.Linear(without_batch(student_shape)[0], dimension)
         self.teacher_embed = nn.Linear(without_batch(teacher_shape)[0], dimension)
         self.register_buffer("student_memory", unit(torch.randn(sample_count, dimension)))
@@ -112,6 +111,9 @@ class Crd(nn.Module):
             student_feature, teacher_feature: (B, C) or (B, C, H, W). No gradient reaches the teacher's, but one reaches
                 the teacher's own linear layer.
             indices: (B,) int64, positions in the training split.
+
+        Returns:
+            A scalar: both directions, each a mean over the batch.
         """
         # A training step may run under autocast, which would take these products in half precision.
         with torch.autocast(student_feature.device.type, enabled=False):
@@ -184,3 +186,6 @@ def _gathers(memory: Tensor, candidates: Tensor) -> bool:
 def _rows(memory: Tensor, chosen: Tensor) -> Tensor:
     """(B, 1 + K, D), by index_select, which on a CPU is several times quicker than indexing."""
     return memory.index_select(0, chosen.flatten()).view(*chosen.shape, memory.shape[1])
+
+
+METHOD = Method(module=Crd, taps="embedding")

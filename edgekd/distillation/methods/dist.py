@@ -3,6 +3,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from edgekd.distillation.method import Method
 from edgekd.distillation.methods._logits import Temperature, Weight, centred, log_softened, prepared
 
 
@@ -30,7 +31,20 @@ def dist(
             A batch of one has no column part, one class neither part: 0 with zero gradient. A row or column that
             does not vary has ρ = 0 and no gradient; the paper's code sends gradients of about 1e8 there.
         targets: not used.
+        beta, gamma: weights of the rows' and of the columns' part, 0 or more.
+        temperature: τ, above 0.
         standardize: compare standardized logits (Sun et al. 2024).
+
+    Returns:
+        A scalar: τ² times the weighted parts, each from 0 to 2.
+
+    Example:
+        >>> import torch
+        >>> student, teacher = torch.tensor([[2.0, 0.0], [0.0, 1.0]]), torch.tensor([[3.0, 0.0], [0.0, 3.0]])
+        >>> round(dist(student, teacher, temperature=1.0).item(), 4)
+        0.0
+        >>> round(dist(-student, teacher, temperature=1.0).item(), 4)
+        4.0
     """
     student, teacher = prepared(student_logits, teacher_logits, standardize)
     student, teacher = log_softened(student, temperature).exp(), log_softened(teacher, temperature).exp()
@@ -47,3 +61,6 @@ def _unlikeness(student: Tensor, teacher: Tensor) -> Tensor:
     lengths = torch.linalg.vector_norm(student, dim=1) * torch.linalg.vector_norm(teacher, dim=1)
     unlikeness: Tensor = 1.0 - (student * teacher).sum(1) / (lengths + 1e-8)
     return unlikeness.mean()
+
+
+METHOD = Method(function=dist, temperature="temperature", standardize="standardize")

@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from edgekd.distillation.method import Method
 from edgekd.distillation.methods._logits import (
     Temperature,
     Weight,
@@ -14,8 +15,6 @@ from edgekd.distillation.methods._logits import (
     of_others,
     prepared,
 )
-
-NEEDS_LABELS = True
 
 
 def dkd(
@@ -41,10 +40,21 @@ def dkd(
     Args:
         student_logits, teacher_logits: (B, C), unnormalised; no gradient reaches the teacher's. One class gives 0.
         targets: (B,) class indices.
+        alpha, beta: weights of TCKD and NCKD, 0 or more.
+        temperature: T, above 0.
         standardize: compare standardized logits (Sun et al. 2024).
+
+    Returns:
+        A scalar: T² times the weighted divergences in nats, mean over the batch.
 
     Raises:
         ValueError: no targets.
+
+    Example:
+        >>> import torch
+        >>> student, teacher = torch.tensor([[2.0, 1.0, 0.0]]), torch.tensor([[4.0, 0.0, 0.0]])
+        >>> round(dkd(student, teacher, torch.tensor([0]), alpha=1.0, beta=8.0, temperature=4.0).item(), 3)
+        1.792
     """
     targets = labels(targets, "dkd")
     student, teacher = prepared(student_logits, teacher_logits, standardize)
@@ -59,3 +69,6 @@ def _log_binary(logits: Tensor, targets: Tensor) -> Tensor:
     """(log p[y], log(1 − p[y])), (B, 2)."""
     margin = of_label(logits, targets) - of_others(logits, targets).logsumexp(1)
     return torch.stack((F.logsigmoid(margin), F.logsigmoid(-margin)), dim=1)
+
+
+METHOD = Method(function=dkd, needs_labels=True, temperature="temperature", standardize="standardize")

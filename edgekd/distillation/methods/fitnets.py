@@ -2,9 +2,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from edgekd.distillation.method import Method
 from edgekd.distillation.methods._features import Shape, comparable, fits, same_channels, vectors, without_batch
-
-TAPS = "middle"
 
 
 def fitnets(student_feature: Tensor, teacher_feature: Tensor) -> Tensor:
@@ -16,6 +15,9 @@ def fitnets(student_feature: Tensor, teacher_feature: Tensor) -> Tensor:
     Args:
         student_feature, teacher_feature: (B, C, H, W) or (B, C), the same C. Maps of different sizes are averaged down
             to the smaller one; a map beside a vector is averaged over its places. No gradient reaches the teacher's.
+
+    Returns:
+        A scalar: the mean over batch, channels and places.
 
     Raises:
         ValueError: different channels.
@@ -29,6 +31,8 @@ class Fitnets(nn.Module):
     """`fitnets` behind a regressor from the student's channels to the teacher's: a 1x1 convolution on maps, a linear
     layer where either feature is a vector. It keeps places as they are, so that it also works at other image sizes.
 
+    Source: Romero et al. (2015), section 2.1.
+
     Args:
         student_shape, teacher_shape: (C, H, W) or (C,), with or without the batch in front.
     """
@@ -40,5 +44,9 @@ class Fitnets(nn.Module):
         self.regressor = nn.Conv2d(student[0], teacher[0], 1) if self.maps else nn.Linear(student[0], teacher[0])
 
     def forward(self, student_feature: Tensor, teacher_feature: Tensor) -> Tensor:
+        """See `fitnets`; features of the channels that it was built for."""
         student = student_feature if self.maps else vectors(student_feature)
         return fitnets(self.regressor(fits(student, self.regressor)), teacher_feature)
+
+
+METHOD = Method(function=fitnets, module=Fitnets, taps="middle")

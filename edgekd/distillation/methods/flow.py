@@ -6,10 +6,9 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from edgekd.distillation.method import Method
 from edgekd.distillation.methods._features import Shape, fits, maps, same_channels, same_depths, same_size
 from edgekd.distillation.methods._logits import exact
-
-TAPS = "stages"
 
 
 def flow(student_features: Sequence[Tensor], teacher_features: Sequence[Tensor]) -> Tensor:
@@ -24,6 +23,9 @@ def flow(student_features: Sequence[Tensor], teacher_features: Sequence[Tensor])
     Args:
         student_features, teacher_features: maps (B, C, H, W), shallow to deep, two or more; at each depth C is equal in
             both networks, H and W are free. No gradient reaches the teacher's.
+
+    Returns:
+        A scalar: the sum over consecutive depths of means over batch and entries.
 
     Raises:
         ValueError: other channels, other depths, fewer than two of them, or a tensor in place of a list.
@@ -68,3 +70,6 @@ def _flows(features: Sequence[Tensor]) -> list[Tensor]:
     """(B, C1, C2) for each two neighbours."""
     pairs = (same_size(first, second) for first, second in pairwise(features))
     return [(a.flatten(2) @ b.flatten(2).mT) / a[0, 0].numel() for a, b in pairs]
+
+
+METHOD = Method(function=flow, module=Flow, taps="stages")

@@ -2,12 +2,10 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from edgekd.distillation.method import Method
 from edgekd.distillation.methods._logits import Mixture, Temperature
 from edgekd.distillation.methods.mse import mse
 from edgekd.distillation.methods.soft_cross_entropy import soft_cross_entropy
-
-# As in mse, which is a part of it.
-WHOLE_ROW = True
 
 
 def interpolated(
@@ -28,8 +26,17 @@ def interpolated(
     Args:
         student_logits, teacher_logits: (B, C), unnormalised; no gradient reaches the teacher's.
         targets: not used.
+        alpha: α, from 0 to 1, the share of the soft cross-entropy.
+        temperature: T of the soft cross-entropy, above 0.
         standardize: compare standardized logits (Sun et al. 2024) in both parts.
+
+    Returns:
+        A scalar: the weighted sum of both parts, mean over the batch.
     """
     regression = mse(student_logits, teacher_logits, standardize=standardize)
     soft = soft_cross_entropy(student_logits, teacher_logits, temperature=temperature, standardize=standardize)
     return (1.0 - alpha) * regression + alpha * soft
+
+
+# As in mse, which is a part of it.
+METHOD = Method(function=interpolated, whole_row=True, temperature="temperature", standardize="standardize")

@@ -2,10 +2,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from edgekd.distillation.method import Method
 from edgekd.distillation.methods._logits import prepared
-
-# A class that is not stored has a logit all the same, and its square counts like any other.
-WHOLE_ROW = True
 
 
 def mse(
@@ -25,9 +23,16 @@ def mse(
         targets: not used.
         zero_mean: compare logits with their row's mean taken off, since a softmax does not see it.
         standardize: compare standardized logits (Sun et al. 2024), whose mean is zero already.
+
+    Returns:
+        A scalar: the squared distance, summed over classes, mean over the batch.
     """
     student, teacher = prepared(student_logits, teacher_logits, standardize)
     difference = student - teacher
     if zero_mean:
         difference = difference - difference.mean(1, keepdim=True)
     return difference.square().sum(1).mean()
+
+
+# A class that is not stored has a logit all the same, and its square counts like any other.
+METHOD = Method(function=mse, whole_row=True, standardize="standardize")

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from edgekd.distillation.method import Method
 from edgekd.distillation.methods._logits import (
     Temperature,
     Weight,
@@ -11,8 +12,6 @@ from edgekd.distillation.methods._logits import (
     of_others,
     prepared,
 )
-
-NEEDS_LABELS = True
 
 
 def nkd(
@@ -36,7 +35,12 @@ def nkd(
     Args:
         student_logits, teacher_logits: (B, C), unnormalised; no gradient reaches the teacher's. One class gives 0.
         targets: (B,) class indices.
+        gamma: γ, weight of the other classes' part, 0 or more.
+        temperature: T of the other classes' part, above 0.
         standardize: compare standardized logits (Sun et al. 2024).
+
+    Returns:
+        A scalar: both cross-entropies in nats, mean over the batch.
 
     Raises:
         ValueError: no targets.
@@ -48,3 +52,6 @@ def nkd(
     other_teacher, other_student = (log_softened(of_others(z, targets), temperature) for z in (teacher, student))
     others = (other_teacher.exp() * other_student).sum(1)
     return -(label + gamma * temperature**2 * others).mean()
+
+
+METHOD = Method(function=nkd, needs_labels=True, temperature="temperature", standardize="standardize")

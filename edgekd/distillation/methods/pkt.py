@@ -3,9 +3,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from edgekd.distillation.method import Method
 from edgekd.distillation.methods._features import unit, vectors
-
-TAPS = "embedding"
 
 # Opposite samples have a similarity of 0: its logarithm and the gradient of that must stay finite.
 _LEAST_SIMILARITY = 1e-7
@@ -24,6 +23,9 @@ def pkt(student_feature: Tensor, teacher_feature: Tensor) -> Tensor:
         student_feature, teacher_feature: (B, C) or (B, C, H, W), which is averaged over its places; of any C each. No
             gradient reaches the teacher's. A sample of zeros has a cosine of 0 with every sample. With one sample the
             loss and its gradient are 0.
+
+    Returns:
+        A scalar: the divergence in nats, summed over j, mean over the batch.
     """
     student, teacher = _log_conditionals(student_feature), _log_conditionals(teacher_feature.detach())
     return (teacher.exp() * (teacher - student)).sum(1).mean()
@@ -34,3 +36,6 @@ def _log_conditionals(feature: Tensor) -> Tensor:
     directions = unit(vectors(feature))
     similarities = ((1.0 + directions @ directions.T) / 2.0).clamp_min(_LEAST_SIMILARITY)
     return similarities.log() - torch.log(similarities.sum(1, keepdim=True))
+
+
+METHOD = Method(function=pkt, taps="embedding")

@@ -9,9 +9,8 @@ from pydantic import Field
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from edgekd.distillation.method import Method
 from edgekd.distillation.methods._features import unit, vectors
-
-TAPS = "embedding"
 
 Weight = Annotated[float, Field(ge=0.0)]
 # (B, B) distances or (B, C) rows, and some of the samples as vertices.
@@ -37,6 +36,9 @@ def relational(
         student_feature, teacher_feature: (B, C) or (B, C, H, W), which is averaged over its places; of any C each. No
             gradient reaches the teacher's. With one sample the loss and its gradient are 0.
         distance_weight, angle_weight: what the two parts weigh.
+
+    Returns:
+        A scalar: the weighted sum of both means.
     """
     student, teacher = vectors(student_feature), vectors(teacher_feature.detach())
     # Many GPUs are 32 to 64 times slower in double precision; a CPU is quicker with it, as it then needs no products.
@@ -98,3 +100,6 @@ def _cosines_of_rows(rows: Tensor, vertices: slice) -> Tensor:
     """The same by products of directions, which loses nothing in single precision."""
     legs = unit(rows[None, :, :] - rows[vertices, None, :], dim=2)
     return legs @ legs.mT
+
+
+METHOD = Method(function=relational, taps="embedding")

@@ -8,10 +8,8 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from edgekd.distillation.methods._features import Shape, comparable, fits, maps, same_channels, same_depths
-from edgekd.distillation.methods.simkd import through
-
-TAPS = "stages"
+from edgekd.distillation.method import Method
+from edgekd.distillation.methods._features import Shape, comparable, fits, maps, same_channels, same_depths, through
 
 Width = Annotated[int, Field(ge=1)]
 
@@ -31,6 +29,9 @@ def review(student_features: Sequence[Tensor], teacher_features: Sequence[Tensor
             reaches the teacher's. The paper takes maps before their last ReLU; the taps chosen where a recipe names
             none come after it. Where the network has it as a module, name `…relu@input`.
 
+    Returns:
+        A scalar: the sum over depths.
+
     Raises:
         ValueError: other channels, another number of maps, or a tensor in place of a list.
     """
@@ -44,8 +45,8 @@ def review(student_features: Sequence[Tensor], teacher_features: Sequence[Tensor
 class Review(nn.Module):
     """`review` of a student whose maps are fused from the deepest to the shallowest: each has seen all deeper ones.
 
-    At each depth: a 1x1 convolution to the inner width, a weighted sum with what came from below (two weights a place,
-    by attention on both), the teacher's size, and a 3x3 convolution to the teacher's channels.
+    At each depth: a 1x1 convolution to the inner width, a weighted sum with what came from below (two weights per
+    place, by attention on both), the teacher's size, and a 3x3 convolution to the teacher's channels.
 
     Source: Chen et al. (2021), section 3. In its public code the deepest level is the pooled embedding, as a map of one
     place, beyond the last map; here the taps decide.
@@ -111,3 +112,6 @@ def _hierarchical(student: Tensor, teacher: Tensor) -> Tensor:
         weights += weight
         loss = loss + weight * F.mse_loss(F.adaptive_avg_pool2d(student, size), F.adaptive_avg_pool2d(teacher, size))
     return loss / weights
+
+
+METHOD = Method(function=review, module=Review, taps="stages")

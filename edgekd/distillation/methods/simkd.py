@@ -5,12 +5,9 @@ from typing import Annotated
 from pydantic import Field
 from torch import Tensor, nn
 
-from edgekd.distillation.methods._features import Shape, comparable, fits, same_channels, without_batch
-from edgekd.distillation.methods._logits import exact
-
-TAPS = "embedding"
-# In a run the projector and the teacher's classifier become part of the student; see edgekd.distillation.graft.
-GRAFTS = True
+from edgekd.distillation.method import Method
+from edgekd.distillation.methods._features import Shape, comparable, fits, same_channels, through, without_batch
+from edgekd.models.edits.reuse_classifier import projector
 
 Reduction = Annotated[int, Field(ge=1)]
 
@@ -24,6 +21,9 @@ def simkd(student_feature: Tensor, teacher_feature: Tensor) -> Tensor:
     Args:
         student_feature, teacher_feature: (B, C) both, or (B, C, H, W) both, each averaged down to the smaller height
             and width; C is equal. No gradient reaches the teacher's.
+
+    Returns:
+        A scalar: the mean over batch and features.
 
     Raises:
         ValueError: other channels, or a map beside a vector.
@@ -48,7 +48,7 @@ class Simkd(nn.Module):
         reduction: how many times narrower than the teacher's feature the projector is inside.
 
     Attributes:
-        projector: see the function of that name.
+        projector: see edgekd.models.edits.reuse_classifier.projector.
 
     Raises:
         ValueError: the teacher's feature is a map and the student's is none.
@@ -56,56 +56,12 @@ class Simkd(nn.Module):
 
     def __init__(self, student_shape: Shape, teacher_shape: Shape, *, reduction: Reduction = 2) -> None:
         super().__init__()
-        self.projector = projector(student_shape, teacher_shape, reduction=reduction)
+        self.projector = projector(without_batch(student_shape), without_batch(teacher_shape), reduction=reduction)
 
     def forward(self, student_feature: Tensor, teacher_feature: Tensor) -> Tensor:
         """See `simkd`; the student's feature is of `student_shape`, its height and width are free."""
         return simkd(through(self.projector, fits(student_feature, self.projector)), teacher_feature)
 
 
-def projector(student_shape: Shape, teacher_shape: Shape, *, reduction: Reduction = 2) -> nn.Sequential:
-    """Layers from the student's feature to one of the teacher's width.
-
-    Maps: convolutions 1x1, 3x3, 1x1, of which the first two are followed by batch norm and ReLU; height and width stay
-    the student's. Vectors: Linear, batch norm, ReLU, Linear. A student's map is averaged over its places where the
-    teacher has a vector. Public code ends in another batch norm and ReLU; here the last layer is linear, because the
-    features of many teachers (SiLU, GELU, hard-swish, layer norm) go below zero, which a ReLU never reaches.
-
-    Raises:
-        ValueError: the teacher's feature is a map and the student's is none.
-    """
-    student, teacher = without_batch(student_shape), without_batch(teacher_shape)
-    if len(student) < len(teacher):
-        raise ValueError(
-            f"simkd cannot make a map {teacher} of the student's vector {student}; tap a map of the student"
-        )
-    width = max(1, teacher[0] // reduction)
-    if len(teacher) == 3:
-        return nn.Sequential(
-            nn.Conv2d(student[0], width, kernel_size=1, bias=False),
-            *(nn.BatchNorm2d(width), nn.ReLU()),
-            nn.Conv2d(width, width, kernel_size=3, padding=1, bias=False),
-            *(nn.BatchNorm2d(width), nn.ReLU()),
-            nn.Conv2d(width, teacher[0], kernel_size=1),
-        )
-    return nn.Sequential(
-        *((nn.AdaptiveAvgPool2d(1), nn.Flatten()) if len(student) == 3 else ()),
-        nn.Linear(student[0], width, bias=False),
-        *(nn.BatchNorm1d(width), nn.ReLU()),
-        nn.Linear(width, teacher[0]),
-    )
-
-
-def through(layers: nn.Sequential, feature: Tensor) -> Tensor:
-    """`layers(feature)`, by the running statistics where a batch has too little for its own.
-
-    One sample, and one place of its map: its variance is none, and torch refuses to train batch norm on it.
-    """
-    alone = feature.shape[0] == 1 and (feature[0, 0].numel() == 1 or isinstance(layers[0], nn.AdaptiveAvgPool2d))
-    if not (layers.training and alone):
-        return exact(layers(feature))
-    layers.eval()
-    try:
-        return exact(layers(feature))
-    finally:
-        layers.train()
+# In a run the projector and the teacher's classifier become part of the student: edgekd.distillation.classifier_reuse.
+METHOD = Method(function=simkd, module=Simkd, taps="embedding", changes_student=True)

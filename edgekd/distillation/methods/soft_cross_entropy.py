@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from edgekd.distillation.method import Method
 from edgekd.distillation.methods._logits import Temperature, log_softened, prepared
 
 
@@ -20,8 +21,15 @@ def soft_cross_entropy(
     Args:
         student_logits, teacher_logits: (B, C), unnormalised; no gradient reaches the teacher's.
         targets: not used.
+        temperature: T, above 0.
         standardize: compare standardized logits (Sun et al. 2024).
+
+    Returns:
+        A scalar: T² times the cross-entropy in nats, mean over the batch.
     """
     student, teacher = prepared(student_logits, teacher_logits, standardize)
     soft = log_softened(teacher, temperature).exp()
     return -(temperature**2) * (soft * log_softened(student, temperature)).sum(1).mean()
+
+
+METHOD = Method(function=soft_cross_entropy, temperature="temperature", standardize="standardize")

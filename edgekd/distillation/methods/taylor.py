@@ -7,10 +7,9 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from edgekd.distillation.method import Method
 from edgekd.distillation.methods._features import Shape, fits, same_channels, vectors, without_batch
 from edgekd.distillation.methods._logits import exact
-
-TAPS = "stages"
 
 Penalty = Annotated[float, Field(ge=0.0)]
 
@@ -30,6 +29,9 @@ def taylor(student_feature: Tensor, teacher_feature: Tensor, *, penalty: Penalty
     Args:
         student_feature, teacher_feature: (B, C) or (B, C, H, W), C equal. No gradient reaches the teacher's.
         penalty: weight of the student's own squared length.
+
+    Returns:
+        A scalar: summed over features, mean over the batch.
 
     Raises:
         ValueError: other channels.
@@ -67,3 +69,6 @@ class Taylor(nn.Module):
         """See `taylor`; features (B, C) or (B, C, H, W), shallow to deep."""
         stages = [exact(p(fits(vectors(f), p))) for p, f in zip(self.projections, student_features, strict=True)]
         return torch.stack([taylor(stage, teacher_features[-1], penalty=self._penalty) for stage in stages]).sum()
+
+
+METHOD = Method(function=taylor, module=Taylor, taps="stages")

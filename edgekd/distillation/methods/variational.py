@@ -6,18 +6,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from edgekd.distillation.method import Method
 from edgekd.distillation.methods._features import Shape, comparable, fits, same_channels, vectors, without_batch
-
-TAPS = "stages"
-# A small variance makes it negative.
-SIGNED = True
 
 _FIRST_VARIANCE = 5.0
 _LEAST_VARIANCE = 1e-5
 
 
 def variational(student_feature: Tensor, teacher_feature: Tensor, *, variance: Tensor | None = None) -> Tensor:
-    """mean ½ [(μ(f_s) − f_t)² / σ² + log σ²]: what the student's feature does not tell about the teacher's.
+    """mean ½ [(μ(f_s) − f_t)² / σ² + log σ²]: what the student's feature leaves unknown of the teacher's.
 
     A bound on their mutual information, up to a constant; below 0 where σ² is below 1.
 
@@ -28,7 +25,10 @@ def variational(student_feature: Tensor, teacher_feature: Tensor, *, variance: T
         student_feature: μ(f_s), the prediction of the teacher's feature, (B, C, H, W) or (B, C).
         teacher_feature: of the same C. Maps of different sizes are averaged down to the smaller one; a map beside a
             vector is averaged over its places. No gradient reaches it.
-        variance: σ², (C,), above 0; None is 1 everywhere. `Variational` learns it; a recipe does not set it.
+        variance: σ², (C,), above 0; None is 1 everywhere. `Variational` learns it; recipes do not set it.
+
+    Returns:
+        A scalar: the mean over batch, channels and places, in nats; it can be below 0.
 
     Raises:
         ValueError: different channels.
@@ -39,7 +39,7 @@ def variational(student_feature: Tensor, teacher_feature: Tensor, *, variance: T
         variance = prediction.new_ones(prediction.shape[1])
     if tuple(variance.shape) != (prediction.shape[1],):
         found = f"{tuple(variance.shape)} on {prediction.shape[1]}"
-        raise ValueError(f"variational needs one variance a channel, not {found}")
+        raise ValueError(f"variational needs one variance per channel, not {found}")
     spread = variance.reshape(-1, *[1] * (prediction.ndim - 2))
     return 0.5 * ((prediction - teacher).square() / spread + spread.log()).mean()
 
@@ -68,6 +68,7 @@ class Variational(nn.Module):
         return F.softplus(self.rho) + _LEAST_VARIANCE
 
     def forward(self, student_feature: Tensor, teacher_feature: Tensor) -> Tensor:
+        """See `variational`; features of the channels that it was built for."""
         student = student_feature if self.maps else vectors(student_feature)
         return variational(self.mean(fits(student, self.mean)), teacher_feature, variance=self.variance)
 
@@ -80,3 +81,7 @@ def _convolutions(student: int, teacher: int) -> nn.Sequential:
         nn.ReLU(),
         nn.Conv2d(teacher, teacher, 1),
     )
+
+
+# A small variance makes it negative.
+METHOD = Method(function=variational, module=Variational, taps="stages", signed=True)

@@ -5,10 +5,8 @@ from typing import Annotated
 from pydantic import Field
 from torch import Tensor
 
+from edgekd.distillation.method import Method
 from edgekd.distillation.methods._logits import divergence, log_softened, prepared
-
-# U is mostly the tail: a small power lifts the many improbable classes.
-WHOLE_ROW = True
 
 Power = Annotated[float, Field(gt=0.0, le=1.0)]
 
@@ -31,10 +29,18 @@ def wttm(
     Args:
         student_logits, teacher_logits: (B, C), unnormalised; no gradient reaches the teacher's.
         targets: not used.
+        gamma: γ, above 0, up to 1.
         standardize: compare standardized logits (Sun et al. 2024).
+
+    Returns:
+        A scalar: the weighted divergence in nats, mean over the batch.
     """
     student, teacher = prepared(student_logits, teacher_logits, standardize)
     powers = gamma * log_softened(teacher, 1.0)
     log_weight = powers.logsumexp(1, keepdim=True)
     divergences = divergence(powers - log_weight, log_softened(student, 1.0))
     return (log_weight.exp().squeeze(1) * divergences).mean()
+
+
+# U is mostly the tail: a small power lifts the many improbable classes.
+METHOD = Method(function=wttm, whole_row=True, standardize="standardize")

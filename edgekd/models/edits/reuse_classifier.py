@@ -7,12 +7,11 @@ teacher's (Chen et al. 2022; see edgekd.distillation.methods.simkd).
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import nn
 
-from edgekd.distillation.methods.simkd import projector
 from edgekd.errors import ModelError
 
 NAME = "reuse_classifier"
@@ -38,3 +37,40 @@ def apply(model: nn.Module, edit: Mapping[str, Any]) -> nn.Module:
     )
     model.set_submodule(at, nn.Sequential(head))
     return model
+
+
+def projector(student: Sequence[int], teacher: Sequence[int], *, reduction: int = 2) -> nn.Sequential:
+    """Layers from the student's feature to one of the teacher's width.
+
+    Maps: convolutions 1x1, 3x3, 1x1, of which the first two are followed by batch norm and ReLU; height and width stay
+    the student's. Vectors: Linear, batch norm, ReLU, Linear. A student's map is averaged over its places where the
+    teacher has a vector. Public code ends in another batch norm and ReLU; here the last layer is linear, because the
+    features of many teachers (SiLU, GELU, hard-swish, layer norm) go below zero, which a ReLU never reaches.
+
+    Args:
+        student, teacher: the features' shapes, (C, H, W) or (C,).
+        reduction: how many times narrower than the teacher's feature it is inside.
+
+    Raises:
+        ValueError: the teacher's feature is a map and the student's is none.
+    """
+    if len(student) < len(teacher):
+        raise ValueError(
+            f"simkd cannot make a map {tuple(teacher)} of the student's vector {tuple(student)}; "
+            "tap a map of the student"
+        )
+    width = max(1, teacher[0] // reduction)
+    if len(teacher) == 3:
+        return nn.Sequential(
+            nn.Conv2d(student[0], width, kernel_size=1, bias=False),
+            *(nn.BatchNorm2d(width), nn.ReLU()),
+            nn.Conv2d(width, width, kernel_size=3, padding=1, bias=False),
+            *(nn.BatchNorm2d(width), nn.ReLU()),
+            nn.Conv2d(width, teacher[0], kernel_size=1),
+        )
+    return nn.Sequential(
+        *((nn.AdaptiveAvgPool2d(1), nn.Flatten()) if len(student) == 3 else ()),
+        nn.Linear(student[0], width, bias=False),
+        *(nn.BatchNorm1d(width), nn.ReLU()),
+        nn.Linear(width, teacher[0]),
+    )

@@ -1,4 +1,4 @@
-"""What a method changes on the student itself, so that the change ships with it."""
+"""The teacher's classifier on the student, where the objective has simkd, so that it ships with the student."""
 
 from __future__ import annotations
 
@@ -7,20 +7,16 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from edgekd.distillation.declared import method_named, parameters_of
-from edgekd.distillation.taps import Probe
+from edgekd.distillation.method import method_named
+from edgekd.distillation.objective_settings import changing_student
+from edgekd.distillation.probe import Probe
 from edgekd.errors import ModelError
 from edgekd.models.architecture import Architecture
 from edgekd.models.edits import reuse_classifier
 from edgekd.recipe.settings import TermSettings
 
 
-def grafting(objective: Sequence[TermSettings]) -> list[TermSettings]:
-    """The terms that do."""
-    return [term for term in objective if method_named(term.method).grafts]
-
-
-def graft(
+def reuse_teacher_classifier(
     student: nn.Module,
     teacher: nn.Module,
     architecture: Architecture,
@@ -29,40 +25,45 @@ def graft(
 ) -> Architecture:
     """Put the teacher's classifier, frozen, behind a new projector on the student, where the objective has simkd.
 
+    Args:
+        student: changed in place.
+        architecture: the student's.
+        image_size: pixels, height and width.
+
     Returns:
         The student's architecture with the edit that builds it again.
 
     Raises:
         ModelError: one of the two ends in no linear layer, or the student in another teacher's classifier.
     """
-    for term in grafting(objective):
-        theirs, ours = (
+    for term in changing_student(objective):
+        teacher_path, student_path = (
             Probe(network, image_size, whose=whose).classifier
             for network, whose in ((teacher, "teacher"), (student, "student"))
         )
-        classifier = teacher.get_submodule(theirs)
+        classifier = teacher.get_submodule(teacher_path)
         if not isinstance(classifier, nn.Linear):
             raise ModelError(
                 f"{term.method} reuses the teacher's classifier, which is no linear layer",
-                found=f"{theirs}: {type(classifier).__name__}",
+                found=f"{teacher_path}: {type(classifier).__name__}",
                 hint="choose another teacher, or another method",
             )
         if any(edit["edit"] == reuse_classifier.NAME for edit in architecture.edits):
-            _again(classifier, student.get_submodule(ours), term)
+            _replace(classifier, student.get_submodule(student_path), term)
             continue
         edit = {
             "edit": reuse_classifier.NAME,
-            "at": ours,
+            "at": student_path,
             "features": classifier.in_features,
-            **parameters_of(term),
+            **method_named(term.method).parameters_of(term),
         }
         reuse_classifier.apply(student, edit)
-        _copy(classifier, student.get_submodule(f"{ours}.classifier"))
+        _copy(classifier, student.get_submodule(f"{student_path}.classifier"))
         architecture = architecture.edited(edit)
     return architecture
 
 
-def _again(classifier: nn.Linear, found: nn.Module, term: TermSettings) -> None:
+def _replace(classifier: nn.Linear, found: nn.Module, term: TermSettings) -> None:
     """The student has a teacher's classifier from an earlier training: this teacher's takes its place."""
     if not isinstance(found, nn.Linear) or found.weight.shape != classifier.weight.shape:
         raise ModelError(

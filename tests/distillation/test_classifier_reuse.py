@@ -40,7 +40,7 @@ def test_the_student_ends_in_the_teachers_classifier_and_rebuilds(teacher, small
         assert network(torch.zeros(2, 3, 16, 16)).shape == (2, 10)
 
 
-def test_a_student_that_was_grafted_takes_this_teachers_classifier(teacher, small_digits, tmp_path):
+def test_a_student_with_another_teachers_classifier_takes_this_ones(teacher, small_digits, tmp_path):
     settings = StepSettings(epochs=1, batch_size=64, precision="fp32")
     for name in ("a", "b", "c"):
         (tmp_path / name).mkdir()

@@ -1,0 +1,267 @@
+"""The contract of a distillation method: the typed object `METHOD` that each file in methods/ exports.
+
+The file's name is the method's name, the name of its pure function, and in CamelCase the name of its class. What a loss
+asks for is read off its signature: positional parameters are its inputs, keyword-only ones are what a recipe may set.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, fields
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NoReturn, get_args, get_type_hints
+
+from pydantic import BaseModel, ConfigDict, create_model
+from pydantic.errors import PydanticUserError
+from torch import Tensor, nn
+
+from edgekd import plugins
+from edgekd.distillation.taps import Kind as TapKind
+from edgekd.errors import PluginError, UsageError, nearest
+from edgekd.recipe.settings import TermSettings
+
+FEATURES = ("student_feature", "teacher_feature", "student_features", "teacher_features")
+INPUTS = ("student_logits", "teacher_logits", "targets", "indices", *FEATURES)
+SHAPES = ("student_shape", "teacher_shape", "student_shapes", "teacher_shapes", "sample_count")
+
+_FLAGS = ("needs_labels", "whole_row", "signed", "changes_student")
+_NAMES = ("temperature", "standardize")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method:
+    """A loss, and what others need to know of it. It is checked where it is made, against the signatures.
+
+    Attributes:
+        function: the pure loss; None where no part without weights or memory is one (crd).
+        module: the class, where the loss has weights or a memory: it is built from the features' shapes.
+        taps: for a loss on features: which layers are compared where the recipe names none.
+        needs_labels: it has no value without targets.
+        whole_row: it needs the logit of every class: stored top-k outputs would change it.
+        signed: it can be below 0.
+        changes_student: it replaces the student's last layer before the training; see
+            edgekd.distillation.classifier_reuse.
+        temperature: the parameter that softens the teacher's outputs.
+        standardize: the switch that standardizes each row of logits.
+        file: the file that makes it, from which it has its name.
+
+    Raises:
+        PluginError: a member is unknown, of a wrong type, or contradicts the signatures; it names the file.
+    """
+
+    function: Callable[..., Tensor] | None = None
+    module: type[nn.Module] | None = None
+    taps: TapKind | None = None
+    needs_labels: bool = False
+    whole_row: bool = False
+    signed: bool = False
+    changes_student: bool = False
+    temperature: str | None = None
+    standardize: str | None = None
+    file: Path = field(init=False, repr=False)
+
+    def __new__(cls, *positional: object, **members: object) -> Method:
+        """Note the file that makes it, and name that file where a member is misspelt: __init__ would not."""
+        made = object.__new__(cls)
+        frame = inspect.currentframe()
+        assert frame is not None and frame.f_back is not None
+        object.__setattr__(made, "file", Path(frame.f_back.f_code.co_filename))
+        known = [member.name for member in fields(cls) if member.init]
+        if positional:
+            made._refuse("members are given by name", found=positional[0], allowed=", ".join(known))
+        for name in members:
+            if name not in known:
+                made._refuse_name("there is no member", name, known)
+        return made
+
+    def __post_init__(self) -> None:
+        self._check_types()
+        self._check_names()
+        self._check_signatures()
+        self._check_parameters()
+        self._check_flags()
+
+    @property
+    def name(self) -> str:
+        return self.file.stem
+
+    @property
+    def make(self) -> Callable[..., Any]:
+        """What gives the loss: the class where it has weights, else the function."""
+        made = self.module or self.function
+        assert made is not None
+        return made
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """What it asks for, by name; see INPUTS."""
+        return tuple(p.name for p in _positional(self._called))
+
+    @property
+    def shape_inputs(self) -> tuple[str, ...]:
+        """What its class is built from, by name; see SHAPES."""
+        if self.module is None or self.module.__init__ is nn.Module.__init__:
+            return ()
+        return tuple(p.name for p in _positional(self.module.__init__))
+
+    @property
+    def needs_teacher(self) -> bool:
+        """Whether it has no meaning without another network's outputs."""
+        return any(p.name.startswith("teacher") and p.default is p.empty for p in _positional(self._called))
+
+    @property
+    def on_features(self) -> bool:
+        return self.taps is not None
+
+    @property
+    def takes_all_taps(self) -> bool:
+        """Whether it compares all layers at once, and not one pair after the other."""
+        return "student_features" in self.inputs
+
+    @cached_property
+    def parameter_model(self) -> type[BaseModel]:
+        """A strict model of what a recipe may set: the keyword-only parameters."""
+        function = self.module.__init__ if self.module is not None else self.make
+        hints = get_type_hints(function, include_extras=True)
+        found: dict[str, Any] = {
+            p.name: (hints[p.name], ... if p.default is p.empty else p.default)
+            for p in inspect.signature(function).parameters.values()
+            if p.kind is inspect.Parameter.KEYWORD_ONLY
+        }
+        config = ConfigDict(frozen=True, extra="forbid", strict=True)
+        return create_model(f"{self.name}_parameters", __config__=config, **found)
+
+    def parameters_of(self, term: TermSettings) -> dict[str, Any]:
+        """What a term sets, defaults filled in. Raises pydantic.ValidationError."""
+        return self.parameter_model.model_validate(term.parameters).model_dump()
+
+    def temperature_of(self, term: TermSettings) -> float | None:
+        """None where it has no temperature. Raises pydantic.ValidationError."""
+        return None if self.temperature is None else float(self.parameters_of(term)[self.temperature])
+
+    def standardizes(self, term: TermSettings) -> bool:
+        """Whether a term asks for standardized logits; what else it sets is not checked."""
+        if self.standardize is None:
+            return False
+        return bool(term.parameters.get(self.standardize, self.parameter_model.model_fields[self.standardize].default))
+
+    def check(self, term: TermSettings) -> None:
+        """Check what can be checked of a term before there is a network.
+
+        Raises:
+            pydantic.ValidationError: its parameters.
+            UsageError: layers for a loss on logits, or layers of one network only.
+        """
+        self.parameters_of(term)
+        students, teachers = term.student_layers, term.teacher_layers
+        if students is None and teachers is None:
+            return
+        if not self.on_features:
+            raise UsageError(f"{self.name} is a loss on logits: it looks at no layers", hint="leave the layers out")
+        if students is None or teachers is None:
+            raise UsageError(
+                f"{self.name} compares layers of two networks, and one is named",
+                allowed="student_layers and teacher_layers, or neither: then they are chosen",
+            )
+        if self.changes_student:
+            raise UsageError(
+                f"{self.name} changes the student's last layer: it looks at no others", hint="leave them out"
+            )
+        if len(students) != len(teachers) and not self.takes_all_taps:
+            raise UsageError(
+                f"{self.name} compares layers one with one",
+                found=f"{len(students)} student_layers, {len(teachers)} teacher_layers",
+                allowed="as many of each",
+            )
+
+    @property
+    def _called(self) -> Callable[..., Any]:
+        """What is given the inputs."""
+        return self.module.forward if self.module is not None else self.make
+
+    def _check_types(self) -> None:
+        if self.function is None and self.module is None:
+            self._refuse("a method is a function, a class, or both", found="neither", allowed="function=, module=")
+        if self.function is not None and not inspect.isfunction(self.function):
+            self._refuse("function has another type", found=repr(self.function), allowed="a Python function")
+        if self.module is not None and not (isinstance(self.module, type) and issubclass(self.module, nn.Module)):
+            self._refuse("module has another type", found=repr(self.module), allowed="a subclass of torch.nn.Module")
+        if self.taps is not None and self.taps not in get_args(TapKind):
+            self._refuse("unknown taps", found=repr(self.taps), allowed=", ".join(get_args(TapKind)))
+        for name in _FLAGS:
+            if not isinstance(flag := getattr(self, name), bool):
+                self._refuse(f"{name} has another type", found=repr(flag), allowed="True or False")
+        for name in _NAMES:
+            if not isinstance(parameter := getattr(self, name), str | None):
+                self._refuse(f"{name} has another type", found=repr(parameter), allowed="a parameter's name, or None")
+
+    def _check_names(self) -> None:
+        camel = "".join(part.title() for part in self.name.split("_"))
+        for kind, made, wanted in (("function", self.function, self.name), ("class", self.module, camel)):
+            if made is not None and made.__name__ != wanted:
+                self._refuse(f"the {kind} has another name than the file", found=made.__name__, allowed=wanted)
+
+    def _check_signatures(self) -> None:
+        functions = [self._called] if self.function is None else [self._called, self.function]
+        for name in (p.name for function in functions for p in _positional(function)):
+            if name not in INPUTS:
+                self._refuse_name("no loss can ask for", name, INPUTS)
+        for name in self.shape_inputs:
+            if name not in SHAPES:
+                self._refuse_name("no class can be built from", name, SHAPES)
+
+    def _check_parameters(self) -> None:
+        try:
+            known = list(self.parameter_model.model_fields)
+        except KeyError as error:
+            self._refuse(f"the parameter {error.args[0]} has no type", hint="annotate it: recipes are checked by it")
+        except (NameError, TypeError, PydanticUserError) as error:
+            self._refuse("a parameter's type cannot be checked in a recipe", found=error)
+        if taken := sorted({*known} & {*TermSettings.model_fields}):
+            self._refuse("each term of an objective has this key already", found=", ".join(taken))
+        for member in _NAMES:
+            if (name := getattr(self, member)) is not None and name not in known:
+                self._refuse_name(f"{member} names a parameter that is not in the signature:", name, known)
+
+    def _check_flags(self) -> None:
+        features = [name for name in self.inputs if name in FEATURES]
+        single = [name for name in features if name.endswith("feature")]
+        reason = {
+            "a loss on features says which layers it compares: taps": bool(features) and self.taps is None,
+            "taps is for losses that ask for features": self.taps is not None and not features,
+            "a loss compares pairs of layers or all at once, not both": 0 < len(single) < len(features),
+            "needs_labels is for losses that ask for targets": self.needs_labels and "targets" not in self.inputs,
+            "whole_row is for losses that ask for teacher_logits": self.whole_row
+            and "teacher_logits" not in self.inputs,
+            "changes_student is for losses on features with a function and a class": self.changes_student
+            and (self.function is None or self.module is None or self.taps is None),
+        }
+        for what, wrong in reason.items():
+            if wrong:
+                self._refuse(what, found=f"inputs {', '.join(self.inputs) or '(none)'}")
+
+    def _refuse_name(self, what: str, name: str, known: Sequence[str]) -> NoReturn:
+        near = nearest(name, known)
+        allowed = ", ".join(known) or "none: it has no parameters"
+        self._refuse(f"{what} {name!r}", allowed=allowed, hint=f"did you mean {near!r}?" if near else None)
+
+    def _refuse(self, what: str, *, found: object = None, allowed: object = None, hint: str | None = None) -> NoReturn:
+        raise PluginError(f"{self.file}: {what}", found=found, allowed=allowed, hint=hint)
+
+
+def method_named(name: str) -> Method:
+    """The method in the file of its name.
+
+    Raises:
+        UnknownNameError: there is no such method.
+        PluginError: its file is broken.
+    """
+    found: Method = plugins.load("method", name)
+    return found
+
+
+def _positional(function: Callable[..., Any]) -> Iterable[inspect.Parameter]:
+    parameters = inspect.signature(function).parameters.values()
+    return [p for p in parameters if p.kind is not inspect.Parameter.KEYWORD_ONLY and p.name != "self"]

@@ -1,0 +1,35 @@
+"""An objective as a recipe sets it: which of its terms do what, and what later stages take over of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from edgekd.distillation.method import method_named
+from edgekd.recipe.settings import DistillSettings, TermSettings
+from edgekd.store.artifacts import Json
+
+
+def inherited(objective: Sequence[TermSettings]) -> tuple[TermSettings, ...]:
+    """What a later training takes over: the losses on logits, for layers may be gone or narrower, without warm-up.
+
+    Where none of them asks the teacher, the default objective: else nothing would be distilled any more.
+    """
+    kept = [term.model_copy(update={"warmup_epochs": 0.0}) for term in on_logits(objective)]
+    if not any(method_named(term.method).needs_teacher for term in kept):
+        return DistillSettings().objective
+    return tuple(kept)
+
+
+def objective_json(objective: Sequence[TermSettings]) -> list[Json]:
+    """An objective as keys and manifests hold it."""
+    return [term.model_dump(mode="json") for term in objective]
+
+
+def on_logits(objective: Sequence[TermSettings]) -> tuple[TermSettings, ...]:
+    """The terms that look at no layers."""
+    return tuple(term for term in objective if not method_named(term.method).on_features)
+
+
+def changing_student(objective: Sequence[TermSettings]) -> tuple[TermSettings, ...]:
+    """The terms that replace the student's last layer before the training."""
+    return tuple(term for term in objective if method_named(term.method).changes_student)
