@@ -8,17 +8,10 @@ from typing import Any
 from torch import nn
 
 from edgekd import plugins
-from edgekd.errors import ModelError, UnknownNameError
+from edgekd.errors import ModelError
 from edgekd.models.architecture import Architecture
 from edgekd.models.stems import shrink_stem
-
-
-def check_name(model: str) -> None:
-    """Raises UnknownNameError where no source has this model."""
-    source, _, name = model.partition("/")
-    known = plugins.load("zoo", source).names()
-    if name not in known:
-        raise UnknownNameError(f"model of {source}", name, known)
+from edgekd.recipe.model_names import check_name
 
 
 def published_classes(model: str) -> int:
@@ -29,7 +22,7 @@ def published_classes(model: str) -> int:
     """
     source, _, name = model.partition("/")
     try:
-        return int(plugins.load("zoo", source).published_classes(name))
+        return int(plugins.load("models", source).published_classes(name))
     except ValueError as error:
         raise ModelError(str(error)) from None
 
@@ -44,7 +37,7 @@ def build(architecture: Architecture, *, pretrained: bool = False) -> nn.Module:
     check_name(architecture.model)
     source, _, name = architecture.model.partition("/")
     try:
-        model: nn.Module = plugins.load("zoo", source).build(
+        model: nn.Module = plugins.load("models", source).build(
             name, num_classes=architecture.num_classes, pretrained=pretrained, **architecture.arguments
         )
     except (TypeError, ValueError, KeyError, AssertionError, RuntimeError, OSError) as error:

@@ -18,6 +18,7 @@ from pydantic_core import ErrorDetails
 from edgekd import plugins
 from edgekd.devices import profiles
 from edgekd.errors import EdgekdError, RecipeError, UnknownNameError, UsageError, nearest, require
+from edgekd.recipe.model_names import check_name
 from edgekd.recipe.settings import RecipeSettings, SchemeSettings, TermSettings
 from edgekd.recipe.yaml_lines import Document, Location, format_location, parse, set_value
 
@@ -140,7 +141,6 @@ def _check_term(said: dict[str, Any]) -> None:
 
 
 def _check_scheme(said: dict[str, Any]) -> None:
-    from edgekd.models.build import check_name
     from edgekd.schemes import models_in, parameters_of
 
     plugins.load("scheme", said["name"])
@@ -149,8 +149,6 @@ def _check_scheme(said: dict[str, Any]) -> None:
 
 
 def _names(value: dict[str, Any]) -> Iterator[tuple[Location, Callable[[], object]]]:
-    from edgekd.models.build import check_name
-
     for section, key, check in (
         ("data", "source", partial(plugins.load, "source")),
         ("teacher", "model", check_name),

@@ -68,7 +68,7 @@ def test_a_stem_that_nobody_knows_is_refused():
     [
         ("torchvision/mobilenet_v3_smal", {}, UnknownNameError, "did you mean 'mobilenet_v3_small'"),
         ("torchvison/resnet18", {}, UnknownNameError, "did you mean 'torchvision'"),
-        ("timm/resnet1", {}, UnknownNameError, "no model of timm"),
+        ("timm/resnet1", {}, UnknownNameError, "unknown model of timm"),
         ("torchvision/mobilenet_v3_small", {"width": 0.5}, ModelError, "takes no argument 'width'"),
         ("torchvision/resnet18", {"width": 0.5}, ModelError, "takes no argument 'width'"),
         ("timm/resnet18", {"width": 0.5}, ModelError, "cannot be built"),

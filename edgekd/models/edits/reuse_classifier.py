@@ -14,6 +14,7 @@ from torch import nn
 
 from edgekd.distillation.methods.simkd import projector
 from edgekd.errors import ModelError
+from edgekd.models.edits import Edit
 
 NAME = "reuse_classifier"
 
@@ -38,3 +39,6 @@ def apply(model: nn.Module, edit: Mapping[str, Any]) -> nn.Module:
     )
     model.set_submodule(at, nn.Sequential(head))
     return model
+
+
+EDIT = Edit(apply)
