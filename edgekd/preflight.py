@@ -9,7 +9,10 @@ from edgekd.devices import profiles
 from edgekd.distillation.graft import graft
 from edgekd.distillation.stage import networks_for
 from edgekd.distillation.terms import build_terms
+from edgekd.errors import ExportError, ModelError
+from edgekd.export.onnx import graph_of
 from edgekd.models.architecture import Architecture
+from edgekd.models.code import code_of
 from edgekd.models.cost import cost
 from edgekd.pruning import stage as pruning
 from edgekd.quantization import stage as quantization
@@ -23,12 +26,15 @@ def check_networks(recipe: RecipeSettings, data: Dataset) -> None:
     """Build all networks, untrained: what is wrong with one must not cost another's training.
 
     Raises:
-        ModelError: arguments, weights or classes do not fit, one is quantized already, or the student cannot be
-            pruned or quantized as asked.
+        ModelError: arguments, weights or classes do not fit, one is quantized already, the student cannot be
+            pruned or quantized as asked, or a network of the user's own does not answer or export as it must.
         UsageError: an objective names a layer that is not there, or layers that it cannot compare.
         DataError: too few images to calibrate on.
     """
     said = recipe.distill.scheme
+    sections = [recipe.student, *([recipe.teacher] if recipe.teacher is not None else [])]
+    for model in (*sections, *schemes.models_in(schemes.parameters_of(said))):
+        _check_own_export(model, data, recipe.export.opset)
     for model in schemes.models_over(said, data.classes):
         _built(model, data)
     teacher = _built(recipe.teacher, data)[0] if recipe.teacher is not None else None
@@ -58,6 +64,22 @@ def _check_later_links(recipe: RecipeSettings, student: nn.Module, teacher: nn.M
         if recipe.prune.objective is not None:
             build_terms(recipe.prune.objective, networks_for(student, guide, data))
         pruning.check(student, recipe.prune.target, channel_multiple(recipe.prune), size)
+
+
+def _check_own_export(model: ModelSettings, data: Dataset, opset: int) -> None:
+    """Published networks are known to export; of a user's own nobody knows before it is tried."""
+    if code_of(model.model) is None:
+        return
+    untrained = model.model_copy(update={"pretrained": False, "checkpoint": None})
+    network, size = training.initial(untrained, data)[0], training.preprocessing_of(data).image_size
+    try:
+        graph_of(network.eval(), size, opset)
+    except ExportError as error:
+        raise ModelError(
+            f"the network of {model.model} cannot be exported to ONNX",
+            found=error.found or error.what,
+            hint="forward() must not branch on the values in a tensor, nor use operations that ONNX lacks",
+        ) from error
 
 
 def _built(model: ModelSettings, data: Dataset) -> tuple[nn.Module, Architecture]:

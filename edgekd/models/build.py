@@ -10,6 +10,7 @@ from torch import nn
 from edgekd import plugins
 from edgekd.errors import ModelError
 from edgekd.models.architecture import Architecture
+from edgekd.models.own import build_own
 from edgekd.models.stems import shrink_stem
 from edgekd.recipe.model_names import check_name
 
@@ -32,8 +33,22 @@ def build(architecture: Architecture, *, pretrained: bool = False) -> nn.Module:
 
     Raises:
         UnknownNameError: no such source or model.
+        UsageError: it is a network of the user's own, and nobody asked for its code to run.
         ModelError: arguments it does not take, or an edit that does not fit.
     """
+    model = (
+        _from_source(architecture, pretrained)
+        if architecture.code is None
+        else build_own(architecture.code, architecture.num_classes, architecture.arguments)
+    )
+    if architecture.small_stem:
+        shrink_stem(model, architecture.model)
+    for edit in architecture.edits:
+        model = _replayed(model, edit, architecture.model)
+    return model
+
+
+def _from_source(architecture: Architecture, pretrained: bool) -> nn.Module:
     check_name(architecture.model)
     source, _, name = architecture.model.partition("/")
     try:
@@ -45,10 +60,6 @@ def build(architecture: Architecture, *, pretrained: bool = False) -> nn.Module:
             f"{architecture.model} cannot be built with {architecture.arguments or 'no arguments'}",
             found=f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}",
         ) from error
-    if architecture.small_stem:
-        shrink_stem(model, architecture.model)
-    for edit in architecture.edits:
-        model = _replayed(model, edit, architecture.model)
     return model
 
 
