@@ -33,7 +33,12 @@ def check_networks(recipe: RecipeSettings, data: Dataset) -> None:
     """
     said = recipe.distill.scheme
     sections = [recipe.student, *([recipe.teacher] if recipe.teacher is not None else [])]
-    for model in (*sections, *schemes.models_in(schemes.parameters_of(said))):
+    own = {
+        (model.model, repr(model.arguments)): model
+        for model in (*sections, *schemes.models_in(schemes.parameters_of(said)))
+        if code_of(model.model) is not None
+    }
+    for model in own.values():
         _check_own_export(model, data, recipe.export.opset)
     for model in schemes.models_over(said, data.classes):
         _built(model, data)
@@ -68,8 +73,6 @@ def _check_later_links(recipe: RecipeSettings, student: nn.Module, teacher: nn.M
 
 def _check_own_export(model: ModelSettings, data: Dataset, opset: int) -> None:
     """Published networks are known to export; of a user's own nobody knows before it is tried."""
-    if code_of(model.model) is None:
-        return
     untrained = model.model_copy(update={"pretrained": False, "checkpoint": None})
     network, size = training.initial(untrained, data)[0], training.preprocessing_of(data).image_size
     try:
