@@ -34,10 +34,10 @@ KINDS = {
     "backend": Kind("inference backend", "runtime.backends"),
     "command": Kind("command", "cli", "command", "click:Command"),
     "source": Kind("data source", "data.sources", hyphens=True),
-    "edit": Kind("architecture edit", "models.edits"),
+    "edit": Kind("architecture edit", "models.edits", "EDIT", "edgekd.models.edits:Edit"),
     "method": Kind("distillation method", "distillation.methods", "METHOD", "edgekd.distillation.method:Method"),
     "scheme": Kind("distillation scheme", "schemes", "SCHEME", "edgekd.schemes:Scheme", hyphens=True),
-    "zoo": Kind("model source", "models.sources"),
+    "models": Kind("model source", "models.sources", "MODELS", "edgekd.models.sources:ModelSource"),
 }
 
 _ROOT = Path(__file__).parent

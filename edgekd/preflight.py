@@ -35,8 +35,8 @@ def preflight(run: Run, data: Dataset) -> Preflight:
     A plan does so too where the data is there: it refuses what the run would refuse.
 
     Raises:
-        ModelError: arguments, weights or classes do not fit, one is quantized already, or the student cannot be
-            pruned or quantized as asked.
+        ModelError: arguments, weights or classes do not fit, one is quantized already, the student cannot be
+            pruned or quantized as asked, or a network of the user's own does not answer or export as it must.
         UsageError: an objective names a layer that is not there, or layers that it cannot compare.
         DataError: too few images to calibrate on.
     """
@@ -91,6 +91,7 @@ def _key(run: Run, stages: list[Stage]) -> Json:
     recipe = settings_json(run.recipe, exclude={"name", "data", "bench", "export"})
     del recipe["distill"]["baseline"]  # the student once more
     models = [model for model in (run.recipe.teacher, run.recipe.student) if model is not None]
+    models += schemes.models_named(run.recipe)
     return {
         "recipe": recipe,
         "origins": [training.origin_of(model) for model in models],

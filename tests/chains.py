@@ -5,14 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from edgekd import schemes
+from edgekd.preflight import check as preflight_checks
 from edgekd.preflight import preflight
+from edgekd.recipe.settings import RecipeSettings
 from edgekd.runs import Run
 from edgekd.stages import data as data_stage
+from edgekd.stages import export as export_stage
+from edgekd.stages import prune as prune_stage
+from edgekd.stages import quantize as quantize_stage
 from edgekd.stages import train as train_stage
 from edgekd.stages.distill import Continuation, Distilled
 from edgekd.stages.prune import Pruned, prune
 from edgekd.stages.quantize import Quantized, quantize
 from edgekd.store.artifacts import Checkpoint, Dataset
+from edgekd.store.store import Outline
 
 
 @dataclass(frozen=True)
@@ -23,6 +29,13 @@ class Networks:
     continuation: Continuation
     pruned: Pruned | None
     quantized: Quantized | None
+
+
+def check_networks(recipe: RecipeSettings, data: Dataset) -> None:
+    """The preflight's checks of a whole chain, for data that is there."""
+    stages = [schemes.STAGE, prune_stage.STAGE, quantize_stage.STAGE, export_stage.STAGE]
+    asked = [stage for stage in stages if stage.section is None or getattr(recipe, stage.section) is not None]
+    preflight_checks(Run(recipe, Outline()), data, asked)
 
 
 def checked(run: Run) -> None:

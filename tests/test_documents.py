@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -46,9 +48,18 @@ def _taught(said: dict[str, Any]) -> bool:
     return bool(plugins.load("scheme", scheme if isinstance(scheme, str) else scheme["name"]).needs_teacher)
 
 
+def _write_files(page: Path, folder: Path) -> None:
+    """The Python files that a page shows: the first line of each is a comment with its name."""
+    for text in _blocks(page, "python"):
+        if named := re.match(r"# (\w+\.py)\n", text):
+            (folder / named[1]).write_text(text)
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_recipes_are_valid(page):
+def test_recipes_are_valid(page, tmp_path, monkeypatch):
     """A section alone is read as part of a recipe that has the others."""
+    _write_files(ROOT / "docs" / "own_network.md", tmp_path)
+    monkeypatch.chdir(tmp_path)
     rest = {
         "name": "shoes",
         "data": {"source": "image-folder", "root": "data/shoes"},
@@ -58,7 +69,31 @@ def test_recipes_are_valid(page):
     for text in _blocks(page, "yaml"):
         said = yaml.safe_load(text)
         others = {key: value for key, value in rest.items() if key != "teacher" or _taught(said)}
-        assert recipe.from_mapping(said if "name" in said else {**others, **said}).settings.name == "shoes"
+        whole = said if "name" in said else {**others, **said}
+        assert recipe.from_mapping(whole, allow_code=True).settings.name == "shoes"
+
+
+def test_the_network_of_your_own_is_distilled_as_its_page_shows(tmp_path):
+    """Its files as they stand there, its program in a process of its own; fewer images and epochs."""
+    page = ROOT / "docs" / "own_network.md"
+    _write_files(page, tmp_path)
+    (said,) = map(yaml.safe_load, _blocks(page, "yaml"))
+    said["data"]["limit"] = 128
+    said["teacher"]["train"] = {"epochs": 1}
+    (tmp_path / "shoes.yaml").write_text(yaml.safe_dump(said))
+    (program,) = (text for text in _blocks(page, "python") if "edgekd.distill" in text)
+    (load,) = (text for text in _blocks(page, "python") if "Checkpoint.load" in text)
+    (tmp_path / "program.py").write_text(program)
+    shown = subprocess.run([sys.executable, "program.py"], cwd=tmp_path, capture_output=True, text=True)
+    assert shown.returncode == 0, shown.stderr
+    (checkpoint,) = (tmp_path / "runs" / "shoes" / "stages").glob("distill-*")
+    shown = subprocess.run(
+        [sys.executable, "-c", load.replace("path/to/checkpoint", str(checkpoint)) + "print(network[-1])"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert "in_features=32, out_features=10" in shown.stdout, shown.stderr
 
 
 @pytest.mark.parametrize("kind", ["method", "scheme"])

@@ -19,7 +19,7 @@ EXPECTED = {
     "edit": {"prune", "quantize", "reuse_classifier"},
     "method": {"kd", "cross_entropy", "crd", "fitnets"},
     "scheme": {"offline", "online"},
-    "zoo": {"cifar", "timm", "torchvision"},
+    "models": {"cifar", "timm", "torchvision"},
 }
 
 

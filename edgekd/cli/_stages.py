@@ -11,10 +11,11 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def recipe_options(function: F) -> F:
-    """RECIPE, --out, --set and --json."""
+    """RECIPE, --out, --set, --allow-code and --json."""
     for decorate in (
         click.option("--json", "as_json", is_flag=True, help="Print the result as JSON, and nothing else."),
         click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override, e.g. distill.epochs=2."),
+        click.option("--allow-code", is_flag=True, help="Let Python code run that the recipe or a checkpoint brings."),
         click.option("--out", type=click.Path(file_okay=False), help="The run's folder; default: runs/<name>."),
         click.argument("recipe"),
     ):
@@ -22,12 +23,13 @@ def recipe_options(function: F) -> F:
     return function
 
 
-def again(command: str, recipe: str, overrides: tuple[str, ...], out: str | None) -> str:
+def again(command: str, recipe: str, overrides: tuple[str, ...], out: str | None, allow_code: bool = False) -> str:
     """The command line that goes on after an interruption."""
     import shlex
 
     sets = [word for override in overrides for word in ("--set", override)]
-    return shlex.join(["edgekd", command, recipe, *sets, *(["--out", out] if out else [])])
+    allowed = ["--allow-code"] if allow_code else []
+    return shlex.join(["edgekd", command, recipe, *sets, *(["--out", out] if out else []), *allowed])
 
 
 def stage_command(name: str, *, stage: str | None = None, short_help: str, about: str) -> click.Command:
@@ -45,19 +47,21 @@ def stage_command(name: str, *, stage: str | None = None, short_help: str, about
         "here or in `edgekd run`, is reused.",
     )
     @recipe_options
-    def command(recipe: str, out: str | None, overrides: tuple[str, ...], as_json: bool) -> None:
+    def command(recipe: str, out: str | None, overrides: tuple[str, ...], allow_code: bool, as_json: bool) -> None:
         from pathlib import Path
 
         from edgekd.recipe import load as recipes
 
         # Before anything that only a workstation has: a device is told so, not shown a missing module.
-        loaded = recipes.load(recipe, overrides)
+        loaded = recipes.load(recipe, overrides, allow_code=allow_code)
         folder = Path(out) if out else Path("runs") / loaded.settings.name
 
         from edgekd.cli._terminal import Terminal, show_artifact
+        from edgekd.models.code import permitted
         from edgekd.pipeline import run_until
 
-        with Terminal(quiet=as_json, resume=again(name, recipe, overrides, out)) as terminal:
+        resume = again(name, recipe, overrides, out, allow_code)
+        with permitted(loaded.code), Terminal(quiet=as_json, resume=resume) as terminal:
             made = run_until(stage or name, loaded, folder, listener=terminal, console=terminal)
         show_artifact(made, folder, as_json=as_json)
 

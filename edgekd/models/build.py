@@ -8,17 +8,11 @@ from typing import Any
 from torch import nn
 
 from edgekd import plugins
-from edgekd.errors import ModelError, UnknownNameError
+from edgekd.errors import ModelError
 from edgekd.models.architecture import Architecture
+from edgekd.models.own import build_own
 from edgekd.models.stems import shrink_stem
-
-
-def check_name(model: str) -> None:
-    """Raises UnknownNameError where no source has this model."""
-    source, _, name = model.partition("/")
-    known = plugins.load("zoo", source).names()
-    if name not in known:
-        raise UnknownNameError(f"model of {source}", name, known)
+from edgekd.recipe.model_names import check_name
 
 
 def published_classes(model: str) -> int:
@@ -29,7 +23,7 @@ def published_classes(model: str) -> int:
     """
     source, _, name = model.partition("/")
     try:
-        return int(plugins.load("zoo", source).published_classes(name))
+        return int(plugins.load("models", source).published_classes(name))
     except ValueError as error:
         raise ModelError(str(error)) from None
 
@@ -39,12 +33,26 @@ def build(architecture: Architecture, *, pretrained: bool = False) -> nn.Module:
 
     Raises:
         UnknownNameError: no such source or model.
+        UsageError: it is a network of the user's own, and nobody asked for its code to run.
         ModelError: arguments it does not take, or an edit that does not fit.
     """
+    model = (
+        _from_source(architecture, pretrained)
+        if architecture.code is None
+        else build_own(architecture.code, architecture.num_classes, architecture.arguments)
+    )
+    if architecture.small_stem:
+        shrink_stem(model, architecture.model)
+    for edit in architecture.edits:
+        model = _replayed(model, edit, architecture.model)
+    return model
+
+
+def _from_source(architecture: Architecture, pretrained: bool) -> nn.Module:
     check_name(architecture.model)
     source, _, name = architecture.model.partition("/")
     try:
-        model: nn.Module = plugins.load("zoo", source).build(
+        model: nn.Module = plugins.load("models", source).build(
             name, num_classes=architecture.num_classes, pretrained=pretrained, **architecture.arguments
         )
     except (TypeError, ValueError, KeyError, AssertionError, RuntimeError, OSError) as error:
@@ -52,10 +60,6 @@ def build(architecture: Architecture, *, pretrained: bool = False) -> nn.Module:
             f"{architecture.model} cannot be built with {architecture.arguments or 'no arguments'}",
             found=f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}",
         ) from error
-    if architecture.small_stem:
-        shrink_stem(model, architecture.model)
-    for edit in architecture.edits:
-        model = _replayed(model, edit, architecture.model)
     return model
 
 

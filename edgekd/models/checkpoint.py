@@ -9,11 +9,13 @@ from torch import nn
 from edgekd.errors import ArtifactError, ModelError
 from edgekd.models.architecture import Architecture
 from edgekd.models.build import build
+from edgekd.models.code import codes_in, permitted, require_permission, source_of
 from edgekd.models.cost import cost
 from edgekd.models.weights import load_state, read_state, save_state
 from edgekd.quantization.placement import QUANTIZERS
+from edgekd.recipe.code import CodeFile, read
 from edgekd.runtime.preprocess import Preprocessing
-from edgekd.store.artifacts import Checkpoint, Json, numbers
+from edgekd.store.artifacts import Checkpoint, Json, check_file, numbers
 
 
 def save(
@@ -33,6 +35,9 @@ def save(
         metrics: what was measured while it was trained, on the validation split.
     """
     save_state(model, out / "weights.safetensors")
+    for code in codes_in(architecture):
+        (out / code.place).parent.mkdir(parents=True, exist_ok=True)
+        (out / code.place).write_bytes(source_of(code).content)
     details = {
         "architecture": architecture.model_dump(mode="json"),
         "preprocessing": preprocessing.to_json(),
@@ -43,14 +48,22 @@ def save(
     return Checkpoint.seal(out, details=details, metrics={**(metrics or {}), **{k: int(v) for k, v in size.items()}})
 
 
-def load(checkpoint: Checkpoint) -> nn.Module:
-    """The network of a checkpoint, in eval mode.
+def load(checkpoint: Checkpoint, *, allow_code: bool = False) -> nn.Module:
+    """The network of a checkpoint, in eval mode; one of the user's own is built by the checkpoint's copy of its code.
+
+    Args:
+        allow_code: let this copy run. Within a run whose recipe brought the same code, it may.
 
     Raises:
+        UsageError: the checkpoint carries code that nobody asked to run.
+        ArtifactError: the code is not there.
         ModelError: the weights do not fit the architecture that the manifest names, or lack its quantizers.
     """
     architecture = architecture_of(checkpoint)
-    model, state = build(architecture), read_state(checkpoint.weights)
+    copies = _code_in(checkpoint, architecture)
+    with permitted(copies if allow_code else ()):
+        require_permission(copies, owner=str(checkpoint.path))
+        model, state = build(architecture), read_state(checkpoint.weights)
     lost = [name for name in model.state_dict() if name.startswith(f"{QUANTIZERS}.") and name not in state]
     if lost:
         raise ModelError(
@@ -60,6 +73,17 @@ def load(checkpoint: Checkpoint) -> nn.Module:
         )
     load_state(model, state, origin=checkpoint.path)
     return model.eval()
+
+
+def _code_in(checkpoint: Checkpoint, architecture: Architecture) -> list[CodeFile]:
+    """The checkpoint's own copies of what builds it."""
+    found = []
+    for code in codes_in(architecture):
+        if code.place not in checkpoint.manifest.files:
+            raise ArtifactError(f"{checkpoint.path} does not carry the code of its network", found=f"no {code.place}")
+        check_file(checkpoint.path / code.place, code.sha256, owner=str(checkpoint.path))
+        found.append(read(checkpoint.path.absolute() / code.place))
+    return found
 
 
 def architecture_of(checkpoint: Checkpoint) -> Architecture:

@@ -71,7 +71,7 @@ def _same_size(conv: nn.Conv2d) -> nn.Conv2d:
 
 def _stem_of(model: str) -> tuple[str, str | None] | None:
     source, _, name = model.partition("/")
-    if source == "cifar":
+    if source == "cifar" or name == "":
         return None
     for family, conv, pool in _FAMILIES:
         if family.match(name):

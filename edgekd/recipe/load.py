@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shlex
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, get_args
@@ -19,6 +19,8 @@ from edgekd import plugins
 from edgekd.devices import profiles
 from edgekd.errors import EdgekdError, RecipeError, UnknownNameError, UsageError, nearest, require
 from edgekd.recipe import methods
+from edgekd.recipe.code import CodeFile, allowed, with_absolute_paths
+from edgekd.recipe.model_names import check_name
 from edgekd.recipe.settings import RecipeSettings, SchemeSettings, TermSettings, models_in
 from edgekd.recipe.yaml_lines import Document, Location, format_location, parse, set_value
 
@@ -33,11 +35,13 @@ class Recipe:
         settings: what it says, defaults filled in.
         text: the YAML it was read from, overrides applied.
         command: how to run it again.
+        code: the files of the user's own networks that may run: those it names, and those that its checkpoints carry.
     """
 
     settings: RecipeSettings
     text: str
     command: str
+    code: tuple[CodeFile, ...] = ()
 
 
 def built_in() -> tuple[str, ...]:
@@ -45,11 +49,14 @@ def built_in() -> tuple[str, ...]:
     return tuple(sorted(file.stem for file in _BUILT_IN.glob("*.yaml")))
 
 
-def load(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+def load(source: str | Path, overrides: Sequence[str] = (), *, allow_code: bool | Collection[Path] = False) -> Recipe:
     """Read a recipe from a file or by its built-in name, apply `key.path=value` overrides, check all of it.
 
+    Args:
+        allow_code: let Python code run that the recipe or its checkpoints bring: all of it, or these files.
+
     Raises:
-        UsageError: no such recipe, or an override that is no `key=value`.
+        UsageError: no such recipe, an override that is no `key=value`, or code that was not allowed.
         RecipeError: every mistake at once, with line, found, allowed and the nearest name.
         MissingDependencyError: this is a device; recipes are for the workstation.
     """
@@ -58,20 +65,25 @@ def load(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     document = parse(_read(path), name=str(source))
     for override in overrides:
         set_value(document, override)
-    settings = _check(document)
+    # A built-in recipe's folder is the package's, which is nobody's place for a network.
+    folder = Path() if path.parent == _BUILT_IN else path.parent
+    settings, code = _check(document, folder, allow_code)
     sets = [word for override in overrides for word in ("--set", override)]
-    command = shlex.join(["edgekd", "run", str(source), *sets])
-    return Recipe(settings, yaml.safe_dump(document.value, sort_keys=False), command)
+    command = shlex.join(["edgekd", "run", str(source), *sets, *(["--allow-code"] if code else [])])
+    return Recipe(settings, yaml.safe_dump(document.value, sort_keys=False), command, code)
 
 
-def from_mapping(value: Mapping[str, Any], overrides: Sequence[str] = ()) -> Recipe:
-    """A recipe from Python values, checked the same way; Raises as load()."""
+def from_mapping(
+    value: Mapping[str, Any], overrides: Sequence[str] = (), *, allow_code: bool | Collection[Path] = False
+) -> Recipe:
+    """A recipe from Python values, checked the same way; Args and Raises as load()."""
     text = yaml.safe_dump(json.loads(json.dumps(dict(value), default=os.fspath)), sort_keys=False)
     document = parse(text, name="recipe")
     for override in overrides:
         set_value(document, override)
     text = yaml.safe_dump(document.value, sort_keys=False)
-    return Recipe(_check(document), text, "edgekd.run(…), called from Python")
+    settings, code = _check(document, Path(), allow_code)
+    return Recipe(settings, text, "edgekd.run(…), called from Python", code)
 
 
 def _find(source: str | Path) -> Path:
@@ -92,7 +104,10 @@ def _read(path: Path) -> str:
         raise UsageError(f"{path} cannot be read as a recipe", found=str(error), allowed="a YAML file") from None
 
 
-def _check(document: Document) -> RecipeSettings:
+def _check(
+    written: Document, folder: Path, allow_code: bool | Collection[Path]
+) -> tuple[RecipeSettings, tuple[CodeFile, ...]]:
+    document = replace(written, value=with_absolute_paths(written.value, folder))
     problems = list(document.problems)
     try:
         settings = RecipeSettings.model_validate_json(json.dumps(document.value, allow_nan=False))
@@ -106,7 +121,7 @@ def _check(document: Document) -> RecipeSettings:
         problems.append(f"{document.where(location)} {format_location(location)}: {message}")
     if problems:
         raise RecipeError(document.name, sorted(dict.fromkeys(problems), key=_line_of))
-    return settings
+    return settings, allowed(document.value, allow_code, name=document.name)
 
 
 def _name_problems(value: dict[str, Any]) -> Iterator[tuple[Location, str]]:
@@ -137,15 +152,11 @@ def _check_term(term: dict[str, Any]) -> None:
 
 
 def _check_scheme(said: dict[str, Any]) -> None:
-    from edgekd.models.build import check_name
-
     for model in models_in(plugins.load("scheme", said["name"]).parse(SchemeSettings(**said))):
         check_name(model.model)
 
 
 def _names(value: dict[str, Any]) -> Iterator[tuple[Location, Callable[[], object]]]:
-    from edgekd.models.build import check_name
-
     for section, key, check in (
         ("data", "source", partial(plugins.load, "source")),
         ("teacher", "model", check_name),

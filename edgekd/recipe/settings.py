@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from edgekd.recipe.code import reference
 from edgekd.runtime.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 
 Positive = Annotated[int, Field(gt=0)]
@@ -90,7 +91,9 @@ class TrainSettings(StepSettings):
 
 
 class ModelSettings(Settings):
-    model: str = Field(description="source/name, e.g. torchvision/mobilenet_v3_small, timm/resnet50, cifar/resnet20")
+    model: str = Field(
+        description="source/name, e.g. torchvision/mobilenet_v3_small, timm/resnet50; or your own: nets.py:build"
+    )
     arguments: dict[str, Any] = Field(default_factory=dict, description="passed to the model's builder")
     stem: Literal["auto", "small", "standard"] = Field("auto", description="small: first convolution keeps the size")
     checkpoint: Path | None = Field(None, description="a checkpoint folder, .safetensors or a state dict")
@@ -100,6 +103,10 @@ class ModelSettings(Settings):
     def _one_origin(self) -> ModelSettings:
         if self.checkpoint is not None and self.pretrained:
             raise ValueError("checkpoint and pretrained exclude each other: keep one")
+        if self.pretrained and reference(self.model) is not None:
+            raise ValueError("a network of your own has no published weights: give a checkpoint, or train it")
+        if self.stem == "small" and reference(self.model) is not None:
+            raise ValueError("a network of your own has the stem that its function builds: leave stem out")
         return self
 
 

@@ -109,6 +109,11 @@ def teacher_warnings(run: Run, teacher: Checkpoint | None, baseline: Checkpoint 
     return tuple(found)
 
 
+def models_named(recipe: RecipeSettings) -> list[ModelSettings]:
+    """All models of a recipe's scheme, whatever classes they are for."""
+    return models_in(scheme_named(recipe.distill.scheme.name).parse(recipe.distill.scheme))
+
+
 def models_of(recipe: RecipeSettings, classes: tuple[str, ...]) -> list[ModelSettings]:
     """The models of a scheme's parameters that are built for these classes; raises what its check_classes does."""
     settings = recipe.distill.scheme

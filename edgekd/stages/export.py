@@ -7,12 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from edgekd import plugins
+from edgekd.errors import ExportError, ModelError
 from edgekd.export import onnx as exports
-from edgekd.recipe.settings import ExportSettings, Variant
-from edgekd.runs import Role, Run, Stage, settings_json
+from edgekd.models.code import code_of
+from edgekd.recipe.settings import ExportSettings, Variant, models_in
+from edgekd.runs import Role, Run, Stage, Untrained, settings_json
 from edgekd.stages import _facts
 from edgekd.stages.quantize import PTQ, QUANTIZED, Quantized
 from edgekd.store.artifacts import Artifact, Checkpoint, Dataset, OnnxModel
+from edgekd.training.train import initial
 
 Source = TypeVar("Source", bound=Artifact)
 
@@ -36,7 +40,29 @@ def _of_graph(model: OnnxModel) -> list[str]:
     return [agreement, _facts.megabytes(model.graph.stat().st_size)]
 
 
-STAGE = Stage("export", "ONNX", version=exports.VERSION, compares=True, facts=_of_graph)
+def _check(untrained: Untrained) -> None:
+    """Published networks are known to export; of a user's own nobody knows before it is tried.
+
+    Raises:
+        ModelError: one cannot be exported.
+    """
+    recipe = untrained.recipe
+    scheme = plugins.load("scheme", recipe.distill.scheme.name).parse(recipe.distill.scheme)
+    named = [recipe.student, *([recipe.teacher] if recipe.teacher is not None else []), *models_in(scheme)]
+    own = {(m.model, repr(m.arguments)): m for m in named if code_of(m.model) is not None}
+    for model in own.values():
+        network, _ = initial(model.model_copy(update={"pretrained": False, "checkpoint": None}), untrained.data)
+        try:
+            exports.graph_of(network.eval(), untrained.image_size, recipe.export.opset)
+        except ExportError as error:
+            raise ModelError(
+                f"the network of {model.model} cannot be exported to ONNX",
+                found=error.found or error.what,
+                hint="forward() must not branch on the values in a tensor, nor use operations that ONNX lacks",
+            ) from error
+
+
+STAGE = Stage("export", "ONNX", version=exports.VERSION, compares=True, facts=_of_graph, check=_check)
 
 
 def export(run: Run, networks: Mapping[Role, Checkpoint], quantized: Quantized | None, data: Dataset) -> Exported:

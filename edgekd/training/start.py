@@ -12,6 +12,8 @@ from edgekd.errors import ModelError
 from edgekd.models import checkpoint as checkpoints
 from edgekd.models.architecture import Architecture
 from edgekd.models.build import build, published_classes
+from edgekd.models.code import code_of
+from edgekd.models.own import check_answers
 from edgekd.models.stems import wants_small_stem
 from edgekd.models.weights import OtherHead, last_layer, load_state, other_head, read_state
 from edgekd.recipe.settings import ModelSettings
@@ -74,14 +76,18 @@ def start(
         return _from_folder(model.checkpoint, model, seen, classes, adopted=adopted)
     further = {name: tuple(own) for name, own in (heads or {}).items()}
     width = len(classes) + sum(map(len, further.values()))
+    code = code_of(model.model)
     architecture = Architecture(
-        model=model.model,
+        model=model.model if code is None else str(code),
         arguments=model.arguments,
         num_classes=width,
-        small_stem=wants_small_stem(model.model, seen.image_size, model.stem),
+        small_stem=code is None and wants_small_stem(model.model, seen.image_size, model.stem),
         heads=further,
+        code=code,
     )
     network = build(architecture, pretrained=model.pretrained)
+    if code is not None:
+        check_answers(network, architecture, seen.image_size)
     head = None
     if model.pretrained and (published := published_classes(model.model)) != width:
         head = OtherHead(last_layer(network, width), published, width)
@@ -134,7 +140,17 @@ def _other_names(known: Sequence[str], classes: Sequence[str]) -> str | None:
 
 
 def _check_said(folder: Path, said: ModelSettings, architecture: Architecture) -> None:
-    if architecture.model != said.model:
+    code, own = code_of(said.model), architecture.code
+    if code is not None and own is not None and code.sha256 != own.sha256:
+        raise ModelError(
+            f"the code of {folder} differs from {said.model}",
+            found=f"sha256 {code.sha256} in the file",
+            allowed=f"sha256 {own.sha256}, which the checkpoint carries",
+            hint=f"name the checkpoint's own copy: model: {folder / own.place}:{own.function}",
+        )
+    if code is not None and own is not None and code.function != own.function:
+        raise ModelError(f"{folder} was built by another function", found=code.function, allowed=own.function)
+    if (code is None or own is None) and architecture.model != said.model:
         raise ModelError(f"{folder} holds another model", found=architecture.model, allowed=said.model)
     if said.arguments and said.arguments != architecture.arguments:
         raise ModelError(

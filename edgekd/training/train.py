@@ -15,6 +15,7 @@ from edgekd.data.reader import preprocessing_of
 from edgekd.errors import ModelError
 from edgekd.models import checkpoint as checkpoints
 from edgekd.models.architecture import Architecture
+from edgekd.models.code import code_of
 from edgekd.recipe.settings import AugmentSettings, ModelSettings, StepSettings, TeacherSettings, TrainSettings
 from edgekd.store.artifacts import Checkpoint, Dataset, Json, digest, file_digest
 from edgekd.store.store import resume_folder
@@ -222,12 +223,15 @@ def begin(
 
 
 def origin_of(model: ModelSettings) -> Json:
-    """The settings of a model for a stage's key: the content of the checkpoint it names, not the path.
+    """The settings of a model for a stage's key: the content of the checkpoint and the code it names, not the paths.
 
     Raises:
         ModelError: the checkpoint is not there.
+        UsageError: the code is not there.
     """
     said = model.model_dump(mode="json", exclude={"train", "checkpoint"})
+    if (code := code_of(model.model)) is not None:
+        said = {**said, "model": str(code), "code": code.sha256}
     if model.checkpoint is None:
         return said
     if model.checkpoint.is_dir():

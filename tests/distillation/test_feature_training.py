@@ -31,7 +31,7 @@ def teacher(small_digits, tmp_path_factory):
 @pytest.mark.parametrize("method", [name for name in ON_FEATURES if not method_named(name).changes_student])
 def test_every_method_works_between_a_resnet_and_a_mobilenet_on_the_taps_it_chooses(method, teacher, small_digits):
     torch.manual_seed(0)
-    student = plugins.load("zoo", "torchvision").build("mobilenet_v3_small", num_classes=10, width_mult=0.25)
+    student = plugins.load("models", "torchvision").build("mobilenet_v3_small", num_classes=10, width_mult=0.25)
     parameters = {"negatives": 64} if method == "crd" else {}
     terms = [TermSettings(method=method, **parameters)]
     objective = objective_over(student, checkpoints.load(teacher), small_digits, terms)
@@ -77,13 +77,13 @@ def test_a_killed_training_with_adapters_ends_in_the_same_bits_and_ships_none_of
     assert any("memory" in name for name in kept) and any("adapters" in name for name in kept)
     again = run("killed")
     assert again.digest == whole.digest
-    own = plugins.load("zoo", "torchvision").build("mobilenet_v3_small", num_classes=10, width_mult=0.25)
+    own = plugins.load("models", "torchvision").build("mobilenet_v3_small", num_classes=10, width_mult=0.25)
     with safe_open(whole.weights, "pt") as shipped:
         assert set(shipped.keys()) == set(own.state_dict())
 
 
 def test_layers_that_cannot_be_compared_are_refused_with_their_shapes(teacher, small_digits):
-    student = plugins.load("zoo", "torchvision").build("mobilenet_v3_small", num_classes=10, width_mult=0.25)
+    student = plugins.load("models", "torchvision").build("mobilenet_v3_small", num_classes=10, width_mult=0.25)
     network = checkpoints.load(teacher)
     terms = [TermSettings(method="review", student_layers="classifier.0", teacher_layers="layer1")]
     with pytest.raises(UsageError, match=r"classifier\.0 \d+ of the student, layer1 16x16x16 of the teacher"):
@@ -102,6 +102,6 @@ def test_layers_that_cannot_be_compared_are_refused_with_their_shapes(teacher, s
     ],
 )
 def test_what_would_fail_in_the_first_step_is_refused_before(term, teacher, small_digits):
-    student = plugins.load("zoo", "torchvision").build("mobilenet_v3_small", num_classes=10, width_mult=0.25)
+    student = plugins.load("models", "torchvision").build("mobilenet_v3_small", num_classes=10, width_mult=0.25)
     with pytest.raises(UsageError):
         objective_over(student, checkpoints.load(teacher), small_digits, [TermSettings(**term)])

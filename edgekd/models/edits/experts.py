@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from edgekd.errors import ModelError
 from edgekd.models.architecture import Architecture
 from edgekd.models.build import build
+from edgekd.models.edits import Edit
 
 
 class Experts(nn.Module):
@@ -41,10 +42,17 @@ def apply(model: nn.Module, edit: Mapping[str, Any]) -> nn.Module:
         ModelError: the edit is damaged, or an expert cannot be built.
     """
     try:
-        architectures = [Architecture.model_validate(each) for each in edit["experts"]]
+        architectures = _architectures(edit)
         order = [int(column) for column in edit["order"]]
     except (KeyError, TypeError, ValueError, ValidationError) as error:
         raise ModelError("the experts of this checkpoint cannot be understood", found=repr(error)) from None
     if sorted(order) != list(range(sum(each.num_classes for each in architectures))):
         raise ModelError("the experts of this checkpoint do not give each class once", found=f"order {order}")
     return Experts([build(architecture) for architecture in architectures], order)
+
+
+def _architectures(edit: Mapping[str, Any]) -> list[Architecture]:
+    return [Architecture.model_validate(each) for each in edit["experts"]]
+
+
+EDIT = Edit(apply, _architectures)

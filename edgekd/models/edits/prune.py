@@ -10,6 +10,7 @@ import torch_pruning
 from torch import nn
 
 from edgekd.errors import ModelError
+from edgekd.models.edits import Edit
 
 
 def apply(model: nn.Module, edit: Mapping[str, Any]) -> nn.Module:
@@ -33,3 +34,6 @@ def apply(model: nn.Module, edit: Mapping[str, Any]) -> nn.Module:
 def _widest(layer: nn.Module) -> int:
     sizes = [size for weight in layer.parameters(recurse=False) for size in weight.shape[:2]]
     return max(sizes, default=0)
+
+
+EDIT = Edit(apply)

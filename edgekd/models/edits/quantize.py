@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn
 
 from edgekd.errors import ModelError
+from edgekd.models.edits import Edit
 from edgekd.quantization.placement import insert
 
 # Of the placement rules and the names they give; an older checkpoint names the version that it was written with.
@@ -28,3 +29,6 @@ def apply(model: nn.Module, edit: Mapping[str, Any]) -> nn.Module:
             hint="load it with the edgekd that wrote it, or quantize the float checkpoint again",
         )
     return insert(model).model
+
+
+EDIT = Edit(apply)

@@ -13,6 +13,7 @@ from typing import Any
 from torch import nn
 
 from edgekd.errors import ModelError
+from edgekd.models.edits import Edit
 
 NAME = "reuse_classifier"
 
@@ -74,3 +75,6 @@ def projector(student: Sequence[int], teacher: Sequence[int], *, reduction: int 
         *(nn.BatchNorm1d(width), nn.ReLU()),
         nn.Linear(width, teacher[0]),
     )
+
+
+EDIT = Edit(apply)

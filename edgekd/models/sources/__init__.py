@@ -1,8 +1,26 @@
-"""Where networks come from, a file a source. A source's file has these names:
+"""Where networks come from, one file per source: it exports MODELS, a ModelSource."""
 
-names() -> tuple[str, ...]                                              the classifiers it can build
-build(name, *, num_classes, pretrained=False, **arguments) -> nn.Module      pretrained: published weights, but for a
-                                                                        last layer of another number of classes
-published_classes(name) -> int                                          how many its published weights know, 0 for
-                                                                        weights without a last layer; downloads nothing
-"""
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import nn
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """A source of classifiers.
+
+    Attributes:
+        names: the classifiers that it can build.
+        build: `(name, *, num_classes, pretrained=False, **arguments)` to a network from (B, 3, H, W) images to
+            (B, num_classes) logits. `pretrained`: with the published weights, but for a last layer of another number
+            of classes. Raises ModelError, TypeError or ValueError where the arguments do not fit.
+        published_classes: for how many classes a classifier's published weights are, 0 for weights without a last
+            layer; downloads nothing. Raises ValueError where there are none.
+    """
+
+    names: Callable[[], tuple[str, ...]]
+    build: Callable[..., nn.Module]
+    published_classes: Callable[[str], int]

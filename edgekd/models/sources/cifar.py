@@ -11,6 +11,8 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from edgekd.models.sources import ModelSource
+
 _DEPTHS = (8, 14, 20, 32, 44, 56, 110)
 _WIDTHS = {"": (16, 16, 32, 64), "x2": (32, 32, 64, 128), "x4": (32, 64, 128, 256)}
 _NAMES = {f"resnet{depth}{suffix}": (depth, suffix) for depth in _DEPTHS for suffix in _WIDTHS}
@@ -142,3 +144,6 @@ def _stage(blocks: int, width_in: int, width_out: int, stride: int, *, projectio
     first = BasicBlock(width_in, width_out, stride, projection=projection)
     rest = (BasicBlock(width_out, width_out, 1, projection=projection) for _ in range(blocks - 1))
     return nn.Sequential(first, *rest)
+
+
+MODELS = ModelSource(names, build, published_classes)

@@ -7,6 +7,8 @@ from typing import Any
 import timm
 from torch import nn
 
+from edgekd.models.sources import ModelSource
+
 
 def names() -> tuple[str, ...]:
     return tuple(timm.list_models())
@@ -23,3 +25,6 @@ def published_classes(name: str) -> int:
     if published is None or not published.has_weights:
         raise ValueError(f"there are no published weights of timm/{name}")
     return int(published.num_classes)
+
+
+MODELS = ModelSource(names, build, published_classes)

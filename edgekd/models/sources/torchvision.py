@@ -10,6 +10,7 @@ import torchvision
 from torch import nn
 
 from edgekd.errors import ModelError
+from edgekd.models.sources import ModelSource
 
 _INTERNAL = frozenset({"kwargs", "args", "x", "weights", "progress", "num_classes", "arch", "block", "layers", "self"})
 _AUXILIARY_HEADS = ("googlenet", "inception_v3")
@@ -60,3 +61,6 @@ def _load_published(model: nn.Module, name: str, num_classes: int) -> None:
     if any(own[key].shape[0] != num_classes for key in left_out):
         raise ModelError(f"the published weights of torchvision/{name} do not fit these arguments", found=left_out)
     model.load_state_dict({**own, **fitting})
+
+
+MODELS = ModelSource(names, build, published_classes)

@@ -1,0 +1,117 @@
+"""A network that a function of the user's builds: built, and looked at before anything is trained."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Callable, Mapping
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from edgekd.errors import ModelError
+from edgekd.models.architecture import Architecture, Code
+from edgekd.models.code import module_of, raised_by, source_of
+from edgekd.recipe.code import CodeFile
+
+
+def build_own(code: Code, num_classes: int, arguments: Mapping[str, Any]) -> nn.Module:
+    """The network that a user's function builds.
+
+    Raises:
+        UsageError: nobody asked for this code to run.
+        ModelError: the file or the function raises, takes other arguments, or gives no network.
+    """
+    file = source_of(code)
+    function = _function(module_of(file), code, file)
+    given = {"num_classes": num_classes, **copy.deepcopy(dict(arguments))}
+    _check_signature(function, given, code, file)
+    try:
+        made = function(**given)
+    # The function is the user's: it may raise anything.
+    except (Exception, SystemExit) as error:
+        raise raised_by(f"{_named(code, file)} raised an error", error, file) from error
+    if not isinstance(made, nn.Module):
+        raise ModelError(
+            f"{_named(code, file)} returns no network", found=type(made).__name__, allowed="a torch.nn.Module"
+        )
+    return made
+
+
+def check_answers(network: nn.Module, architecture: Architecture, image_size: int) -> None:
+    """Show a copy of a user's network zeros, as in training and as in use.
+
+    Args:
+        network: not changed.
+
+    Raises:
+        ModelError: it raises, or answers with anything but (B, num_classes) logits.
+    """
+    code = architecture.code
+    assert code is not None
+    file = source_of(code)
+    images = torch.zeros(2, 3, image_size, image_size)
+    for training in (True, False):
+        try:
+            with torch.random.fork_rng(devices=[]), torch.no_grad():
+                answer = copy.deepcopy(network).train(training)(images)
+        except (Exception, SystemExit) as error:
+            what = f"the network of {_named(code, file)} raised an error on images of {image_size}x{image_size} zeros"
+            raise raised_by(what, error, file) from error
+        _check_logits(answer, architecture.num_classes, f"the network of {_named(code, file)}", training=training)
+
+
+def _check_logits(answer: object, classes: int, name: str, *, training: bool) -> None:
+    mode = "in training mode" if training else "in eval mode"
+    if not isinstance(answer, Tensor):
+        raise ModelError(
+            f"{name} does not return one tensor {mode}",
+            found=f"a {type(answer).__name__}",
+            allowed=f"logits of shape (batch, {classes})",
+        )
+    if tuple(answer.shape) != (2, classes):
+        raise ModelError(
+            f"{name} returns another shape for a batch of 2 {mode}",
+            found=tuple(answer.shape),
+            allowed=f"(2, {classes}): one logit per class",
+            hint="let the function's num_classes decide the width of the last layer",
+        )
+
+
+def _function(module: ModuleType, code: Code, file: CodeFile) -> Callable[..., object]:
+    found = getattr(module, code.function, None)
+    if not callable(found):
+        own = sorted(
+            name
+            for name, value in vars(module).items()
+            if callable(value) and getattr(value, "__module__", None) == module.__name__
+        )
+        raise ModelError(
+            f"{file.path} has no function {code.function!r}",
+            found="nothing" if found is None else type(found).__name__,
+            allowed=", ".join(own) or "a function of num_classes that returns a torch.nn.Module",
+        )
+    function: Callable[..., object] = found
+    return function
+
+
+def _check_signature(function: Callable[..., object], given: Mapping[str, Any], code: Code, file: CodeFile) -> None:
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):
+        return  # one written in C may have none: calling it shows whether it fits
+    try:
+        signature.bind(**given)
+    except TypeError as error:
+        raise ModelError(
+            f"{_named(code, file)} does not take num_classes and the recipe's arguments as keywords",
+            found=f"{error}; given: {', '.join(given)}",
+            allowed=f"{code.function}{signature}",
+            hint="give what it needs under `arguments` in the recipe",
+        ) from None
+
+
+def _named(code: Code, file: CodeFile) -> str:
+    return f"{code.function}() in {file.path}"

@@ -1,0 +1,55 @@
+"""`--allow-code`: every command that runs a recipe has it, and without it no code of a recipe runs."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from click.testing import CliRunner
+
+from edgekd import plugins
+from edgekd.cli._stages import again
+from edgekd.errors import ModelError, UsageError
+
+COMMANDS = ["run", "train", "distill", "prune", "quantize", "export"]
+
+
+@pytest.fixture
+def recipe(tmp_path, monkeypatch):
+    """Its network leaves a trace when it is loaded."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "nets.py").write_text("open('ran', 'w').close()\nraise ValueError('loaded')\n")
+    said = {
+        "name": "own",
+        "data": {"source": "digits", "image_size": 16, "limit": 128},
+        "teacher": {"model": "nets.py:build", "train": {"epochs": 1}},
+        "student": {"model": "cifar/resnet8"},
+        "prune": {},
+        "quantize": {},
+    }
+    (tmp_path / "recipe.yaml").write_text(json.dumps(said))
+    return tmp_path / "recipe.yaml"
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_without_the_option_nothing_runs(name, recipe):
+    shown = CliRunner().invoke(plugins.load("command", name), [str(recipe)])
+    assert isinstance(shown.exception, UsageError) and "add --allow-code" in str(shown.exception)
+    assert not recipe.with_name("ran").exists() and not recipe.with_name("runs").exists()
+
+
+@pytest.mark.parametrize("name", ["run", "distill"])
+def test_with_the_option_it_does(name, recipe):
+    shown = CliRunner().invoke(plugins.load("command", name), [str(recipe), "--allow-code"])
+    assert isinstance(shown.exception, ModelError) and "nets.py, line 2: raise ValueError" in str(shown.exception)
+    assert recipe.with_name("ran").exists()
+
+
+def test_a_plan_runs_no_code(recipe):
+    shown = CliRunner().invoke(plugins.load("command", "run"), [str(recipe), "--allow-code", "--plan"])
+    assert shown.exit_code == 0 and not recipe.with_name("ran").exists()
+
+
+def test_the_command_that_goes_on_allows_it_too():
+    assert again("run", "r.yaml", (), None, allow_code=True) == "edgekd run r.yaml --allow-code"
+    assert again("run", "r.yaml", (), None) == "edgekd run r.yaml"

@@ -1,0 +1,132 @@
+"""A network of the user's own: each way in which it does not build, answer or export is named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from chains import check_networks
+
+from edgekd.errors import ModelError
+from edgekd.models.architecture import Architecture
+from edgekd.models.build import build
+from edgekd.models.code import code_of, permitted
+from edgekd.recipe.code import read
+from edgekd.recipe.load import Recipe, from_mapping
+from edgekd.training import train as training
+
+FAULTS = {
+    "no network": ("def build(num_classes): return num_classes", r"returns no network\n  found: int"),
+    "no function": ("def other(num_classes): ...", r"has no function 'build'\n  found: nothing\n  allowed: other"),
+    "no num_classes": (
+        "def build(): ...",
+        r"does not take num_classes .*\n  found: got an unexpected keyword",
+    ),
+    "an argument it did not get": ("def build(num_classes, depth): ...", r"missing a required argument: 'depth'"),
+    "raises": (
+        "def build(num_classes):\n    raise KeyError('gone')",
+        r"KeyError: 'gone' \(.*nets.py, line 2: raise",
+    ),
+    "exits": ("def build(num_classes):\n    raise SystemExit('over')", r"SystemExit: over"),
+    "raises while it is loaded": ("x = 1\n1 / 0", r"cannot be loaded\n  found: ZeroDivisionError: .*line 2: 1 / 0"),
+    "is no Python": ("x = 1\ndef build(:", r"cannot be loaded\n  found: SyntaxError: .*line 2"),
+    "imports what is not installed": ("import edgekd_is_not_this", r"(?s)ModuleNotFoundError.*one file must hold"),
+    "imports its neighbour": ("from . import other", r"(?s)ImportError.*one file must hold"),
+    "starts a run": (
+        "import edgekd\nedgekd.train({'name': 'a', 'data': {'source': 'digits'}, 'student': {'model': 'cifar/resnet8'},"
+        " 'teacher': {'model': 'cifar/resnet8', 'train': {}}}, 'never')",
+        "calls edgekd while its network is loaded",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_what_does_not_build_is_named_with_file_and_function(fault, tmp_path):
+    text, message = FAULTS[fault]
+    file = tmp_path / "nets.py"
+    file.write_text(text + "\n")
+    with permitted([read(file)]):
+        code = code_of(f"{file}:build")
+        with pytest.raises(ModelError, match=message) as raised:
+            build(Architecture(model=str(code), num_classes=2, code=code))
+    assert str(file) in str(raised.value)
+    # A file that cannot be loaded has no function yet.
+    assert "build" in str(raised.value) or "cannot be loaded" in str(raised.value)
+
+
+def test_a_neighbour_that_happens_to_be_importable_is_refused(nets, monkeypatch):
+    nets.with_name("neighbour_of_nets.py").write_text("")
+    nets.write_text("import neighbour_of_nets\n" + nets.read_text())
+    monkeypatch.syspath_prepend(str(nets.parent))
+    with (
+        permitted([read(nets)]),
+        pytest.raises(ModelError, match=r"imports the file .*neighbour_of_nets\.py beside"),
+    ):
+        code = code_of(f"{nets}:build")
+        build(Architecture(model=str(code), num_classes=2, code=code))
+
+
+NETWORK = """import torch
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self, num_classes):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+        self.head = nn.Linear(4, num_classes)
+
+    def forward(self, x):
+        y = self.head(self.conv(x).mean((2, 3)))
+        {body}
+
+def build(num_classes):
+    return Net({classes})
+"""
+ANSWERS = {
+    "another width": ("return y", "7", r"returns another shape .*\n  found: \(2, 7\)\n  allowed: \(2, 10\)"),
+    "a tuple": ("return y, x", "num_classes", r"does not return one tensor .*\n  found: a tuple"),
+    "a dict": ("return {'logits': y}", "num_classes", r"does not return one tensor .*\n  found: a dict"),
+    "a tuple in training": (
+        "return (y, y) if self.training else y",
+        "num_classes",
+        "in training mode\n  found: a",
+    ),
+    "an error": ("raise ValueError('too small')", "num_classes", r"ValueError: too small \(.*line 12"),
+    "no graph": (
+        "return y if float(y.detach().sum()) > 0 else 2 * y",
+        "num_classes",
+        r"cannot be exported to ONNX",
+    ),
+}
+
+
+def _student(file: Path) -> Recipe:
+    return from_mapping(
+        {
+            "name": "own",
+            "data": {"source": "digits", "image_size": 16},
+            "teacher": {"model": "cifar/resnet8", "train": {"epochs": 1}},
+            "student": {"model": f"{file}:build"},
+            "quantize": {},
+        },
+        allow_code=True,
+    )
+
+
+def test_what_answers_and_exports_passes_and_is_not_changed(nets, small_digits):
+    recipe = _student(nets)
+    with permitted(recipe.code):
+        check_networks(recipe.settings, small_digits)
+        network, _ = training.initial(recipe.settings.student, small_digits)
+    assert network.training and int(network.state_dict()["1.num_batches_tracked"]) == 0
+
+
+@pytest.mark.parametrize("fault", ANSWERS)
+def test_what_does_not_answer_or_export_is_refused_before_training(fault, small_digits, tmp_path):
+    body, classes, message = ANSWERS[fault]
+    file = tmp_path / "nets.py"
+    file.write_text(NETWORK.replace("{body}", body).replace("{classes}", classes))
+    recipe = _student(file)
+    with permitted(recipe.code), pytest.raises(ModelError, match=message) as raised:
+        check_networks(recipe.settings, small_digits)
+    assert str(file) in str(raised.value) and "build" in str(raised.value)
