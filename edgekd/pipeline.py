@@ -10,9 +10,11 @@ from typing import Literal
 from edgekd.devices import profiles
 from edgekd.distillation.declared import inherited
 from edgekd.errors import UsageError
+from edgekd.export import variants
 from edgekd.export.bundle import publish
+from edgekd.export.model_id import ModelId
 from edgekd.recipe.load import Recipe
-from edgekd.runtime.backends import tensorrt
+from edgekd.runtime.backends import builders
 from edgekd.stages import Console, Stages
 from edgekd.store.artifacts import (
     Artifact,
@@ -84,16 +86,16 @@ class Made:
     """Every artifact of a chain.
 
     Attributes:
-        models: named role-variant: teacher-fp32, student-fp16, quantized-int8-x64, …
+        models: every exported file.
         shipped: the bundle's variants, each with the model that it is.
-        measurements: in ONNX Runtime.
-        engines: the same of the TensorRT engines built here; None where there is no TensorRT.
+        measurements: of the graphs, in each engine that runs them here.
+        engines: the same of the engines built here; None where nothing here builds engines.
     """
 
     data: Dataset
     networks: Networks
-    models: Mapping[str, OnnxModel]
-    shipped: Mapping[str, str]
+    models: Mapping[ModelId, OnnxModel]
+    shipped: Mapping[str, ModelId]
     evaluation: Evaluation
     measurements: Measurements
     bundle: Bundle
@@ -141,29 +143,33 @@ def train(stages: Stages, data: Dataset, *, until: Link = "quantize", baseline: 
     return made
 
 
-def export(stages: Stages, networks: Networks, data: Dataset) -> dict[str, OnnxModel]:
-    settings, models = stages.recipe.quantize, dict[str, OnnxModel]()
-    for role, checkpoint in networks.roles.items():
-        if role not in ("ptq", "quantized"):
-            models[f"{role}-fp32"] = stages.exported(role, checkpoint, data)
-    final = "pruned" if networks.pruned is not None else "student"
-    if "fp16" in stages.recipe.variants:
-        models[f"{final}-fp16"] = stages.halved(final, models[f"{final}-fp32"], data)
-    if settings is None or networks.quantized is None:
-        return models
-    if "ptq" in networks.roles and settings.baseline:
-        models["ptq-int8"] = stages.exported_int8("ptq", networks.roles["ptq"], data)
-    models["quantized-int8"] = stages.exported_int8("quantized", networks.quantized, data)
-    if "int8-x64" in stages.recipe.variants:
-        models["quantized-int8-x64"] = stages.exported_x64("quantized", models["quantized-int8"], data)
+def export(stages: Stages, networks: Networks, data: Dataset) -> dict[ModelId, OnnxModel]:
+    """Every network in the variants that are made of its checkpoint, and what ships in all of the recipe's."""
+    models, shipped = dict[ModelId, OnnxModel](), ships(stages, networks)
+    for variant in variants.ordered(stages.recipe.variants):
+        if variant.base is not None:
+            role = shipped[variant.name].role
+            base = models[ModelId(role, variant.base)]
+            models[ModelId(role, variant.name)] = stages.exported(ModelId(role, variant.name), base, data)
+            continue
+        for role, checkpoint in _exported(stages, networks, quantized=variant.needs_quantize).items():
+            models[ModelId(role, variant.name)] = stages.exported(ModelId(role, variant.name), checkpoint, data)
     return models
 
 
-def ships(stages: Stages, networks: Networks) -> dict[str, str]:
-    """The bundle's variants, each with the name of its model."""
+def _exported(stages: Stages, networks: Networks, *, quantized: bool) -> dict[str, Checkpoint]:
+    """The networks that are exported in float, or those with quantizers."""
+    settings = stages.recipe.quantize
+    left_out = {"ptq"} if settings is not None and not settings.baseline else set[str]()
+    roles = networks.roles.items()
+    return {role: each for role, each in roles if (role in ("ptq", "quantized")) == quantized and role not in left_out}
+
+
+def ships(stages: Stages, networks: Networks) -> dict[str, ModelId]:
+    """The bundle's variants, each with its model."""
     final = "pruned" if networks.pruned is not None else "student"
-    roles = {"fp32": final, "fp16": final, "int8": "quantized", "int8-x64": "quantized"}
-    return {variant: f"{roles[variant]}-{variant}" for variant in stages.recipe.variants}
+    roles = {name: "quantized" if variants.find(name).needs_quantize else final for name in stages.recipe.variants}
+    return {name: ModelId(role, name) for name, role in roles.items()}
 
 
 def run(recipe: Recipe, folder: Path, *, listener: Listener | None = None, console: Console | None = None) -> RunResult:
@@ -188,7 +194,7 @@ def run(recipe: Recipe, folder: Path, *, listener: Listener | None = None, conso
 
 def _builds_engines(recipe: Recipe) -> bool:
     measured_here = any(profiles.find(device).kind == "local" for device in recipe.settings.bench.devices)
-    return measured_here and tensorrt.why_not() is None
+    return measured_here and bool(builders())
 
 
 def _report(recipe: Recipe, made: Made, store: Store, folder: Path) -> Path:

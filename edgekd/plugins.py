@@ -31,12 +31,13 @@ class Kind:
 
 
 KINDS = {
-    "backend": Kind("inference backend", "runtime.backends"),
+    "backend": Kind("inference backend", "runtime.backends", "BACKEND", "edgekd.runtime.backends:Backend"),
     "command": Kind("command", "cli", "command", "click:Command"),
     "source": Kind("data source", "data.sources", hyphens=True),
     "edit": Kind("architecture edit", "models.edits"),
     "method": Kind("distillation method", "distillation.methods"),
     "scheme": Kind("distillation scheme", "schemes", hyphens=True),
+    "variant": Kind("export variant", "export.variants", "VARIANT", "edgekd.export.variants:Variant", hyphens=True),
     "zoo": Kind("model source", "models.sources"),
 }
 

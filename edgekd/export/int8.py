@@ -6,6 +6,7 @@ import copy
 from importlib import import_module
 from typing import Any
 
+import onnx
 import torch
 from torch import Tensor, fx, nn
 from torch.nn.utils import parametrize
@@ -16,7 +17,7 @@ from edgekd.quantization.placement import activation_quantizers, grids
 from edgekd.quantization.quantizers import HIGHEST, LOWEST, WeightQuantizer
 
 # How parametrize names a weight that it holds.
-HELD = ".parametrizations.weight.original"
+_HELD = ".parametrizations.weight.original"
 # Importing this registers the operators that the ONNX exporter turns into QuantizeLinear and DequantizeLinear.
 _OPERATORS = "torch.ao.quantization.fx._decomposed"
 
@@ -45,6 +46,14 @@ def with_constant_scales(network: nn.Module) -> fx.GraphModule:
         if parametrize.is_parametrized(layer, "weight"):
             _store_int8(layer)
     return own
+
+
+def rename_weights(graph: onnx.ModelProto) -> None:
+    """Give int8 weights the names that they have in the network."""
+    for node in graph.graph.node:
+        node.input[:] = [name.replace(_HELD, ".weight") for name in node.input]
+    for tensor in graph.graph.initializer:
+        tensor.name = tensor.name.replace(_HELD, ".weight")
 
 
 class _ConstantPair(nn.Module):
