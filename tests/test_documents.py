@@ -33,7 +33,7 @@ def test_commands_and_their_options_exist(page):
     code = "\n".join(re.findall(r"```(?:bash)?\n(.*?)```", page.read_text(), re.DOTALL))
     for line in re.findall(r"^edgekd [^\n]+", code, re.MULTILINE):
         name, *words = line.split("#")[0].split()[1:]
-        command = plugins.load("command", name).command
+        command = plugins.load("command", name)
         known = {option for parameter in command.params for option in parameter.opts}
         assert {word for word in words if word.startswith("--")} <= known, line
     for name in re.findall(r"`scripts/(\w+)", page.read_text()):
