@@ -21,7 +21,7 @@ from torch import nn
 from edgekd.bench.environment import environment
 from edgekd.export.int8 import with_constant_scales
 from edgekd.export.onnx import graph_of
-from edgekd.export.qdq import for_x64, with_float_weights, without_fused_branches
+from edgekd.export.qdq import with_float_weights, with_unsigned_activations, without_fused_branches
 from edgekd.models.architecture import Architecture
 from edgekd.models.build import build
 from edgekd.quantization.placement import freeze, insert, observe
@@ -46,7 +46,11 @@ def graphs(name: str) -> dict[str, onnx.ModelProto]:
     freeze(quantized)
     pairs = graph_of(with_constant_scales(quantized), SIDE, OPSET)
     whole = graph_of(network.eval(), SIDE, OPSET)
-    return {"fp32": whole, "int8": with_float_weights(without_fused_branches(pairs)), "int8-x64": for_x64(pairs)}
+    return {
+        "fp32": whole,
+        "int8": with_float_weights(without_fused_branches(pairs)),
+        "int8-x64": with_unsigned_activations(pairs),
+    }
 
 
 def measure(name: str) -> dict[str, float]:

@@ -128,7 +128,7 @@ def export_bundle(
 def evaluate(
     bundle: PathLike, images: PathLike, *, variant: str | None = None, backend: str | None = None
 ) -> FolderAccuracy:
-    """Accuracy of a bundle on a folder with one subfolder of images a class.
+    """Accuracy of a bundle on a folder with one subfolder of images per class.
 
     Raises:
         BundleError, BackendError: as edgekd.runtime.load.

@@ -31,13 +31,14 @@ class Kind:
 
 
 KINDS = {
-    "backend": Kind("inference backend", "runtime.backends"),
+    "backend": Kind("inference backend", "runtime.backends", "BACKEND", "edgekd.runtime.backends:Backend"),
     "command": Kind("command", "cli", "command", "click:Command"),
     "source": Kind("data source", "data.sources", hyphens=True),
     "edit": Kind("architecture edit", "models.edits", "EDIT", "edgekd.models.edits:Edit"),
     "method": Kind("distillation method", "distillation.methods", "METHOD", "edgekd.distillation.method:Method"),
     "scheme": Kind("distillation scheme", "schemes", "SCHEME", "edgekd.schemes:Scheme", hyphens=True),
     "models": Kind("model source", "models.sources", "MODELS", "edgekd.models.sources:ModelSource"),
+    "variant": Kind("export variant", "export.variants", "VARIANT", "edgekd.export.variants:Variant", hyphens=True),
 }
 
 _ROOT = Path(__file__).parent

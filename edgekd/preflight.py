@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import copy
+
 from torch import nn
 
 from edgekd import schemes
 from edgekd.data.reader import preprocessing_of
+from edgekd.errors import ExportError, ModelError
+from edgekd.export.onnx import graph_of
+from edgekd.models.code import code_of
 from edgekd.models.cost import cost
 from edgekd.quantization.placement import refuse_quantized
 from edgekd.recipe.settings import ModelSettings
@@ -56,9 +61,10 @@ def preflight(run: Run, data: Dataset) -> Preflight:
 def check(run: Run, data: Dataset, stages: list[Stage]) -> Json:
     """Build the networks and ask each stage; what was looked at. Raises as preflight()."""
     recipe = run.recipe
-    others = [build(model, data) for model in schemes.models_of(recipe, data.classes)]
-    teacher = build(recipe.teacher, data) if recipe.teacher is not None else None
-    student = build(recipe.student, data)
+    opset = recipe.export.opset
+    others = [build(model, data, opset) for model in schemes.models_of(recipe, data.classes)]
+    teacher = build(recipe.teacher, data, opset) if recipe.teacher is not None else None
+    student = build(recipe.student, data, opset)
     untrained = Untrained(
         recipe,
         data,
@@ -74,12 +80,32 @@ def check(run: Run, data: Dataset, stages: list[Stage]) -> Json:
     return {"networks": [type(network).__name__ for network in built], "stages": [stage.name for stage in stages]}
 
 
-def build(model: ModelSettings, data: Dataset) -> nn.Module:
-    """A network for these classes and this image size, with random weights where published ones are named."""
+def build(model: ModelSettings, data: Dataset, opset: int) -> nn.Module:
+    """A network for these classes and this image size, with random weights where published ones are named.
+
+    Published networks are known to export to ONNX; of a user's own nobody knows before it is tried.
+
+    Raises:
+        ModelError: it cannot be built, is quantized already, or is the user's own and cannot be exported.
+    """
     network, _ = training.initial(model.model_copy(update={"pretrained": False}), data)
+    size = preprocessing_of(data).image_size
     refuse_quantized(network, model.model)
-    cost(network, preprocessing_of(data).image_size)
+    cost(network, size)
+    if code_of(model.model) is not None:
+        _check_export(copy.deepcopy(network), model.model, size, opset)
     return network
+
+
+def _check_export(network: nn.Module, name: str, image_size: int, opset: int) -> None:
+    try:
+        graph_of(network.eval(), image_size, opset)
+    except ExportError as error:
+        raise ModelError(
+            f"the network of {name} cannot be exported to ONNX",
+            found=error.found or error.what,
+            hint="forward() must not branch on the values in a tensor, nor use operations that ONNX lacks",
+        ) from error
 
 
 def _is_asked_for(stage: Stage, run: Run) -> bool:

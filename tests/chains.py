@@ -10,7 +10,6 @@ from edgekd.preflight import preflight
 from edgekd.recipe.settings import RecipeSettings
 from edgekd.runs import Run
 from edgekd.stages import data as data_stage
-from edgekd.stages import export as export_stage
 from edgekd.stages import prune as prune_stage
 from edgekd.stages import quantize as quantize_stage
 from edgekd.stages import train as train_stage
@@ -33,7 +32,7 @@ class Networks:
 
 def check_networks(recipe: RecipeSettings, data: Dataset) -> None:
     """The preflight's checks of a whole chain, for data that is there."""
-    stages = [schemes.STAGE, prune_stage.STAGE, quantize_stage.STAGE, export_stage.STAGE]
+    stages = [schemes.STAGE, prune_stage.STAGE, quantize_stage.STAGE]
     asked = [stage for stage in stages if stage.section is None or getattr(recipe, stage.section) is not None]
     preflight_checks(Run(recipe, Outline()), data, asked)
 

@@ -31,7 +31,7 @@ def linear_bundle(tmp_path: Path) -> Path:
     np.save(folder / "vectors" / "input.npy", inputs)
     np.save(folder / "vectors" / "logits.fp32.npy", inputs.mean((2, 3)))
     manifest = {
-        "format": 1,
+        "format": 2,
         "name": "channels",
         "classes": ["red", "green", "blue"],
         "preprocessing": preprocessing.to_json(),
@@ -39,6 +39,7 @@ def linear_bundle(tmp_path: Path) -> Path:
             "fp32": {
                 "file": "model.fp32.onnx",
                 "precision": "fp32",
+                "activations": "float32",
                 "metrics": {"accuracy": 1.0},
                 "vectors": "vectors/logits.fp32.npy",
                 "tolerance": 1e-3,

@@ -5,9 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+
+from edgekd import plugins
 
 
 def write_linear_onnx(path: Path, weight: np.ndarray, *, side: int, opset: int = 20) -> Path:
@@ -34,3 +37,13 @@ def seal_bundle(folder: Path, manifest: dict) -> None:
     digests = {f.relative_to(folder).as_posix(): hashlib.sha256(f.read_bytes()).hexdigest() for f in files}
     manifest["files"] = {name: {"sha256": value} for name, value in digests.items()}
     (folder / "bundle.json").write_text(json.dumps(manifest))
+
+
+def added_plugin(monkeypatch: pytest.MonkeyPatch, kind: str, plugin: Any) -> Any:
+    """Make an object a plugin of its kind, under its own name, as a file in the kind's folder would."""
+    names, load = plugins.names, plugins.load
+    known = {kind: {plugin.name}}
+    monkeypatch.setattr(plugins, "names", lambda each: tuple(sorted({*names(each), *known.get(each, ())})))
+    found = {(kind, plugin.name): plugin}
+    monkeypatch.setattr(plugins, "load", lambda each, name, **more: found.get((each, name)) or load(each, name, **more))
+    return plugin

@@ -14,16 +14,19 @@ from pathlib import Path
 import psutil
 from pydantic import BaseModel, ConfigDict
 
+from edgekd.runtime.backends import every
+
 _ROOT = Path("/")
 _NVPMODEL_SECONDS = 5.0
 
 
 class Environment(BaseModel):
-    """None where this machine does not tell, or a package is not installed.
+    """None where this machine does not report it, or a package is not installed.
 
     Attributes:
         board: the device tree's name, on ARM boards.
         cores: those that this process may use.
+        engines: the versions of the inference engines that are installed, by title.
         governor: the CPU's frequency governor.
         power_mode: the Jetson's power mode by name; the number means another mode on another board.
         l4t: the Jetson's Linux release, e.g. "36.4.0".
@@ -40,8 +43,7 @@ class Environment(BaseModel):
     kernel: str
     python: str
     numpy: str | None
-    onnxruntime: str | None
-    tensorrt: str | None
+    engines: dict[str, str]
     governor: str | None
     power_mode: str | None
     l4t: str | None
@@ -60,8 +62,7 @@ def environment(root: Path = _ROOT) -> Environment:
         kernel=platform.release(),
         python=platform.python_version(),
         numpy=_version("numpy"),
-        onnxruntime=_version("onnxruntime"),
-        tensorrt=_version("tensorrt"),
+        engines=_engines(),
         governor=_text(root / "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
         power_mode=_nvpmodel(),
         l4t=_l4t(root),
@@ -69,8 +70,8 @@ def environment(root: Path = _ROOT) -> Environment:
 
 
 def fingerprint(env: Environment) -> str:
-    """16 hexadecimal digits that are equal where latencies can be compared, as far as a machine can tell."""
-    deciding = env.model_dump(include={"cpu", "board", "arch", "cores", "onnxruntime", "tensorrt", "power_mode", "l4t"})
+    """16 hexadecimal digits that are equal where latencies can be compared, as far as a machine reports it."""
+    deciding = env.model_dump(include={"cpu", "board", "arch", "cores", "engines", "power_mode", "l4t"})
     return hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -112,6 +113,11 @@ def _nvpmodel() -> str | None:
         if label.strip() == "NV Power Mode":
             return mode.strip()
     return None
+
+
+def _engines() -> dict[str, str]:
+    versions = {backend.title: backend.version() for backend in every()}
+    return {title: version for title, version in versions.items() if version is not None}
 
 
 def _version(package: str) -> str | None:

@@ -41,7 +41,7 @@ class Warmup(_Frozen):
 
 
 class Latency(_Frozen):
-    """Milliseconds a call, a whole batch; see edgekd.bench.timing.summarise."""
+    """Milliseconds per call of a whole batch; see edgekd.bench.timing.summarise."""
 
     min: Span
     mean: Span
@@ -71,7 +71,7 @@ class Memory(_Frozen):
 
 
 class Reading(_Frozen):
-    """Sensors by name, before and after the timed loop; None where this machine does not tell."""
+    """Sensors by name, before and after the timed loop; None where this machine does not report them."""
 
     before: dict[str, float] | None
     after: dict[str, float] | None
@@ -90,7 +90,8 @@ class Measurement(_Frozen):
     Attributes:
         target: the bundle's name or the file's.
         variant: the graph of the bundle; None for a file of its own.
-        device: the profile's name; `runs_on` is what the engine says, e.g. "cpu".
+        backend: the backend that ran it, by name; `engine` is that with its version and mode.
+        device: the profile's name; `runs_on` is what the engine reports, e.g. "cpu".
         threads: inside an operator, for engines on the CPU.
         transfer_mode: "host": the engine works in host memory, nothing is copied; "included": copies are timed.
         cuda_graph: whether calls were replayed from a CUDA graph; None without CUDA.
@@ -103,9 +104,10 @@ class Measurement(_Frozen):
         started: UTC, ISO 8601.
     """
 
-    format: Literal[1] = 1
+    format: Literal[2] = 2
     target: str
     variant: str | None
+    backend: str
     engine: str
     device: str
     runs_on: str

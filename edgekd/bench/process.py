@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -15,7 +16,7 @@ from pydantic import BaseModel, ConfigDict
 
 from edgekd import errors
 from edgekd.bench.measurement import Measurement, ModelFile
-from edgekd.errors import BenchError, EdgekdError
+from edgekd.errors import BenchError, EdgekdError, UsageError
 
 _PLACE = Path(__file__).parents[2]
 _WORKER = (sys.executable, "-m", "edgekd.bench.worker")
@@ -33,24 +34,55 @@ class Target(BaseModel):
     backend: str
 
 
-class Job(BaseModel):
-    """What a worker needs to know; see edgekd.bench.measure.benchmark.
+class Options(BaseModel):
+    """How a target is measured; see edgekd.bench.measure.benchmark.
 
     Attributes:
-        batch_sizes: all that the caller will ask for, so that the first job refuses what the last one could not do.
-        input_shape: with the batch dimension; None where the model's own shape says enough.
+        batch_sizes: all that will be measured, so that the first job refuses what the last one could not do.
+        input_shape: with the batch dimension; None where the model's own shape is enough.
     """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    batch_sizes: tuple[int, ...]
+    threads: int | None
+    seconds: float
+    warmup_seconds: float
+    input_shape: tuple[int, ...] | None
+
+    def check(self) -> None:
+        """Raises UsageError: a number that makes no sense."""
+        if not self.batch_sizes or min(self.batch_sizes) < 1:
+            raise UsageError("batch sizes are whole numbers from 1", found=list(self.batch_sizes))
+        if self.threads is not None and self.threads < 1:
+            raise UsageError("threads is a whole number from 1", found=self.threads)
+        if not (0 < self.seconds < math.inf and 0 <= self.warmup_seconds < math.inf):
+            raise UsageError(
+                "a measurement takes time", found=f"{self.seconds} s after {self.warmup_seconds} s of warm-up"
+            )
+        if self.input_shape is not None:
+            self._check_shape(self.input_shape)
+
+    def _check_shape(self, shape: tuple[int, ...]) -> None:
+        if not shape or min(shape) < 1:
+            raise UsageError("an input shape is whole numbers from 1", found=list(shape))
+        if shape[0] != 1 and set(self.batch_sizes) != {shape[0]}:
+            raise UsageError(
+                "the input shape begins with another batch than the one asked for",
+                found=f"{shape[0]}, asked for {', '.join(map(str, self.batch_sizes))}",
+                hint="begin it with 1 and ask for batches with --batch",
+            )
+
+
+class Job(BaseModel):
+    """What a worker needs to know: one target, measured at one of the options' batch sizes."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     target: Target
     device: str
     batch_size: int
-    batch_sizes: tuple[int, ...]
-    threads: int | None
-    seconds: float
-    warmup_seconds: float
-    input_shape: tuple[int, ...] | None
+    options: Options
 
 
 def run_job(job: Job, *, command: Sequence[str] = _WORKER) -> Measurement:

@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from edgekd.bench.measure import Progress
 from edgekd.bench.measurement import Measurement
+from edgekd.runtime.backends import Progress
 
 _WIDTH_OF_FILES = 160
 _COLUMNS = ("batch", "p50 ms", "p90", "p95", "p99", "inputs/s", "load ms", "first ms", "peak MB")
@@ -43,7 +43,7 @@ def show(measurements: Sequence[Measurement]) -> None:
 
 
 def notes(measurements: Sequence[Measurement]) -> list[str]:
-    """What should make a reader doubt a figure, a line each."""
+    """What casts doubt on a figure, one line each."""
     found = []
     for entry in measurements:
         name = f"{entry.variant or entry.target}, batch {entry.batch_size}"

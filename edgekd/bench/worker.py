@@ -73,10 +73,10 @@ def measure(job: Job) -> Measurement:
 def _load(job: Job) -> _Loaded:
     baseline, _ = sensors.resident_bytes()
     begin = time.perf_counter_ns()
-    session = open_session(Path(job.target.path), backend=job.target.backend, threads=job.threads)
+    session = open_session(Path(job.target.path), backend=job.target.backend, threads=job.options.threads)
     load_ms = _ms_since(begin)
     loaded, _ = sensors.resident_bytes()
-    info, sample_shape = plan_input(session.inputs, job.batch_sizes, job.input_shape)
+    info, sample_shape = plan_input(session.inputs, job.options.batch_sizes, job.options.input_shape)
     shape = (job.batch_size, *sample_shape)
     call = session.bind(random_input(shape, info.dtype))
     begin = time.perf_counter_ns()
@@ -102,7 +102,7 @@ def _watch(job: Job, loaded: _Loaded) -> _Watched:
     average, before = sensors.load_average(), sensors.cpu_times()
     time.sleep(_WATCH_SECONDS)
     clocks, temperatures = sensors.clocks_mhz(), sensors.temperatures_c()
-    timing = time_calls(loaded.call, seconds=job.seconds, warmup_seconds=job.warmup_seconds)
+    timing = time_calls(loaded.call, seconds=job.options.seconds, warmup_seconds=job.options.warmup_seconds)
     return _Watched(
         timing,
         Reading(before=clocks, after=sensors.clocks_mhz()),
@@ -124,13 +124,14 @@ def _record(job: Job, loaded: _Loaded, watched: _Watched, started: str) -> Measu
     return Measurement(
         target=job.target.name,
         variant=job.target.variant,
+        backend=job.target.backend,
         engine=session.engine,
         device=job.device,
         runs_on=session.device,
         provenance="measured",
         file=job.target.file,
         batch_size=job.batch_size,
-        threads=job.threads or env.cores,
+        threads=job.options.threads or env.cores,
         input=loaded.input,
         transfer_mode="host" if session.device == "cpu" else "included",
         cuda_graph=None,
@@ -163,7 +164,7 @@ def _unavailable(power_mode: str | None, watched: _Watched, memory: Memory) -> d
         "energy_mj": (None, "this version reads no power sensors"),
         "cuda_graph": (None, "this version records no CUDA graphs"),
         "power_mode": (power_mode, "no nvpmodel answers here: not a Jetson, or it is not on the PATH"),
-        "clocks_mhz": (watched.clocks.before, "the kernel tells no clock rates"),
+        "clocks_mhz": (watched.clocks.before, "the kernel reports no clock rates"),
         "temperatures_c": (watched.temperatures.before, "the kernel has no thermal zone and no sensor chip"),
         "memory": (memory.peak_bytes, "/proc/self/status has no VmHWM"),
     }

@@ -1,4 +1,4 @@
-"""What `edgekd check` looks at, and how it tells people."""
+"""What `edgekd check` looks at, and how it is shown."""
 
 from __future__ import annotations
 
@@ -14,11 +14,10 @@ from rich.table import Table
 
 from edgekd.devices import profiles
 from edgekd.errors import ExportError, UsageError
-from edgekd.export.legality import JETPACKS, VERSIONS, Finding, Verdict, check, has_int8, read
+from edgekd.export.legality import JETPACKS, VERSIONS, Finding, Verdict, check, has_int8, is_offered, read
 from edgekd.runtime import bundle
 
 _SHOWN_NODES = 3
-_FOR_ONNX_RUNTIME = "-x64"
 
 
 @dataclass(frozen=True)
@@ -73,7 +72,7 @@ def refused(checked: Sequence[Checked]) -> str | None:
 
 
 def grouped(verdicts: Sequence[Verdict]) -> list[Group]:
-    """Findings of all versions, errors first, those that say the same of several nodes together."""
+    """Findings of all versions, errors first, those about several nodes together."""
     found: dict[Finding, tuple[dict[str, None], dict[str, None]]] = {}
     for verdict in verdicts:
         for finding in verdict.findings:
@@ -125,7 +124,7 @@ def _graphs(target: Path) -> list[tuple[str, onnx.ModelProto]]:
     files = {
         variant.file: name
         for name, variant in manifest.variants.items()
-        if variant.file.endswith(".onnx") and not name.endswith(_FOR_ONNX_RUNTIME)
+        if variant.file.endswith(".onnx") and is_offered(variant.activations)
     }
     if not files:
         raise ExportError(f"{target} has no graph for TensorRT", found=f"the variants {', '.join(manifest.variants)}")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-from edgekd import plugins
+from edgekd.runtime.backends import Backend, every
 
 _WORKSTATION = ("torch", "torchvision", "timm", "accelerate", "safetensors", "onnx", "onnxscript")
 _ROOMY_GB = 10.0
@@ -38,7 +38,7 @@ def examine() -> list[Finding]:
         ),
         _workstation(),
         _gpu(),
-        *(_backend(name) for name in plugins.names("backend")),
+        *map(_backend, every()),
     ]
 
 
@@ -65,9 +65,9 @@ def _gpu() -> Finding:
     return Finding("gpu", "no NVIDIA driver: training runs on the CPU", False)
 
 
-def _backend(name: str) -> Finding:
-    reason = plugins.load("backend", name).why_not()
-    return Finding(name, reason or "usable", reason is None)
+def _backend(backend: Backend) -> Finding:
+    reason, version = backend.available(), backend.version()
+    return Finding(backend.name, reason or f"{backend.title} {version or ''}".rstrip(), reason is None)
 
 
 def _version(package: str) -> str | None:

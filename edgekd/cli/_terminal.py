@@ -22,6 +22,8 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from edgekd.export.model_id import ModelId
+from edgekd.runtime import backends
 from edgekd.store.artifacts import Artifact, Json
 from edgekd.store.store import Done, PlannedStage
 
@@ -106,16 +108,19 @@ def show_result(result: RunResult, *, as_json: bool) -> None:
     table = Table("model", "accuracy", "95 % interval", "size", "p50", "p99", title=None, pad_edge=False)
     for column in table.columns[1:]:
         column.justify = "right"
-    single = {r["model"]: r for r in result.made.measured.records if r["batch_size"] == 1}
+    ones = [record for record in result.made.measured.records if record["batch_size"] == 1]
+    backend = backends.find(ones[0]["backend"]) if ones else None
+    single = {ModelId.of(record): record for record in ones if backend and record["backend"] == backend.name}
     for row in result.made.scores.rows:
-        record = single.get(row["model"])
+        name = ModelId.of(row)
+        record = single.get(name)
         times = [f"{record['latency_ms'][p]:.3f} ms" if record else "-" for p in ("p50", "p99")]
         low, high = row["interval"]
-        size = result.made.exported.models[row["model"]].graph.stat().st_size / 1e6
+        size = result.made.exported.models[name].graph.stat().st_size / 1e6
         table.add_row(row["model"], f"{row['accuracy']:.2%}", f"{low:.1%} to {high:.1%}", f"{size:.2f} MB", *times)
-        for name, head in row.get("heads", {}).items():
+        for title, head in row.get("heads", {}).items():
             low, high = head["interval"]
-            table.add_row(f"  {name}", f"{head['accuracy']:.2%}", f"{low:.1%} to {high:.1%}")
+            table.add_row(f"  {title}", f"{head['accuracy']:.2%}", f"{low:.1%} to {high:.1%}")
     console = Console()
     console.print(table)
     unmeasured = (
@@ -123,11 +128,13 @@ def show_result(result: RunResult, *, as_json: bool) -> None:
         if 0 < len(single) < len(result.made.exported.models)
         else ""
     )
-    said = f"Latency: one image, measured on this machine in ONNX Runtime.{unmeasured}"
-    console.print(said, style="dim", soft_wrap=True)
-    for record in result.made.engines.records if result.made.engines is not None else ():
-        if record["batch_size"] == 1:
-            console.print(f"{record['model']} in {record['engine']}: p50 {record['latency_ms']['p50']:.3f} ms")
+    if backend is not None:
+        note = f"Latency: one image, measured on this machine in {backend.title}.{unmeasured}"
+        console.print(note, style="dim", soft_wrap=True)
+    others = [record for record in ones if record not in single.values()]
+    built = result.made.engines.records if result.made.engines is not None else []
+    for record in (*others, *(record for record in built if record["batch_size"] == 1)):
+        console.print(f"{record['model']} in {record['engine']}: p50 {record['latency_ms']['p50']:.3f} ms")
     # Plain print: a path must not be wrapped at the terminal's width.
     sys.stdout.write(f"\nReport  {result.report}\nBundle  {result.bundle}\n")
 

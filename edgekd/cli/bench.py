@@ -18,7 +18,7 @@ def _shape(context: click.Context, parameter: click.Parameter, value: str | None
 @click.option("--backend", help="An inference engine by name.")
 @click.option("--device", default="this-machine", show_default=True, help="Where to measure.")
 @click.option("--batch", "batches", type=click.IntRange(min=1), multiple=True, default=(1,), show_default=True)
-@click.option("--threads", type=click.IntRange(min=1), help="Inside an operator; default: one a usable core.")
+@click.option("--threads", type=click.IntRange(min=1), help="Inside an operator; default: one per usable core.")
 @click.option("--seconds", type=click.FloatRange(min=0, min_open=True), default=3.0, show_default=True)
 @click.option("--warmup", type=click.FloatRange(min=0), default=0.2, show_default=True, help="Seconds.")
 @click.option("--input-shape", callback=_shape, metavar="1x3x224x224", help="Where the model's own shape is dynamic.")

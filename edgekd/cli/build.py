@@ -3,27 +3,34 @@ from __future__ import annotations
 import click
 
 
-@click.command("build", short_help="Build a bundle's TensorRT engines on this device.")
+@click.command("build", short_help="Build a bundle's inference engines on this device.")
 @click.argument("bundle", type=click.Path())
-@click.option("--variant", "variants", multiple=True, help="A graph of the bundle; default: all that TensorRT takes.")
+@click.option("--variant", "variants", multiple=True, help="A graph of the bundle; default: all that the engine takes.")
+@click.option("--backend", help="An inference engine by name; default: the first that builds engines here.")
 @click.option("--max-batch", type=click.IntRange(min=1), default=8, show_default=True, help="The largest batch.")
 @click.option("--opt-batch", type=click.IntRange(min=1), default=1, show_default=True, help="The batch to be fast at.")
 @click.option("--workspace-mb", type=click.IntRange(min=1), help="Memory for a layer, in MiB; default: all there is.")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def command(
-    bundle: str, variants: tuple[str, ...], max_batch: int, opt_batch: int, workspace_mb: int | None, as_json: bool
+    bundle: str,
+    variants: tuple[str, ...],
+    backend: str | None,
+    max_batch: int,
+    opt_batch: int,
+    workspace_mb: int | None,
+    as_json: bool,
 ) -> None:
-    """Build one engine a variant of BUNDLE into the engine cache, or find it there."""
+    """Build one engine per variant of BUNDLE into the engine cache, or find it there."""
     import json
 
     from edgekd.runtime import engines
+    from edgekd.runtime.backends import BuildOptions
 
     built = engines.build(
         bundle,
         variants or None,
-        max_batch=max_batch,
-        opt_batch=opt_batch,
-        workspace_mb=workspace_mb,
+        backend=backend,
+        options=BuildOptions(max_batch, opt_batch, workspace_mb),
         progress=lambda done, total, name: click.echo(f"engine {done + 1} of {total}: {name}", err=True),
     )
     if as_json:

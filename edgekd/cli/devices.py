@@ -90,9 +90,9 @@ def _machine() -> dict[str, Any]:
 
 
 def _usable_engines() -> list[str]:
-    from edgekd import plugins
+    from edgekd.runtime.backends import every
 
-    return [name for name in plugins.names("backend") if plugins.load("backend", name).why_not() is None]
+    return [backend.name for backend in every() if backend.available() is None]
 
 
 def _show_head(console: Console, profile: Profile, machine: dict[str, Any] | None) -> None:

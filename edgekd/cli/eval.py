@@ -10,7 +10,7 @@ import click
 @click.option("--backend", help="An inference engine by name.")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def command(bundle: str, images: str, variant: str | None, backend: str | None, as_json: bool) -> None:
-    """Measure BUNDLE on IMAGES, a folder with one subfolder of images a class."""
+    """Measure BUNDLE on IMAGES, a folder with one subfolder of images per class."""
     import json
     from dataclasses import asdict
     from pathlib import Path

@@ -1,4 +1,4 @@
-"""What TensorRT asks of explicit quantization: a generator a rule over one QuantizeLinear or DequantizeLinear node."""
+"""What TensorRT asks of explicit quantization: one generator per rule, over a node that quantizes or dequantizes."""
 
 from __future__ import annotations
 

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from edgekd.data.reader import open_reader
+from edgekd.export import variants
 from edgekd.export.card import card
+from edgekd.export.model_id import ModelId
 from edgekd.export.preference import preferences
 from edgekd.models.checkpoint import architecture_of, preprocessing_of
-from edgekd.runtime.backends.onnxruntime import OrtSession
+from edgekd.runtime.backends import open_reference
 from edgekd.runtime.bundle import FORMAT, MANIFEST
 from edgekd.runtime.preprocess import Floats
 from edgekd.store.artifacts import (
@@ -28,60 +31,76 @@ from edgekd.store.artifacts import (
     write_json,
 )
 
-VERSION = 2
+VERSION = 3
 _VECTORS = 8
-# How far another engine or processor may be from the recorded outputs, relative to the largest one.
-# Int8 is coarse: a value that falls to the other side of a step moves everything behind it.
-_TOLERANCE = {"fp32": 1e-3, "fp16": 2e-2, "int8": 0.2, "int8-x64": 0.2}
 
 
-def pack(
-    name: str,
-    shipped: Mapping[str, str],
-    models: Mapping[str, OnnxModel],
-    student: Checkpoint,
-    evaluation: Evaluation,
-    measurements: Measurements,
-    data: Dataset,
-    out: Path,
-) -> Bundle:
+@dataclass(frozen=True)
+class Contents:
+    """What a bundle ships.
+
+    Attributes:
+        name: the bundle's.
+        shipped: its variants, each with its model; the order is kept.
+        models: the run's exported files, those that ship among them.
+        student: the network that ships in float.
+    """
+
+    name: str
+    shipped: Mapping[str, ModelId]
+    models: Mapping[ModelId, OnnxModel]
+    student: Checkpoint
+
+
+def pack(contents: Contents, evaluation: Evaluation, measurements: Measurements, data: Dataset, out: Path) -> Bundle:
     """Write a bundle into the empty folder `out`.
 
     Args:
-        shipped: the variants, each with the name of its model, as it stands in `models` and in the evaluation.
-        student: the network that ships in float.
-        measurements: on this machine; they decide which variant ONNX Runtime takes.
+        evaluation: of all models that ship.
+        measurements: on this machine; they decide which variant an engine that runs graphs takes here.
         data: its first validation images become the vectors.
+
+    Raises:
+        BackendError: no engine here computes a graph as it is written.
     """
+    student, shipped = contents.student, contents.shipped
     preprocessing, reader = preprocessing_of(student), open_reader(data, "validation")
     pixels = reader.pixels(reader.first(_VECTORS))
     inputs = preprocessing.normalise(pixels)
     (out / "vectors").mkdir()
     np.save(out / "vectors" / "images.npy", pixels)
     np.save(out / "vectors" / "input.npy", inputs)
-    scores = {row["model"]: row for row in evaluation.rows}
-    smallest = min((each["batch_size"] for each in measurements.records), default=1)
-    latencies = {each["model"]: each for each in measurements.records if each["batch_size"] == smallest}
+    scores = {ModelId.of(row): row for row in evaluation.rows}
+    latencies = _smallest_batch(measurements)
+    # Each file's latency in the engine that was measured first; which one stands beside it.
+    first = next(iter(latencies.values()), {})
     records: Json = {
-        variant: _variant(variant, models[model], scores[model], latencies.get(model), inputs, out)
+        variant: {
+            **_variant(variant, contents.models[model], inputs, out),
+            "metrics": scores[model],
+            "latency": _latency(first[model]) if model in first else None,
+        }
         for variant, model in shipped.items()
     }
-    (out / "card.md").write_text(card(name, architecture_of(student), student, records, data))
-    p50 = {model: float(record["latency_ms"]["p50"]) for model, record in latencies.items()}
+    (out / "card.md").write_text(card(contents.name, architecture_of(student), student, records, data))
+    p50 = {
+        backend: {model: float(record["latency_ms"]["p50"]) for model, record in rows.items()}
+        for backend, rows in latencies.items()
+    }
     manifest: Json = {
         "format": FORMAT,
-        "name": name,
+        "name": contents.name,
         "classes": list(student.classes),
         "heads": _heads(student),
         "preprocessing": preprocessing.to_json(),
-        "tensors": _tensors(models[next(iter(shipped.values()))]),
+        "tensors": _tensors(contents.models[next(iter(shipped.values()))]),
         "variants": records,
         "engines": preferences(shipped, scores, p50),
         "vectors": {"images": "vectors/images.npy", "inputs": "vectors/input.npy"},
         "provenance": _provenance(student, data),
     }
     write_json(out / MANIFEST, {**manifest, "files": _digests(out)})
-    return Bundle.seal(out, details={"name": name, "variants": list(shipped), "engines": manifest["engines"]})
+    return Bundle.seal(out, details={"name": contents.name, "variants": list(shipped), "engines": manifest["engines"]})
 
 
 def publish(bundle: Bundle, place: Path) -> None:
@@ -97,21 +116,32 @@ def publish(bundle: Bundle, place: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _variant(variant: str, model: OnnxModel, metrics: Json, latency: Json | None, inputs: Floats, out: Path) -> Json:
+def _smallest_batch(measurements: Measurements) -> dict[str, dict[ModelId, Json]]:
+    """The records of the smallest batch, by backend and model."""
+    smallest = min((each["batch_size"] for each in measurements.records), default=1)
+    found: dict[str, dict[ModelId, Json]] = {}
+    for record in measurements.records:
+        if record["batch_size"] == smallest:
+            found.setdefault(record["backend"], {})[ModelId.of(record)] = record
+    return found
+
+
+def _variant(name: str, model: OnnxModel, inputs: Floats, out: Path) -> Json:
     """Copy a graph in, record what it answers to the vectors, and describe it."""
-    file, vectors = f"model.{variant}.onnx", f"vectors/logits.{variant}.npy"
+    variant = variants.find(name)
+    file, vectors = f"model.{name}.onnx", f"vectors/logits.{name}.npy"
     shutil.copyfile(model.graph, out / file)
-    np.save(out / vectors, OrtSession(model.graph, as_written=variant == "int8").bind(inputs)())
+    with open_reference(model.graph, as_written=variant.as_written) as session:
+        np.save(out / vectors, session.bind(inputs)())
     return {
         "file": file,
         "precision": model.precision,
+        "activations": variant.activations,
         "opset": model.manifest.details["opset"],
         "source": model.manifest.details["source"],
-        "metrics": metrics,
-        "latency": _latency(latency) if latency is not None else None,
         "numerics": model.metrics["numerics"],
         "vectors": vectors,
-        "tolerance": _TOLERANCE[variant],
+        "tolerance": variant.vector_tolerance,
     }
 
 
@@ -148,8 +178,8 @@ def _provenance(student: Checkpoint, data: Dataset) -> Json:
 
 
 def _tensors(model: OnnxModel) -> Json:
-    session = OrtSession(model.graph)
-    sides = {"input": session.inputs[0], "output": session.outputs[0]}
+    with open_reference(model.graph, as_written=False) as session:
+        sides = {"input": session.inputs[0], "output": session.outputs[0]}
     return {side: {"name": t.name, "shape": list(t.shape), "dtype": t.dtype} for side, t in sides.items()}
 
 

@@ -22,7 +22,7 @@ def card(name: str, architecture: Architecture, student: Checkpoint, variants: J
         for name, score in record["metrics"].get("heads", {}).items()
     )
     further = "".join(f"\n\n{name}: {', '.join(classes)}" for name, classes in architecture.heads.items())
-    cost = f"{student.metrics['parameters']:,} parameters, {student.metrics['macs']:,} MACs an image"
+    cost = f"{student.metrics['parameters']:,} parameters, {student.metrics['macs']:,} MACs per image"
     arguments = ", ".join(f"{key}={value}" for key, value in architecture.arguments.items())
     return f"""# {name}
 
@@ -49,7 +49,7 @@ print(model("image.jpg").top(3))
 model.verify()  # replays the vectors that travel with it
 ```
 
-Without edgekd: `bundle.json` says how images are resized, cropped and normalised; `vectors/` has inputs and the
+Without edgekd: `bundle.json` holds how images are resized, cropped and normalised; `vectors/` has inputs and the
 outputs to expect.
 
 ## Classes

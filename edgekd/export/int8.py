@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+import onnx
 import torch
 from torch import Tensor, fx, nn
 from torch.nn.utils import parametrize
@@ -16,7 +17,7 @@ from edgekd.quantization.placement import activation_quantizers, grids
 from edgekd.quantization.quantizers import HIGHEST, LOWEST, WeightQuantizer
 
 # What parametrize calls a weight that it holds and that weight's grid, and what a graph calls them.
-GRAPH_NAMES = {
+_GRAPH_NAMES = {
     ".parametrizations.weight.original": ".weight",
     ".parametrizations.weight.0.scale": ".weight_scale",
     ".parametrizations.weight.0.zero_points": ".weight_zero_points",
@@ -46,6 +47,20 @@ def with_constant_scales(network: nn.Module) -> fx.GraphModule:
         if parametrize.is_parametrized(layer, "weight"):
             _store_int8(layer)
     return own
+
+
+def rename_weights(graph: onnx.ModelProto) -> None:
+    """Give int8 weights the names that they have in the network."""
+    for node in graph.graph.node:
+        node.input[:] = [_graph_name(name) for name in node.input]
+    for tensor in graph.graph.initializer:
+        tensor.name = _graph_name(tensor.name)
+
+
+def _graph_name(name: str) -> str:
+    for held, written in _GRAPH_NAMES.items():
+        name = name.replace(held, written)
+    return name
 
 
 class _ConstantPair(nn.Module):

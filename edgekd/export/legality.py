@@ -17,8 +17,9 @@ from onnx import TensorProto
 from edgekd.errors import ExportError, UsageError
 from edgekd.export._quantized_rules import DEQUANTIZE, NODE_RULES, QUANTIZE, Finding, Target, channels
 from edgekd.export._scopes import Scope, expanded, of_onnx, opset_of, scopes, title
+from edgekd.runtime import backends
 
-__all__ = ["JETPACKS", "VERSIONS", "Finding", "Verdict", "check", "has_int8", "read"]
+__all__ = ["JETPACKS", "VERSIONS", "Finding", "Verdict", "check", "has_int8", "is_offered", "read"]
 
 # Shown where nobody asks for a version.
 VERSIONS: tuple[str, ...] = ("8.6", "10.3", "10.13", "10.16", "11.4")
@@ -42,7 +43,7 @@ _DecodeError: type[Exception] = import_module("google.protobuf.message").DecodeE
 
 @dataclass(frozen=True)
 class Verdict:
-    """What is to be said about a graph for one TensorRT version.
+    """Whether one TensorRT version takes a graph, and why not.
 
     Attributes:
         legal: no finding is an error.
@@ -53,6 +54,11 @@ class Verdict:
     legal: bool
     findings: tuple[Finding, ...]
     note: str
+
+
+def is_offered(activations: str) -> bool:
+    """Whether TensorRT is given graphs with these activations at all; see Backend."""
+    return activations in backends.find("tensorrt").activations(None)
 
 
 def check(graph: onnx.ModelProto, version: str) -> Verdict:
@@ -152,7 +158,7 @@ def _note(numbers: tuple[int, int], column: tuple[int, int]) -> str:
 
 def _opset(target: Target) -> Iterator[Finding]:
     if target.opset == 0:
-        yield Finding("error", "opset", "", "the model does not say which opset it is written in", "export it again")
+        yield Finding("error", "opset", "", "the model names no opset that it is written in", "export it again")
     elif target.major == 8 and target.opset > _CEILING_8:
         message = f"opset {target.opset}: the parser of TensorRT 8 stops at {_CEILING_8}"
         yield Finding("error", "opset", "", message, "edgekd.export.opset.lower writes it in opset 17")

@@ -1,8 +1,9 @@
-"""Does an exported graph compute what it was made from? Asked on real images, in the engine that runs it."""
+"""Does an exported graph compute what it was made from? Checked on real images, in the reference backend."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -10,40 +11,49 @@ import numpy as np
 from edgekd.data.reader import open_reader
 from edgekd.errors import ExportError
 from edgekd.recipe.settings import Tolerance
-from edgekd.runtime.backends.onnxruntime import OrtSession
+from edgekd.runtime.backends import open_reference
 from edgekd.runtime.preprocess import Floats
 from edgekd.store.artifacts import Dataset, Json, numbers
 
 _IMAGES = 256
 
 
+@dataclass(frozen=True)
+class Expected:
+    """What a graph is held against: `logits` (N, C) for `inputs` (N, 3, S, S), computed by `reference`."""
+
+    inputs: Floats
+    logits: Floats
+    reference: str
+
+
 def compare(
     file: Path,
-    inputs: Floats,
-    expected: Floats,
+    expected: Expected,
     tolerance: Tolerance,
     *,
-    reference: str,
     heads: Sequence[int] = (),
     as_written: bool = False,
 ) -> Json:
-    """Run `file` on `inputs` (N, 3, S, S) and hold its outputs against `expected` (N, C).
+    """Run `file` in the reference backend and hold its outputs against the expected ones.
 
     Differences are relative to the largest expected logit: an absolute bound means nothing without a scale.
 
     Args:
         heads: classes of each further head, whose logits are the last; an answer agrees where every head's does.
-        as_written: see OrtSession; for a graph that is another engine's.
+        as_written: compute the graph as it is written; see Backend.
 
     Raises:
         ExportError: a difference or the top-1 agreement is outside the tolerance.
     """
-    found = OrtSession(file, as_written=as_written).bind(inputs)()
-    if found.shape != expected.shape:
-        raise ExportError(f"{file.name} has another output", found=found.shape, allowed=expected.shape)
-    difference = np.abs(found.astype(np.float64) - expected.astype(np.float64))
-    scale = max(float(np.abs(expected).max()), 1e-12)
-    same = [a.argmax(1) == b.argmax(1) for a, b in zip(_parts(found, heads), _parts(expected, heads), strict=True)]
+    with open_reference(file, as_written=as_written) as session:
+        found = session.bind(expected.inputs)()
+    logits, reference = expected.logits, expected.reference
+    if found.shape != logits.shape:
+        raise ExportError(f"{file.name} has another output", found=found.shape, allowed=logits.shape)
+    difference = np.abs(found.astype(np.float64) - logits.astype(np.float64))
+    scale = max(float(np.abs(logits).max()), 1e-12)
+    same = [a.argmax(1) == b.argmax(1) for a, b in zip(_parts(found, heads), _parts(logits, heads), strict=True)]
     agreement = float(np.all(same, axis=0).mean())
     measured = {
         "max_difference": float(difference.max()) / scale,
@@ -61,7 +71,7 @@ def compare(
     return {
         **numbers(measured, digits=9),
         "reference": reference,
-        "images": len(inputs),
+        "images": len(expected.inputs),
         "tolerance": tolerance.model_dump(),
     }
 

@@ -1,123 +1,80 @@
-"""From a checkpoint to ONNX graphs, each proven against what it was made from on real images."""
+"""Between networks and ONNX graphs: exporting one, and sealing it once it is proven on real images.
+
+What makes which graph is in variants/.
+"""
 
 from __future__ import annotations
 
 import warnings
 from pathlib import Path
+from typing import Any
 
 import onnx
 import torch
-from onnxruntime.transformers.float16 import convert_float_to_float16
-from onnxruntime.transformers.onnx_model import OnnxModel as OrtGraph
 from torch import nn
 
 from edgekd.errors import ExportError
 from edgekd.export._operators import TRANSLATIONS
-from edgekd.export.int8 import GRAPH_NAMES, with_constant_scales
-from edgekd.export.numerics import compare, real_inputs
+from edgekd.export.numerics import Expected, compare, real_inputs
 from edgekd.export.opset import lower
-from edgekd.export.qdq import for_x64, with_float_weights, without_fused_branches
+from edgekd.export.variants import Variant
 from edgekd.models import checkpoint as checkpoints
 from edgekd.recipe.settings import ExportSettings
-from edgekd.runtime.backends import open_session
-from edgekd.runtime.backends.onnxruntime import OrtSession
-from edgekd.runtime.preprocess import Floats
-from edgekd.store.artifacts import Checkpoint, Dataset, Json, OnnxModel
+from edgekd.runtime.backends import open_reference
+from edgekd.store.artifacts import Checkpoint, Dataset, OnnxModel
 
 VERSION = 2
 INPUT, OUTPUT = "input", "logits"
-# Both inputs of every addition quantized: what int8-x64 is made of.
-_ALL_PAIRS = "all-pairs.onnx"
 # The exporter itself leaves this where it is asked for less.
 _LOWEST_EXPORTED = 18
 
 
-def onnx_from_checkpoint(checkpoint: Checkpoint, data: Dataset, settings: ExportSettings, out: Path) -> OnnxModel:
-    """The fp32 graph: `input` (batch, 3, S, S) float32, normalised; `logits` (batch, C) float32; dynamic batch.
+@torch.no_grad()
+def expected_of(source: nn.Module | Path, data: Dataset, *, reference: str, as_written: bool = False) -> Expected:
+    """What a network, or a graph in the reference backend, answers to validation images.
 
     Args:
-        data: its validation images prove the graph.
-        out: an empty folder, which becomes the artifact.
+        reference: what computes it, for the report.
+        as_written: compute a graph as it is written; see Backend.
+    """
+    inputs = real_inputs(data)
+    if isinstance(source, Path):
+        with open_reference(source, as_written=as_written) as session:
+            return Expected(inputs, session.bind(inputs)(), reference)
+    return Expected(inputs, source(torch.from_numpy(inputs)).numpy(), reference)
+
+
+def seal(
+    graph: onnx.ModelProto,
+    variant: Variant[Any],
+    source: Checkpoint | OnnxModel,
+    expected: Expected,
+    settings: ExportSettings,
+    out: Path,
+) -> OnnxModel:
+    """Write a graph into the empty folder `out` and prove it; `source` is what it was converted from.
 
     Raises:
-        ExportError: the exporter or the checker refuses the graph, or it computes something else.
+        ExportError: the checker refuses it, or it computes something else.
     """
-    network = checkpoints.load(checkpoint)
-    size = checkpoints.preprocessing_of(checkpoint).image_size
-    file = _write(graph_of(network, size, settings.opset), out)
-    inputs = real_inputs(data)
+    file = write(graph, out)
+    heads = _heads(source)
     report = compare(
         file,
-        inputs,
-        _answers(network, inputs),
-        settings.tolerance_of("fp32"),
-        reference="PyTorch in float32",
-        heads=_widths(checkpoint),
+        expected,
+        settings.tolerance_of(variant.name),
+        heads=[len(classes) for classes in heads.values()],
+        as_written=variant.as_written,
     )
-    return OnnxModel.seal(out, details=_details("fp32", settings.opset, checkpoint), metrics={"numerics": report})
-
-
-def fp16_from_fp32(model: OnnxModel, data: Dataset, settings: ExportSettings, out: Path) -> OnnxModel:
-    """The same graph computing in half precision; inputs and outputs stay float32. Args and Raises as above."""
-    half = OrtGraph(convert_float_to_float16(onnx.load(model.graph), keep_io_types=True))
-    half.topological_sort()  # the converter appends its casts of the inputs at the end
-    file = _write(half.model, out)
-    inputs = real_inputs(data)
-    expected = open_session(model.graph).bind(inputs)()
-    tolerance = settings.tolerance_of("fp16")
-    report = compare(file, inputs, expected, tolerance, reference="the fp32 graph", heads=_widths(model))
-    return OnnxModel.seal(out, details=_details("fp16", settings.opset, model), metrics={"numerics": report})
-
-
-def int8_from_checkpoint(checkpoint: Checkpoint, data: Dataset, settings: ExportSettings, out: Path) -> OnnxModel:
-    """The int8 graph with explicit, symmetric Q/DQ for TensorRT and OpenVINO. Args and Raises as above.
-
-    Raises:
-        ModelError: the checkpoint has no quantizers.
-    """
-    network = checkpoints.load(checkpoint)
-    size = checkpoints.preprocessing_of(checkpoint).image_size
-    pairs = graph_of(with_constant_scales(network), size, settings.opset)
-    _rename_weights(pairs)
-    _write(pairs, out, _ALL_PAIRS)
-    file = _write(with_float_weights(without_fused_branches(pairs)), out)
-    inputs = real_inputs(data)
-    expected = _answers(network, inputs)
-    reference = "PyTorch with fake quantization"
-    tolerance, heads = settings.tolerance_of("int8"), _widths(checkpoint)
-    report = compare(file, inputs, expected, tolerance, reference=reference, heads=heads, as_written=True)
-    return OnnxModel.seal(out, details=_details("int8", settings.opset, checkpoint), metrics={"numerics": report})
-
-
-def x64_from_int8(model: OnnxModel, data: Dataset, settings: ExportSettings, out: Path) -> OnnxModel:
-    """The same network with its activations as uint8, for ONNX Runtime on x86. Args and Raises as above."""
-    pairs = model.path / _ALL_PAIRS
-    file = _write(for_x64(onnx.load(pairs)), out)
-    inputs = real_inputs(data)
-    expected = OrtSession(pairs, as_written=True).bind(inputs)()
-    tolerance = settings.tolerance_of("int8-x64")
-    report = compare(file, inputs, expected, tolerance, reference="the int8 graph as written", heads=_widths(model))
-    return OnnxModel.seal(out, details=_details("int8", settings.opset, model), metrics={"numerics": report})
-
-
-@torch.no_grad()
-def _answers(network: nn.Module, inputs: Floats) -> Floats:
-    answers: Floats = network(torch.from_numpy(inputs)).numpy()
-    return answers
-
-
-def _rename_weights(graph: onnx.ModelProto) -> None:
-    """Give int8 weights and their grids the names of the weights in the network."""
-    for node in graph.graph.node:
-        node.input[:] = [_graph_name(name) for name in node.input]
-    for tensor in graph.graph.initializer:
-        tensor.name = _graph_name(tensor.name)
-
-
-def _graph_name(name: str) -> str:
-    for held, written in GRAPH_NAMES.items():
-        name = name.replace(held, written)
-    return name
+    details = {
+        "precision": variant.precision,
+        "opset": settings.opset,
+        "input": INPUT,
+        "output": OUTPUT,
+        "heads": heads,
+        "source": source.digest,
+    }
+    return OnnxModel.seal(out, details=details, metrics={"numerics": report})
 
 
 def graph_of(network: nn.Module, image_size: int, opset: int) -> onnx.ModelProto:
@@ -156,8 +113,12 @@ def _innermost(error: BaseException) -> str:
     return f"{type(error).__name__}: {lines[0][:300] if lines else ''}"
 
 
-def _write(graph: onnx.ModelProto, out: Path, name: str = "model.onnx") -> Path:
-    """Check and save; the exporter's stack traces, paths of this machine among them, do not ship."""
+def write(graph: onnx.ModelProto, out: Path, name: str = "model.onnx") -> Path:
+    """Check and save; the exporter's stack traces, paths of this machine among them, do not ship.
+
+    Raises:
+        ExportError: it is not valid ONNX.
+    """
     for holder in (graph, graph.graph, *graph.graph.node, *graph.graph.value_info, *graph.graph.initializer):
         holder.ClearField("metadata_props")
     try:
@@ -169,22 +130,7 @@ def _write(graph: onnx.ModelProto, out: Path, name: str = "model.onnx") -> Path:
     return file
 
 
-def _details(precision: str, opset: int, source: Checkpoint | OnnxModel) -> Json:
-    return {
-        "precision": precision,
-        "opset": opset,
-        "input": INPUT,
-        "output": OUTPUT,
-        "heads": _heads(source),
-        "source": source.digest,
-    }
-
-
 def _heads(source: Checkpoint | OnnxModel) -> dict[str, list[str]]:
     if isinstance(source, OnnxModel):
         return source.heads
     return {name: list(classes) for name, classes in checkpoints.architecture_of(source).heads.items()}
-
-
-def _widths(source: Checkpoint | OnnxModel) -> list[int]:
-    return [len(classes) for classes in _heads(source).values()]

@@ -34,7 +34,7 @@ def lower(graph: onnx.ModelProto, opset: int = 17) -> onnx.ModelProto:
     """
     source = opset_of(graph)
     if source is None:
-        raise ExportError("the model does not say which opset it is written in", hint="export it again")
+        raise ExportError("the model names no opset that it is written in", hint="export it again")
     if not OLDEST <= opset <= source <= NEWEST:
         raise UsageError(
             f"a graph in opset {source} cannot be lowered to opset {opset}",

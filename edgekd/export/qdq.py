@@ -90,7 +90,7 @@ def with_float_weights(model: onnx.ModelProto) -> onnx.ModelProto:
     return own
 
 
-def for_x64(model: onnx.ModelProto) -> onnx.ModelProto:
+def with_unsigned_activations(model: onnx.ModelProto) -> onnx.ModelProto:
     """A copy with the activations as uint8, which is what ONNX Runtime has fast kernels for on x86.
 
     A value that is proven never to be below 0 gets zero point 0 and the scale times 127/255: the same range in finer

@@ -173,6 +173,13 @@ def _names(value: dict[str, Any]) -> Iterator[tuple[Location, Callable[[], objec
     scheme = {"name": scheme} if isinstance(scheme, str) else scheme
     if isinstance(scheme, dict) and isinstance(scheme.get("name"), str):
         yield ("distill", "scheme", "name"), partial(_check_scheme, scheme)
+    for index, variant in enumerate(_items(value, "export", "variants")):
+        if isinstance(variant, str):
+            yield ("export", "variants", index), partial(plugins.load, "variant", variant)
+    tolerances = _get(value, "export", "tolerance")
+    for variant in tolerances if isinstance(tolerances, dict) else ():
+        if isinstance(variant, str):
+            yield ("export", "tolerance", variant), partial(plugins.load, "variant", variant)
     for index, device in enumerate(_items(value, "bench", "devices")):
         if isinstance(device, str):
             yield ("bench", "devices", index), partial(profiles.find, device)

@@ -37,6 +37,12 @@ def json_schema() -> dict[str, Any]:
         ]
     }
     schema["$defs"]["DataSettings"]["properties"]["source"]["enum"] = list(plugins.names("source"))
+    variants = list(plugins.names("variant"))
+    export = schema["$defs"]["ExportSettings"]["properties"]
+    for option in export["variants"]["anyOf"]:
+        if option["type"] == "array":
+            option["items"] = {"enum": variants}
+    export["tolerance"]["propertyNames"] = {"enum": variants}
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from edgekd import plugins
 from edgekd.recipe.code import reference
 from edgekd.runtime.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 
@@ -251,36 +252,35 @@ class Tolerance(Settings):
     agreement: Annotated[float, Field(gt=0.0, le=1.0)] = Field(description="share of equal top-1 answers")
 
 
-Variant = Literal["fp32", "fp16", "int8", "int8-x64"]
-_TOLERANCE: dict[Variant, Tolerance] = {
-    "fp32": Tolerance(difference=1e-3, agreement=0.999),
-    "fp16": Tolerance(difference=3e-2, agreement=0.99),
-    # TensorRT's graph has a pair less at every addition; a value on the edge of a step falls to either side.
-    "int8": Tolerance(difference=0.15, agreement=0.95),
-    # ONNX Runtime's int8 kernels round otherwise on top of that; what it costs is measured on the file.
-    "int8-x64": Tolerance(difference=0.3, agreement=0.9),
-}
-
-
 class ExportSettings(Settings):
-    variants: tuple[Variant, ...] | None = Field(
-        None, min_length=1, description="default: fp32, fp16, and with quantize int8 and int8-x64"
+    """Names of variants are checked with the recipe's other names; see edgekd.recipe.load."""
+
+    variants: tuple[str, ...] | None = Field(
+        None, min_length=1, description="default: all, those that are quantized only with quantize"
     )
     opset: Literal[17, 18, 19, 20, 21, 22, 23] = Field(
         17, description="the newest that TensorRT 8.6 reads, on JetPack 6.0"
     )
-    tolerance: dict[Variant, Tolerance] = Field({}, description="where it is to differ from the defaults")
+    tolerance: dict[str, Tolerance] = Field({}, description="by variant, where it is to differ from the defaults")
 
     @model_validator(mode="after")
     def _sources(self) -> ExportSettings:
-        if self.variants is not None and "fp32" not in self.variants:
-            raise ValueError("fp32 must be among the variants: fp16 is derived from it, int8 compared with it")
-        if self.variants is not None and "int8-x64" in self.variants and "int8" not in self.variants:
-            raise ValueError("int8 must be among the variants: int8-x64 is derived from it")
+        chosen = self.variants or ()
+        for variant in _known_variants(chosen):
+            for needed, why in ((variant.base, "derived from"), (variant.compared_with, "compared with")):
+                if needed is not None and needed not in chosen:
+                    raise ValueError(f"{needed} must be among the variants: {variant.name} is {why} it")
         return self
 
-    def tolerance_of(self, variant: Variant) -> Tolerance:
-        return self.tolerance.get(variant, _TOLERANCE[variant])
+    def tolerance_of(self, variant: str) -> Tolerance:
+        """How far a graph of this variant may be from what it was made from."""
+        default: Tolerance = plugins.load("variant", variant).tolerance
+        return self.tolerance.get(variant, default)
+
+
+def _known_variants(names: Iterable[str]) -> list[Any]:
+    """The variants of these names; wrong names are left out: whoever reads the recipe reports them with their line."""
+    return [plugins.load("variant", name) for name in names if name in plugins.names("variant")]
 
 
 class BenchSettings(Settings):
@@ -305,19 +305,32 @@ class RecipeSettings(Settings):
     bench: BenchSettings = BenchSettings()
 
     @model_validator(mode="after")
-    def _int8_and_quantize(self) -> RecipeSettings:
-        if self.quantize is None and any(variant.startswith("int8") for variant in self.variants):
-            raise ValueError("export.variants: int8 needs a quantize section, e.g. quantize: {mode: qad, epochs: 6}")
-        if self.quantize is not None and "int8" not in self.variants:
-            raise ValueError("quantize makes int8 graphs: add int8 to export.variants, or leave quantize out")
+    def _quantize_and_variants(self) -> RecipeSettings:
+        quantized = [variant.name for variant in _known_variants(self.variants) if variant.needs_quantize]
+        if self.quantize is None and quantized:
+            need = "needs a quantize section, e.g. quantize: {mode: qad, epochs: 6}"
+            raise ValueError(f"export.variants: {quantized[0]} {need}")
+        if self.quantize is not None and not quantized:
+            first = next(name for name in default_variants(quantized=True) if name not in default_variants())
+            made = f"quantize makes {first} graphs"
+            raise ValueError(f"{made}: add {first} to export.variants, or leave quantize out")
         return self
 
     @property
-    def variants(self) -> tuple[Variant, ...]:
+    def variants(self) -> tuple[str, ...]:
         """What ends up in the bundle."""
-        if self.export.variants is not None:
-            return self.export.variants
-        return ("fp32", "fp16") if self.quantize is None else ("fp32", "fp16", "int8", "int8-x64")
+        return self.export.variants or default_variants(quantized=self.quantize is not None)
+
+
+def default_variants(*, quantized: bool = False) -> tuple[str, ...]:
+    """What a recipe that names no variants gets, each behind the one that it is derived from.
+
+    Args:
+        quantized: whether the recipe has a quantize section.
+    """
+    known = [each for each in _known_variants(plugins.names("variant")) if each.by_default]
+    chosen = [each for each in known if quantized or not each.needs_quantize]
+    return tuple(each.name for each in sorted(chosen, key=lambda each: each.rank))
 
 
 def models_in(value: Any) -> list[ModelSettings]:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
 
-from edgekd import plugins
 from edgekd.devices import profiles
-from edgekd.export import legality
-from edgekd.export.preference import here
+from edgekd.export import legality, preference, variants
+from edgekd.export.model_id import ModelId
 from edgekd.models.checkpoint import architecture_of
 from edgekd.recipe.load import Recipe
 from edgekd.report.result import Result
 from edgekd.runs import Role
+from edgekd.runtime import backends
 from edgekd.stages.prune import Pruned
 from edgekd.stages.quantize import Quantized
 from edgekd.store.artifacts import Artifact, Checkpoint, Dataset, Json, Measurements
@@ -42,6 +42,7 @@ def collect(recipe: Recipe, made: Result, log: Sequence[Done], place: Path) -> J
     Args:
         place: where the bundle was published.
     """
+    names = dict.fromkeys(name.variant for name in made.exported.models)
     return {
         "title": recipe.settings.name,
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -54,7 +55,7 @@ def collect(recipe: Recipe, made: Result, log: Sequence[Done], place: Path) -> J
             for d in log
         ],
         "models": _models(made),
-        "numerics": [{"model": name, **model.metrics["numerics"]} for name, model in made.exported.models.items()],
+        "numerics": [{"model": str(name), **model.metrics["numerics"]} for name, model in made.exported.models.items()],
         "training": [
             {"role": role.name, "title": role.title, "epochs": _epochs(checkpoint)}
             for role, checkpoint in made.roles.items()
@@ -65,6 +66,8 @@ def collect(recipe: Recipe, made: Result, log: Sequence[Done], place: Path) -> J
         "measurements": [_measurement(record) for each in _measured(made) for record in each.records],
         "legality": _legality(made),
         "engines": made.bundle.manifest.details["engines"],
+        "engine_titles": preference.titles(),
+        "unmeasured": {name: why for name in names if (why := variants.find(name).unmeasured) is not None},
         "loaded": _loaded(made),
         "environment": _environment(made.measured),
         "not_run": not_run(recipe.settings.bench.devices, made.exported.shipped),
@@ -75,25 +78,33 @@ def collect(recipe: Recipe, made: Result, log: Sequence[Done], place: Path) -> J
 
 
 def _loaded(made: Result) -> str | None:
-    order = made.bundle.manifest.details["engines"].get(here(), [])
-    return made.exported.shipped[order[0]] if order else None
+    """What edgekd.runtime.load takes here as long as no engine was built."""
+    backend = backends.choose(next(iter(made.exported.models.values())).graph)
+    order = made.bundle.manifest.details["engines"].get(preference.here(backend.name), [])
+    return str(made.exported.shipped[order[0]]) if order else None
 
 
 def _measured(made: Result) -> list[Measurements]:
     return [made.measured, *([made.engines] if made.engines is not None else [])]
 
 
-def not_run(devices: Sequence[str], variants: Container[str]) -> list[Json]:
+def not_run(devices: Sequence[str], shipped: Iterable[str]) -> list[Json]:
     """What this run has no figure for, and why. No estimate takes its place."""
-    reasons = []
-    if (why := plugins.load("backend", "tensorrt").why_not()) is not None:
-        reasons.append({"what": "TensorRT engines", "why": why})
+    unusable = [(backend, backend.available()) for backend in backends.every()]
+    reasons = [
+        {"what": backend.title if backend.opens_graphs else f"{backend.title} engines", "why": why}
+        for backend, why in unusable
+        if why is not None
+    ]
     for profile in map(profiles.find, devices):
         if profile.kind == "local":
             continue
         reasons.append({"what": profile.title, "why": "not at hand: copy the bundle there and run `edgekd bench`"})
-        if "int8" in variants and "int8" not in (profile.precisions or ["int8"]):
-            reasons.append({"what": f"int8 on {profile.title}", "why": "the device has no int8: take fp16 there"})
+        for precision in sorted({variants.find(name).precision for name in shipped}):
+            if profile.precisions is not None and precision not in profile.precisions:
+                others = ", ".join(profile.precisions)
+                why = f"the device has no {precision}: take another of its precisions there ({others})"
+                reasons.append({"what": f"{precision} on {profile.title}", "why": why})
     return reasons
 
 
@@ -120,10 +131,10 @@ def _quantization(made: Quantized | None) -> Json | None:
 
 
 def _legality(made: Result) -> list[Json]:
-    """Every graph that TensorRT is offered, against every version that is checked by default."""
+    """Every shipped graph that TensorRT is given, against every version that is checked by default."""
     rows = []
     for variant, model in made.exported.shipped.items():
-        if variant.endswith("-x64"):
+        if not legality.is_offered(variants.find(variant).activations):
             continue
         graph = legality.read(made.exported.models[model].graph)
         for version in legality.VERSIONS:
@@ -133,7 +144,7 @@ def _legality(made: Result) -> list[Json]:
             }
             rows.append(
                 {
-                    "model": model,
+                    "model": str(model),
                     "version": version,
                     "jetpack": legality.JETPACKS.get(version, ""),
                     "legal": verdict.legal,
@@ -154,21 +165,21 @@ def _data(data: Dataset) -> Json:
 
 
 def _models(made: Result) -> list[Json]:
-    rows = {row["model"]: row for row in made.scores.rows}
+    rows = {ModelId.of(row): row for row in made.scores.rows}
     return [_model(name, made, rows[name]) for name in made.exported.models]
 
 
-def _model(name: str, made: Result, row: Json) -> Json:
-    named, _, variant = name.partition("-")
-    role, checkpoint = next(found for found in made.roles.items() if found[0].name == named)
+def _model(name: ModelId, made: Result, row: Json) -> Json:
+    role, checkpoint = next(found for found in made.roles.items() if found[0].name == name.role)
     architecture = architecture_of(checkpoint)
     arguments = ", ".join(f"{key}={value}" for key, value in architecture.arguments.items())
     stage = checkpoint.manifest.stage
     return {
-        "id": name,
+        "id": str(name),
         "role": role.name,
         "title": role.title,
-        "variant": variant,
+        "variant": name.variant,
+        "precision": variants.find(name.variant).precision,
         "ships": name in made.exported.shipped.values(),
         "architecture": f"{architecture.model} {arguments}".strip(),
         "accuracy": row["accuracy"],
@@ -179,8 +190,8 @@ def _model(name: str, made: Result, row: Json) -> Json:
         "macs": checkpoint.metrics["macs"],
         "seconds": stage.seconds if stage is not None else None,
         "heads": {
-            name: {key: score[key] for key in ("accuracy", "interval", "samples")}
-            for name, score in row.get("heads", {}).items()
+            head: {key: score[key] for key in ("accuracy", "interval", "samples")}
+            for head, score in row.get("heads", {}).items()
         },
     }
 
@@ -200,25 +211,26 @@ def _measurement(record: Json) -> Json:
 
 
 def _environment(measurements: Measurements) -> Json:
-    """What the measuring process saw, and what trained the networks; what a machine does not tell is left out."""
+    """What the measuring process saw, and what trained the networks; what a machine does not report is left out."""
     records = measurements.records
     if not records:
         return {}
     seen: Json = {key: value for key, value in records[0]["environment"].items() if value is not None}
-    trained_with = {key: measurements.manifest.versions.get(key) for key in ("torch", "torchvision")}
+    versions = measurements.manifest.versions
+    trained_with = {key: versions[key] for key in ("torch", "torchvision") if versions.get(key) is not None}
+    engines = seen.pop("engines")
     memory = f"{seen.pop('ram_bytes') / 2**30:.1f} GiB"
-    return {**seen, "memory": memory, **{key: value for key, value in trained_with.items() if value is not None}}
+    return {
+        **seen,
+        **engines,
+        "memory": memory,
+        **{key: value for key, value in trained_with.items() if value is not None},
+    }
 
 
 def _files(bundle: Artifact) -> list[Json]:
-    notes = {
-        "bundle.json": "how to feed it, classes, metrics, digests",
-        "card.md": "model card",
-        "model.fp32.onnx": "graph in single precision",
-        "model.fp16.onnx": "graph in half precision, for engines that compute in it",
-        "model.int8.onnx": "int8 with explicit Q/DQ, for TensorRT and OpenVINO",
-        "model.int8-x64.onnx": "the same network in int8 for ONNX Runtime on x86",
-    }
+    notes = {"bundle.json": "how to feed it, classes, metrics, digests", "card.md": "model card"}
+    notes |= {f"model.{name}.onnx": variants.find(name).note for name in bundle.manifest.details["variants"]}
     return [
         {"name": name, "size_bytes": record.size_bytes, "note": notes.get(name, "self-test vectors")}
         for name, record in bundle.manifest.files.items()

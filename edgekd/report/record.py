@@ -88,6 +88,7 @@ class ModelEntry(_Frozen):
     role: str
     title: str
     variant: str
+    precision: str
     ships: bool
     architecture: str
     accuracy: Share
@@ -230,7 +231,8 @@ class BundleEntry(_Frozen):
 
 class Record(_Frozen):
     """Everything the page shows. `created` is an ISO time, `recipe` YAML text; `engines`: the bundle's variants in the
-    order in which an engine takes them; `loaded`: the model that edgekd.runtime.load takes on this machine."""
+    order in which an engine takes them, `engine_titles`: what these engines are called for people; `unmeasured`: why a
+    variant is not measured where others are; `loaded`: the model that edgekd.runtime.load takes on this machine."""
 
     title: str
     created: str
@@ -247,6 +249,8 @@ class Record(_Frozen):
     quantization: Quantization | None
     legality: tuple[LegalityEntry, ...]
     engines: dict[str, tuple[str, ...]]
+    engine_titles: dict[str, str] = {}
+    unmeasured: dict[str, str] = {}
     loaded: str | None = None
     measurements: tuple[MeasurementEntry, ...]
     environment: dict[str, str | int | float | None]

@@ -10,7 +10,6 @@ from edgekd.report.headline import difference, single
 from edgekd.report.record import LegalityEntry, ModelEntry, Pruning, Record
 from edgekd.report.rows import Figure, ModelRow, figure, mark_of, span
 
-_ENGINES = {"tensorrt": "TensorRT", "openvino": "OpenVINO", "onnxruntime": "ONNX Runtime"}
 _MEASURES = {"macs": "MACs", "parameters": "Parameters"}
 _MODES = {"qad": "quantization-aware distillation (QAD)", "ptq": "calibration alone (PTQ)"}
 _MOST_NODES = 12
@@ -83,9 +82,9 @@ class Legality:
 def precision(record: Record, labels: dict[str, str]) -> Precision | None:
     """None where nothing was quantized."""
     models = [model for model in record.models if model.ships or model.role == "ptq"]
-    if not any(model.variant.startswith("int8") for model in models):
+    if not any(model.precision == "int8" for model in models):
         return None
-    reference = next((model for model in models if model.ships and model.variant == "fp32"), None)
+    reference = next((model for model in models if model.ships and model.precision == "fp32"), None)
     return Precision(
         labels[reference.id] if reference is not None else "",
         tuple(_engine(record, name) for name in _engines(record)),
@@ -133,7 +132,7 @@ def _engines(record: Record) -> list[str]:
 def _engine(record: Record, name: str) -> str:
     """ "onnxruntime-x86_64" as people say it; the same engine without a machine is for all other machines."""
     engine, _, machine = name.partition("-")
-    title = _ENGINES.get(engine, engine)
+    title = record.engine_titles.get(engine, engine)
     if machine:
         return f"{title} {machine.replace('_', '-')}"
     others = any(other.startswith(f"{engine}-") for other in record.engines)
@@ -173,10 +172,11 @@ def _quantized(record: Record) -> list[tuple[str, str]]:
         ("Calibrated on", f"{said.calibration_images:,} training images"),
         ("Left in float", f"{left:,} {'operation' if left == 1 else 'operations'}"),
     ]
-    trained = next((m for m in record.models if m.role == "quantized" and m.variant == "int8"), None)
-    alone = next((m for m in record.models if m.role == "ptq" and m.variant == "int8"), None)
-    if trained is not None and alone is not None:
-        facts.append(("QAD against PTQ", f"{_gap(trained, alone)} points"))
+    alone = next((model for model in record.models if model.role == "ptq"), None)
+    trained = [model for model in record.models if model.role == "quantized"]
+    same = next((model for model in trained if alone is not None and model.variant == alone.variant), None)
+    if alone is not None and same is not None:
+        facts.append(("QAD against PTQ", f"{_gap(same, alone)} points"))
     return facts
 
 

@@ -14,13 +14,6 @@ from edgekd.report.record import MeasurementEntry, ModelEntry, NumericsEntry, Re
 from edgekd.report.rows import Figure, ModelRow, figure, mark_of, model_labels, span
 from edgekd.report.svg import Mark
 
-# Why a variant is not measured in ONNX Runtime where others are.
-_NOT_FOR_IT = {
-    "int8": "int8 is the graph for TensorRT and OpenVINO: its latency in ONNX Runtime on x86 would say nothing; "
-    "int8-x64 is the same network for ONNX Runtime",
-    "int8-x64": "int8-x64 is the graph for ONNX Runtime on x86: elsewhere int8 is",
-}
-
 
 @dataclass(frozen=True)
 class Tile:
@@ -154,13 +147,13 @@ def _model_row(
 
 
 def _unmeasured(record: Record, labels: dict[str, str]) -> list[str]:
-    """Which files have no latency where others do, and why: a sentence a variant."""
+    """Which files have no latency where others do, and why: one sentence per variant."""
     here = {entry.model for entry in _first_place(record)}
     missing = [model for model in record.models if here and model.id not in here]
     said = []
     for variant in dict.fromkeys(model.variant for model in missing):
         names = "; ".join(labels[model.id] for model in missing if model.variant == variant)
-        reason = _NOT_FOR_IT.get(variant)
+        reason = record.unmeasured.get(variant)
         said.append(f"– Not measured: {names}. {reason}." if reason else f"– Not measured here: {names}.")
     return said
 

@@ -29,7 +29,7 @@ def measure(model: Model, folder: Path) -> FolderAccuracy:
         DataError: no folder, no images, or folders that are none of the bundle's classes.
     """
     if not folder.is_dir():
-        raise DataError(f"{folder} is no folder", allowed="a folder with one subfolder of images a class")
+        raise DataError(f"{folder} is no folder", allowed="a folder with one subfolder of images per class")
     classes = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
     if unknown := sorted(set(classes) - set(model.classes)):
         raise DataError(

@@ -15,7 +15,7 @@ from edgekd.errors import BundleError
 from edgekd.runtime.preprocess import Preprocessing
 
 MANIFEST = "bundle.json"
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,7 @@ class VariantRecord:
     Attributes:
         file: its name, relative to the bundle.
         precision: "fp32", "fp16", …
+        activations: the type of the activations in the graph, which decides what engines run it: see Backend.
         metrics: accuracy and the like, measured on this file.
         vectors: the file with the expected outputs, relative to the bundle.
         tolerance: how far an engine's outputs may be from them, relative to the largest expected one.
@@ -32,6 +33,7 @@ class VariantRecord:
 
     file: str
     precision: str
+    activations: str
     metrics: Mapping[str, Any]
     vectors: str
     tolerance: float
@@ -47,7 +49,7 @@ class Head:
 
 @dataclass(frozen=True)
 class BundleManifest:
-    """What bundle.json says.
+    """The content of bundle.json.
 
     Attributes:
         classes: of the first outputs.
@@ -69,20 +71,21 @@ class BundleManifest:
     heads: Mapping[str, Head] = field(default_factory=dict)
 
     def preferred(self, engine: str, machine: str | None = None) -> tuple[str, ...]:
-        """The variants that an engine should take, best first: as the bundle says, else as the backend's file does.
+        """The variants that an engine should take, best first: the bundle's order, else the backend's usual one.
 
         Args:
             engine: a backend's name.
             machine: as platform.machine() spells it; None: this one.
 
         Raises:
-            UnknownNameError: the bundle says nothing about this engine and there is no such backend.
+            UnknownNameError: the bundle has no order for this engine and there is no such backend.
         """
-        for name in (f"{engine}-{machine or platform.machine()}", engine):
+        here = machine or platform.machine()
+        for name in (f"{engine}-{here}", engine):
             if name in self.engines:
                 return self.engines[name]
-        usual: tuple[str, ...] = plugins.load("backend", engine).VARIANTS
-        return tuple(name for name in usual if name in self.variants)
+        usual = plugins.load("backend", engine).activations(here)
+        return tuple(name for each in usual for name, record in self.variants.items() if record.activations == each)
 
     def graph(self, variant: str) -> Path:
         return self.path / self.variants[variant].file
@@ -145,6 +148,7 @@ def _parse(folder: Path, raw: dict[str, Any]) -> BundleManifest:
         str(name): VariantRecord(
             file=_inside(value["file"]),
             precision=str(value["precision"]),
+            activations=str(value["activations"]),
             metrics=dict(value["metrics"]),
             vectors=_inside(value["vectors"]),
             tolerance=float(value["tolerance"]),

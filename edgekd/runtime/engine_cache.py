@@ -1,4 +1,4 @@
-"""Engines on disk: a folder an engine, named by everything that decides it; what is stale is refused, not run."""
+"""Engines on disk: one folder per engine, named by everything that decides it; a stale one is refused, not run."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
@@ -18,7 +19,7 @@ from edgekd.runtime.backends._cuda import Device
 
 ENGINE = "model.engine"
 RECORD = "engine.json"
-FORMAT = 1
+FORMAT = 2
 _AGAIN = "build it again on this device: edgekd build BUNDLE"
 
 
@@ -29,14 +30,15 @@ class Identity:
     Attributes:
         graph: sha256 of the ONNX file.
         gpu, compute_capability: of the device that built it, e.g. "Orin", "8.7".
-        tensorrt: its version in full.
+        engine, version: the backend that built it, by name, and the version of its package in full.
         options: what the builder was asked for.
     """
 
     graph: str
     gpu: str
     compute_capability: str
-    tensorrt: str
+    engine: str
+    version: str
     options: Mapping[str, str | int | None]
 
     @property
@@ -104,7 +106,7 @@ def take(identity: Identity, cache: Path | None = None) -> Engine | None:
     if not whole:
         return None
     try:
-        os.utime(file)
+        _touch(file)
     except OSError as error:
         raise _unwritable(home(cache), error) from None
     return engine
@@ -149,9 +151,9 @@ def write_atomically(file: Path, content: bytes) -> None:
         raise _unwritable(file.parent, error) from None
 
 
-def timing_file(device: Device, tensorrt: str, cache: Path | None = None) -> Path:
-    """Where the timings of this kind of device and this TensorRT version are kept."""
-    digest = _sha256(json.dumps([device.name, capability(device), tensorrt]).encode())
+def timing_file(device: Device, engine: str, version: str, cache: Path | None = None) -> Path:
+    """Where the timings of this kind of device and this version of an engine are kept."""
+    digest = _sha256(json.dumps([device.name, capability(device), engine, version]).encode())
     return home(cache) / f"timing-{digest[:16]}.cache"
 
 
@@ -165,7 +167,7 @@ def read(file: Path) -> Engine:
         raw: dict[str, Any] = json.loads(file.read_text())
         if raw["format"] != FORMAT:
             raise ValueError(f"format {raw['format']}, not {FORMAT}")
-        parts = {name: str(raw[name]) for name in ("graph", "gpu", "compute_capability", "tensorrt")}
+        parts = {name: str(raw[name]) for name in ("graph", "gpu", "compute_capability", "engine", "version")}
         return Engine(
             path=file.with_name(ENGINE),
             identity=Identity(**parts, options=dict(raw["options"])),
@@ -181,25 +183,26 @@ def read(file: Path) -> Engine:
         ) from None
 
 
-def check(path: Path, plan: bytes, *, device: Device, tensorrt: str, graph: str | None = None) -> None:
+def check(path: Path, plan: bytes, *, device: Device, engine: str, version: str, graph: str | None = None) -> None:
     """Hold an engine against the engine.json beside it, and that against this machine; without one nothing is known.
 
     Args:
         plan: the file's content.
+        engine, version: the backend that is to run it, by name, and its version.
         graph: sha256 of the ONNX file that it should have been built from, where that is known.
 
     Raises:
-        BackendError: changed after it was built, or of another TensorRT version, GPU or graph.
+        BackendError: changed after it was built, or of another engine, version, GPU or graph.
     """
     file = path.with_name(RECORD)
     if not file.exists():
         return
-    engine = read(file)
-    identity = engine.identity
+    record = read(file)
+    identity = record.identity
     here = (device.name, capability(device))
     for what, found, allowed in (
-        ("was changed after it was built", f"sha256 {_sha256(plan)[:16]}…", f"sha256 {engine.sha256[:16]}…"),
-        ("was built by another TensorRT version", f"TensorRT {identity.tensorrt}", f"TensorRT {tensorrt}"),
+        ("was changed after it was built", f"sha256 {_sha256(plan)[:16]}…", f"sha256 {record.sha256[:16]}…"),
+        ("was built by another version", f"{identity.engine} {identity.version}", f"{engine} {version}"),
         ("was built for another GPU", _named(_device(identity)), _named(here)),
         ("was built from another graph", f"sha256 {identity.graph[:16]}…", f"sha256 {(graph or identity.graph)[:16]}…"),
     ):
@@ -213,6 +216,7 @@ def _rename_into(place: Path, plan: bytes, record: Mapping[str, Any]) -> None:
     try:
         (beside / ENGINE).write_bytes(plan)
         (beside / RECORD).write_text(json.dumps(record, indent=2) + "\n")
+        _touch(beside / RECORD)
         if place.exists() and take(read(beside / RECORD).identity, place.parent) is None:
             shutil.rmtree(place, ignore_errors=True)  # damaged
         try:
@@ -222,6 +226,12 @@ def _rename_into(place: Path, plan: bytes, record: Mapping[str, Any]) -> None:
                 raise
     finally:
         shutil.rmtree(beside, ignore_errors=True)
+
+
+def _touch(file: Path) -> None:
+    """Asked for now: by a finer clock than the file system's own, which ticks a few times per hundredth of a second."""
+    now = time.time_ns()
+    os.utime(file, ns=(now, now))
 
 
 def _device(identity: Identity) -> tuple[str, str]:

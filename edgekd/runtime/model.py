@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import TracebackType
 from typing import Any, TypeAlias, overload
 
 import numpy as np
@@ -13,7 +14,7 @@ import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from edgekd.errors import BundleError, DataError
-from edgekd.runtime.backends import Session, open_session
+from edgekd.runtime.backends import Session
 from edgekd.runtime.bundle import BundleManifest, Head, read
 from edgekd.runtime.preprocess import Floats, Pixels
 from edgekd.runtime.selection import select
@@ -71,6 +72,18 @@ class Model:
         self.variant = variant
         self._session = session
 
+    def __enter__(self) -> Model:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Free what the engine holds; `with load(…) as model` does so at its end."""
+        self._session.close()
+
     @property
     def classes(self) -> tuple[str, ...]:
         return self.manifest.classes
@@ -115,7 +128,7 @@ class Model:
         """Replay the bundle's vectors through preprocessing and engine.
 
         Raises:
-            BundleError: the inputs or the outputs are not what the bundle's maker saw.
+            BundleError: the inputs or the outputs differ from those where the bundle was made.
         """
         record = self.manifest.variants[self.variant]
         images: Pixels = self._vector(self.manifest.images)
@@ -128,7 +141,7 @@ class Model:
         difference = float(np.abs(found - expected).max()) / scale if found.shape == expected.shape else np.inf
         if not difference <= record.tolerance:
             raise BundleError(
-                f"{self.engine} computes something else from {record.file} than its vectors say",
+                f"{self.engine} does not compute from {record.file} what its vectors hold",
                 found=f"difference {difference:.2e} of the largest output",
                 allowed=f"at most {record.tolerance:.0e}",
             )
@@ -151,25 +164,35 @@ def load(
 ) -> Model:
     """Load a bundle into an inference engine.
 
-    With no backend named, TensorRT takes it where TensorRT can be used here and `edgekd build` has built an engine of
-    this bundle on this device; otherwise the first usable engine that opens its graphs. `Model.engine` says which.
+    With no backend named, one that runs built engines takes it where it can be used here and `edgekd build` has built
+    an engine of this bundle on this device; otherwise the first usable engine that opens its graphs. `Model.engine`
+    is the one that was taken.
 
     Args:
         path: the bundle's folder.
-        backend: an engine by name; "tensorrt" runs what was built here, and nothing else.
+        backend: an engine by name; one that runs built engines runs what was built here, and nothing else.
         variant: a graph of the bundle by name; None: the first that the bundle, or else the backend, prefers and,
-            for TensorRT, that was built.
-        threads: threads inside an operator; None: one a usable core.
+            where engines are built, that was built.
+        threads: threads inside an operator; None: one per usable core.
 
     Raises:
         BundleError: no bundle there, an incomplete one, or a changed file.
         BackendError: no usable engine, or none built yet on this device.
         UnknownNameError: no such backend or variant.
+
+    Example:
+        >>> from edgekd.runtime import load
+        >>> model = load("bundle")
+        >>> prediction = model("red.png")
+        >>> prediction.label, len(prediction.top(2))
+        ('red', 2)
+        >>> model.verify().images
+        3
     """
     manifest = read(Path(path))
     selection = select(manifest, backend, variant)
     chosen, file = next(iter(selection.files.items()))
-    return Model(manifest, chosen, open_session(file, backend=selection.backend, threads=threads))
+    return Model(manifest, chosen, selection.backend.open(file, threads=threads))
 
 
 def _image(value: Any) -> Image.Image:

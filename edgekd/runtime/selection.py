@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 
-from edgekd import plugins
 from edgekd.errors import BackendError, BundleError, UnknownNameError
-from edgekd.runtime.backends import choose
+from edgekd.runtime.backends import Backend, EngineBuilder, builders, choose
 from edgekd.runtime.bundle import BundleManifest
 
 
@@ -17,7 +16,7 @@ from edgekd.runtime.bundle import BundleManifest
 class Selection:
     """A backend, and for each variant that it runs the file to open: the preferred variant first, never none."""
 
-    backend: str
+    backend: Backend
     files: Mapping[str, Path]
 
 
@@ -39,49 +38,42 @@ def select(manifest: BundleManifest, backend: str | None = None, variant: str | 
         raise UnknownNameError(f"variant of {manifest.path}", variant, manifest.variants)
     if backend is None and (built := _built_here(manifest, variant)) is not None:
         return built
-    name = choose(manifest.graph(variant or next(iter(manifest.variants))), backend)
-    module = plugins.load("backend", name)
-    if _builds(module):
-        return Selection(name, _built(name, module, manifest, variant) or _raise_unbuilt(manifest, name, variant))
-    chosen = (variant,) if variant is not None else manifest.preferred(name)
-    if not chosen:
+    chosen = choose(manifest.graph(variant or next(iter(manifest.variants))), backend)
+    if chosen.engines is not None:
+        found = _built(chosen, chosen.engines, manifest, variant)
+        return Selection(chosen, found or _raise_unbuilt(manifest, chosen, variant))
+    names = (variant,) if variant is not None else manifest.preferred(chosen.name)
+    if not names:
         raise BackendError(
-            f"{name} runs no variant of {manifest.path}",
-            found=", ".join(manifest.variants),
-            allowed=", ".join(module.VARIANTS),
+            f"{chosen.title} runs no variant of {manifest.path}",
+            found=", ".join(f"{name}: {record.activations}" for name, record in manifest.variants.items()),
+            allowed=f"activations in {', '.join(chosen.activations(platform.machine()))}",
             hint="leave the backend out, or name a variant that it runs",
         )
-    return Selection(name, {each: manifest.graph(each) for each in chosen})
+    return Selection(chosen, {name: manifest.graph(name) for name in names})
 
 
 def _built_here(manifest: BundleManifest, variant: str | None) -> Selection | None:
-    for name in plugins.names("backend"):
-        module = plugins.load("backend", name)
-        if not _builds(module) or module.why_not() is not None:
-            continue
+    for backend, builder in builders():
         try:
-            files = _built(name, module, manifest, variant)
+            files = _built(backend, builder, manifest, variant)
         except BackendError:
             continue  # an engine whose libraries do not load is not usable here, as one that is not installed
         if files:
-            return Selection(name, files)
+            return Selection(backend, files)
     return None
 
 
-def _builds(module: ModuleType) -> bool:
-    return hasattr(module, "built")
-
-
-def _built(name: str, module: ModuleType, manifest: BundleManifest, variant: str | None) -> dict[str, Path]:
-    found: dict[str, Path] = module.built(manifest)
-    wanted = (variant,) if variant is not None else manifest.preferred(name)
+def _built(backend: Backend, builder: EngineBuilder, manifest: BundleManifest, variant: str | None) -> dict[str, Path]:
+    found = builder.built(manifest)
+    wanted = (variant,) if variant is not None else manifest.preferred(backend.name)
     return {each: found[each] for each in wanted if each in found}
 
 
-def _raise_unbuilt(manifest: BundleManifest, backend: str, variant: str | None) -> dict[str, Path]:
+def _raise_unbuilt(manifest: BundleManifest, backend: Backend, variant: str | None) -> dict[str, Path]:
     option = f" --variant {variant}" if variant is not None else ""
     raise BackendError(
         f"no engine was built from this bundle on this device{f' for {variant}' if variant is not None else ''}",
-        allowed=f"an engine that {backend} as it is installed here built on this GPU",
+        allowed=f"an engine that {backend.title} as it is installed here built on this device",
         hint=f"edgekd build {manifest.path}{option}",
     )

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import platform
+from collections.abc import Mapping
 from pathlib import Path
 
-from edgekd import plugins
 from edgekd.bench.environment import environment, fingerprint
 from edgekd.bench.measure import benchmark
 from edgekd.devices import profiles
+from edgekd.export import variants
+from edgekd.export.model_id import ModelId, labelled
 from edgekd.recipe.settings import BenchSettings
 from edgekd.runs import Run, Stage, settings_json
+from edgekd.runtime.backends import Progress, graph_backends
 from edgekd.store.artifacts import Json, Measurements, OnnxModel, write_json
 
-VERSION = 2
-
-STAGE = Stage(
-    "bench", "Latency", version=VERSION, compares=True, facts=lambda made: [f"{len(made.records)} measurements"]
-)
+STAGE = Stage("bench", "Latency", version=3, compares=True, facts=lambda made: [f"{len(made.records)} measurements"])
 
 
-def benchmark_models(run: Run, models: Mapping[str, OnnxModel]) -> Measurements:
+def benchmark_models(run: Run, models: Mapping[ModelId, OnnxModel]) -> Measurements:
     """Every model that an engine at hand has fast kernels for."""
     settings = run.recipe.bench
     made = run.stage(
@@ -32,51 +31,48 @@ def benchmark_models(run: Run, models: Mapping[str, OnnxModel]) -> Measurements:
             "devices": at_hand(settings),
             "machine": fingerprint(environment()),
         },
-        inputs=models,
+        inputs=labelled(models),
         make=lambda out: measure_models(models, settings, out, progress=run.progress(STAGE.name)),
     )
     return run.finish(STAGE, made)
 
 
 def at_hand(settings: BenchSettings) -> list[str]:
+    """Those of the devices that can be measured on from here."""
     return [device for device in settings.devices if profiles.find(device).kind == "local"]
 
 
 def measure_models(
-    models: Mapping[str, OnnxModel],
-    settings: BenchSettings,
-    out: Path,
-    *,
-    progress: Callable[[int, int, str], None] | None = None,
+    models: Mapping[ModelId, OnnxModel], settings: BenchSettings, out: Path, *, progress: Progress | None = None
 ) -> Measurements:
-    """One benchmark record a model, device at hand and batch size, each model in a process of its own.
+    """One benchmark record per model, backend, device at hand and batch size, each in a process of its own.
 
-    A graph that ONNX Runtime has no fast kernels for here is left out: its latency would say nothing about the engine
-    that it is made for.
-
-    Args:
-        models: named role-variant.
+    A backend that has no fast kernels here for a graph's activations does not get that graph: the latency would be
+    none of the engine that it is made for.
 
     Raises:
         BenchError: a model that cannot be measured.
     """
-    runs = plugins.load("backend", "onnxruntime").VARIANTS
-    here = at_hand(settings)
     jobs = [
-        (name, model, device) for name, model in models.items() for device in here if name.partition("-")[2] in runs
+        (name, backend, device)
+        for backend in graph_backends()
+        for name in models
+        for device in at_hand(settings)
+        if variants.find(name.variant).activations in backend.activations(platform.machine())
     ]
     records: list[Json] = []
-    for done, (name, model, device) in enumerate(jobs):
+    for done, (name, backend, device) in enumerate(jobs):
         if progress is not None:
-            progress(done, len(jobs), name)
+            progress(done, len(jobs), f"{name}, {backend.title}")
         measured = benchmark(
-            model.graph,
+            models[name].graph,
+            backend=backend.name,
             batch_sizes=settings.batch_sizes,
             threads=settings.threads,
             seconds=settings.seconds,
             warmup_seconds=settings.warmup_seconds,
             device=device,
         )
-        records += [{"model": name, **record.model_dump(mode="json")} for record in measured]
+        records += [{**record.model_dump(mode="json"), **name.to_json()} for record in measured]
     write_json(out / "measurements.json", {"records": records})
-    return Measurements.seal(out, details={"models": {name: model.digest for name, model in models.items()}})
+    return Measurements.seal(out, details={"models": {str(name): model.digest for name, model in models.items()}})

@@ -21,18 +21,19 @@ def bundle(
     run: Run, exported: Exported, student: Checkpoint, scores: Evaluation, measured: Measurements, data: Dataset
 ) -> Bundle:
     """The graphs that ship, with what was measured on them."""
-    name, variants, models = run.recipe.name, exported.shipped, exported.models
+    name, shipped, models = run.recipe.name, exported.shipped, exported.models
+    contents = bundles.Contents(name, shipped, models, student)
     made = run.stage(
         STAGE,
         Bundle,
-        settings={"name": name, "variants": dict(variants)},
+        settings={"name": name, "variants": {variant: str(model) for variant, model in shipped.items()}},
         inputs={
-            **{model: models[model] for model in variants.values()},
+            **{str(model): models[model] for model in shipped.values()},
             "student": student,
             "evaluation": scores,
             "measurements": measured,
             "data": data,
         },
-        make=lambda out: bundles.pack(name, variants, models, student, scores, measured, data, out),
+        make=lambda out: bundles.pack(contents, scores, measured, data, out),
     )
     return run.finish(STAGE, made)

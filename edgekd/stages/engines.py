@@ -1,31 +1,31 @@
-"""TensorRT engines of what ships, built and measured on this machine's GPU: last, where there is one."""
+"""Engines of what ships, built and measured here by every backend that builds them: last, where there is one."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from edgekd.bench.environment import environment, fingerprint
 from edgekd.bench.measure import benchmark
 from edgekd.devices import profiles
+from edgekd.export.model_id import ModelId
 from edgekd.recipe.settings import BenchSettings
 from edgekd.runs import Run, Stage, settings_json
 from edgekd.runtime import engines as building
-from edgekd.runtime.backends import tensorrt
-from edgekd.runtime.backends._cuda import device
-from edgekd.store.artifacts import Bundle, Measurements, write_json
+from edgekd.runtime.backends import Backend, BuildOptions, Progress, builders
+from edgekd.store.artifacts import Bundle, Json, Measurements, write_json
 
-STAGE = Stage("engines", "TensorRT engines", version=2, facts=lambda made: [f"{len(made.records)} measurements"])
+STAGE = Stage("engines", "Engines built here", version=3, facts=lambda made: [f"{len(made.records)} measurements"])
 
 
-def engines(run: Run, bundle: Bundle, shipped: Mapping[str, str]) -> Measurements | None:
+def engines(run: Run, bundle: Bundle, shipped: Mapping[str, ModelId]) -> Measurements | None:
     """The bundle's engines; None where nothing here builds any."""
     settings = run.recipe.bench
     measured_here = any(profiles.find(name).kind == "local" for name in settings.devices)
-    if not measured_here or tensorrt.why_not() is not None:
+    if not measured_here or not builders():
         return run.finish(STAGE, None)
-    gpu = device()
-    machine = {"machine": fingerprint(environment()), "gpu": gpu.name, "capability": gpu.compute_capability}
+    devices = {backend.name: dict(builder.device()) for backend, builder in builders()}
+    machine = {"machine": fingerprint(environment()), "built_for": devices}
     made = run.stage(
         STAGE,
         Measurements,
@@ -38,30 +38,39 @@ def engines(run: Run, bundle: Bundle, shipped: Mapping[str, str]) -> Measurement
 
 def measure_engines(
     bundle: Bundle,
-    shipped: Mapping[str, str],
+    shipped: Mapping[str, ModelId],
     settings: BenchSettings,
     out: Path,
     *,
-    progress: Callable[[int, int, str], None] | None = None,
+    progress: Progress | None = None,
 ) -> Measurements:
-    """Build a bundle's TensorRT engines here, or take them from the cache, and measure each at every batch size.
+    """Build a bundle's engines here, or take them from the cache, and measure each at every batch size.
 
     Args:
-        shipped: the bundle's variants, each with the name of its model.
+        shipped: the bundle's variants, each with its model.
 
     Raises:
-        BackendError: no TensorRT or GPU, or a graph that it cannot build.
+        BackendError: a graph that cannot be built, or a cache that cannot be written.
         BenchError: an engine that cannot be measured.
     """
-    built = building.build(bundle.path, max_batch=max(settings.batch_sizes), progress=progress)
+    records: list[Json] = []
+    sizes: dict[str, dict[str, int]] = {}
+    for backend, _ in builders():
+        options = BuildOptions(max_batch=max(settings.batch_sizes))
+        built = building.build(bundle.path, backend=backend.name, options=options, progress=progress)
+        sizes[backend.name] = {engine.variant: engine.size_bytes for engine in built}
+        records += _measured(bundle, backend, shipped, settings)
+    write_json(out / "measurements.json", {"records": records})
+    return Measurements.seal(out, details={"bundle": bundle.digest, "engines": sizes})
+
+
+def _measured(bundle: Bundle, backend: Backend, shipped: Mapping[str, ModelId], settings: BenchSettings) -> list[Json]:
     measured = benchmark(
         bundle.path,
-        backend="tensorrt",
+        backend=backend.name,
         batch_sizes=settings.batch_sizes,
         seconds=settings.seconds,
         warmup_seconds=settings.warmup_seconds,
     )
-    records = [{"model": shipped[record.variant or ""], **record.model_dump(mode="json")} for record in measured]
-    write_json(out / "measurements.json", {"records": records})
-    sizes = {engine.variant: engine.size_bytes for engine in built}
-    return Measurements.seal(out, details={"bundle": bundle.digest, "engines": sizes})
+    named = [(record.variant, record.model_dump(mode="json")) for record in measured]
+    return [{**record, **shipped[variant].to_json()} for variant, record in named if variant is not None]

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
+import platform
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
-from edgekd import plugins
 from edgekd.data.reader import Reader, open_reader
+from edgekd.export import variants
+from edgekd.export.model_id import ModelId, labelled
 from edgekd.runs import Run, Stage
-from edgekd.runtime.backends import Session
-from edgekd.runtime.backends.onnxruntime import OrtSession
+from edgekd.runtime.backends import Session, open_reference, reference
 from edgekd.store.artifacts import Dataset, Evaluation, Json, OnnxModel, write_json
 
 _Z95 = 1.959964
@@ -21,14 +22,14 @@ _Z95 = 1.959964
 STAGE = Stage(
     "evaluate",
     "Test accuracy",
-    version=2,
+    version=3,
     compares=True,
     facts=lambda found: [f"{len(found.rows)} files", f"{max(row['samples'] for row in found.rows):,} test images"],
 )
 
 
 def evaluate(
-    run: Run, models: Mapping[str, OnnxModel], data: Dataset, heads: Mapping[str, Dataset] | None = None
+    run: Run, models: Mapping[ModelId, OnnxModel], data: Dataset, heads: Mapping[str, Dataset] | None = None
 ) -> Evaluation:
     """Every model on the whole test split.
 
@@ -40,37 +41,35 @@ def evaluate(
         STAGE,
         Evaluation,
         settings={},
-        inputs={**models, "data": data, **{f"data-{name}": own for name, own in further.items()}},
+        inputs={**labelled(models), "data": data, **{f"data-{name}": own for name, own in further.items()}},
         make=lambda out: evaluate_models(models, data, out, heads=further),
     )
     return run.finish(STAGE, made)
 
 
 def evaluate_models(
-    models: Mapping[str, OnnxModel], data: Dataset, out: Path, *, heads: Mapping[str, Dataset] | None = None
+    models: Mapping[ModelId, OnnxModel], data: Dataset, out: Path, *, heads: Mapping[str, Dataset] | None = None
 ) -> Evaluation:
     """Run every model over the whole test split, as the device would: its own file, its own preprocessing.
 
     Args:
-        models: by name.
         heads: the data of further heads, by name; a model that has them is measured on their test splits too.
         out: an empty folder, which becomes the artifact.
     """
-    rows = [
-        {"model": name, **_row(session_for(name, model), model, data, heads or {})} for name, model in models.items()
-    ]
+    rows = [{**name.to_json(), **_row(name, model, data, heads or {})} for name, model in models.items()]
     write_json(out / "evaluation.json", {"split": "test", "rows": rows})
-    digests = {name: model.digest for name, model in models.items()}
+    digests = {str(name): model.digest for name, model in models.items()}
     return Evaluation.seal(out, details={"models": digests, "data": data.digest})
 
 
-def _row(session: Session, model: OnnxModel, data: Dataset, heads: Mapping[str, Dataset]) -> Json:
-    row, first = _on_test(session, data, 0), len(data.classes)
-    if model.heads:
-        row["heads"] = {}
-    for name, classes in model.heads.items():
-        row["heads"][name] = _on_test(session, heads[name], first)
-        first += len(classes)
+def _row(name: ModelId, model: OnnxModel, data: Dataset, heads: Mapping[str, Dataset]) -> Json:
+    with session_for(name, model) as session:
+        row, first = _on_test(session, data, 0), len(data.classes)
+        if model.heads:
+            row["heads"] = {}
+        for head, classes in model.heads.items():
+            row["heads"][head] = _on_test(session, heads[head], first)
+            first += len(classes)
     return row
 
 
@@ -78,11 +77,10 @@ def _on_test(session: Session, data: Dataset, first: int) -> Json:
     return accuracy_of(session, open_reader(data, "test"), data.classes, first=first)
 
 
-def session_for(name: str, model: OnnxModel) -> Session:
-    """ONNX Runtime as it runs a model, named role-variant; a graph that is TensorRT's is computed as it is written."""
-    variant = name.partition("-")[2]
-    foreign = model.precision == "int8" and variant not in plugins.load("backend", "onnxruntime").VARIANTS
-    return OrtSession(model.graph, as_written=foreign)
+def session_for(name: ModelId, model: OnnxModel) -> Session:
+    """The reference backend as it runs a model on this machine; a graph for other engines is computed as written."""
+    runs = reference().activations(platform.machine())
+    return open_reference(model.graph, as_written=variants.find(name.variant).activations not in runs)
 
 
 def accuracy_of(session: Session, reader: Reader, classes: tuple[str, ...], *, first: int = 0) -> Json:

@@ -2,36 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TypeVar
+from typing import Any
 
-from edgekd import plugins
-from edgekd.errors import ExportError, ModelError
 from edgekd.export import onnx as exports
-from edgekd.models.code import code_of
-from edgekd.recipe.settings import ExportSettings, Variant, models_in
-from edgekd.runs import Role, Run, Stage, Untrained, settings_json
+from edgekd.export import variants
+from edgekd.export.model_id import ModelId
+from edgekd.export.variants import Variant
+from edgekd.runs import Role, Run, Stage, settings_json
 from edgekd.stages import _facts
 from edgekd.stages.quantize import PTQ, QUANTIZED, Quantized
-from edgekd.store.artifacts import Artifact, Checkpoint, Dataset, OnnxModel
-from edgekd.training.train import initial
-
-Source = TypeVar("Source", bound=Artifact)
+from edgekd.store.artifacts import Checkpoint, Dataset, OnnxModel
 
 
 @dataclass(frozen=True)
 class Exported:
-    """Every graph.
+    """Every graph, and for the bundle's variants the model that each is."""
 
-    Attributes:
-        models: named role-variant.
-        shipped: the bundle's variants, each with the name of its model.
-    """
-
-    models: Mapping[str, OnnxModel]
-    shipped: Mapping[str, str]
+    models: Mapping[ModelId, OnnxModel]
+    shipped: Mapping[str, ModelId]
 
 
 def _of_graph(model: OnnxModel) -> list[str]:
@@ -40,75 +30,51 @@ def _of_graph(model: OnnxModel) -> list[str]:
     return [agreement, _facts.megabytes(model.graph.stat().st_size)]
 
 
-def _check(untrained: Untrained) -> None:
-    """Published networks are known to export; of a user's own nobody knows before it is tried.
-
-    Raises:
-        ModelError: one cannot be exported.
-    """
-    recipe = untrained.recipe
-    scheme = plugins.load("scheme", recipe.distill.scheme.name).parse(recipe.distill.scheme)
-    named = [recipe.student, *([recipe.teacher] if recipe.teacher is not None else []), *models_in(scheme)]
-    own = {(m.model, repr(m.arguments)): m for m in named if code_of(m.model) is not None}
-    for model in own.values():
-        network, _ = initial(model.model_copy(update={"pretrained": False, "checkpoint": None}), untrained.data)
-        try:
-            exports.graph_of(network.eval(), untrained.image_size, recipe.export.opset)
-        except ExportError as error:
-            raise ModelError(
-                f"the network of {model.model} cannot be exported to ONNX",
-                found=error.found or error.what,
-                hint="forward() must not branch on the values in a tensor, nor use operations that ONNX lacks",
-            ) from error
-
-
-STAGE = Stage("export", "ONNX", version=exports.VERSION, compares=True, facts=_of_graph, check=_check)
+STAGE = Stage("export", "ONNX", version=exports.VERSION, compares=True, facts=_of_graph)
 
 
 def export(run: Run, networks: Mapping[Role, Checkpoint], quantized: Quantized | None, data: Dataset) -> Exported:
-    """All networks in fp32, and the one that ships in the recipe's variants.
+    """Every network in the variants that are made of its checkpoint, and what ships in all of the recipe's.
 
     Args:
         networks: those in float, by their role; the last of them ships.
         quantized: the same with int8 quantizers; also exported only calibrated, to compare, where it was trained.
     """
-    variants, settings, final = run.recipe.variants, run.recipe.quantize, list(networks)[-1]
-    models = {
-        f"{role.name}-fp32": _graph(run, role, "fp32", exports.onnx_from_checkpoint, checkpoint, data)
-        for role, checkpoint in networks.items()
-    }
-    if "fp16" in variants:
-        models[f"{final.name}-fp16"] = _graph(
-            run, final, "fp16", exports.fp16_from_fp32, models[f"{final.name}-fp32"], data
-        )
-    if quantized is not None and settings is not None:
-        if quantized.trained is not quantized.calibrated and settings.baseline:
-            models["ptq-int8"] = _graph(run, PTQ, "int8", exports.int8_from_checkpoint, quantized.calibrated, data)
-        models["quantized-int8"] = _graph(run, QUANTIZED, "int8", exports.int8_from_checkpoint, quantized.trained, data)
-        if "int8-x64" in variants:
-            models["quantized-int8-x64"] = _graph(
-                run, QUANTIZED, "int8-x64", exports.x64_from_int8, models["quantized-int8"], data
+    shipped = _shipped(run, list(networks)[-1])
+    models: dict[ModelId, OnnxModel] = {}
+    for variant in variants.ordered(run.recipe.variants):
+        if variant.base is not None:
+            role = shipped[variant.name]
+            models[ModelId(role.name, variant.name)] = _graph(
+                run, role, variant, models[ModelId(role.name, variant.base)], data
             )
-    roles = {"fp32": final, "fp16": final, "int8": QUANTIZED, "int8-x64": QUANTIZED}
-    shipped: dict[str, str] = {variant: f"{roles[variant].name}-{variant}" for variant in variants}
-    return run.finish(STAGE, Exported(models, shipped))
+            continue
+        sources = _quantized(run, quantized) if variant.needs_quantize else networks
+        for role, checkpoint in sources.items():
+            models[ModelId(role.name, variant.name)] = _graph(run, role, variant, checkpoint, data)
+    return run.finish(STAGE, Exported(models, {name: ModelId(role.name, name) for name, role in shipped.items()}))
 
 
-def _graph(
-    run: Run,
-    role: Role,
-    variant: Variant,
-    convert: Callable[[Source, Dataset, ExportSettings, Path], OnnxModel],
-    source: Source,
-    data: Dataset,
-) -> OnnxModel:
+def _shipped(run: Run, final: Role) -> dict[str, Role]:
+    """The bundle's variants, each with the network that it is of."""
+    return {name: QUANTIZED if variants.find(name).needs_quantize else final for name in run.recipe.variants}
+
+
+def _quantized(run: Run, made: Quantized | None) -> dict[Role, Checkpoint]:
+    if made is None or run.recipe.quantize is None:
+        return {}
+    compared = made.trained is not made.calibrated and run.recipe.quantize.baseline
+    return {**({PTQ: made.calibrated} if compared else {}), QUANTIZED: made.trained}
+
+
+def _graph(run: Run, role: Role, variant: Variant[Any], source: Checkpoint | OnnxModel, data: Dataset) -> OnnxModel:
     settings = run.recipe.export
     return run.stage(
         STAGE,
         OnnxModel,
-        name=f"export-{role.name}-{variant}",
-        title=f"{role.title}: ONNX {variant}",
-        settings={"opset": settings.opset, "tolerance": settings_json(settings.tolerance_of(variant))},
+        name=f"{STAGE.name}-{ModelId(role.name, variant.name)}",
+        title=f"{role.title}: ONNX {variant.title}",
+        settings={"opset": settings.opset, "tolerance": settings_json(settings.tolerance_of(variant.name))},
         inputs={"source": source, "data": data},
-        make=lambda out: convert(source, data, settings, out),
+        make=lambda out: variant.convert(source, data, settings, out),
     )

@@ -20,7 +20,7 @@ def test_this_machine():
     env = environment()
     assert env.cores == len(os.sched_getaffinity(0))
     assert env.ram_bytes > 1e8
-    assert env.onnxruntime is not None
+    assert env.engines["ONNX Runtime"]
     assert env.cpu and env.os
 
 
@@ -51,5 +51,12 @@ def test_the_fingerprint_changes_with_what_decides_speed_and_with_nothing_else()
     env = environment()
     same = env.model_copy(update={"kernel": "9.9", "python": "3.99", "ram_bytes": 1})
     assert fingerprint(same) == fingerprint(env)
-    for change in ({"cores": 99}, {"cpu": "x"}, {"onnxruntime": "0"}, {"tensorrt": "0"}, {"power_mode": "15W"}):
+    engines = {**env.engines, "TensorRT": "0"}
+    for change in (
+        {"cores": 99},
+        {"cpu": "x"},
+        {"engines": {}},
+        {"engines": engines},
+        {"power_mode": "15W"},
+    ):
         assert fingerprint(env.model_copy(update=change)) != fingerprint(env)

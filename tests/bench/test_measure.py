@@ -113,13 +113,17 @@ def bundle(small_net, tmp_path):
         shutil.copy(small_net, tmp_path / name)
     (tmp_path / "empty.npy").touch()
     digests = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in tmp_path.iterdir()}
+    activations = {"fp16": "float16", "fp32": "float32", "exotic": "bfloat16"}
     variant = {"metrics": {}, "vectors": "empty.npy", "tolerance": 0.1}
     manifest = {
-        "format": 1,
+        "format": 2,
         "name": "shoes",
         "classes": ["a", "b", "c", "d"],
         "preprocessing": Preprocessing(8, 8).to_json(),
-        "variants": {name: {"file": file, "precision": name, **variant} for name, file in names.items()},
+        "variants": {
+            name: {"file": file, "precision": name, "activations": activations[name], **variant}
+            for name, file in names.items()
+        },
         "vectors": {"images": "empty.npy", "inputs": "empty.npy"},
         "files": {name: {"sha256": digest} for name, digest in digests.items()},
         "provenance": {},

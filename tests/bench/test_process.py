@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from edgekd.bench.measurement import ModelFile
-from edgekd.bench.process import Job, Target, error_from_json, error_to_json, run_job
+from edgekd.bench.process import Job, Options, Target, error_from_json, error_to_json, run_job
 from edgekd.errors import BackendError, BenchError, EdgekdError, RecipeError, UnknownNameError
 
 JOB = Job(
@@ -18,11 +18,7 @@ JOB = Job(
     ),
     device="this-machine",
     batch_size=1,
-    batch_sizes=(1,),
-    threads=1,
-    seconds=0.01,
-    warmup_seconds=0.0,
-    input_shape=None,
+    options=Options(batch_sizes=(1,), threads=1, seconds=0.01, warmup_seconds=0.0, input_shape=None),
 )
 
 

@@ -13,12 +13,12 @@ from edgekd.errors import BundleError, UnknownNameError
 from edgekd.runtime.backends import tensorrt
 
 
-@pytest.mark.skipif(tensorrt.why_not() is None, reason="TensorRT can be used here")
+@pytest.mark.skipif(tensorrt.BACKEND.available() is None, reason="TensorRT can be used here")
 def test_without_tensorrt_or_a_gpu_there_is_one_message(linear_bundle):
     line = [sys.executable, "-m", "edgekd", "build", str(linear_bundle)]
     shown = subprocess.run(line, capture_output=True, text=True, check=False)
     assert (shown.returncode, shown.stdout) == (1, "")
-    assert str(tensorrt.why_not()) in shown.stderr and "Traceback" not in shown.stderr
+    assert str(tensorrt.BACKEND.available()) in shown.stderr and "Traceback" not in shown.stderr
 
 
 def test_what_is_no_bundle_changed_or_unknown(linear_bundle, tmp_path):

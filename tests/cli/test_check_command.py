@@ -81,8 +81,8 @@ def test_of_a_bundle_every_graph_but_the_one_for_x64_is_checked(linear_bundle):
     manifest = json.loads((linear_bundle / "bundle.json").read_text())
     for name, zero in (("int8", np.int8(0)), ("int8-x64", np.uint8(0))):
         quantized(linear_bundle / f"model.{name}.onnx", zero)
-        record = {**manifest["variants"]["fp32"], "file": f"model.{name}.onnx", "precision": "int8"}
-        manifest["variants"][name] = record
+        kinds = {"precision": "int8", "activations": zero.dtype.name}
+        manifest["variants"][name] = {**manifest["variants"]["fp32"], "file": f"model.{name}.onnx", **kinds}
     seal_bundle(linear_bundle, manifest)
     checked = examine(linear_bundle, (), None)
     assert [entry.name for entry in checked] == ["model.fp32.onnx", "model.int8.onnx"]

@@ -12,9 +12,10 @@ import torch
 from edgekd.data.reader import preprocessing_of
 from edgekd.errors import ExportError
 from edgekd.export import onnx as exports
-from edgekd.export.bundle import pack, publish
-from edgekd.export.numerics import compare, real_inputs
-from edgekd.export.onnx import fp16_from_fp32, onnx_from_checkpoint
+from edgekd.export.bundle import Contents, pack, publish
+from edgekd.export.model_id import ModelId
+from edgekd.export.numerics import Expected, compare, real_inputs
+from edgekd.export.variants import find
 from edgekd.models import checkpoint as checkpoints
 from edgekd.models.architecture import Architecture
 from edgekd.models.build import build
@@ -46,8 +47,8 @@ def exported(small_digits, tmp_path_factory):
         out=folder / "checkpoint",
     )
     settings = ExportSettings()
-    fp32 = onnx_from_checkpoint(student, small_digits, settings, folder / "fp32")
-    return student, {"fp32": fp32, "fp16": fp16_from_fp32(fp32, small_digits, settings, folder / "fp16")}
+    fp32 = find("fp32").convert(student, small_digits, settings, folder / "fp32")
+    return student, {"fp32": fp32, "fp16": find("fp16").convert(fp32, small_digits, settings, folder / "fp16")}
 
 
 def test_the_graph_answers_as_the_network_does_at_any_batch_size(exported, small_digits):
@@ -92,9 +93,9 @@ def test_a_graph_that_computes_something_else_fails_the_stage(exported, small_di
     expected = open_session(models["fp32"].graph).bind(inputs)()
     strict = Tolerance(difference=1e-3, agreement=0.99)
     with pytest.raises(ExportError, match=r"does not compute what X computes(?s:.)*at most 1e-03"):
-        compare(models["fp32"].graph, inputs, expected * 1.01, strict, reference="X")
+        compare(models["fp32"].graph, Expected(inputs, expected * 1.01, "X"), strict)
     with pytest.raises(ExportError, match="agreement 0"):
-        compare(models["fp32"].graph, inputs, -expected, Tolerance(difference=9.0, agreement=0.5), reference="X")
+        compare(models["fp32"].graph, Expected(inputs, -expected, "X"), Tolerance(difference=9.0, agreement=0.5))
 
 
 def test_an_answer_agrees_where_every_heads_does(exported, small_digits):
@@ -105,15 +106,15 @@ def test_an_answer_agrees_where_every_heads_does(exported, small_digits):
     swapped = found[:, [0, 1, 2, 3, 4, 5, 6, 7, 9, 8]]
     loose = Tolerance(difference=9.0, agreement=0.01)
     with pytest.raises(ExportError, match="agreement 0"):
-        compare(file, inputs, swapped, loose, reference="X", heads=[2])
-    report = compare(file, inputs, swapped, loose, reference="X", heads=[3, 1, 1])
+        compare(file, Expected(inputs, swapped, "X"), loose, heads=[2])
+    report = compare(file, Expected(inputs, swapped, "X"), loose, heads=[3, 1, 1])
     assert report["agreement"] == 1.0
 
 
 def test_evaluation_counts_by_hand(exported, small_digits, tmp_path):
     student, models = exported
     network = checkpoints.load(student)
-    evaluation = evaluate_models({"student-fp32": models["fp32"]}, small_digits, tmp_path)
+    evaluation = evaluate_models({ModelId("student", "fp32"): models["fp32"]}, small_digits, tmp_path)
     (row,) = evaluation.rows
     with torch.no_grad():
         batches = evaluation_loader(small_digits, "test").epoch(0)
@@ -134,12 +135,12 @@ def test_a_bundle_loads_verifies_and_carries_its_metrics(exported, small_digits,
     student, models = exported
     (tmp_path / "evaluation").mkdir()
     (tmp_path / "packed").mkdir()
-    named = {f"student-{variant}": model for variant, model in models.items()}
+    named = {ModelId("student", variant): model for variant, model in models.items()}
     evaluation = evaluate_models(named, small_digits, tmp_path / "evaluation")
     (tmp_path / "measured").mkdir()
     measurements = measure_models(named, BenchSettings(batch_sizes=(1,), seconds=0.05), tmp_path / "measured")
-    shipped = {variant: f"student-{variant}" for variant in models}
-    bundle = pack("digits", shipped, named, student, evaluation, measurements, small_digits, tmp_path / "packed")
+    contents = Contents("digits", {variant: ModelId("student", variant) for variant in models}, named, student)
+    bundle = pack(contents, evaluation, measurements, small_digits, tmp_path / "packed")
     publish(bundle, tmp_path / "bundle")
     publish(bundle, tmp_path / "bundle")
     for variant in models:

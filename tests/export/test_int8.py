@@ -16,7 +16,7 @@ from edgekd.errors import ModelError
 from edgekd.export.int8 import with_constant_scales
 from edgekd.export.legality import VERSIONS, check
 from edgekd.export.numerics import real_inputs
-from edgekd.export.onnx import int8_from_checkpoint, x64_from_int8
+from edgekd.export.variants import find
 from edgekd.models import checkpoint as checkpoints
 from edgekd.models.architecture import Architecture
 from edgekd.models.build import build
@@ -54,8 +54,8 @@ def exported(request, small_digits, tmp_path_factory):
     )
     calibrated = calibrate(student, small_digits, 64, _folder(place, "calibrated"))
     settings = ExportSettings()
-    int8 = int8_from_checkpoint(calibrated, small_digits, settings, _folder(place, "int8"))
-    x64 = x64_from_int8(int8, small_digits, settings, _folder(place, "x64"))
+    int8 = find("int8").convert(calibrated, small_digits, settings, _folder(place, "int8"))
+    x64 = find("int8-x64").convert(int8, small_digits, settings, _folder(place, "x64"))
     return student, calibrated, {"int8": int8, "int8-x64": x64}
 
 
@@ -168,4 +168,4 @@ def test_both_graphs_take_any_batch(exported, small_digits):
 
 def test_a_network_without_quantizers_has_no_int8(exported, small_digits, tmp_path):
     with pytest.raises(ModelError, match="has no quantizers(?s:.)*edgekd quantize"):
-        int8_from_checkpoint(exported[0], small_digits, ExportSettings(), tmp_path)
+        find("int8").convert(exported[0], small_digits, ExportSettings(), tmp_path)

@@ -7,7 +7,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from edgekd.export.qdq import for_x64, with_float_weights, without_fused_branches
+from edgekd.export.qdq import with_float_weights, with_unsigned_activations, without_fused_branches
 
 
 def _model(nodes, constants, *, shape=("n", 2)) -> onnx.ModelProto:
@@ -45,7 +45,7 @@ def test_a_value_of_either_sign_keeps_its_steps():
     x = np.array([[-70.0, -0.3], [63.4, 80.0]], np.float32)
     by_hand = np.array([[-64.0, -0.5], [63.5, 63.5]], np.float32)  # -128 to 127 steps of a half
     np.testing.assert_array_equal(_run(model, x), by_hand)
-    np.testing.assert_array_equal(_run(for_x64(model), x), by_hand)
+    np.testing.assert_array_equal(_run(with_unsigned_activations(model), x), by_hand)
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def test_a_value_of_either_sign_keeps_its_steps():
     ],
 )
 def test_a_value_that_is_never_below_zero_gets_finer_steps_over_the_same_range(nodes, constants):
-    model = for_x64(_model([*nodes, *_pair("a", "y")], {**GRID, **constants}))
+    model = with_unsigned_activations(_model([*nodes, *_pair("a", "y")], {**GRID, **constants}))
     onnx.checker.check_model(model, full_check=True)
     quantize = next(node for node in model.graph.node if node.op_type == "QuantizeLinear")
     held = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
@@ -79,7 +79,7 @@ def test_a_value_that_is_never_below_zero_gets_finer_steps_over_the_same_range(n
     ],
 )
 def test_a_value_that_may_be_below_zero_gets_the_middle_as_its_zero(nodes, constants):
-    model = for_x64(_model([*nodes, *_pair("a", "y")], {**GRID, **constants}))
+    model = with_unsigned_activations(_model([*nodes, *_pair("a", "y")], {**GRID, **constants}))
     quantize = next(node for node in model.graph.node if node.op_type == "QuantizeLinear")
     held = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
     assert held[quantize.input[2]] == 128 and held[quantize.input[1]] == np.float32(0.5)
@@ -93,7 +93,7 @@ def test_weights_stay_as_they_are():
         helper.make_node("Conv", ["a", "weight"], ["y"]),
     ]
     constants = {**GRID, "w": weight, "ws": np.float32([1, 2]), "wz": np.int8([0, 0])}
-    model = for_x64(_model(nodes, constants, shape=("n", 2, 3, 3)))
+    model = with_unsigned_activations(_model(nodes, constants, shape=("n", 2, 3, 3)))
     held = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
     np.testing.assert_array_equal(held["w"], weight)
     assert held["wz"].dtype == np.int8 and "z" not in held

@@ -162,6 +162,10 @@ def test_the_schema_knows_each_methods_parameters():
         ("quantize: {precision: bf16}", "quantize.precision: Input should be 'auto' or 'fp32'"),
         ("export: {variants: [fp32, int8]}", "int8 needs a quantize section"),
         ("export: {variants: [fp32, int8-x64]}", "int8-x64 is derived from it"),
+        ("export: {variants: [fp16]}", "fp32 must be among the variants: fp16 is derived from it"),
+        ("export: {variants: [fp32, fp61]}", "yaml:5 export.variants[1]: unknown export variant 'fp61'"),
+        ("export: {variants: [fp32, fp61]}", "allowed: fp16, fp32, int8, int8-x64; next: did you mean 'fp16'?"),
+        ("export: {tolerance: {int9: {difference: 1.0, agreement: 1.0}}}", "export.tolerance.int9: unknown export"),
         ("export: {variants: [fp32]}\nquantize: {}", "add int8 to export.variants, or leave quantize out"),
     ],
 )

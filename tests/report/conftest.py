@@ -39,6 +39,7 @@ def model(role: str, variant: str, accuracy: float, size_bytes: int, **changes: 
         "role": role,
         "title": _TITLES[role],
         "variant": variant,
+        "precision": variant.partition("-")[0],
         "ships": role not in ("teacher", "baseline", "ptq"),
         "architecture": architecture,
         "accuracy": accuracy,
@@ -247,6 +248,8 @@ def whole_record() -> Json:
             "onnxruntime": ["fp32", "fp16"],
             "onnxruntime-x86_64": ["int8-x64", "fp32", "fp16"],
         },
+        "engine_titles": {"tensorrt": "TensorRT", "openvino": "OpenVINO", "onnxruntime": "ONNX Runtime"},
+        "unmeasured": {"int8": "int8 is the graph for TensorRT and OpenVINO: its latency here would say nothing"},
         "legality": [
             _legality(name, version, jetpack)
             for name in ("pruned-fp32", "quantized-int8")

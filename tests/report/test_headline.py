@@ -23,7 +23,7 @@ def entry(name: str, accuracy: float, size: int, half: float = 0.005) -> Json:
         "seconds": None,
     }
     interval = [max(0.0, accuracy - half), min(1.0, accuracy + half)]
-    names = {"id": name, "role": role, "title": role, "variant": variant, "architecture": "net"}
+    names = {"id": name, "role": role, "title": role, "variant": variant, "precision": "fp32", "architecture": "net"}
     return {**common, **names, "accuracy": accuracy, "interval": interval, "size_bytes": size}
 
 

@@ -14,6 +14,8 @@ from tensorrt_stand_in import DRIVER
 
 from edgekd.runtime.backends import _cuda
 
+ACTIVATIONS = {"fp32": "float32", "fp16": "float16", "int8": "int8", "int8-x64": "uint8", "fp8": "float8"}
+
 
 @pytest.fixture(scope="session")
 def stand_in(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
@@ -71,8 +73,8 @@ def many_bundle(linear_bundle: Path) -> Callable[..., Path]:
             file = f"model.{name}.onnx"
             if name != "fp32":
                 shutil.copy(linear_bundle / record["file"], linear_bundle / file)
-            precision = name.partition("-")[0]
-            manifest["variants"][name] = {**record, "file": file, "precision": precision, "later": "ignored"}
+            kinds = {"precision": name.partition("-")[0], "activations": ACTIVATIONS[name]}
+            manifest["variants"][name] = {**record, **kinds, "file": file, "later": "ignored"}
         seal_bundle(linear_bundle, {**manifest, **changes})
         return linear_bundle
 

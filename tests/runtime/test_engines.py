@@ -18,7 +18,7 @@ from edgekd.bench.measure import benchmark
 from edgekd.cli.build import command
 from edgekd.errors import BackendError, BundleError, UnknownNameError, UsageError
 from edgekd.runtime import engine_cache, engines
-from edgekd.runtime.backends import _cuda, open_session, tensorrt
+from edgekd.runtime.backends import BuildOptions, _cuda, open_session, tensorrt
 
 ALL = ("fp32", "fp16", "int8", "int8-x64")
 
@@ -31,16 +31,17 @@ def test_all_that_tensorrt_takes_is_built_once(device, many_bundle):
     again = engines.build(bundle)
     assert [engine.path for engine in again] == [engine.path for engine in built]
     assert all(engine.reused for engine in again) and trt.asked["builds"] == 3
-    assert not engines.build(bundle, ["fp32"], max_batch=9)[0].reused
+    assert not engines.build(bundle, ["fp32"], options=BuildOptions(max_batch=9))[0].reused
     assert len(engines.find(bundle)) == 4
 
 
 def test_the_record_says_what_decides_the_engine(device, linear_bundle, tmp_path):
     device()
-    (built,) = engines.build(linear_bundle, opt_batch=4, workspace_mb=64, cache=tmp_path / "here")
+    (built,) = engines.build(linear_bundle, options=BuildOptions(opt_batch=4, workspace_mb=64, cache=tmp_path / "here"))
     record = json.loads((built.path.parent / "engine.json").read_text())
     assert record["graph"] == runtime.bundle.read(linear_bundle).graph_sha256("fp32")
-    assert (record["gpu"], record["compute_capability"], record["tensorrt"]) == ("Orin", "8.7", "10.3.0")
+    assert (record["gpu"], record["compute_capability"]) == ("Orin", "8.7")
+    assert (record["engine"], record["version"]) == ("tensorrt", "10.3.0")
     options = {"precision": "fp32", "opt_batch": 4, "max_batch": 8, "workspace_mb": 64}
     assert record["options"].items() >= options.items()
     (found,) = engines.find(cache=tmp_path / "here")
@@ -81,7 +82,7 @@ def test_a_record_in_another_engines_place_is_not_taken(device, linear_bundle):
 
 def test_builders_at_once_do_not_hurt_each_other(tmp_path):
     gpu = _cuda.Device("Orin", (8, 7), "12.6")
-    identity = engine_cache.Identity("a" * 64, "Orin", "8.7", "10.3.0", {"precision": "fp16"})
+    identity = engine_cache.Identity("a" * 64, "Orin", "8.7", "tensorrt", "10.3.0", {"precision": "fp16"})
     plans = [bytes([number]) * 100_000 for number in range(8)]
     found = []
 
@@ -102,7 +103,7 @@ def test_a_cache_that_is_a_file_is_one_message(device, linear_bundle, tmp_path):
     device()
     (tmp_path / "file").touch()
     with pytest.raises(BackendError, match=r"file cannot be written(?s:.)*XDG_CACHE_HOME"):
-        engines.build(linear_bundle, cache=tmp_path / "file")
+        engines.build(linear_bundle, options=BuildOptions(cache=tmp_path / "file"))
 
 
 def test_load_prefers_what_was_built_and_says_so(device, many_bundle):
@@ -125,10 +126,10 @@ def test_load_prefers_what_was_built_and_says_so(device, many_bundle):
 def test_the_engine_asked_for_last_is_the_one_that_runs(device, linear_bundle):
     device()
     for size in (2, 4):
-        engines.build(linear_bundle, max_batch=size)
-    small, large = engines.build(linear_bundle, max_batch=2)[0].path, engines.find()[1].path
+        engines.build(linear_bundle, options=BuildOptions(size))
+    small, large = engines.build(linear_bundle, options=BuildOptions(2))[0].path, engines.find()[1].path
     os.utime(large.parent / "engine.json", (1, 1))
-    assert tensorrt.built(runtime.bundle.read(linear_bundle)) == {"fp32": small}
+    assert tensorrt.BACKEND.engines.built(runtime.bundle.read(linear_bundle)) == {"fp32": small}
 
 
 def test_a_tensorrt_that_does_not_load_is_not_usable(device, linear_bundle, monkeypatch):
@@ -155,7 +156,7 @@ def test_bench_measures_the_built_engines(device, many_bundle):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"tensorrt": "8.6.2"}, r"another TensorRT version\n  found: TensorRT 8.6.2\n  allowed: TensorRT 10.3.0"),
+        ({"version": "8.6.2"}, r"another version\n  found: tensorrt 8.6.2\n  allowed: tensorrt 10.3.0"),
         ({"gpu": "Xavier"}, r"another GPU\n  found: Xavier, .* 8.7\n  allowed: Orin, compute capability 8.7"),
         ({"compute_capability": "7.2"}, r"another GPU\n  found: Orin, .* 7.2\n"),
         ({"graph": "0" * 64}, r"another graph\n  found: sha256 0000"),
@@ -195,18 +196,19 @@ def test_what_cannot_be_built_is_said_before_building(device, many_bundle):
     with pytest.raises(UnknownNameError, match="did you mean 'fp16'"):
         engines.build(bundle, ["fp61"])
     with pytest.raises(UsageError, match="--opt-batch 9, --max-batch 8"):
-        engines.build(bundle, opt_batch=9)
+        engines.build(bundle, options=BuildOptions(opt_batch=9))
     assert trt.asked["builds"] == 0
 
 
 def test_a_precision_that_no_build_knows(device, many_bundle):
     device()
     bundle = many_bundle("fp8", engines={"tensorrt": ["fp8"]})
-    with pytest.raises(BackendError, match="precision fp8"):
+    with pytest.raises(BackendError, match=r"TensorRT takes no variant(?s:.)*found: fp8: float8"):
         engines.build(bundle)
     manifest = json.loads((bundle / "bundle.json").read_text())
-    (bundle / "bundle.json").write_text(json.dumps({**manifest, "engines": {}}))
-    with pytest.raises(BackendError, match="TensorRT takes no variant"):
+    manifest["variants"]["fp8"]["activations"] = "float16"
+    (bundle / "bundle.json").write_text(json.dumps(manifest))
+    with pytest.raises(BackendError, match="precision fp8"):
         engines.build(bundle)
 
 
@@ -237,16 +239,17 @@ def test_the_command_prints_a_table_or_json_and_notes_damaged_timings(device, li
 
 @pytest.mark.tensorrt
 def test_a_real_engine_answers_as_the_bundle_says(linear_bundle, tmp_path, monkeypatch):
-    if (reason := tensorrt.why_not()) is not None:
+    if (reason := tensorrt.BACKEND.available()) is not None:
         pytest.fail(reason)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    (built,) = engines.build(linear_bundle, max_batch=4)
+    (built,) = engines.build(linear_bundle, options=BuildOptions(4))
     model = runtime.load(linear_bundle)
     assert model.engine.startswith("tensorrt ") and model.verify().images == 3
-    assert engines.build(linear_bundle, max_batch=4)[0].reused and built.size_bytes > 0
+    assert engines.build(linear_bundle, options=BuildOptions(4))[0].reused and built.size_bytes > 0
 
 
 def test_a_runs_last_stage_builds_and_measures_what_shipped(device, many_bundle, tmp_path):
+    from edgekd.export.model_id import ModelId
     from edgekd.recipe.settings import BenchSettings
     from edgekd.stages.engines import measure_engines
     from edgekd.store.artifacts import Bundle
@@ -254,17 +257,19 @@ def test_a_runs_last_stage_builds_and_measures_what_shipped(device, many_bundle,
     device()
     folder = many_bundle("fp32", "fp16", "int8", "int8-x64")
     bundle = Bundle.seal(folder, details={"name": "linear"})
-    shipped = {"fp32": "pruned-fp32", "fp16": "pruned-fp16", "int8": "quantized-int8", "int8-x64": "quantized-int8-x64"}
+    roles = {"fp32": "pruned", "fp16": "pruned", "int8": "quantized", "int8-x64": "quantized"}
+    shipped = {variant: ModelId(role, variant) for variant, role in roles.items()}
     (tmp_path / "out").mkdir()
     settings = BenchSettings(batch_sizes=(2,), seconds=0.02, warmup_seconds=0.0)
     found = measure_engines(bundle, shipped, settings, tmp_path / "out")
-    rows = {(row["model"], row["batch_size"], row["engine"]) for row in found.records}
+    rows = {(row["model"], row["batch_size"], row["backend"], row["engine"]) for row in found.records}
     built = ("pruned-fp32", "pruned-fp16", "quantized-int8")
-    assert rows == {(model, 2, "tensorrt 10.3.0") for model in built}
-    assert set(found.manifest.details["engines"]) == {"fp32", "fp16", "int8"}
+    assert rows == {(model, 2, "tensorrt", "tensorrt 10.3.0") for model in built}
+    assert set(found.manifest.details["engines"]["tensorrt"]) == {"fp32", "fp16", "int8"}
 
 
 def test_the_engines_stage_is_kept_and_made_again_for_another_gpu(device, many_bundle, tmp_path):
+    from edgekd.export.model_id import ModelId
     from edgekd.recipe import load as recipe
     from edgekd.runs import Run
     from edgekd.stages import engines as engines_stage
@@ -277,7 +282,7 @@ def test_the_engines_stage_is_kept_and_made_again_for_another_gpu(device, many_b
 
     def state() -> str:
         store = Store(tmp_path / "run")
-        made = engines_stage.engines(Run(settings, store), bundle, {"fp32": "pruned-fp32"})
+        made = engines_stage.engines(Run(settings, store), bundle, {"fp32": ModelId("pruned", "fp32")})
         assert [row["model"] for row in made.records] == ["pruned-fp32"]
         return store.log[-1].state
 

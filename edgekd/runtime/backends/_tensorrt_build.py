@@ -1,7 +1,7 @@
 """Building an engine from an ONNX graph, one path for TensorRT 8.6 to 11.
 
-The graph says the precision. Up to 10.11 TensorRT types weakly and must be allowed to use it; from 10.12 it types
-strongly and takes the graph at its word. Flags are asked for by name, for names and numbers moved between versions.
+The graph decides the precision. Up to 10.11 TensorRT types weakly and must be allowed to use it; from 10.12 it types
+strongly and computes it exactly. Flags are asked for by name, for names and numbers moved between versions.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 from edgekd.errors import BackendError
 
-# What a weakly typed build must be allowed so that it computes what a graph of this precision says.
+# What a weakly typed build must be allowed so that it computes a graph of this precision.
 PRECISIONS: dict[str, tuple[str, ...]] = {"fp32": (), "fp16": ("FP16",), "int8": ("INT8", "FP16")}
 _STRONG_FROM = (10, 12)
 _DYNAMIC = -1

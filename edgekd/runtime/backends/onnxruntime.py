@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import os
-import platform
 from collections.abc import Callable
+from functools import partial
 from importlib import import_module, metadata
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from edgekd.errors import BackendError
-from edgekd.runtime.backends import Array, TensorInfo, checked_input
-
-SUFFIXES = (".onnx",)
-# On x86 symmetric int8 is 1 to 4 times slower than fp32 in ONNX Runtime; int8-x64 is made for it.
-_INT8 = "int8-x64" if platform.machine() in ("x86_64", "AMD64") else "int8"
-VARIANTS = ("fp32", _INT8, "fp16")
+from edgekd.runtime.backends import GRAPH, Activations, Array, Backend, Session, TensorInfo, checked_input
 
 _DTYPES = {
     "tensor(float)": "float32",
@@ -31,18 +26,17 @@ _DTYPES = {
 _ERRORS_ONLY = 3
 
 
-def why_not() -> str | None:
-    return None if find_spec("onnxruntime") else "onnxruntime is not installed (pip install onnxruntime)"
-
-
-class OrtSession:
+class OrtSession(Session):
     """One ONNX Runtime session.
 
     Args:
         path: an .onnx file.
-        threads: threads inside an operator; None: one a usable core.
-        as_written: compute Q/DQ pairs as the graph says, in float between them, without int8 kernels that round
-            otherwise: what the graph means, for another engine, rather than what ONNX Runtime is fast at.
+        threads: threads inside an operator; None: one per usable core.
+        as_written: compute Q/DQ pairs as they are written, in float between them, without int8 kernels that round
+            differently: what the graph means, for another engine, rather than what ONNX Runtime is fast at.
+
+    Raises:
+        BackendError: it is not a graph that ONNX Runtime can load.
     """
 
     device = "cpu"
@@ -57,7 +51,7 @@ class OrtSession:
         if as_written:
             options.add_session_config_entry("session.disable_quant_qdq", "1")
         try:
-            self._session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+            self._session: Any = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # ONNX Runtime's exceptions share no base class of their own
             raise BackendError(
                 f"ONNX Runtime cannot load {path}",
@@ -68,10 +62,10 @@ class OrtSession:
         self.outputs = tuple(map(_info, self._session.get_outputs()))
 
     def bind(self, array: Array) -> Callable[[], Array]:
-        if len(self.inputs) != 1:
-            raise BackendError("this model takes more than one input", found=[info.name for info in self.inputs])
-        feed = {self.inputs[0].name: checked_input(array, self.inputs[0])}
+        feed = {self.inputs[0].name: checked_input(array, self.inputs)}
         wanted = [self.outputs[0].name]
+        if self._session is None:
+            raise BackendError("this session was closed", hint="open the model again")
         run = self._session.run
 
         def call() -> Array:
@@ -80,9 +74,9 @@ class OrtSession:
 
         return call
 
-
-def open(path: Path, *, threads: int | None = None) -> OrtSession:
-    return OrtSession(path, threads=threads)
+    def close(self) -> None:
+        # ONNX Runtime has no call for it: the memory goes with the last bound call.
+        self._session = None
 
 
 def _info(argument: Any) -> TensorInfo:
@@ -90,3 +84,33 @@ def _info(argument: Any) -> TensorInfo:
         size if isinstance(size, int) else str(size or f"dim{axis}") for axis, size in enumerate(argument.shape)
     )
     return TensorInfo(argument.name, shape, _DTYPES.get(argument.type, argument.type))
+
+
+def _activations(machine: str | None) -> tuple[Activations, ...]:
+    """Symmetric int8 is 1 to 4 times slower than fp32 on x86, where unsigned steps have the fast kernels."""
+    if machine is None:
+        return "float32", "float16"
+    return "float32", "uint8" if machine in ("x86_64", "AMD64") else "int8", "float16"
+
+
+def _version() -> str | None:
+    try:
+        return metadata.version("onnxruntime")
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _available() -> str | None:
+    return None if find_spec("onnxruntime") else "onnxruntime is not installed (pip install onnxruntime)"
+
+
+BACKEND = Backend(
+    name="onnxruntime",
+    title="ONNX Runtime",
+    suffixes=(GRAPH,),
+    activations=_activations,
+    version=_version,
+    available=_available,
+    open=OrtSession,
+    open_as_written=partial(OrtSession, as_written=True),
+)

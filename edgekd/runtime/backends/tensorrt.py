@@ -1,25 +1,32 @@
 """TensorRT on the first NVIDIA GPU: runs engines that were built on this device, from 8.6 to 11.
 
-Only names that every one of these versions has are used; a test holds that. `_tensorrt_build.py` builds them.
+Only names that every one of these versions has are used; a test holds that. `_tensorrt_build.py` builds one,
+`_tensorrt_engines.py` those of a bundle.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from importlib import import_module
+from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from edgekd.errors import BackendError
 from edgekd.runtime import engine_cache
-from edgekd.runtime.backends import Array, TensorInfo, _cuda, checked_input
-from edgekd.runtime.bundle import BundleManifest
+from edgekd.runtime.backends import (
+    Array,
+    Backend,
+    EngineBuilder,
+    Session,
+    TensorInfo,
+    _cuda,
+    checked_input,
+)
+from edgekd.runtime.backends._tensorrt_engines import NAME, build, built, device, imported, new_log
 
-SUFFIXES = (".engine", ".plan")
-# Through the engines that were built from them on this device: see `built`.
-VARIANTS = ("int8", "fp16", "fp32")
+_SUFFIXES = (".engine", ".plan")
 
 # By name, for the numbers behind them moved between versions. BF16, FP8, … have no NumPy type.
 _DTYPES = {
@@ -33,40 +40,7 @@ _DTYPES = {
 }
 
 
-def why_not() -> str | None:
-    spec = find_spec("tensorrt")
-    # No origin: a folder that happens to have this name, not a package.
-    if spec is None or spec.origin is None:
-        return (
-            "TensorRT's Python package is not installed; on a Jetson it is JetPack's python3-libnvinfer (a venv needs "
-            "--system-site-packages), on a workstation pip install 'edgekd[tensorrt]'"
-        )
-    # TensorRT itself ends in a segmentation fault where there is no GPU, so it is not asked.
-    return _cuda.why_not()
-
-
-def built(manifest: BundleManifest) -> dict[str, Path]:
-    """The engines in the cache that this TensorRT built on this kind of GPU from the bundle's graphs, by variant.
-
-    Where there are several of a variant, it is the one that was asked for last.
-
-    Raises:
-        BackendError: no GPU, or engines are there but TensorRT cannot be imported.
-    """
-    wanted = {name: (manifest.graph_sha256(name), record.precision) for name, record in manifest.variants.items()}
-    graphs = {graph for graph, _ in wanted.values()}
-    entries = [entry for entry in engine_cache.find(device=_cuda.device()) if entry.identity.graph in graphs]
-    if not entries:
-        return {}
-    version = imported().__version__
-    found: dict[tuple[str, str], Path] = {}
-    for path, identity in ((entry.path, entry.identity) for entry in entries):
-        if identity.tensorrt == version:
-            found.setdefault((identity.graph, str(identity.options.get("precision"))), path)
-    return {name: found[key] for name, key in wanted.items() if key in found}
-
-
-class TrtSession:
+class TrtSession(Session):
     """One engine with one execution context; calls from several threads take turns.
 
     Args:
@@ -82,12 +56,12 @@ class TrtSession:
     def __init__(self, path: Path, *, graph: str | None = None) -> None:
         self._driver = _cuda.Driver()
         trt = imported()
-        self.engine = f"tensorrt {trt.__version__}"
+        self.engine = f"{NAME} {trt.__version__}"
         self._log = new_log(trt)
         plan = path.read_bytes()
-        engine_cache.check(path, plan, device=_cuda.device(), tensorrt=trt.__version__, graph=graph)
-        self._engine = _deserialised(trt, self._log, path, plan)
-        self._context = self._engine.create_execution_context()
+        engine_cache.check(path, plan, device=_cuda.device(), engine=NAME, version=trt.__version__, graph=graph)
+        self._engine: Any = _deserialised(trt, self._log, path, plan)
+        self._context: Any = self._engine.create_execution_context()
         if self._context is None:
             raise BackendError(f"TensorRT cannot make room to run {path}", found=self._log.error)
         self._stream = _cuda.Stream(self._driver)
@@ -101,11 +75,10 @@ class TrtSession:
         Raises:
             BackendError: more than one input, a shape that the engine was not built for, or no memory left.
         """
-        if len(self.inputs) != 1:
-            raise BackendError("this model takes more than one input", found=[info.name for info in self.inputs])
-        fed = checked_input(array, self.inputs[0])
+        fed = checked_input(array, self.inputs)
         driver, context = self._driver, self._context
         with self._lock:
+            self._require_open()
             driver.activate()
             _set_shape(self._engine, context, self.inputs[0].name, fed.shape)
             source = _cuda.Buffer(driver, fed.shape, self.inputs[0].dtype)
@@ -120,6 +93,7 @@ class TrtSession:
 
     def _run(self, source: _cuda.Buffer, results: Sequence[_cuda.Buffer]) -> Array:
         # Everything anew each time: another bound call may have used the context since, in another thread.
+        self._require_open()
         self._driver.activate()
         context = self._context
         _set_shape(self._engine, context, self.inputs[0].name, source.array.shape)
@@ -132,47 +106,26 @@ class TrtSession:
         self._stream.synchronize()
         return results[0].array.copy()
 
+    def close(self) -> None:
+        with self._lock:
+            # The context before the engine that it belongs to.
+            self._context = None
+            self._engine = None
 
-def open(path: Path, *, threads: int | None = None) -> TrtSession:
+    def _require_open(self) -> None:
+        if self._engine is None:
+            raise BackendError("this session was closed", hint="open the engine again")
+
+
+def _open(path: Path, *, threads: int | None = None) -> TrtSession:
     """`threads` changes nothing: the GPU does the work."""
-    if path.suffix not in SUFFIXES:
+    if path.suffix not in _SUFFIXES:
         raise BackendError(
             f"TensorRT runs engines, not {path.name}",
-            allowed=f"files {', '.join(SUFFIXES)}",
+            allowed=f"files {', '.join(_SUFFIXES)}",
             hint="build one on this device: edgekd build BUNDLE, or trtexec --onnx=… --saveEngine=…",
         )
     return TrtSession(path)
-
-
-def imported() -> Any:
-    """TensorRT's module, to be asked for only after CUDA: it crashes where there is no GPU.
-
-    Raises:
-        BackendError: it or one of its libraries cannot be loaded.
-    """
-    try:
-        return import_module("tensorrt")
-    except (ImportError, OSError) as error:
-        raise BackendError(
-            "TensorRT's Python package cannot be imported",
-            found=f"{type(error).__name__}: {error}",
-            hint="its libraries must be of the same version; in a container on a Jetson, of the host's L4T release",
-        ) from None
-
-
-def new_log(trt: Any) -> Any:
-    """A logger that keeps the last error in `error` and prints nothing."""
-
-    class Log(trt.ILogger):  # type: ignore[misc]
-        def __init__(self) -> None:
-            trt.ILogger.__init__(self)
-            self.error = "it gave no reason"
-
-        def log(self, severity: Any, message: str) -> None:
-            if severity in (trt.ILogger.ERROR, trt.ILogger.INTERNAL_ERROR):
-                self.error = message[:300]
-
-    return Log()
 
 
 def _deserialised(trt: Any, log: Any, path: Path, plan: bytes) -> Any:
@@ -225,3 +178,35 @@ def _output_shape(context: Any, name: str) -> tuple[int, ...]:
     if any(size < 0 for size in shape):
         raise BackendError(f"the output {name!r} has a shape that depends on the input's values", found=shape)
     return shape
+
+
+def _available() -> str | None:
+    spec = find_spec("tensorrt")
+    # No origin: a folder that happens to have this name, not a package.
+    if spec is None or spec.origin is None:
+        return (
+            "TensorRT's Python package is not installed; on a Jetson it is JetPack's python3-libnvinfer (a venv needs "
+            "--system-site-packages), on a workstation pip install 'edgekd[tensorrt]'"
+        )
+    # TensorRT itself ends in a segmentation fault where there is no GPU, so it is not asked.
+    return _cuda.why_not()
+
+
+def _version() -> str | None:
+    try:
+        return metadata.version("tensorrt")
+    except metadata.PackageNotFoundError:
+        return None
+
+
+BACKEND = Backend(
+    name=NAME,
+    title="TensorRT",
+    suffixes=_SUFFIXES,
+    # Through the engines that are built from them on this device.
+    activations=lambda machine: ("int8", "float16", "float32"),
+    version=_version,
+    available=_available,
+    open=_open,
+    engines=EngineBuilder(build=build, built=built, device=device),
+)

@@ -19,7 +19,7 @@ from edgekd import runtime
 from edgekd.bench.measure import benchmark
 from edgekd.errors import BackendError
 from edgekd.runtime import backends
-from edgekd.runtime.backends import _cuda, _tensorrt_build, tensorrt
+from edgekd.runtime.backends import _cuda, _tensorrt_build, _tensorrt_engines, tensorrt
 
 # What the code calls an object of a TensorRT class, with or without a leading underscore.
 ROLES = {
@@ -37,7 +37,7 @@ ROLES = {
 }
 # Names that not every version has; the code asks whether they are there.
 PROBED = {"EXPLICIT_BATCH", "FP16", "INT8", "STRONGLY_TYPED", "node_name", "node_operator"}
-unusable = pytest.mark.skipif(tensorrt.why_not() is None, reason="TensorRT can be used here")
+unusable = pytest.mark.skipif(tensorrt.BACKEND.available() is None, reason="TensorRT can be used here")
 
 
 def used_names(source: str) -> set[str]:
@@ -68,12 +68,16 @@ def python(code: str, *, path: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env, check=False)
 
 
-ASK = "import sys; from edgekd.runtime.backends import tensorrt; print(tensorrt.why_not(), 'tensorrt' in sys.modules)"
+ASK = """
+import sys
+from edgekd.runtime.backends.tensorrt import BACKEND
+print(BACKEND.available(), 'tensorrt' in sys.modules)
+"""
 
 
 @unusable
 def test_without_tensorrt_there_is_a_reason_and_no_crash(tmp_path):
-    assert tensorrt.why_not()
+    assert tensorrt.BACKEND.available()
     answer = python(ASK, path=tmp_path)
     assert answer.returncode == 0, answer.stderr
     assert answer.stdout.endswith("False\n")
@@ -93,7 +97,7 @@ def test_a_folder_called_tensorrt_is_no_package(tmp_path, monkeypatch):
         pytest.skip("TensorRT's package is installed here")
     (tmp_path / "tensorrt").mkdir()
     monkeypatch.syspath_prepend(tmp_path)
-    assert "not installed" in str(tensorrt.why_not())
+    assert "not installed" in str(tensorrt.BACKEND.available())
 
 
 @unusable
@@ -107,9 +111,9 @@ def test_every_way_to_an_engine_gives_the_reason(tmp_path, linear_bundle):
     ):
         with pytest.raises(BackendError) as caught:
             attempt()
-        assert str(tensorrt.why_not()) in str(caught.value)
+        assert str(tensorrt.BACKEND.available()) in str(caught.value)
     with pytest.raises(BackendError, match="CUDA"):
-        tensorrt.open(engine)
+        tensorrt.BACKEND.open(engine)
 
 
 @unusable
@@ -118,18 +122,18 @@ def test_the_command_line_gives_one_message(tmp_path):
     command = [sys.executable, "-m", "edgekd", "bench", str(tmp_path / "x.engine")]
     answer = subprocess.run(command, capture_output=True, text=True, check=False)
     assert answer.returncode == 1
-    assert "no engine here opens x.engine" in answer.stderr and str(tensorrt.why_not()) in answer.stderr
+    assert "no engine here opens x.engine" in answer.stderr and str(tensorrt.BACKEND.available()) in answer.stderr
     assert "Traceback" not in answer.stderr and not answer.stdout
 
 
 def test_an_onnx_graph_is_no_engine(tmp_path):
     with pytest.raises(BackendError, match="runs engines, not model.onnx"):
-        tensorrt.open(tmp_path / "model.onnx")
+        tensorrt.BACKEND.open(tmp_path / "model.onnx")
 
 
 @pytest.mark.parametrize("version", API)
 def test_only_names_that_every_version_has(version):
-    running = used_names(Path(tensorrt.__file__).read_text())
+    running = used_names(Path(tensorrt.__file__).read_text()) | used_names(Path(_tensorrt_engines.__file__).read_text())
     assert {"Runtime.deserialize_cuda_engine", "IExecutionContext.execute_async_v3", "TensorIOMode.INPUT"} <= running
     building = used_names(Path(_tensorrt_build.__file__).read_text())
     expected = {"Builder.create_network", "OnnxParser.get_error", "MemoryPoolType.WORKSPACE", "ITensor.shape"}
@@ -217,7 +221,7 @@ def test_what_cuda_refuses_is_told_and_what_was_taken_goes_back(stand_in):
 
 @pytest.mark.tensorrt
 def test_an_engine_computes_what_onnxruntime_computes(tmp_path):
-    if (reason := tensorrt.why_not()) is not None:
+    if (reason := tensorrt.BACKEND.available()) is not None:
         pytest.fail(reason)
     generator = np.random.default_rng(0)
     onnx = write_linear_onnx(tmp_path / "x.onnx", generator.standard_normal((48, 5)), side=4, opset=13)

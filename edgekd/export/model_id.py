@@ -1,0 +1,39 @@
+"""Which network, in which form: how exported files are told apart."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class ModelId:
+    """One exported file. Its text is a label for people and for stages' names; it is never taken apart again.
+
+    Attributes:
+        role: which of the run's networks: "teacher", "student", …
+        variant: in which form it was exported: an export variant by name.
+    """
+
+    role: str
+    variant: str
+
+    def __str__(self) -> str:
+        return f"{self.role}-{self.variant}"
+
+    def to_json(self) -> dict[str, str]:
+        """The fields of a row about this model; `model` is its label."""
+        return {"model": str(self), "role": self.role, "variant": self.variant}
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> ModelId:
+        """The model that a row is about; see to_json."""
+        return cls(str(row["role"]), str(row["variant"]))
+
+
+def labelled(models: Mapping[ModelId, T]) -> dict[str, T]:
+    """By their labels, for the inputs of a stage's key."""
+    return {str(name): model for name, model in models.items()}

@@ -1,0 +1,40 @@
+"""Single precision: the network as it was trained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from edgekd.export.variants import Variant
+from edgekd.recipe.settings import ExportSettings, Tolerance
+from edgekd.store.artifacts import Checkpoint, Dataset, OnnxModel
+
+
+def convert(checkpoint: Checkpoint, data: Dataset, settings: ExportSettings, out: Path) -> OnnxModel:
+    """The graph: `input` (batch, 3, S, S) float32, normalised; `logits` (batch, C) float32; dynamic batch.
+
+    Args:
+        data: its validation images prove the graph.
+        out: an empty folder, which becomes the artifact.
+
+    Raises:
+        ExportError: the exporter or the checker refuses the graph, or it computes something else.
+    """
+    from edgekd.export import onnx as graphs
+    from edgekd.models import checkpoint as checkpoints
+
+    network = checkpoints.load(checkpoint)
+    graph = graphs.graph_of(network, checkpoints.preprocessing_of(checkpoint).image_size, settings.opset)
+    expected = graphs.expected_of(network, data, reference="PyTorch in float32")
+    return graphs.seal(graph, VARIANT, checkpoint, expected, settings, out)
+
+
+VARIANT = Variant[Checkpoint](
+    name="fp32",
+    title="fp32",
+    note="graph in single precision",
+    precision="fp32",
+    activations="float32",
+    tolerance=Tolerance(difference=1e-3, agreement=0.999),
+    vector_tolerance=1e-3,
+    convert=convert,
+)

@@ -1,0 +1,52 @@
+"""Int8 with explicit, symmetric Q/DQ pairs, for TensorRT and OpenVINO."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from edgekd.export.variants import Variant
+from edgekd.recipe.settings import ExportSettings, Tolerance
+from edgekd.store.artifacts import Checkpoint, Dataset, OnnxModel
+
+# A second graph in the same folder: both inputs of every addition quantized, as other int8 forms need it.
+ALL_PAIRS = "all-pairs.onnx"
+
+
+def convert(checkpoint: Checkpoint, data: Dataset, settings: ExportSettings, out: Path) -> OnnxModel:
+    """The network with int8 weights, constant scales and zero points 0. Args and Raises as fp32.
+
+    Raises:
+        ModelError: the checkpoint has no quantizers.
+    """
+    from edgekd.export import onnx as graphs
+    from edgekd.export.int8 import rename_weights, with_constant_scales
+    from edgekd.export.qdq import with_float_weights, without_fused_branches
+    from edgekd.models import checkpoint as checkpoints
+
+    network = checkpoints.load(checkpoint)
+    size = checkpoints.preprocessing_of(checkpoint).image_size
+    pairs = graphs.graph_of(with_constant_scales(network), size, settings.opset)
+    rename_weights(pairs)
+    graphs.write(pairs, out, ALL_PAIRS)
+    graph = with_float_weights(without_fused_branches(pairs))
+    expected = graphs.expected_of(network, data, reference="PyTorch with fake quantization")
+    return graphs.seal(graph, VARIANT, checkpoint, expected, settings, out)
+
+
+VARIANT = Variant[Checkpoint](
+    name="int8",
+    title="int8",
+    note="int8 with explicit Q/DQ, for TensorRT and OpenVINO",
+    unmeasured="int8 is the graph for TensorRT and OpenVINO: its latency in ONNX Runtime on x86, which has no fast "
+    "kernels for it, would say nothing",
+    precision="int8",
+    activations="int8",
+    checkpoint="quantized",
+    compared_with="fp32",
+    # TensorRT's graph has a pair less at every addition; a value on the edge of a step falls to either side.
+    tolerance=Tolerance(difference=0.15, agreement=0.95),
+    # Int8 is coarse: a value that falls to the other side of a step moves everything behind it.
+    vector_tolerance=0.2,
+    as_written=True,
+    convert=convert,
+)

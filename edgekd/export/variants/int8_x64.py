@@ -1,0 +1,39 @@
+"""The int8 network with its activations as uint8, which is what ONNX Runtime has fast kernels for on x86."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from edgekd.export.variants import Variant
+from edgekd.export.variants.int8 import ALL_PAIRS
+from edgekd.recipe.settings import ExportSettings, Tolerance
+from edgekd.store.artifacts import Dataset, OnnxModel
+
+
+def convert(model: OnnxModel, data: Dataset, settings: ExportSettings, out: Path) -> OnnxModel:
+    """The same network as the int8 graph, held against that as it is written. Args and Raises as fp32."""
+    import onnx
+
+    from edgekd.export import onnx as graphs
+    from edgekd.export.qdq import with_unsigned_activations
+
+    pairs = model.path / ALL_PAIRS
+    expected = graphs.expected_of(pairs, data, reference="the int8 graph as written", as_written=True)
+    return graphs.seal(with_unsigned_activations(onnx.load(pairs)), VARIANT, model, expected, settings, out)
+
+
+VARIANT = Variant[OnnxModel](
+    name="int8-x64",
+    title="int8-x64",
+    note="the same network in int8 for ONNX Runtime on x86",
+    unmeasured="int8-x64 is the graph for ONNX Runtime on x86: elsewhere int8 is",
+    precision="int8",
+    activations="uint8",
+    checkpoint="quantized",
+    base="int8",
+    compared_with="fp32",
+    # ONNX Runtime's int8 kernels round otherwise on top of that; what it costs is measured on the file.
+    tolerance=Tolerance(difference=0.3, agreement=0.9),
+    vector_tolerance=0.2,
+    convert=convert,
+)
