@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 from pydantic import BaseModel, ConfigDict
 
-from edgekd import errors
+from edgekd import errors, plugins
 from edgekd.bench.measurement import Measurement, ModelFile
 from edgekd.errors import BenchError, EdgekdError
 
@@ -70,7 +70,11 @@ def run_job(job: Job, *, command: Sequence[str] = _WORKER) -> Measurement:
         capture_output=True,
         text=True,
         cwd=_PLACE,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(map(os.path.abspath, filter(None, sys.path)))},
+        env={
+            **os.environ,
+            **plugins.environment(),
+            "PYTHONPATH": os.pathsep.join(map(os.path.abspath, filter(None, sys.path))),
+        },
         check=False,
     )
     if worker.returncode != 0:
