@@ -19,7 +19,17 @@ if TYPE_CHECKING:
     from edgekd.bench.measure import benchmark
 
 __all__ = ["benchmark", "distill", "evaluate", "export_bundle", "prune", "quantize", "run", "train"]
-__version__ = metadata.version("edgekd")
+
+
+def _version() -> str:
+    try:
+        return metadata.version("edgekd")
+    except metadata.PackageNotFoundError:
+        # A bare checkout: only the package's metadata has the version.
+        return "0+unknown"
+
+
+__version__ = _version()
 
 _HOMES = {"benchmark": "edgekd.bench.measure"}
 

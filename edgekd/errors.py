@@ -16,7 +16,8 @@ EdgekdError                     exit code 1
 ├── BundleError                 a bundle that is missing, incomplete or changed
 ├── BackendError                an inference engine that is not here, or that refuses the model
 ├── BenchError                  a model that cannot be measured
-├── PluginError                 a plugin's file that is broken, or exports something else than its kind asks for
+├── PluginError                 a plugin's file that is broken, exports something else than its kind asks for, or
+│                               has the name of another
 └── MissingDependencyError      something that is not installed is needed for this
 
 A message says what was wrong, what was found, what is allowed, and the next step.
@@ -134,6 +135,10 @@ class BenchError(EdgekdError):
 
 class PluginError(EdgekdError):
     pass
+
+
+class PluginWarning(UserWarning):
+    """A broken plugin from outside was left out where all of a kind are looked at."""
 
 
 class MissingDependencyError(EdgekdError):

@@ -1,40 +1,35 @@
-"""Plugins are files: a file's name is the plugin's name, and it exports one typed object. Listing imports nothing."""
+"""Plugins by name: files of edgekd, then entry points of installed packages, then folders that the user names.
+
+A file's name is the plugin's name, and it exports one typed object, which is checked when it is loaded. Listing imports
+nothing, so that a broken plugin is in nobody's way until it is asked for.
+"""
 
 from __future__ import annotations
 
-import pkgutil
-from dataclasses import dataclass
+import hashlib
+import linecache
+import os
+import sys
+import traceback
+import warnings
+from collections.abc import Iterator
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
-from edgekd.errors import PluginError, UnknownNameError
+from edgekd.errors import EdgekdError, PluginError, PluginWarning, UnknownNameError, UsageError, nearest
+from edgekd.plugin_places import Kind, Plugin, folders_in, in_folder, installed, plural, private_name
 
-
-@dataclass(frozen=True)
-class Kind:
-    """A kind of plugin.
-
-    Attributes:
-        noun: what one is called in a message.
-        package: where the files lie, below edgekd.
-        attribute: the name of the object that a file exports; None: the module itself is the plugin.
-        contract: the type that this object must have, as "module:class".
-        hyphens: whether names are written with hyphens, where the file's name has underscores.
-    """
-
-    noun: str
-    package: str
-    attribute: str | None = None
-    contract: str | None = None
-    hyphens: bool = False
-
+# The environment variable with the user's folders, each with a subfolder per kind; processes that edgekd starts see it.
+FOLDERS = "EDGEKD_PLUGINS"
 
 KINDS = {
     "backend": Kind("inference backend", "runtime.backends", "BACKEND", "edgekd.runtime.backends:Backend"),
-    "command": Kind("command", "cli", "command", "click:Command"),
-    "source": Kind("data source", "data.sources", hyphens=True),
-    "edit": Kind("architecture edit", "models.edits", "EDIT", "edgekd.models.edits:Edit"),
+    "command": Kind("command", "cli", "command", "click:Command", outside=False),
+    "source": Kind("data source", "data.sources", "SOURCE", "edgekd.data.sources:Source", hyphens=True),
+    "edit": Kind("architecture edit", "models.edits", "EDIT", "edgekd.models.edits:Edit", outside=False),
     "method": Kind("distillation method", "distillation.methods", "METHOD", "edgekd.distillation.method:Method"),
     "scheme": Kind("distillation scheme", "schemes", "SCHEME", "edgekd.schemes:Scheme", hyphens=True),
     "models": Kind("model source", "models.sources", "MODELS", "edgekd.models.sources:ModelSource"),
@@ -44,38 +39,109 @@ KINDS = {
 _ROOT = Path(__file__).parent
 
 
-def names(kind: str) -> tuple[str, ...]:
-    """The names of all plugins of a kind, sorted; no plugin is imported.
+def find(kind: str) -> list[Plugin]:
+    """All plugins of a kind: edgekd's by name, then those of packages, then those in folders; nothing is imported.
 
-    A file whose name begins with an underscore is a helper, not a plugin.
+    A name that is there twice is listed twice, but for one and the same file. A file whose name begins with an
+    underscore is a helper, not a plugin.
+
+    Raises:
+        UsageError: a folder that the user names is not there, or has no plugins.
     """
-    folder = _ROOT.joinpath(*KINDS[kind].package.split("."))
-    stems = (module.name for module in pkgutil.iter_modules([str(folder)]) if module.name[0] != "_")
-    return tuple(sorted(stem.replace("_", "-") if KINDS[kind].hyphens else stem for stem in stems))
+    wanted = KINDS[kind]
+    home = _ROOT.joinpath(*wanted.package.split("."))
+    found = list(in_folder(kind, wanted, home, f"edgekd.{wanted.package}", "edgekd"))
+    if wanted.outside:
+        found += installed(kind, wanted)
+        for folder in folders_of_user():
+            inside = (folder / plural(kind)).resolve()
+            found += in_folder(kind, wanted, inside, private_name(inside), str(folder))
+    return list({(plugin.name, plugin.module, plugin.attribute): plugin for plugin in found}.values())
+
+
+def names(kind: str) -> tuple[str, ...]:
+    """The names of all plugins of a kind, in the order of find(); nothing is imported. Raises as find()."""
+    return tuple(dict.fromkeys(plugin.name for plugin in find(kind)))
 
 
 def load(kind: str, name: str, *, where: str = "") -> Any:
     """The object that a plugin's file exports.
 
+    Args:
+        where: what names it, e.g. "data.source"; for the message.
+
     Raises:
-        UnknownNameError: there is no such file; the message has the nearest name and all names.
-        PluginError: the file exports no object of the kind's type.
+        UnknownNameError: there is no such plugin; the message has the nearest name and all names.
+        PluginError: two plugins have this name, or its file is broken; the message names the files.
+        UsageError: as find().
     """
-    known, wanted = names(kind), KINDS[kind]
-    if name not in known:
-        raise UnknownNameError(wanted.noun, name, known, where=where)
-    module = import_module(f"edgekd.{wanted.package}.{name.replace('-', '_')}")
-    if wanted.attribute is None:
-        return module
-    if (found := getattr(module, wanted.attribute, None)) is None:
-        raise PluginError(f"{module.__file__} exports no {wanted.attribute}", hint=f"a {wanted.noun} is this object")
-    if wanted.contract is not None and not isinstance(found, contract(kind)):
-        raise PluginError(
-            f"{wanted.attribute} in {module.__file__} has another type",
-            found=type(found).__name__,
-            allowed=wanted.contract,
-        )
-    return found
+    known = find(kind)
+    found = [plugin for plugin in known if plugin.name == name]
+    if not found:
+        raise UnknownNameError(KINDS[kind].noun, name, {plugin.name for plugin in known}, where=where)
+    if len(found) > 1:
+        raise _ambiguous(found)
+    return _load(found[0])
+
+
+def listed(kind: str) -> Iterator[tuple[Plugin, EdgekdError | None]]:
+    """Every plugin of a kind with what is wrong with it, as far as that is known without importing: a name twice."""
+    known = find(kind)
+    for plugin in known:
+        same = [other for other in known if other.name == plugin.name]
+        yield plugin, _ambiguous(same) if len(same) > 1 else None
+
+
+def check(kind: str) -> Iterator[tuple[Plugin, EdgekdError | None]]:
+    """Import every plugin of a kind: each with what is wrong with it, None where nothing is."""
+    for plugin, problem in listed(kind):
+        try:
+            if problem is None:
+                _load(plugin)
+        except EdgekdError as error:
+            yield plugin, error
+        else:
+            yield plugin, problem
+
+
+def load_all(kind: str) -> dict[str, Any]:
+    """The objects of all plugins of a kind, by name.
+
+    A broken one from outside is left out with a PluginWarning, so that it does not take down its neighbours.
+
+    Raises:
+        PluginError: a broken one of edgekd's own, or one from outside that has the name of one of those.
+    """
+    own = {plugin.name for plugin in find(kind) if plugin.origin == "edgekd"}
+    loaded = {}
+    for name in names(kind):
+        try:
+            loaded[name] = load(kind, name)
+        except EdgekdError as error:
+            if name in own:
+                raise
+            warnings.warn(PluginWarning(f"left out: {error}"), stacklevel=2)
+    return loaded
+
+
+def code_key(kind: str, name: str) -> dict[str, str]:
+    """What identifies the code of a plugin from outside, to be added to the settings of a stage that runs it.
+
+    Args:
+        kind, name: of a plugin that loads.
+
+    Returns:
+        "code": a SHA-256 over its file and the helpers beside it (names with an underscore in front), and a package's
+        version. Empty for edgekd's own, where a stage's version says when its code changed.
+    """
+    plugin = next((plugin for plugin in find(kind) if plugin.name == name), None)
+    if plugin is None or plugin.origin == "edgekd":
+        return {}
+    file = Path(str(_import(plugin).__file__))
+    digest = hashlib.sha256(plugin.origin.encode() if plugin.folder is None else b"")
+    for part in (file, *sorted(file.parent.glob("_*.py"))):
+        digest.update(part.name.encode() + b"\0" + part.read_bytes())
+    return {"code": digest.hexdigest()}
 
 
 def contract(kind: str) -> type[object]:
@@ -83,3 +149,111 @@ def contract(kind: str) -> type[object]:
     module, _, name = str(KINDS[kind].contract).partition(":")
     found: type[object] = getattr(import_module(module), name)
     return found
+
+
+def kind_named(text: str) -> str:
+    """A kind by its name, singular or plural. Raises UnknownNameError."""
+    for kind in KINDS:
+        if text in (kind, plural(kind)):
+            return kind
+    raise UnknownNameError("kind of plugin", text, KINDS)
+
+
+def folders_of_user() -> list[Path]:
+    """The folders in $EDGEKD_PLUGINS, which `edgekd --plugins` adds to.
+
+    Raises:
+        UsageError: one is not there, or has no subfolder that is called after a kind.
+    """
+    allowed = [plural(kind) for kind in KINDS if KINDS[kind].outside]
+    found = folders_in(FOLDERS)
+    for folder in found:
+        if not any((folder / name).is_dir() for name in allowed):
+            raise UsageError(
+                f"{folder}, named by {FOLDERS} or --plugins, has no plugins",
+                found=", ".join(sorted(child.name for child in folder.iterdir() if child.is_dir())) or "no folders",
+                allowed=f"subfolders {', '.join(allowed)}",
+            )
+    return found
+
+
+def environment() -> dict[str, str]:
+    """The user's folders as absolute paths, for a process that starts elsewhere. Raises as folders_of_user()."""
+    return {FOLDERS: os.pathsep.join(map(str, folders_of_user()))} if FOLDERS in os.environ else {}
+
+
+def _load(plugin: Plugin) -> Any:
+    wanted, module = KINDS[plugin.kind], _import(plugin)
+    if plugin.attribute is None:
+        return module
+    if (found := getattr(module, plugin.attribute, None)) is None:
+        near = nearest(plugin.attribute, [name for name, value in vars(module).items() if not isinstance(value, type)])
+        raise _broken(
+            plugin,
+            found=f"no {plugin.attribute}{f', but {near}' if near else ''}",
+            allowed=f"{plugin.attribute} = …, {_described(wanted)}",
+            hint=f"a {wanted.noun} is this object",
+        )
+    if wanted.contract is not None and not isinstance(found, contract(plugin.kind)):
+        kind = f"{plugin.attribute} is of type {type(found).__name__}"
+        raise _broken(plugin, found=kind, allowed=_described(wanted))
+    own = getattr(found, "name", plugin.name)
+    if own != plugin.name:
+        raise _broken(plugin, found=f"it calls itself {own!r}", allowed=repr(plugin.name), hint="name both alike")
+    return found
+
+
+def _described(kind: Kind) -> str:
+    return kind.contract.replace(":", ".") if kind.contract else "any object"
+
+
+def _import(plugin: Plugin) -> ModuleType:
+    package, _, _ = plugin.module.rpartition(".")
+    if plugin.folder is not None and plugin.origin != "edgekd" and package not in sys.modules:
+        # A package without a file of its own: the usual machinery finds modules, and their helpers, on its path.
+        sys.modules[package] = ModuleType(package)
+        sys.modules[package].__path__ = [str(plugin.folder)]
+    try:
+        return import_module(plugin.module)
+    except EdgekdError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise _broken(plugin, found=_explain(error, plugin.module)) from error
+
+
+def _explain(error: BaseException, module: str) -> str:
+    """An error in one line, with the line of the plugin in which it came up."""
+    if isinstance(error, SyntaxError):
+        return f"SyntaxError: {error.msg}, in {error.filename}, line {error.lineno}: {(error.text or '').strip()}"
+    text = " ".join(f"{type(error).__name__}: {error}".split())
+    for frame, line in reversed(list(traceback.walk_tb(error.__traceback__))):
+        if frame.f_globals.get("__name__") == module:
+            source = linecache.getline(frame.f_code.co_filename, line).strip()
+            return f"{text}, in line {line}: {source}"
+    return text
+
+
+def _broken(plugin: Plugin, *, found: str, allowed: str | None = None, hint: str | None = None) -> PluginError:
+    return PluginError(
+        f"the {KINDS[plugin.kind].noun} {plugin.name!r} is broken: {_file(plugin)}",
+        found=found,
+        allowed=allowed,
+        hint=hint or f"repair it, or remove it; `edgekd plugins {plural(plugin.kind)} --check` tries them all",
+    )
+
+
+def _file(plugin: Plugin) -> str:
+    """The file of a plugin that was imported, or was tried to."""
+    try:
+        spec = find_spec(plugin.module) if plugin.folder is None else None
+    except Exception:  # importing the package above it may fail in any way, and is reported already
+        spec = None
+    return f"{spec.origin} of {plugin.origin}" if spec is not None and spec.origin else plugin.place
+
+
+def _ambiguous(found: list[Plugin]) -> PluginError:
+    return PluginError(
+        f"two plugins are called {found[0].name!r}: which {KINDS[found[0].kind].noun} is meant?",
+        found=" and ".join(plugin.place for plugin in found),
+        hint="rename one, or leave its folder or package out",
+    )

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 import yaml
 
@@ -34,12 +35,21 @@ def test_links_lead_somewhere(page):
 def test_commands_and_their_options_exist(page):
     code = "\n".join(re.findall(r"```(?:bash)?\n(.*?)```", page.read_text(), re.DOTALL))
     for line in re.findall(r"^edgekd [^\n]+", code, re.MULTILINE):
-        name, *words = line.split("#")[0].split()[1:]
-        command = plugins.load("command", name)
-        known = {option for parameter in command.params for option in parameter.opts}
+        known, words = _options(line.split("#")[0].split()[1:])
         assert {word for word in words if word.startswith("--")} <= known, line
     for name in re.findall(r"`scripts/(\w+)", page.read_text()):
         assert (ROOT / "scripts" / name).is_file()
+
+
+def _options(words: list[str]) -> tuple[set[str], list[str]]:
+    """The options of the command in a line, with those of the groups above it, and the line's words."""
+    command, known, context = group, set(), click.Context(group)
+    for word in words:
+        if isinstance(command, click.Group) and word in command.list_commands(context):
+            known |= {option for parameter in command.params for option in parameter.opts}
+            command = command.get_command(context, word)
+    assert not isinstance(command, click.Group), f"no command in: {' '.join(words)}"
+    return known | {option for parameter in command.params for option in parameter.opts}, words
 
 
 def _taught(said: dict[str, Any]) -> bool:

@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 
 from pydantic import BaseModel, ConfigDict
 
-from edgekd import errors
+from edgekd import errors, plugins
 from edgekd.bench.measurement import Measurement, ModelFile
 from edgekd.errors import BenchError, EdgekdError, UsageError
 
@@ -102,7 +102,11 @@ def run_job(job: Job, *, command: Sequence[str] = _WORKER) -> Measurement:
         capture_output=True,
         text=True,
         cwd=_PLACE,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(map(os.path.abspath, filter(None, sys.path)))},
+        env={
+            **os.environ,
+            **plugins.environment(),
+            "PYTHONPATH": os.pathsep.join(map(os.path.abspath, filter(None, sys.path))),
+        },
         check=False,
     )
     if worker.returncode != 0:

@@ -1,13 +1,19 @@
-"""The command line: a file a command. This module only finds them, and turns errors into messages and exit codes."""
+"""The command line: one file per command. This module finds them, and turns errors into messages and exit codes."""
 
 from __future__ import annotations
 
+import os
 import sys
-from typing import NoReturn
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NoReturn
 
 import click
 
-from edgekd.errors import EdgekdError
+from edgekd import __version__
+from edgekd.errors import EdgekdError, PluginWarning
 
 # By name: importing a command file puts the attribute `plugins` on this package.
 from edgekd.plugins import load, names
@@ -36,14 +42,47 @@ class Commands(click.Group):
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="edgekd")
-def group() -> None:
+@click.version_option(__version__, prog_name="edgekd")
+@click.option(
+    "--plugins",
+    type=click.Path(exists=True, file_okay=False),
+    multiple=True,
+    metavar="DIR",
+    help="A folder with plugins: methods/, sources/, … Also: $EDGEKD_PLUGINS.",
+)
+@click.option(
+    "--profiles",
+    type=click.Path(exists=True, file_okay=False),
+    multiple=True,
+    metavar="DIR",
+    help="A folder with device profiles. Also: $EDGEKD_PROFILES.",
+)
+@click.pass_context
+def group(context: click.Context, plugins: tuple[str, ...], profiles: tuple[str, ...]) -> None:
     """Distill a large image classifier into a small one that is proven to run on an edge device."""
+    context.with_resource(_added("EDGEKD_PLUGINS", plugins))
+    context.with_resource(_added("EDGEKD_PROFILES", profiles))
+
+
+@contextmanager
+def _added(variable: str, folders: Sequence[str]) -> Iterator[None]:
+    """Put folders before those in an environment variable: processes that a command starts see them too."""
+    before = os.environ.get(variable)
+    if folders:
+        absolute = [str(Path(folder).absolute()) for folder in folders]
+        os.environ[variable] = os.pathsep.join([*absolute, *([before] if before else [])])
+    try:
+        yield
+    finally:
+        if folders:
+            os.environ.pop(variable)
+            os.environ.update({variable: before} if before is not None else {})
 
 
 def main() -> NoReturn:
     """Run the command line: exit code 0 done, 1 failed, 2 wrong usage or recipe, 130 interrupted."""
     code = 0
+    warnings.showwarning = _shown(warnings.showwarning)
     try:
         code = group.main(standalone_mode=False) or 0
     except EdgekdError as error:
@@ -59,3 +98,15 @@ def main() -> NoReturn:
         # The reader (head, less) has seen enough.
         sys.stderr.close()
     sys.exit(code)
+
+
+def _shown(otherwise: Callable[..., None]) -> Callable[..., None]:
+    """Show warnings about plugins as messages, once each, and any other as `otherwise` does."""
+
+    def show(message: Warning | str, category: type[Warning], *where: Any, **further: Any) -> None:
+        if issubclass(category, PluginWarning):
+            click.echo(f"edgekd: {message}", err=True)
+        else:
+            otherwise(message, category, *where, **further)
+
+    return show

@@ -29,7 +29,17 @@ def again(command: str, recipe: str, overrides: tuple[str, ...], out: str | None
 
     sets = [word for override in overrides for word in ("--set", override)]
     allowed = ["--allow-code"] if allow_code else []
-    return shlex.join(["edgekd", command, recipe, *sets, *(["--out", out] if out else []), *allowed])
+    place = ["--out", out] if out else []
+    return shlex.join(["edgekd", *_group_options(), command, recipe, *sets, *place, *allowed])
+
+
+def _group_options() -> list[str]:
+    """The folders that were named before the command."""
+    context = click.get_current_context(silent=True)
+    folders = context.find_root().params if context is not None else {}
+    return [
+        word for name in ("plugins", "profiles") for folder in folders.get(name, ()) for word in (f"--{name}", folder)
+    ]
 
 
 def stage_command(name: str, *, stage: str | None = None, short_help: str, about: str) -> click.Command:

@@ -8,10 +8,9 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from edgekd import plugins
 from edgekd.data import storage
 from edgekd.data.decode import BROKEN
-from edgekd.data.sources import SPLITS, Labels, Samples
+from edgekd.data.sources import SPLITS, Labels, Samples, source_named
 from edgekd.errors import ArtifactError, DataError
 from edgekd.recipe.settings import DataSettings
 from edgekd.runtime.preprocess import Pixels, square
@@ -112,7 +111,7 @@ def open_split(dataset: Dataset, name: str) -> Split:
 
 
 def _open_streamed(folder: Path, name: str, details: Json) -> StreamedSplit:
-    source = plugins.load("source", details["source"])
+    source = source_named(details["source"])
     root = details["reopen"]["root"]
     if root is not None and not Path(root).exists():
         raise DataError(

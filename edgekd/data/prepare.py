@@ -9,11 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from edgekd import plugins
 from edgekd.data import storage
 from edgekd.data.decode import decode_all
 from edgekd.data.leaks import Rows, close_leaks, conflicting_labels
-from edgekd.data.sources import SPLITS, Labels, RawData, SplitName
+from edgekd.data.sources import SPLITS, Labels, RawData, SplitName, source_named
 from edgekd.data.splits import carve, draw, proportional
 from edgekd.errors import DataError
 from edgekd.recipe.settings import DataSettings
@@ -76,8 +75,8 @@ def prepare(settings: DataSettings, out: Path, *, progress: Progress | None = No
             and they are to be refused.
         OSError: no room on the disk.
     """
-    source = plugins.load("source", settings.source, where="data.source")
-    raw: RawData = source.read(settings)
+    source = source_named(settings.source, where="data.source")
+    raw = source.read(settings)
     count, side = sum(map(len, raw.splits.values())), settings.preprocessing.resize
     stored = storage.choose(settings.storage, count, side, out)
     room = storage.scratch(out / ".decoded.npy", count, side) if stored == "cached" else nullcontext()
@@ -91,7 +90,7 @@ def prepare(settings: DataSettings, out: Path, *, progress: Progress | None = No
         "classes": list(raw.classes),
         "source": settings.source,
         "preprocessing": settings.preprocessing.to_json(),
-        "mirror": source.MIRROR,
+        "mirror": source.mirror,
         "storage": stored,
         "counts": {split: len(rows[split]) for split in SPLITS},
     }

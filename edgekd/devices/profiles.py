@@ -1,4 +1,4 @@
-"""Device profiles: a YAML file a device, with figures that say where they come from."""
+"""Device profiles: one YAML file per device, with figures that say where they come from."""
 
 from __future__ import annotations
 
@@ -9,10 +9,13 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from edgekd.errors import UnknownNameError, UsageError
+from edgekd.plugin_places import folders_in
 
 _PACKAGE = Path(__file__).parents[1]
 # In the wheel the profiles lie inside the package, in a checkout beside it.
 _PLACES = (_PACKAGE / "_profiles", _PACKAGE.parent / "profiles")
+# The environment variable with folders of the user's own profiles; `edgekd --profiles` adds to it.
+FOLDERS = "EDGEKD_PROFILES"
 
 
 Positive = Annotated[float, Field(gt=0)]
@@ -92,24 +95,31 @@ class Profile(_Frozen):
 
 
 def names(folder: Path | None = None) -> tuple[str, ...]:
-    """The names of all devices, sorted; no file is read."""
-    return tuple(sorted(file.stem for file in (folder or _home()).glob("*.yaml")))
+    """The names of all devices, sorted; no file is read. Args and Raises as find()."""
+    return tuple(sorted({file.stem for file in _files(folder)}))
 
 
 def find(name: str, folder: Path | None = None) -> Profile:
     """The profile of a device.
 
     Args:
-        folder: where the YAML files lie; None: those that come with edgekd.
+        folder: where the YAML files lie; None: the folders in $EDGEKD_PROFILES, then edgekd's own.
 
     Raises:
         UnknownNameError: no device of that name.
-        UsageError: its file is not a profile.
+        UsageError: its file is not a profile, there are two of that name, or a folder is not there.
     """
-    known = names(folder)
-    if name not in known:
-        raise UnknownNameError("device", name, known)
-    file = (folder or _home()) / f"{name}.yaml"
+    files = _files(folder)
+    found = [file for file in files if file.stem == name]
+    if not found:
+        raise UnknownNameError("device", name, {file.stem for file in files})
+    if len(found) > 1:
+        raise UsageError(
+            f"two profiles are called {name!r}: which device is meant?",
+            found=" and ".join(map(str, found)),
+            hint=f"rename one, or take its folder out of {FOLDERS}",
+        )
+    (file,) = found
     try:
         profile = Profile.model_validate(_mapping(file))
     except ValidationError as error:
@@ -119,6 +129,12 @@ def find(name: str, folder: Path | None = None) -> Profile:
     if profile.name != name:
         raise UsageError(f"{file}: name is not the file's", found=profile.name, allowed=name)
     return profile
+
+
+def _files(folder: Path | None) -> list[Path]:
+    """Each once, though the user may name edgekd's own folder too."""
+    folders = [*folders_in(FOLDERS), _home()] if folder is None else [folder]
+    return list(dict.fromkeys(file.resolve() for place in folders for file in sorted(place.glob("*.yaml"))))
 
 
 def _home() -> Path:

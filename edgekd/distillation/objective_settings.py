@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from edgekd import plugins
 from edgekd.distillation.method import method_named
 from edgekd.recipe.settings import DistillSettings, TermSettings
 from edgekd.store.artifacts import Json
@@ -21,8 +22,8 @@ def inherited(objective: Sequence[TermSettings]) -> tuple[TermSettings, ...]:
 
 
 def objective_json(objective: Sequence[TermSettings]) -> list[Json]:
-    """An objective as keys and manifests hold it."""
-    return [term.model_dump(mode="json") for term in objective]
+    """An objective as keys and manifests hold it; a method from outside edgekd with what identifies its code."""
+    return [term.model_dump(mode="json") | plugins.code_key("method", term.method) for term in objective]
 
 
 def on_logits(objective: Sequence[TermSettings]) -> tuple[TermSettings, ...]:

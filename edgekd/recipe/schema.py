@@ -27,13 +27,14 @@ def json_schema() -> dict[str, Any]:
                 "required": ["method"],
                 "additionalProperties": False,
             }
-            for method in plugins.names("method")
+            for method in plugins.load_all("method")
         ]
     }
+    schemes = plugins.load_all("scheme")
     schema["$defs"]["SchemeSettings"] = {
         "oneOf": [
-            {"enum": list(plugins.names("scheme"))},
-            *({**_scheme_schema(schema, name), "title": name} for name in plugins.names("scheme")),
+            {"enum": list(schemes)},
+            *({**_scheme_schema(schema, name), "title": name} for name in schemes),
         ]
     }
     schema["$defs"]["DataSettings"]["properties"]["source"]["enum"] = list(plugins.names("source"))

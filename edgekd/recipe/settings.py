@@ -328,7 +328,7 @@ def default_variants(*, quantized: bool = False) -> tuple[str, ...]:
     Args:
         quantized: whether the recipe has a quantize section.
     """
-    known = [each for each in _known_variants(plugins.names("variant")) if each.by_default]
+    known = [each for each in plugins.load_all("variant").values() if each.by_default]
     chosen = [each for each in known if quantized or not each.needs_quantize]
     return tuple(each.name for each in sorted(chosen, key=lambda each: each.rank))
 

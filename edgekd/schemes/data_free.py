@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 from torch import nn
 
-from edgekd import plugins
 from edgekd.data import storage
 from edgekd.data.composed import link_split
 from edgekd.data.dataset import open_split
+from edgekd.data.sources import source_named
 from edgekd.distillation import inversion
 from edgekd.distillation.inversion import InversionSettings, SyntheticImages
 from edgekd.errors import DataError, UsageError
@@ -79,7 +79,7 @@ def mirrors(settings: DataSettings) -> bool:
     """Whether a mirrored image keeps its class."""
     if settings.augment.flip is not None:
         return settings.augment.flip
-    return bool(plugins.load("source", settings.source).MIRROR)
+    return source_named(settings.source).mirror
 
 
 def compose(images: SyntheticImages, data: Dataset, out: Path) -> Dataset:

@@ -18,8 +18,8 @@ from typing import Annotated
 from pydantic import Field, model_validator
 from torch import nn
 
-from edgekd import plugins
 from edgekd.data.reader import preprocessing_of
+from edgekd.data.sources import source_named
 from edgekd.distillation.distill import check_classes as check_teacher
 from edgekd.distillation.distill import networks_for
 from edgekd.distillation.objective import Teacher
@@ -129,7 +129,7 @@ def _classes_of(task: Task) -> tuple[str, ...]:
     if task.classes is not None:
         return tuple(task.classes)
     assert task.data is not None
-    return tuple(plugins.load("source", task.data.source).read(task.data).classes)
+    return source_named(task.data.source).read(task.data).classes
 
 
 def distill(run: Run, teacher: Checkpoint, data: Dataset, parameters: Parameters) -> Distilled:

@@ -126,7 +126,7 @@ def distill(run: Run, teacher: Checkpoint, data: Dataset, parameters: Parameters
         run,
         STAGE,
         settings,
-        key={**said, "mix": parameters.mix, "objective": [t.model_dump(mode="json") for t in settings.objective]},
+        key={**said, "mix": parameters.mix, "objective": objective_json(settings.objective)},
         inputs={"teacher": teacher, **sources},
         make=make,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from edgekd import plugins
 from edgekd.data import prepare as preparing
+from edgekd.data.sources import source_named
 from edgekd.recipe.settings import DataSettings
 from edgekd.runs import Run, Stage, settings_json
 from edgekd.store.artifacts import Dataset
@@ -26,7 +27,7 @@ def prepared(run: Run, name: str, settings: DataSettings, *, title: str | None =
     """A data set, as a stage called `name`."""
     # Where the images lie does not matter, what they are does.
     kept = settings_json(settings, exclude={"augment", "root", "download"})
-    content = plugins.load("source", settings.source).fingerprint(settings)
+    content = source_named(settings.source).fingerprint(settings)
     show = run.progress(name)
     count = None if show is None else lambda done, total: show(done, total, "images")
     return run.stage(
@@ -34,7 +35,7 @@ def prepared(run: Run, name: str, settings: DataSettings, *, title: str | None =
         Dataset,
         name=name,
         title=title,
-        settings={**kept, "content": content},
+        settings={**kept, "content": content, **plugins.code_key("source", settings.source)},
         inputs={},
         make=lambda out: preparing.prepare(settings, out, progress=count),
     )

@@ -8,6 +8,7 @@ import sys
 import pytest
 from click.testing import CliRunner
 
+from edgekd.cli import group
 from edgekd.cli.devices import command
 from edgekd.devices import profiles
 from edgekd.errors import UnknownNameError
@@ -27,7 +28,15 @@ def test_the_list_has_every_device_and_claims_to_measure_only_here():
     assert rows["jetson-nano-4gb"]["precisions"] == ["fp32", "fp16"]
 
 
-def test_the_list_is_a_line_a_device():
+def test_a_folder_of_profiles_is_named_before_the_command(tmp_path):
+    profile = "name: my-board\ntitle: Mine\nkind: board\nengines: [onnxruntime]\n"
+    (tmp_path / "my-board.yaml").write_text(profile)
+    words = ["--profiles", str(tmp_path), "devices", "show", "my-board", "--json"]
+    shown = CliRunner().invoke(group, words, catch_exceptions=False)
+    assert json.loads(shown.stdout)["title"] == "Mine" and "my-board" not in profiles.names()
+
+
+def test_the_list_is_one_line_per_device():
     heading, *lines = _shown("list").splitlines()
     assert heading.split()[0] == "name"
     assert [line.split()[0] for line in lines] == list(profiles.names())

@@ -11,11 +11,13 @@ import time
 from functools import partial
 from pathlib import Path
 
+import click
 import pytest
 import yaml
 
 import edgekd
 from edgekd import pipeline
+from edgekd.cli import group
 from edgekd.cli._stages import again
 from edgekd.errors import DataError, ModelError
 from edgekd.export.legality import VERSIONS
@@ -306,3 +308,8 @@ def test_the_way_to_go_on_is_a_command_that_works():
     assert again("prune", "my recipe.yaml", ("a.b=1",), "runs/c d") == (
         "edgekd prune 'my recipe.yaml' --set a.b=1 --out 'runs/c d'"
     )
+    parent = click.Context(group)
+    parent.params = {"plugins": ("my plugins",), "profiles": ("boards",)}
+    with click.Context(click.Command("run"), parent=parent):
+        line = "edgekd --plugins 'my plugins' --profiles boards run shoes.yaml"
+        assert again("run", "shoes.yaml", (), None) == line

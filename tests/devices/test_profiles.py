@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from edgekd import plugins
@@ -78,6 +80,26 @@ def test_a_board_keeps_unit_source_and_doubt(tmp_path):
     board = profiles.find("board", tmp_path)
     assert board.fact("jetpack") == jetpack
     assert board.fact("latency") is None
+
+
+def test_folders_of_the_user_come_before_edgekds(tmp_path, monkeypatch):
+    (tmp_path / "board.yaml").write_text(BOARD)
+    monkeypatch.setenv(profiles.FOLDERS, os.pathsep.join([str(tmp_path), str(profiles._home())]))
+    assert profiles.find("board").title == "A board"
+    assert profiles.names() == tuple(sorted(["board", "this-machine", *BOARDS]))
+    assert profiles.find("raspberry-pi-5").kind == "board"
+
+
+def test_a_name_twice_names_both_files(tmp_path, monkeypatch):
+    (tmp_path / "rtx-3090.yaml").write_text(BOARD.replace("name: board", "name: rtx-3090"))
+    monkeypatch.setenv(profiles.FOLDERS, str(tmp_path))
+    with pytest.raises(UsageError) as caught:
+        profiles.find("rtx-3090")
+    for folder in (tmp_path, profiles._home()):
+        assert str(folder / "rtx-3090.yaml") in str(caught.value)
+    monkeypatch.setenv(profiles.FOLDERS, str(tmp_path / "nowhere"))
+    with pytest.raises(UsageError, match="EDGEKD_PROFILES names"):
+        profiles.names()
 
 
 def test_unknown_device_names_the_nearest():

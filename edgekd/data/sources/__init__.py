@@ -1,17 +1,8 @@
-"""Where images come from, a file a source. A source's file has these names:
-
-    MIRROR: bool                                whether an image mirrored left to right keeps its class
-    fingerprint(settings: DataSettings) -> Json what decides the content, without reading it all: names, sizes and
-                                                times of files, or a version; part of the stage's key
-    read(settings: DataSettings) -> RawData     the splits, with labels; no image is decoded yet
-
-Both functions raise DataError where the source is not there or cannot be used, and MissingDependencyError.
-Nothing here imports torch.
-"""
+"""Where images come from, one file per source: it exports SOURCE, a Source. Nothing here imports torch."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal, Protocol, get_args
 
@@ -19,7 +10,10 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from edgekd import plugins
 from edgekd.errors import DataError
+from edgekd.recipe.settings import DataSettings
+from edgekd.store.artifacts import Json
 
 SplitName = Literal["train", "validation", "test"]
 SPLITS: tuple[SplitName, ...] = get_args(SplitName)
@@ -78,3 +72,44 @@ class RawData:
                 allowed=f"0 to {len(self.classes) - 1}",
                 hint="unlabelled images cannot be used; leave their files out",
             )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """A data source.
+
+    Attributes:
+        read: from a recipe's `data` section to the splits, with labels; no image is decoded yet.
+            Raises DataError where the images are not there or cannot be used, and MissingDependencyError.
+        fingerprint: what decides the content, without reading all of it: names, sizes and times of files, or a
+            version. It is part of the key under which the prepared images are kept. Raises as `read`.
+        mirror: whether an image mirrored left to right keeps its class.
+
+    Raises:
+        TypeError: a member has another type.
+    """
+
+    read: Callable[[DataSettings], RawData]
+    fingerprint: Callable[[DataSettings], Json]
+    mirror: bool
+
+    def __post_init__(self) -> None:
+        for name in ("read", "fingerprint"):
+            if not callable(getattr(self, name)):
+                raise TypeError(f"{name} must be a function of DataSettings, not {getattr(self, name)!r}")
+        if not isinstance(self.mirror, bool):
+            raise TypeError(f"mirror must be True or False, not {self.mirror!r}")
+
+
+def source_named(name: str, *, where: str = "") -> Source:
+    """The data source of a name.
+
+    Args:
+        where: what names it, for the message.
+
+    Raises:
+        UnknownNameError: there is no such source.
+        PluginError: its file is broken.
+    """
+    found: Source = plugins.load("source", name, where=where)
+    return found

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from edgekd.data.sources import RawData, _cifar
+from edgekd.data.sources import RawData, Source, _cifar
 from edgekd.recipe.settings import DataSettings
 from edgekd.store.artifacts import Json
-
-MIRROR = True
 
 
 def fingerprint(settings: DataSettings) -> Json:
@@ -15,3 +13,6 @@ def fingerprint(settings: DataSettings) -> Json:
 
 def read(settings: DataSettings) -> RawData:
     return _cifar.read(settings, "CIFAR100")
+
+
+SOURCE = Source(read=read, fingerprint=fingerprint, mirror=True)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from edgekd.data.sources import RawData
+from edgekd.data.sources import RawData, Source
 from edgekd.data.sources._arrays import ArraySamples
 from edgekd.errors import DataError, require
 from edgekd.recipe.settings import DataSettings
 from edgekd.store.artifacts import Json
 
-MIRROR = False
 _WHITE = 16.0
 
 
@@ -32,3 +31,6 @@ def read(settings: DataSettings) -> RawData:
     images = np.rint(digits.images * (255.0 / _WHITE)).astype(np.uint8)
     classes = tuple(str(name) for name in digits.target_names)
     return RawData(classes, {"train": ArraySamples("digits", images, digits.target)})
+
+
+SOURCE = Source(read=read, fingerprint=fingerprint, mirror=False)

@@ -10,14 +10,12 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from edgekd.data.sources import RawData
+from edgekd.data.sources import RawData, Source
 from edgekd.data.sources._arrays import ArraySamples
 from edgekd.data.sources._files import files_fingerprint, require_root
 from edgekd.errors import DataError, require
 from edgekd.recipe.settings import DataSettings
 from edgekd.store.artifacts import Json
-
-MIRROR = True
 
 _CLASSES = (
     "T-shirt/top",
@@ -119,3 +117,6 @@ def _content(path: Path) -> bytes:
         return gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path} cannot be read", found=str(error)) from None
+
+
+SOURCE = Source(read=read, fingerprint=fingerprint, mirror=True)

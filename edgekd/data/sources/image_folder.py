@@ -12,13 +12,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from edgekd.data.sources import Labels, RawData, Samples, SplitName
+from edgekd.data.sources import Labels, RawData, Samples, Source, SplitName
 from edgekd.data.sources._files import clear_read_errors, decode, files_fingerprint, require_root
 from edgekd.errors import DataError
 from edgekd.recipe.settings import DataSettings
 from edgekd.store.artifacts import Json
 
-MIRROR = True
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".tif", ".tiff")
 
 _LAYOUT = "root/<class>/<images>, or root/train/<class>/<images> with validation and test beside train"
@@ -142,3 +141,6 @@ def _is_image(file: Path) -> bool:
 def _some(names: Sequence[str]) -> str:
     shown = ", ".join(names[:10])
     return shown if len(names) <= 10 else f"{shown} and {len(names) - 10} more"
+
+
+SOURCE = Source(read=read, fingerprint=fingerprint, mirror=True)

@@ -20,13 +20,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from edgekd.data.sources import Labels, RawData, SplitName
+from edgekd.data.sources import Labels, RawData, Source, SplitName
 from edgekd.data.sources._files import decode, files_fingerprint, require_root
 from edgekd.errors import DataError, require
 from edgekd.recipe.settings import DataSettings
 from edgekd.store.artifacts import Json
-
-MIRROR = True
 
 _HOLDS = "a folder of .parquet files with train (and test, validation) in their names"
 _WORDS: dict[str, SplitName] = {
@@ -198,3 +196,6 @@ def _pyarrow() -> ModuleType:
 
 def _arrow(module: str) -> ModuleType:
     return require(module, purpose="reading Parquet files", extra="train")
+
+
+SOURCE = Source(read=read, fingerprint=fingerprint, mirror=True)

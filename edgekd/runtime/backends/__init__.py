@@ -188,7 +188,7 @@ def find(name: str) -> Backend:
 
 def every() -> list[Backend]:
     """All backends, by name, whether they can be used here or not."""
-    return [find(name) for name in plugins.names("backend")]
+    return list(plugins.load_all("backend").values())
 
 
 def graph_backends() -> list[Backend]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from edgekd import plugins
-from edgekd.data.sources import RawData
+from edgekd.data.sources import RawData, Source, source_named
 from edgekd.data.sources._arrays import ArraySamples
 from edgekd.errors import DataError
 from edgekd.recipe.settings import DataSettings
@@ -28,16 +29,17 @@ def test_names_are_the_files() -> None:
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("name", plugins.names("source"))
-def test_a_source_follows_the_protocol(name: str) -> None:
-    source = plugins.load("source", name)
-    assert isinstance(source.MIRROR, bool) and callable(source.fingerprint) and callable(source.read)
+@pytest.mark.parametrize("members", [{"read": 1}, {"fingerprint": None}, {"mirror": 1}])
+def test_a_member_of_another_type_is_refused(members: dict[str, Any]) -> None:
+    good = source_named("digits")
+    with pytest.raises(TypeError, match=next(iter(members))):
+        Source(**{"read": good.read, "fingerprint": good.fingerprint, "mirror": True, **members})
 
 
 @pytest.mark.parametrize("name", WITH_ROOT)
 @pytest.mark.parametrize("call", ["fingerprint", "read"])
 def test_a_missing_root_is_named(name: str, call: str, tmp_path: Path) -> None:
-    function = getattr(plugins.load("source", name), call)
+    function = getattr(source_named(name), call)
     with pytest.raises(DataError, match="needs a root"):
         function(DataSettings(source=name))
     with pytest.raises(DataError, match="nowhere is no folder"):

@@ -1,0 +1,1 @@
+"""Plugins for edgekd: a loss, a data source and a backend."""
