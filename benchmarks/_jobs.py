@@ -20,13 +20,13 @@ import torch
 from _pillow import MEAN, STD
 from _turns import KEEP_FREED_MEMORY, Variant
 
+from edgekd.data.dataset import Dataset
 from edgekd.distillation import outputs
 from edgekd.models import checkpoint as checkpoints
 from edgekd.models.architecture import Architecture
 from edgekd.models.build import build
 from edgekd.recipe.settings import AugmentSettings, DistillSettings, OutputSettings, TermSettings
 from edgekd.runtime.preprocess import Preprocessing
-from edgekd.store.artifacts import Dataset
 
 HERE = Path(__file__).parent
 NO_GPU = {"CUDA_VISIBLE_DEVICES": ""}

@@ -24,11 +24,10 @@ from PIL import Image, ImageOps
 from torchvision.transforms import v2
 
 from edgekd.data.augment import Normalise, draw_view, pad_crop
-from edgekd.data.dataset import open_split
+from edgekd.data.dataset import Dataset, open_split
 from edgekd.data.loader import Loader
 from edgekd.recipe.settings import AugmentSettings
 from edgekd.runtime.preprocess import Pixels, Preprocessing
-from edgekd.store.artifacts import Dataset
 
 PREPROCESSING = Preprocessing(32, 32)
 PADDING = 4

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from edgekd import pipeline
+from edgekd.models.checkpoint import Checkpoint
 from edgekd.recipe import load as recipe
 from edgekd.recipe.load import Recipe
 from edgekd.runtime import load
 from edgekd.runtime.accuracy import FolderAccuracy, measure
-from edgekd.store.artifacts import Checkpoint
 
 RecipeLike: TypeAlias = "str | os.PathLike[str] | Mapping[str, Any] | Recipe"
 PathLike: TypeAlias = "str | os.PathLike[str]"

@@ -5,12 +5,13 @@ from __future__ import annotations
 from torch import nn
 
 from edgekd import schemes
+from edgekd.data.dataset import Dataset
 from edgekd.data.reader import preprocessing_of
 from edgekd.models.cost import cost
 from edgekd.quantization.placement import refuse_quantized
 from edgekd.recipe.settings import ModelSettings
 from edgekd.runs import Run, Stage, Untrained, settings_json
-from edgekd.store.artifacts import Artifact, Dataset, Json
+from edgekd.store.artifacts import Artifact, Json
 from edgekd.store.store import is_pending
 from edgekd.training import train as training
 

@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from edgekd.data import storage
-from edgekd.data.dataset import Split
+from edgekd.data.dataset import Dataset, Split
 from edgekd.data.sources import Labels
 from edgekd.runtime.preprocess import Pixels
-from edgekd.store.artifacts import Dataset, read_json
+from edgekd.store.artifacts import read_json
 
 UNLABELLED = -1
 

@@ -15,7 +15,17 @@ from edgekd.data.sources import SPLITS, Labels, Samples
 from edgekd.errors import ArtifactError, DataError
 from edgekd.recipe.settings import DataSettings
 from edgekd.runtime.preprocess import Pixels, square
-from edgekd.store.artifacts import Dataset, Json, read_json
+from edgekd.store.artifacts import Artifact, Json, read_json
+
+
+class Dataset(Artifact):
+    """Splits of images and labels; open_split() reads them."""
+
+    kind = "dataset"
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return tuple(self.manifest.details["classes"])
 
 
 class Split(Protocol):

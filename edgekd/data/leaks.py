@@ -12,11 +12,11 @@ from typing import Literal
 
 import numpy as np
 
-from edgekd.data.dataset import Split, open_split
+from edgekd.data.dataset import Dataset, Split, open_split
 from edgekd.data.sources import SPLITS, Labels, SplitName
 from edgekd.errors import DataError
 from edgekd.runtime.preprocess import Pixels
-from edgekd.store.artifacts import Dataset, Json
+from edgekd.store.artifacts import Json
 
 Policy = Literal["drop", "refuse", "report"]
 Rows = dict[SplitName, Labels]

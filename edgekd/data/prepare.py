@@ -11,6 +11,7 @@ import numpy as np
 
 from edgekd import plugins
 from edgekd.data import storage
+from edgekd.data.dataset import Dataset
 from edgekd.data.decode import decode_all
 from edgekd.data.leaks import Rows, close_leaks, conflicting_labels
 from edgekd.data.sources import SPLITS, Labels, RawData, SplitName
@@ -18,7 +19,7 @@ from edgekd.data.splits import carve, draw, proportional
 from edgekd.errors import DataError
 from edgekd.recipe.settings import DataSettings
 from edgekd.runtime.preprocess import Pixels
-from edgekd.store.artifacts import Dataset, Json
+from edgekd.store.artifacts import Json
 
 VERSION = 1
 

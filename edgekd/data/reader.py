@@ -11,11 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from edgekd.data.dataset import Split, open_split
+from edgekd.data.dataset import Dataset, Split, open_split
 from edgekd.data.sources import Labels
 from edgekd.errors import ArtifactError
 from edgekd.runtime.preprocess import Floats, Pixels, Preprocessing, centre_crop
-from edgekd.store.artifacts import Dataset
 
 Rows = npt.NDArray[np.int64]
 

@@ -9,20 +9,20 @@ from typing import Literal
 
 from torch import nn
 
-from edgekd.data.dataset import open_split
+from edgekd.data.dataset import Dataset, open_split
 from edgekd.data.loader import Batch
 from edgekd.data.reader import preprocessing_of
 from edgekd.distillation.classifier_reuse import reuse_teacher_classifier
 from edgekd.distillation.objective import Answers, Distillation, Source, Teacher
 from edgekd.distillation.objective_settings import changing_student, objective_json, on_logits
-from edgekd.distillation.outputs import Decision, Stored
+from edgekd.distillation.outputs import Decision, Stored, TeacherOutputs
 from edgekd.distillation.teachers import teacher_warnings as teacher_warnings
 from edgekd.distillation.terms import Networks, build_terms
 from edgekd.errors import ModelError
 from edgekd.models import checkpoint as checkpoints
 from edgekd.models.architecture import Architecture
+from edgekd.models.checkpoint import Checkpoint
 from edgekd.recipe.settings import ModelSettings, Precision, TermSettings
-from edgekd.store.artifacts import Checkpoint, Dataset, TeacherOutputs
 from edgekd.training.bf16 import answering
 from edgekd.training.host import best_device
 from edgekd.training.train import Learner, Record, TrainingSetup, train_with, training_loader

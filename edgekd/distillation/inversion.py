@@ -28,9 +28,10 @@ from edgekd.data.augment import Normalise, generator, middle
 from edgekd.data.sources import Labels
 from edgekd.errors import ArtifactError, ModelError, NonFiniteLossError
 from edgekd.models import checkpoint as checkpoints
+from edgekd.models.checkpoint import Checkpoint
 from edgekd.recipe.settings import Positive, Settings
 from edgekd.runtime.preprocess import Pixels, Preprocessing
-from edgekd.store.artifacts import Artifact, Checkpoint, Json, numbers
+from edgekd.store.artifacts import Artifact, Json, numbers
 from edgekd.store.store import resume_folder
 from edgekd.training.fit import Progress
 from edgekd.training.guard import clear_memory_errors

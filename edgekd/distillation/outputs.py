@@ -26,12 +26,14 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from edgekd.data.dataset import Dataset
 from edgekd.data.loader import Batch
 from edgekd.data.storage import link_or_copy
 from edgekd.distillation.objective import Answers, Source, Teacher
 from edgekd.errors import ModelError
+from edgekd.models.checkpoint import Checkpoint
 from edgekd.recipe.settings import OutputSettings, Precision
-from edgekd.store.artifacts import Checkpoint, Dataset, TeacherOutputs, read_json, write_json
+from edgekd.store.artifacts import Artifact, read_json, write_json
 from edgekd.store.store import resume_folder
 from edgekd.training.host import best_device
 from edgekd.training.train import TrainingSetup, training_loader
@@ -41,6 +43,16 @@ _SAVE_EVERY = 64
 _TIMED_BATCHES = 6
 # Storing has to save this share of the teacher's time, or it is not worth its disk and its fewer views.
 _WORTHWHILE = 0.75
+
+
+class TeacherOutputs(Artifact):
+    """A teacher's logits for some views of every training image, as this module's docstring describes them."""
+
+    kind = "teacher-outputs"
+
+    @property
+    def views(self) -> int:
+        return int(self.manifest.details["views"])
 
 
 @dataclass(frozen=True)

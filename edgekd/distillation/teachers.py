@@ -14,11 +14,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from edgekd.data.dataset import Dataset
 from edgekd.data.loader import Loader
 from edgekd.distillation.method import method_named
 from edgekd.distillation.objective_settings import on_logits
+from edgekd.models.checkpoint import Checkpoint
 from edgekd.recipe.settings import TermSettings
-from edgekd.store.artifacts import Checkpoint, Dataset, Json
+from edgekd.store.artifacts import Json
 from edgekd.training.host import autocast, best_device, resolve_precision
 from edgekd.training.train import evaluation_loader
 

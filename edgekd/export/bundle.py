@@ -3,30 +3,21 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from edgekd.data.dataset import Dataset
 from edgekd.data.reader import open_reader
 from edgekd.export.card import card
+from edgekd.export.onnx_model import OnnxModel
 from edgekd.export.preference import preferences
-from edgekd.models.checkpoint import architecture_of, preprocessing_of
+from edgekd.models.checkpoint import Checkpoint, architecture_of, preprocessing_of
 from edgekd.runtime.backends.onnxruntime import OrtSession
 from edgekd.runtime.bundle import FORMAT, MANIFEST
 from edgekd.runtime.preprocess import Floats
-from edgekd.store.artifacts import (
-    Bundle,
-    Checkpoint,
-    Dataset,
-    Evaluation,
-    Json,
-    Measurements,
-    OnnxModel,
-    file_digest,
-    versions,
-    write_json,
-)
+from edgekd.store.artifacts import Artifact, Json, file_digest, versions, write_json
 
 VERSION = 2
 _VECTORS = 8
@@ -35,13 +26,19 @@ _VECTORS = 8
 _TOLERANCE = {"fp32": 1e-3, "fp16": 2e-2, "int8": 0.2, "int8-x64": 0.2}
 
 
+class Bundle(Artifact):
+    """What ships: see edgekd.runtime.bundle for its own manifest, which needs none of this package's workstation."""
+
+    kind = "bundle"
+
+
 def pack(
     name: str,
     shipped: Mapping[str, str],
     models: Mapping[str, OnnxModel],
     student: Checkpoint,
-    evaluation: Evaluation,
-    measurements: Measurements,
+    evaluated: Sequence[Json],
+    measured: Sequence[Json],
     data: Dataset,
     out: Path,
 ) -> Bundle:
@@ -50,7 +47,8 @@ def pack(
     Args:
         shipped: the variants, each with the name of its model, as it stands in `models` and in the evaluation.
         student: the network that ships in float.
-        measurements: on this machine; they decide which variant ONNX Runtime takes.
+        evaluated: the evaluation's rows, one per model.
+        measured: the benchmark's records, on this machine; they decide which variant ONNX Runtime takes.
         data: its first validation images become the vectors.
     """
     preprocessing, reader = preprocessing_of(student), open_reader(data, "validation")
@@ -59,9 +57,9 @@ def pack(
     (out / "vectors").mkdir()
     np.save(out / "vectors" / "images.npy", pixels)
     np.save(out / "vectors" / "input.npy", inputs)
-    scores = {row["model"]: row for row in evaluation.rows}
-    smallest = min((each["batch_size"] for each in measurements.records), default=1)
-    latencies = {each["model"]: each for each in measurements.records if each["batch_size"] == smallest}
+    scores = {row["model"]: row for row in evaluated}
+    smallest = min((each["batch_size"] for each in measured), default=1)
+    latencies = {each["model"]: each for each in measured if each["batch_size"] == smallest}
     records: Json = {
         variant: _variant(variant, models[model], scores[model], latencies.get(model), inputs, out)
         for variant, model in shipped.items()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from edgekd.data.dataset import Dataset
 from edgekd.models.architecture import Architecture
-from edgekd.store.artifacts import Checkpoint, Dataset, Json
+from edgekd.models.checkpoint import Checkpoint
+from edgekd.store.artifacts import Json
 
 
 def card(name: str, architecture: Architecture, student: Checkpoint, variants: Json, data: Dataset) -> str:

@@ -11,18 +11,21 @@ from onnxruntime.transformers.float16 import convert_float_to_float16
 from onnxruntime.transformers.onnx_model import OnnxModel as OrtGraph
 from torch import nn
 
+from edgekd.data.dataset import Dataset
 from edgekd.errors import ExportError
 from edgekd.export._operators import TRANSLATIONS
 from edgekd.export.int8 import GRAPH_NAMES, with_constant_scales
 from edgekd.export.numerics import compare, real_inputs
+from edgekd.export.onnx_model import OnnxModel
 from edgekd.export.opset import lower
 from edgekd.export.qdq import for_x64, with_float_weights, without_fused_branches
 from edgekd.models import checkpoint as checkpoints
+from edgekd.models.checkpoint import Checkpoint
 from edgekd.recipe.settings import ExportSettings
 from edgekd.runtime.backends import open_session
 from edgekd.runtime.backends.onnxruntime import OrtSession
 from edgekd.runtime.preprocess import Floats
-from edgekd.store.artifacts import Checkpoint, Dataset, Json, OnnxModel
+from edgekd.store.artifacts import Json
 
 VERSION = 2
 INPUT, OUTPUT = "input", "logits"

@@ -13,7 +13,21 @@ from edgekd.models.cost import cost
 from edgekd.models.weights import load_state, read_state, save_state
 from edgekd.quantization.placement import QUANTIZERS
 from edgekd.runtime.preprocess import Preprocessing
-from edgekd.store.artifacts import Checkpoint, Json, numbers
+from edgekd.store.artifacts import Artifact, Json, numbers
+
+
+class Checkpoint(Artifact):
+    """`weights.safetensors` and everything that rebuilds the network around them."""
+
+    kind = "checkpoint"
+
+    @property
+    def weights(self) -> Path:
+        return self.path / "weights.safetensors"
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return tuple(self.manifest.details["classes"])
 
 
 def save(

@@ -8,16 +8,18 @@ from importlib import metadata
 from pathlib import Path
 
 from edgekd import plugins
+from edgekd.data.dataset import Dataset
 from edgekd.devices import profiles
 from edgekd.export import legality
 from edgekd.export.preference import here
-from edgekd.models.checkpoint import architecture_of
+from edgekd.models.checkpoint import Checkpoint, architecture_of
 from edgekd.recipe.load import Recipe
 from edgekd.report.result import Result
 from edgekd.runs import Role
+from edgekd.stages.benchmark import Measurements
 from edgekd.stages.prune import Pruned
 from edgekd.stages.quantize import Quantized
-from edgekd.store.artifacts import Artifact, Checkpoint, Dataset, Json, Measurements
+from edgekd.store.artifacts import Artifact, Json
 from edgekd.store.store import Done
 
 LEVELS = ("error", "warning")

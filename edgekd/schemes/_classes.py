@@ -9,11 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from edgekd.data import storage
-from edgekd.data.dataset import open_split
+from edgekd.data.dataset import Dataset, open_split
 from edgekd.data.sources import SPLITS
 from edgekd.errors import UsageError
 from edgekd.recipe.settings import ModelSettings
-from edgekd.store.artifacts import Dataset
 
 Groups = Sequence[Sequence[str]]
 

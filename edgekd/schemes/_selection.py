@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 
 from edgekd.data.composed import Chosen, Joined
-from edgekd.data.dataset import Split, open_split
+from edgekd.data.dataset import Dataset, Split, open_split
 from edgekd.data.leaks import contents, measured_contents
 from edgekd.data.loader import Loader
 from edgekd.data.reader import preprocessing_of
@@ -21,7 +21,8 @@ from edgekd.data.unlabelled import Pool
 from edgekd.distillation.distill import check_classes
 from edgekd.errors import DataError
 from edgekd.models import checkpoint as checkpoints
-from edgekd.store.artifacts import Artifact, Checkpoint, Dataset, Json
+from edgekd.models.checkpoint import Checkpoint
+from edgekd.store.artifacts import Artifact, Json
 from edgekd.training.host import best_device
 
 VERSION = 1

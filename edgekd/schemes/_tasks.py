@@ -11,12 +11,14 @@ import torch
 from torch import Tensor
 
 from edgekd.data import storage
+from edgekd.data.dataset import Dataset
 from edgekd.data.leaks import shared_rows
 from edgekd.data.sources import Labels
 from edgekd.distillation.distill import teacher_warnings
 from edgekd.errors import DataError, UsageError
+from edgekd.models.checkpoint import Checkpoint
 from edgekd.recipe.settings import AugmentSettings, DataSettings, TermSettings
-from edgekd.store.artifacts import Checkpoint, Dataset, read_json
+from edgekd.store.artifacts import read_json
 
 
 @dataclass(frozen=True)

@@ -17,15 +17,16 @@ from torch import nn
 from edgekd import plugins
 from edgekd.data import storage
 from edgekd.data.composed import link_split
-from edgekd.data.dataset import open_split
+from edgekd.data.dataset import Dataset, open_split
 from edgekd.distillation import inversion
 from edgekd.distillation.inversion import InversionSettings, SyntheticImages
 from edgekd.errors import DataError, UsageError
+from edgekd.models.checkpoint import Checkpoint
 from edgekd.recipe.settings import DataSettings, RecipeSettings
 from edgekd.runs import Run, Stage
 from edgekd.schemes import Scheme
 from edgekd.stages.distill import Distilled, distilled
-from edgekd.store.artifacts import Checkpoint, Dataset, Json
+from edgekd.store.artifacts import Json
 
 INVERSION = Stage("inversion", "Synthetic images", version=inversion.VERSION)
 SYNTHETIC = Stage("synthetic", "Synthetic data set", version=1)

@@ -27,6 +27,7 @@ import numpy as np
 from pydantic import Field
 
 from edgekd.data.composed import public_part
+from edgekd.data.dataset import Dataset
 from edgekd.data.reader import preprocessing_of
 from edgekd.distillation.federation import flower, rounds
 from edgekd.distillation.federation.partition import VERSION as PARTITION_VERSION
@@ -35,6 +36,7 @@ from edgekd.distillation.federation.rounds import Habits, Round
 from edgekd.distillation.objective_settings import objective_json
 from edgekd.errors import UsageError
 from edgekd.models import checkpoint as checkpoints
+from edgekd.models.checkpoint import Checkpoint
 from edgekd.recipe.settings import Kept, ModelSettings, Positive, RecipeSettings, Settings, StepSettings, TermSettings
 from edgekd.runs import Run, Stage
 from edgekd.schemes import Scheme
@@ -43,7 +45,7 @@ from edgekd.schemes._unlabelled import ON_ANSWERS as OBJECTIVE
 from edgekd.schemes._unlabelled import check_later_links, needing_labels
 from edgekd.stages import _facts
 from edgekd.stages.distill import STAGE, Distilled, trained
-from edgekd.store.artifacts import Artifact, Checkpoint, Dataset, Json
+from edgekd.store.artifacts import Artifact, Json
 from edgekd.training.train import Learner, Record, TrainingSetup, origin_of, train_with, training_loader
 
 

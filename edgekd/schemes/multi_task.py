@@ -19,6 +19,7 @@ from pydantic import Field, model_validator
 from torch import nn
 
 from edgekd import plugins
+from edgekd.data.dataset import Dataset
 from edgekd.data.reader import preprocessing_of
 from edgekd.distillation.distill import check_classes as check_teacher
 from edgekd.distillation.distill import networks_for
@@ -26,6 +27,7 @@ from edgekd.distillation.objective import Teacher
 from edgekd.distillation.objective_settings import objective_json
 from edgekd.distillation.terms import build_terms
 from edgekd.errors import UsageError
+from edgekd.models.checkpoint import Checkpoint
 from edgekd.models.cost import cost
 from edgekd.quantization.placement import refuse_quantized
 from edgekd.recipe.settings import (
@@ -48,7 +50,7 @@ from edgekd.stages import _facts
 from edgekd.stages.data import prepared
 from edgekd.stages.distill import STAGE, Distilled, distilled, trained
 from edgekd.stages.train import taught
-from edgekd.store.artifacts import Artifact, Checkpoint, Dataset, Json
+from edgekd.store.artifacts import Artifact, Json
 from edgekd.training import train as training
 from edgekd.training.fit import BeginEpoch, Progress, accuracy
 from edgekd.training.host import best_device

@@ -14,6 +14,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from edgekd.data.dataset import Dataset
 from edgekd.data.loader import Batch
 from edgekd.data.reader import preprocessing_of
 from edgekd.distillation.distill import networks_for
@@ -23,6 +24,7 @@ from edgekd.errors import UsageError
 from edgekd.models import checkpoint as checkpoints
 from edgekd.models.architecture import Architecture
 from edgekd.models.build import build, published_classes
+from edgekd.models.checkpoint import Checkpoint
 from edgekd.models.weights import load_state, read_state, save_state
 from edgekd.recipe.settings import (
     ModelSettings,
@@ -37,7 +39,7 @@ from edgekd.schemes import Scheme
 from edgekd.schemes._objective import Objective, check_answers, check_on_logits, said_or
 from edgekd.stages import _facts
 from edgekd.stages.distill import Distilled
-from edgekd.store.artifacts import Artifact, Checkpoint, Dataset, Json
+from edgekd.store.artifacts import Artifact, Json
 from edgekd.store.store import resume_folder
 from edgekd.training.fit import fit
 from edgekd.training.start import Start

@@ -33,6 +33,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from edgekd.data import unlabelled as folders
+from edgekd.data.dataset import Dataset
 from edgekd.data.loader import Batch
 from edgekd.data.reader import preprocessing_of
 from edgekd.distillation import distill as stage
@@ -42,6 +43,7 @@ from edgekd.distillation.objective_settings import objective_json
 from edgekd.distillation.terms import Networks, Seen, Terms, build_terms
 from edgekd.errors import UsageError
 from edgekd.models import checkpoint as checkpoints
+from edgekd.models.checkpoint import Checkpoint
 from edgekd.recipe.settings import RecipeSettings, Settings, Share
 from edgekd.runs import Run, Stage
 from edgekd.schemes import Scheme, _selection
@@ -50,7 +52,7 @@ from edgekd.schemes._unlabelled import check_later_links, needing_labels, withou
 from edgekd.stages import _facts
 from edgekd.stages.data import prepared
 from edgekd.stages.distill import STAGE, Distilled, trained
-from edgekd.store.artifacts import Artifact, Checkpoint, Dataset, Json
+from edgekd.store.artifacts import Artifact, Json
 from edgekd.training.compiling import Forward
 from edgekd.training.host import best_device
 from edgekd.training.objective import Supervised

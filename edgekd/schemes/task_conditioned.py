@@ -18,6 +18,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from edgekd.data.dataset import Dataset
 from edgekd.data.loader import Batch
 from edgekd.data.reader import preprocessing_of
 from edgekd.distillation.distill import check_classes as check_teacher
@@ -28,6 +29,7 @@ from edgekd.distillation.terms import Seen, Terms, build_terms
 from edgekd.errors import UsageError
 from edgekd.models import checkpoint as checkpoints
 from edgekd.models.build import build
+from edgekd.models.checkpoint import Checkpoint
 from edgekd.models.edits.experts import Experts
 from edgekd.models.weights import load_state
 from edgekd.recipe.settings import ModelSettings, RecipeSettings, Settings, TermSettings
@@ -38,7 +40,7 @@ from edgekd.schemes._objective import check_on_logits, known, said_or
 from edgekd.stages import _facts
 from edgekd.stages import quantize as quantization
 from edgekd.stages.distill import Distilled, distilled, trained
-from edgekd.store.artifacts import Artifact, Checkpoint, Dataset, Json
+from edgekd.store.artifacts import Artifact, Json
 from edgekd.store.store import resume_folder
 from edgekd.training.fit import fit
 from edgekd.training.host import best_device

@@ -9,11 +9,24 @@ from edgekd import plugins
 from edgekd.bench.environment import environment, fingerprint
 from edgekd.bench.measure import benchmark
 from edgekd.devices import profiles
+from edgekd.export.onnx_model import OnnxModel
 from edgekd.recipe.settings import BenchSettings
 from edgekd.runs import Run, Stage, settings_json
-from edgekd.store.artifacts import Json, Measurements, OnnxModel, write_json
+from edgekd.store.artifacts import Artifact, Json, read_json, write_json
 
 VERSION = 2
+
+
+class Measurements(Artifact):
+    """`measurements.json`: one benchmark record per model."""
+
+    kind = "measurements"
+
+    @property
+    def records(self) -> list[Json]:
+        records: list[Json] = read_json(self.path / "measurements.json")["records"]
+        return records
+
 
 STAGE = Stage(
     "bench", "Latency", version=VERSION, compares=True, facts=lambda made: [f"{len(made.records)} measurements"]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from edgekd import plugins
 from edgekd.data import prepare as preparing
+from edgekd.data.dataset import Dataset
 from edgekd.recipe.settings import DataSettings
 from edgekd.runs import Run, Stage, settings_json
-from edgekd.store.artifacts import Dataset
 
 
 def _facts(data: Dataset) -> list[str]:

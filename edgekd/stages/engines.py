@@ -8,12 +8,14 @@ from pathlib import Path
 from edgekd.bench.environment import environment, fingerprint
 from edgekd.bench.measure import benchmark
 from edgekd.devices import profiles
+from edgekd.export.bundle import Bundle
 from edgekd.recipe.settings import BenchSettings
 from edgekd.runs import Run, Stage, settings_json
 from edgekd.runtime import engines as building
 from edgekd.runtime.backends import tensorrt
 from edgekd.runtime.backends._cuda import device
-from edgekd.store.artifacts import Bundle, Measurements, write_json
+from edgekd.stages.benchmark import Measurements
+from edgekd.store.artifacts import write_json
 
 STAGE = Stage("engines", "TensorRT engines", version=2, facts=lambda made: [f"{len(made.records)} measurements"])
 

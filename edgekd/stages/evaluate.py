@@ -9,13 +9,26 @@ from pathlib import Path
 import numpy as np
 
 from edgekd import plugins
+from edgekd.data.dataset import Dataset
 from edgekd.data.reader import Reader, open_reader
+from edgekd.export.onnx_model import OnnxModel
 from edgekd.runs import Run, Stage
 from edgekd.runtime.backends import Session
 from edgekd.runtime.backends.onnxruntime import OrtSession
-from edgekd.store.artifacts import Dataset, Evaluation, Json, OnnxModel, write_json
+from edgekd.store.artifacts import Artifact, Json, read_json, write_json
 
 _Z95 = 1.959964
+
+
+class Evaluation(Artifact):
+    """`evaluation.json`: the accuracy of exported files on the test split."""
+
+    kind = "evaluation"
+
+    @property
+    def rows(self) -> list[Json]:
+        rows: list[Json] = read_json(self.path / "evaluation.json")["rows"]
+        return rows
 
 
 STAGE = Stage(

@@ -7,12 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from edgekd.data.dataset import Dataset
 from edgekd.export import onnx as exports
+from edgekd.export.onnx_model import OnnxModel
+from edgekd.models.checkpoint import Checkpoint
 from edgekd.recipe.settings import ExportSettings, Variant
 from edgekd.runs import Role, Run, Stage, settings_json
 from edgekd.stages import _facts
 from edgekd.stages.quantize import PTQ, QUANTIZED, Quantized
-from edgekd.store.artifacts import Artifact, Checkpoint, Dataset, OnnxModel
+from edgekd.store.artifacts import Artifact
 
 Source = TypeVar("Source", bound=Artifact)
 

@@ -12,12 +12,12 @@ from edgekd.distillation.distill import networks_for
 from edgekd.distillation.terms import build_terms
 from edgekd.errors import ModelError
 from edgekd.models import checkpoint as checkpoints
+from edgekd.models.checkpoint import Checkpoint
 from edgekd.pruning.narrow import Narrowed, check_reachable, narrow
 from edgekd.recipe.settings import PruneSettings, PruneTarget
 from edgekd.runs import Role, Run, Stage, Untrained, settings_json
 from edgekd.stages import _facts
 from edgekd.stages.distill import Continuation, distilled
-from edgekd.store.artifacts import Checkpoint
 
 
 @dataclass(frozen=True)

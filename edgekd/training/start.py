@@ -12,11 +12,12 @@ from edgekd.errors import ModelError
 from edgekd.models import checkpoint as checkpoints
 from edgekd.models.architecture import Architecture
 from edgekd.models.build import build, published_classes
+from edgekd.models.checkpoint import Checkpoint
 from edgekd.models.stems import wants_small_stem
 from edgekd.models.weights import OtherHead, last_layer, load_state, other_head, read_state
 from edgekd.recipe.settings import ModelSettings
 from edgekd.runtime.preprocess import Preprocessing
-from edgekd.store.artifacts import Checkpoint, Json
+from edgekd.store.artifacts import Json
 
 _FINE_TUNE = "a teacher is given a new last layer for the data's classes where it is fine-tuned: set teacher.train"
 

@@ -9,14 +9,15 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from edgekd.data.dataset import Split, open_split
+from edgekd.data.dataset import Dataset, Split, open_split
 from edgekd.data.loader import BatchSource, Loader
 from edgekd.data.reader import preprocessing_of
 from edgekd.errors import ModelError
 from edgekd.models import checkpoint as checkpoints
 from edgekd.models.architecture import Architecture
+from edgekd.models.checkpoint import Checkpoint
 from edgekd.recipe.settings import AugmentSettings, ModelSettings, StepSettings, TeacherSettings, TrainSettings
-from edgekd.store.artifacts import Checkpoint, Dataset, Json, digest, file_digest
+from edgekd.store.artifacts import Json, digest, file_digest
 from edgekd.store.store import resume_folder
 from edgekd.training.bf16 import compare
 from edgekd.training.fit import BeginEpoch, Progress, accuracy, fit

@@ -9,11 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edgekd.data.dataset import open_split
+from edgekd.data.dataset import Dataset, open_split
 from edgekd.data.prepare import prepare
 from edgekd.errors import DataError, UnknownNameError
 from edgekd.recipe.settings import DataSettings
-from edgekd.store.artifacts import Dataset
 
 MakeFolder = Callable[[Mapping[str, int]], Path]
 SPLITS = ("train", "validation", "test")

@@ -8,11 +8,11 @@ import torch
 
 from edgekd.distillation import outputs
 from edgekd.distillation.objective import Teacher
+from edgekd.distillation.outputs import TeacherOutputs
 from edgekd.errors import ModelError, RecipeError
 from edgekd.recipe.load import from_mapping
 from edgekd.recipe.settings import AugmentSettings, OutputSettings, StepSettings, TrainSettings
 from edgekd.recipe.settings import ModelSettings as Model
-from edgekd.store.artifacts import TeacherOutputs
 from edgekd.training.train import TrainingSetup, train, training_loader
 
 CPU = torch.device("cpu")

@@ -21,13 +21,13 @@ from edgekd.distillation.teachers import (
 )
 from edgekd.errors import ModelError
 from edgekd.models import checkpoint as checkpoints
+from edgekd.models.checkpoint import Checkpoint
 from edgekd.models.weights import other_head, read_state, save_state
 from edgekd.recipe.load import from_mapping
 from edgekd.recipe.settings import AugmentSettings, ModelSettings, TeacherSettings, TermSettings, TrainSettings
 from edgekd.runs import Run
 from edgekd.stages import data as data_stage
 from edgekd.stages import train as train_stage
-from edgekd.store.artifacts import Checkpoint
 from edgekd.store.store import Plan, Store
 from edgekd.training.train import TrainingSetup, adopt, begin, train
 

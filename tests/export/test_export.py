@@ -139,7 +139,8 @@ def test_a_bundle_loads_verifies_and_carries_its_metrics(exported, small_digits,
     (tmp_path / "measured").mkdir()
     measurements = measure_models(named, BenchSettings(batch_sizes=(1,), seconds=0.05), tmp_path / "measured")
     shipped = {variant: f"student-{variant}" for variant in models}
-    bundle = pack("digits", shipped, named, student, evaluation, measurements, small_digits, tmp_path / "packed")
+    rows, records = evaluation.rows, measurements.records
+    bundle = pack("digits", shipped, named, student, rows, records, small_digits, tmp_path / "packed")
     publish(bundle, tmp_path / "bundle")
     publish(bundle, tmp_path / "bundle")
     for variant in models:

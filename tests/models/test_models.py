@@ -9,10 +9,11 @@ from edgekd.errors import ArtifactError, ModelError, UnknownNameError
 from edgekd.models import checkpoint as checkpoints
 from edgekd.models.architecture import Architecture
 from edgekd.models.build import build
+from edgekd.models.checkpoint import Checkpoint
 from edgekd.models.cost import cost
 from edgekd.models.stems import shrink_stem, wants_small_stem
 from edgekd.runtime.preprocess import Preprocessing
-from edgekd.store.artifacts import Checkpoint, read_json, write_json
+from edgekd.store.artifacts import read_json, write_json
 
 SMALL = Architecture(
     model="torchvision/mobilenet_v3_small", arguments={"width_mult": 0.35}, num_classes=3, small_stem=True

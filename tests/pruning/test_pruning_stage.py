@@ -9,11 +9,11 @@ from edgekd.errors import ModelError
 from edgekd.models import checkpoint as checkpoints
 from edgekd.models.architecture import Architecture
 from edgekd.models.build import build
+from edgekd.models.checkpoint import Checkpoint
 from edgekd.pruning.narrow import check_reachable
 from edgekd.recipe.settings import PruneTarget
 from edgekd.runtime.preprocess import Preprocessing
 from edgekd.stages.prune import prune_checkpoint
-from edgekd.store.artifacts import Checkpoint
 
 
 def _student(folder, model="torchvision/mobilenet_v2", **arguments) -> Checkpoint:

@@ -12,11 +12,11 @@ from edgekd.errors import DataError, ModelError, UsageError
 from edgekd.models import checkpoint as checkpoints
 from edgekd.models.architecture import Architecture
 from edgekd.models.build import build
+from edgekd.models.checkpoint import Checkpoint
 from edgekd.models.weights import read_state
 from edgekd.quantization.placement import activation_quantizers
 from edgekd.recipe.settings import AugmentSettings, DistillSettings, ModelSettings, QuantizeSettings, TrainSettings
 from edgekd.stages.quantize import calibrate, freezing
-from edgekd.store.artifacts import Checkpoint
 from edgekd.training.host import resolve_precision
 from edgekd.training.train import TrainingSetup, train
 

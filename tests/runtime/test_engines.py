@@ -247,9 +247,9 @@ def test_a_real_engine_answers_as_the_bundle_says(linear_bundle, tmp_path, monke
 
 
 def test_a_runs_last_stage_builds_and_measures_what_shipped(device, many_bundle, tmp_path):
+    from edgekd.export.bundle import Bundle
     from edgekd.recipe.settings import BenchSettings
     from edgekd.stages.engines import measure_engines
-    from edgekd.store.artifacts import Bundle
 
     device()
     folder = many_bundle("fp32", "fp16", "int8", "int8-x64")
@@ -265,10 +265,10 @@ def test_a_runs_last_stage_builds_and_measures_what_shipped(device, many_bundle,
 
 
 def test_the_engines_stage_is_kept_and_made_again_for_another_gpu(device, many_bundle, tmp_path):
+    from edgekd.export.bundle import Bundle
     from edgekd.recipe import load as recipe
     from edgekd.runs import Run
     from edgekd.stages import engines as engines_stage
-    from edgekd.store.artifacts import Bundle
     from edgekd.store.store import Store
 
     device()

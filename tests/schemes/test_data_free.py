@@ -13,7 +13,7 @@ from torch import nn
 
 from edgekd import schemes
 from edgekd.data import storage
-from edgekd.data.dataset import open_split
+from edgekd.data.dataset import Dataset, open_split
 from edgekd.distillation import inversion
 from edgekd.distillation.inversion import InversionSettings
 from edgekd.errors import ArtifactError, DataError, ModelError, RecipeError, UsageError
@@ -23,7 +23,6 @@ from edgekd.models.build import build
 from edgekd.schemes.data_free import Parameters, check_classes, compose, mirrors
 from edgekd.stages import data as data_stage
 from edgekd.stages import train as train_stage
-from edgekd.store.artifacts import Dataset
 from edgekd.store.store import Plan, Store, resume_folder
 
 CLAIM = "distill.scheme={name: data-free, images: 256, iterations: 40}"

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from edgekd import pipeline, schemes
+from edgekd.data.dataset import Dataset
 from edgekd.data.loader import Batch
 from edgekd.data.reader import preprocessing_of
 from edgekd.distillation.distill import check_classes
@@ -27,7 +28,6 @@ from edgekd.runtime import load
 from edgekd.schemes._heads import Batches, Columns, Head, MultiTask, Together
 from edgekd.stages import data as data_stage
 from edgekd.stages import train as train_stage
-from edgekd.store.artifacts import Dataset
 from edgekd.store.store import Plan
 from edgekd.training.fit import accuracy
 from edgekd.training.start import start

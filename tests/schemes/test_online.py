@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from edgekd import schemes
+from edgekd.data.dataset import Dataset
 from edgekd.data.loader import Batch
 from edgekd.distillation.objective_settings import objective_json
 from edgekd.distillation.terms import Networks, build_terms
@@ -21,7 +22,6 @@ from edgekd.models.weights import save_state
 from edgekd.schemes.online import OBJECTIVE, Cohort, Mutual, Parameters, check_networks
 from edgekd.stages import data as data_stage
 from edgekd.stages import train as train_stage
-from edgekd.store.artifacts import Dataset
 from edgekd.store.store import Plan, Store
 
 SMALL = ("data.limit=64", "data.image_size=8", "distill.batch_size=32", "distill.epochs=2", "distill.scheme=online")

@@ -14,7 +14,7 @@ from PIL import Image
 
 from edgekd import schemes
 from edgekd.data import storage
-from edgekd.data.dataset import open_split
+from edgekd.data.dataset import Dataset, open_split
 from edgekd.data.leaks import contents
 from edgekd.data.loader import Batch
 from edgekd.distillation.objective import Answers
@@ -28,7 +28,6 @@ from edgekd.schemes.semi_supervised import Mixing, PartlyLabelled
 from edgekd.stages import data as data_stage
 from edgekd.stages import prune
 from edgekd.stages import train as train_stage
-from edgekd.store.artifacts import Dataset
 from edgekd.store.store import Plan, Store
 
 FEW = "distill.scheme={name: semi-supervised, labels: 50}"

@@ -8,12 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edgekd.data.dataset import open_split
+from edgekd.data.dataset import Dataset, open_split
 from edgekd.data.leaks import contents, measured_contents
 from edgekd.errors import DataError, RecipeError
 from edgekd.schemes._tasks import apart
 from edgekd.stages import data as data_stage
-from edgekd.store.artifacts import Dataset
 
 
 @pytest.fixture(scope="module")

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from edgekd.data.dataset import Dataset
 from edgekd.errors import ArtifactError, OutOfMemoryError, RunLockedError, StoreError
-from edgekd.store.artifacts import Checkpoint, Dataset, read_json
+from edgekd.models.checkpoint import Checkpoint
+from edgekd.store.artifacts import read_json
 from edgekd.store.store import Plan, Store, resume_folder
 
 

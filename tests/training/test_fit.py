@@ -20,8 +20,9 @@ from edgekd.data.loader import Loader
 from edgekd.data.prepare import prepare
 from edgekd.data.reader import preprocessing_of
 from edgekd.errors import NonFiniteLossError, OutOfMemoryError, TrainingError
+from edgekd.models.checkpoint import Checkpoint
 from edgekd.recipe.settings import AugmentSettings, DataSettings, TrainSettings
-from edgekd.store.artifacts import Checkpoint, file_digest, read_json
+from edgekd.store.artifacts import file_digest, read_json
 from edgekd.training.fit import accuracy, fit
 from edgekd.training.guard import clear_memory_errors
 from edgekd.training.objective import Supervised
@@ -162,7 +163,8 @@ TRAIN = """
 import sys
 from pathlib import Path
 import torch
-from edgekd.store.artifacts import Checkpoint, Dataset
+from edgekd.models.checkpoint import Checkpoint
+from edgekd.data.dataset import Dataset
 from edgekd.recipe.settings import AugmentSettings, ModelSettings, TrainSettings
 from edgekd.store.store import Store
 from edgekd.training.train import TrainingSetup, train

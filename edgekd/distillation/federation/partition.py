@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 
 from edgekd.data.composed import Chosen
-from edgekd.data.dataset import Split, open_split
+from edgekd.data.dataset import Dataset, Split, open_split
 from edgekd.data.leaks import contents
 from edgekd.data.sources import Labels
 from edgekd.data.splits import carve
 from edgekd.errors import DataError
-from edgekd.store.artifacts import Artifact, Dataset, Json
+from edgekd.store.artifacts import Artifact, Json
 
 VERSION = 1
 LEAST = 10  # images a client, as experiments on skewed clients commonly ask for

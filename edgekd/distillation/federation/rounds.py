@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from edgekd.data.dataset import Split
+from edgekd.data.dataset import Dataset, Split
 from edgekd.data.loader import Batch, Loader
 from edgekd.distillation.distill import networks_for
 from edgekd.distillation.federation import Logits
@@ -22,7 +22,7 @@ from edgekd.models.architecture import Architecture
 from edgekd.models.build import build
 from edgekd.models.weights import load_state, read_state, save_state
 from edgekd.recipe.settings import AugmentSettings, ModelSettings, StepSettings, TermSettings
-from edgekd.store.artifacts import Artifact, Dataset, Json
+from edgekd.store.artifacts import Artifact, Json
 from edgekd.store.store import resume_folder
 from edgekd.training.fit import Progress, accuracy, fit
 from edgekd.training.host import best_device
