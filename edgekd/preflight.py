@@ -6,25 +6,31 @@ from torch import nn
 
 from edgekd import schemes
 from edgekd.data.dataset import Dataset
-from edgekd.data.reader import preprocessing_of
 from edgekd.models.cost import cost
 from edgekd.quantization.placement import refuse_quantized
 from edgekd.recipe.settings import ModelSettings
 from edgekd.runs import Run, Stage, Untrained, settings_json
-from edgekd.store.artifacts import Artifact, Json
+from edgekd.store.artifacts import Artifact, Details, Json
 from edgekd.store.store import is_pending
 from edgekd.training import train as training
 
 
-class Preflight(Artifact):
+class PreflightDetails(Details):
+    """The networks' classes, and the stages that were asked about them."""
+
+    networks: tuple[str, ...]
+    stages: tuple[str, ...]
+
+
+class Preflight(Artifact[PreflightDetails]):
     """That a recipe's networks were built and checked for a data set."""
 
     kind = "preflight"
 
 
 def _facts(checked: Preflight) -> list[str]:
-    stages = checked.manifest.details["stages"]
-    return [f"{len(checked.manifest.details['networks'])} networks built", f"checked for {', '.join(stages)}"]
+    found = checked.details
+    return [f"{len(found.networks)} networks built", f"checked for {', '.join(found.stages)}"]
 
 
 STAGE = Stage("preflight", "Preflight", version=1, facts=_facts)
@@ -54,7 +60,7 @@ def preflight(run: Run, data: Dataset) -> Preflight:
     return run.finish(STAGE, made)
 
 
-def check(run: Run, data: Dataset, stages: list[Stage]) -> Json:
+def check(run: Run, data: Dataset, stages: list[Stage]) -> PreflightDetails:
     """Build the networks and ask each stage; what was looked at. Raises as preflight()."""
     recipe = run.recipe
     others = [build(model, data) for model in schemes.models_of(recipe, data.classes)]
@@ -65,21 +71,23 @@ def check(run: Run, data: Dataset, stages: list[Stage]) -> Json:
         data,
         student,
         teacher,
-        image_size=preprocessing_of(data).image_size,
-        training_images=data.manifest.details["counts"]["train"],
+        image_size=data.details.preprocessing.image_size,
+        training_images=data.details.counts["train"],
     )
     for stage in stages:
         assert stage.check is not None
         stage.check(untrained)
     built = [network for network in (teacher, student, *others) if network is not None]
-    return {"networks": [type(network).__name__ for network in built], "stages": [stage.name for stage in stages]}
+    return PreflightDetails(
+        networks=tuple(type(network).__name__ for network in built), stages=tuple(stage.name for stage in stages)
+    )
 
 
 def build(model: ModelSettings, data: Dataset) -> nn.Module:
     """A network for these classes and this image size, with random weights where published ones are named."""
     network, _ = training.initial(model.model_copy(update={"pretrained": False}), data)
     refuse_quantized(network, model.model)
-    cost(network, preprocessing_of(data).image_size)
+    cost(network, data.details.preprocessing.image_size)
     return network
 
 

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import pytest
+
+from edgekd.store.artifacts import Artifact
 
 
 def write_linear_onnx(path: Path, weight: np.ndarray, *, side: int, opset: int = 20) -> Path:
@@ -26,6 +30,16 @@ def write_linear_onnx(path: Path, weight: np.ndarray, *, side: int, opset: int =
     )
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=10), path)
     return path
+
+
+A = TypeVar("A", bound=Artifact)
+
+
+def resealed(artifact: A, folder: Path, **changes: object) -> A:
+    """A copy of an artifact in a new folder, with other details."""
+    shutil.copytree(artifact.path, folder)
+    details = artifact.details.model_copy(update=changes)
+    return type(artifact).seal(folder, details=details, metrics=artifact.metrics)
 
 
 def seal_bundle(folder: Path, manifest: dict) -> None:

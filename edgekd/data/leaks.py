@@ -107,7 +107,7 @@ def shared_rows(data: Dataset, split: SplitName, others: Iterable[Dataset]) -> L
     """
     measured: set[bytes] = set()
     for other in others:
-        sizes = [int(d.manifest.details["preprocessing"]["resize"]) for d in (data, other)]
+        sizes = [d.details.preprocessing.resize for d in (data, other)]
         if sizes[0] != sizes[1]:
             raise DataError(
                 "two data sets cannot be searched for equal images: they are scaled to different sizes",

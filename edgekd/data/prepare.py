@@ -11,7 +11,7 @@ import numpy as np
 
 from edgekd import plugins
 from edgekd.data import storage
-from edgekd.data.dataset import Dataset
+from edgekd.data.dataset import Dataset, DatasetDetails, Reopen
 from edgekd.data.decode import decode_all
 from edgekd.data.leaks import Rows, close_leaks, conflicting_labels
 from edgekd.data.sources import SPLITS, Labels, RawData, SplitName
@@ -88,17 +88,19 @@ def prepare(settings: DataSettings, out: Path, *, progress: Progress | None = No
         rows, report = _select(images, settings)
         for split in SPLITS:
             _store(images, rows[split], split, out)
-    details: Json = {
-        "classes": list(raw.classes),
-        "source": settings.source,
-        "preprocessing": settings.preprocessing.to_json(),
-        "mirror": source.MIRROR,
-        "storage": stored,
-        "counts": {split: len(rows[split]) for split in SPLITS},
-    }
+    reopen = None
     if stored == "streamed":
         root = None if settings.root is None else str(settings.root.absolute())
-        details["reopen"] = {"root": root, "fingerprint": source.fingerprint(settings)}
+        reopen = Reopen(root=root, fingerprint=source.fingerprint(settings))
+    details = DatasetDetails(
+        source=settings.source,
+        classes=tuple(raw.classes),
+        preprocessing=settings.preprocessing,
+        mirror=source.MIRROR,
+        storage=stored,
+        counts={split: len(rows[split]) for split in SPLITS},
+        reopen=reopen,
+    )
     return Dataset.seal(out, details=details, metrics=report)
 
 

@@ -13,11 +13,11 @@ from edgekd.data.reader import open_reader
 from edgekd.export.card import card
 from edgekd.export.onnx_model import OnnxModel
 from edgekd.export.preference import preferences
-from edgekd.models.checkpoint import Checkpoint, architecture_of, preprocessing_of
+from edgekd.models.checkpoint import Checkpoint
 from edgekd.runtime.backends.onnxruntime import OrtSession
 from edgekd.runtime.bundle import FORMAT, MANIFEST
 from edgekd.runtime.preprocess import Floats
-from edgekd.store.artifacts import Artifact, Json, file_digest, versions, write_json
+from edgekd.store.artifacts import Artifact, Details, Json, file_digest, versions, write_json
 
 VERSION = 2
 _VECTORS = 8
@@ -26,7 +26,15 @@ _VECTORS = 8
 _TOLERANCE = {"fp32": 1e-3, "fp16": 2e-2, "int8": 0.2, "int8-x64": 0.2}
 
 
-class Bundle(Artifact):
+class BundleDetails(Details):
+    """What a bundle holds; `engines`: for each engine the variants in the order in which it should take them."""
+
+    name: str
+    variants: tuple[str, ...]
+    engines: dict[str, tuple[str, ...]]
+
+
+class Bundle(Artifact[BundleDetails]):
     """What ships: see edgekd.runtime.bundle for its own manifest, which needs none of this package's workstation."""
 
     kind = "bundle"
@@ -51,7 +59,7 @@ def pack(
         measured: the benchmark's records, on this machine; they decide which variant ONNX Runtime takes.
         data: its first validation images become the vectors.
     """
-    preprocessing, reader = preprocessing_of(student), open_reader(data, "validation")
+    preprocessing, reader = student.details.preprocessing, open_reader(data, "validation")
     pixels = reader.pixels(reader.first(_VECTORS))
     inputs = preprocessing.normalise(pixels)
     (out / "vectors").mkdir()
@@ -64,7 +72,7 @@ def pack(
         variant: _variant(variant, models[model], scores[model], latencies.get(model), inputs, out)
         for variant, model in shipped.items()
     }
-    (out / "card.md").write_text(card(name, architecture_of(student), student, records, data))
+    (out / "card.md").write_text(card(name, student.details.architecture, student, records, data))
     p50 = {model: float(record["latency_ms"]["p50"]) for model, record in latencies.items()}
     manifest: Json = {
         "format": FORMAT,
@@ -79,7 +87,12 @@ def pack(
         "provenance": _provenance(student, data),
     }
     write_json(out / MANIFEST, {**manifest, "files": _digests(out)})
-    return Bundle.seal(out, details={"name": name, "variants": list(shipped), "engines": manifest["engines"]})
+    details = BundleDetails(
+        name=name,
+        variants=tuple(shipped),
+        engines={engine: tuple(order) for engine, order in manifest["engines"].items()},
+    )
+    return Bundle.seal(out, details=details)
 
 
 def publish(bundle: Bundle, place: Path) -> None:
@@ -103,8 +116,8 @@ def _variant(variant: str, model: OnnxModel, metrics: Json, latency: Json | None
     return {
         "file": file,
         "precision": model.precision,
-        "opset": model.manifest.details["opset"],
-        "source": model.manifest.details["source"],
+        "opset": model.details.opset,
+        "source": model.details.source,
         "metrics": metrics,
         "latency": _latency(latency) if latency is not None else None,
         "numerics": model.metrics["numerics"],
@@ -125,7 +138,7 @@ def _latency(record: Json) -> Json:
 
 def _heads(student: Checkpoint) -> Json:
     """Further questions that the network answers, and where in its outputs."""
-    heads, first = architecture_of(student).heads, len(student.classes)
+    heads, first = student.details.architecture.heads, len(student.classes)
     columns: Json = {}
     for name, classes in heads.items():
         columns[name] = {"classes": list(classes), "columns": [first, first + len(classes)]}
@@ -135,12 +148,12 @@ def _heads(student: Checkpoint) -> Json:
 
 def _provenance(student: Checkpoint, data: Dataset) -> Json:
     return {
-        "architecture": architecture_of(student).model_dump(mode="json"),
+        "architecture": student.details.architecture.model_dump(mode="json"),
         "parameters": student.metrics["parameters"],
         "macs": student.metrics["macs"],
         "student": student.digest,
         "data": data.digest,
-        "training": student.manifest.details["training"],
+        "training": student.details.training.model_dump(mode="json"),
         "versions": versions(),
     }
 

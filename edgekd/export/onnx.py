@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 
 import onnx
@@ -16,7 +17,7 @@ from edgekd.errors import ExportError
 from edgekd.export._operators import TRANSLATIONS
 from edgekd.export.int8 import GRAPH_NAMES, with_constant_scales
 from edgekd.export.numerics import compare, real_inputs
-from edgekd.export.onnx_model import OnnxModel
+from edgekd.export.onnx_model import OnnxDetails, OnnxModel
 from edgekd.export.opset import lower
 from edgekd.export.qdq import for_x64, with_float_weights, without_fused_branches
 from edgekd.models import checkpoint as checkpoints
@@ -25,7 +26,6 @@ from edgekd.recipe.settings import ExportSettings
 from edgekd.runtime.backends import open_session
 from edgekd.runtime.backends.onnxruntime import OrtSession
 from edgekd.runtime.preprocess import Floats
-from edgekd.store.artifacts import Json
 
 VERSION = 2
 INPUT, OUTPUT = "input", "logits"
@@ -46,7 +46,7 @@ def onnx_from_checkpoint(checkpoint: Checkpoint, data: Dataset, settings: Export
         ExportError: the exporter or the checker refuses the graph, or it computes something else.
     """
     network = checkpoints.load(checkpoint)
-    size = checkpoints.preprocessing_of(checkpoint).image_size
+    size = checkpoint.details.preprocessing.image_size
     file = _write(graph_of(network, size, settings.opset), out)
     inputs = real_inputs(data)
     report = compare(
@@ -79,7 +79,7 @@ def int8_from_checkpoint(checkpoint: Checkpoint, data: Dataset, settings: Export
         ModelError: the checkpoint has no quantizers.
     """
     network = checkpoints.load(checkpoint)
-    size = checkpoints.preprocessing_of(checkpoint).image_size
+    size = checkpoint.details.preprocessing.image_size
     pairs = graph_of(with_constant_scales(network), size, settings.opset)
     _rename_weights(pairs)
     _write(pairs, out, _ALL_PAIRS)
@@ -172,21 +172,14 @@ def _write(graph: onnx.ModelProto, out: Path, name: str = "model.onnx") -> Path:
     return file
 
 
-def _details(precision: str, opset: int, source: Checkpoint | OnnxModel) -> Json:
-    return {
-        "precision": precision,
-        "opset": opset,
-        "input": INPUT,
-        "output": OUTPUT,
-        "heads": _heads(source),
-        "source": source.digest,
-    }
+def _details(precision: str, opset: int, source: Checkpoint | OnnxModel) -> OnnxDetails:
+    return OnnxDetails(
+        precision=precision, opset=opset, input=INPUT, output=OUTPUT, heads=dict(_heads(source)), source=source.digest
+    )
 
 
-def _heads(source: Checkpoint | OnnxModel) -> dict[str, list[str]]:
-    if isinstance(source, OnnxModel):
-        return source.heads
-    return {name: list(classes) for name, classes in checkpoints.architecture_of(source).heads.items()}
+def _heads(source: Checkpoint | OnnxModel) -> Mapping[str, tuple[str, ...]]:
+    return source.heads if isinstance(source, OnnxModel) else source.details.architecture.heads
 
 
 def _widths(source: Checkpoint | OnnxModel) -> list[int]:

@@ -2,12 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
-from edgekd.store.artifacts import Artifact
+from edgekd.store.artifacts import Artifact, Details
 
 
-class OnnxModel(Artifact):
+class OnnxDetails(Details):
+    """What a graph is.
+
+    Attributes:
+        input, output: the tensors' names.
+        heads: the classes of each further head, by its name.
+        source: the digest of what it was made from.
+    """
+
+    precision: str
+    opset: int
+    input: str
+    output: str
+    heads: dict[str, tuple[str, ...]]
+    source: str
+
+
+class OnnxModel(Artifact[OnnxDetails]):
     """`model.onnx` with its precision, opset and the report of its numerics against the torch model."""
 
     kind = "onnx-model"
@@ -18,9 +36,9 @@ class OnnxModel(Artifact):
 
     @property
     def precision(self) -> str:
-        return str(self.manifest.details["precision"])
+        return self.details.precision
 
     @property
-    def heads(self) -> dict[str, list[str]]:
+    def heads(self) -> Mapping[str, tuple[str, ...]]:
         """The classes of each further head, by its name; their logits are the last ones, in this order."""
-        return dict(self.manifest.details.get("heads", {}))
+        return self.details.heads

@@ -4,19 +4,57 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from pydantic import ConfigDict, SerializerFunctionWrapHandler, model_serializer
 from torch import nn
 
-from edgekd.errors import ArtifactError, ModelError
+from edgekd.errors import ModelError
 from edgekd.models.architecture import Architecture
 from edgekd.models.build import build
 from edgekd.models.cost import cost
 from edgekd.models.weights import load_state, read_state, save_state
 from edgekd.quantization.placement import QUANTIZERS
 from edgekd.runtime.preprocess import Preprocessing
-from edgekd.store.artifacts import Artifact, Json, numbers
+from edgekd.store.artifacts import Artifact, Details, Json, numbers
 
 
-class Checkpoint(Artifact):
+class NewClassifier(Details):
+    """A last layer that begins anew; `classes_before`: how many its weights knew, 0 where they had no classifier."""
+
+    layer: str
+    classes_before: int
+
+
+class TrainingNotes(Details):
+    """How a network was trained. Schemes add what is theirs; what others learn from is a field.
+
+    Attributes:
+        teacher: the digest of the checkpoint whose answers it learned from.
+        objective: the losses, as the recipe has them.
+    """
+
+    model_config = ConfigDict(extra="allow")
+
+    epochs: int | None = None
+    label_smoothing: float | None = None
+    new_classifier: NewClassifier | None = None
+    teacher: str | None = None
+    objective: list[Json] | None = None
+
+    @model_serializer(mode="wrap")
+    def _only_what_is_set(self, handler: SerializerFunctionWrapHandler) -> Json:
+        return {name: value for name, value in handler(self).items() if name in self.model_fields_set}
+
+
+class CheckpointDetails(Details):
+    """What rebuilds a network, how it sees images, and how it was trained."""
+
+    architecture: Architecture
+    preprocessing: Preprocessing
+    classes: tuple[str, ...]
+    training: TrainingNotes = TrainingNotes()
+
+
+class Checkpoint(Artifact[CheckpointDetails]):
     """`weights.safetensors` and everything that rebuilds the network around them."""
 
     kind = "checkpoint"
@@ -27,7 +65,7 @@ class Checkpoint(Artifact):
 
     @property
     def classes(self) -> tuple[str, ...]:
-        return tuple(self.manifest.details["classes"])
+        return self.details.classes
 
 
 def save(
@@ -37,7 +75,7 @@ def save(
     preprocessing: Preprocessing,
     classes: tuple[str, ...],
     out: Path,
-    training: Json | None = None,
+    training: TrainingNotes | None = None,
     metrics: Json | None = None,
 ) -> Checkpoint:
     """Write `model` to the folder `out` as a checkpoint that rebuilds it.
@@ -47,12 +85,12 @@ def save(
         metrics: what was measured while it was trained, on the validation split.
     """
     save_state(model, out / "weights.safetensors")
-    details = {
-        "architecture": architecture.model_dump(mode="json"),
-        "preprocessing": preprocessing.to_json(),
-        "classes": list(classes),
-        "training": training or {},
-    }
+    details = CheckpointDetails(
+        architecture=architecture,
+        preprocessing=preprocessing,
+        classes=classes,
+        training=training or TrainingNotes(),
+    )
     size = numbers(cost(model, preprocessing.image_size))
     return Checkpoint.seal(out, details=details, metrics={**(metrics or {}), **{k: int(v) for k, v in size.items()}})
 
@@ -63,7 +101,7 @@ def load(checkpoint: Checkpoint) -> nn.Module:
     Raises:
         ModelError: the weights do not fit the architecture that the manifest names, or lack its quantizers.
     """
-    architecture = architecture_of(checkpoint)
+    architecture = checkpoint.details.architecture
     model, state = build(architecture), read_state(checkpoint.weights)
     lost = [name for name in model.state_dict() if name.startswith(f"{QUANTIZERS}.") and name not in state]
     if lost:
@@ -74,19 +112,3 @@ def load(checkpoint: Checkpoint) -> nn.Module:
         )
     load_state(model, state, origin=checkpoint.path)
     return model.eval()
-
-
-def architecture_of(checkpoint: Checkpoint) -> Architecture:
-    """Raises ArtifactError where the manifest has none that this version understands."""
-    try:
-        return Architecture.model_validate(checkpoint.manifest.details["architecture"])
-    except (KeyError, ValueError) as error:
-        raise ArtifactError(f"{checkpoint.path} does not say what network it holds", found=str(error)) from None
-
-
-def preprocessing_of(checkpoint: Checkpoint) -> Preprocessing:
-    """Raises ArtifactError where the manifest has none that this version understands."""
-    try:
-        return Preprocessing.from_json(checkpoint.manifest.details["preprocessing"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise ArtifactError(f"{checkpoint.path} does not say how it sees images", found=repr(error)) from None

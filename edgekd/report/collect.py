@@ -12,7 +12,7 @@ from edgekd.data.dataset import Dataset
 from edgekd.devices import profiles
 from edgekd.export import legality
 from edgekd.export.preference import here
-from edgekd.models.checkpoint import Checkpoint, architecture_of
+from edgekd.models.checkpoint import Checkpoint
 from edgekd.recipe.load import Recipe
 from edgekd.report.result import Result
 from edgekd.runs import Role
@@ -66,7 +66,7 @@ def collect(recipe: Recipe, made: Result, log: Sequence[Done], place: Path) -> J
         "quantization": _quantization(made.quantized),
         "measurements": [_measurement(record) for each in _measured(made) for record in each.records],
         "legality": _legality(made),
-        "engines": made.bundle.manifest.details["engines"],
+        "engines": made.bundle.details.engines,
         "loaded": _loaded(made),
         "environment": _environment(made.measured),
         "not_run": not_run(recipe.settings.bench.devices, made.exported.shipped),
@@ -77,7 +77,7 @@ def collect(recipe: Recipe, made: Result, log: Sequence[Done], place: Path) -> J
 
 
 def _loaded(made: Result) -> str | None:
-    order = made.bundle.manifest.details["engines"].get(here(), [])
+    order = made.bundle.details.engines.get(here(), ())
     return made.exported.shipped[order[0]] if order else None
 
 
@@ -147,10 +147,12 @@ def _legality(made: Result) -> list[Json]:
 
 
 def _data(data: Dataset) -> Json:
-    details, metrics = data.manifest.details, data.metrics
+    details, metrics = data.details, data.metrics
     return {
-        **{key: details[key] for key in ("source", "classes", "counts")},
-        "image_size": details["preprocessing"]["image_size"],
+        "source": details.source,
+        "classes": details.classes,
+        "counts": details.counts,
+        "image_size": details.preprocessing.image_size,
         **{key: metrics[key] for key in ("leaks", "duplicates", "conflicting_labels", "broken")},
     }
 
@@ -163,7 +165,7 @@ def _models(made: Result) -> list[Json]:
 def _model(name: str, made: Result, row: Json) -> Json:
     named, _, variant = name.partition("-")
     role, checkpoint = next(found for found in made.roles.items() if found[0].name == named)
-    architecture = architecture_of(checkpoint)
+    architecture = checkpoint.details.architecture
     arguments = ", ".join(f"{key}={value}" for key, value in architecture.arguments.items())
     stage = checkpoint.manifest.stage
     return {

@@ -13,7 +13,6 @@ from torch import nn
 
 from edgekd import schemes
 from edgekd.data.dataset import Dataset
-from edgekd.data.reader import preprocessing_of
 from edgekd.distillation.classifier_reuse import reuse_teacher_classifier
 from edgekd.distillation.distill import networks_for
 from edgekd.distillation.method import method_named
@@ -99,7 +98,7 @@ def distill(run: Run, teacher: Checkpoint, data: Dataset, parameters: Parameters
 def _paired(model: ModelSettings, teacher: nn.Module, data: Dataset, objective: Sequence[TermSettings]) -> nn.Module:
     """The learner of a pair, changed as its objective changes it."""
     learner, architecture = initial(model.model_copy(update={"pretrained": False}), data)
-    reuse_teacher_classifier(learner, teacher, architecture, objective, preprocessing_of(data).image_size)
+    reuse_teacher_classifier(learner, teacher, architecture, objective, data.details.preprocessing.image_size)
     build_terms(objective, networks_for(learner, teacher, data))
     return learner
 

@@ -20,7 +20,6 @@ from torch import nn
 
 from edgekd import plugins
 from edgekd.data.dataset import Dataset
-from edgekd.data.reader import preprocessing_of
 from edgekd.distillation.distill import check_classes as check_teacher
 from edgekd.distillation.distill import networks_for
 from edgekd.distillation.objective import Teacher
@@ -117,7 +116,7 @@ def check_networks(recipe: RecipeSettings, parameters: Parameters, teacher: nn.M
         ModelError: one of them cannot be built.
         DataError: a task's own images cannot be read.
     """
-    seen = preprocessing_of(data)
+    seen = data.details.preprocessing
     classes = {name: _classes_of(task) for name, task in parameters.tasks.items()}
     joint = start(unpublished(recipe.student), seen, data.classes, adopted=False, heads=classes).network
     cost(joint, seen.image_size)

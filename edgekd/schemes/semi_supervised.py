@@ -35,7 +35,6 @@ from torch import Tensor, nn
 from edgekd.data import unlabelled as folders
 from edgekd.data.dataset import Dataset
 from edgekd.data.loader import Batch
-from edgekd.data.reader import preprocessing_of
 from edgekd.distillation import distill as stage
 from edgekd.distillation.method import method_named
 from edgekd.distillation.objective import Distillation, Teacher
@@ -111,7 +110,7 @@ def check(recipe: RecipeSettings, parameters: Parameters) -> None:
 
 def check_networks(recipe: RecipeSettings, parameters: Parameters, teacher: nn.Module, data: Dataset) -> None:
     """Raises DataError where `labels` does not fit the data."""
-    _selection.check_labels(parameters.labels, len(data.classes), data.manifest.details["counts"]["train"])
+    _selection.check_labels(parameters.labels, len(data.classes), data.details.counts["train"])
 
 
 def distill(run: Run, teacher: Checkpoint, data: Dataset, parameters: Parameters) -> Distilled:
@@ -231,7 +230,7 @@ def _student(
     split = selection.mixed(data, pool, parameters.share)
 
     def over(student: nn.Module) -> Distillation:
-        seen = Networks(student, network, preprocessing_of(data).image_size, len(split))
+        seen = Networks(student, network, data.details.preprocessing.image_size, len(split))
         built = build_terms(objective, seen)
         terms = PartlyLabelled(built.each)
         source = Teacher.of(

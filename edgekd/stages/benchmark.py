@@ -12,12 +12,20 @@ from edgekd.devices import profiles
 from edgekd.export.onnx_model import OnnxModel
 from edgekd.recipe.settings import BenchSettings
 from edgekd.runs import Run, Stage, settings_json
-from edgekd.store.artifacts import Artifact, Json, read_json, write_json
+from edgekd.store.artifacts import Artifact, Details, Json, read_json, write_json
 
 VERSION = 2
 
 
-class Measurements(Artifact):
+class MeasurementsDetails(Details):
+    """What was measured: exported models, by name their digests, or a bundle's engines, by variant their bytes."""
+
+    models: dict[str, str] = {}
+    bundle: str | None = None
+    engines: dict[str, int] = {}
+
+
+class Measurements(Artifact[MeasurementsDetails]):
     """`measurements.json`: one benchmark record per model."""
 
     kind = "measurements"
@@ -92,4 +100,5 @@ def measure_models(
         )
         records += [{"model": name, **record.model_dump(mode="json")} for record in measured]
     write_json(out / "measurements.json", {"records": records})
-    return Measurements.seal(out, details={"models": {name: model.digest for name, model in models.items()}})
+    digests = {name: model.digest for name, model in models.items()}
+    return Measurements.seal(out, details=MeasurementsDetails(models=digests))

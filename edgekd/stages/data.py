@@ -10,7 +10,7 @@ from edgekd.runs import Run, Stage, settings_json
 
 
 def _facts(data: Dataset) -> list[str]:
-    counts = data.manifest.details["counts"]
+    counts = data.details.counts
     return [", ".join(f"{count:,} {split}" for split, count in counts.items()), f"{len(data.classes):,} classes"]
 
 

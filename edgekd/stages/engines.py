@@ -14,7 +14,7 @@ from edgekd.runs import Run, Stage, settings_json
 from edgekd.runtime import engines as building
 from edgekd.runtime.backends import tensorrt
 from edgekd.runtime.backends._cuda import device
-from edgekd.stages.benchmark import Measurements
+from edgekd.stages.benchmark import Measurements, MeasurementsDetails
 from edgekd.store.artifacts import write_json
 
 STAGE = Stage("engines", "TensorRT engines", version=2, facts=lambda made: [f"{len(made.records)} measurements"])
@@ -66,4 +66,4 @@ def measure_engines(
     records = [{"model": shipped[record.variant or ""], **record.model_dump(mode="json")} for record in measured]
     write_json(out / "measurements.json", {"records": records})
     sizes = {engine.variant: engine.size_bytes for engine in built}
-    return Measurements.seal(out, details={"bundle": bundle.digest, "engines": sizes})
+    return Measurements.seal(out, details=MeasurementsDetails(bundle=bundle.digest, engines=sizes))

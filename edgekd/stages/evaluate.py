@@ -15,12 +15,19 @@ from edgekd.export.onnx_model import OnnxModel
 from edgekd.runs import Run, Stage
 from edgekd.runtime.backends import Session
 from edgekd.runtime.backends.onnxruntime import OrtSession
-from edgekd.store.artifacts import Artifact, Json, read_json, write_json
+from edgekd.store.artifacts import Artifact, Details, Json, read_json, write_json
 
 _Z95 = 1.959964
 
 
-class Evaluation(Artifact):
+class EvaluationDetails(Details):
+    """What was scored: the digest of each model by its name, and that of the data."""
+
+    models: dict[str, str]
+    data: str
+
+
+class Evaluation(Artifact[EvaluationDetails]):
     """`evaluation.json`: the accuracy of exported files on the test split."""
 
     kind = "evaluation"
@@ -74,7 +81,7 @@ def evaluate_models(
     ]
     write_json(out / "evaluation.json", {"split": "test", "rows": rows})
     digests = {name: model.digest for name, model in models.items()}
-    return Evaluation.seal(out, details={"models": digests, "data": data.digest})
+    return Evaluation.seal(out, details=EvaluationDetails(models=digests, data=data.digest))
 
 
 def _row(session: Session, model: OnnxModel, data: Dataset, heads: Mapping[str, Dataset]) -> Json:

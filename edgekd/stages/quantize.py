@@ -142,11 +142,11 @@ def calibrate(student: Checkpoint, data: Dataset, images: int, out: Path) -> Che
     score = accuracy(network, evaluation_loader(data, "validation"), device)
     return checkpoints.save(
         network.cpu(),
-        checkpoints.architecture_of(student).edited({"edit": "quantize", "version": PLACEMENT}),
+        student.details.architecture.edited({"edit": "quantize", "version": PLACEMENT}),
         preprocessing=reader.preprocessing,
         classes=student.classes,
         out=out,
-        training=student.manifest.details["training"],
+        training=student.details.training,
         metrics={
             "validation_accuracy": score,
             "calibration_images": count,

@@ -101,7 +101,7 @@ def test_an_interrupted_storing_goes_on_and_ends_in_the_same_files(teacher, smal
     seen = []
     setup = TrainingSetup(STEPS, VARIED, lambda done, *_: seen.append(done))
     again = outputs.store(teacher, small_digits, wanted, setup, out)
-    assert min(seen) > min(asked) and again.manifest.details == whole.manifest.details
+    assert min(seen) > min(asked) and again.details == whole.details
     for view in range(2):
         a, b = (np.load(artifact.path / f"view-{view}.npy") for artifact in (whole, again))
         assert a.dtype == np.float16

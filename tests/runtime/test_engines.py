@@ -247,13 +247,13 @@ def test_a_real_engine_answers_as_the_bundle_says(linear_bundle, tmp_path, monke
 
 
 def test_a_runs_last_stage_builds_and_measures_what_shipped(device, many_bundle, tmp_path):
-    from edgekd.export.bundle import Bundle
+    from edgekd.export.bundle import Bundle, BundleDetails
     from edgekd.recipe.settings import BenchSettings
     from edgekd.stages.engines import measure_engines
 
     device()
     folder = many_bundle("fp32", "fp16", "int8", "int8-x64")
-    bundle = Bundle.seal(folder, details={"name": "linear"})
+    bundle = Bundle.seal(folder, details=BundleDetails(name="linear", variants=(), engines={}))
     shipped = {"fp32": "pruned-fp32", "fp16": "pruned-fp16", "int8": "quantized-int8", "int8-x64": "quantized-int8-x64"}
     (tmp_path / "out").mkdir()
     settings = BenchSettings(batch_sizes=(2,), seconds=0.02, warmup_seconds=0.0)
@@ -261,18 +261,18 @@ def test_a_runs_last_stage_builds_and_measures_what_shipped(device, many_bundle,
     rows = {(row["model"], row["batch_size"], row["engine"]) for row in found.records}
     built = ("pruned-fp32", "pruned-fp16", "quantized-int8")
     assert rows == {(model, 2, "tensorrt 10.3.0") for model in built}
-    assert set(found.manifest.details["engines"]) == {"fp32", "fp16", "int8"}
+    assert set(found.details.engines) == {"fp32", "fp16", "int8"}
 
 
 def test_the_engines_stage_is_kept_and_made_again_for_another_gpu(device, many_bundle, tmp_path):
-    from edgekd.export.bundle import Bundle
+    from edgekd.export.bundle import Bundle, BundleDetails
     from edgekd.recipe import load as recipe
     from edgekd.runs import Run
     from edgekd.stages import engines as engines_stage
     from edgekd.store.store import Store
 
     device()
-    bundle = Bundle.seal(many_bundle("fp32"), details={"name": "linear"})
+    bundle = Bundle.seal(many_bundle("fp32"), details=BundleDetails(name="linear", variants=(), engines={}))
     settings = recipe.load("digits", ["bench={batch_sizes: [1], seconds: 0.02, warmup_seconds: 0.0}"]).settings
 
     def state() -> str:

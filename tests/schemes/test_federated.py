@@ -243,7 +243,7 @@ def test_an_interrupted_round_ends_in_the_same_bits(stages, distilled, tmp_path,
 
 def test_clients_may_have_models_of_their_own(stages, distilled):
     made = distilled(tiny(stages, ", models: [{model: cifar/resnet8}, {model: cifar/resnet14}], alone: false"))
-    assert made.student.manifest.details["architecture"]["model"] == "cifar/resnet8"
+    assert made.student.details.architecture.model == "cifar/resnet8"
 
 
 def test_a_plan_touches_nothing(stages, tmp_path):
