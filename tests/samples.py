@@ -11,6 +11,7 @@ from typing import TypeVar
 import numpy as np
 import pytest
 
+from edgekd.runtime.bundle import checksum
 from edgekd.store.artifacts import Artifact
 
 
@@ -47,4 +48,9 @@ def seal_bundle(folder: Path, manifest: dict) -> None:
     files = [file for file in folder.rglob("*") if file.is_file() and file.name != "bundle.json"]
     digests = {f.relative_to(folder).as_posix(): hashlib.sha256(f.read_bytes()).hexdigest() for f in files}
     manifest["files"] = {name: {"sha256": value} for name, value in digests.items()}
-    (folder / "bundle.json").write_text(json.dumps(manifest))
+    write_bundle_json(folder, manifest)
+
+
+def write_bundle_json(folder: Path, manifest: dict) -> None:
+    """Write bundle.json as it is given, with the checksum that belongs to it."""
+    (folder / "bundle.json").write_text(json.dumps({**manifest, "checksum": checksum(manifest)}))

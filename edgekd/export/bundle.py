@@ -15,7 +15,7 @@ from edgekd.export.onnx_model import OnnxModel
 from edgekd.export.preference import preferences
 from edgekd.models.checkpoint import Checkpoint
 from edgekd.runtime.backends.onnxruntime import OrtSession
-from edgekd.runtime.bundle import FORMAT, MANIFEST
+from edgekd.runtime.bundle import FORMAT, MANIFEST, checksum
 from edgekd.runtime.preprocess import Floats
 from edgekd.store.artifacts import Artifact, Details, Json, file_digest, versions, write_json
 
@@ -86,7 +86,8 @@ def pack(
         "vectors": {"images": "vectors/images.npy", "inputs": "vectors/input.npy"},
         "provenance": _provenance(student, data),
     }
-    write_json(out / MANIFEST, {**manifest, "files": _digests(out)})
+    manifest["files"] = _digests(out)
+    write_json(out / MANIFEST, {**manifest, "checksum": checksum(manifest)})
     details = BundleDetails(
         name=name,
         variants=tuple(shipped),

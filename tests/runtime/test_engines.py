@@ -10,7 +10,7 @@ import threading
 
 import pytest
 from click.testing import CliRunner
-from samples import seal_bundle
+from samples import seal_bundle, write_bundle_json
 from tensorrt_stand_in import UNBUILDABLE
 
 from edgekd import runtime
@@ -205,7 +205,7 @@ def test_a_precision_that_no_build_knows(device, many_bundle):
     with pytest.raises(BackendError, match="precision fp8"):
         engines.build(bundle)
     manifest = json.loads((bundle / "bundle.json").read_text())
-    (bundle / "bundle.json").write_text(json.dumps({**manifest, "engines": {}}))
+    write_bundle_json(bundle, {**manifest, "engines": {}})
     with pytest.raises(BackendError, match="TensorRT takes no variant"):
         engines.build(bundle)
 
