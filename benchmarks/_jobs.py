@@ -20,13 +20,13 @@ import torch
 from _pillow import MEAN, STD
 from _turns import KEEP_FREED_MEMORY, Variant
 
+from edgekd.data.dataset import Dataset, DatasetDetails
 from edgekd.distillation import outputs
 from edgekd.models import checkpoint as checkpoints
 from edgekd.models.architecture import Architecture
 from edgekd.models.build import build
 from edgekd.recipe.settings import AugmentSettings, DistillSettings, OutputSettings, TermSettings
 from edgekd.runtime.preprocess import Preprocessing
-from edgekd.store.artifacts import Dataset
 
 HERE = Path(__file__).parent
 NO_GPU = {"CUDA_VISIBLE_DEVICES": ""}
@@ -151,11 +151,12 @@ def _write_noise(job: Job) -> Dataset:
         part[:] = generator.integers(0, 256, part.shape, dtype=np.uint8)
     pixels.flush()
     np.save(folder / "train-labels.npy", generator.integers(0, job.classes, job.images))
-    details = {
-        "classes": [f"class {number}" for number in range(job.classes)],
-        "source": "noise",
-        "preprocessing": job.preprocessing.to_json(),
-        "mirror": True,
-        "storage": "cached",
-    }
+    details = DatasetDetails(
+        source="noise",
+        classes=tuple(f"class {number}" for number in range(job.classes)),
+        preprocessing=job.preprocessing,
+        mirror=True,
+        storage="cached",
+        counts={"train": job.images},
+    )
     return Dataset.seal(folder, details=details)

@@ -17,14 +17,15 @@ from _pillow import MEAN, STD, image_loader
 from _turns import Turns
 from torch import Tensor, nn
 
+from edgekd.data.dataset import Dataset
 from edgekd.data.loader import Batch, Loader
 from edgekd.distillation.distill import objective_over
 from edgekd.distillation.objective import Answers, Source
-from edgekd.distillation.outputs import Stored
+from edgekd.distillation.outputs import Stored, TeacherOutputs
 from edgekd.models import checkpoint as checkpoints
 from edgekd.models.build import build
+from edgekd.models.checkpoint import Checkpoint
 from edgekd.recipe.settings import AugmentSettings
-from edgekd.store.artifacts import Checkpoint, Dataset, TeacherOutputs
 from edgekd.training.fit import fit
 from edgekd.training.host import best_device, resolve_precision, training_precision
 from edgekd.training.objective import Supervised

@@ -24,11 +24,10 @@ from PIL import Image, ImageOps
 from torchvision.transforms import v2
 
 from edgekd.data.augment import Normalise, draw_view, pad_crop
-from edgekd.data.dataset import open_split
+from edgekd.data.dataset import Dataset, DatasetDetails, open_split
 from edgekd.data.loader import Loader
 from edgekd.recipe.settings import AugmentSettings
 from edgekd.runtime.preprocess import Pixels, Preprocessing
-from edgekd.store.artifacts import Dataset
 
 PREPROCESSING = Preprocessing(32, 32)
 PADDING = 4
@@ -96,7 +95,15 @@ def measure(folder: Path) -> dict[str, float]:
     images = np.random.default_rng(0).integers(0, 256, (COUNT, 32, 32, 3), dtype=np.uint8)
     np.save(folder / "train.npy", images)
     np.save(folder / "train-labels.npy", np.zeros(COUNT, np.int64))
-    Dataset.seal(folder, details={"storage": "cached"})
+    details = DatasetDetails(
+        source="noise",
+        classes=("noise",),
+        preprocessing=PREPROCESSING,
+        mirror=True,
+        storage="cached",
+        counts={"train": COUNT},
+    )
+    Dataset.seal(folder, details=details)
     mapped = np.load(folder / "train.npy", mmap_mode="r").view(np.ndarray)
     ways: dict[str, Callable[[], Iterator[torch.Tensor]]] = {
         "edgekd, batched, in memory": lambda: batched(images),

@@ -26,12 +26,13 @@ from typing import Any
 
 from edgekd import schemes
 from edgekd.bench.environment import environment
+from edgekd.data.dataset import Dataset
 from edgekd.models import checkpoint as checkpoints
+from edgekd.models.checkpoint import Checkpoint
 from edgekd.recipe.load import from_mapping
 from edgekd.runs import Run
 from edgekd.stages import data as data_stage
 from edgekd.stages import train as train_stage
-from edgekd.store.artifacts import Checkpoint, Dataset
 from edgekd.store.store import Done, Store
 from edgekd.training.fit import accuracy
 from edgekd.training.host import best_device

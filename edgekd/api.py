@@ -10,13 +10,13 @@ from typing import Any, TypeAlias
 
 from edgekd import pipeline
 from edgekd.errors import UsageError
+from edgekd.models.checkpoint import Checkpoint
 from edgekd.models.code import permitted
 from edgekd.models.factories import reference_to
 from edgekd.recipe import load as recipe
 from edgekd.recipe.load import Recipe
 from edgekd.runtime import load
 from edgekd.runtime.accuracy import FolderAccuracy, measure
-from edgekd.store.artifacts import Checkpoint
 
 RecipeLike: TypeAlias = "str | os.PathLike[str] | Mapping[str, Any] | Recipe"
 PathLike: TypeAlias = "str | os.PathLike[str]"

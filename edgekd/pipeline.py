@@ -8,7 +8,7 @@ from pathlib import Path
 
 from edgekd import schemes
 from edgekd.errors import UnknownNameError, UsageError
-from edgekd.export.bundle import publish
+from edgekd.export.bundle import Bundle, publish
 from edgekd.preflight import preflight
 from edgekd.recipe.load import Recipe
 from edgekd.recipe.settings import RecipeSettings
@@ -23,7 +23,7 @@ from edgekd.stages.export import export
 from edgekd.stages.prune import prune
 from edgekd.stages.quantize import quantize
 from edgekd.stages.train import baseline, teacher
-from edgekd.store.artifacts import Artifact, Bundle, write_json
+from edgekd.store.artifacts import Artifact, write_json
 from edgekd.store.store import Listener, Outline, Plan, PlannedStage, Store
 
 Chain = Callable[[Run], Result]

@@ -7,7 +7,7 @@ import copy
 from torch import nn
 
 from edgekd import schemes
-from edgekd.data.reader import preprocessing_of
+from edgekd.data.dataset import Dataset
 from edgekd.errors import ExportError, ModelError
 from edgekd.export.onnx import graph_of
 from edgekd.models.code import code_of
@@ -15,20 +15,27 @@ from edgekd.models.cost import cost
 from edgekd.quantization.placement import refuse_quantized
 from edgekd.recipe.settings import ModelSettings
 from edgekd.runs import Run, Stage, Untrained, settings_json
-from edgekd.store.artifacts import Artifact, Dataset, Json
+from edgekd.store.artifacts import Artifact, Details, Json
 from edgekd.store.store import is_pending
 from edgekd.training import train as training
 
 
-class Preflight(Artifact):
+class PreflightDetails(Details):
+    """The networks' classes, and the stages that were asked about them."""
+
+    networks: tuple[str, ...]
+    stages: tuple[str, ...]
+
+
+class Preflight(Artifact[PreflightDetails]):
     """That a recipe's networks were built and checked for a data set."""
 
     kind = "preflight"
 
 
 def _facts(checked: Preflight) -> list[str]:
-    stages = checked.manifest.details["stages"]
-    return [f"{len(checked.manifest.details['networks'])} networks built", f"checked for {', '.join(stages)}"]
+    found = checked.details
+    return [f"{len(found.networks)} networks built", f"checked for {', '.join(found.stages)}"]
 
 
 STAGE = Stage("preflight", "Preflight", version=1, facts=_facts)
@@ -58,7 +65,7 @@ def preflight(run: Run, data: Dataset) -> Preflight:
     return run.finish(STAGE, made)
 
 
-def check(run: Run, data: Dataset, stages: list[Stage]) -> Json:
+def check(run: Run, data: Dataset, stages: list[Stage]) -> PreflightDetails:
     """Build the networks and ask each stage; what was looked at. Raises as preflight()."""
     recipe = run.recipe
     opset = recipe.export.opset
@@ -70,14 +77,16 @@ def check(run: Run, data: Dataset, stages: list[Stage]) -> Json:
         data,
         student,
         teacher,
-        image_size=preprocessing_of(data).image_size,
-        training_images=data.manifest.details["counts"]["train"],
+        image_size=data.details.preprocessing.image_size,
+        training_images=data.details.counts["train"],
     )
     for stage in stages:
         assert stage.check is not None
         stage.check(untrained)
     built = [network for network in (teacher, student, *others) if network is not None]
-    return {"networks": [type(network).__name__ for network in built], "stages": [stage.name for stage in stages]}
+    return PreflightDetails(
+        networks=tuple(type(network).__name__ for network in built), stages=tuple(stage.name for stage in stages)
+    )
 
 
 def build(model: ModelSettings, data: Dataset, opset: int) -> nn.Module:
@@ -89,7 +98,7 @@ def build(model: ModelSettings, data: Dataset, opset: int) -> nn.Module:
         ModelError: it cannot be built, is quantized already, or is the user's own and cannot be exported.
     """
     network, _ = training.initial(model.model_copy(update={"pretrained": False}), data)
-    size = preprocessing_of(data).image_size
+    size = data.details.preprocessing.image_size
     refuse_quantized(network, model.model)
     cost(network, size)
     if code_of(model.model) is not None:

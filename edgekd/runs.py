@@ -11,8 +11,9 @@ from typing import Any, Literal, Protocol, TypeVar
 from pydantic import BaseModel
 from torch import nn
 
+from edgekd.data.dataset import Dataset
 from edgekd.recipe.settings import RecipeSettings
-from edgekd.store.artifacts import Artifact, Dataset, Json
+from edgekd.store.artifacts import Artifact, Json
 from edgekd.store.store import A, Store
 from edgekd.training.fit import Progress
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from edgekd import schemes
+from edgekd.data.dataset import Dataset
+from edgekd.models.checkpoint import Checkpoint
 from edgekd.preflight import check as preflight_checks
 from edgekd.preflight import preflight
 from edgekd.recipe.settings import RecipeSettings
@@ -16,7 +18,6 @@ from edgekd.stages import train as train_stage
 from edgekd.stages.distill import Continuation, Distilled
 from edgekd.stages.prune import Pruned, prune
 from edgekd.stages.quantize import Quantized, quantize
-from edgekd.store.artifacts import Checkpoint, Dataset
 from edgekd.store.store import Outline
 
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pytest
 
 from edgekd import plugins
+from edgekd.runtime.bundle import checksum
+from edgekd.store.artifacts import Artifact
 
 
 def write_linear_onnx(path: Path, weight: np.ndarray, *, side: int, opset: int = 20) -> Path:
@@ -31,12 +34,27 @@ def write_linear_onnx(path: Path, weight: np.ndarray, *, side: int, opset: int =
     return path
 
 
+A = TypeVar("A", bound=Artifact)
+
+
+def resealed(artifact: A, folder: Path, **changes: object) -> A:
+    """A copy of an artifact in a new folder, with other details."""
+    shutil.copytree(artifact.path, folder)
+    details = artifact.details.model_copy(update=changes)
+    return type(artifact).seal(folder, details=details, metrics=artifact.metrics)
+
+
 def seal_bundle(folder: Path, manifest: dict) -> None:
     """Write bundle.json with the digests of what lies there now."""
     files = [file for file in folder.rglob("*") if file.is_file() and file.name != "bundle.json"]
     digests = {f.relative_to(folder).as_posix(): hashlib.sha256(f.read_bytes()).hexdigest() for f in files}
     manifest["files"] = {name: {"sha256": value} for name, value in digests.items()}
-    (folder / "bundle.json").write_text(json.dumps(manifest))
+    write_bundle_json(folder, manifest)
+
+
+def write_bundle_json(folder: Path, manifest: dict) -> None:
+    """Write bundle.json as it is given, with the checksum that belongs to it."""
+    (folder / "bundle.json").write_text(json.dumps({**manifest, "checksum": checksum(manifest)}))
 
 
 def added_plugin(monkeypatch: pytest.MonkeyPatch, kind: str, plugin: Any) -> Any:

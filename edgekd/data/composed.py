@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from edgekd.data import storage
-from edgekd.data.dataset import Split
+from edgekd.data.dataset import Dataset, Split
 from edgekd.data.sources import Labels
 from edgekd.runtime.preprocess import Pixels
-from edgekd.store.artifacts import Dataset, read_json
+from edgekd.store.artifacts import read_json
 
 UNLABELLED = -1
 
@@ -78,8 +78,8 @@ def public_part(data: Dataset, rows: Labels, out: Path) -> Dataset:
     Raises:
         OSError: no room on the disk.
     """
-    details, hidden = data.manifest.details, np.full(len(rows), UNLABELLED, dtype=np.int64)
-    if details["storage"] == "cached":
+    hidden = np.full(len(rows), UNLABELLED, dtype=np.int64)
+    if data.details.storage == "cached":
         pixels = np.load(storage.pixels_file(data.path, "train"), mmap_mode="r")
         storage.write_cached(out, "train", pixels, rows, hidden)
     else:
@@ -88,9 +88,7 @@ def public_part(data: Dataset, rows: Labels, out: Path) -> Dataset:
         storage.write_streamed(out, "train", origin["split"], samples, hidden)
     for name in ("validation", "test"):
         link_split(data.path, out, name)
-    return Dataset.seal(
-        out, details={**details, "counts": {**details["counts"], "train": len(rows)}, "labelled": False}
-    )
+    return Dataset.seal(out, details=data.details.with_train(len(rows)).model_copy(update={"labelled": False}))
 
 
 def link_split(folder: Path, out: Path, split: str) -> None:

@@ -7,14 +7,71 @@ from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import model_validator
 
 from edgekd.data import storage
 from edgekd.data.decode import BROKEN
 from edgekd.data.sources import SPLITS, Labels, Samples, source_named
+from edgekd.data.storage import Storage
 from edgekd.errors import ArtifactError, DataError
 from edgekd.recipe.settings import DataSettings
-from edgekd.runtime.preprocess import Pixels, square
-from edgekd.store.artifacts import Dataset, Json, read_json
+from edgekd.runtime.preprocess import Pixels, Preprocessing, square
+from edgekd.store.artifacts import Artifact, Details, Json, read_json
+
+
+class Reopen(Details):
+    """Where a streamed set's images lie.
+
+    Attributes:
+        root: None where the source itself knows.
+        fingerprint: the source's, which tells whether they are still the same.
+    """
+
+    root: str | None
+    fingerprint: Json
+
+
+class DatasetDetails(Details):
+    """What a data set is.
+
+    Attributes:
+        source: the plugin that read it.
+        mirror: whether a mirrored image keeps its class.
+        counts: images of each split.
+        reopen: of a streamed set; a cached one has its pixels.
+        labelled: whether the training images' labels may be seen.
+        synthetic: whether the training images were made from a teacher, and of which (its digest).
+    """
+
+    source: str
+    classes: tuple[str, ...]
+    preprocessing: Preprocessing
+    mirror: bool
+    storage: Storage
+    counts: dict[str, int]
+    reopen: Reopen | None = None
+    labelled: bool = True
+    synthetic: bool = False
+    teacher: str | None = None
+
+    @model_validator(mode="after")
+    def _streamed_sets_reopen(self) -> DatasetDetails:
+        storage.check_reopen(self.storage, self.reopen)
+        return self
+
+    def with_train(self, count: int) -> DatasetDetails:
+        """The same for another number of training images."""
+        return self.model_copy(update={"counts": {**self.counts, "train": count}})
+
+
+class Dataset(Artifact[DatasetDetails]):
+    """Splits of images and labels; open_split() reads them."""
+
+    kind = "dataset"
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self.details.classes
 
 
 class Split(Protocol):
@@ -103,29 +160,28 @@ def open_split(dataset: Dataset, name: str) -> Split:
     if name not in SPLITS:
         raise DataError(f"{name!r} is no split", allowed=", ".join(SPLITS))
     try:
-        if dataset.manifest.details["storage"] == "cached":
+        if dataset.details.reopen is None:
             return CachedSplit(dataset.path, name)
-        return _open_streamed(dataset.path, name, dataset.manifest.details)
+        return _open_streamed(dataset.path, name, dataset.details, dataset.details.reopen)
     except (OSError, EOFError, ValueError, KeyError) as error:
         raise ArtifactError(f"{dataset.path} cannot be read as a data set", found=repr(error)) from None
 
 
-def _open_streamed(folder: Path, name: str, details: Json) -> StreamedSplit:
-    source = source_named(details["source"])
-    root = details["reopen"]["root"]
+def _open_streamed(folder: Path, name: str, details: DatasetDetails, reopen: Reopen) -> StreamedSplit:
+    source, root = source_named(details.source), reopen.root
     if root is not None and not Path(root).exists():
         raise DataError(
             f"the images that were read from {root} are not there any more",
             hint=f"put them back; or, if they were moved, delete {folder}: it is prepared anew from the new place",
         )
-    settings = DataSettings(source=details["source"], root=None if root is None else Path(root))
-    if source.fingerprint(settings) != details["reopen"]["fingerprint"]:
+    settings = DataSettings(source=details.source, root=None if root is None else Path(root))
+    if source.fingerprint(settings) != reopen.fingerprint:
         raise DataError(
             f"the images under {root} were changed since the data set was prepared",
             hint="run the recipe again: it prepares the data set anew",
         )
-    said = read_json(storage.samples_file(folder, name))
-    samples = source.read(settings).splits[said["split"]]
+    origin = read_json(storage.samples_file(folder, name))
+    samples = source.read(settings).splits[origin["split"]]
     labels = np.load(storage.labels_file(folder, name))
-    rows = np.asarray(said["samples"], dtype=np.int64)
-    return StreamedSplit(samples, rows, labels, int(details["preprocessing"]["resize"]))
+    rows = np.asarray(origin["samples"], dtype=np.int64)
+    return StreamedSplit(samples, rows, labels, details.preprocessing.resize)

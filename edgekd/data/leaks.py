@@ -12,11 +12,11 @@ from typing import Literal
 
 import numpy as np
 
-from edgekd.data.dataset import Split, open_split
+from edgekd.data.dataset import Dataset, Split, open_split
 from edgekd.data.sources import SPLITS, Labels, SplitName
 from edgekd.errors import DataError
 from edgekd.runtime.preprocess import Pixels
-from edgekd.store.artifacts import Dataset, Json
+from edgekd.store.artifacts import Json
 
 Policy = Literal["drop", "refuse", "report"]
 Rows = dict[SplitName, Labels]
@@ -107,7 +107,7 @@ def shared_rows(data: Dataset, split: SplitName, others: Iterable[Dataset]) -> L
     """
     measured: set[bytes] = set()
     for other in others:
-        sizes = [int(d.manifest.details["preprocessing"]["resize"]) for d in (data, other)]
+        sizes = [d.details.preprocessing.resize for d in (data, other)]
         if sizes[0] != sizes[1]:
             raise DataError(
                 "two data sets cannot be searched for equal images: they are scaled to different sizes",

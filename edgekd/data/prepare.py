@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from edgekd.data import storage
+from edgekd.data.dataset import Dataset, DatasetDetails, Reopen
 from edgekd.data.decode import decode_all
 from edgekd.data.leaks import Rows, close_leaks, conflicting_labels
 from edgekd.data.sources import SPLITS, Labels, RawData, SplitName, source_named
@@ -17,7 +18,7 @@ from edgekd.data.splits import carve, draw, proportional
 from edgekd.errors import DataError
 from edgekd.recipe.settings import DataSettings
 from edgekd.runtime.preprocess import Pixels
-from edgekd.store.artifacts import Dataset, Json
+from edgekd.store.artifacts import Json
 
 VERSION = 1
 
@@ -86,17 +87,19 @@ def prepare(settings: DataSettings, out: Path, *, progress: Progress | None = No
         rows, report = _select(images, settings)
         for split in SPLITS:
             _store(images, rows[split], split, out)
-    details: Json = {
-        "classes": list(raw.classes),
-        "source": settings.source,
-        "preprocessing": settings.preprocessing.to_json(),
-        "mirror": source.mirror,
-        "storage": stored,
-        "counts": {split: len(rows[split]) for split in SPLITS},
-    }
+    reopen = None
     if stored == "streamed":
         root = None if settings.root is None else str(settings.root.absolute())
-        details["reopen"] = {"root": root, "fingerprint": source.fingerprint(settings)}
+        reopen = Reopen(root=root, fingerprint=source.fingerprint(settings))
+    details = DatasetDetails(
+        source=settings.source,
+        classes=tuple(raw.classes),
+        preprocessing=settings.preprocessing,
+        mirror=source.mirror,
+        storage=stored,
+        counts={split: len(rows[split]) for split in SPLITS},
+        reopen=reopen,
+    )
     return Dataset.seal(out, details=details, metrics=report)
 
 

@@ -11,11 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from edgekd.data.dataset import Split, open_split
+from edgekd.data.dataset import Dataset, Split, open_split
 from edgekd.data.sources import Labels
-from edgekd.errors import ArtifactError
 from edgekd.runtime.preprocess import Floats, Pixels, Preprocessing, centre_crop
-from edgekd.store.artifacts import Dataset
 
 Rows = npt.NDArray[np.int64]
 
@@ -70,19 +68,6 @@ def open_reader(data: Dataset, split: str) -> Reader:
         split: train, validation or test.
 
     Raises:
-        DataError, ArtifactError: as open_split() and preprocessing_of().
+        DataError, ArtifactError: as open_split().
     """
-    return Reader(open_split(data, split), preprocessing_of(data))
-
-
-def preprocessing_of(data: Dataset) -> Preprocessing:
-    """How networks see this data set's images.
-
-    Raises:
-        ArtifactError: its manifest has no preprocessing that this version understands.
-    """
-    try:
-        return Preprocessing.from_json(data.manifest.details["preprocessing"])
-    except (KeyError, TypeError, ValueError) as error:
-        what = f"{data.path} does not describe how its images are preprocessed"
-        raise ArtifactError(what, found=repr(error)) from None
+    return Reader(open_split(data, split), data.details.preprocessing)

@@ -38,6 +38,12 @@ def samples_file(folder: Path, split: str) -> Path:
     return folder / f"{split}.json"
 
 
+def check_reopen(stored: Storage, reopen: object) -> None:
+    """Raises ValueError where a streamed set does not tell where its images lie, or a cached one does."""
+    if (stored == "streamed") != (reopen is not None):
+        raise ValueError(f"storage is {stored!r}, and reopen is {'missing' if reopen is None else 'there'}")
+
+
 def choose(wanted: Literal["auto", "cached", "streamed"], count: int, side: int, folder: Path) -> Storage:
     """What "auto" means: cached below 4 GiB and a third of the disk's free room."""
     if wanted != "auto":

@@ -8,25 +8,47 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
+from pydantic import model_validator
 
 from edgekd.data import storage
 from edgekd.data.composed import UNLABELLED
-from edgekd.data.dataset import CachedSplit, Split, StreamedSplit
+from edgekd.data.dataset import CachedSplit, Reopen, Split, StreamedSplit
 from edgekd.data.decode import decode_all
 from edgekd.data.sources import Labels
 from edgekd.data.sources._files import clear_read_errors, files_fingerprint
 from edgekd.data.sources.image_folder import SUFFIXES, FolderSamples
+from edgekd.data.storage import Storage
 from edgekd.errors import DataError
 from edgekd.recipe.settings import DataSettings
 from edgekd.runtime.preprocess import Pixels
-from edgekd.store.artifacts import Artifact, Json, read_json
+from edgekd.store.artifacts import Artifact, Details, Json, read_json
 
 VERSION = 1
 _SPLIT = "unlabelled"
 _BROKEN_NAMED = 20
 
 
-class Pool(Artifact):
+class PoolDetails(Details):
+    """What a pool is.
+
+    Attributes:
+        resize: pixels of the square that each image is scaled to.
+        count: readable images.
+        reopen: of a streamed pool; a cached one has its pixels.
+    """
+
+    storage: Storage
+    resize: int
+    count: int
+    reopen: Reopen | None = None
+
+    @model_validator(mode="after")
+    def _streamed_pools_reopen(self) -> PoolDetails:
+        storage.check_reopen(self.storage, self.reopen)
+        return self
+
+
+class Pool(Artifact[PoolDetails]):
     """Images without labels, scaled as those of the data set that they go with."""
 
     kind = "unlabelled-images"
@@ -37,18 +59,18 @@ class Pool(Artifact):
         Raises:
             DataError: they are streamed, and the files were changed or are gone.
         """
-        details = self.manifest.details
-        if details["storage"] == "cached":
+        reopen = self.details.reopen
+        if reopen is None:
             return CachedSplit(self.path, _SPLIT)
-        root = Path(details["root"])
-        if fingerprint(root) != details["fingerprint"]:
+        root = Path(reopen.root or "")
+        if fingerprint(root) != reopen.fingerprint:
             raise DataError(
                 f"the images under {root} were changed since they were prepared",
                 hint="run the recipe again: it reads them anew",
             )
         rows = np.asarray(read_json(storage.samples_file(self.path, _SPLIT))["samples"], dtype=np.int64)
         labels = np.load(storage.labels_file(self.path, _SPLIT))
-        return StreamedSplit(_samples(root), rows, labels, int(details["resize"]))
+        return StreamedSplit(_samples(root), rows, labels, self.details.resize)
 
 
 def fingerprint(root: Path) -> Json:
@@ -84,9 +106,10 @@ def prepare_pool(
             storage.write_cached(out, _SPLIT, pixels, rows, labels)
         else:
             storage.write_streamed(out, _SPLIT, _SPLIT, rows, labels)
-    details: Json = {"storage": stored, "resize": side, "count": len(rows)}
+    reopen = None
     if stored == "streamed":
-        details |= {"root": str(root.absolute()), "fingerprint": fingerprint(root)}
+        reopen = Reopen(root=str(root.absolute()), fingerprint=fingerprint(root))
+    details = PoolDetails(storage=stored, resize=side, count=len(rows), reopen=reopen)
     broken = {"count": len(problems), "examples": problems[:_BROKEN_NAMED]}
     return Pool.seal(out, details=details, metrics={"broken": broken})
 

@@ -9,20 +9,19 @@ from typing import Literal
 
 from torch import nn
 
-from edgekd.data.dataset import open_split
+from edgekd.data.dataset import Dataset, open_split
 from edgekd.data.loader import Batch
-from edgekd.data.reader import preprocessing_of
 from edgekd.distillation.classifier_reuse import reuse_teacher_classifier
 from edgekd.distillation.objective import Answers, Distillation, Source, Teacher
 from edgekd.distillation.objective_settings import changing_student, objective_json, on_logits
-from edgekd.distillation.outputs import Decision, Stored
+from edgekd.distillation.outputs import Decision, Stored, TeacherOutputs
 from edgekd.distillation.teachers import teacher_warnings as teacher_warnings
 from edgekd.distillation.terms import Networks, build_terms
 from edgekd.errors import ModelError
 from edgekd.models import checkpoint as checkpoints
 from edgekd.models.architecture import Architecture
+from edgekd.models.checkpoint import Checkpoint
 from edgekd.recipe.settings import ModelSettings, Precision, TermSettings
-from edgekd.store.artifacts import Checkpoint, Dataset, TeacherOutputs
 from edgekd.training.bf16 import answering
 from edgekd.training.host import best_device
 from edgekd.training.train import Learner, Record, TrainingSetup, train_with, training_loader
@@ -73,7 +72,7 @@ def distill(
     precision, why = answering(teacher, network, best_device(), answers.precision)
 
     def changed(model: nn.Module, architecture: Architecture) -> Architecture:
-        return reuse_teacher_classifier(model, network, architecture, objective, preprocessing_of(data).image_size)
+        return reuse_teacher_classifier(model, network, architecture, objective, data.details.preprocessing.image_size)
 
     def over(model: nn.Module) -> Distillation:
         live = Live(precision, answers.cross_view, settings.compile)
@@ -141,12 +140,12 @@ def why_live(objective: Sequence[TermSettings], cross_view: bool) -> str | None:
 
 
 def networks_for(student: nn.Module, teacher: nn.Module | None, data: Dataset) -> Networks:
-    return Networks(student, teacher, preprocessing_of(data).image_size, len(open_split(data, "train")))
+    return Networks(student, teacher, data.details.preprocessing.image_size, len(open_split(data, "train")))
 
 
 def check_classes(teacher: Checkpoint, data: Dataset) -> None:
     """Raises ModelError where a teacher knows other classes than the data has, or more than them."""
-    if heads := checkpoints.architecture_of(teacher).heads:
+    if heads := teacher.details.architecture.heads:
         raise ModelError(
             "the teacher has several heads, and a student learns from one",
             found=", ".join(heads),

@@ -28,9 +28,10 @@ from edgekd.data.augment import Normalise, generator, middle
 from edgekd.data.sources import Labels
 from edgekd.errors import ArtifactError, ModelError, NonFiniteLossError
 from edgekd.models import checkpoint as checkpoints
+from edgekd.models.checkpoint import Checkpoint
 from edgekd.recipe.settings import Positive, Settings
 from edgekd.runtime.preprocess import Pixels, Preprocessing
-from edgekd.store.artifacts import Artifact, Checkpoint, Json, numbers
+from edgekd.store.artifacts import Artifact, Details, numbers
 from edgekd.store.store import resume_folder
 from edgekd.training.fit import Progress
 from edgekd.training.guard import clear_memory_errors
@@ -60,7 +61,16 @@ class InversionSettings(Settings):
     seed: int = 0
 
 
-class SyntheticImages(Artifact):
+class SyntheticDetails(Details):
+    """Whose images these are (the teacher's digest), of which classes, how many, and how the teacher sees them."""
+
+    teacher: str
+    classes: tuple[str, ...]
+    counts: dict[str, int]
+    preprocessing: Preprocessing
+
+
+class SyntheticImages(Artifact[SyntheticDetails]):
     """Images that a teacher's statistics gave, with the classes that they were made for."""
 
     kind = "synthetic-images"
@@ -86,7 +96,7 @@ def synthesise(
         OutOfMemoryError: a batch does not fit.
         OSError: no room on the disk.
     """
-    network, preprocessing = checkpoints.load(teacher), checkpoints.preprocessing_of(teacher)
+    network, preprocessing = checkpoints.load(teacher), teacher.details.preprocessing
     check_batch_norms(network)
     labels = wanted_classes(settings.images, len(teacher.classes), settings.seed)
     batches = np.array_split(np.arange(len(labels)), -(-len(labels) // settings.batch_size))
@@ -104,12 +114,9 @@ def synthesise(
             right += maker.recognised(pixels, labels[rows])
         (out / ".images.npy").rename(storage.pixels_file(out, SPLIT))
     np.save(storage.labels_file(out, SPLIT), labels)
-    details: Json = {
-        "teacher": teacher.digest,
-        "classes": list(teacher.classes),
-        "counts": {SPLIT: len(labels)},
-        "preprocessing": preprocessing.to_json(),
-    }
+    details = SyntheticDetails(
+        teacher=teacher.digest, classes=teacher.classes, counts={SPLIT: len(labels)}, preprocessing=preprocessing
+    )
     return SyntheticImages.seal(out, details=details, metrics=numbers({"teacher_agreement": right / len(labels)}))
 
 

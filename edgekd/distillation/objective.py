@@ -13,8 +13,8 @@ from edgekd.data.loader import Batch
 from edgekd.distillation.taps import Taps
 from edgekd.distillation.terms import Features, Seen, Terms
 from edgekd.models import checkpoint as checkpoints
+from edgekd.models.checkpoint import Checkpoint
 from edgekd.recipe.settings import Precision
-from edgekd.store.artifacts import Checkpoint
 from edgekd.training.bf16 import answering
 from edgekd.training.compiling import Forward, compiled
 from edgekd.training.host import autocast

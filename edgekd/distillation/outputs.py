@@ -26,12 +26,14 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from edgekd.data.dataset import Dataset
 from edgekd.data.loader import Batch
 from edgekd.data.storage import link_or_copy
 from edgekd.distillation.objective import Answers, Source, Teacher
 from edgekd.errors import ModelError
+from edgekd.models.checkpoint import Checkpoint
 from edgekd.recipe.settings import OutputSettings, Precision
-from edgekd.store.artifacts import Checkpoint, Dataset, TeacherOutputs, read_json, write_json
+from edgekd.store.artifacts import Artifact, Details, read_json, write_json
 from edgekd.store.store import resume_folder
 from edgekd.training.host import best_device
 from edgekd.training.train import TrainingSetup, training_loader
@@ -41,6 +43,35 @@ _SAVE_EVERY = 64
 _TIMED_BATCHES = 6
 # Storing has to save this share of the teacher's time, or it is not worth its disk and its fewer views.
 _WORTHWHILE = 0.75
+
+
+class OutputsDetails(Details):
+    """Whose logits these are, and of what.
+
+    Attributes:
+        views: of each image.
+        top_k: how many classes' log-probabilities are kept; None: every logit.
+        seed: draws the views.
+        teacher: the digest of the checkpoint that answered, in `precision`.
+    """
+
+    views: int
+    top_k: int | None
+    images: int
+    classes: int
+    seed: int
+    teacher: str
+    precision: str
+
+
+class TeacherOutputs(Artifact[OutputsDetails]):
+    """A teacher's logits for some views of every training image, as this module's docstring describes them."""
+
+    kind = "teacher-outputs"
+
+    @property
+    def views(self) -> int:
+        return self.details.views
 
 
 @dataclass(frozen=True)
@@ -88,15 +119,15 @@ def store(
             if progress is not None:
                 progress(done, total, f"view {view + 1}/{views}")
     writer.finish(out)
-    details = {
-        "views": views,
-        "top_k": settings.top_k,
-        "images": loader.image_count,
-        "classes": classes,
-        "seed": steps.seed,
-        "teacher": teacher.digest,
-        "precision": source.precision,
-    }
+    details = OutputsDetails(
+        views=views,
+        top_k=settings.top_k,
+        images=loader.image_count,
+        classes=classes,
+        seed=steps.seed,
+        teacher=teacher.digest,
+        precision=source.precision,
+    )
     return TeacherOutputs.seal(out, details=details, metrics={"device": device.type})
 
 
@@ -104,12 +135,11 @@ class Stored:
     """Reads what a teacher said before about the same view of the same image; see objective.Source."""
 
     def __init__(self, outputs: TeacherOutputs, device: torch.device) -> None:
-        details = outputs.manifest.details
-        self._classes, self._device = int(details["classes"]), device
+        self._classes, self._device = outputs.details.classes, device
         names = [f"view-{view}.npy" for view in range(outputs.views)]
         self._values = [np.load(outputs.path / name, mmap_mode="r") for name in names]
         self._whose: list[npt.NDArray[np.int32]] | None = None
-        if details["top_k"] is not None:
+        if outputs.details.top_k is not None:
             names = [f"view-{view}-classes.npy" for view in range(outputs.views)]
             self._whose = [np.load(outputs.path / name, mmap_mode="r") for name in names]
 
@@ -163,7 +193,7 @@ def _decide(
     if size > shutil.disk_usage(folder).free / 2:
         return Decision(False, "they would take more than half of the disk's free room", size_bytes=size)
     batches = [batch for batch, _ in zip(loader.epoch(0), range(_TIMED_BATCHES), strict=False)]
-    live: Source = Teacher.of(teacher, best_device(), precision)
+    live = Teacher.of(teacher, best_device(), precision)
     live_ms = _milliseconds(live, batches)
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         one = OutputSettings(views=1, top_k=settings.top_k)
@@ -172,7 +202,15 @@ def _decide(
             writer.write(0, batch.indices.cpu().numpy(), live(batch).logits)
         (Path(scratch) / "all").mkdir()
         writer.finish(Path(scratch) / "all")
-        details = {"views": 1, "top_k": settings.top_k, "classes": len(data.classes)}
+        details = OutputsDetails(
+            views=1,
+            top_k=settings.top_k,
+            images=loader.image_count,
+            classes=len(data.classes),
+            seed=steps.seed,
+            teacher=teacher.digest,
+            precision=live.precision,
+        )
         sealed = TeacherOutputs.seal(Path(scratch) / "all", details=details)
         read_ms = _milliseconds(Stored(sealed, best_device()), batches)
     spent = settings.views * live_ms + steps.epochs * read_ms

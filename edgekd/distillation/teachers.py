@@ -14,11 +14,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from edgekd.data.dataset import Dataset
 from edgekd.data.loader import Loader
 from edgekd.distillation.method import method_named
 from edgekd.distillation.objective_settings import on_logits
+from edgekd.models.checkpoint import Checkpoint
 from edgekd.recipe.settings import TermSettings
-from edgekd.store.artifacts import Checkpoint, Dataset, Json
+from edgekd.store.artifacts import Json
 from edgekd.training.host import autocast, best_device, resolve_precision
 from edgekd.training.train import evaluation_loader
 
@@ -175,7 +177,7 @@ def gap_warnings(teacher: Checkpoint, baseline: Checkpoint, *, assisted: bool) -
 
 def _of_smoothing(teacher: Checkpoint, objective: Sequence[TermSettings]) -> list[str]:
     """A smoothed teacher's outputs hold less about similar classes (Müller, Kornblith and Hinton 2019, section 4)."""
-    smoothing = teacher.manifest.details["training"].get("label_smoothing")
+    smoothing = teacher.details.training.label_smoothing
     hot = [term.method for term in objective if (method_named(term.method).temperature_of(term) or 0.0) > 2.0]
     if not smoothing:
         return []

@@ -3,33 +3,24 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from edgekd.data.dataset import Dataset
 from edgekd.data.reader import open_reader
 from edgekd.export import variants
 from edgekd.export.card import card
 from edgekd.export.model_id import ModelId
+from edgekd.export.onnx_model import OnnxModel
 from edgekd.export.preference import preferences
-from edgekd.models.checkpoint import architecture_of, preprocessing_of
+from edgekd.models.checkpoint import Checkpoint
 from edgekd.runtime.backends import open_reference
-from edgekd.runtime.bundle import FORMAT, MANIFEST
+from edgekd.runtime.bundle import FORMAT, MANIFEST, checksum
 from edgekd.runtime.preprocess import Floats
-from edgekd.store.artifacts import (
-    Bundle,
-    Checkpoint,
-    Dataset,
-    Evaluation,
-    Json,
-    Measurements,
-    OnnxModel,
-    file_digest,
-    versions,
-    write_json,
-)
+from edgekd.store.artifacts import Artifact, Details, Json, file_digest, versions, write_json
 
 VERSION = 3
 _VECTORS = 8
@@ -52,26 +43,45 @@ class Contents:
     student: Checkpoint
 
 
-def pack(contents: Contents, evaluation: Evaluation, measurements: Measurements, data: Dataset, out: Path) -> Bundle:
+class BundleDetails(Details):
+    """What a bundle holds.
+
+    Attributes:
+        engines: for each backend and machine the variants in the order in which it should take them.
+    """
+
+    name: str
+    variants: tuple[str, ...]
+    engines: dict[str, tuple[str, ...]]
+
+
+class Bundle(Artifact[BundleDetails]):
+    """What ships: see edgekd.runtime.bundle for its own manifest, which needs none of this package's workstation."""
+
+    kind = "bundle"
+
+
+def pack(contents: Contents, evaluated: Sequence[Json], measured: Sequence[Json], data: Dataset, out: Path) -> Bundle:
     """Write a bundle into the empty folder `out`.
 
     Args:
-        evaluation: of all models that ship.
-        measurements: on this machine; they decide which variant an engine that runs graphs takes here.
+        evaluated: the evaluation's rows, one for each model that ships.
+        measured: the benchmark's records on this machine; they decide which variant an engine that runs graphs takes
+            here.
         data: its first validation images become the vectors.
 
     Raises:
         BackendError: no engine here computes a graph as it is written.
     """
     student, shipped = contents.student, contents.shipped
-    preprocessing, reader = preprocessing_of(student), open_reader(data, "validation")
+    preprocessing, reader = student.details.preprocessing, open_reader(data, "validation")
     pixels = reader.pixels(reader.first(_VECTORS))
     inputs = preprocessing.normalise(pixels)
     (out / "vectors").mkdir()
     np.save(out / "vectors" / "images.npy", pixels)
     np.save(out / "vectors" / "input.npy", inputs)
-    scores = {ModelId.of(row): row for row in evaluation.rows}
-    latencies = _smallest_batch(measurements)
+    scores = {ModelId.of(row): row for row in evaluated}
+    latencies = _smallest_batch(measured)
     # Each file's latency in the engine that was measured first; which one stands beside it.
     first = next(iter(latencies.values()), {})
     records: Json = {
@@ -82,7 +92,7 @@ def pack(contents: Contents, evaluation: Evaluation, measurements: Measurements,
         }
         for variant, model in shipped.items()
     }
-    (out / "card.md").write_text(card(contents.name, architecture_of(student), student, records, data))
+    (out / "card.md").write_text(card(contents.name, student.details.architecture, student, records, data))
     p50 = {
         backend: {model: float(record["latency_ms"]["p50"]) for model, record in rows.items()}
         for backend, rows in latencies.items()
@@ -99,8 +109,14 @@ def pack(contents: Contents, evaluation: Evaluation, measurements: Measurements,
         "vectors": {"images": "vectors/images.npy", "inputs": "vectors/input.npy"},
         "provenance": _provenance(student, data),
     }
-    write_json(out / MANIFEST, {**manifest, "files": _digests(out)})
-    return Bundle.seal(out, details={"name": contents.name, "variants": list(shipped), "engines": manifest["engines"]})
+    manifest["files"] = _digests(out)
+    write_json(out / MANIFEST, {**manifest, "checksum": checksum(manifest)})
+    details = BundleDetails(
+        name=contents.name,
+        variants=tuple(shipped),
+        engines={engine: tuple(order) for engine, order in manifest["engines"].items()},
+    )
+    return Bundle.seal(out, details=details)
 
 
 def publish(bundle: Bundle, place: Path) -> None:
@@ -116,11 +132,11 @@ def publish(bundle: Bundle, place: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _smallest_batch(measurements: Measurements) -> dict[str, dict[ModelId, Json]]:
+def _smallest_batch(measured: Sequence[Json]) -> dict[str, dict[ModelId, Json]]:
     """The records of the smallest batch, by backend and model."""
-    smallest = min((each["batch_size"] for each in measurements.records), default=1)
+    smallest = min((each["batch_size"] for each in measured), default=1)
     found: dict[str, dict[ModelId, Json]] = {}
-    for record in measurements.records:
+    for record in measured:
         if record["batch_size"] == smallest:
             found.setdefault(record["backend"], {})[ModelId.of(record)] = record
     return found
@@ -137,8 +153,8 @@ def _variant(name: str, model: OnnxModel, inputs: Floats, out: Path) -> Json:
         "file": file,
         "precision": model.precision,
         "activations": variant.activations,
-        "opset": model.manifest.details["opset"],
-        "source": model.manifest.details["source"],
+        "opset": model.details.opset,
+        "source": model.details.source,
         "numerics": model.metrics["numerics"],
         "vectors": vectors,
         "tolerance": variant.vector_tolerance,
@@ -157,7 +173,7 @@ def _latency(record: Json) -> Json:
 
 def _heads(student: Checkpoint) -> Json:
     """Further questions that the network answers, and where in its outputs."""
-    heads, first = architecture_of(student).heads, len(student.classes)
+    heads, first = student.details.architecture.heads, len(student.classes)
     columns: Json = {}
     for name, classes in heads.items():
         columns[name] = {"classes": list(classes), "columns": [first, first + len(classes)]}
@@ -167,12 +183,12 @@ def _heads(student: Checkpoint) -> Json:
 
 def _provenance(student: Checkpoint, data: Dataset) -> Json:
     return {
-        "architecture": architecture_of(student).model_dump(mode="json"),
+        "architecture": student.details.architecture.model_dump(mode="json"),
         "parameters": student.metrics["parameters"],
         "macs": student.metrics["macs"],
         "student": student.digest,
         "data": data.digest,
-        "training": student.manifest.details["training"],
+        "training": student.details.training.model_dump(mode="json"),
         "versions": versions(),
     }
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from edgekd.data.dataset import Dataset
 from edgekd.models.architecture import Architecture
-from edgekd.store.artifacts import Checkpoint, Dataset, Json
+from edgekd.models.checkpoint import Checkpoint
+from edgekd.store.artifacts import Json
 
 
 def card(name: str, architecture: Architecture, student: Checkpoint, variants: Json, data: Dataset) -> str:
     """Markdown: what it is, how well it does, how to use it, what nobody has checked."""
-    size = data.manifest.details["preprocessing"]["image_size"]
+    size = data.details.preprocessing.image_size
     rows = "\n".join(
         f"| {variant} | `{record['file']}` | {record['metrics']['accuracy']:.2%} "
         f"({record['metrics']['interval'][0]:.2%} to {record['metrics']['interval'][1]:.2%}) "
@@ -31,7 +33,7 @@ edgekd: {architecture.model} ({arguments or "no arguments"}), {cost}.
 
 ## Accuracy
 
-Top-1 on the test split of `{data.manifest.details["source"]}`, measured on the files themselves, with 95 % intervals.
+Top-1 on the test split of `{data.details.source}`, measured on the files themselves, with 95 % intervals.
 
 | variant | file | accuracy | images | engine |
 |---|---|---|---|---|

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
+from edgekd.data.dataset import Dataset
 from edgekd.data.reader import open_reader
 from edgekd.errors import ExportError
 from edgekd.recipe.settings import Tolerance
 from edgekd.runtime.backends import open_reference
 from edgekd.runtime.preprocess import Floats
-from edgekd.store.artifacts import Dataset, Json, numbers
+from edgekd.store.artifacts import Json, numbers
 
 _IMAGES = 256
 

@@ -6,6 +6,7 @@ What makes which graph is in variants/.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +14,16 @@ import onnx
 import torch
 from torch import nn
 
+from edgekd.data.dataset import Dataset
 from edgekd.errors import ExportError
 from edgekd.export._operators import TRANSLATIONS
 from edgekd.export.numerics import Expected, compare, real_inputs
+from edgekd.export.onnx_model import OnnxDetails, OnnxModel
 from edgekd.export.opset import lower
 from edgekd.export.variants import Variant
-from edgekd.models import checkpoint as checkpoints
+from edgekd.models.checkpoint import Checkpoint
 from edgekd.recipe.settings import ExportSettings
 from edgekd.runtime.backends import open_reference
-from edgekd.store.artifacts import Checkpoint, Dataset, OnnxModel
 
 VERSION = 2
 INPUT, OUTPUT = "input", "logits"
@@ -66,14 +68,14 @@ def seal(
         heads=[len(classes) for classes in heads.values()],
         as_written=variant.as_written,
     )
-    details = {
-        "precision": variant.precision,
-        "opset": settings.opset,
-        "input": INPUT,
-        "output": OUTPUT,
-        "heads": heads,
-        "source": source.digest,
-    }
+    details = OnnxDetails(
+        precision=variant.precision,
+        opset=settings.opset,
+        input=INPUT,
+        output=OUTPUT,
+        heads=dict(heads),
+        source=source.digest,
+    )
     return OnnxModel.seal(out, details=details, metrics={"numerics": report})
 
 
@@ -130,7 +132,5 @@ def write(graph: onnx.ModelProto, out: Path, name: str = "model.onnx") -> Path:
     return file
 
 
-def _heads(source: Checkpoint | OnnxModel) -> dict[str, list[str]]:
-    if isinstance(source, OnnxModel):
-        return source.heads
-    return {name: list(classes) for name, classes in checkpoints.architecture_of(source).heads.items()}
+def _heads(source: Checkpoint | OnnxModel) -> Mapping[str, tuple[str, ...]]:
+    return source.heads if isinstance(source, OnnxModel) else source.details.architecture.heads

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from pydantic import ConfigDict, SerializerFunctionWrapHandler, model_serializer
 from torch import nn
 
 from edgekd.errors import ArtifactError, ModelError
@@ -15,7 +16,58 @@ from edgekd.models.weights import load_state, read_state, save_state
 from edgekd.quantization.placement import QUANTIZERS
 from edgekd.recipe.code import CodeFile, read
 from edgekd.runtime.preprocess import Preprocessing
-from edgekd.store.artifacts import Checkpoint, Json, check_file, numbers
+from edgekd.store.artifacts import Artifact, Details, Json, check_file, numbers
+
+
+class NewClassifier(Details):
+    """A last layer that begins anew; `classes_before`: how many its weights knew, 0 where they had no classifier."""
+
+    layer: str
+    classes_before: int
+
+
+class TrainingNotes(Details):
+    """How a network was trained. Schemes add what is theirs; what others learn from is a field.
+
+    Attributes:
+        teacher: the digest of the checkpoint whose answers it learned from.
+        objective: the losses, as the recipe has them.
+    """
+
+    model_config = ConfigDict(extra="allow")
+
+    epochs: int | None = None
+    label_smoothing: float | None = None
+    new_classifier: NewClassifier | None = None
+    teacher: str | None = None
+    objective: list[Json] | None = None
+
+    @model_serializer(mode="wrap")
+    def _only_what_is_set(self, handler: SerializerFunctionWrapHandler) -> Json:
+        return {name: value for name, value in handler(self).items() if name in self.model_fields_set}
+
+
+class CheckpointDetails(Details):
+    """What rebuilds a network, how it sees images, and how it was trained."""
+
+    architecture: Architecture
+    preprocessing: Preprocessing
+    classes: tuple[str, ...]
+    training: TrainingNotes = TrainingNotes()
+
+
+class Checkpoint(Artifact[CheckpointDetails]):
+    """`weights.safetensors` and everything that rebuilds the network around them."""
+
+    kind = "checkpoint"
+
+    @property
+    def weights(self) -> Path:
+        return self.path / "weights.safetensors"
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self.details.classes
 
 
 def save(
@@ -25,7 +77,7 @@ def save(
     preprocessing: Preprocessing,
     classes: tuple[str, ...],
     out: Path,
-    training: Json | None = None,
+    training: TrainingNotes | None = None,
     metrics: Json | None = None,
 ) -> Checkpoint:
     """Write `model` to the folder `out` as a checkpoint that rebuilds it.
@@ -38,12 +90,12 @@ def save(
     for code in codes_in(architecture):
         (out / code.place).parent.mkdir(parents=True, exist_ok=True)
         (out / code.place).write_bytes(source_of(code).content)
-    details = {
-        "architecture": architecture.model_dump(mode="json"),
-        "preprocessing": preprocessing.to_json(),
-        "classes": list(classes),
-        "training": training or {},
-    }
+    details = CheckpointDetails(
+        architecture=architecture,
+        preprocessing=preprocessing,
+        classes=classes,
+        training=training or TrainingNotes(),
+    )
     size = numbers(cost(model, preprocessing.image_size))
     return Checkpoint.seal(out, details=details, metrics={**(metrics or {}), **{k: int(v) for k, v in size.items()}})
 
@@ -59,7 +111,7 @@ def load(checkpoint: Checkpoint, *, allow_code: bool = False) -> nn.Module:
         ArtifactError: the code is not there.
         ModelError: the weights do not fit the architecture that the manifest names, or lack its quantizers.
     """
-    architecture = architecture_of(checkpoint)
+    architecture = checkpoint.details.architecture
     copies = _code_in(checkpoint, architecture)
     with permitted(copies if allow_code else ()):
         require_permission(copies, owner=str(checkpoint.path))
@@ -84,19 +136,3 @@ def _code_in(checkpoint: Checkpoint, architecture: Architecture) -> list[CodeFil
         check_file(checkpoint.path / code.place, code.sha256, owner=str(checkpoint.path))
         found.append(read(checkpoint.path.absolute() / code.place))
     return found
-
-
-def architecture_of(checkpoint: Checkpoint) -> Architecture:
-    """Raises ArtifactError where the manifest has none that this version understands."""
-    try:
-        return Architecture.model_validate(checkpoint.manifest.details["architecture"])
-    except (KeyError, ValueError) as error:
-        raise ArtifactError(f"{checkpoint.path} does not say what network it holds", found=str(error)) from None
-
-
-def preprocessing_of(checkpoint: Checkpoint) -> Preprocessing:
-    """Raises ArtifactError where the manifest has none that this version understands."""
-    try:
-        return Preprocessing.from_json(checkpoint.manifest.details["preprocessing"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise ArtifactError(f"{checkpoint.path} does not say how it sees images", found=repr(error)) from None

@@ -7,17 +7,19 @@ from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
 
+from edgekd.data.dataset import Dataset
 from edgekd.devices import profiles
 from edgekd.export import legality, preference, variants
 from edgekd.export.model_id import ModelId
-from edgekd.models.checkpoint import architecture_of
+from edgekd.models.checkpoint import Checkpoint
 from edgekd.recipe.load import Recipe
 from edgekd.report.result import Result
 from edgekd.runs import Role
 from edgekd.runtime import backends
+from edgekd.stages.benchmark import Measurements
 from edgekd.stages.prune import Pruned
 from edgekd.stages.quantize import Quantized
-from edgekd.store.artifacts import Artifact, Checkpoint, Dataset, Json, Measurements
+from edgekd.store.artifacts import Artifact, Json
 from edgekd.store.store import Done
 
 LEVELS = ("error", "warning")
@@ -65,7 +67,7 @@ def collect(recipe: Recipe, made: Result, log: Sequence[Done], place: Path) -> J
         "quantization": _quantization(made.quantized),
         "measurements": [_measurement(record) for each in _measured(made) for record in each.records],
         "legality": _legality(made),
-        "engines": made.bundle.manifest.details["engines"],
+        "engines": made.bundle.details.engines,
         "engine_titles": preference.titles(),
         "unmeasured": {name: why for name in names if (why := variants.find(name).unmeasured) is not None},
         "loaded": _loaded(made),
@@ -80,7 +82,7 @@ def collect(recipe: Recipe, made: Result, log: Sequence[Done], place: Path) -> J
 def _loaded(made: Result) -> str | None:
     """What edgekd.runtime.load takes here as long as no engine was built."""
     backend = backends.choose(next(iter(made.exported.models.values())).graph)
-    order = made.bundle.manifest.details["engines"].get(preference.here(backend.name), [])
+    order = made.bundle.details.engines.get(preference.here(backend.name), ())
     return str(made.exported.shipped[order[0]]) if order else None
 
 
@@ -156,10 +158,12 @@ def _legality(made: Result) -> list[Json]:
 
 
 def _data(data: Dataset) -> Json:
-    details, metrics = data.manifest.details, data.metrics
+    details, metrics = data.details, data.metrics
     return {
-        **{key: details[key] for key in ("source", "classes", "counts")},
-        "image_size": details["preprocessing"]["image_size"],
+        "source": details.source,
+        "classes": details.classes,
+        "counts": details.counts,
+        "image_size": details.preprocessing.image_size,
         **{key: metrics[key] for key in ("leaks", "duplicates", "conflicting_labels", "broken")},
     }
 
@@ -171,7 +175,7 @@ def _models(made: Result) -> list[Json]:
 
 def _model(name: ModelId, made: Result, row: Json) -> Json:
     role, checkpoint = next(found for found in made.roles.items() if found[0].name == name.role)
-    architecture = architecture_of(checkpoint)
+    architecture = checkpoint.details.architecture
     arguments = ", ".join(f"{key}={value}" for key, value in architecture.arguments.items())
     stage = checkpoint.manifest.stage
     return {
@@ -230,7 +234,7 @@ def _environment(measurements: Measurements) -> Json:
 
 def _files(bundle: Artifact) -> list[Json]:
     notes = {"bundle.json": "how to feed it, classes, metrics, digests", "card.md": "model card"}
-    notes |= {f"model.{name}.onnx": variants.find(name).note for name in bundle.manifest.details["variants"]}
+    notes |= {f"model.{name}.onnx": variants.find(name).note for name in bundle.details.variants}
     return [
         {"name": name, "size_bytes": record.size_bytes, "note": notes.get(name, "self-test vectors")}
         for name, record in bundle.manifest.files.items()

@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from edgekd.data.dataset import Dataset
+from edgekd.export.bundle import Bundle
+from edgekd.models.checkpoint import Checkpoint
 from edgekd.runs import Role
+from edgekd.stages.benchmark import Measurements
 from edgekd.stages.distill import STUDENT, Distilled, role_named
+from edgekd.stages.evaluate import Evaluation
 from edgekd.stages.export import Exported
 from edgekd.stages.prune import RECOVERED, Pruned
 from edgekd.stages.quantize import PTQ, QUANTIZED, Quantized
 from edgekd.stages.train import BASELINE, TEACHER
-from edgekd.store.artifacts import Bundle, Checkpoint, Dataset, Evaluation, Measurements
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,9 @@
-"""Reading a bundle: its manifest, checked field by field and file by file, with nothing but the standard library."""
+"""Reading a bundle: its manifest, checked field by field and file by file, with nothing but the standard library.
+
+bundle.json describes itself (its checksum), every file that it names, the graphs `model.*.onnx` and all of `vectors/`.
+In those two places no file lies that it does not name. What else a user keeps in the folder is not looked at: an
+engine, a note.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +21,8 @@ from edgekd.runtime.preprocess import Preprocessing
 
 MANIFEST = "bundle.json"
 FORMAT = 2
+GRAPHS = "model.*.onnx"
+VECTORS = "vectors"
 
 
 @dataclass(frozen=True)
@@ -95,10 +102,11 @@ class BundleManifest:
 
 
 def read(path: Path | str) -> BundleManifest:
-    """Read a bundle's manifest and check every file against its digest.
+    """Read a bundle's manifest, and check it against its checksum and every file against its digest.
 
     Raises:
-        BundleError: no bundle there, a manifest that cannot be understood, a missing or changed file.
+        BundleError: no bundle there, a manifest that was changed or cannot be understood, a missing or changed file, or
+            a graph or a vector that the manifest does not name.
     """
     folder = Path(path)
     raw = _raw_manifest(folder)
@@ -109,6 +117,7 @@ def read(path: Path | str) -> BundleManifest:
             allowed=FORMAT,
             hint="load it with the edgekd version that wrote it, or export it again",
         )
+    _check_untouched(folder, raw)
     try:
         manifest = _parse(folder, raw)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -118,7 +127,14 @@ def read(path: Path | str) -> BundleManifest:
             hint="export the bundle again",
         ) from None
     _check_files(manifest)
+    _check_no_more(manifest)
     return manifest
+
+
+def checksum(manifest: Mapping[str, Any]) -> str:
+    """The sha256 of everything in a manifest but its `checksum`, as JSON with sorted keys and no spaces."""
+    content = {name: value for name, value in manifest.items() if name != "checksum"}
+    return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 def _raw_manifest(folder: Path) -> dict[str, Any]:
@@ -217,3 +233,29 @@ def _check_files(manifest: BundleManifest) -> None:
                 allowed=f"sha256 {expected[:16]}…",
                 hint="copy the bundle again, or export it again",
             )
+
+
+def _check_untouched(folder: Path, raw: Mapping[str, Any]) -> None:
+    found, expected = checksum(raw), raw.get("checksum")
+    if found != expected:
+        raise BundleError(
+            f"{folder / MANIFEST} was changed after the bundle was made",
+            found=f"checksum {found[:16]}…",
+            allowed=f"checksum {str(expected)[:16]}…",
+            hint="copy the bundle again, or export it again",
+        )
+
+
+def _check_no_more(manifest: BundleManifest) -> None:
+    """A graph or a vector beside those that were proven is no part of this bundle, whoever would pick it up."""
+    found = [*manifest.path.glob(GRAPHS), *(manifest.path / VECTORS).rglob("*")]
+    names = sorted(
+        file.relative_to(manifest.path).as_posix() for file in found if file.is_symlink() or not file.is_dir()
+    )
+    if unnamed := [name for name in names if name not in manifest.files]:
+        raise BundleError(
+            f"{manifest.path} holds files that its {MANIFEST} does not name",
+            found=", ".join(unnamed[:10]) + (f" and {len(unnamed) - 10} more" if len(unnamed) > 10 else ""),
+            allowed=f"{GRAPHS} and files in {VECTORS}/ only as {MANIFEST} names them; other names are free",
+            hint="move them elsewhere, or copy the bundle again",
+        )

@@ -15,6 +15,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from edgekd import plugins
+from edgekd.data.dataset import Dataset
 from edgekd.distillation import teachers
 from edgekd.distillation.classifier_reuse import reuse_teacher_classifier
 from edgekd.distillation.distill import networks_for
@@ -22,11 +23,11 @@ from edgekd.distillation.method import method_named
 from edgekd.distillation.objective_settings import changing_student, inherited
 from edgekd.distillation.terms import build_terms
 from edgekd.errors import UsageError
+from edgekd.models.checkpoint import Checkpoint
 from edgekd.recipe.settings import ModelSettings, RecipeSettings, SchemeSettings, TermSettings, models_in
 from edgekd.runs import Run, Stage, Untrained
 from edgekd.stages import distill as distilling
 from edgekd.stages.distill import Continuation, Distilled
-from edgekd.store.artifacts import Checkpoint, Dataset
 from edgekd.training.train import initial
 
 

@@ -9,11 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from edgekd.data import storage
-from edgekd.data.dataset import open_split
+from edgekd.data.dataset import Dataset, open_split
 from edgekd.data.sources import SPLITS
 from edgekd.errors import UsageError
 from edgekd.recipe.settings import ModelSettings
-from edgekd.store.artifacts import Dataset
 
 Groups = Sequence[Sequence[str]]
 
@@ -72,5 +71,5 @@ def relabel(data: Dataset, groups: Mapping[str, Sequence[str]], out: Path, *, wh
         np.save(target, table[open_split(data, split).labels])
     counts = {split: np.bincount(np.load(target), minlength=len(groups)).tolist() for split, target in labels.items()}
     per_class = {split: dict(zip(groups, count, strict=True)) for split, count in counts.items()}
-    details = {**data.manifest.details, "classes": list(groups)}
+    details = data.details.model_copy(update={"classes": tuple(groups)})
     return Dataset.seal(out, details=details, metrics={**data.metrics, "classes": per_class})

@@ -11,17 +11,17 @@ import numpy.typing as npt
 import torch
 
 from edgekd.data.composed import Chosen, Joined
-from edgekd.data.dataset import Split, open_split
+from edgekd.data.dataset import Dataset, Split, open_split
 from edgekd.data.leaks import contents, measured_contents
 from edgekd.data.loader import Loader
-from edgekd.data.reader import preprocessing_of
 from edgekd.data.sources import Labels
 from edgekd.data.splits import draw, proportional
 from edgekd.data.unlabelled import Pool
 from edgekd.distillation.distill import check_classes
 from edgekd.errors import DataError
 from edgekd.models import checkpoint as checkpoints
-from edgekd.store.artifacts import Artifact, Checkpoint, Dataset, Json
+from edgekd.models.checkpoint import Checkpoint
+from edgekd.store.artifacts import Artifact, Details, Json
 from edgekd.training.host import best_device
 
 VERSION = 1
@@ -30,7 +30,15 @@ _BATCH = 256
 Floats = npt.NDArray[np.float32]
 
 
-class Selection(Artifact):
+class SelectionDetails(Details):
+    """What images were chosen by; see select()."""
+
+    labels: int | None
+    confidence: float
+    balance: bool
+
+
+class Selection(Artifact[SelectionDetails]):
     """`labelled.npy`: positions in the training split. `unlabelled.npy`: positions in the pool, some repeated."""
 
     kind = "selection"
@@ -105,7 +113,8 @@ def select(
         )
     np.save(out / "labelled.npy", np.flatnonzero(chosen))
     np.save(out / "unlabelled.npy", rows)
-    return Selection.seal(out, details={"labels": labels, "confidence": confidence, "balance": balance}, metrics=found)
+    details = SelectionDetails(labels=labels, confidence=confidence, balance=balance)
+    return Selection.seal(out, details=details, metrics=found)
 
 
 def check_labels(wanted: int | None, classes: int, available: int) -> None:
@@ -145,7 +154,7 @@ def ask(teacher: Checkpoint, split: Split, data: Dataset) -> Opinion:
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     tops: list[torch.Tensor] = []
     classes: list[torch.Tensor] = []
-    for batch in Loader(split, preprocessing_of(data), batch_size=_BATCH, device=device).epoch(0):
+    for batch in Loader(split, data.details.preprocessing, batch_size=_BATCH, device=device).epoch(0):
         top, predicted = network(batch.images).float().softmax(1).max(1)
         tops.append(top.cpu())
         classes.append(predicted.cpu())

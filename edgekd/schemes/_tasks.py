@@ -11,12 +11,14 @@ import torch
 from torch import Tensor
 
 from edgekd.data import storage
+from edgekd.data.dataset import Dataset
 from edgekd.data.leaks import shared_rows
 from edgekd.data.sources import Labels
 from edgekd.distillation.distill import teacher_warnings
 from edgekd.errors import DataError, UsageError
+from edgekd.models.checkpoint import Checkpoint
 from edgekd.recipe.settings import AugmentSettings, DataSettings, TermSettings
-from edgekd.store.artifacts import Checkpoint, Dataset, read_json
+from edgekd.store.artifacts import read_json
 
 
 @dataclass(frozen=True)
@@ -99,11 +101,11 @@ def apart(task: str, data: Dataset, main: str, others: Mapping[str, Dataset], ou
             hint="give the tasks different images, or the same validation and test split",
         )
     _write(data, kept, labels, out)
-    details, metrics = data.manifest.details, data.metrics
+    per_class = {**data.metrics["classes"], "train": counts}
     return Dataset.seal(
         out,
-        details={**details, "counts": {**details["counts"], "train": len(kept)}},
-        metrics={**metrics, "classes": {**metrics["classes"], "train": counts}, "warnings": warnings},
+        details=data.details.with_train(len(kept)),
+        metrics={**data.metrics, "classes": per_class, "warnings": warnings},
     )
 
 
@@ -117,7 +119,7 @@ def _write(data: Dataset, kept: Labels, labels: Labels, out: Path) -> None:
             storage.link_or_copy(data.path / file, out / file)
     if not changed:
         return
-    if data.manifest.details["storage"] == "cached":
+    if data.details.storage == "cached":
         pixels = np.load(storage.pixels_file(data.path, "train"), mmap_mode="r")
         storage.write_cached(out, "train", pixels, kept, labels[kept])
     else:

@@ -12,12 +12,13 @@ from pydantic import Field, ValidationError
 from torch import nn
 
 from edgekd import schemes
-from edgekd.data.reader import preprocessing_of
+from edgekd.data.dataset import Dataset
 from edgekd.distillation.classifier_reuse import reuse_teacher_classifier
 from edgekd.distillation.distill import networks_for
 from edgekd.distillation.method import method_named
 from edgekd.distillation.terms import build_terms
 from edgekd.errors import UnknownNameError, UsageError
+from edgekd.models.checkpoint import Checkpoint
 from edgekd.recipe.settings import (
     DistillSettings,
     ModelSettings,
@@ -30,7 +31,6 @@ from edgekd.runs import Run, Stage
 from edgekd.schemes import Scheme
 from edgekd.stages import _facts
 from edgekd.stages.distill import Distilled, distilled
-from edgekd.store.artifacts import Checkpoint, Dataset
 from edgekd.training.train import initial
 
 ASSISTANT = Stage("assistant", "Assistant", version=1, facts=_facts.of_network)
@@ -98,7 +98,7 @@ def distill(run: Run, teacher: Checkpoint, data: Dataset, parameters: Parameters
 def _paired(model: ModelSettings, teacher: nn.Module, data: Dataset, objective: Sequence[TermSettings]) -> nn.Module:
     """The learner of a pair, changed as its objective changes it."""
     learner, architecture = initial(model.model_copy(update={"pretrained": False}), data)
-    reuse_teacher_classifier(learner, teacher, architecture, objective, preprocessing_of(data).image_size)
+    reuse_teacher_classifier(learner, teacher, architecture, objective, data.details.preprocessing.image_size)
     build_terms(objective, networks_for(learner, teacher, data))
     return learner
 

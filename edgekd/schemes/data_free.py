@@ -16,16 +16,17 @@ from torch import nn
 
 from edgekd.data import storage
 from edgekd.data.composed import link_split
-from edgekd.data.dataset import open_split
+from edgekd.data.dataset import Dataset, DatasetDetails, open_split
 from edgekd.data.sources import source_named
 from edgekd.distillation import inversion
 from edgekd.distillation.inversion import InversionSettings, SyntheticImages
 from edgekd.errors import DataError, UsageError
+from edgekd.models.checkpoint import Checkpoint
 from edgekd.recipe.settings import DataSettings, RecipeSettings
 from edgekd.runs import Run, Stage
 from edgekd.schemes import Scheme
 from edgekd.stages.distill import Distilled, distilled
-from edgekd.store.artifacts import Checkpoint, Dataset, Json
+from edgekd.store.artifacts import Json
 
 INVERSION = Stage("inversion", "Synthetic images", version=inversion.VERSION)
 SYNTHETIC = Stage("synthetic", "Synthetic data set", version=1)
@@ -95,33 +96,36 @@ def compose(images: SyntheticImages, data: Dataset, out: Path) -> Dataset:
             split cannot be read any more.
         OSError: no room on the disk.
     """
-    real, made = data.manifest.details, images.manifest.details
-    if made["preprocessing"] != real["preprocessing"]:
+    real, made = data.details, images.details
+    if made.preprocessing != real.preprocessing:
         raise DataError(
             "the synthetic images are not as the data's: their teacher saw images otherwise",
-            found=made["preprocessing"],
-            allowed=real["preprocessing"],
+            found=made.preprocessing,
+            allowed=real.preprocessing,
             hint="set data.image_size, data.mean and data.std to the teacher's",
         )
     link_split(images.path, out, inversion.SPLIT)
     for name in ("validation", "test"):
-        if real["storage"] == "cached":
+        if real.storage == "cached":
             link_split(data.path, out, name)
         else:
             _decode(data, name, out)
-    details: Json = {
-        **{key: real[key] for key in ("classes", "source", "preprocessing", "mirror")},
-        "storage": "cached",
-        "counts": {**real["counts"], **made["counts"]},
-        "synthetic": True,
-        "teacher": made["teacher"],
-    }
+    details = DatasetDetails(
+        source=real.source,
+        classes=real.classes,
+        preprocessing=real.preprocessing,
+        mirror=real.mirror,
+        storage="cached",
+        counts={**real.counts, **made.counts},
+        synthetic=True,
+        teacher=made.teacher,
+    )
     return Dataset.seal(out, details=details, metrics=images.metrics)
 
 
 def _decode(data: Dataset, name: str, out: Path) -> None:
     """A streamed split, decoded once."""
-    split, side = open_split(data, name), int(data.manifest.details["preprocessing"]["resize"])
+    split, side = open_split(data, name), data.details.preprocessing.resize
     with storage.scratch(out / ".decoded.npy", len(split), side) as pixels:
         for start in range(0, len(split), _COPIED_AT_ONCE):
             rows = np.arange(start, min(start + _COPIED_AT_ONCE, len(split)))

@@ -11,19 +11,20 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
+from edgekd.data.dataset import Dataset
 from edgekd.data.loader import Batch
 from edgekd.distillation import distill as stage
 from edgekd.distillation.objective import Answers, Distillation, Source, Teacher
 from edgekd.distillation.objective_settings import objective_json
 from edgekd.distillation.terms import build_terms
 from edgekd.errors import UsageError
+from edgekd.models.checkpoint import Checkpoint
 from edgekd.recipe.settings import RecipeSettings, Settings, TeacherSettings
 from edgekd.runs import Run
 from edgekd.schemes import Scheme
 from edgekd.schemes._objective import check_on_logits
 from edgekd.stages.distill import STAGE, Distilled, trained
 from edgekd.stages.train import taught
-from edgekd.store.artifacts import Checkpoint, Dataset
 from edgekd.training.host import best_device
 from edgekd.training.train import Learner, Record, TrainingSetup, origin_of, train_with
 

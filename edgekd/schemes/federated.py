@@ -27,7 +27,7 @@ import numpy as np
 from pydantic import Field
 
 from edgekd.data.composed import public_part
-from edgekd.data.reader import preprocessing_of
+from edgekd.data.dataset import Dataset
 from edgekd.distillation.federation import flower, rounds
 from edgekd.distillation.federation.partition import VERSION as PARTITION_VERSION
 from edgekd.distillation.federation.partition import Partition, Shares, partition
@@ -35,6 +35,7 @@ from edgekd.distillation.federation.rounds import Habits, Round
 from edgekd.distillation.objective_settings import objective_json
 from edgekd.errors import UsageError
 from edgekd.models import checkpoint as checkpoints
+from edgekd.models.checkpoint import Checkpoint, TrainingNotes
 from edgekd.recipe.settings import Kept, ModelSettings, Positive, RecipeSettings, Settings, StepSettings, TermSettings
 from edgekd.runs import Run, Stage
 from edgekd.schemes import Scheme
@@ -43,7 +44,7 @@ from edgekd.schemes._unlabelled import ON_ANSWERS as OBJECTIVE
 from edgekd.schemes._unlabelled import check_later_links, needing_labels
 from edgekd.stages import _facts
 from edgekd.stages.distill import STAGE, Distilled, trained
-from edgekd.store.artifacts import Artifact, Checkpoint, Dataset, Json
+from edgekd.store.artifacts import Artifact, Json
 from edgekd.training.train import Learner, Record, TrainingSetup, origin_of, train_with, training_loader
 
 
@@ -252,10 +253,10 @@ def _first_client(run: Run, role: str, origin: Round, public: Dataset) -> Checkp
         return checkpoints.save(
             origin.network(1),
             origin.architecture(1),
-            preprocessing=preprocessing_of(public),
+            preprocessing=public.details.preprocessing,
             classes=public.classes,
             out=out,
-            training={"images": origin.manifest.details["images"][0]},
+            training=TrainingNotes(images=origin.details.images[0]),
             metrics={
                 "validation_accuracy": metrics["validation_accuracy"][0],
                 "warnings": [],

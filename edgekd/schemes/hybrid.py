@@ -14,18 +14,20 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from edgekd.data.dataset import Dataset
 from edgekd.data.loader import Batch
 from edgekd.distillation import distill as stage
 from edgekd.distillation.objective import Distillation
 from edgekd.distillation.objective_settings import objective_json
 from edgekd.errors import UsageError
 from edgekd.models import checkpoint as checkpoints
+from edgekd.models.checkpoint import Checkpoint
 from edgekd.recipe.settings import RecipeSettings, Settings
 from edgekd.runs import Run
 from edgekd.schemes import Scheme
 from edgekd.schemes._objective import known
 from edgekd.stages.distill import STAGE, Distilled, trained
-from edgekd.store.artifacts import Checkpoint, Dataset, Json
+from edgekd.store.artifacts import Json
 from edgekd.training.bf16 import answering
 from edgekd.training.host import best_device
 from edgekd.training.train import Learner, Record, TrainingSetup, origin_of, train_with

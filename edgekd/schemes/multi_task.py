@@ -18,7 +18,7 @@ from typing import Annotated
 from pydantic import Field, model_validator
 from torch import nn
 
-from edgekd.data.reader import preprocessing_of
+from edgekd.data.dataset import Dataset
 from edgekd.data.sources import source_named
 from edgekd.distillation.distill import check_classes as check_teacher
 from edgekd.distillation.distill import networks_for
@@ -26,6 +26,7 @@ from edgekd.distillation.objective import Teacher
 from edgekd.distillation.objective_settings import objective_json
 from edgekd.distillation.terms import build_terms
 from edgekd.errors import UsageError
+from edgekd.models.checkpoint import Checkpoint
 from edgekd.models.cost import cost
 from edgekd.quantization.placement import refuse_quantized
 from edgekd.recipe.settings import (
@@ -48,7 +49,7 @@ from edgekd.stages import _facts
 from edgekd.stages.data import prepared
 from edgekd.stages.distill import STAGE, Distilled, distilled, trained
 from edgekd.stages.train import taught
-from edgekd.store.artifacts import Artifact, Checkpoint, Dataset, Json
+from edgekd.store.artifacts import Artifact, Json
 from edgekd.training import train as training
 from edgekd.training.fit import BeginEpoch, Progress, accuracy
 from edgekd.training.host import best_device
@@ -115,7 +116,7 @@ def check_networks(recipe: RecipeSettings, parameters: Parameters, teacher: nn.M
         ModelError: one of them cannot be built.
         DataError: a task's own images cannot be read.
     """
-    seen = preprocessing_of(data)
+    seen = data.details.preprocessing
     classes = {name: _classes_of(task) for name, task in parameters.tasks.items()}
     joint = start(unpublished(recipe.student), seen, data.classes, adopted=False, heads=classes).network
     cost(joint, seen.image_size)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from pydantic import Field
 
+from edgekd.data.dataset import Dataset
 from edgekd.errors import UsageError
+from edgekd.models.checkpoint import Checkpoint
 from edgekd.recipe.settings import RecipeSettings, Settings
 from edgekd.runs import Run
 from edgekd.schemes import Scheme
 from edgekd.stages.distill import Distilled, distilled
-from edgekd.store.artifacts import Checkpoint, Dataset
 
 
 class Parameters(Settings):

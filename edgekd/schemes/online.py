@@ -14,8 +14,8 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from edgekd.data.dataset import Dataset
 from edgekd.data.loader import Batch
-from edgekd.data.reader import preprocessing_of
 from edgekd.distillation.distill import networks_for
 from edgekd.distillation.objective_settings import objective_json
 from edgekd.distillation.terms import Seen, Terms, build_terms
@@ -23,6 +23,7 @@ from edgekd.errors import UsageError
 from edgekd.models import checkpoint as checkpoints
 from edgekd.models.architecture import Architecture
 from edgekd.models.build import build, published_classes
+from edgekd.models.checkpoint import Checkpoint, TrainingNotes
 from edgekd.models.weights import load_state, read_state, save_state
 from edgekd.recipe.settings import (
     ModelSettings,
@@ -37,7 +38,7 @@ from edgekd.schemes import Scheme
 from edgekd.schemes._objective import Objective, check_answers, check_on_logits, said_or
 from edgekd.stages import _facts
 from edgekd.stages.distill import Distilled
-from edgekd.store.artifacts import Artifact, Checkpoint, Dataset, Json
+from edgekd.store.artifacts import Artifact, Details, Json
 from edgekd.store.store import resume_folder
 from edgekd.training.fit import fit
 from edgekd.training.start import Start
@@ -68,7 +69,16 @@ class Parameters(Settings):
     )
 
 
-class Peers(Artifact):
+class PeersDetails(Details):
+    """What rebuilds each network, by its role, and how each was trained."""
+
+    architectures: dict[str, Architecture]
+    preprocessing: Preprocessing
+    classes: tuple[str, ...]
+    training: dict[str, TrainingNotes]
+
+
+class Peers(Artifact[PeersDetails]):
     """Networks that were trained together: `student.safetensors`, `student2.safetensors`, … and what rebuilds each."""
 
     kind = "peers"
@@ -191,17 +201,15 @@ def train_together(
     roles = [role_of(index) for index in range(len(begun))]
     for role, network in zip(roles, networks, strict=True):
         save_state(network, out / f"{role}.safetensors")
-    said = {"epochs": settings.epochs, "objective": objective_json(objective)}
+    notes: Json = {"epochs": settings.epochs, "objective": objective_json(objective)}
     return Peers.seal(
         out,
-        details={
-            "architectures": {
-                role: each.architecture.model_dump(mode="json") for role, each in zip(roles, begun, strict=True)
-            },
-            "preprocessing": preprocessing_of(data).to_json(),
-            "classes": list(data.classes),
-            "training": {role: {**said, **each.note} for role, each in zip(roles, begun, strict=True)},
-        },
+        details=PeersDetails(
+            architectures={role: each.architecture for role, each in zip(roles, begun, strict=True)},
+            preprocessing=data.details.preprocessing,
+            classes=data.classes,
+            training={role: TrainingNotes(**notes, **each.note) for role, each in zip(roles, begun, strict=True)},
+        ),
         metrics={role: _told(role, each, history, data, out) for role, each in zip(roles, begun, strict=True)},
     )
 
@@ -254,17 +262,17 @@ def _student(run: Run, role: str, together: Peers) -> Checkpoint:
 
 
 def _taken_out(together: Peers, role: str, out: Path) -> Checkpoint:
-    details, origin = together.manifest.details, together.path / f"{role}.safetensors"
-    architecture = Architecture.model_validate(details["architectures"][role])
+    details, origin = together.details, together.path / f"{role}.safetensors"
+    architecture = details.architectures[role]
     network = build(architecture)
     load_state(network, read_state(origin), origin=origin)
     return checkpoints.save(
         network.eval(),
         architecture,
-        preprocessing=Preprocessing.from_json(details["preprocessing"]),
-        classes=tuple(details["classes"]),
+        preprocessing=details.preprocessing,
+        classes=details.classes,
         out=out,
-        training=details["training"][role],
+        training=details.training[role],
         metrics=together.metrics[role],
     )
 

@@ -20,18 +20,20 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
+from edgekd.data.dataset import Dataset
 from edgekd.data.loader import Batch
 from edgekd.distillation.distill import networks_for
 from edgekd.distillation.objective import Answers, Distillation
 from edgekd.distillation.objective_settings import objective_json
 from edgekd.distillation.terms import Seen, Terms, build_terms
+from edgekd.models.checkpoint import Checkpoint
 from edgekd.recipe.settings import RecipeSettings, Settings, TermSettings
 from edgekd.runs import Run
 from edgekd.schemes import Scheme
 from edgekd.schemes._objective import Objective, check_answers, check_labels, check_on_logits, said_or
 from edgekd.stages import train
 from edgekd.stages.distill import STAGE, Distilled, distilled, trained
-from edgekd.store.artifacts import Checkpoint, Dataset, Json
+from edgekd.store.artifacts import Json
 from edgekd.training.train import Learner, Record, TrainingSetup, origin_of, train_with, training_loader
 
 _SEEDS_BETWEEN = 1000

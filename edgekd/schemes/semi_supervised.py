@@ -33,8 +33,8 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from edgekd.data import unlabelled as folders
+from edgekd.data.dataset import Dataset
 from edgekd.data.loader import Batch
-from edgekd.data.reader import preprocessing_of
 from edgekd.distillation import distill as stage
 from edgekd.distillation.method import method_named
 from edgekd.distillation.objective import Distillation, Teacher
@@ -42,6 +42,7 @@ from edgekd.distillation.objective_settings import objective_json
 from edgekd.distillation.terms import Networks, Seen, Terms, build_terms
 from edgekd.errors import UsageError
 from edgekd.models import checkpoint as checkpoints
+from edgekd.models.checkpoint import Checkpoint
 from edgekd.recipe.settings import RecipeSettings, Settings, Share
 from edgekd.runs import Run, Stage
 from edgekd.schemes import Scheme, _selection
@@ -50,7 +51,7 @@ from edgekd.schemes._unlabelled import check_later_links, needing_labels, withou
 from edgekd.stages import _facts
 from edgekd.stages.data import prepared
 from edgekd.stages.distill import STAGE, Distilled, trained
-from edgekd.store.artifacts import Artifact, Checkpoint, Dataset, Json
+from edgekd.store.artifacts import Artifact, Json
 from edgekd.training.compiling import Forward
 from edgekd.training.host import best_device
 from edgekd.training.objective import Supervised
@@ -109,7 +110,7 @@ def check(recipe: RecipeSettings, parameters: Parameters) -> None:
 
 def check_networks(recipe: RecipeSettings, parameters: Parameters, teacher: nn.Module, data: Dataset) -> None:
     """Raises DataError where `labels` does not fit the data."""
-    _selection.check_labels(parameters.labels, len(data.classes), data.manifest.details["counts"]["train"])
+    _selection.check_labels(parameters.labels, len(data.classes), data.details.counts["train"])
 
 
 def distill(run: Run, teacher: Checkpoint, data: Dataset, parameters: Parameters) -> Distilled:
@@ -229,7 +230,7 @@ def _student(
     split = selection.mixed(data, pool, parameters.share)
 
     def over(student: nn.Module) -> Distillation:
-        seen = Networks(student, network, preprocessing_of(data).image_size, len(split))
+        seen = Networks(student, network, data.details.preprocessing.image_size, len(split))
         built = build_terms(objective, seen)
         terms = PartlyLabelled(built.each)
         source = Teacher.of(

@@ -18,8 +18,8 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from edgekd.data.dataset import Dataset
 from edgekd.data.loader import Batch
-from edgekd.data.reader import preprocessing_of
 from edgekd.distillation.distill import check_classes as check_teacher
 from edgekd.distillation.distill import networks_for, teacher_warnings
 from edgekd.distillation.objective import Teacher
@@ -28,6 +28,7 @@ from edgekd.distillation.terms import Seen, Terms, build_terms
 from edgekd.errors import UsageError
 from edgekd.models import checkpoint as checkpoints
 from edgekd.models.build import build
+from edgekd.models.checkpoint import Checkpoint, TrainingNotes
 from edgekd.models.edits.experts import Experts
 from edgekd.models.weights import load_state
 from edgekd.recipe.settings import ModelSettings, RecipeSettings, Settings, TermSettings
@@ -38,7 +39,7 @@ from edgekd.schemes._objective import check_on_logits, known, said_or
 from edgekd.stages import _facts
 from edgekd.stages import quantize as quantization
 from edgekd.stages.distill import Distilled, distilled, trained
-from edgekd.store.artifacts import Artifact, Checkpoint, Dataset, Json
+from edgekd.store.artifacts import Artifact, Json
 from edgekd.store.store import resume_folder
 from edgekd.training.fit import fit
 from edgekd.training.host import best_device
@@ -93,12 +94,12 @@ def check_networks(recipe: RecipeSettings, parameters: Parameters, teacher: nn.M
         ModelError: they cannot be built, or together not be quantized as the recipe asks.
         DataError: too few images to calibrate on.
     """
-    model, seen = unpublished(_expert_of(recipe, parameters)), preprocessing_of(data)
+    model, seen = unpublished(_expert_of(recipe, parameters)), data.details.preprocessing
     groups = groups_of(data.classes, parameters.groups)
     experts = [start(model, seen, group, adopted=False).network for group in groups]
     if recipe.quantize is not None:
         together = Experts(experts, range(len(data.classes)))
-        available = data.manifest.details["counts"]["train"]
+        available = data.details.counts["train"]
         quantization.check(together, recipe.quantize.calibration_images, available, seen.image_size)
 
 
@@ -188,7 +189,7 @@ def _train(
     settings, augment = run.recipe.distill, run.recipe.data.augment
     group = groups_of(data.classes, parameters.groups)[number]
     torch.manual_seed(settings.seed)
-    begun = start(_expert_of(run.recipe, parameters), preprocessing_of(data), group, adopted=False)
+    begun = start(_expert_of(run.recipe, parameters), data.details.preprocessing, group, adopted=False)
     network = begun.network
     guide = Teacher.of(teacher, best_device(), settings.teacher_precision, compile=settings.compile)
     said = said_or(run.recipe, _OBJECTIVE)
@@ -205,15 +206,12 @@ def _train(
     return checkpoints.save(
         network,
         begun.architecture,
-        preprocessing=preprocessing_of(data),
+        preprocessing=data.details.preprocessing,
         classes=tuple(group),
         out=out,
-        training={
-            "epochs": settings.epochs,
-            **begun.note,
-            "teacher": teacher.digest,
-            "objective": objective_json(said),
-        },
+        training=TrainingNotes(
+            epochs=settings.epochs, teacher=teacher.digest, objective=objective_json(said), **begun.note
+        ),
         metrics={
             **record_of(history, begun, out, warnings=teacher_warnings(teacher, said)),
             "teacher_precision": guide.precision,
@@ -232,7 +230,7 @@ def combine(experts: Sequence[Checkpoint], data: Dataset, out: Path) -> Checkpoi
     """
     check_partition([expert.classes for expert in experts], data.classes, _WHERE)
     names = [name for expert in experts for name in expert.classes]
-    parts = [checkpoints.architecture_of(expert) for expert in experts]
+    parts = [expert.details.architecture for expert in experts]
     edit: Json = {
         "edit": "experts",
         "experts": [part.model_dump(mode="json") for part in parts],
@@ -247,10 +245,12 @@ def combine(experts: Sequence[Checkpoint], data: Dataset, out: Path) -> Checkpoi
     return checkpoints.save(
         network,
         architecture,
-        preprocessing=preprocessing_of(data),
+        preprocessing=data.details.preprocessing,
         classes=data.classes,
         out=out,
-        training={**experts[0].manifest.details["training"], "groups": [list(expert.classes) for expert in experts]},
+        training=experts[0].details.training.model_copy(
+            update={"groups": [list(expert.classes) for expert in experts]}
+        ),
         metrics={**measured(network, data), "warnings": _told(experts)},
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edgekd.store.artifacts import Checkpoint
+from edgekd.models.checkpoint import Checkpoint
 
 
 def of_network(checkpoint: Checkpoint) -> list[str]:

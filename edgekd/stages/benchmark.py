@@ -11,12 +11,36 @@ from edgekd.bench.measure import benchmark
 from edgekd.devices import profiles
 from edgekd.export import variants
 from edgekd.export.model_id import ModelId, labelled
+from edgekd.export.onnx_model import OnnxModel
 from edgekd.recipe.settings import BenchSettings
 from edgekd.runs import Run, Stage, settings_json
 from edgekd.runtime.backends import Progress, graph_backends
-from edgekd.store.artifacts import Json, Measurements, OnnxModel, write_json
+from edgekd.store.artifacts import Artifact, Details, Json, read_json, write_json
 
 STAGE = Stage("bench", "Latency", version=3, compares=True, facts=lambda made: [f"{len(made.records)} measurements"])
+
+
+class MeasurementsDetails(Details):
+    """What was measured: exported models, by name their digests, or a bundle's engines.
+
+    Attributes:
+        engines: by backend and variant the engines' bytes.
+    """
+
+    models: dict[str, str] = {}
+    bundle: str | None = None
+    engines: dict[str, dict[str, int]] = {}
+
+
+class Measurements(Artifact[MeasurementsDetails]):
+    """`measurements.json`: one benchmark record per model."""
+
+    kind = "measurements"
+
+    @property
+    def records(self) -> list[Json]:
+        records: list[Json] = read_json(self.path / "measurements.json")["records"]
+        return records
 
 
 def benchmark_models(run: Run, models: Mapping[ModelId, OnnxModel]) -> Measurements:
@@ -75,4 +99,5 @@ def measure_models(
         )
         records += [{**record.model_dump(mode="json"), **name.to_json()} for record in measured]
     write_json(out / "measurements.json", {"records": records})
-    return Measurements.seal(out, details={"models": {str(name): model.digest for name, model in models.items()}})
+    digests = {str(name): model.digest for name, model in models.items()}
+    return Measurements.seal(out, details=MeasurementsDetails(models=digests))

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from edgekd.data.dataset import Dataset
 from edgekd.export import bundle as bundles
+from edgekd.export.bundle import Bundle
+from edgekd.models.checkpoint import Checkpoint
 from edgekd.runs import Run, Stage
 from edgekd.stages import _facts
+from edgekd.stages.benchmark import Measurements
+from edgekd.stages.evaluate import Evaluation
 from edgekd.stages.export import Exported
-from edgekd.store.artifacts import Bundle, Checkpoint, Dataset, Evaluation, Measurements
 
 
 def _of_bundle(bundle: Bundle) -> list[str]:
@@ -34,6 +38,6 @@ def bundle(
             "measurements": measured,
             "data": data,
         },
-        make=lambda out: bundles.pack(contents, scores, measured, data, out),
+        make=lambda out: bundles.pack(contents, scores.rows, measured.records, data, out),
     )
     return run.finish(STAGE, made)

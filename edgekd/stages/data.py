@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from edgekd import plugins
 from edgekd.data import prepare as preparing
+from edgekd.data.dataset import Dataset
 from edgekd.data.sources import source_named
 from edgekd.recipe.settings import DataSettings
 from edgekd.runs import Run, Stage, settings_json
-from edgekd.store.artifacts import Dataset
 
 
 def _facts(data: Dataset) -> list[str]:
-    counts = data.manifest.details["counts"]
+    counts = data.details.counts
     return [", ".join(f"{count:,} {split}" for split, count in counts.items()), f"{len(data.classes):,} classes"]
 
 

@@ -7,10 +7,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
+from edgekd.data.dataset import Dataset
 from edgekd.distillation import distill as distillation
 from edgekd.distillation import outputs as storing
 from edgekd.distillation.distill import TeacherSetup
 from edgekd.distillation.objective_settings import objective_json
+from edgekd.distillation.outputs import TeacherOutputs
+from edgekd.models.checkpoint import Checkpoint
 from edgekd.recipe.settings import (
     DistillSettings,
     ModelSettings,
@@ -23,7 +26,7 @@ from edgekd.recipe.settings import (
 )
 from edgekd.runs import Role, Run, Stage, settings_json
 from edgekd.stages import _facts
-from edgekd.store.artifacts import Artifact, Checkpoint, Dataset, Json, TeacherOutputs
+from edgekd.store.artifacts import Artifact, Json
 from edgekd.store.store import resume_folder
 from edgekd.training.fit import BeginEpoch
 from edgekd.training.train import TrainingSetup, origin_of

@@ -8,12 +8,14 @@ from pathlib import Path
 from edgekd.bench.environment import environment, fingerprint
 from edgekd.bench.measure import benchmark
 from edgekd.devices import profiles
+from edgekd.export.bundle import Bundle
 from edgekd.export.model_id import ModelId
 from edgekd.recipe.settings import BenchSettings
 from edgekd.runs import Run, Stage, settings_json
 from edgekd.runtime import engines as building
 from edgekd.runtime.backends import Backend, BuildOptions, Progress, builders
-from edgekd.store.artifacts import Bundle, Json, Measurements, write_json
+from edgekd.stages.benchmark import Measurements, MeasurementsDetails
+from edgekd.store.artifacts import Json, write_json
 
 STAGE = Stage("engines", "Engines built here", version=3, facts=lambda made: [f"{len(made.records)} measurements"])
 
@@ -61,7 +63,7 @@ def measure_engines(
         sizes[backend.name] = {engine.variant: engine.size_bytes for engine in built}
         records += _measured(bundle, backend, shipped, settings)
     write_json(out / "measurements.json", {"records": records})
-    return Measurements.seal(out, details={"bundle": bundle.digest, "engines": sizes})
+    return Measurements.seal(out, details=MeasurementsDetails(bundle=bundle.digest, engines=sizes))
 
 
 def _measured(bundle: Bundle, backend: Backend, shipped: Mapping[str, ModelId], settings: BenchSettings) -> list[Json]:

@@ -9,14 +9,34 @@ from pathlib import Path
 
 import numpy as np
 
+from edgekd.data.dataset import Dataset
 from edgekd.data.reader import Reader, open_reader
 from edgekd.export import variants
 from edgekd.export.model_id import ModelId, labelled
+from edgekd.export.onnx_model import OnnxModel
 from edgekd.runs import Run, Stage
 from edgekd.runtime.backends import Session, open_reference, reference
-from edgekd.store.artifacts import Dataset, Evaluation, Json, OnnxModel, write_json
+from edgekd.store.artifacts import Artifact, Details, Json, read_json, write_json
 
 _Z95 = 1.959964
+
+
+class EvaluationDetails(Details):
+    """What was scored: the digest of each model by its name, and that of the data."""
+
+    models: dict[str, str]
+    data: str
+
+
+class Evaluation(Artifact[EvaluationDetails]):
+    """`evaluation.json`: the accuracy of exported files on the test split."""
+
+    kind = "evaluation"
+
+    @property
+    def rows(self) -> list[Json]:
+        rows: list[Json] = read_json(self.path / "evaluation.json")["rows"]
+        return rows
 
 
 STAGE = Stage(
@@ -59,7 +79,7 @@ def evaluate_models(
     rows = [{**name.to_json(), **_row(name, model, data, heads or {})} for name, model in models.items()]
     write_json(out / "evaluation.json", {"split": "test", "rows": rows})
     digests = {str(name): model.digest for name, model in models.items()}
-    return Evaluation.seal(out, details={"models": digests, "data": data.digest})
+    return Evaluation.seal(out, details=EvaluationDetails(models=digests, data=data.digest))
 
 
 def _row(name: ModelId, model: OnnxModel, data: Dataset, heads: Mapping[str, Dataset]) -> Json:

@@ -6,14 +6,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from edgekd.data.dataset import Dataset
 from edgekd.export import onnx as exports
 from edgekd.export import variants
 from edgekd.export.model_id import ModelId
+from edgekd.export.onnx_model import OnnxModel
 from edgekd.export.variants import Variant
+from edgekd.models.checkpoint import Checkpoint
 from edgekd.runs import Role, Run, Stage, settings_json
 from edgekd.stages import _facts
 from edgekd.stages.quantize import PTQ, QUANTIZED, Quantized
-from edgekd.store.artifacts import Checkpoint, Dataset, OnnxModel
 
 
 @dataclass(frozen=True)

@@ -12,12 +12,12 @@ from edgekd.distillation.distill import networks_for
 from edgekd.distillation.terms import build_terms
 from edgekd.errors import ModelError
 from edgekd.models import checkpoint as checkpoints
+from edgekd.models.checkpoint import Checkpoint
 from edgekd.pruning.narrow import Narrowed, check_reachable, narrow
 from edgekd.recipe.settings import PruneSettings, PruneTarget
 from edgekd.runs import Role, Run, Stage, Untrained, settings_json
 from edgekd.stages import _facts
 from edgekd.stages.distill import Continuation, distilled
-from edgekd.store.artifacts import Checkpoint
 
 
 @dataclass(frozen=True)
@@ -103,8 +103,8 @@ def prune_checkpoint(student: Checkpoint, target: PruneTarget, multiple: int, ou
     Raises:
         ModelError: the network cannot be pruned or the target is out of reach.
     """
-    architecture = checkpoints.architecture_of(student)
-    preprocessing = checkpoints.preprocessing_of(student)
+    architecture = student.details.architecture
+    preprocessing = student.details.preprocessing
     size = preprocessing.image_size
     narrowed = narrow(
         checkpoints.load(student), measure=target.measure, target=target.share, multiple=multiple, image_size=size
@@ -115,7 +115,7 @@ def prune_checkpoint(student: Checkpoint, target: PruneTarget, multiple: int, ou
         preprocessing=preprocessing,
         classes=student.classes,
         out=out,
-        training=student.manifest.details["training"],
+        training=student.details.training,
         metrics={
             "kept": round(narrowed.kept, 6),
             "measure": target.measure,

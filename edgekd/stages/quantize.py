@@ -11,19 +11,20 @@ import numpy as np
 import torch
 from torch import nn
 
+from edgekd.data.dataset import Dataset
 from edgekd.data.reader import open_reader
 from edgekd.distillation.distill import TeacherSetup, distill, networks_for
 from edgekd.distillation.objective_settings import objective_json
 from edgekd.distillation.terms import build_terms
 from edgekd.errors import DataError, ModelError
 from edgekd.models import checkpoint as checkpoints
+from edgekd.models.checkpoint import Checkpoint
 from edgekd.models.edits.quantize import VERSION as PLACEMENT
 from edgekd.quantization.placement import freeze, insert, observe
 from edgekd.recipe.settings import QuantizeSettings
 from edgekd.runs import Role, Run, Stage, Untrained, settings_json
 from edgekd.stages import _facts
 from edgekd.stages.distill import Continuation
-from edgekd.store.artifacts import Checkpoint, Dataset
 from edgekd.training.fit import BeginEpoch, accuracy
 from edgekd.training.host import best_device
 from edgekd.training.train import TrainingSetup, evaluation_loader
@@ -141,11 +142,11 @@ def calibrate(student: Checkpoint, data: Dataset, images: int, out: Path) -> Che
     score = accuracy(network, evaluation_loader(data, "validation"), device)
     return checkpoints.save(
         network.cpu(),
-        checkpoints.architecture_of(student).edited({"edit": "quantize", "version": PLACEMENT}),
+        student.details.architecture.edited({"edit": "quantize", "version": PLACEMENT}),
         preprocessing=reader.preprocessing,
         classes=student.classes,
         out=out,
-        training=student.manifest.details["training"],
+        training=student.details.training,
         metrics={
             "validation_accuracy": score,
             "calibration_images": count,

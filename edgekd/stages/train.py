@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from functools import partial
 
+from edgekd.data.dataset import Dataset
 from edgekd.distillation import teachers
+from edgekd.models.checkpoint import Checkpoint
 from edgekd.recipe.settings import AugmentSettings, ModelSettings, TeacherSettings, TrainSettings
 from edgekd.runs import Role, Run, Stage, settings_json
 from edgekd.stages import _facts
-from edgekd.store.artifacts import Checkpoint, Dataset
 from edgekd.training import train as training
 from edgekd.training.train import TrainingSetup
 

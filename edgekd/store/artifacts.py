@@ -10,18 +10,18 @@ from collections.abc import Mapping
 from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Generic, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
+from typing_extensions import Self, TypeVar
 
 from edgekd.errors import ArtifactError
 
 MANIFEST = "manifest.json"
-FORMAT = 1
+FORMAT = 2
 _RECORDED_PACKAGES = ("edgekd", "torch", "torchvision", "timm", "accelerate", "onnx", "onnxruntime", "numpy")
 
 Json = dict[str, Any]
-Self = TypeVar("Self", bound="Artifact")
 
 
 class _Frozen(BaseModel):
@@ -45,7 +45,15 @@ class StageRecord(_Frozen):
 
 
 class Manifest(_Frozen):
-    """`details` is what the artifact *is* (part of its digest); `metrics` is what was measured on the way."""
+    """What manifest.json holds.
+
+    Attributes:
+        digest: over the content: kind, details and files. Keys of later stages are made of it, so that neither times
+            nor versions are part of it.
+        details: what the artifact *is*; read it as `Artifact.details`, where it has a type.
+        metrics: what was measured on the way.
+        checksum: over everything else in the manifest, so that no change of it passes unnoticed.
+    """
 
     format: int
     kind: str
@@ -56,16 +64,57 @@ class Manifest(_Frozen):
     versions: dict[str, str]
     created: str
     stage: StageRecord | None = None
+    checksum: str = ""
+
+    def made_by(self, stage: StageRecord) -> Manifest:
+        """The same with the stage that made the artifact, and the checksum that this gives."""
+        return self.model_copy(update={"stage": stage}).checksummed()
+
+    def checksummed(self) -> Manifest:
+        return self.model_copy(update={"checksum": _checksum(self.model_dump(mode="json"))})
 
 
-class Artifact:
-    """A sealed folder. Subclasses name their kind and give typed access to `details`."""
+class Details(BaseModel):
+    """What an artifact is, as its manifest has it: one frozen model per kind, checked when an artifact is loaded."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+# A plain `Artifact` is one of any kind.
+D = TypeVar("D", bound=Details, default=Any)
+
+
+class Artifact(Generic[D]):
+    """A sealed folder of files. A subclass names its kind and its details' model: `class Pool(Artifact[PoolDetails])`.
+
+    Raises:
+        ArtifactError: the manifest's details do not fit the model.
+    """
 
     kind: ClassVar[str]
+    _details_model: ClassVar[type[Details]]
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        models = [model for base in getattr(cls, "__orig_bases__", ()) for model in get_args(base)]
+        if models and isinstance(models[0], type):
+            cls._details_model = models[0]
 
     def __init__(self, path: Path, manifest: Manifest) -> None:
         self.path = path
         self.manifest = manifest
+        self.details: D = self._read_details()
+
+    def _read_details(self) -> D:
+        try:
+            # As JSON, which has no tuples: a strict model refuses a list for one elsewhere.
+            return self._details_model.model_validate_json(canonical(self.manifest.details))  # type: ignore[return-value]
+        except ValidationError as error:
+            raise ArtifactError(
+                f"the details in {self.path / MANIFEST} do not fit an artifact of the kind {self.kind}",
+                found=f"details.{first_problem(error)}",
+                hint=f"delete {self.path} and run again: another version of edgekd may have written it",
+            ) from None
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({str(self.path)!r}, digest={self.digest[:12]})"
@@ -83,121 +132,64 @@ class Artifact:
         return sum(record.size_bytes for record in self.manifest.files.values())
 
     @classmethod
-    def seal(cls: type[Self], path: Path, *, details: Json, metrics: Json | None = None) -> Self:
-        """Digest every file in `path` and write the manifest; the folder is an artifact from then on."""
+    def seal(cls, path: Path, *, details: D, metrics: Json | None = None) -> Self:
+        """Digest every file in `path` and write the manifest; the folder is an artifact from then on.
+
+        Args:
+            path: the folder, complete but for its manifest.
+            details: what the artifact is.
+            metrics: what was measured while it was made.
+
+        Returns:
+            The artifact, its details read back from the manifest.
+
+        Raises:
+            ArtifactError: details that do not fit their own model.
+            OSError: no room on the disk.
+        """
         files = {
-            file.relative_to(path).as_posix(): FileRecord(sha256=file_digest(file), size_bytes=file.stat().st_size)
-            for file in sorted(path.rglob("*"))
-            if file.is_file() and file != path / MANIFEST
+            name: FileRecord(sha256=file_digest(path / name), size_bytes=(path / name).stat().st_size)
+            for name in _files_in(path)
+            if (path / name).is_file()
         }
-        content = {"kind": cls.kind, "details": details, "files": {n: r.sha256 for n, r in files.items()}}
+        described = details.model_dump(mode="json")
         manifest = Manifest(
             format=FORMAT,
             kind=cls.kind,
-            digest=digest(content),
-            details=details,
+            digest=_content_digest(cls.kind, described, {name: record.sha256 for name, record in files.items()}),
+            details=described,
             metrics=metrics or {},
             files=files,
             versions=versions(),
             created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        )
-        write_json(path / MANIFEST, manifest.model_dump(mode="json"))
+        ).checksummed()
+        write_manifest(path, manifest)
         return cls(path, manifest)
 
     @classmethod
-    def load(cls: type[Self], path: Path) -> Self:
-        """Read an artifact and check every file against its digest.
+    def load(cls, path: Path) -> Self:
+        """Read an artifact, and check it whole.
+
+        Args:
+            path: its folder.
 
         Raises:
-            ArtifactError: no manifest, another kind, a missing file or a changed one.
+            ArtifactError: no manifest, another kind, details that do not fit it, a manifest that was changed, a missing
+                or a changed file, or a file that the manifest does not name.
         """
         manifest = read_manifest(path)
         if manifest.kind != cls.kind:
-            raise ArtifactError(f"{path} is not a {cls.kind}", found=f"a {manifest.kind}")
+            raise ArtifactError(f"{path} is another kind of artifact", found=manifest.kind, allowed=cls.kind)
+        if unnamed := [name for name in _files_in(path) if name not in manifest.files]:
+            raise ArtifactError(
+                f"{path} holds files that its manifest does not name",
+                found=", ".join(unnamed[:10]) + (f" and {len(unnamed) - 10} more" if len(unnamed) > 10 else ""),
+                allowed=f"{MANIFEST} and {', '.join(manifest.files) or 'nothing else'}",
+                hint=f"move them elsewhere, or delete {path} to have it made again",
+            )
         for name, record in manifest.files.items():
             check_file(path / name, record.sha256, owner=str(path))
         return cls(path, manifest)
-
-
-class Dataset(Artifact):
-    """Splits of images and labels; see edgekd.data.dataset for how it is read."""
-
-    kind = "dataset"
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        return tuple(self.manifest.details["classes"])
-
-
-class Checkpoint(Artifact):
-    """`weights.safetensors` and everything that rebuilds the network around them."""
-
-    kind = "checkpoint"
-
-    @property
-    def weights(self) -> Path:
-        return self.path / "weights.safetensors"
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        return tuple(self.manifest.details["classes"])
-
-
-class TeacherOutputs(Artifact):
-    """What a teacher said to some views of every training image; see edgekd.distillation.outputs."""
-
-    kind = "teacher-outputs"
-
-    @property
-    def views(self) -> int:
-        return int(self.manifest.details["views"])
-
-
-class OnnxModel(Artifact):
-    """`model.onnx` with its precision, opset and the report of its numerics against the torch model."""
-
-    kind = "onnx-model"
-
-    @property
-    def graph(self) -> Path:
-        return self.path / "model.onnx"
-
-    @property
-    def precision(self) -> str:
-        return str(self.manifest.details["precision"])
-
-    @property
-    def heads(self) -> dict[str, list[str]]:
-        """The classes of each further head, by its name; their logits are the last ones, in this order."""
-        return dict(self.manifest.details.get("heads", {}))
-
-
-class Evaluation(Artifact):
-    """`evaluation.json`: the accuracy of exported files on the test split."""
-
-    kind = "evaluation"
-
-    @property
-    def rows(self) -> list[Json]:
-        rows: list[Json] = read_json(self.path / "evaluation.json")["rows"]
-        return rows
-
-
-class Bundle(Artifact):
-    """What ships: see edgekd.runtime.bundle for its own manifest, which needs none of this package's workstation."""
-
-    kind = "bundle"
-
-
-class Measurements(Artifact):
-    """`measurements.json`: one benchmark record a model."""
-
-    kind = "measurements"
-
-    @property
-    def records(self) -> list[Json]:
-        records: list[Json] = read_json(self.path / "measurements.json")["records"]
-        return records
 
 
 def canonical(value: object) -> str:
@@ -232,32 +224,75 @@ def check_file(path: Path, expected: str, *, owner: str) -> None:
 
 
 def read_manifest(path: Path) -> Manifest:
-    """Raises ArtifactError where there is no manifest or it cannot be understood."""
+    """The manifest of the artifact in a folder, as it was written.
+
+    Raises:
+        ArtifactError: there is none, it cannot be understood, or it was changed after it was written.
+    """
     file = path / MANIFEST
     if not file.is_file():
         raise ArtifactError(f"{path} is no artifact", found=f"no {MANIFEST} in it")
-    try:
-        manifest = Manifest.model_validate(read_json(file))
-    except ValidationError as error:
-        raise ArtifactError(f"{file} is not a valid manifest", found=_first_problem(error)) from None
-    if manifest.format != FORMAT:
+    raw = read_json(file)
+    if raw.get("format") != FORMAT:
         raise ArtifactError(
-            f"{path} was written in format {manifest.format}",
+            f"{path} was written in another format",
+            found=f"format {raw.get('format')}",
             allowed=f"format {FORMAT}",
             hint="delete it and run again",
         )
+    # Over the JSON as it was read, so that nothing in the file is left out.
+    _check_untouched(file, "checksum", _checksum(raw), raw.get("checksum"))
+    try:
+        manifest = Manifest.model_validate(raw)
+    except ValidationError as error:
+        raise ArtifactError(f"{file} is not a valid manifest", found=first_problem(error)) from None
+    files = {name: record.sha256 for name, record in manifest.files.items()}
+    _check_untouched(file, "digest", _content_digest(manifest.kind, manifest.details, files), manifest.digest)
     return manifest
+
+
+def write_manifest(path: Path, manifest: Manifest) -> None:
+    """Raises OSError where the disk is full."""
+    write_json(path / MANIFEST, manifest.model_dump(mode="json"))
+
+
+def _check_untouched(file: Path, what: str, found: str, expected: object) -> None:
+    if found != expected:
+        raise ArtifactError(
+            f"{file} was changed after it was written",
+            found=f"{what} {found[:16]}…",
+            allowed=f"{what} {str(expected)[:16]}…",
+            hint=f"restore it, or delete {file.parent} to have it made again",
+        )
+
+
+def _checksum(manifest: Json) -> str:
+    return digest({name: value for name, value in manifest.items() if name != "checksum"})
+
+
+def _content_digest(kind: str, details: Json, files: Mapping[str, str]) -> str:
+    return digest({"kind": kind, "details": details, "files": dict(files)})
+
+
+def _files_in(folder: Path) -> list[str]:
+    """Everything in a folder but folders and the manifest, by its path in it; links count, wherever they lead."""
+    found = (each for each in sorted(folder.rglob("*")) if each.is_symlink() or not each.is_dir())
+    return [each.relative_to(folder).as_posix() for each in found if each != folder / MANIFEST]
 
 
 def read_json(path: Path) -> Json:
     """Raises ArtifactError where the file is missing or holds no JSON object."""
     try:
-        value = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+        value = json.loads(path.read_text(), parse_constant=_refuse_constant)
+    except (OSError, ValueError, RecursionError) as error:
         raise ArtifactError(f"{path} cannot be read as JSON", found=str(error)) from None
     if not isinstance(value, dict):
         raise ArtifactError(f"{path} is not a JSON object", found=type(value).__name__)
     return value
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON number")
 
 
 def write_json(path: Path, value: object) -> None:
@@ -287,6 +322,7 @@ def numbers(values: Mapping[str, float], digits: int = 6) -> dict[str, float]:
     return {name: round(float(value), digits) for name, value in values.items()}
 
 
-def _first_problem(error: ValidationError) -> str:
+def first_problem(error: ValidationError) -> str:
+    """Where a model does not fit, and why."""
     problem = error.errors()[0]
     return f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}"

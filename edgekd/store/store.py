@@ -20,8 +20,8 @@ from typing import Literal, Protocol, TypeVar, cast
 
 from safetensors import SafetensorError
 
-from edgekd.errors import OutOfMemoryError, RunLockedError, StoreError
-from edgekd.store.artifacts import MANIFEST, Artifact, Json, StageRecord, digest, write_json
+from edgekd.errors import ArtifactError, OutOfMemoryError, RunLockedError, StoreError
+from edgekd.store.artifacts import FORMAT, Artifact, Json, StageRecord, digest, write_manifest
 
 A = TypeVar("A", bound=Artifact)
 State = Literal["reused", "run", "planned"]
@@ -103,13 +103,13 @@ class Store:
             title, facts: how the report and the terminal show it; no part of the key.
 
         Raises:
-            ArtifactError: a finished stage's files were changed.
+            ArtifactError: a finished stage's files or manifest were changed, or its folder is another stage's.
             StoreError: the disk is full or the folder cannot be written.
         """
         record = _record(name, version, settings, inputs)
         place = self._place(record)
         if place.exists():
-            artifact = kind.load(place)
+            artifact = _finished(kind, place, record)
             # A kill between the rename and the clean-up leaves this behind.
             shutil.rmtree(self.root / "partial" / place.name, ignore_errors=True)
             return self._done(name, title or name, "reused", artifact, facts)
@@ -127,8 +127,8 @@ class Store:
         out.mkdir(parents=True)
         made = make(out)
         done = record.model_copy(update={"seconds": round(time.monotonic() - start, 3)})
-        manifest = made.manifest.model_copy(update={"stage": done})
-        write_json(out / MANIFEST, manifest.model_dump(mode="json"))
+        manifest = made.manifest.made_by(done)
+        write_manifest(out, manifest)
         _sync_files(out)
         place.parent.mkdir(parents=True, exist_ok=True)
         out.rename(place)
@@ -202,10 +202,11 @@ class Plan(Store):
         if waiting:
             self.stages.append(PlannedStage(name, title or name, "planned", f"needs {', '.join(waiting)} first"))
             return cast(A, _Pending())
-        place = self._place(_record(name, version, settings, inputs))
+        record = _record(name, version, settings, inputs)
+        place = self._place(record)
         if place.exists():
             self.stages.append(PlannedStage(name, title or name, "reused", place.name))
-            return kind.load(place)
+            return _finished(kind, place, record)
         begun = (self.root / "partial" / place.name).exists()
         self.stages.append(
             PlannedStage(name, title or name, "run", "resumes an interrupted run" if begun else "not made yet")
@@ -257,8 +258,22 @@ def resume_folder(out: Path) -> Path:
 
 def _record(name: str, version: int, settings: Json, inputs: Mapping[str, Artifact]) -> StageRecord:
     digests = {role: artifact.digest for role, artifact in inputs.items()}
-    key = digest({"stage": name, "version": version, "settings": settings, "inputs": digests})
+    # The format is part of the key: what an older version left is made anew, not refused.
+    key = digest({"format": FORMAT, "stage": name, "version": version, "settings": settings, "inputs": digests})
     return StageRecord(name=name, key=key, version=version, settings=settings, inputs=digests, seconds=0.0)
+
+
+def _finished(kind: type[A], place: Path, record: StageRecord) -> A:
+    artifact = kind.load(place)
+    found = artifact.manifest.stage
+    if found is None or found.key != record.key:
+        raise ArtifactError(
+            f"{place} holds another stage's artifact",
+            found=f"{found.name}, key {found.key[:16]}" if found is not None else "one that no stage made",
+            allowed=f"{record.name}, key {record.key[:16]}",
+            hint=f"delete {place} to have it made again",
+        )
+    return artifact
 
 
 @contextmanager

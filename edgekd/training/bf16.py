@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from edgekd.data.loader import Batch, Loader
+from edgekd.models.checkpoint import Checkpoint
 from edgekd.recipe.settings import Precision
-from edgekd.store.artifacts import Checkpoint, Json
+from edgekd.store.artifacts import Json
 from edgekd.training.host import autocast, resolve_precision
 
 _IMAGES = 2048

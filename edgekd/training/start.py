@@ -12,13 +12,14 @@ from edgekd.errors import ModelError
 from edgekd.models import checkpoint as checkpoints
 from edgekd.models.architecture import Architecture
 from edgekd.models.build import build, published_classes
+from edgekd.models.checkpoint import Checkpoint, NewClassifier
 from edgekd.models.code import code_of
 from edgekd.models.own import check_answers
 from edgekd.models.stems import wants_small_stem
 from edgekd.models.weights import OtherHead, last_layer, load_state, other_head, read_state
 from edgekd.recipe.settings import ModelSettings
 from edgekd.runtime.preprocess import Preprocessing
-from edgekd.store.artifacts import Checkpoint, Json
+from edgekd.store.artifacts import Json
 
 _FINE_TUNE = "a teacher is given a new last layer for the data's classes where it is fine-tuned: set teacher.train"
 
@@ -47,7 +48,7 @@ class Start:
         """What a checkpoint's manifest says of it."""
         if self.head is None:
             return {}
-        return {"new_classifier": {"layer": self.head.layer, "classes_before": self.head.before}}
+        return {"new_classifier": NewClassifier(layer=self.head.layer, classes_before=self.head.before)}
 
 
 def start(
@@ -71,7 +72,7 @@ def start(
         ModelError: it cannot be built, its weights do not fit, or it knows other classes and is adopted.
     """
     if isinstance(model, Checkpoint):
-        return Start(checkpoints.load(model), checkpoints.architecture_of(model))
+        return Start(checkpoints.load(model), model.details.architecture)
     if model.checkpoint is not None and model.checkpoint.is_dir():
         return _from_folder(model.checkpoint, model, seen, classes, adopted=adopted)
     further = {name: tuple(own) for name, own in (heads or {}).items()}
@@ -102,9 +103,9 @@ def _from_folder(
 ) -> Start:
     """A folder says itself what it holds; where the recipe says it too, the two must agree."""
     checkpoint = Checkpoint.load(folder)
-    architecture = checkpoints.architecture_of(checkpoint)
+    architecture = checkpoint.details.architecture
     _check_said(folder, said, architecture)
-    own = checkpoints.preprocessing_of(checkpoint)
+    own = checkpoint.details.preprocessing
     if (own.mean, own.std) != (seen.mean, seen.std):
         raise ModelError(
             f"the images are normalised otherwise than {folder} was trained on",

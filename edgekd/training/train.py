@@ -9,15 +9,15 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from edgekd.data.dataset import Split, open_split
+from edgekd.data.dataset import Dataset, Split, open_split
 from edgekd.data.loader import BatchSource, Loader
-from edgekd.data.reader import preprocessing_of
 from edgekd.errors import ModelError
 from edgekd.models import checkpoint as checkpoints
 from edgekd.models.architecture import Architecture
+from edgekd.models.checkpoint import Checkpoint, TrainingNotes
 from edgekd.models.code import code_of
 from edgekd.recipe.settings import AugmentSettings, ModelSettings, StepSettings, TeacherSettings, TrainSettings
-from edgekd.store.artifacts import Checkpoint, Dataset, Json, digest, file_digest
+from edgekd.store.artifacts import Json, digest, file_digest
 from edgekd.store.store import resume_folder
 from edgekd.training.bf16 import compare
 from edgekd.training.fit import BeginEpoch, Progress, accuracy, fit
@@ -146,10 +146,10 @@ def train_with(
     return checkpoints.save(
         network,
         architecture,
-        preprocessing=preprocessing_of(data),
+        preprocessing=data.details.preprocessing,
         classes=data.classes,
         out=out,
-        training={"epochs": settings.epochs, **begun.note, **record.training},
+        training=TrainingNotes(**{"epochs": settings.epochs, **begun.note, **record.training}),
         metrics={
             **record_of(history, begun, out, warnings=record.warnings),
             **measured(network, data, known=history[-1].validation_accuracy),
@@ -167,7 +167,7 @@ def adopt(model: ModelSettings, data: Dataset, out: Path, *, measure: Measure | 
     return checkpoints.save(
         network,
         architecture,
-        preprocessing=preprocessing_of(data),
+        preprocessing=data.details.preprocessing,
         classes=data.classes,
         out=out,
         training=_training_of(model),
@@ -219,7 +219,7 @@ def begin(
 ) -> Start:
     """The same, and what has to be said of it; a teacher without `train` is adopted. Args and Raises as start()."""
     untrained = isinstance(model, TeacherSettings) and model.train is None
-    return start(model, preprocessing_of(data), data.classes, adopted=adopted or untrained, heads=heads)
+    return start(model, data.details.preprocessing, data.classes, adopted=adopted or untrained, heads=heads)
 
 
 def origin_of(model: ModelSettings) -> Json:
@@ -256,10 +256,10 @@ def training_loader(
     """The training split, or another in its place; see Loader for the rest."""
     return Loader(
         split if split is not None else open_split(data, "train"),
-        preprocessing_of(data),
+        data.details.preprocessing,
         batch_size=settings.batch_size,
         augment=augment,
-        mirror=bool(data.manifest.details["mirror"]),
+        mirror=data.details.mirror,
         seed=settings.seed,
         device=best_device(),
         views=views,
@@ -270,15 +270,14 @@ def training_loader(
 def evaluation_loader(data: Dataset, split: str) -> Loader:
     return Loader(
         open_split(data, split),
-        preprocessing_of(data),
+        data.details.preprocessing,
         batch_size=_EVALUATION_BATCH,
         device=best_device(),
         classes=len(data.classes),
     )
 
 
-def _training_of(model: ModelSettings) -> Json:
+def _training_of(model: ModelSettings) -> TrainingNotes:
     if model.checkpoint is not None and model.checkpoint.is_dir():
-        known: Json = Checkpoint.load(model.checkpoint).manifest.details["training"]
-        return known
-    return {}
+        return Checkpoint.load(model.checkpoint).details.training
+    return TrainingNotes()

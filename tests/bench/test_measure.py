@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import shutil
 import subprocess
 import sys
@@ -9,6 +8,7 @@ from datetime import datetime
 
 import pytest
 from onnx import TensorProto
+from samples import write_bundle_json
 
 from edgekd.bench.measure import benchmark, require_at_hand
 from edgekd.bench.measurement import Measurement
@@ -128,7 +128,7 @@ def bundle(small_net, tmp_path):
         "files": {name: {"sha256": digest} for name, digest in digests.items()},
         "provenance": {},
     }
-    (tmp_path / "bundle.json").write_text(json.dumps(manifest))
+    write_bundle_json(tmp_path, manifest)
     return tmp_path
 
 

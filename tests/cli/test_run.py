@@ -19,6 +19,7 @@ import edgekd
 from edgekd import pipeline
 from edgekd.cli import group
 from edgekd.cli._stages import again
+from edgekd.data.dataset import Dataset
 from edgekd.errors import DataError, ModelError
 from edgekd.export.legality import VERSIONS
 from edgekd.recipe import load as recipe
@@ -142,7 +143,7 @@ def test_every_graph_for_tensorrt_is_legal_there(finished):
 
 def test_the_test_split_is_touched_by_the_evaluation_alone(finished):
     folder, _ = finished
-    counts = read_json(next((folder / "runs/tiny/stages").glob("data-*/manifest.json")))["details"]["counts"]
+    counts = Dataset.load(next((folder / "runs/tiny/stages").glob("data-*"))).details.counts
     rows = read_json(folder / "runs/tiny/report.json")
     assert {model["samples"] for model in rows["models"]} == {counts["test"]}
     assert {entry["images"] for entry in rows["numerics"]} == {min(256, counts["validation"])}

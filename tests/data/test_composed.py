@@ -11,7 +11,6 @@ from edgekd.data.composed import UNLABELLED, Chosen, Joined, public_part
 from edgekd.data.dataset import open_split
 from edgekd.data.loader import Loader
 from edgekd.data.prepare import prepare
-from edgekd.data.reader import preprocessing_of
 from edgekd.recipe.settings import AugmentSettings, DataSettings
 
 
@@ -43,7 +42,7 @@ def test_they_pickle_cheaply_and_give_the_same_batches_from_any_number_of_worker
     def batches(split, workers):
         loader = Loader(
             split,
-            preprocessing_of(small_digits),
+            small_digits.details.preprocessing,
             batch_size=64,
             augment=AugmentSettings(flip=False),
             seed=3,
@@ -63,7 +62,7 @@ def test_a_public_part_has_some_images_no_labels_and_the_same_splits_to_measure_
     rows = np.array([7, 3, 11])
     part = public_part(data, rows, tmp_path / "part")
     train = open_split(part, "train")
-    assert train.labels.tolist() == [UNLABELLED] * 3 and part.manifest.details["counts"]["train"] == 3
+    assert train.labels.tolist() == [UNLABELLED] * 3 and part.details.counts["train"] == 3
     assert np.array_equal(train.pixels(np.arange(3)), open_split(data, "train").pixels(rows))
     for name in ("validation", "test"):
         one, other = open_split(part, name), open_split(data, name)

@@ -8,11 +8,10 @@ from typing import Literal
 import numpy as np
 import pytest
 
-from edgekd.data.dataset import open_split
+from edgekd.data.dataset import Dataset, open_split
 from edgekd.data.prepare import prepare
 from edgekd.errors import ArtifactError, DataError
 from edgekd.recipe.settings import DataSettings
-from edgekd.store.artifacts import Dataset
 
 MakeFolder = Callable[[Mapping[str, int]], Path]
 

@@ -6,12 +6,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgekd.data.dataset import open_split
+from edgekd.data.dataset import Dataset, open_split
 from edgekd.data.leaks import Rows, close_leaks, conflicting_labels, shared_rows
 from edgekd.data.prepare import prepare
 from edgekd.errors import DataError
 from edgekd.recipe.settings import DataSettings
-from edgekd.store.artifacts import Dataset
 
 #                    0  1  2  3  4  5  6  7  8
 CONTENTS = np.array([1, 2, 3, 3, 2, 4, 1, 4, 5])

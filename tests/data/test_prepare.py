@@ -9,11 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edgekd.data.dataset import open_split
+from edgekd.data.dataset import Dataset, open_split
 from edgekd.data.prepare import prepare
 from edgekd.errors import DataError, UnknownNameError
 from edgekd.recipe.settings import DataSettings
-from edgekd.store.artifacts import Dataset
 
 MakeFolder = Callable[[Mapping[str, int]], Path]
 SPLITS = ("train", "validation", "test")
@@ -30,13 +29,13 @@ def run(tmp_path: Path) -> Callable[..., Dataset]:
 
 
 def counts(data: Dataset) -> list[int]:
-    return [data.manifest.details["counts"][split] for split in SPLITS]
+    return [data.details.counts[split] for split in SPLITS]
 
 
 def test_digits(run: Callable[..., Dataset]) -> None:
     data = run(None, "digits", image_size=32)
     assert sum(counts(data)) == 1797 and len(data.classes) == 10
-    assert data.manifest.details["mirror"] is False and data.manifest.details["storage"] == "cached"
+    assert data.details.mirror is False and data.details.storage == "cached"
     assert not list(data.path.glob(".*")), "the scratch file is gone"
     for split in SPLITS:
         per_class = data.metrics["classes"][split].values()

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import numpy as np
-import pytest
 
 from edgekd.data.loader import Loader
-from edgekd.data.reader import Reader, open_reader, preprocessing_of
-from edgekd.errors import ArtifactError
+from edgekd.data.reader import Reader, open_reader
 from edgekd.runtime.preprocess import Preprocessing
 
 
@@ -62,10 +58,3 @@ def test_the_evaluation_of_a_training_sees_the_same_bits(small_digits) -> None:
     loader = Loader(reader.split, reader.preprocessing, batch_size=32)
     for batch, (inputs, labels) in zip(loader.epoch(0), reader.batches(size=32), strict=True):
         assert np.array_equal(batch.images.numpy(), inputs) and np.array_equal(batch.targets.numpy(), labels)
-
-
-@pytest.mark.parametrize("details", [{}, {"preprocessing": {"mean": [0.5]}}])
-def test_a_data_set_without_preprocessing_is_refused_by_its_path(details) -> None:
-    data = SimpleNamespace(path="runs/shoes", manifest=SimpleNamespace(details=details))
-    with pytest.raises(ArtifactError, match="runs/shoes does not describe how its images"):
-        preprocessing_of(data)

@@ -31,7 +31,7 @@ def test_the_student_ends_in_the_teachers_classifier_and_rebuilds(teacher, small
     student = distill(model, TeacherSetup(teacher), SIMKD, small_digits, TrainingSetup(settings, STILL), tmp_path)
     network, theirs = checkpoints.load(student), checkpoints.load(teacher)
     assert torch.equal(network.classifier[3].classifier.weight, theirs.linear.weight)
-    assert checkpoints.architecture_of(student).edits == (
+    assert student.details.architecture.edits == (
         {"edit": "reuse_classifier", "at": "classifier.3", "features": 128, "reduction": 2},
     )
     losses = [record["loss"] for record in student.metrics["history"]]
@@ -49,7 +49,7 @@ def test_a_student_with_another_teachers_classifier_takes_this_ones(teacher, sma
     again = TrainSettings(epochs=1, batch_size=64, precision="fp32", seed=1)
     other = train(ModelSettings(model="cifar/resnet8x2"), small_digits, TrainingSetup(again, STILL), tmp_path / "b")
     second = distill(first, TeacherSetup(other), both, small_digits, TrainingSetup(settings, STILL), tmp_path / "c")
-    assert checkpoints.architecture_of(second) == checkpoints.architecture_of(first)
+    assert second.details.architecture == first.details.architecture
     assert torch.equal(checkpoints.load(second).linear.classifier.weight, checkpoints.load(other).linear.weight)
 
 

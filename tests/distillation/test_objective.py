@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from samples import resealed
 from torch import nn
 
 from edgekd.data.loader import Batch
@@ -87,12 +88,11 @@ def test_a_smoothed_teacher_is_warned_about(smoothed, small_digits, tmp_path, te
     (warning,) = student.metrics["warnings"]
     assert "label smoothing 0.1" in warning
     assert (advice in warning) if advice else ("temperature" not in warning)
-    assert student.manifest.details["training"]["teacher"] == smoothed.digest
+    assert student.details.training.teacher == smoothed.digest
 
 
 def test_a_teacher_of_other_classes_is_refused(smoothed, small_digits, tmp_path):
-    details = {**smoothed.manifest.details, "classes": ["a", "b"]}
-    other = type(smoothed)(smoothed.path, smoothed.manifest.model_copy(update={"details": details}))
+    other = resealed(smoothed, tmp_path / "other", classes=("a", "b"))
     with pytest.raises(ModelError, match=r"different classes(?s:.)*2 classes in the teacher"):
         distill(
             ModelSettings(model="cifar/resnet8"),

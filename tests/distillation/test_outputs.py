@@ -8,11 +8,11 @@ import torch
 
 from edgekd.distillation import outputs
 from edgekd.distillation.objective import Teacher
+from edgekd.distillation.outputs import TeacherOutputs
 from edgekd.errors import ModelError, RecipeError
 from edgekd.recipe.load import from_mapping
 from edgekd.recipe.settings import AugmentSettings, OutputSettings, StepSettings, TrainSettings
 from edgekd.recipe.settings import ModelSettings as Model
-from edgekd.store.artifacts import TeacherOutputs
 from edgekd.training.train import TrainingSetup, train, training_loader
 
 CPU = torch.device("cpu")
@@ -101,7 +101,7 @@ def test_an_interrupted_storing_goes_on_and_ends_in_the_same_files(teacher, smal
     seen = []
     setup = TrainingSetup(STEPS, VARIED, lambda done, *_: seen.append(done))
     again = outputs.store(teacher, small_digits, wanted, setup, out)
-    assert min(seen) > min(asked) and again.manifest.details == whole.manifest.details
+    assert min(seen) > min(asked) and again.details == whole.details
     for view in range(2):
         a, b = (np.load(artifact.path / f"view-{view}.npy") for artifact in (whole, again))
         assert a.dtype == np.float16

@@ -21,13 +21,13 @@ from edgekd.distillation.teachers import (
 )
 from edgekd.errors import ModelError
 from edgekd.models import checkpoint as checkpoints
+from edgekd.models.checkpoint import Checkpoint, NewClassifier
 from edgekd.models.weights import other_head, read_state, save_state
 from edgekd.recipe.load import from_mapping
 from edgekd.recipe.settings import AugmentSettings, ModelSettings, TeacherSettings, TermSettings, TrainSettings
 from edgekd.runs import Run
 from edgekd.stages import data as data_stage
 from edgekd.stages import train as train_stage
-from edgekd.store.artifacts import Checkpoint
 from edgekd.store.store import Plan, Store
 from edgekd.training.train import TrainingSetup, adopt, begin, train
 
@@ -137,7 +137,7 @@ def test_a_new_classifier_is_said_and_a_folder_of_other_classes_is_fine_tuned(
     seven = checkpoints.save(
         checkpoints.build(checkpoints.Architecture(model="cifar/resnet8", num_classes=7)),
         checkpoints.Architecture(model="cifar/resnet8", num_classes=7),
-        preprocessing=checkpoints.preprocessing_of(digits_net),
+        preprocessing=digits_net.details.preprocessing,
         classes=tuple("abcdefg"),
         out=tmp_path / "seven",
     )
@@ -146,7 +146,7 @@ def test_a_new_classifier_is_said_and_a_folder_of_other_classes_is_fine_tuned(
     still = AugmentSettings(crop="none", flip=False)
     ten = train(model, small_digits, TrainingSetup(TrainSettings(**STEPS), still), tmp_path / "ten")
     assert ten.metrics["warnings"] == ["The classifier (linear) was made anew: its 7 classes became 10."]
-    assert ten.manifest.details["training"]["new_classifier"] == {"layer": "linear", "classes_before": 7}
+    assert ten.details.training.new_classifier == NewClassifier(layer="linear", classes_before=7)
     assert checkpoints.load(ten).linear.out_features == 10 and "calibration" not in ten.metrics
     for path in (seven.path, other_classes):
         with pytest.raises(ModelError, match=r"another number of classes(?s:.)*7 classes(?s:.)*teacher\.train"):

@@ -9,7 +9,6 @@ import onnx
 import pytest
 import torch
 
-from edgekd.data.reader import preprocessing_of
 from edgekd.errors import ExportError
 from edgekd.export import onnx as exports
 from edgekd.export.bundle import Contents, pack, publish
@@ -42,7 +41,7 @@ def exported(small_digits, tmp_path_factory):
     student = checkpoints.save(
         network,
         architecture,
-        preprocessing=preprocessing_of(small_digits),
+        preprocessing=small_digits.details.preprocessing,
         classes=small_digits.classes,
         out=folder / "checkpoint",
     )
@@ -67,7 +66,7 @@ def test_the_graph_is_what_it_says(exported):
     for precision, model in models.items():
         graph = onnx.load(model.graph)
         onnx.checker.check_model(graph, full_check=True)
-        assert graph.opset_import[0].version == 17 == model.manifest.details["opset"]
+        assert graph.opset_import[0].version == 17 == model.details.opset
         dims = graph.graph.input[0].type.tensor_type.shape.dim
         assert dims[0].dim_param and [d.dim_value for d in dims[1:]] == [3, 16, 16]
         kinds = {weight.data_type for weight in graph.graph.initializer if len(weight.dims) == 4}
@@ -119,7 +118,7 @@ def test_evaluation_counts_by_hand(exported, small_digits, tmp_path):
     with torch.no_grad():
         batches = evaluation_loader(small_digits, "test").epoch(0)
         right = sum(int((network(batch.images).argmax(1) == batch.targets).sum()) for batch in batches)
-    assert row["samples"] == small_digits.manifest.details["counts"]["test"]
+    assert row["samples"] == small_digits.details.counts["test"]
     assert row["accuracy"] == pytest.approx(right / row["samples"])
     assert row["interval"][0] < row["accuracy"] < row["interval"][1] or right == 0
 
@@ -140,7 +139,7 @@ def test_a_bundle_loads_verifies_and_carries_its_metrics(exported, small_digits,
     (tmp_path / "measured").mkdir()
     measurements = measure_models(named, BenchSettings(batch_sizes=(1,), seconds=0.05), tmp_path / "measured")
     contents = Contents("digits", {variant: ModelId("student", variant) for variant in models}, named, student)
-    bundle = pack(contents, evaluation, measurements, small_digits, tmp_path / "packed")
+    bundle = pack(contents, evaluation.rows, measurements.records, small_digits, tmp_path / "packed")
     publish(bundle, tmp_path / "bundle")
     publish(bundle, tmp_path / "bundle")
     for variant in models:

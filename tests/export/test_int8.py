@@ -11,7 +11,6 @@ import pytest
 import torch
 from onnx import TensorProto, numpy_helper
 
-from edgekd.data.reader import preprocessing_of
 from edgekd.errors import ModelError
 from edgekd.export.int8 import with_constant_scales
 from edgekd.export.legality import VERSIONS, check
@@ -48,7 +47,7 @@ def exported(request, small_digits, tmp_path_factory):
     student = checkpoints.save(
         network,
         architecture,
-        preprocessing=preprocessing_of(small_digits),
+        preprocessing=small_digits.details.preprocessing,
         classes=small_digits.classes,
         out=_folder(place, "float"),
     )

@@ -17,13 +17,13 @@ from edgekd.errors import ArtifactError, ModelError, UsageError
 from edgekd.models import checkpoint as checkpoints
 from edgekd.models.architecture import Architecture, Code
 from edgekd.models.build import build
+from edgekd.models.checkpoint import Checkpoint
 from edgekd.models.code import code_of, codes_in, permitted
 from edgekd.recipe.code import read
 from edgekd.recipe.settings import AugmentSettings, ModelSettings, PruneTarget, TrainSettings
 from edgekd.runtime.preprocess import Preprocessing
 from edgekd.stages.prune import prune_checkpoint
 from edgekd.stages.quantize import calibrate
-from edgekd.store.artifacts import Checkpoint
 from edgekd.training import train as training
 
 
@@ -63,7 +63,7 @@ def test_trained_pruned_and_quantized_it_is_rebuilt_in_another_process_and_folde
     script = """
         import sys, torch
         from edgekd.models import checkpoint
-        from edgekd.store.artifacts import Checkpoint
+        from edgekd.models.checkpoint import Checkpoint
         network = checkpoint.load(Checkpoint.load(__import__("pathlib").Path("quantized")), allow_code=True)
         print(network(torch.ones(1, 3, 16, 16)).tolist())
     """
@@ -75,7 +75,7 @@ def test_trained_pruned_and_quantized_it_is_rebuilt_in_another_process_and_folde
 
 
 def test_a_checkpoint_carries_the_file_and_its_digest_covers_it(saved, nets):
-    code = checkpoints.architecture_of(saved).code
+    code = saved.details.architecture.code
     assert code is not None and (code.file, code.function) == ("nets.py", "build")
     assert (saved.path / code.place).read_bytes() == nets.read_bytes()
     assert saved.manifest.files[code.place].sha256 == code.sha256
@@ -88,7 +88,7 @@ def test_its_own_copy_is_what_rebuilds_it_and_not_the_changed_original(saved, ne
 
 
 def test_a_changed_copy_is_refused(saved):
-    place = saved.path / checkpoints.architecture_of(saved).code.place
+    place = saved.path / saved.details.architecture.code.place
     place.write_text("import os\n")
     with pytest.raises(ArtifactError, match=r"nets\.py was changed after it was written"):
         Checkpoint.load(saved.path)
@@ -100,10 +100,8 @@ def test_a_changed_copy_is_refused(saved):
 def test_a_manifest_that_names_code_it_does_not_carry_is_refused(saved, tmp_path):
     code = Code(file="nets.py", sha256="0" * 64, function="build")
     shutil.rmtree(saved.path / "code")
-    details = {
-        **saved.manifest.details,
-        "architecture": {"model": str(code), "num_classes": 3, "code": code.model_dump()},
-    }
+    architecture = Architecture(model=str(code), num_classes=3, code=code)
+    details = saved.details.model_copy(update={"architecture": architecture})
     with pytest.raises(ArtifactError, match="does not carry the code"):
         checkpoints.load(Checkpoint.seal(saved.path, details=details), allow_code=True)
 
@@ -111,9 +109,9 @@ def test_a_manifest_that_names_code_it_does_not_carry_is_refused(saved, tmp_path
 def test_without_being_asked_for_nothing_runs(saved, nets):
     with pytest.raises(UsageError, match="brings Python code") as raised:
         checkpoints.load(saved)
-    assert checkpoints.architecture_of(saved).code.sha256 in str(raised.value)
+    assert saved.details.architecture.code.sha256 in str(raised.value)
     with pytest.raises(UsageError, match="would run with your rights"):
-        build(checkpoints.architecture_of(saved))
+        build(saved.details.architecture)
     # A run whose recipe brought the same code may.
     with permitted([read(nets)]):
         assert checkpoints.load(saved) is not None
@@ -154,7 +152,7 @@ def test_during_a_run_the_file_is_what_it_was_when_it_was_permitted(nets):
 
 
 def test_code_that_differs_from_the_checkpoints_is_refused(saved, nets, small_digits):
-    own = checkpoints.architecture_of(saved).code
+    own = saved.details.architecture.code
     model = ModelSettings(model=f"{nets}:build", checkpoint=saved.path)
     nets.write_text(nets.read_text() + "# changed\n")
     with pytest.raises(ModelError, match="the code of .* differs from") as raised:
@@ -173,7 +171,7 @@ def test_a_function_of_another_name_is_refused(saved, nets, small_digits):
 
 
 def test_the_code_of_experts_is_carried_too(saved):
-    part = checkpoints.architecture_of(saved)
+    part = saved.details.architecture
     edit = {"edit": "experts", "experts": [part.model_dump(mode="json")] * 2, "order": list(range(6))}
     whole = Architecture(model="cifar/resnet8", num_classes=6).edited(edit)
     assert codes_in(whole) == (part.code,)

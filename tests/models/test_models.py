@@ -9,10 +9,11 @@ from edgekd.errors import ArtifactError, ModelError, UnknownNameError
 from edgekd.models import checkpoint as checkpoints
 from edgekd.models.architecture import Architecture
 from edgekd.models.build import build
+from edgekd.models.checkpoint import Checkpoint, TrainingNotes
 from edgekd.models.cost import cost
 from edgekd.models.stems import shrink_stem, wants_small_stem
 from edgekd.runtime.preprocess import Preprocessing
-from edgekd.store.artifacts import Checkpoint, read_json, write_json
+from edgekd.store.artifacts import read_json
 
 SMALL = Architecture(
     model="torchvision/mobilenet_v3_small", arguments={"width_mult": 0.35}, num_classes=3, small_stem=True
@@ -130,13 +131,31 @@ def test_a_pruning_history_of_another_network_is_refused():
         build(SMALL.edited(edit))
 
 
-def test_a_manifest_without_a_network_is_refused(tmp_path):
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("architecture", {"model": "cifar/resnet8"}, r"details\.architecture\.num_classes: Field required"),
+        ("preprocessing", {"image_size": 8, "resize": 8, "mean": [0.5]}, r"details\.preprocessing\.mean\.1"),
+        ("preprocessing", {"image_size": "8", "resize": 8}, r"details\.preprocessing\.image_size"),
+        ("classes", "cat", r"details\.classes"),
+        ("training", {"label_smoothing": "some"}, r"details\.training\.label_smoothing"),
+    ],
+)
+def test_a_manifest_that_describes_no_network_is_refused(tmp_path, field, value, message):
     saved = _save(build(SMALL), SMALL, tmp_path / "c")
-    manifest = read_json(saved.path / "manifest.json")
-    del manifest["details"]["architecture"]["num_classes"]
-    write_json(saved.path / "manifest.json", manifest)
-    with pytest.raises(ArtifactError, match="does not say what network"):
-        checkpoints.load(Checkpoint.load(saved.path))
+    details = {**saved.manifest.details, field: value}
+    with pytest.raises(ArtifactError, match=rf"of the kind checkpoint(?s:.)*{message}"):
+        Checkpoint(saved.path, saved.manifest.model_copy(update={"details": details}))
+
+
+def test_notes_on_training_keep_what_a_scheme_adds_and_no_more(tmp_path):
+    notes = TrainingNotes(epochs=3, objective=[{"method": "kd"}])
+    checkpoints.save(
+        build(SMALL), SMALL, preprocessing=Preprocessing(32, 32), classes=("a", "b", "c"), out=tmp_path, training=notes
+    )
+    on_disk = read_json(tmp_path / "manifest.json")["details"]["training"]
+    assert on_disk == {"epochs": 3, "objective": [{"method": "kd"}]}
+    assert Checkpoint.load(tmp_path).details.training == notes
 
 
 HEAD = {"features": 4, "reduction": 2}

@@ -14,11 +14,11 @@ from edgekd.errors import ModelError
 from edgekd.models import checkpoint as checkpoints
 from edgekd.models.architecture import Architecture
 from edgekd.models.build import build
+from edgekd.models.checkpoint import Checkpoint
 from edgekd.models.weights import load_state, read_state, save_state
 from edgekd.quantization.placement import freeze, insert, observe
 from edgekd.recipe.settings import AugmentSettings, TrainSettings
 from edgekd.runtime.preprocess import Preprocessing
-from edgekd.store.artifacts import Checkpoint
 from edgekd.training.fit import accuracy, fit
 from edgekd.training.objective import Supervised
 from edgekd.training.train import evaluation_loader, training_loader
@@ -32,7 +32,7 @@ import sys
 from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
-from edgekd.store.artifacts import Checkpoint
+from edgekd.models.checkpoint import Checkpoint
 from edgekd.models.checkpoint import load
 folder, images, out = map(Path, sys.argv[1:])
 with torch.no_grad():

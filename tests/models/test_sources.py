@@ -34,5 +34,5 @@ def test_an_edit_says_which_networks_it_builds(name):
 @pytest.mark.parametrize(("kind", "module"), [("models", "sources.cifar"), ("edit", "edits.prune")])
 def test_an_object_of_another_type_is_refused(kind, module, monkeypatch):
     monkeypatch.setattr(f"edgekd.models.{module}.{plugins.KINDS[kind].attribute}", SimpleNamespace())
-    with pytest.raises(PluginError, match="has another type"):
+    with pytest.raises(PluginError, match="is of type SimpleNamespace"):
         plugins.load(kind, module.partition(".")[2])

@@ -9,11 +9,11 @@ from edgekd.errors import ModelError
 from edgekd.models import checkpoint as checkpoints
 from edgekd.models.architecture import Architecture
 from edgekd.models.build import build
+from edgekd.models.checkpoint import Checkpoint, TrainingNotes
 from edgekd.pruning.narrow import check_reachable
 from edgekd.recipe.settings import PruneTarget
 from edgekd.runtime.preprocess import Preprocessing
 from edgekd.stages.prune import prune_checkpoint
-from edgekd.store.artifacts import Checkpoint
 
 
 def _student(folder, model="torchvision/mobilenet_v2", **arguments) -> Checkpoint:
@@ -26,7 +26,7 @@ def _student(folder, model="torchvision/mobilenet_v2", **arguments) -> Checkpoin
         preprocessing=Preprocessing(32, 32),
         classes=("a", "b", "c"),
         out=folder,
-        training={"epochs": 7},
+        training=TrainingNotes(epochs=7),
     )
 
 
@@ -41,7 +41,7 @@ def test_a_pruned_checkpoint_says_what_was_cut_and_rebuilds_without_gradients(tm
         assert layer.weight.shape[0] == width["after"] <= width["before"]
     assert pruned.metrics["kept"] == pytest.approx(pruned.metrics["macs"] / student.metrics["macs"], abs=1e-6)
     assert pruned.metrics["before"] == {key: student.metrics[key] for key in ("macs", "parameters")}
-    assert pruned.classes == student.classes and pruned.manifest.details["training"] == {"epochs": 7}
+    assert pruned.classes == student.classes and pruned.details.training == TrainingNotes(epochs=7)
     assert Checkpoint.load(student.path).digest == student.digest
 
 

@@ -6,17 +6,16 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from edgekd.data.reader import preprocessing_of
 from edgekd.distillation.distill import TeacherSetup, distill
 from edgekd.errors import DataError, ModelError, UsageError
 from edgekd.models import checkpoint as checkpoints
 from edgekd.models.architecture import Architecture
 from edgekd.models.build import build
+from edgekd.models.checkpoint import Checkpoint
 from edgekd.models.weights import read_state
 from edgekd.quantization.placement import activation_quantizers
 from edgekd.recipe.settings import AugmentSettings, DistillSettings, ModelSettings, QuantizeSettings, TrainSettings
 from edgekd.stages.quantize import calibrate, freezing
-from edgekd.store.artifacts import Checkpoint
 from edgekd.training.host import resolve_precision
 from edgekd.training.train import TrainingSetup, train
 
@@ -64,7 +63,7 @@ def test_an_operation_that_stays_in_float_is_named_and_counted(small_digits, tmp
     made = checkpoints.save(
         build(architecture),
         architecture,
-        preprocessing=preprocessing_of(small_digits),
+        preprocessing=small_digits.details.preprocessing,
         classes=small_digits.classes,
         out=_folder(tmp_path, "float"),
     )
@@ -91,7 +90,7 @@ def test_a_checkpoint_whose_quantizers_are_missing_is_refused(calibrated, tmp_pa
     state = {name: value for name, value in read_state(calibrated.weights).items() if "quantizers." not in name}
     bare = _folder(tmp_path, "bare")
     save_file(state, bare / "weights.safetensors")
-    broken = Checkpoint.seal(bare, details=calibrated.manifest.details)
+    broken = Checkpoint.seal(bare, details=calibrated.details)
     with pytest.raises(ModelError, match="quantizers of .* are missing(?s:.)*quantize the float checkpoint again"):
         checkpoints.load(broken)
 

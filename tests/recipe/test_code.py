@@ -9,9 +9,11 @@ import pytest
 import yaml
 
 from edgekd.errors import ArtifactError, RecipeError, UsageError
+from edgekd.models.architecture import Architecture
+from edgekd.models.checkpoint import Checkpoint, CheckpointDetails
 from edgekd.recipe.code import Reference, carried, code_in, reference
 from edgekd.recipe.load import from_mapping, load
-from edgekd.store.artifacts import Checkpoint
+from edgekd.runtime.preprocess import Preprocessing
 
 # Running it would leave a trace: none of these tests may.
 NETS = "from pathlib import Path\nPath(__file__).with_name('ran').touch()\n\ndef build(num_classes): ...\n"
@@ -49,7 +51,12 @@ def _checkpoint(folder: Path, nets: Path) -> Path:
     place.parent.mkdir(parents=True)
     place.write_bytes(nets.read_bytes())
     (folder / "weights.safetensors").touch()
-    Checkpoint.seal(folder, details={})
+    details = CheckpointDetails(
+        architecture=Architecture(model="cifar/resnet8", num_classes=2),
+        preprocessing=Preprocessing(16, 16),
+        classes=("a", "b"),
+    )
+    Checkpoint.seal(folder, details=details)
     return place
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import platform
 
 import pytest
@@ -44,3 +45,36 @@ def test_load_takes_the_first_and_any_by_name(many_bundle):
 def test_words_about_engines_that_make_no_sense(many_bundle, engines, message):
     with pytest.raises(BundleError, match=f"cannot be understood(?s:.)*{message}"):
         read(many_bundle("fp32", engines=engines))
+
+
+CHANGES = {
+    "classes exchanged": lambda m: m["classes"].reverse(),
+    "another mean": lambda m: m["preprocessing"].update(mean=[0.5, 0.5, 0.5]),
+    "a better accuracy": lambda m: m["variants"]["fp32"]["metrics"].update(accuracy=0.5),
+    "another order": lambda m: m.update(engines={"onnxruntime": ["fp32"]}),
+    "no checksum": lambda m: m.pop("checksum"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_a_changed_manifest_is_refused(linear_bundle, change):
+    manifest = json.loads((linear_bundle / "bundle.json").read_text())
+    change(manifest)
+    (linear_bundle / "bundle.json").write_text(json.dumps(manifest))
+    with pytest.raises(BundleError, match=r"bundle\.json was changed after the bundle was made(?s:.)*next: copy"):
+        read(linear_bundle)
+
+
+@pytest.mark.parametrize("name", ["model.int8.onnx", "vectors/more.npy", "vectors/deep/more.npy"])
+def test_a_graph_or_a_vector_too_many_is_refused_by_name(linear_bundle, name):
+    (linear_bundle / name).parent.mkdir(exist_ok=True)
+    (linear_bundle / name).touch()
+    with pytest.raises(BundleError, match=rf"does not name(?s:.)*{name}(?s:.)*move them elsewhere"):
+        read(linear_bundle)
+
+
+@pytest.mark.parametrize("name", ["model.fp32.engine", "NOTE.txt", ".DS_Store", "mine/model.fp32.onnx"])
+def test_what_a_user_keeps_beside_is_let_alone(linear_bundle, name):
+    (linear_bundle / name).parent.mkdir(exist_ok=True)
+    (linear_bundle / name).touch()
+    assert read(linear_bundle).name == "channels"

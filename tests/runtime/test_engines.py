@@ -10,7 +10,7 @@ import threading
 
 import pytest
 from click.testing import CliRunner
-from samples import seal_bundle
+from samples import seal_bundle, write_bundle_json
 from tensorrt_stand_in import UNBUILDABLE
 
 from edgekd import runtime
@@ -207,7 +207,7 @@ def test_a_precision_that_no_build_knows(device, many_bundle):
         engines.build(bundle)
     manifest = json.loads((bundle / "bundle.json").read_text())
     manifest["variants"]["fp8"]["activations"] = "float16"
-    (bundle / "bundle.json").write_text(json.dumps(manifest))
+    write_bundle_json(bundle, manifest)
     with pytest.raises(BackendError, match="precision fp8"):
         engines.build(bundle)
 
@@ -249,14 +249,14 @@ def test_a_real_engine_answers_as_the_bundle_says(linear_bundle, tmp_path, monke
 
 
 def test_a_runs_last_stage_builds_and_measures_what_shipped(device, many_bundle, tmp_path):
+    from edgekd.export.bundle import Bundle, BundleDetails
     from edgekd.export.model_id import ModelId
     from edgekd.recipe.settings import BenchSettings
     from edgekd.stages.engines import measure_engines
-    from edgekd.store.artifacts import Bundle
 
     device()
     folder = many_bundle("fp32", "fp16", "int8", "int8-x64")
-    bundle = Bundle.seal(folder, details={"name": "linear"})
+    bundle = Bundle.seal(folder, details=BundleDetails(name="linear", variants=(), engines={}))
     roles = {"fp32": "pruned", "fp16": "pruned", "int8": "quantized", "int8-x64": "quantized"}
     shipped = {variant: ModelId(role, variant) for variant, role in roles.items()}
     (tmp_path / "out").mkdir()
@@ -265,19 +265,19 @@ def test_a_runs_last_stage_builds_and_measures_what_shipped(device, many_bundle,
     rows = {(row["model"], row["batch_size"], row["backend"], row["engine"]) for row in found.records}
     built = ("pruned-fp32", "pruned-fp16", "quantized-int8")
     assert rows == {(model, 2, "tensorrt", "tensorrt 10.3.0") for model in built}
-    assert set(found.manifest.details["engines"]["tensorrt"]) == {"fp32", "fp16", "int8"}
+    assert set(found.details.engines["tensorrt"]) == {"fp32", "fp16", "int8"}
 
 
 def test_the_engines_stage_is_kept_and_made_again_for_another_gpu(device, many_bundle, tmp_path):
+    from edgekd.export.bundle import Bundle, BundleDetails
     from edgekd.export.model_id import ModelId
     from edgekd.recipe import load as recipe
     from edgekd.runs import Run
     from edgekd.stages import engines as engines_stage
-    from edgekd.store.artifacts import Bundle
     from edgekd.store.store import Store
 
     device()
-    bundle = Bundle.seal(many_bundle("fp32"), details={"name": "linear"})
+    bundle = Bundle.seal(many_bundle("fp32"), details=BundleDetails(name="linear", variants=(), engines={}))
     settings = recipe.load("digits", ["bench={batch_sizes: [1], seconds: 0.02, warmup_seconds: 0.0}"]).settings
 
     def state() -> str:

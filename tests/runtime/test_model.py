@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 from PIL import Image
-from samples import seal_bundle
+from samples import seal_bundle, write_bundle_json
 
 from edgekd.errors import BackendError, BundleError, DataError, UnknownNameError
 from edgekd.runtime import load
@@ -40,10 +40,10 @@ def test_scores_are_a_softmax_and_top_is_sorted(linear_bundle):
 def test_further_heads_answer_from_the_columns_behind_the_first(linear_bundle):
     file = linear_bundle / "bundle.json"
     heads = {"z": {"classes": ["blue"], "columns": [2, 3]}, "blueness": {"classes": ["green"], "columns": [1, 2]}}
-    file.write_text(json.dumps({**json.loads(file.read_text()), "classes": ["red"], "heads": heads}))
+    write_bundle_json(linear_bundle, {**json.loads(file.read_text()), "classes": ["red"], "heads": heads})
     assert [head.columns for head in load(linear_bundle).heads.values()] == [slice(1, 2), slice(2, 3)]
     heads = {"blueness": {"classes": ["green", "blue"], "columns": [1, 3]}}
-    file.write_text(json.dumps({**json.loads(file.read_text()), "classes": ["red"], "heads": heads}))
+    write_bundle_json(linear_bundle, {**json.loads(file.read_text()), "classes": ["red"], "heads": heads})
     model = load(linear_bundle)
     answer, other = model([Image.new("RGB", (4, 4), (255, 0, 51)), Image.new("RGB", (4, 4), (0, 255, 51))])
     assert (answer.label, answer.heads["blueness"].label, other.heads["blueness"].label) == ("red", "blue", "green")
@@ -104,7 +104,7 @@ def test_a_missing_file_and_no_bundle_at_all_are_named(linear_bundle, tmp_path):
 )
 def test_a_manifest_that_makes_no_sense_is_refused(linear_bundle, change, message):
     file = linear_bundle / "bundle.json"
-    file.write_text(json.dumps({**json.loads(file.read_text()), **change}))
+    write_bundle_json(linear_bundle, {**json.loads(file.read_text()), **change})
     with pytest.raises(BundleError, match=message):
         load(linear_bundle)
 

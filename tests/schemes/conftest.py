@@ -11,12 +11,13 @@ import pytest
 
 from edgekd import schemes
 from edgekd.cli._terminal import Terminal
+from edgekd.data.dataset import Dataset
 from edgekd.models import checkpoint as checkpoints
+from edgekd.models.checkpoint import Checkpoint
 from edgekd.recipe.load import from_mapping
 from edgekd.runs import Run
 from edgekd.stages import prune, quantize
 from edgekd.stages.distill import Distilled
-from edgekd.store.artifacts import Checkpoint, Dataset
 from edgekd.store.store import Plan, Store
 from edgekd.training.fit import accuracy
 from edgekd.training.train import evaluation_loader

@@ -11,11 +11,12 @@ import torch
 
 from edgekd import pipeline, plugins, schemes
 from edgekd.cli._terminal import Terminal
+from edgekd.models.checkpoint import Checkpoint
 from edgekd.recipe.load import Recipe
 from edgekd.recipe.settings import RecipeSettings
 from edgekd.runs import Run
 from edgekd.runtime import load
-from edgekd.store.artifacts import Artifact, Checkpoint, Json, digest
+from edgekd.store.artifacts import Artifact, Json, digest
 from edgekd.store.store import Plan
 
 WEAK = {"model": "cifar/resnet8", "train": {"epochs": 1, "batch_size": 32, "seed": 1}}

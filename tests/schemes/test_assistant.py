@@ -26,10 +26,10 @@ def test_each_learns_from_the_one_before_and_all_is_reused(stages, distilled, sc
     chain = stages(*said)
     made = distilled(chain)
     data, assistant = data_stage.data(chain), made.others["assistant"]
-    first, second = (checkpoint.manifest.details["training"] for checkpoint in (assistant, made.student))
-    assert first["teacher"] == train_stage.teacher(chain, data).digest and second["teacher"] == assistant.digest
-    assert (first["epochs"], second["epochs"]) == (3, 4)
-    assert [[term["method"] for term in one["objective"]] for one in (first, second)] == [["similarity", "kd"], ["kd"]]
+    first, second = (checkpoint.details.training for checkpoint in (assistant, made.student))
+    assert first.teacher == train_stage.teacher(chain, data).digest and second.teacher == assistant.digest
+    assert (first.epochs, second.epochs) == (3, 4)
+    assert [[term["method"] for term in one.objective] for one in (first, second)] == [["similarity", "kd"], ["kd"]]
     assert score(assistant, data) > 0.85 and score(made.student, data) > 0.8
     again = stages(*said)
     distilled(again)

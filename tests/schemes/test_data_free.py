@@ -13,7 +13,7 @@ from torch import nn
 
 from edgekd import schemes
 from edgekd.data import storage
-from edgekd.data.dataset import open_split
+from edgekd.data.dataset import Dataset, open_split
 from edgekd.distillation import inversion
 from edgekd.distillation.inversion import InversionSettings
 from edgekd.errors import ArtifactError, DataError, ModelError, RecipeError, UsageError
@@ -23,7 +23,6 @@ from edgekd.models.build import build
 from edgekd.schemes.data_free import Parameters, check_classes, compose, mirrors
 from edgekd.stages import data as data_stage
 from edgekd.stages import train as train_stage
-from edgekd.store.artifacts import Dataset
 from edgekd.store.store import Plan, Store, resume_folder
 
 CLAIM = "distill.scheme={name: data-free, images: 256, iterations: 40}"
@@ -98,9 +97,9 @@ def test_the_synthetic_set_has_made_images_to_train_on_and_real_ones_to_measure_
     made = distilled(chain)
     data, teacher = data_stage.data(chain), train_stage.teacher(chain, data_stage.data(chain))
     synthetic = next(done.artifact for done in chain.store.log if done.name == "synthetic")
-    assert synthetic.manifest.details["synthetic"] is True
-    assert synthetic.manifest.details["teacher"] == teacher.digest
-    assert synthetic.manifest.details["counts"] == {**data.manifest.details["counts"], "train": 20}
+    assert synthetic.details.synthetic is True
+    assert synthetic.details.teacher == teacher.digest
+    assert synthetic.details.counts == {**data.details.counts, "train": 20}
     assert np.bincount(open_split(synthetic, "train").labels).tolist() == [2] * 10
     for name in ("validation", "test"):
         assert storage.pixels_file(synthetic.path, name).samefile(storage.pixels_file(data.path, name))
@@ -119,7 +118,7 @@ def test_destroyed_training_images_give_the_same_student(stages, distilled, tmp_
     for file in (storage.pixels_file, storage.labels_file):
         path = file(tmp_path / "destroyed", "train")
         np.save(path, np.zeros_like(np.load(path)))
-    destroyed = Dataset.seal(tmp_path / "destroyed", details=data.manifest.details)
+    destroyed = Dataset.seal(tmp_path / "destroyed", details=data.details)
     assert destroyed.digest != data.digest
     # In a store of its own, so that images and student are really made again.
     other = replace(chain, store=Store(tmp_path / "run"))
@@ -180,7 +179,7 @@ def test_stored_outputs_are_those_to_the_synthetic_images(stages, distilled):
     chain = stages(TINY, "distill.epochs=1", "distill.teacher_outputs={store: on, views: 1}")
     distilled(chain)
     outputs = next(done.artifact for done in chain.store.log if done.name == "teacher-outputs")
-    assert outputs.manifest.details["images"] == 20
+    assert outputs.details.images == 20
 
 
 def test_a_plan_touches_nothing(stages, tmp_path):

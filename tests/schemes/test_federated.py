@@ -16,7 +16,7 @@ import torch
 
 from edgekd import schemes
 from edgekd.data.composed import Chosen
-from edgekd.data.dataset import CachedSplit, open_split
+from edgekd.data.dataset import CachedSplit, Dataset, open_split
 from edgekd.data.leaks import contents
 from edgekd.data.loader import Batch
 from edgekd.distillation.federation import flower
@@ -27,7 +27,6 @@ from edgekd.recipe.settings import AugmentSettings, StepSettings
 from edgekd.runs import Run
 from edgekd.schemes import federated
 from edgekd.stages import data as data_stage
-from edgekd.store.artifacts import Dataset
 from edgekd.store.store import Plan, Store
 from edgekd.training.fit import accuracy
 from edgekd.training.train import evaluation_loader, training_loader
@@ -244,7 +243,7 @@ def test_an_interrupted_round_ends_in_the_same_bits(stages, distilled, tmp_path,
 
 def test_clients_may_have_models_of_their_own(stages, distilled):
     made = distilled(tiny(stages, ", models: [{model: cifar/resnet8}, {model: cifar/resnet14}], alone: false"))
-    assert made.student.manifest.details["architecture"]["model"] == "cifar/resnet8"
+    assert made.student.details.architecture.model == "cifar/resnet8"
 
 
 def test_a_plan_touches_nothing(stages, tmp_path):

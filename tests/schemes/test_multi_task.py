@@ -12,8 +12,8 @@ import torch
 from torch import nn
 
 from edgekd import pipeline, schemes
+from edgekd.data.dataset import Dataset
 from edgekd.data.loader import Batch
-from edgekd.data.reader import preprocessing_of
 from edgekd.distillation.distill import check_classes
 from edgekd.distillation.objective import Teacher
 from edgekd.distillation.terms import Networks, build_terms
@@ -27,7 +27,6 @@ from edgekd.runtime import load
 from edgekd.schemes._heads import Batches, Columns, Head, MultiTask, Together
 from edgekd.stages import data as data_stage
 from edgekd.stages import train as train_stage
-from edgekd.store.artifacts import Dataset
 from edgekd.store.store import Plan
 from edgekd.training.fit import accuracy
 from edgekd.training.start import start
@@ -118,7 +117,7 @@ def test_one_trunk_answers_both_tasks(stages, distilled, score):
     assert score(made.student, by["data"]) > 0.85
     assert _score(made.student, slice(10, 12), by["data-parity"]) > 0.9
     assert made.heads == {"parity": by["data-parity"]}
-    assert checkpoints.architecture_of(made.student).heads == {"parity": ("even", "odd")}
+    assert made.student.details.architecture.heads == {"parity": ("even", "odd")}
     assert made.student.classes == by["data"].classes
     validated = accuracy(
         Columns(checkpoints.load(made.student), slice(10, 12)), evaluation_loader(by["data-parity"], "validation")
@@ -136,7 +135,7 @@ def test_one_trunk_answers_both_tasks(stages, distilled, score):
 def test_the_head_of_another_task_costs_next_to_nothing(stages, distilled):
     chain = stages(PARITY)
     student = distilled(chain).student
-    alone = build(checkpoints.architecture_of(student).model_copy(update={"num_classes": 10, "heads": {}}))
+    alone = build(student.details.architecture.model_copy(update={"num_classes": 10, "heads": {}}))
     assert student.metrics["macs"] < 1.01 * cost(alone, 16)["macs"]
 
 
@@ -149,7 +148,10 @@ def test_a_student_of_several_heads_is_no_teacher_but_a_beginning(stages, distil
     with pytest.raises(ModelError, match="the teacher has several heads"):
         check_classes(made.student, data_stage.data(chain))
     begun = start(
-        ModelSettings(**folder), preprocessing_of(data_stage.data(chain)), data_stage.data(chain).classes, adopted=False
+        ModelSettings(**folder),
+        data_stage.data(chain).details.preprocessing,
+        data_stage.data(chain).classes,
+        adopted=False,
     )
     assert begun.architecture.heads == {} and begun.architecture.num_classes == 10
     assert begun.network(torch.zeros(1, 3, 16, 16)).shape == (1, 10)
@@ -188,7 +190,7 @@ def test_all_heads_go_through_the_whole_chain(stages, tmp_path, student, prune):
             "parity cross_entropy",
         }
         assert network.metrics["tasks"].keys() == {"parity"}
-        assert checkpoints.architecture_of(network).heads == {"parity": ("even", "odd")}
+        assert network.details.architecture.heads == {"parity": ("even", "odd")}
     model = load(result.bundle)
     model.verify()
     images = np.load(result.bundle / "vectors/images.npy")

@@ -14,10 +14,7 @@ def test_a_student_learns_from_the_teacher_alone(stages, distilled, score):
     chain = stages("distill.objective=[{method: kd}]")
     made = distilled(chain)
     assert score(made.student, data_stage.data(chain)) > 0.8
-    assert (
-        made.student.manifest.details["training"]["teacher"]
-        == train_stage.teacher(chain, data_stage.data(chain)).digest
-    )
+    assert made.student.details.training.teacher == train_stage.teacher(chain, data_stage.data(chain)).digest
     assert not made.others
 
 

@@ -11,17 +11,19 @@ import torch.nn.functional as F
 from torch import nn
 
 from edgekd import schemes
+from edgekd.data.dataset import Dataset, DatasetDetails
 from edgekd.data.loader import Batch
 from edgekd.distillation.objective_settings import objective_json
 from edgekd.distillation.terms import Networks, build_terms
 from edgekd.errors import RecipeError, UsageError
 from edgekd.models import checkpoint as checkpoints
 from edgekd.models.architecture import Architecture
+from edgekd.models.checkpoint import NewClassifier
 from edgekd.models.weights import save_state
+from edgekd.runtime.preprocess import Preprocessing
 from edgekd.schemes.online import OBJECTIVE, Cohort, Mutual, Parameters, check_networks
 from edgekd.stages import data as data_stage
 from edgekd.stages import train as train_stage
-from edgekd.store.artifacts import Dataset
 from edgekd.store.store import Plan, Store
 
 SMALL = ("data.limit=64", "data.image_size=8", "distill.batch_size=32", "distill.epochs=2", "distill.scheme=online")
@@ -68,7 +70,7 @@ def test_every_student_becomes_a_checkpoint_and_an_equal_run_reuses_all(stages, 
     made = distilled(stages(*SMALL, THREE, teacher=None))
     students = {"student": made.student, **made.others}
     assert list(students) == ["student", "student2", "student3"]
-    architectures = [checkpoints.architecture_of(student).model for student in students.values()]
+    architectures = [student.details.architecture.model for student in students.values()]
     assert architectures == ["cifar/resnet8", "cifar/resnet8", "cifar/resnet14"]
     assert len({student.digest for student in students.values()}) == 3
     for student in students.values():
@@ -151,7 +153,7 @@ def test_a_students_new_classifier_is_said(stages, distilled, tmp_path):
     made = distilled(stages(*SMALL, f"distill.scheme={{name: online, peers: [{peer}]}}", teacher=None))
     told = made.others["student2"]
     assert told.metrics["warnings"] == ["The classifier (linear) was made anew: its 7 classes became 10."]
-    assert told.manifest.details["training"]["new_classifier"] == {"layer": "linear", "classes_before": 7}
+    assert told.details.training.new_classifier == NewClassifier(layer="linear", classes_before=7)
     assert made.student.metrics["warnings"] == []
 
 
@@ -160,7 +162,15 @@ def test_two_with_the_same_published_weights_would_never_differ(stages, tmp_path
     """With another number of classes each begins with a last layer of its own."""
     published = {"model": "torchvision/mobilenet_v3_small", "pretrained": True}
     recipe = stages(*SMALL, teacher=None, student=published).recipe
-    data = Dataset.seal(tmp_path, details={"classes": [str(number) for number in range(classes)]})
+    details = DatasetDetails(
+        source="digits",
+        classes=tuple(str(number) for number in range(classes)),
+        preprocessing=Preprocessing(image_size=16, resize=16),
+        mirror=False,
+        storage="cached",
+        counts={},
+    )
+    data = Dataset.seal(tmp_path, details=details)
     if not refused:
         check_networks(recipe, Parameters(), None, data)
         return

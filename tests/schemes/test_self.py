@@ -48,8 +48,8 @@ def test_born_again_generations_each_learn_from_the_one_before(stages, distilled
     made = distilled(chain)
     first, second = train_stage.baseline(chain, data_stage.data(chain)), made.others["generation1"]
     assert list(made.others) == ["generation1"], "generation 0 is the baseline, and shown as that"
-    assert second.manifest.details["training"]["teacher"] == first.digest
-    assert made.student.manifest.details["training"]["teacher"] == second.digest
+    assert second.details.training.teacher == first.digest
+    assert made.student.details.training.teacher == second.digest
     assert [g.manifest.stage.settings["seed"] for g in (first, second, made.student)] == [0, 1000, 2000]
     again = stages(*SMALL, "distill.scheme={name: self, generations: 3}", teacher=None)
     distilled(again)

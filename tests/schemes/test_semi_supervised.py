@@ -14,7 +14,7 @@ from PIL import Image
 
 from edgekd import schemes
 from edgekd.data import storage
-from edgekd.data.dataset import open_split
+from edgekd.data.dataset import Dataset, open_split
 from edgekd.data.leaks import contents
 from edgekd.data.loader import Batch
 from edgekd.distillation.objective import Answers
@@ -28,7 +28,6 @@ from edgekd.schemes.semi_supervised import Mixing, PartlyLabelled
 from edgekd.stages import data as data_stage
 from edgekd.stages import prune
 from edgekd.stages import train as train_stage
-from edgekd.store.artifacts import Dataset
 from edgekd.store.store import Plan, Store
 
 FEW = "distill.scheme={name: semi-supervised, labels: 50}"
@@ -117,9 +116,9 @@ def test_five_labels_a_class_and_the_rest_without_beat_these_labels_alone(stages
     chain = stages(FEW)
     made, data = distilled(chain), data_stage.data(chain)
     assert score(made.student, data) > score(made.others["labelsonly"], data) + 0.03
-    found, counts = made.student.metrics["images"], data.manifest.details["counts"]
+    found, counts = made.student.metrics["images"], data.details.counts
     assert found["labelled"] == 50 and found["pool"] == counts["train"] - 50
-    assert made.others["labelsonly"].manifest.details["training"]["labels"] == 50
+    assert made.others["labelsonly"].details.training.labels == 50
     selection = selection_of(chain)
     assert not selection.labelled(data).labels.min() < 0 and set(selection.unlabelled(data, None).labels) == {-1}
     again = stages(FEW)
@@ -277,7 +276,7 @@ def test_hidden_labels_do_not_matter_to_recovery(stages, tmp_path):
     shutil.copytree(data.path, tmp_path / "set")
     file = storage.labels_file(tmp_path / "set", "train")
     np.save(file, 9 - np.load(file))
-    wrong = Dataset.seal(tmp_path / "set", details=data.manifest.details)
+    wrong = Dataset.seal(tmp_path / "set", details=data.details)
     other = replace(chain, store=Store(tmp_path / "run"))
     further = replace(made.continuation, data=wrong)
     again = prune.recovered(other, made.pruned.pruned, chain.recipe.prune, further)

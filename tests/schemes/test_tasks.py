@@ -8,12 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edgekd.data.dataset import open_split
+from edgekd.data.dataset import Dataset, open_split
 from edgekd.data.leaks import contents, measured_contents
 from edgekd.errors import DataError, RecipeError
 from edgekd.schemes._tasks import apart
 from edgekd.stages import data as data_stage
-from edgekd.store.artifacts import Dataset
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +51,7 @@ def test_no_image_that_measures_one_task_trains_another(stages, distilled, sorte
     by = {done.name: done.artifact for done in chain.store.log}
     shared = sum(_measured_and_trained(by, "data", "data-redness"))
     assert shared > 10 and not any(_measured_and_trained(by, "data", "apart-redness"))
-    before, after = (by[name].manifest.details["counts"] for name in ("data-redness", "apart-redness"))
+    before, after = (by[name].details.counts for name in ("data-redness", "apart-redness"))
     assert after == {**before, "train": before["train"] - shared}
     assert sum(by["apart-redness"].metrics["classes"]["train"].values()) == after["train"]
     left_out, stays = made.student.metrics["warnings"][-2:]
@@ -73,7 +72,7 @@ def _all_from(data, split, out):
     shutil.copytree(data.path, out)
     for suffix in (".npy", "-labels.npy"):
         shutil.copyfile(data.path / f"{split}{suffix}", out / f"train{suffix}")
-    Dataset.seal(out, details=data.manifest.details, metrics=data.metrics)
+    Dataset.seal(out, details=data.details, metrics=data.metrics)
 
 
 def test_one_folder_under_two_paths_is_one(stages, sorted_twice, tmp_path):

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -7,20 +9,32 @@ from pathlib import Path
 import pytest
 
 from edgekd.errors import ArtifactError, OutOfMemoryError, RunLockedError, StoreError
-from edgekd.store.artifacts import Checkpoint, Dataset, read_json
+from edgekd.store.artifacts import Artifact, Details, read_json
 from edgekd.store.store import Plan, Store, resume_folder
 
 
+class NoteDetails(Details):
+    classes: tuple[str, ...]
+
+
+class Note(Artifact[NoteDetails]):
+    kind = "note"
+
+    @property
+    def text(self) -> Path:
+        return self.path / "note.txt"
+
+
 def _write(text: str):
-    def make(out: Path) -> Checkpoint:
-        (out / "weights.safetensors").write_text(text)
-        return Checkpoint.seal(out, details={"classes": ["a", "b"]})
+    def make(out: Path) -> Note:
+        (out / "note.txt").write_text(text)
+        return Note.seal(out, details=NoteDetails(classes=("a", "b")))
 
     return make
 
 
-def _stage(store: Store, text: str = "w", settings: dict | None = None, inputs: dict | None = None) -> Checkpoint:
-    return store.stage(Checkpoint, "train", version=1, settings=settings or {}, inputs=inputs or {}, make=_write(text))
+def _stage(store: Store, text: str = "w", settings: dict | None = None, inputs: dict | None = None) -> Note:
+    return store.stage(Note, "train", version=1, settings=settings or {}, inputs=inputs or {}, make=_write(text))
 
 
 def test_an_equal_stage_is_reused_and_any_difference_runs(tmp_path):
@@ -30,7 +44,7 @@ def test_an_equal_stage_is_reused_and_any_difference_runs(tmp_path):
     other = _stage(store, settings={"epochs": 2})
     _stage(store, inputs={"data": first})
     assert [done.state for done in store.log] == ["run", "reused", "run", "run"]
-    assert first.weights.read_text() == "w"
+    assert first.text.read_text() == "w"
     assert other.path != first.path
 
 
@@ -40,41 +54,55 @@ def test_downstream_keys_follow_content_not_history(tmp_path):
     assert same[0].path != same[1].path and same[0].digest == same[1].digest
 
 
-def test_a_changed_file_is_refused(tmp_path):
+def test_a_finished_stage_that_was_changed_is_refused(tmp_path):
     first = _stage(Store(tmp_path))
-    first.weights.write_text("tampered")
-    with pytest.raises(ArtifactError, match=r"changed after it was written(?s:.)*delete"):
+    first.text.write_text("tampered")
+    for store in (Store(tmp_path), Plan(tmp_path)):
+        with pytest.raises(ArtifactError, match=r"changed after it was written(?s:.)*delete"):
+            _stage(store)
+
+
+@pytest.mark.parametrize("field", ["key", "name", "settings", "seconds"])
+def test_a_changed_record_of_the_stage_is_refused(tmp_path, field):
+    manifest = _stage(Store(tmp_path), settings={"epochs": 3}).path / "manifest.json"
+    changed = read_json(manifest)
+    changed["stage"][field] = {"key": "0" * 64, "name": "other", "settings": {"epochs": 4}, "seconds": 1.5}[field]
+    manifest.write_text(json.dumps(changed))
+    with pytest.raises(ArtifactError, match=r"manifest\.json was changed after it was written"):
+        _stage(Store(tmp_path), settings={"epochs": 3})
+
+
+def test_two_finished_stages_in_each_others_place_are_refused(tmp_path):
+    first, other = _stage(Store(tmp_path)), _stage(Store(tmp_path), text="v", settings={"epochs": 2})
+    shutil.rmtree(first.path)
+    other.path.rename(first.path)
+    with pytest.raises(ArtifactError, match="holds another stage's artifact"):
         _stage(Store(tmp_path))
 
 
-def test_a_file_that_is_gone_is_named(tmp_path):
+def test_what_another_format_left_is_made_anew(tmp_path, monkeypatch):
     first = _stage(Store(tmp_path))
-    first.weights.unlink()
-    with pytest.raises(ArtifactError, match="weights.safetensors is missing"):
-        _stage(Store(tmp_path))
-
-
-def test_another_kind_is_refused(tmp_path):
-    with pytest.raises(ArtifactError, match="not a dataset"):
-        Dataset.load(_stage(Store(tmp_path)).path)
+    monkeypatch.setattr("edgekd.store.store.FORMAT", 99)
+    store = Store(tmp_path)
+    assert _stage(store).path != first.path and store.log[-1].state == "run"
 
 
 def test_a_failed_stage_leaves_nothing_half_made_and_keeps_its_resume_folder(tmp_path):
-    def fail(out: Path) -> Checkpoint:
+    def fail(out: Path) -> Note:
         resume_folder(out).mkdir()
         (resume_folder(out) / "epoch").write_text("1")
         raise ValueError("broken")
 
     store = Store(tmp_path)
     with pytest.raises(ValueError, match="broken"):
-        store.stage(Checkpoint, "train", version=1, settings={}, inputs={}, make=fail)
+        store.stage(Note, "train", version=1, settings={}, inputs={}, make=fail)
     assert not (tmp_path / "stages").exists()
 
-    def go_on(out: Path) -> Checkpoint:
+    def go_on(out: Path) -> Note:
         assert (resume_folder(out) / "epoch").read_text() == "1"
         return _write("w")(out)
 
-    store.stage(Checkpoint, "train", version=1, settings={}, inputs={}, make=go_on)
+    store.stage(Note, "train", version=1, settings={}, inputs={}, make=go_on)
     assert not any((tmp_path / "partial").iterdir())
 
 
@@ -104,25 +132,25 @@ def test_a_second_run_in_the_folder_is_refused_and_a_dead_one_holds_nothing(tmp_
 
 
 def test_a_full_disk_is_one_clear_message(tmp_path):
-    def fill(out: Path) -> Checkpoint:
+    def fill(out: Path) -> Note:
         # /dev/full answers every write as a full disk does.
-        (out / "weights.safetensors").symlink_to("/dev/full")
+        (out / "note.txt").symlink_to("/dev/full")
         return _write("w" * 100_000)(out)
 
     with pytest.raises(StoreError, match=r"no room left(?s:.)*finished stages and epochs are kept"):
-        Store(tmp_path).stage(Checkpoint, "train", version=1, settings={}, inputs={}, make=fill)
+        Store(tmp_path).stage(Note, "train", version=1, settings={}, inputs={}, make=fill)
 
 
 def test_a_plan_runs_nothing_and_says_what_waits(tmp_path):
-    def never(out: Path) -> Checkpoint:
+    def never(out: Path) -> Note:
         raise AssertionError("a plan ran a stage")
 
     done = _stage(Store(tmp_path))
     plan = Plan(tmp_path)
     reused = _stage(plan)
     assert reused.digest == done.digest
-    pending = plan.stage(Checkpoint, "distill", version=1, settings={}, inputs={"t": reused}, make=never)
-    plan.stage(Checkpoint, "export", version=1, settings={}, inputs={"student": pending}, make=never)
+    pending = plan.stage(Note, "distill", version=1, settings={}, inputs={"t": reused}, make=never)
+    plan.stage(Note, "export", version=1, settings={}, inputs={"student": pending}, make=never)
     assert [(s.name, s.state) for s in plan.stages] == [("train", "reused"), ("distill", "run"), ("export", "planned")]
     assert plan.stages[-1].why == "needs student first"
     assert not (tmp_path / "partial" / "distill").exists()
@@ -130,8 +158,8 @@ def test_a_plan_runs_nothing_and_says_what_waits(tmp_path):
 
 @pytest.mark.parametrize("error", [MemoryError(), OSError(12, "Cannot allocate memory")])
 def test_memory_that_runs_out_is_one_clear_message(tmp_path, error):
-    def fail(out: Path) -> Checkpoint:
+    def fail(out: Path) -> Note:
         raise error
 
     with pytest.raises(OutOfMemoryError, match=r"memory is not enough(?s:.)*finished stages are kept"):
-        Store(tmp_path).stage(Checkpoint, "train", version=1, settings={}, inputs={}, make=fail)
+        Store(tmp_path).stage(Note, "train", version=1, settings={}, inputs={}, make=fail)

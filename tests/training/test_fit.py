@@ -18,10 +18,10 @@ from torch import nn
 from edgekd.data.dataset import open_split
 from edgekd.data.loader import Loader
 from edgekd.data.prepare import prepare
-from edgekd.data.reader import preprocessing_of
 from edgekd.errors import NonFiniteLossError, OutOfMemoryError, TrainingError
+from edgekd.models.checkpoint import Checkpoint
 from edgekd.recipe.settings import AugmentSettings, DataSettings, TrainSettings
-from edgekd.store.artifacts import Checkpoint, file_digest, read_json
+from edgekd.store.artifacts import file_digest, read_json
 from edgekd.training.fit import accuracy, fit
 from edgekd.training.guard import clear_memory_errors
 from edgekd.training.objective import Supervised
@@ -153,7 +153,7 @@ def test_a_batch_that_really_does_not_fit(small_digits, tmp_path):
 
 def test_evaluation_sees_every_image_once(small_digits):
     split = open_split(small_digits, "test")
-    loader = Loader(split, preprocessing_of(small_digits), batch_size=7)
+    loader = Loader(split, small_digits.details.preprocessing, batch_size=7)
     indices = torch.cat([batch.indices for batch in loader.epoch(0)])
     assert indices.tolist() == list(range(len(split)))
 
@@ -162,7 +162,8 @@ TRAIN = """
 import sys
 from pathlib import Path
 import torch
-from edgekd.store.artifacts import Checkpoint, Dataset
+from edgekd.models.checkpoint import Checkpoint
+from edgekd.data.dataset import Dataset
 from edgekd.recipe.settings import AugmentSettings, ModelSettings, TrainSettings
 from edgekd.store.store import Store
 from edgekd.training.train import TrainingSetup, train

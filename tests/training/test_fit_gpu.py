@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from edgekd.distillation.distill import TeacherSetup, distill
+from edgekd.models.checkpoint import Checkpoint
 from edgekd.recipe.settings import AugmentSettings, DistillSettings, ModelSettings, TrainSettings
-from edgekd.store.artifacts import Checkpoint
 from edgekd.training.host import best_device, resolve_precision
 from edgekd.training.train import TrainingSetup, adopt, train
 

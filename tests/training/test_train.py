@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
+from samples import resealed
 
 from edgekd.errors import ModelError
 from edgekd.models import checkpoint as checkpoints
@@ -29,7 +32,7 @@ def _folder(tmp_path, name):
 def test_a_trained_network_says_how_it_was_trained(trained):
     assert len(trained.metrics["history"]) == 2
     assert trained.metrics["validation_accuracy"] == trained.metrics["history"][-1]["validation_accuracy"]
-    assert trained.manifest.details["training"]["epochs"] == 2
+    assert trained.details.training.epochs == 2
     assert trained.metrics["parameters"] == sum(p.numel() for p in checkpoints.load(trained).parameters())
 
 
@@ -85,10 +88,9 @@ def test_a_folder_that_contradicts_the_recipe_is_refused(small_digits, tmp_path,
         initial(ModelSettings(model=model, checkpoint=made.path, **said), small_digits)
 
 
-def test_a_folder_that_saw_other_colours_is_refused(trained, small_digits):
-    details = small_digits.manifest.details
-    other = {**details, "preprocessing": {**details["preprocessing"], "mean": [0.5, 0.5, 0.5]}}
-    data = type(small_digits)(small_digits.path, small_digits.manifest.model_copy(update={"details": other}))
+def test_a_folder_that_saw_other_colours_is_refused(trained, small_digits, tmp_path):
+    seen = replace(small_digits.details.preprocessing, mean=(0.5, 0.5, 0.5))
+    data = resealed(small_digits, tmp_path / "data", preprocessing=seen)
     with pytest.raises(ModelError, match=r"normalised otherwise(?s:.)*data.mean"):
         initial(ModelSettings(model="cifar/resnet8", checkpoint=trained.path), data)
 
@@ -98,7 +100,7 @@ def renamed(trained, tmp_path):
     """The same network, whose classes 3 and 5 stand the other way round."""
     folder = _folder(tmp_path, "renamed")
     names = [{"3": "5", "5": "3"}.get(name, name) for name in trained.classes]
-    architecture, seen = checkpoints.architecture_of(trained), checkpoints.preprocessing_of(trained)
+    architecture, seen = trained.details.architecture, trained.details.preprocessing
     network = checkpoints.load(trained)
     checkpoints.save(network, architecture, preprocessing=seen, classes=tuple(names), out=folder)
     return ModelSettings(model="cifar/resnet8", checkpoint=folder)

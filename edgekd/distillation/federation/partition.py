@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 
 from edgekd.data.composed import Chosen
-from edgekd.data.dataset import Split, open_split
+from edgekd.data.dataset import Dataset, Split, open_split
 from edgekd.data.leaks import contents
 from edgekd.data.sources import Labels
 from edgekd.data.splits import carve
 from edgekd.errors import DataError
-from edgekd.store.artifacts import Artifact, Dataset, Json
+from edgekd.store.artifacts import Artifact, Details, Json
 
 VERSION = 1
 LEAST = 10  # images a client, as experiments on skewed clients commonly ask for
@@ -22,7 +22,11 @@ _TRIES = 100
 _PUBLIC, _PRIVATE = 11, 12  # streams of the seed
 
 
-class Partition(Artifact):
+class PartitionDetails(Details):
+    clients: int
+
+
+class Partition(Artifact[PartitionDetails]):
     """`public.npy`, `client1.npy`, …: positions in the training split; no image is in two of them."""
 
     kind = "partition"
@@ -73,9 +77,8 @@ def partition(data: Dataset, shares: Shares, out: Path) -> Partition:
         np.save(out / f"client{number}.npy", private[part])
         found = np.bincount(train.labels[private[part]], minlength=len(data.classes))
         counts[f"client{number}"] = dict(zip(data.classes, found.tolist(), strict=True))
-    return Partition.seal(
-        out, details={"clients": shares.clients}, metrics={"public": int(public.sum()), "images": counts}
-    )
+    metrics: Json = {"public": int(public.sum()), "images": counts}
+    return Partition.seal(out, details=PartitionDetails(clients=shares.clients), metrics=metrics)
 
 
 def deal(labels: Labels, clients: int, alpha: float | None, seed: Sequence[int]) -> list[Labels]:

@@ -10,19 +10,19 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from edgekd.data.dataset import Split
+from edgekd.data.dataset import Dataset, Split
 from edgekd.data.loader import Batch, Loader
 from edgekd.distillation.distill import networks_for
 from edgekd.distillation.federation import Logits
 from edgekd.distillation.federation.partition import Partition
 from edgekd.distillation.objective import Answers, Distillation, Teacher
 from edgekd.distillation.terms import Seen, Terms, build_terms
-from edgekd.errors import TrainingError
+from edgekd.errors import ArtifactError, TrainingError
 from edgekd.models.architecture import Architecture
 from edgekd.models.build import build
 from edgekd.models.weights import load_state, read_state, save_state
 from edgekd.recipe.settings import AugmentSettings, ModelSettings, StepSettings, TermSettings
-from edgekd.store.artifacts import Artifact, Dataset, Json
+from edgekd.store.artifacts import Artifact, Details
 from edgekd.store.store import resume_folder
 from edgekd.training.fit import Progress, accuracy, fit
 from edgekd.training.host import best_device
@@ -34,7 +34,22 @@ State = Mapping[str, Tensor]
 _BETWEEN_CLIENTS, _BETWEEN_ROUNDS = 1000, 1_000_000
 
 
-class Round(Artifact):
+class RoundDetails(Details):
+    """What a round left.
+
+    Attributes:
+        architectures, images: each client's network, and how many images of its own it has.
+        round: from 1; None where the clients learned alone.
+        views_seed: what draws the views of the public images that the consensus is about; None without a consensus.
+    """
+
+    architectures: tuple[Architecture, ...]
+    images: tuple[int, ...]
+    round: int | None = None
+    views_seed: int | None = None
+
+
+class Round(Artifact[RoundDetails]):
     """`client1.safetensors`, …: the clients' weights; `consensus.npy`: (V, N, C) float16, the mean of their logits."""
 
     kind = "federated-round"
@@ -46,12 +61,18 @@ class Round(Artifact):
         return network.eval()
 
     def architecture(self, number: int) -> Architecture:
-        return Architecture.model_validate(self.manifest.details["architectures"][number - 1])
+        return self.details.architectures[number - 1]
 
     @property
     def views_seed(self) -> int:
-        """What draws the views of the public images that the consensus is about."""
-        return int(self.manifest.details["views_seed"])
+        """What draws the views of the public images that the consensus is about.
+
+        Raises:
+            ArtifactError: the clients learned alone, and agreed on nothing.
+        """
+        if self.details.views_seed is None:
+            raise ArtifactError(f"{self.path} has no consensus", found="clients that learned alone")
+        return self.details.views_seed
 
 
 @dataclass(frozen=True)
@@ -246,7 +267,7 @@ def play(
     rounds = [*(before.metrics["rounds"] if before else []), record]
     return Round.seal(
         out,
-        details={"round": number, "views_seed": habits.views_seed(number), **details},
+        details=details.model_copy(update={"round": number, "views_seed": habits.views_seed(number)}),
         metrics={"rounds": rounds, "validation_accuracy": scores},
     )
 
@@ -283,9 +304,11 @@ def _clients(
     ]
 
 
-def _saved(clients: Sequence[Client], states: Sequence[State], data: Dataset, out: Path) -> tuple[Json, list[float]]:
+def _saved(
+    clients: Sequence[Client], states: Sequence[State], data: Dataset, out: Path
+) -> tuple[RoundDetails, list[float]]:
     """Writes the clients' weights; a Round's details of them, and accuracy on validation, which no client ever sees."""
-    architectures: list[Json] = []
+    architectures: list[Architecture] = []
     scores: list[float] = []
     for client, state in zip(clients, states, strict=True):
         network, architecture = client.begin()
@@ -293,5 +316,6 @@ def _saved(clients: Sequence[Client], states: Sequence[State], data: Dataset, ou
         network.to(best_device(), memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
         scores.append(accuracy(network, evaluation_loader(data, "validation"), best_device()))
         save_state(network, out / f"client{client.number}.safetensors")
-        architectures.append(architecture.model_dump(mode="json"))
-    return {"architectures": architectures, "images": [len(client.own) for client in clients]}, scores
+        architectures.append(architecture)
+    images = tuple(len(client.own) for client in clients)
+    return RoundDetails(architectures=tuple(architectures), images=images), scores

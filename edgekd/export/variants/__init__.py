@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
 
 from edgekd import plugins
+from edgekd.data.dataset import Dataset
+from edgekd.export.onnx_model import OnnxModel
 from edgekd.recipe.settings import ExportSettings, Tolerance
 from edgekd.runtime.backends import Activations
-from edgekd.store.artifacts import Checkpoint, Dataset, OnnxModel
+from edgekd.store.artifacts import Artifact
 
-Source = TypeVar("Source", Checkpoint, OnnxModel)
+Source = TypeVar("Source", bound=Artifact[Any])
 
 
 @dataclass(frozen=True)

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from edgekd.data.dataset import Dataset
+from edgekd.export.onnx_model import OnnxModel
 from edgekd.export.variants import Variant
 from edgekd.recipe.settings import ExportSettings, Tolerance
-from edgekd.store.artifacts import Checkpoint, Dataset, OnnxModel
+
+if TYPE_CHECKING:  # it brings PyTorch
+    from edgekd.models.checkpoint import Checkpoint
 
 
 def convert(checkpoint: Checkpoint, data: Dataset, settings: ExportSettings, out: Path) -> OnnxModel:
@@ -23,12 +28,12 @@ def convert(checkpoint: Checkpoint, data: Dataset, settings: ExportSettings, out
     from edgekd.models import checkpoint as checkpoints
 
     network = checkpoints.load(checkpoint)
-    graph = graphs.graph_of(network, checkpoints.preprocessing_of(checkpoint).image_size, settings.opset)
+    graph = graphs.graph_of(network, checkpoint.details.preprocessing.image_size, settings.opset)
     expected = graphs.expected_of(network, data, reference="PyTorch in float32")
     return graphs.seal(graph, VARIANT, checkpoint, expected, settings, out)
 
 
-VARIANT = Variant[Checkpoint](
+VARIANT: Variant[Checkpoint] = Variant(
     name="fp32",
     title="fp32",
     note="graph in single precision",

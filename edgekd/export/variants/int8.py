@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from edgekd.data.dataset import Dataset
+from edgekd.export.onnx_model import OnnxModel
 from edgekd.export.variants import Variant
 from edgekd.recipe.settings import ExportSettings, Tolerance
-from edgekd.store.artifacts import Checkpoint, Dataset, OnnxModel
 
 # A second graph in the same folder: both inputs of every addition quantized, as other int8 forms need it.
 ALL_PAIRS = "all-pairs.onnx"
+
+if TYPE_CHECKING:  # it brings PyTorch
+    from edgekd.models.checkpoint import Checkpoint
 
 
 def convert(checkpoint: Checkpoint, data: Dataset, settings: ExportSettings, out: Path) -> OnnxModel:
@@ -24,7 +29,7 @@ def convert(checkpoint: Checkpoint, data: Dataset, settings: ExportSettings, out
     from edgekd.models import checkpoint as checkpoints
 
     network = checkpoints.load(checkpoint)
-    size = checkpoints.preprocessing_of(checkpoint).image_size
+    size = checkpoint.details.preprocessing.image_size
     pairs = graphs.graph_of(with_constant_scales(network), size, settings.opset)
     rename_weights(pairs)
     graphs.write(pairs, out, ALL_PAIRS)
@@ -33,7 +38,7 @@ def convert(checkpoint: Checkpoint, data: Dataset, settings: ExportSettings, out
     return graphs.seal(graph, VARIANT, checkpoint, expected, settings, out)
 
 
-VARIANT = Variant[Checkpoint](
+VARIANT: Variant[Checkpoint] = Variant(
     name="int8",
     title="int8",
     note="int8 with explicit Q/DQ, for TensorRT and OpenVINO",

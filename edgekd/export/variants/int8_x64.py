@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from edgekd.data.dataset import Dataset
+from edgekd.export.onnx_model import OnnxModel
 from edgekd.export.variants import Variant
 from edgekd.export.variants.int8 import ALL_PAIRS
 from edgekd.recipe.settings import ExportSettings, Tolerance
-from edgekd.store.artifacts import Dataset, OnnxModel
 
 
 def convert(model: OnnxModel, data: Dataset, settings: ExportSettings, out: Path) -> OnnxModel:

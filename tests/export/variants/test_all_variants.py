@@ -24,7 +24,6 @@ from edgekd.recipe.schema import json_schema
 from edgekd.recipe.settings import ExportSettings, Tolerance, default_variants
 from edgekd.runtime.backends import every, open_reference
 from edgekd.stages.quantize import calibrate
-from edgekd.training.train import preprocessing_of
 
 NAMES = plugins.names("variant")
 TYPES = {"float16": TensorProto.FLOAT16, "int8": TensorProto.INT8, "uint8": TensorProto.UINT8}
@@ -40,7 +39,7 @@ def made(small_digits, tmp_path_factory):
     architecture = Architecture(model="cifar/resnet8", num_classes=10)
     network = build(architecture)
     network.train()(torch.from_numpy(real_inputs(small_digits)))
-    facts = {"preprocessing": preprocessing_of(small_digits), "classes": small_digits.classes}
+    facts = {"preprocessing": small_digits.details.preprocessing, "classes": small_digits.classes}
     trained = checkpoints.save(network, architecture, out=place / "float", **facts)
     sources = {"float": trained, "quantized": calibrate(trained, small_digits, 64, place / "quantized")}
     graphs = {}
