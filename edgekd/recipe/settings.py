@@ -171,13 +171,13 @@ Outputs = Annotated[OutputSettings, _short("store")]
 Scheme = Annotated[SchemeSettings, _short("name")]
 
 
-class TaughtSettings(StepSettings):
+class TeacherGuidedSettings(StepSettings):
     """A training beside a teacher."""
 
     teacher_precision: Precision = Field("auto", description="auto: bf16 where it is faster and says the same")
 
 
-class DistillSettings(TaughtSettings):
+class DistillSettings(TeacherGuidedSettings):
     scheme: Scheme = Field(SchemeSettings(name="offline"), description="a name, or a name with parameters")
     objective: tuple[TermSettings, ...] = Field(
         (TermSettings(method="kd", weight=0.9), TermSettings(method="cross_entropy", weight=0.1)), min_length=1
@@ -214,7 +214,7 @@ class PruneTarget(Settings):
         return kept
 
 
-class RecoverySettings(TaughtSettings):
+class RecoverySettings(TeacherGuidedSettings):
     """A training that goes on from a network that can do its task already: shorter, and in smaller steps."""
 
     epochs: Positive = 10

@@ -24,7 +24,7 @@ from edgekd.runs import Run
 from edgekd.schemes import Scheme
 from edgekd.schemes._objective import check_on_logits
 from edgekd.stages.distill import STAGE, Distilled, trained
-from edgekd.stages.train import taught
+from edgekd.stages.train import teacher_stage
 from edgekd.training.host import best_device
 from edgekd.training.train import Learner, Record, TrainingSetup, origin_of, train_with
 
@@ -60,7 +60,7 @@ def check(recipe: RecipeSettings, parameters: Parameters) -> None:
 
 def distill(run: Run, teacher: Checkpoint, data: Dataset, parameters: Parameters) -> Distilled:
     others = {
-        f"teacher{number}": taught(run, f"teacher{number}", settings, data)
+        f"teacher{number}": teacher_stage(run, f"teacher{number}", settings, data)
         for number, settings in enumerate(parameters.teachers, 2)
     }
     teachers = {"teacher": teacher, **others}

@@ -35,7 +35,7 @@ from edgekd.recipe.settings import (
     RecipeSettings,
     RecoverySettings,
     Settings,
-    TaughtSettings,
+    TeacherGuidedSettings,
     TeacherSettings,
     TermSettings,
 )
@@ -48,7 +48,7 @@ from edgekd.schemes._tasks import Ready, apart, check_data, columns_of, told
 from edgekd.stages import _facts
 from edgekd.stages.data import prepared
 from edgekd.stages.distill import STAGE, Distilled, distilled, trained
-from edgekd.stages.train import taught
+from edgekd.stages.train import teacher_stage
 from edgekd.store.artifacts import Artifact, Json
 from edgekd.training import train as training
 from edgekd.training.fit import BeginEpoch, Progress, accuracy
@@ -167,7 +167,7 @@ def _ready(run: Run, teacher: Checkpoint, data: Dataset, parameters: Parameters)
         own, varied = prepared[name], task.data.augment if task.data is not None else augment
         if name in photos:
             own = _apart(run, name, own, parameters.main, {parameters.main: data, **photos})
-        guide = taught(run, f"teacher-{name}", task.teacher, own, augment=varied)
+        guide = teacher_stage(run, f"teacher-{name}", task.teacher, own, augment=varied)
         tasks[name] = Ready(own, guide, task.weight, task.classes, varied)
     return tasks
 
@@ -205,7 +205,7 @@ def _apart(run: Run, name: str, own: Dataset, main: str, all_data: Mapping[str, 
 class Lesson:
     """How all heads are trained: the first time, after pruning, or through quantizers."""
 
-    settings: TaughtSettings
+    settings: TeacherGuidedSettings
     objective: Sequence[TermSettings]
     begin_epoch: BeginEpoch | None = None
 

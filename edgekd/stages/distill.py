@@ -21,7 +21,7 @@ from edgekd.recipe.settings import (
     Precision,
     RecoverySettings,
     StepSettings,
-    TaughtSettings,
+    TeacherGuidedSettings,
     TermSettings,
 )
 from edgekd.runs import Role, Run, Stage, settings_json
@@ -167,7 +167,7 @@ def trained(
         settings: its steps are part of the key, and so is how the recipe varies images.
         key: what else decides about it.
     """
-    steps = settings.model_dump(mode="json", include=set(TaughtSettings.model_fields))
+    steps = settings.model_dump(mode="json", include=set(TeacherGuidedSettings.model_fields))
     return run.stage(
         stage,
         Checkpoint,
@@ -200,7 +200,7 @@ def outputs(
 
 def precision_in(settings: StepSettings) -> Precision:
     """In which a teacher beside this training answers."""
-    return settings.teacher_precision if isinstance(settings, TaughtSettings) else "auto"
+    return settings.teacher_precision if isinstance(settings, TeacherGuidedSettings) else "auto"
 
 
 def _decided(

@@ -29,7 +29,7 @@ BASELINE = Role(
 def teacher(run: Run, data: Dataset) -> Checkpoint | None:
     """The recipe's teacher; None where the scheme does without."""
     settings = run.recipe.teacher
-    return run.finish(STAGE, None if settings is None else taught(run, STAGE.name, settings, data))
+    return run.finish(STAGE, None if settings is None else teacher_stage(run, STAGE.name, settings, data))
 
 
 def baseline(run: Run, data: Dataset) -> Checkpoint | None:
@@ -39,7 +39,7 @@ def baseline(run: Run, data: Dataset) -> Checkpoint | None:
     return run.finish(BASELINE_STAGE, made)
 
 
-def taught(
+def teacher_stage(
     run: Run, name: str, settings: TeacherSettings, data: Dataset, *, augment: AugmentSettings | None = None
 ) -> Checkpoint:
     """A teacher as a stage called `name`: trained here, or taken as it is.
