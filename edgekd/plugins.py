@@ -33,7 +33,7 @@ KINDS = {
     "method": Kind("distillation method", "distillation.methods", "METHOD", "edgekd.distillation.method:Method"),
     "scheme": Kind("distillation scheme", "schemes", "SCHEME", "edgekd.schemes:Scheme", hyphens=True),
     "models": Kind("model source", "models.sources", "MODELS", "edgekd.models.sources:ModelSource"),
-    "variant": Kind("export variant", "export.variants", "VARIANT", "edgekd.export.variants:Variant", hyphens=True),
+    "variant": Kind("export variant", "export.variants", "VARIANT", "edgekd.export.variant:Variant", hyphens=True),
 }
 
 _ROOT = Path(__file__).parent

@@ -20,7 +20,7 @@ from edgekd.export._operators import TRANSLATIONS
 from edgekd.export.numerics import Expected, compare, real_inputs
 from edgekd.export.onnx_model import OnnxDetails, OnnxModel
 from edgekd.export.opset import lower
-from edgekd.export.variants import Variant
+from edgekd.export.variant import Variant
 from edgekd.models.checkpoint import Checkpoint
 from edgekd.recipe.settings import ExportSettings
 from edgekd.runtime.backends import open_reference

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from edgekd.errors import BackendError
-from edgekd.runtime.backends._cuda import Device
+from edgekd.runtime.gpu import Gpu
 
 ENGINE = "model.engine"
 RECORD = "engine.json"
@@ -68,11 +68,7 @@ def home(cache: Path | None = None) -> Path:
     return (Path(base) if base else Path.home() / ".cache") / "edgekd" / "engines"
 
 
-def capability(device: Device) -> str:
-    return ".".join(map(str, device.compute_capability))
-
-
-def find(cache: Path | None = None, *, device: Device | None = None, graph: str | None = None) -> list[Engine]:
+def find(cache: Path | None = None, *, device: Gpu | None = None, graph: str | None = None) -> list[Engine]:
     """The engines in the cache, the one that was asked for last first; folders that are no engine's are left out.
 
     Args:
@@ -85,7 +81,7 @@ def find(cache: Path | None = None, *, device: Device | None = None, graph: str 
             engine, asked = read(file), file.stat().st_mtime
         except (BackendError, OSError):
             continue  # not ours, or another process is just replacing it; building it again puts it right
-        mine = device is None or _device(engine.identity) == (device.name, capability(device))
+        mine = device is None or _device(engine.identity) == (device.name, device.capability)
         if engine.identity.key == file.parent.name and mine and graph in (None, engine.identity.graph):
             found.append((asked, engine))
     return [engine for _, engine in sorted(found, key=lambda pair: (pair[0], pair[1].created), reverse=True)]
@@ -112,7 +108,7 @@ def take(identity: Identity, cache: Path | None = None) -> Engine | None:
     return engine
 
 
-def put(identity: Identity, plan: bytes, *, seconds: float, device: Device, cache: Path | None = None) -> Engine:
+def put(identity: Identity, plan: bytes, *, seconds: float, device: Gpu, cache: Path | None = None) -> Engine:
     """Write an engine beside its place and rename it there; where another process was faster, its engine stays.
 
     Raises:
@@ -151,9 +147,9 @@ def write_atomically(file: Path, content: bytes) -> None:
         raise _unwritable(file.parent, error) from None
 
 
-def timing_file(device: Device, engine: str, version: str, cache: Path | None = None) -> Path:
+def timing_file(device: Gpu, engine: str, version: str, cache: Path | None = None) -> Path:
     """Where the timings of this kind of device and this version of an engine are kept."""
-    digest = _sha256(json.dumps([device.name, capability(device), engine, version]).encode())
+    digest = _sha256(json.dumps([device.name, device.capability, engine, version]).encode())
     return home(cache) / f"timing-{digest[:16]}.cache"
 
 
@@ -183,7 +179,7 @@ def read(file: Path) -> Engine:
         ) from None
 
 
-def check(path: Path, plan: bytes, *, device: Device, engine: str, version: str, graph: str | None = None) -> None:
+def check(path: Path, plan: bytes, *, device: Gpu, engine: str, version: str, graph: str | None = None) -> None:
     """Hold an engine against the engine.json beside it, and that against this machine; without one nothing is known.
 
     Args:
@@ -199,7 +195,7 @@ def check(path: Path, plan: bytes, *, device: Device, engine: str, version: str,
         return
     record = read(file)
     identity = record.identity
-    here = (device.name, capability(device))
+    here = (device.name, device.capability)
     for what, found, allowed in (
         ("was changed after it was built", f"sha256 {_sha256(plan)[:16]}…", f"sha256 {record.sha256[:16]}…"),
         ("was built by another version", f"{identity.engine} {identity.version}", f"{engine} {version}"),

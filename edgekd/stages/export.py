@@ -11,7 +11,7 @@ from edgekd.export import onnx as exports
 from edgekd.export import variants
 from edgekd.export.model_id import ModelId
 from edgekd.export.onnx_model import OnnxModel
-from edgekd.export.variants import Variant
+from edgekd.export.variant import Variant
 from edgekd.models.checkpoint import Checkpoint
 from edgekd.runs import Role, Run, Stage, settings_json
 from edgekd.stages import _facts

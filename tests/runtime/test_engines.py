@@ -18,7 +18,8 @@ from edgekd.bench.measure import benchmark
 from edgekd.cli.build import command
 from edgekd.errors import BackendError, BundleError, UnknownNameError, UsageError
 from edgekd.runtime import engine_cache, engines
-from edgekd.runtime.backends import BuildOptions, _cuda, open_session, tensorrt
+from edgekd.runtime.backends import BuildOptions, open_session, tensorrt
+from edgekd.runtime.gpu import Gpu
 
 ALL = ("fp32", "fp16", "int8", "int8-x64")
 
@@ -81,7 +82,7 @@ def test_a_record_in_another_engines_place_is_not_taken(device, linear_bundle):
 
 
 def test_builders_at_once_do_not_hurt_each_other(tmp_path):
-    gpu = _cuda.Device("Orin", (8, 7), "12.6")
+    gpu = Gpu("Orin", (8, 7), "12.6")
     identity = engine_cache.Identity("a" * 64, "Orin", "8.7", "tensorrt", "10.3.0", {"precision": "fp16"})
     plans = [bytes([number]) * 100_000 for number in range(8)]
     found = []

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from edgekd.data.dataset import Dataset
 from edgekd.export.onnx_model import OnnxModel
-from edgekd.export.variants import Variant
+from edgekd.export.variant import Variant
 from edgekd.recipe.settings import ExportSettings, Tolerance
 
 

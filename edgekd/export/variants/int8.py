@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from edgekd.data.dataset import Dataset
 from edgekd.export.onnx_model import OnnxModel
-from edgekd.export.variants import Variant
+from edgekd.export.variant import Variant
 from edgekd.recipe.settings import ExportSettings, Tolerance
 
 # A second graph in the same folder: both inputs of every addition quantized, as other int8 forms need it.

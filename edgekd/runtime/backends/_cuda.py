@@ -6,13 +6,13 @@ import ctypes
 import math
 import weakref
 from ctypes import POINTER, c_char_p, c_int, c_size_t, c_uint, c_uint64, c_void_p
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from edgekd.errors import BackendError
 from edgekd.runtime.backends import Array
+from edgekd.runtime.gpu import Gpu
 
 LIBRARY = "libcuda.so.1"
 
@@ -88,27 +88,7 @@ def why_not(name: str | None = None) -> str | None:
     return None if count.value else "CUDA finds no GPU here; is CUDA_VISIBLE_DEVICES set to none?"
 
 
-@dataclass(frozen=True)
-class Device:
-    """The first GPU.
-
-    Attributes:
-        name: as CUDA spells it, e.g. "Orin".
-        compute_capability: major and minor, e.g. (8, 7).
-        driver: the newest CUDA that the driver supports, e.g. "12.6".
-    """
-
-    name: str
-    compute_capability: tuple[int, int]
-    driver: str
-
-    @property
-    def has_int8(self) -> bool:
-        """6.1 is the only one before 7.0 that multiplies bytes."""
-        return self.compute_capability >= (7, 0) or self.compute_capability == (6, 1)
-
-
-def device(name: str | None = None) -> Device:
+def device(name: str | None = None) -> Gpu:
     """Ask the driver about the first GPU.
 
     Raises:
@@ -122,7 +102,7 @@ def device(name: str | None = None) -> Device:
     library.call("cuDriverGetVersion", ctypes.byref(version))
     major, minor = (_attribute(library, handle, number) for number in _COMPUTE_CAPABILITY)
     driver = f"{version.value // 1000}.{version.value % 1000 // 10}"
-    return Device(text.value.decode(errors="replace"), (major, minor), driver)
+    return Gpu(text.value.decode(errors="replace"), (major, minor), driver)
 
 
 def _attribute(library: Library, handle: c_int, number: int) -> int:

@@ -14,6 +14,7 @@ from edgekd.runtime import engine_cache
 from edgekd.runtime.backends import BuildOptions, BuiltEngine, Progress, _cuda, _tensorrt_build
 from edgekd.runtime.bundle import BundleManifest
 from edgekd.runtime.engine_cache import Identity
+from edgekd.runtime.gpu import Gpu
 
 NAME = "tensorrt"
 # Part of every engine's identity: raise it where a change here makes another engine from the same options.
@@ -107,14 +108,14 @@ def _take_or_build(
     manifest: BundleManifest,
     variant: str,
     options: BuildOptions,
-    device: _cuda.Device,
+    device: Gpu,
 ) -> BuiltEngine:
     cache, precision = options.cache, manifest.variants[variant].precision
     asked = _tensorrt_build.Options(precision, options.opt_batch, options.max_batch, options.workspace_mb)
     identity = Identity(
         graph=manifest.graph_sha256(variant),
         gpu=device.name,
-        compute_capability=engine_cache.capability(device),
+        compute_capability=device.capability,
         engine=NAME,
         version=trt.__version__,
         options={**asdict(asked), "builder": _BUILDER},
@@ -137,7 +138,7 @@ def _take_or_build(
     return BuiltEngine(variant, stored.path, False, stored.seconds, stored.size_bytes, note)
 
 
-def _check_precisions(manifest: BundleManifest, variants: Sequence[str], device: _cuda.Device) -> None:
+def _check_precisions(manifest: BundleManifest, variants: Sequence[str], device: Gpu) -> None:
     for name in variants:
         precision = manifest.variants[name].precision
         if precision not in _tensorrt_build.PRECISIONS:
@@ -149,7 +150,7 @@ def _check_precisions(manifest: BundleManifest, variants: Sequence[str], device:
         if precision == "int8" and not device.has_int8:
             raise BackendError(
                 f"this GPU cannot compute in int8, which the variant {name} needs",
-                found=f"{device.name}, compute capability {engine_cache.capability(device)}",
+                found=f"{device.name}, compute capability {device.capability}",
                 allowed="compute capability 6.1, or 7.0 and up",
                 hint="build the other variants: --variant fp16",
             )

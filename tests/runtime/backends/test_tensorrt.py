@@ -20,6 +20,7 @@ from edgekd.bench.measure import benchmark
 from edgekd.errors import BackendError
 from edgekd.runtime import backends
 from edgekd.runtime.backends import _cuda, _tensorrt_build, _tensorrt_engines, tensorrt
+from edgekd.runtime.gpu import Gpu
 
 # What the code calls an object of a TensorRT class, with or without a leading underscore.
 ROLES = {
@@ -183,9 +184,9 @@ def test_why_not_tells_a_driver_a_gpu_and_none_apart(stand_in, tmp_path):
 
 def test_the_gpu_is_described_and_its_int8_known(stand_in):
     found = _cuda.device(stand_in(1, name="Orin", capability=(8, 7)))
-    assert found == _cuda.Device("Orin", (8, 7), "12.6")
+    assert found == Gpu("Orin", (8, 7), "12.6")
     able = [(5, 3), (6, 0), (6, 1), (6, 2), (7, 0), (8, 7), (12, 0)]
-    assert [_cuda.Device("x", each, "12.6").has_int8 for each in able] == [False, False, True, False, True, True, True]
+    assert [Gpu("x", each, "12.6").has_int8 for each in able] == [False, False, True, False, True, True, True]
     with pytest.raises(BackendError, match="cuDeviceGet failed"):
         _cuda.device(stand_in(0))
 
