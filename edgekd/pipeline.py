@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -115,13 +116,9 @@ def run_until(
         UsageError: the recipe has no section for it, or the stage has no artifact of its own.
         RunLockedError, EdgekdError: as run().
     """
-    stages = {stage.name: stage for stage in stages_of(recipe, chain)}
-    if name not in stages:
-        raise UnknownNameError("stage", name, stages)
-    _require_section(recipe, stages[name])
     store = Store(folder, listener)
+    current = _run_until(name, recipe, store, console, chain)
     with store.lock():
-        current = Run(_without_comparison(recipe, stages[name]), store, console, _stop_at(name), tuple(stages.values()))
         try:
             chain(current)
         except _Reached as reached:
@@ -135,14 +132,24 @@ def run_until(
     return found
 
 
-def plan(recipe: Recipe, folder: Path, *, chain: Chain = chain) -> list[PlannedStage]:
-    """What run() would do, and why. Runs nothing, writes nothing; where the data is there, its networks are checked.
+def plan(recipe: Recipe, folder: Path, *, until: str | None = None, chain: Chain = chain) -> list[PlannedStage]:
+    """What run() or run_until() would do, and why. Runs nothing, writes nothing.
+
+    Where the data is there, the networks are built and checked.
+
+    Args:
+        until: the stage that it would end with; None: all of the chain.
 
     Raises:
         ArtifactError: a finished stage's files were changed.
+        UnknownNameError, UsageError: as run_until().
         EdgekdError: what the preflight finds.
     """
     store = Plan(folder)
+    if until is not None:
+        with suppress(_Reached):
+            chain(_run_until(until, recipe, store, None, chain))
+        return store.stages
     current = Run(recipe.settings, store, stages=stages_of(recipe, chain))
     made = chain(current)
     engines(current, made.bundle, made.exported.shipped)
@@ -154,6 +161,15 @@ def stages_of(recipe: Recipe, chain: Chain = chain) -> tuple[Stage, ...]:
     found: list[Stage] = []
     chain(Run(recipe.settings, Outline(), reached=lambda stage, _: found.append(stage)))
     return tuple(found)
+
+
+def _run_until(name: str, recipe: Recipe, store: Store, console: Console | None, chain: Chain) -> Run:
+    """A run that raises _Reached behind the stage of this name."""
+    stages = {stage.name: stage for stage in stages_of(recipe, chain)}
+    if name not in stages:
+        raise UnknownNameError("stage", name, stages)
+    _require_section(recipe, stages[name])
+    return Run(_without_comparison(recipe, stages[name]), store, console, _stop_at(name), tuple(stages.values()))
 
 
 class _Reached(Exception):

@@ -1,17 +1,61 @@
-"""The commands that run a recipe up to one stage: they differ in its name alone."""
+"""What the commands that run a recipe have in common: their options, and running up to one stage."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from dataclasses import dataclass
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+
+if TYPE_CHECKING:
+    from edgekd.recipe.load import Recipe
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
+@dataclass(frozen=True)
+class RecipeOptions:
+    """RECIPE, --out, --set, --allow-code and --json, as they were given."""
+
+    recipe: str
+    out: str | None
+    overrides: tuple[str, ...]
+    allow_code: bool
+    as_json: bool
+
+    def load(self) -> tuple[Recipe, Path]:
+        """The checked recipe and the run's folder.
+
+        Before anything that only a workstation has is imported: a device gets a message, not a missing module.
+        """
+        from edgekd.recipe import load as recipes
+
+        loaded = recipes.load(self.recipe, self.overrides, allow_code=self.allow_code)
+        return loaded, Path(self.out) if self.out else Path("runs") / loaded.settings.name
+
+    def again(self, command: str, *arguments: str) -> str:
+        """The command line that goes on after an interruption."""
+        import shlex
+
+        sets = [word for override in self.overrides for word in ("--set", override)]
+        allowed = ["--allow-code"] if self.allow_code else []
+        place = ["--out", self.out] if self.out else []
+        return shlex.join(["edgekd", *_group_options(), command, self.recipe, *sets, *place, *allowed, *arguments])
+
+
 def recipe_options(function: F) -> F:
-    """RECIPE, --out, --set, --allow-code and --json."""
+    """Gives a command's function a RecipeOptions as its first argument."""
+
+    @wraps(function)
+    def wrapped(
+        *, recipe: str, out: str | None, overrides: tuple[str, ...], allow_code: bool, as_json: bool, **others: Any
+    ) -> Any:
+        return function(RecipeOptions(recipe, out, overrides, allow_code, as_json), **others)
+
+    command: Any = wrapped
     for decorate in (
         click.option("--json", "as_json", is_flag=True, help="Print the result as JSON, and nothing else."),
         click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override, e.g. distill.epochs=2."),
@@ -19,27 +63,26 @@ def recipe_options(function: F) -> F:
         click.option("--out", type=click.Path(file_okay=False), help="The run's folder; default: runs/<name>."),
         click.argument("recipe"),
     ):
-        function = decorate(function)
-    return function
+        command = decorate(command)
+    wrapped_with_options: F = command
+    return wrapped_with_options
 
 
-def again(command: str, recipe: str, overrides: tuple[str, ...], out: str | None, allow_code: bool = False) -> str:
-    """The command line that goes on after an interruption."""
-    import shlex
+def run_until(stage: str, options: RecipeOptions, resume: str) -> None:
+    """Run a recipe up to a stage and show what that made.
 
-    sets = [word for override in overrides for word in ("--set", override)]
-    allowed = ["--allow-code"] if allow_code else []
-    place = ["--out", out] if out else []
-    return shlex.join(["edgekd", *_group_options(), command, recipe, *sets, *place, *allowed])
+    Args:
+        resume: the command line that goes on after an interruption.
+    """
+    loaded, folder = options.load()
 
+    from edgekd import pipeline
+    from edgekd.cli._terminal import Terminal, show_artifact
+    from edgekd.models.code import permitted
 
-def _group_options() -> list[str]:
-    """The folders that were named before the command."""
-    context = click.get_current_context(silent=True)
-    folders = context.find_root().params if context is not None else {}
-    return [
-        word for name in ("plugins", "profiles") for folder in folders.get(name, ()) for word in (f"--{name}", folder)
-    ]
+    with permitted(loaded.code), Terminal(quiet=options.as_json, resume=resume) as terminal:
+        made = pipeline.run_until(stage, loaded, folder, listener=terminal, console=terminal)
+    show_artifact(made, folder, as_json=options.as_json)
 
 
 def stage_command(name: str, *, stage: str | None = None, short_help: str, about: str) -> click.Command:
@@ -57,22 +100,16 @@ def stage_command(name: str, *, stage: str | None = None, short_help: str, about
         "here or in `edgekd run`, is reused.",
     )
     @recipe_options
-    def command(recipe: str, out: str | None, overrides: tuple[str, ...], allow_code: bool, as_json: bool) -> None:
-        from pathlib import Path
-
-        from edgekd.recipe import load as recipes
-
-        # Before anything that only a workstation has: a device is told so, not shown a missing module.
-        loaded = recipes.load(recipe, overrides, allow_code=allow_code)
-        folder = Path(out) if out else Path("runs") / loaded.settings.name
-
-        from edgekd.cli._terminal import Terminal, show_artifact
-        from edgekd.models.code import permitted
-        from edgekd.pipeline import run_until
-
-        resume = again(name, recipe, overrides, out, allow_code)
-        with permitted(loaded.code), Terminal(quiet=as_json, resume=resume) as terminal:
-            made = run_until(stage or name, loaded, folder, listener=terminal, console=terminal)
-        show_artifact(made, folder, as_json=as_json)
+    def command(options: RecipeOptions) -> None:
+        run_until(stage or name, options, options.again(name))
 
     return command
+
+
+def _group_options() -> list[str]:
+    """The folders that were named before the command."""
+    context = click.get_current_context(silent=True)
+    folders = context.find_root().params if context is not None else {}
+    return [
+        word for name in ("plugins", "profiles") for folder in folders.get(name, ()) for word in (f"--{name}", folder)
+    ]

@@ -2,26 +2,22 @@ from __future__ import annotations
 
 import click
 
-from edgekd.cli._stages import again, recipe_options
+from edgekd.cli._stages import RecipeOptions, recipe_options, run_until
 
 
 @click.command("run", short_help="Run a recipe: teacher to measured bundle.")
 @recipe_options
 @click.option("--plan", "only_plan", is_flag=True, help="Show what would run and what is reused; run nothing.")
-def command(
-    recipe: str, out: str | None, overrides: tuple[str, ...], allow_code: bool, as_json: bool, only_plan: bool
-) -> None:
+@click.option("--until", metavar="STAGE", help="End with this stage, e.g. prune.")
+def command(options: RecipeOptions, only_plan: bool, until: str | None) -> None:
     """Run RECIPE, a YAML file or a built-in name such as digits.
 
     Finished stages are reused: after an interruption or a change the same command goes on from there.
     """
-    from pathlib import Path
-
-    from edgekd.recipe import load as recipes
-
-    # Before anything that only a workstation has: a device is told so, not shown a missing module.
-    loaded = recipes.load(recipe, overrides, allow_code=allow_code)
-    folder = Path(out) if out else Path("runs") / loaded.settings.name
+    if until is not None and not only_plan:
+        run_until(until, options, options.again("run", "--until", until))
+        return
+    loaded, folder = options.load()
 
     from edgekd import pipeline
     from edgekd.cli._terminal import Terminal, show_plan, show_result
@@ -29,9 +25,8 @@ def command(
 
     if only_plan:
         with permitted(loaded.code):
-            show_plan(pipeline.plan(loaded, folder), as_json=as_json)
+            show_plan(pipeline.plan(loaded, folder, until=until), as_json=options.as_json)
         return
-    resume = again("run", recipe, overrides, out, allow_code)
-    with permitted(loaded.code), Terminal(quiet=as_json, resume=resume) as terminal:
+    with permitted(loaded.code), Terminal(quiet=options.as_json, resume=options.again("run")) as terminal:
         result = pipeline.run(loaded, folder, listener=terminal, console=terminal)
-    show_result(result, as_json=as_json)
+    show_result(result, as_json=options.as_json)

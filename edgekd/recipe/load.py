@@ -49,11 +49,18 @@ def built_in() -> tuple[str, ...]:
     return tuple(sorted(file.stem for file in _BUILT_IN.glob("*.yaml")))
 
 
-def load(source: str | Path, overrides: Sequence[str] = (), *, allow_code: bool | Collection[Path] = False) -> Recipe:
+def load(
+    source: str | Path,
+    overrides: Sequence[str] = (),
+    *,
+    allow_code: bool | Collection[Path] = False,
+    settings: type[RecipeSettings] = RecipeSettings,
+) -> Recipe:
     """Read a recipe from a file or by its built-in name, apply `key.path=value` overrides, check all of it.
 
     Args:
         allow_code: let Python code run that the recipe or its checkpoints bring: all of it, or these files.
+        settings: what it may hold: edgekd's sections, or more of them for stages of your own.
 
     Raises:
         UsageError: no such recipe, an override that is no `key=value`, or code that was not allowed.
@@ -67,14 +74,18 @@ def load(source: str | Path, overrides: Sequence[str] = (), *, allow_code: bool 
         set_value(document, override)
     # A built-in recipe's folder is the package's, which is nobody's place for a network.
     folder = Path() if path.parent == _BUILT_IN else path.parent
-    settings, code = _check(document, folder, allow_code)
+    checked, code = _check(document, folder, allow_code, settings)
     sets = [word for override in overrides for word in ("--set", override)]
     command = shlex.join(["edgekd", "run", str(source), *sets, *(["--allow-code"] if code else [])])
-    return Recipe(settings, yaml.safe_dump(document.value, sort_keys=False), command, code)
+    return Recipe(checked, yaml.safe_dump(document.value, sort_keys=False), command, code)
 
 
 def from_mapping(
-    value: Mapping[str, Any], overrides: Sequence[str] = (), *, allow_code: bool | Collection[Path] = False
+    value: Mapping[str, Any],
+    overrides: Sequence[str] = (),
+    *,
+    allow_code: bool | Collection[Path] = False,
+    settings: type[RecipeSettings] = RecipeSettings,
 ) -> Recipe:
     """A recipe from Python values, checked the same way; Args and Raises as load()."""
     text = yaml.safe_dump(json.loads(json.dumps(dict(value), default=os.fspath)), sort_keys=False)
@@ -82,8 +93,8 @@ def from_mapping(
     for override in overrides:
         set_value(document, override)
     text = yaml.safe_dump(document.value, sort_keys=False)
-    settings, code = _check(document, Path(), allow_code)
-    return Recipe(settings, text, "edgekd.run(…), called from Python", code)
+    checked, code = _check(document, Path(), allow_code, settings)
+    return Recipe(checked, text, "edgekd.run(…), called from Python", code)
 
 
 def _find(source: str | Path) -> Path:
@@ -105,14 +116,14 @@ def _read(path: Path) -> str:
 
 
 def _check(
-    written: Document, folder: Path, allow_code: bool | Collection[Path]
+    written: Document, folder: Path, allow_code: bool | Collection[Path], model: type[RecipeSettings]
 ) -> tuple[RecipeSettings, tuple[CodeFile, ...]]:
     document = replace(written, value=with_absolute_paths(written.value, folder))
     problems = list(document.problems)
     try:
-        settings = RecipeSettings.model_validate_json(json.dumps(document.value, allow_nan=False))
+        settings = model.model_validate_json(json.dumps(document.value, allow_nan=False))
     except ValidationError as error:
-        problems += [_describe(document, problem) for problem in _own(error.errors())]
+        problems += [_describe(document, problem, model) for problem in _own(error.errors())]
     except (TypeError, ValueError) as error:
         problems.append(f"{document.name}: {error}")
     else:
@@ -195,11 +206,11 @@ def _items(value: dict[str, Any], section: str, key: str) -> list[Any]:
     return found if isinstance(found, list) else []
 
 
-def _describe(document: Document, problem: ErrorDetails) -> str:
+def _describe(document: Document, problem: ErrorDetails, model: type[BaseModel]) -> str:
     location: Location = tuple(part for part in problem["loc"] if part != "[key]")
     message = _explain(problem)
     if problem["type"] == "extra_forbidden":
-        options = _siblings(location[:-1])
+        options = _siblings(location[:-1], model)
         near = nearest(str(location[-1]), options)
         message = f"no such key{f'; did you mean {near!r}?' if near else ''} Known: {', '.join(options)}"
     return f"{document.where(location)} {format_location(location) or 'recipe'}: {message}"
@@ -241,7 +252,7 @@ def _explain(problem: ErrorDetails) -> str:
     return f"{message}; found: {json.dumps(problem['input'])}"
 
 
-def _siblings(location: Location, model: type[BaseModel] = RecipeSettings) -> list[str]:
+def _siblings(location: Location, model: type[BaseModel]) -> list[str]:
     """The keys that are allowed in the section at `location`."""
     for part in location:
         if isinstance(part, int):

@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from edgekd import plugins
-from edgekd.cli._stages import again
+from edgekd.cli._stages import RecipeOptions
 from edgekd.errors import ModelError, UsageError
 
 COMMANDS = ["run", "train", "distill", "prune", "quantize", "export"]
@@ -51,5 +51,5 @@ def test_a_plan_runs_no_code(recipe):
 
 
 def test_the_command_that_goes_on_allows_it_too():
-    assert again("run", "r.yaml", (), None, allow_code=True) == "edgekd run r.yaml --allow-code"
-    assert again("run", "r.yaml", (), None) == "edgekd run r.yaml"
+    assert RecipeOptions("r.yaml", None, (), True, False).again("run") == "edgekd run r.yaml --allow-code"
+    assert RecipeOptions("r.yaml", None, (), False, False).again("run") == "edgekd run r.yaml"

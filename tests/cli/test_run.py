@@ -18,7 +18,7 @@ import yaml
 import edgekd
 from edgekd import pipeline
 from edgekd.cli import group
-from edgekd.cli._stages import again
+from edgekd.cli._stages import RecipeOptions
 from edgekd.data.dataset import Dataset
 from edgekd.errors import DataError, ModelError
 from edgekd.export.legality import VERSIONS
@@ -306,11 +306,11 @@ def test_a_quantized_checkpoint_is_no_beginning(finished, tmp_path, role):
 
 
 def test_the_way_to_go_on_is_a_command_that_works():
-    assert again("prune", "my recipe.yaml", ("a.b=1",), "runs/c d") == (
+    assert RecipeOptions("my recipe.yaml", "runs/c d", ("a.b=1",), False, False).again("prune") == (
         "edgekd prune 'my recipe.yaml' --set a.b=1 --out 'runs/c d'"
     )
     parent = click.Context(group)
     parent.params = {"plugins": ("my plugins",), "profiles": ("boards",)}
     with click.Context(click.Command("run"), parent=parent):
         line = "edgekd --plugins 'my plugins' --profiles boards run shoes.yaml"
-        assert again("run", "shoes.yaml", (), None) == line
+        assert RecipeOptions("shoes.yaml", None, (), False, False).again("run") == line
