@@ -14,7 +14,7 @@ from torch import nn
 from edgekd.data.dataset import Dataset
 from edgekd.recipe.settings import RecipeSettings
 from edgekd.store.artifacts import Artifact, Json
-from edgekd.store.store import A, Store
+from edgekd.store.store import A, StageLabel, Store
 from edgekd.training.fit import Progress
 
 T = TypeVar("T")
@@ -129,16 +129,8 @@ class Run:
         Raises:
             ArtifactError, StoreError: see Store.stage(); else as `make`.
         """
-        return self.store.stage(
-            kind,
-            name or stage.name,
-            title=title or stage.title,
-            version=stage.version,
-            settings=settings,
-            inputs=inputs,
-            make=make,
-            facts=stage.facts,
-        )
+        label = StageLabel(name or stage.name, stage.version, title or stage.title, stage.facts)
+        return self.store.stage(kind, label, settings=settings, inputs=inputs, make=make)
 
     def finish(self, stage: Stage, made: T, artifact: Artifact | None = None) -> T:
         """Announce that a stage of the chain is done, and return what it made: a stage's function ends with it.

@@ -61,24 +61,39 @@ class BatchSource(Protocol):
     def epoch(self, number: int) -> Iterator[Batch]: ...
 
 
+@dataclass(frozen=True)
+class Variation:
+    """How a training varies its images from epoch to epoch.
+
+    Attributes:
+        augment: how images are varied.
+        mirror: whether a mirrored image keeps its class.
+        seed: with the epoch's number it decides the order and how each image is varied.
+        views: how many views of an image there are, shown in turn over the epochs; None: a new one every epoch.
+        second_view: also give each image in another view.
+    """
+
+    augment: AugmentSettings
+    mirror: bool = False
+    seed: int = 0
+    views: int | None = None
+    second_view: bool = False
+
+
 class Loader:
     """Turns a split into batches.
 
-    For training (`augment` given) the order is shuffled anew each epoch and the last, short batch is left out unless
+    For training (`variation` given) the order is shuffled anew each epoch and the last, short batch is left out unless
     it is the only one. For evaluation the images come in order, all of them, with their centre cropped.
 
     Args:
         split: see edgekd.data.dataset.open_split().
         preprocessing: how the network sees an image.
-        augment: how images are varied; None: evaluation.
-        mirror: whether a mirrored image keeps its class.
-        seed: with the epoch's number it decides the order and how each image is varied.
+        variation: how images are varied; None: evaluation.
         device: where the batches are made.
         workers: processes that read; None: one a core for a streamed split (8 at most), none for a cached one. It
             never changes the batches.
         classes: how many there are; a network's logits behind these answer another question than the labels do.
-        views: how many views of an image there are, shown in turn over the epochs; None: a new one every epoch.
-        second_view: also give each image in another view.
 
     Raises:
         UsageError: the augmentation makes no sense.
@@ -90,14 +105,10 @@ class Loader:
         preprocessing: Preprocessing,
         *,
         batch_size: int,
-        augment: AugmentSettings | None = None,
-        mirror: bool = False,
-        seed: int = 0,
+        variation: Variation | None = None,
         device: str | torch.device = "cpu",
         workers: int | None = None,
         classes: int | None = None,
-        views: int | None = None,
-        second_view: bool = False,
     ) -> None:
         self.device = torch.device(device)
         self._split = split
@@ -105,12 +116,12 @@ class Loader:
         self.image_size = preprocessing.image_size
         self.classes = classes
         self._batch_size = batch_size
-        self._seed = seed
-        self._augmentation = resolve(augment, preprocessing, mirror=mirror) if augment is not None else None
+        self._variation = variation
+        self._augmentation = (
+            resolve(variation.augment, preprocessing, mirror=variation.mirror) if variation is not None else None
+        )
         self._normalise = Normalise(preprocessing, self.device)
         self._workers = _default_workers(split) if workers is None else workers
-        self._views = views
-        self._second_view = second_view
 
     @property
     def image_count(self) -> int:
@@ -128,9 +139,10 @@ class Loader:
             DataError: an image of a streamed split cannot be read any more.
         """
         count = len(self._split)
-        order, view = np.arange(count), number if self._views is None else number % self._views
-        if self._augmentation is not None:
-            order = draw_order(self._seed, number, count).numpy()
+        order, view = np.arange(count), number
+        if self._variation is not None:
+            order = draw_order(self._variation.seed, number, count).numpy()
+            view = number if self._variation.views is None else number % self._variation.views
         for step, batch in enumerate(self._batches(order[: len(self) * self._batch_size], view)):
             yield replace(batch, epoch=number + step / len(self))
 
@@ -144,10 +156,10 @@ class Loader:
 
     def _batches(self, order: Rows, view: int) -> Iterator[Batch]:
         draws: list[Tensor] = []
-        if self._augmentation is not None:
-            draws.append(draw_view(self._seed, view, len(self._split)))
-            if self._second_view:
-                draws.append(draw_view(self._seed, view, len(self._split), second=True))
+        if self._variation is not None:
+            draws.append(draw_view(self._variation.seed, view, len(self._split)))
+            if self._variation.second_view:
+                draws.append(draw_view(self._variation.seed, view, len(self._split), second=True))
         steps = [order[start : start + self._batch_size] for start in range(0, len(order), self._batch_size)]
         for indices, pixels in zip(steps, self._read(steps), strict=True):
             if isinstance(pixels, DataError):

@@ -40,7 +40,7 @@ from edgekd.stages import _facts
 from edgekd.stages.distill import Distilled
 from edgekd.store.artifacts import Artifact, Details, Json
 from edgekd.store.store import resume_folder
-from edgekd.training.fit import fit
+from edgekd.training.fit import Callbacks, fit
 from edgekd.training.start import Start
 from edgekd.training.state import EpochRecord
 from edgekd.training.train import (
@@ -196,7 +196,7 @@ def train_together(
         settings,
         resume=resume_folder(out),
         validation=evaluation_loader(data, "validation"),
-        progress=setup.progress,
+        callbacks=Callbacks(setup.progress),
     )
     roles = [role_of(index) for index in range(len(begun))]
     for role, network in zip(roles, networks, strict=True):

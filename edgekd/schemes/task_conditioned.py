@@ -41,7 +41,7 @@ from edgekd.stages import quantize as quantization
 from edgekd.stages.distill import Distilled, distilled, trained
 from edgekd.store.artifacts import Artifact, Json
 from edgekd.store.store import resume_folder
-from edgekd.training.fit import fit
+from edgekd.training.fit import Callbacks, fit
 from edgekd.training.host import best_device
 from edgekd.training.start import start
 from edgekd.training.train import measured, origin_of, record_of, training_loader
@@ -201,7 +201,7 @@ def _train(
         training_loader(data, settings, augment),
         settings,
         resume=resume_folder(out),
-        progress=run.progress(name),
+        callbacks=Callbacks(run.progress(name)),
     )
     return checkpoints.save(
         network,

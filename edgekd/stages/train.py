@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 from edgekd.data.dataset import Dataset
@@ -48,14 +49,12 @@ def teacher_stage(
         augment: how its training images are varied; default: as the recipe says.
     """
     measure = partial(teachers.calibration_of, data=data)
-    title = STAGE.title if name == STAGE.name else None
+    stage = STAGE if name == STAGE.name else replace(STAGE, name=name, title=name.replace("-", " ").capitalize())
     if settings.train is not None:
-        return _trained(run, STAGE, name, settings, settings.train, data, augment=augment, measure=measure)
+        return _trained(run, stage, settings, settings.train, data, augment=augment, measure=measure)
     return run.stage(
-        STAGE,
+        stage,
         Checkpoint,
-        name=name,
-        title=title or _titled(name),
         settings={"model": training.origin_of(settings)},
         inputs={"data": data},
         make=lambda out: training.adopt(settings, data, out, measure=measure),
@@ -64,13 +63,12 @@ def teacher_stage(
 
 def trained(run: Run, model: ModelSettings, settings: TrainSettings, data: Dataset) -> Checkpoint:
     """A network from labels alone, as the stage "baseline"."""
-    return _trained(run, BASELINE_STAGE, BASELINE_STAGE.name, model, settings, data)
+    return _trained(run, BASELINE_STAGE, model, settings, data)
 
 
 def _trained(
     run: Run,
     stage: Stage,
-    name: str,
     model: ModelSettings,
     settings: TrainSettings,
     data: Dataset,
@@ -78,12 +76,10 @@ def _trained(
     augment: AugmentSettings | None = None,
     measure: training.Measure | None = None,
 ) -> Checkpoint:
-    setup = TrainingSetup(settings, augment or run.recipe.data.augment, run.progress(name))
+    setup = TrainingSetup(settings, augment or run.recipe.data.augment, run.progress(stage.name))
     return run.stage(
         stage,
         Checkpoint,
-        name=name,
-        title=stage.title if name == stage.name else _titled(name),
         settings={
             **settings_json(settings),
             "model": training.origin_of(model),
@@ -92,7 +88,3 @@ def _trained(
         inputs={"data": data},
         make=lambda out: training.train(model, data, setup, out, measure=measure),
     )
-
-
-def _titled(name: str) -> str:
-    return name.replace("-", " ").capitalize()

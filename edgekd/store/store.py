@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol, TypeVar, cast
+from typing import Any, Literal, Protocol, TypeVar, cast
 
 from safetensors import SafetensorError
 
@@ -63,6 +63,23 @@ def no_facts(artifact: Artifact) -> Sequence[str]:
     return ()
 
 
+@dataclass(frozen=True)
+class StageLabel:
+    """What a stage is called, and how its artifact is shown; only name and version are part of the key.
+
+    Attributes:
+        name: of its folder.
+        version: raised where the same settings make something else.
+        title: in the report; None: the name.
+        facts: from its artifact to short lines for the report and the terminal.
+    """
+
+    name: str
+    version: int
+    title: str | None = None
+    facts: Callable[[Any], Sequence[str]] = no_facts
+
+
 class Store:
     """Runs stages, or reuses what an equal stage left behind.
 
@@ -85,14 +102,11 @@ class Store:
     def stage(
         self,
         kind: type[A],
-        name: str,
+        label: StageLabel,
         *,
-        version: int,
         settings: Json,
         inputs: Mapping[str, Artifact],
         make: Callable[[Path], A],
-        title: str | None = None,
-        facts: Callable[[A], Sequence[str]] = no_facts,
     ) -> A:
         """The artifact of an equal earlier stage, checked file by file, or a new one from `make(out)`.
 
@@ -100,24 +114,26 @@ class Store:
         `resume_folder(out)` survives a kill and is there at the next try.
 
         Args:
-            title, facts: how the report and the terminal show it; no part of the key.
+            label: what the stage is called.
+            settings: all that decides about the artifact beside its inputs.
+            inputs: the artifacts that it is made from, by their role.
 
         Raises:
             ArtifactError: a finished stage's files or manifest were changed, or its folder is another stage's.
             StoreError: the disk is full or the folder cannot be written.
         """
-        record = _record(name, version, settings, inputs)
+        record = _record(label.name, label.version, settings, inputs)
         place = self._place(record)
         if place.exists():
             artifact = _finished(kind, place, record)
             # A kill between the rename and the clean-up leaves this behind.
             shutil.rmtree(self.root / "partial" / place.name, ignore_errors=True)
-            return self._done(name, title or name, "reused", artifact, facts)
+            return self._done(label, "reused", artifact)
         if self._listener is not None:
-            self._listener.begin(name)
+            self._listener.begin(label.name)
         with _clear_system_errors(self.root):
             artifact = self._make(kind, record, place, make)
-        return self._done(name, title or name, "run", artifact, facts)
+        return self._done(label, "run", artifact)
 
     def _make(self, kind: type[A], record: StageRecord, place: Path, make: Callable[[Path], A]) -> A:
         start = time.monotonic()
@@ -139,10 +155,10 @@ class Store:
     def _place(self, record: StageRecord) -> Path:
         return self.root / "stages" / f"{record.name}-{record.key[:16]}"
 
-    def _done(self, name: str, title: str, state: State, artifact: A, facts: Callable[[A], Sequence[str]]) -> A:
+    def _done(self, label: StageLabel, state: State, artifact: A) -> A:
         stage = artifact.manifest.stage
         seconds = stage.seconds if stage is not None else 0.0
-        done = Done(name, title, state, artifact, seconds, tuple(facts(artifact)))
+        done = Done(label.name, label.title or label.name, state, artifact, seconds, tuple(label.facts(artifact)))
         self.log.append(done)
         if self._listener is not None:
             self._listener.end(done)
@@ -189,27 +205,28 @@ class Plan(Store):
     def stage(
         self,
         kind: type[A],
-        name: str,
+        label: StageLabel,
         *,
-        version: int,
         settings: Json,
         inputs: Mapping[str, Artifact],
         make: Callable[[Path], A],
-        title: str | None = None,
-        facts: Callable[[A], Sequence[str]] = no_facts,
     ) -> A:
         waiting = [role for role, artifact in inputs.items() if is_pending(artifact)]
         if waiting:
-            self.stages.append(PlannedStage(name, title or name, "planned", f"needs {', '.join(waiting)} first"))
+            self.stages.append(
+                PlannedStage(label.name, label.title or label.name, "planned", f"needs {', '.join(waiting)} first")
+            )
             return cast(A, _Pending())
-        record = _record(name, version, settings, inputs)
+        record = _record(label.name, label.version, settings, inputs)
         place = self._place(record)
         if place.exists():
-            self.stages.append(PlannedStage(name, title or name, "reused", place.name))
+            self.stages.append(PlannedStage(label.name, label.title or label.name, "reused", place.name))
             return _finished(kind, place, record)
         begun = (self.root / "partial" / place.name).exists()
         self.stages.append(
-            PlannedStage(name, title or name, "run", "resumes an interrupted run" if begun else "not made yet")
+            PlannedStage(
+                label.name, label.title or label.name, "run", "resumes an interrupted run" if begun else "not made yet"
+            )
         )
         return cast(A, _Pending())
 
@@ -225,14 +242,11 @@ class Outline(Store):
     def stage(
         self,
         kind: type[A],
-        name: str,
+        label: StageLabel,
         *,
-        version: int,
         settings: Json,
         inputs: Mapping[str, Artifact],
         make: Callable[[Path], A],
-        title: str | None = None,
-        facts: Callable[[A], Sequence[str]] = no_facts,
     ) -> A:
         return cast(A, _Pending())
 

@@ -100,6 +100,20 @@ class _Loop:
             self.progress(done, self.total_steps, f"epoch {epoch + 1}/{self.settings.epochs}")
 
 
+@dataclass(frozen=True)
+class Callbacks:
+    """What a training calls as it goes on.
+
+    Attributes:
+        progress: with the number of steps done, their number in all, and a note.
+        begin_epoch: with the model and the number of epochs done, before each epoch that is trained here; after an
+            interruption it is not called again for those that were finished.
+    """
+
+    progress: Progress | None = None
+    begin_epoch: BeginEpoch | None = None
+
+
 def fit(
     model: nn.Module,
     objective: nn.Module,
@@ -108,8 +122,7 @@ def fit(
     *,
     resume: Path,
     validation: Loader | None = None,
-    progress: Progress | None = None,
-    begin_epoch: BeginEpoch | None = None,
+    callbacks: Callbacks = Callbacks(),
 ) -> list[EpochRecord]:
     """Train `model` in place for all epochs, or for those that an interrupted run left.
 
@@ -121,8 +134,6 @@ def fit(
         objective: called with (model, batch), the model compiled or not; gives the weighted terms by name, each a
             scalar, whose sum is minimised; its own parameters are optimised and clipped along, and saved with buffers.
         resume: a folder for the state after each epoch, and for how the training runs fastest: see tune().
-        begin_epoch: called with the model and the number of epochs done, before each epoch that is trained here; after
-            an interruption it is not called again for those that were finished.
 
     Raises:
         NonFiniteLossError: the loss or its gradient became NaN or infinite.
@@ -137,10 +148,8 @@ def fit(
     tuning = tune(
         model,
         objective,
-        lambda: next(iter(loader.epoch(0))),
+        loader,
         settings,
-        steps=len(loader) * settings.epochs,
-        image_size=loader.image_size,
         device=accelerator.device,
         folder=resume,
     )
@@ -153,13 +162,15 @@ def fit(
     state = TrainingState(resume, modules, optimiser)
     state.restore()
     forward = compiled(wrapped) if settings.compile else wrapped
-    loop = _Loop(accelerator, wrapped, forward, objective, optimiser, loader, settings, tuning, average, progress)
+    loop = _Loop(
+        accelerator, wrapped, forward, objective, optimiser, loader, settings, tuning, average, callbacks.progress
+    )
     result = average.network if average else model
     with compiling() if settings.compile else nullcontext():
         for epoch in range(len(state.history), settings.epochs):
             torch.manual_seed(settings.seed * _SEEDS_PER_RUN + epoch)
-            if begin_epoch is not None:
-                begin_epoch(model, epoch)
+            if callbacks.begin_epoch is not None:
+                callbacks.begin_epoch(model, epoch)
             with clear_memory_errors(settings.batch_size, accelerator.device), threads(tuning.threads):
                 terms, rate, seconds = loop.epoch(epoch)
                 score = accuracy(result, validation, accelerator.device) if validation is not None else None

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -17,7 +17,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from edgekd.data.loader import Batch
+from edgekd.data.loader import Batch, BatchSource
 from edgekd.recipe.settings import StepSettings
 from edgekd.store.artifacts import read_json, write_json
 from edgekd.training.host import autocast, possible_precisions, training_precision
@@ -56,11 +56,9 @@ class Tuning:
 def tune(
     model: nn.Module,
     objective: nn.Module,
-    first: Callable[[], Batch],
+    loader: BatchSource,
     settings: StepSettings,
     *,
-    steps: int,
-    image_size: int,
     device: torch.device,
     folder: Path,
 ) -> Tuning:
@@ -71,18 +69,18 @@ def tune(
     rules. The trial leaves weights, buffers and random numbers as they were.
 
     Args:
-        first: a batch as the training will see them.
-        steps: of the whole training.
+        loader: the training's own; its first batch is timed.
         folder: where the decision is kept.
     """
     kept = folder / _FILE
     if kept.exists():
         tuning = Tuning(**read_json(kept))
     else:
-        tuning = _by_rule(model, settings, image_size, device)
-        if device.type == "cpu" and steps >= _WORTH_TIMING:
+        tuning = _by_rule(model, settings, loader.image_size, device)
+        if device.type == "cpu" and len(loader) * settings.epochs >= _WORTH_TIMING:
             with _untouched(model, objective):
-                tuning = _by_trial(tuning, _Trial(model, objective, first(), device), settings, image_size)
+                trial = _Trial(model, objective, next(iter(loader.epoch(0))), device)
+                tuning = _by_trial(tuning, trial, settings, loader.image_size)
         folder.mkdir(parents=True, exist_ok=True)
         write_json(kept, asdict(tuning))
     into_format(model, tuning.memory_format)

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from edgekd.data.dataset import Dataset, Split, open_split
-from edgekd.data.loader import BatchSource, Loader
+from edgekd.data.loader import BatchSource, Loader, Variation
 from edgekd.errors import ModelError
 from edgekd.models import checkpoint as checkpoints
 from edgekd.models.architecture import Architecture
@@ -20,7 +20,7 @@ from edgekd.recipe.settings import AugmentSettings, ModelSettings, StepSettings,
 from edgekd.store.artifacts import Json, digest, file_digest
 from edgekd.store.store import resume_folder
 from edgekd.training.bf16 import compare
-from edgekd.training.fit import BeginEpoch, Progress, accuracy, fit
+from edgekd.training.fit import BeginEpoch, Callbacks, Progress, accuracy, fit
 from edgekd.training.host import best_device
 from edgekd.training.objective import Supervised
 from edgekd.training.start import Start, start
@@ -140,8 +140,7 @@ def train_with(
         settings,
         resume=resume_folder(out),
         validation=evaluation_loader(data, "validation"),
-        progress=setup.progress,
-        begin_epoch=setup.begin_epoch,
+        callbacks=Callbacks(setup.progress, setup.begin_epoch),
     )
     return checkpoints.save(
         network,
@@ -258,12 +257,8 @@ def training_loader(
         split if split is not None else open_split(data, "train"),
         data.details.preprocessing,
         batch_size=settings.batch_size,
-        augment=augment,
-        mirror=data.details.mirror,
-        seed=settings.seed,
+        variation=Variation(augment, data.details.mirror, settings.seed, views, second_view),
         device=best_device(),
-        views=views,
-        second_view=second_view,
     )
 
 

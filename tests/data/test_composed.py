@@ -9,7 +9,7 @@ import pytest
 
 from edgekd.data.composed import UNLABELLED, Chosen, Joined, public_part
 from edgekd.data.dataset import open_split
-from edgekd.data.loader import Loader
+from edgekd.data.loader import Loader, Variation
 from edgekd.data.prepare import prepare
 from edgekd.recipe.settings import AugmentSettings, DataSettings
 
@@ -44,8 +44,7 @@ def test_they_pickle_cheaply_and_give_the_same_batches_from_any_number_of_worker
             split,
             small_digits.details.preprocessing,
             batch_size=64,
-            augment=AugmentSettings(flip=False),
-            seed=3,
+            variation=Variation(AugmentSettings(flip=False), seed=3),
             workers=workers,
         )
         return list(loader.epoch(2))

@@ -11,7 +11,7 @@ from PIL import Image
 
 from edgekd.data.augment import draw_view, pad_crop
 from edgekd.data.dataset import Split, open_split
-from edgekd.data.loader import Batch, Loader
+from edgekd.data.loader import Batch, Loader, Variation
 from edgekd.data.prepare import prepare
 from edgekd.errors import DataError
 from edgekd.recipe.settings import AugmentSettings, DataSettings
@@ -19,7 +19,7 @@ from edgekd.runtime.preprocess import Preprocessing
 
 MakeFolder = Callable[[Mapping[str, int]], Path]
 PREPROCESSING = Preprocessing(14, 16)
-TRAINING: dict[str, Any] = {"augment": AugmentSettings(), "mirror": True, "seed": 7}
+TRAINING: dict[str, Any] = {"variation": Variation(AugmentSettings(), mirror=True, seed=7)}
 
 
 @pytest.fixture
@@ -92,7 +92,9 @@ def test_what_an_image_looks_like_does_not_depend_on_its_batch(split: Split) -> 
     assert all(np.abs(seen[index].numpy() - expected[index]).max() <= 1e-6 for index in range(23))
 
 
-@pytest.mark.parametrize("options", [{}, TRAINING, {**TRAINING, "augment": AugmentSettings(crop="resized")}])
+@pytest.mark.parametrize(
+    "options", [{}, TRAINING, {"variation": Variation(AugmentSettings(crop="resized"), mirror=True, seed=7)}]
+)
 def test_equal_bits_whatever_reads(open_train: Callable[[str], Split], options: dict[str, Any]) -> None:
     cached, streamed = open_train("cached"), open_train("streamed")
 

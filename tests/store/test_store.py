@@ -10,7 +10,7 @@ import pytest
 
 from edgekd.errors import ArtifactError, OutOfMemoryError, RunLockedError, StoreError
 from edgekd.store.artifacts import Artifact, Details, read_json
-from edgekd.store.store import Plan, Store, resume_folder
+from edgekd.store.store import Plan, StageLabel, Store, resume_folder
 
 
 class NoteDetails(Details):
@@ -34,7 +34,7 @@ def _write(text: str):
 
 
 def _stage(store: Store, text: str = "w", settings: dict | None = None, inputs: dict | None = None) -> Note:
-    return store.stage(Note, "train", version=1, settings=settings or {}, inputs=inputs or {}, make=_write(text))
+    return store.stage(Note, StageLabel("train", 1), settings=settings or {}, inputs=inputs or {}, make=_write(text))
 
 
 def test_an_equal_stage_is_reused_and_any_difference_runs(tmp_path):
@@ -95,14 +95,14 @@ def test_a_failed_stage_leaves_nothing_half_made_and_keeps_its_resume_folder(tmp
 
     store = Store(tmp_path)
     with pytest.raises(ValueError, match="broken"):
-        store.stage(Note, "train", version=1, settings={}, inputs={}, make=fail)
+        store.stage(Note, StageLabel("train", 1), settings={}, inputs={}, make=fail)
     assert not (tmp_path / "stages").exists()
 
     def go_on(out: Path) -> Note:
         assert (resume_folder(out) / "epoch").read_text() == "1"
         return _write("w")(out)
 
-    store.stage(Note, "train", version=1, settings={}, inputs={}, make=go_on)
+    store.stage(Note, StageLabel("train", 1), settings={}, inputs={}, make=go_on)
     assert not any((tmp_path / "partial").iterdir())
 
 
@@ -138,7 +138,7 @@ def test_a_full_disk_is_one_clear_message(tmp_path):
         return _write("w" * 100_000)(out)
 
     with pytest.raises(StoreError, match=r"no room left(?s:.)*finished stages and epochs are kept"):
-        Store(tmp_path).stage(Note, "train", version=1, settings={}, inputs={}, make=fill)
+        Store(tmp_path).stage(Note, StageLabel("train", 1), settings={}, inputs={}, make=fill)
 
 
 def test_a_plan_runs_nothing_and_says_what_waits(tmp_path):
@@ -149,8 +149,8 @@ def test_a_plan_runs_nothing_and_says_what_waits(tmp_path):
     plan = Plan(tmp_path)
     reused = _stage(plan)
     assert reused.digest == done.digest
-    pending = plan.stage(Note, "distill", version=1, settings={}, inputs={"t": reused}, make=never)
-    plan.stage(Note, "export", version=1, settings={}, inputs={"student": pending}, make=never)
+    pending = plan.stage(Note, StageLabel("distill", 1), settings={}, inputs={"t": reused}, make=never)
+    plan.stage(Note, StageLabel("export", 1), settings={}, inputs={"student": pending}, make=never)
     assert [(s.name, s.state) for s in plan.stages] == [("train", "reused"), ("distill", "run"), ("export", "planned")]
     assert plan.stages[-1].why == "needs student first"
     assert not (tmp_path / "partial" / "distill").exists()
@@ -162,4 +162,4 @@ def test_memory_that_runs_out_is_one_clear_message(tmp_path, error):
         raise error
 
     with pytest.raises(OutOfMemoryError, match=r"memory is not enough(?s:.)*finished stages are kept"):
-        Store(tmp_path).stage(Note, "train", version=1, settings={}, inputs={}, make=fail)
+        Store(tmp_path).stage(Note, StageLabel("train", 1), settings={}, inputs={}, make=fail)

@@ -22,7 +22,7 @@ from edgekd.errors import NonFiniteLossError, OutOfMemoryError, TrainingError
 from edgekd.models.checkpoint import Checkpoint
 from edgekd.recipe.settings import AugmentSettings, DataSettings, TrainSettings
 from edgekd.store.artifacts import file_digest, read_json
-from edgekd.training.fit import accuracy, fit
+from edgekd.training.fit import Callbacks, accuracy, fit
 from edgekd.training.guard import clear_memory_errors
 from edgekd.training.objective import Supervised
 from edgekd.training.train import evaluation_loader, training_loader
@@ -50,7 +50,7 @@ def _fit(data, folder, model=None, objective=None, stop=None, **settings):
         settings,
         resume=folder,
         validation=evaluation_loader(data, "validation"),
-        progress=progress,
+        callbacks=Callbacks(progress),
     )
     return model, history
 
@@ -165,7 +165,7 @@ import torch
 from edgekd.models.checkpoint import Checkpoint
 from edgekd.data.dataset import Dataset
 from edgekd.recipe.settings import AugmentSettings, ModelSettings, TrainSettings
-from edgekd.store.store import Store
+from edgekd.store.store import StageLabel, Store
 from edgekd.training.train import TrainingSetup, train
 torch.set_num_threads(1)
 data = Dataset.load(Path(sys.argv[1]))
@@ -173,7 +173,7 @@ settings = TrainSettings(epochs=6, batch_size=32, learning_rate=0.05)
 model = ModelSettings(model="cifar/resnet8")
 augment = AugmentSettings(padding=1, flip=False)
 store = Store(Path(sys.argv[2]))
-store.stage(Checkpoint, "train", version=1, settings={}, inputs={"data": data},
+store.stage(Checkpoint, StageLabel("train", 1), settings={}, inputs={"data": data},
             make=lambda out: train(model, data, TrainingSetup(settings, augment), out))
 """
 

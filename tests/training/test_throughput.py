@@ -23,17 +23,16 @@ def parts(small_digits):
     torch.manual_seed(0)
     model = build(Architecture(model="cifar/resnet8", num_classes=10))
     loader = training_loader(small_digits, StepSettings(batch_size=32), STILL)
-    return model, Supervised(), lambda: next(iter(loader.epoch(0)))
+    return model, Supervised(), loader
 
 
-def _set(parts, folder, steps, **settings) -> Tuning:
-    model, objective, first = parts
-    said = StepSettings(batch_size=32, **settings)
-    return tune(model, objective, first, said, steps=steps, image_size=16, device=CPU, folder=folder)
+def _tuned(parts, folder, epochs, **settings) -> Tuning:
+    model, objective, loader = parts
+    return tune(model, objective, loader, StepSettings(epochs=epochs, **settings), device=CPU, folder=folder)
 
 
 def test_a_short_training_goes_by_rule(parts, tmp_path):
-    tuning = _set(parts, tmp_path, steps=999)
+    tuning = _tuned(parts, tmp_path, epochs=124)
     assert not tuning.step_ms and tuning.memory_format == "channels_last" and tuning.threads == torch.get_num_threads()
 
 
@@ -42,7 +41,7 @@ def test_a_long_one_is_timed_and_nothing_of_it_stays(parts, tmp_path, monkeypatc
     model = parts[0]
     state = {name: value.clone() for name, value in model.state_dict().items()}
     random = torch.random.get_rng_state()
-    tuning = _set(parts, tmp_path, steps=1000)
+    tuning = _tuned(parts, tmp_path, epochs=125)
     assert {name.split(", ")[1] for name in tuning.step_ms} == {"channels_last", "contiguous"}
     assert all(ms > 0 for ms in tuning.step_ms.values())
     fastest = min(tuning.step_ms.values())
@@ -53,12 +52,12 @@ def test_a_long_one_is_timed_and_nothing_of_it_stays(parts, tmp_path, monkeypatc
 
 
 def test_what_was_decided_is_kept(parts, tmp_path):
-    first = _set(parts, tmp_path, steps=1000)
-    assert _set(parts, tmp_path, steps=1000) == first and tuning_of(tmp_path)["threads"] == first.threads
+    first = _tuned(parts, tmp_path, epochs=125)
+    assert _tuned(parts, tmp_path, epochs=125) == first and tuning_of(tmp_path)["threads"] == first.threads
 
 
 def test_what_the_recipe_fixes_is_not_tried(parts, tmp_path):
-    tuning = _set(parts, tmp_path, steps=1000, precision="fp32", memory_format="contiguous", threads=1)
+    tuning = _tuned(parts, tmp_path, epochs=125, precision="fp32", memory_format="contiguous", threads=1)
     assert (tuning.precision, tuning.memory_format, tuning.threads) == ("fp32", "contiguous", 1)
     assert set(tuning.step_ms) <= {tuning.name}
     assert parts[0].conv1.weight.is_contiguous()

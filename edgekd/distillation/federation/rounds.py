@@ -24,7 +24,7 @@ from edgekd.models.weights import load_state, read_state, save_state
 from edgekd.recipe.settings import AugmentSettings, ModelSettings, StepSettings, TermSettings
 from edgekd.store.artifacts import Artifact, Details
 from edgekd.store.store import resume_folder
-from edgekd.training.fit import Progress, accuracy, fit
+from edgekd.training.fit import Callbacks, Progress, accuracy, fit
 from edgekd.training.host import best_device
 from edgekd.training.objective import Supervised
 from edgekd.training.train import evaluation_loader, initial, training_loader
@@ -175,7 +175,7 @@ class Client:
             self._public(seed, views=len(consensus)),
             habits.short(habits.public_epochs, seed),
             resume=self.resume / "public",
-            progress=self._told("public"),
+            callbacks=Callbacks(self._told("public")),
         )
 
     def revisit(self, network: nn.Module, number: int, epochs: int) -> float:
@@ -187,7 +187,7 @@ class Client:
             training_loader(self.data, settings, self.habits.augment, split=self.own),
             settings,
             resume=self.resume / "own",
-            progress=self._told("own"),
+            callbacks=Callbacks(self._told("own")),
         )
         return history[-1].loss
 
