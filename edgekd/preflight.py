@@ -6,7 +6,7 @@ import copy
 
 from torch import nn
 
-from edgekd import schemes
+from edgekd import plugins, schemes
 from edgekd.data.dataset import Dataset
 from edgekd.errors import ExportError, ModelError
 from edgekd.export.onnx import graph_of
@@ -130,5 +130,6 @@ def _key(run: Run, stages: list[Stage]) -> Json:
     return {
         "recipe": recipe,
         "origins": [training.origin_of(model) for model in models],
+        "code": plugins.code_key("scheme", run.recipe.distill.scheme.name),
         "checks": [[stage.name, stage.version] for stage in stages],
     }

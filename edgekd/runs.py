@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar
@@ -101,6 +101,7 @@ class Run:
     Attributes:
         reached: called with each stage of the chain that is done, and its artifact, if it made one.
         stages: of the chain, in order, where they are known beforehand: what the preflight asks for checks.
+        code: identifies code from outside that the stages run: part of every key.
     """
 
     recipe: RecipeSettings
@@ -108,6 +109,7 @@ class Run:
     console: Console | None = None
     reached: Callable[[Stage, Artifact | None], None] = _ignore
     stages: tuple[Stage, ...] = ()
+    code: Mapping[str, str] = field(default_factory=dict)
 
     def stage(
         self,
@@ -130,7 +132,7 @@ class Run:
             ArtifactError, StoreError: see Store.stage(); else as `make`.
         """
         label = StageLabel(name or stage.name, stage.version, title or stage.title, stage.facts)
-        return self.store.stage(kind, label, settings=settings, inputs=inputs, make=make)
+        return self.store.stage(kind, label, settings={**settings, **self.code}, inputs=inputs, make=make)
 
     def finish(self, stage: Stage, made: T, artifact: Artifact | None = None) -> T:
         """Announce that a stage of the chain is done, and return what it made: a stage's function ends with it.

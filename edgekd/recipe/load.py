@@ -18,6 +18,7 @@ from pydantic_core import ErrorDetails
 from edgekd import plugins
 from edgekd.devices import profiles
 from edgekd.errors import EdgekdError, RecipeError, UnknownNameError, UsageError, nearest, require
+from edgekd.plugin_places import folders_in
 from edgekd.recipe import methods
 from edgekd.recipe.code import CodeFile, allowed, with_absolute_paths
 from edgekd.recipe.model_names import check_name
@@ -76,7 +77,7 @@ def load(
     folder = Path() if path.parent == _BUILT_IN else path.parent
     checked, code = _check(document, folder, allow_code, settings)
     sets = [word for override in overrides for word in ("--set", override)]
-    command = shlex.join(["edgekd", "run", str(source), *sets, *(["--allow-code"] if code else [])])
+    command = shlex.join(["edgekd", *_folders(), "run", str(source), *sets, *(["--allow-code"] if code else [])])
     return Recipe(checked, yaml.safe_dump(document.value, sort_keys=False), command, code)
 
 
@@ -95,6 +96,12 @@ def from_mapping(
     text = yaml.safe_dump(document.value, sort_keys=False)
     checked, code = _check(document, Path(), allow_code, settings)
     return Recipe(checked, text, "edgekd.run(…), called from Python", code)
+
+
+def _folders() -> list[str]:
+    """The user's folders of plugins and profiles, as options in front of a command."""
+    named = (("--plugins", plugins.FOLDERS), ("--profiles", profiles.FOLDERS))
+    return [word for option, variable in named for folder in folders_in(variable) for word in (option, str(folder))]
 
 
 def _find(source: str | Path) -> Path:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pydantic import BaseModel
@@ -87,7 +87,8 @@ def distill(run: Run, teacher: Checkpoint | None, data: Dataset) -> Distilled:
     """The student, as the recipe's scheme makes it."""
     settings = run.recipe.distill.scheme
     scheme = scheme_named(settings.name)
-    made = scheme.distill(run, teacher, data, scheme.parse(settings))
+    own = replace(run, code=plugins.code_key("scheme", settings.name))
+    made = scheme.distill(own, teacher, data, scheme.parse(settings))
     return run.finish(STAGE, made, made.student)
 
 

@@ -206,3 +206,10 @@ def test_layers_are_one_path_or_a_list():
     term = {"method": "fitnets", "student_layers": "layer1", "teacher_layers": ["layer2"]}
     said = recipe.from_mapping({**yaml.safe_load(GOOD), "distill": {"objective": [term]}}).settings.distill.objective[0]
     assert (said.student_layers, said.teacher_layers) == (("layer1",), ("layer2",))
+
+
+def test_the_command_names_the_folders_of_plugins_and_profiles(tmp_path, monkeypatch):
+    (tmp_path / "mine" / "methods").mkdir(parents=True)
+    monkeypatch.setenv("EDGEKD_PLUGINS", str(tmp_path / "mine"))
+    monkeypatch.setenv("EDGEKD_PROFILES", str(tmp_path))
+    assert recipe.load("digits").command == f"edgekd --plugins {tmp_path / 'mine'} --profiles {tmp_path} run digits"

@@ -17,7 +17,7 @@ from edgekd.recipe.settings import RecipeSettings
 from edgekd.runs import Run
 from edgekd.runtime import load
 from edgekd.store.artifacts import Artifact, Json, digest
-from edgekd.store.store import Plan
+from edgekd.store.store import Plan, StageLabel
 
 WEAK = {"model": "cifar/resnet8", "train": {"epochs": 1, "batch_size": 32, "seed": 1}}
 PARITY = {"even": ["0", "2", "4", "6", "8"], "odd": ["1", "3", "5", "7", "9"]}
@@ -55,9 +55,9 @@ class Unmade(Artifact):
 class Keys(Plan):
     """A plan that follows the keys through all stages, and gives nothing else away."""
 
-    def stage(self, kind: type[Any], name: str, **said: Any) -> Any:
-        inputs = {role: artifact.digest for role, artifact in said["inputs"].items()}
-        return Unmade(digest([name, said["version"], said["settings"], inputs]))
+    def stage(self, kind: type[Any], label: StageLabel, *, settings: Json, inputs: Any, make: object) -> Any:
+        digests = {role: artifact.digest for role, artifact in inputs.items()}
+        return Unmade(digest([label.name, label.version, settings, digests]))
 
 
 def recipe_of(stages, scheme: str, **sections: Any) -> RecipeSettings:

@@ -1,0 +1,45 @@
+"""What all schemes get from their package."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from edgekd import pipeline, plugins
+from edgekd.recipe import load as recipes
+
+SCHEME = """
+from dataclasses import replace
+
+from edgekd.schemes.offline import SCHEME as OFFLINE
+
+SCHEME = replace(OFFLINE)
+"""
+
+
+def _waiting(recipe: recipes.Recipe, folder: Path) -> list[str]:
+    """The stages that would run, by name."""
+    return [stage.name for stage in pipeline.plan(recipe, folder) if stage.state != "reused"]
+
+
+def test_edited_code_of_a_scheme_from_outside_distills_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "plugins" / "schemes" / "mine.py"
+    file.parent.mkdir(parents=True)
+    file.write_text(SCHEME)
+    monkeypatch.setenv(plugins.FOLDERS, str(tmp_path / "plugins"))
+    recipe = recipes.from_mapping(
+        {
+            "name": "tiny",
+            "data": {"source": "digits", "image_size": 8, "limit": 64},
+            "teacher": {"model": "cifar/resnet8", "train": {"epochs": 1}},
+            "student": {"model": "cifar/resnet8"},
+            "distill": {"scheme": "mine", "epochs": 1, "baseline": False},
+            "export": {"variants": ["fp32"]},
+        }
+    )
+    pipeline.run_until("distill", recipe, tmp_path / "run")
+    assert not {"teacher", "distill"} & {*_waiting(recipe, tmp_path / "run")}
+    file.write_text(f"{SCHEME}# changed\n")
+    waiting = _waiting(recipe, tmp_path / "run")
+    assert "distill" in waiting and "teacher" not in waiting
