@@ -18,7 +18,7 @@ from types import CodeType, ModuleType
 from edgekd import plugins
 from edgekd.errors import ModelError, UsageError
 from edgekd.models.architecture import Architecture, Code
-from edgekd.recipe.code import CodeFile, not_allowed, read, reference
+from edgekd.recipe.code import CodeFile, code_not_allowed, read, reference
 
 _ONE_FILE = "one file must hold the whole network; what it imports must be an installed package, not a file beside it"
 
@@ -93,7 +93,7 @@ def require_permission(files: Iterable[CodeFile], *, owner: str) -> None:
     allowed = {file.sha256 for file in _permitted}
     for file in files:
         if file.sha256 not in allowed:
-            raise not_allowed(owner, [file])
+            raise code_not_allowed(owner, [file])
 
 
 class _Loader(InspectLoader):

@@ -11,7 +11,7 @@ import yaml
 from edgekd.errors import ArtifactError, RecipeError, UsageError
 from edgekd.models.architecture import Architecture
 from edgekd.models.checkpoint import Checkpoint, CheckpointDetails
-from edgekd.recipe.code import Reference, carried, code_in, reference
+from edgekd.recipe.code import Reference, carried_code, code_in, reference
 from edgekd.recipe.load import from_mapping, load
 from edgekd.runtime.preprocess import Preprocessing
 
@@ -143,7 +143,7 @@ def test_a_manifest_cannot_name_a_file_outside_its_folder(nets, tmp_path):
     place.unlink()
     place.symlink_to(nets)
     with pytest.raises(ArtifactError, match="outside itself"):
-        carried(tmp_path / "c")
+        carried_code(tmp_path / "c")
 
 
 @pytest.mark.parametrize(
