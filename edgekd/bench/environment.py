@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 from pydantic import BaseModel, ConfigDict
 
-from edgekd.runtime.backends import every
+from edgekd.runtime.backends import all_backends
 
 _ROOT = Path("/")
 _NVPMODEL_SECONDS = 5.0
@@ -116,7 +116,7 @@ def _nvpmodel() -> str | None:
 
 
 def _engines() -> dict[str, str]:
-    versions = {backend.title: backend.version() for backend in every()}
+    versions = {backend.title: backend.version() for backend in all_backends()}
     return {title: version for title, version in versions.items() if version is not None}
 
 

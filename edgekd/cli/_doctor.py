@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-from edgekd.runtime.backends import Backend, every
+from edgekd.runtime.backends import Backend, all_backends
 
 _WORKSTATION = ("torch", "torchvision", "timm", "accelerate", "safetensors", "onnx", "onnxscript")
 _ENOUGH_GB = 10.0
@@ -38,7 +38,7 @@ def examine() -> list[Finding]:
         ),
         _workstation(),
         _gpu(),
-        *map(_backend, every()),
+        *map(_backend, all_backends()),
     ]
 
 

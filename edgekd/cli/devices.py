@@ -47,7 +47,7 @@ def list_devices(as_json: bool) -> None:
 @click.argument("name")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def show_device(name: str, as_json: bool) -> None:
-    """Show the device NAME: every figure with its unit, its source and whether it was verified."""
+    """Show the device NAME: all_backends figure with its unit, its source and whether it was verified."""
     import json
 
     from rich.markup import escape
@@ -91,9 +91,9 @@ def _machine() -> dict[str, Any]:
 
 
 def _usable_engines() -> list[str]:
-    from edgekd.runtime.backends import every
+    from edgekd.runtime.backends import all_backends
 
-    return [backend.name for backend in every() if backend.available() is None]
+    return [backend.name for backend in all_backends() if backend.available() is None]
 
 
 def _show_head(console: Console, profile: Profile, machine: dict[str, Any] | None) -> None:

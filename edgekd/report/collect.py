@@ -82,7 +82,7 @@ def collect(recipe: Recipe, made: Result, log: Sequence[Done], place: Path) -> J
 def _loaded(made: Result) -> str | None:
     """What edgekd.runtime.load takes here as long as no engine was built."""
     backend = backends.choose(next(iter(made.exported.models.values())).graph)
-    order = made.bundle.details.engines.get(preference.here(backend.name), ())
+    order = made.bundle.details.engines.get(preference.name_here(backend.name), ())
     return str(made.exported.shipped[order[0]]) if order else None
 
 
@@ -92,7 +92,7 @@ def _measured(made: Result) -> list[Measurements]:
 
 def not_run(devices: Sequence[str], shipped: Iterable[str]) -> list[Json]:
     """What this run has no figure for, and why. No estimate takes its place."""
-    unusable = [(backend, backend.available()) for backend in backends.every()]
+    unusable = [(backend, backend.available()) for backend in backends.all_backends()]
     reasons = [
         {"what": backend.title if backend.opens_graphs else f"{backend.title} engines", "why": why}
         for backend, why in unusable
@@ -133,7 +133,7 @@ def _quantization(made: Quantized | None) -> Json | None:
 
 
 def _legality(made: Result) -> list[Json]:
-    """Every shipped graph that TensorRT is given, against every version that is checked by default."""
+    """Every shipped graph that TensorRT is given, against all_backends version that is checked by default."""
     rows = []
     for variant, model in made.exported.shipped.items():
         if not legality.is_offered(variants.find(variant).activations):

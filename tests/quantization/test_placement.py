@@ -121,7 +121,7 @@ def test_a_network_that_cannot_be_traced_says_why():
 
     with pytest.raises(ModelError, match=r"Branching cannot be quantized(?s:.)*TraceError: symbolically traced"):
         insert(Branching())
-    with pytest.raises(ModelError, match="is quantized already"):
+    with pytest.raises(ModelError, match="is already quantized"):
         insert(insert(_Net()).model)
 
 

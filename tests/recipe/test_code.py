@@ -93,7 +93,7 @@ def test_without_being_asked_for_no_code_is_accepted(nets):
         load(_written(nets))
     digest = hashlib.sha256(nets.read_bytes()).hexdigest()
     assert raised.value.exit_code == 2
-    for part in (str(nets), digest, "with your rights", "look at it", "--allow-code"):
+    for part in (str(nets), digest, "with your rights", "read it", "--allow-code"):
         assert part in str(raised.value)
 
 
@@ -153,7 +153,7 @@ def test_a_manifest_cannot_name_a_file_outside_its_folder(nets, tmp_path):
         ({"model": "nets.py:a-b"}, "does not name a function"),
         ({"model": "missing.py:build"}, r"missing\.py of a network cannot be read; found: No such file"),
         ({"model": "nets.py:build", "pretrained": True}, "has no published weights"),
-        ({"model": "nets.py:build", "stem": "small"}, "leave stem out"),
+        ({"model": "nets.py:build", "stem": "small"}, "remove stem"),
     ],
 )
 def test_mistakes_are_reported_with_their_line(nets, student, message):
