@@ -1,10 +1,11 @@
-"""edgekd: distill a large image classifier into a small one that is proven to run on an edge device.
+"""edgekd: distill a large image classifier into a small one that is verified to run on an edge device.
 
-The names below are loaded when they are first used, so that `import edgekd` is cheap everywhere:
+The names below are loaded on first use, so that `import edgekd` is cheap:
 
     run(recipe, out=None, overrides=())     the whole chain: RunResult
-    train, distill, prune, quantize         one link each: Checkpoint
-    export_bundle, evaluate                 one link each
+    train, distill, prune, quantize         the chain up to one stage: Checkpoint
+    export_bundle(recipe, …)                the chain up to the bundle: its folder
+    evaluate(bundle, images)                accuracy of a bundle on a folder of images
     benchmark(target, …)                    latency of a bundle, an ONNX file or an engine
     edgekd.runtime.load(bundle)             the device side
 """
@@ -25,16 +26,16 @@ def _version() -> str:
     try:
         return metadata.version("edgekd")
     except metadata.PackageNotFoundError:
-        # A bare checkout: only the package's metadata has the version.
+        # A checkout that is not installed: the version is in the package's metadata only.
         return "0+unknown"
 
 
 __version__ = _version()
 
-_HOMES = {"benchmark": "edgekd.bench.measure"}
+_MODULES = {"benchmark": "edgekd.bench.measure"}
 
 
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module 'edgekd' has no attribute {name!r}")
-    return getattr(import_module(_HOMES.get(name, "edgekd.api")), name)
+    return getattr(import_module(_MODULES.get(name, "edgekd.api")), name)

@@ -1,4 +1,4 @@
-"""The verbs behind `import edgekd`: the chain, whole or up to one link. Finished links are reused."""
+"""The functions behind `import edgekd`: the whole chain, or the chain up to one stage. Finished stages are reused."""
 
 from __future__ import annotations
 
@@ -32,21 +32,44 @@ def run(
     allow_code: bool = False,
     models: Factories | None = None,
 ) -> pipeline.RunResult:
-    """Run the whole chain.
+    """Run the whole chain: train or load the teacher, distill, prune, quantize, export, measure, pack, report.
 
     Args:
-        source: a YAML file, a built-in name, a mapping, or a checked Recipe.
-        out: the run's folder; default runs/<name>.
+        source: a YAML file, the name of a built-in recipe, a mapping, or a checked Recipe.
+        out: the run's folder; default: runs/<name>.
         overrides: "key.path=value", as with --set.
-        allow_code: let Python code run that the recipe or its checkpoints bring, with your rights: look at it first.
-        models: networks of your own, by the section of the recipe that they stand for: {"student": build}. Each is a
-            function (or class) at the top level of a .py file, of which the checkpoint carries a copy. It is the
-            same as `model: file.py:build` in this section, and needs no allow_code: you have run this file already.
+        allow_code: run Python code that the recipe or its checkpoints bring. It has your rights: read it first.
+        models: networks of your own, by the section of the recipe that they replace: {"student": build}. Each is a
+            function (or class) at the top level of a .py file, and the checkpoint carries a copy of that file. This
+            is the same as `model: file.py:build` in the section, but needs no allow_code, because your program has
+            run the file already.
+
+    Returns:
+        The run's artifacts, and the paths of its folder, its bundle and its report.
 
     Raises:
-        RecipeError: every mistake of the recipe at once.
+        RecipeError: all mistakes in the recipe at once.
         UsageError: the recipe brings code that was not allowed, or a network is not defined in a file.
-        EdgekdError: as each stage says; what was finished stays.
+        RunLockedError: another run is working in the folder.
+        EdgekdError: a stage failed; finished stages are kept.
+
+    Example:
+        >>> import edgekd
+        >>> recipe = {
+        ...     "name": "tiny",
+        ...     "data": {"source": "digits", "image_size": 16, "limit": 64},
+        ...     "teacher": {"model": "cifar/resnet8", "train": {"epochs": 1}},
+        ...     "student": {"model": "cifar/resnet8"},
+        ...     "distill": {"epochs": 1, "baseline": False},
+        ...     "export": {"variants": ["fp32"]},
+        ...     "bench": {"batch_sizes": [1], "seconds": 0.05},
+        ... }
+        >>> result = edgekd.run(recipe)
+        >>> str(result.bundle), result.report.is_file()
+        ('runs/tiny/bundle', True)
+        >>> student, = [row for row in result.made.scores.rows if row["role"] == "student"]
+        >>> 0.0 <= student["accuracy"] <= 1.0
+        True
     """
     loaded = _recipe(source, overrides, allow_code, models)
     with permitted(loaded.code):
@@ -61,7 +84,11 @@ def train(
     allow_code: bool = False,
     models: Factories | None = None,
 ) -> Checkpoint:
-    """The chain up to the teacher. Args and Raises as run()."""
+    """Run the chain up to the teacher. Args and Raises as run().
+
+    Returns:
+        The teacher.
+    """
     return _checkpoint("teacher", _recipe(source, overrides, allow_code, models), out)
 
 
@@ -73,7 +100,11 @@ def distill(
     allow_code: bool = False,
     models: Factories | None = None,
 ) -> Checkpoint:
-    """The chain up to the distilled student. Args and Raises as run()."""
+    """Run the chain up to the distilled student. Args and Raises as run().
+
+    Returns:
+        The student.
+    """
     return _checkpoint("distill", _recipe(source, overrides, allow_code, models), out)
 
 
@@ -85,10 +116,13 @@ def prune(
     allow_code: bool = False,
     models: Factories | None = None,
 ) -> Checkpoint:
-    """The chain up to the pruned and recovered student. Args and Raises as run().
+    """Run the chain up to the pruned and recovered student. Args as run().
+
+    Returns:
+        The recovered student.
 
     Raises:
-        UsageError: the recipe has no prune section.
+        UsageError: the recipe has no prune section. Else as run().
     """
     return _checkpoint("prune", _recipe(source, overrides, allow_code, models), out)
 
@@ -101,10 +135,13 @@ def quantize(
     allow_code: bool = False,
     models: Factories | None = None,
 ) -> Checkpoint:
-    """The chain up to the network with int8 quantizers, as it ships. Args and Raises as run().
+    """Run the chain up to the network with int8 quantizers. Args as run().
+
+    Returns:
+        The quantized network, as it ships.
 
     Raises:
-        UsageError: the recipe has no quantize section.
+        UsageError: the recipe has no quantize section. Else as run().
     """
     return _checkpoint("quantize", _recipe(source, overrides, allow_code, models), out)
 
@@ -117,7 +154,11 @@ def export_bundle(
     allow_code: bool = False,
     models: Factories | None = None,
 ) -> Path:
-    """The chain up to the bundle: the folder that an app loads. Args and Raises as run()."""
+    """Run the chain up to the bundle. Args and Raises as run().
+
+    Returns:
+        The bundle's folder, which an app loads.
+    """
     loaded = _recipe(source, overrides, allow_code, models)
     folder = _folder(loaded, out)
     with permitted(loaded.code):
@@ -130,18 +171,25 @@ def evaluate(
 ) -> FolderAccuracy:
     """Accuracy of a bundle on a folder with one subfolder of images per class.
 
+    Args:
+        bundle: the bundle's folder.
+        images: the folder of images, as images/<class>/….
+        variant: of the bundle; default: the one that the engine prefers.
+        backend: an inference engine by name; default: as edgekd.runtime.load chooses.
+
     Raises:
         BundleError, BackendError: as edgekd.runtime.load.
-        DataError: no readable images, or classes that the bundle does not know.
+        UnknownNameError: no such backend or variant.
+        DataError: no readable images, or classes that the bundle does not have.
     """
     return measure(load(bundle, variant=variant, backend=backend), Path(images))
 
 
 def _checkpoint(stage: str, loaded: Recipe, out: PathLike | None) -> Checkpoint:
     with permitted(loaded.code):
-        made = pipeline.run_until(stage, loaded, _folder(loaded, out))
-    assert isinstance(made, Checkpoint)
-    return made
+        artifact = pipeline.run_until(stage, loaded, _folder(loaded, out))
+    assert isinstance(artifact, Checkpoint)
+    return artifact
 
 
 def _recipe(source: RecipeLike, overrides: Sequence[str], allow_code: bool, models: Factories | None) -> Recipe:
@@ -149,16 +197,16 @@ def _recipe(source: RecipeLike, overrides: Sequence[str], allow_code: bool, mode
     if isinstance(source, Recipe):
         if references:
             raise UsageError(
-                "models cannot be put into a recipe that was checked already",
+                "models cannot be set in a recipe that is already checked",
                 found=", ".join(references),
                 hint="pass the recipe's file, name or mapping instead",
             )
         return source
-    words = [*overrides, *(f"{section}.model={json.dumps(str(own))}" for section, own in references.items())]
+    values = [*overrides, *(f"{section}.model={json.dumps(str(own))}" for section, own in references.items())]
     allowed = allow_code or {own.path for own in references.values()}
     if isinstance(source, Mapping):
-        return recipe.from_mapping(source, words, allow_code=allowed)
-    return recipe.load(Path(source) if not isinstance(source, str) else source, words, allow_code=allowed)
+        return recipe.from_mapping(source, values, allow_code=allowed)
+    return recipe.load(Path(source) if not isinstance(source, str) else source, values, allow_code=allowed)
 
 
 def _folder(loaded: Recipe, out: PathLike | None) -> Path:

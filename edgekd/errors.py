@@ -1,24 +1,24 @@
-"""Everything edgekd raises on purpose.
+"""The errors that edgekd raises.
 
 EdgekdError                     exit code 1
 ├── UsageError                  exit code 2: the command line or a recipe is wrong
-│   ├── UnknownNameError            a name that no plugin, model or device has
-│   └── RecipeError                 all mistakes of one recipe, each with its line
+│   ├── UnknownNameError            no plugin, model or device of that name
+│   └── RecipeError                 all mistakes in one recipe, each with its line
 ├── DataError                   images, labels or splits that cannot be used
 ├── ModelError                  a network that cannot be built, or weights that do not fit it
-├── ArtifactError               a stage's folder that is missing, half there, or changed since it was written
-├── StoreError                  the run's folder: no room, no rights
+├── ArtifactError               a stage's folder that is missing, incomplete, or changed since it was written
+├── StoreError                  the run's folder cannot be written: disk full, or no permission
 │   └── RunLockedError              another run is working in the same folder
-├── TrainingError               training cannot go on
+├── TrainingError               training cannot continue
 │   ├── NonFiniteLossError          the loss became NaN or infinite
 │   └── OutOfMemoryError            the batch does not fit
-├── ExportError                 the graph cannot be written, or does not compute what the network computes
+├── ExportError                 the graph cannot be written, or computes something else than the network
 ├── BundleError                 a bundle that is missing, incomplete or changed
-├── BackendError                an inference engine that is not here, or that refuses the model
+├── BackendError                an inference engine that is not available here, or that refuses the model
 ├── BenchError                  a model that cannot be measured
-├── PluginError                 a plugin's file that is broken, exports something else than its kind asks for, or
-│                               has the name of another
-└── MissingDependencyError      something that is not installed is needed for this
+├── PluginError                 a plugin's file that cannot be imported, exports another object than its kind
+│                               requires, or has the name of another plugin
+└── MissingDependencyError      a package that is not installed is needed for this
 
 A message says what was wrong, what was found, what is allowed, and the next step.
 """
@@ -36,10 +36,10 @@ class EdgekdError(Exception):
     """Base of every error that edgekd raises on purpose.
 
     Args:
-        what: one line, what is wrong and where.
-        found: what was there instead.
+        what: what is wrong, and where, in one line.
+        found: what was found instead.
         allowed: what would be right.
-        hint: the next step for the person who reads this.
+        hint: the next step for the user.
     """
 
     exit_code: ClassVar[int] = 1
@@ -61,7 +61,7 @@ class UsageError(EdgekdError):
 
 
 class UnknownNameError(UsageError):
-    """A name nobody knows; the message carries the nearest one and all that are known."""
+    """An unknown name; the message has the nearest known name and all known names."""
 
     def __init__(self, noun: str, name: str, known: Iterable[str], *, where: str = "") -> None:
         options = sorted(known)
@@ -76,7 +76,7 @@ class UnknownNameError(UsageError):
 
 
 class RecipeError(UsageError):
-    """Every mistake of one recipe at once."""
+    """All mistakes in one recipe."""
 
     def __init__(self, source: str, problems: Iterable[str]) -> None:
         self.problems = tuple(problems)
@@ -138,7 +138,7 @@ class PluginError(EdgekdError):
 
 
 class PluginWarning(UserWarning):
-    """A broken plugin from outside was left out where all of a kind are looked at."""
+    """A broken plugin from outside edgekd was skipped while all plugins of a kind were loaded."""
 
 
 class MissingDependencyError(EdgekdError):
@@ -146,17 +146,21 @@ class MissingDependencyError(EdgekdError):
 
 
 def nearest(name: str, options: Iterable[str]) -> str | None:
-    """The option that a person who typed `name` most likely meant, or None."""
+    """The option most similar to `name`, or None."""
     by_lower = {option.lower(): option for option in options}
     matches = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.6)
     return by_lower[matches[0]] if matches else None
 
 
 def require(module: str, *, purpose: str, extra: str) -> ModuleType:
-    """Import an optional module, or say which extra brings it.
+    """Import an optional module.
+
+    Args:
+        purpose: what needs the module, for the message.
+        extra: the extra of edgekd that installs it, for the message.
 
     Raises:
-        MissingDependencyError: the module is not installed here.
+        MissingDependencyError: the module is not installed.
     """
     try:
         return import_module(module)

@@ -1,4 +1,4 @@
-"""Where plugins lie: in folders, and behind entry points of installed packages. Nothing of them is imported."""
+"""Where plugins are found: in folders, and behind entry points of installed packages. Nothing is imported here."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ class Kind:
     """A kind of plugin.
 
     Attributes:
-        noun: what one is called in a message.
-        package: where the files lie, below edgekd.
+        noun: the kind's name in messages.
+        package: the package of the files, below edgekd.
         attribute: the name of the object that a file exports; None: the module itself is the plugin.
         contract: the type that this object must have, as "module:class".
         hyphens: whether names are written with hyphens, where the file's name has underscores.
-        outside: whether packages and folders may add to it.
+        outside: whether installed packages and the user's folders may add plugins.
     """
 
     noun: str
@@ -38,13 +38,13 @@ class Kind:
 
 @dataclass(frozen=True)
 class Plugin:
-    """Where a plugin was found; nothing of it is imported.
+    """Where a plugin was found; it is not imported.
 
     Attributes:
         origin: "edgekd", an installed package with its version, or the user's folder.
-        module: what is imported for it.
-        attribute: the name of the object in there; None: the module itself.
-        folder: that the file lies in; None for an installed package.
+        module: the module to import.
+        attribute: the name of the object in that module; None: the module itself.
+        folder: of the file; None for an installed package.
     """
 
     kind: str
@@ -56,7 +56,7 @@ class Plugin:
 
     @property
     def place(self) -> str:
-        """The file, as far as it is known without importing anything."""
+        """The file, as far as it is known without importing the plugin."""
         if self.folder is None:
             return f"{self.module} of {self.origin}"
         stem = self.module.rpartition(".")[2]
@@ -65,39 +65,39 @@ class Plugin:
 
 
 def plural(kind: str) -> str:
-    """What a kind's folders are called, and its entry points after "edgekd."."""
+    """The name of a kind's folders, and of its entry points after "edgekd."."""
     return kind if kind.endswith("s") else f"{kind}s"
 
 
 def in_folder(kind: str, wanted: Kind, folder: Path, package: str, origin: str) -> Iterator[Plugin]:
-    """The files of a folder, by name, as modules of a package; a name with an underscore in front is a helper's."""
+    """The plugins in a folder, by name, as modules of `package`; a file with a leading underscore is a helper."""
     for stem in sorted(module.name for module in pkgutil.iter_modules([str(folder)]) if module.name[0] != "_"):
         name = stem.replace("_", "-") if wanted.hyphens else stem
         yield Plugin(kind, name, origin, f"{package}.{stem}", wanted.attribute, folder)
 
 
 def installed(kind: str, wanted: Kind) -> tuple[Plugin, ...]:
-    """Entry points `name = module` or `name = module:OBJECT` of packages, by name."""
+    """The plugins of installed packages, by name: entry points `name = module` or `name = module:OBJECT`."""
     return _installed(kind, wanted, tuple(sys.path))
 
 
 def folders_in(variable: str) -> list[Path]:
-    """The folders that an environment variable lists, each once. Raises UsageError where one is not there."""
+    """The folders in an environment variable, each once. Raises UsageError where one does not exist."""
     folders = [Path(text).expanduser() for text in os.environ.get(variable, "").split(os.pathsep) if text]
     for folder in folders:
         if not folder.is_dir():
             raise UsageError(
-                f"{variable} names {folder}",
-                found="a file" if folder.exists() else "nothing there",
+                f"{variable} names {folder}, which is not a folder",
+                found="a file" if folder.exists() else "nothing",
                 allowed=f"folders, separated by {os.pathsep!r}",
-                hint=f"make the folder, or take it out of {variable}",
+                hint=f"create the folder, or remove it from {variable}",
             )
     return list(dict.fromkeys(folder.resolve() for folder in folders))
 
 
 @cache
 def _installed(kind: str, wanted: Kind, path: tuple[str, ...]) -> tuple[Plugin, ...]:
-    """Reading the metadata of all packages takes a while: once for each sys.path, which is `path`."""
+    """Cached per sys.path, which is `path`, because reading the metadata of all packages is slow."""
     points = sorted(metadata.entry_points(group=f"edgekd.{plural(kind)}"), key=lambda point: point.name)
     return tuple(
         Plugin(kind, point.name, _package_of(point), point.module, point.attr or wanted.attribute, None)
@@ -110,5 +110,5 @@ def _package_of(point: metadata.EntryPoint) -> str:
 
 
 def private_name(folder: Path) -> str:
-    """The package whose modules are the files of a user's folder: no other import meets them by accident."""
+    """The name of the package that a user's folder is imported as, which no other import uses."""
     return f"edgekd_plugins_{hashlib.sha256(str(folder).encode()).hexdigest()[:12]}"

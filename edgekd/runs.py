@@ -1,4 +1,4 @@
-"""A run: one recipe, the store that keeps what is made, and the console. Stages and schemes are functions over it."""
+"""A run: one recipe, its store and the console. Stages and schemes are functions over it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Colour = Literal["ink", "grey", "accent", "blue", "purple", "ochre", "magenta"]
 
 
 class Console(Protocol):
-    """Shows how a stage gets on; the terminal implements it."""
+    """Shows a stage's progress and warnings; the terminal implements it."""
 
     def progress(self, stage: str, done: int, total: int, note: str) -> None: ...
     def warn(self, message: str) -> None: ...
@@ -31,13 +31,13 @@ class Console(Protocol):
 
 @dataclass(frozen=True)
 class Role:
-    """What a network is in the chain, and how the report marks it.
+    """A network's role in the chain, and its mark in the report.
 
     Attributes:
         name: part of a model's identity, e.g. "student".
         title: in tables and charts.
-        legend: what the mark stands for.
-        shape, colour: of the mark; the page draws these.
+        legend: the text beside the mark in the legend.
+        shape, colour: of the mark.
     """
 
     name: str
@@ -49,12 +49,12 @@ class Role:
 
 @dataclass(frozen=True)
 class Untrained:
-    """A recipe's networks, built and not trained, and the data: what a stage's check looks at.
+    """A recipe's untrained networks and its data: what a stage's check is given.
 
     Attributes:
-        teacher: None where the scheme has none.
-        image_size: side of the square that the networks see.
-        training_images: how many there are.
+        teacher: None for a scheme without a teacher.
+        image_size: side of the square images, in pixels.
+        training_images: the number of images in the training split.
     """
 
     recipe: RecipeSettings
@@ -67,17 +67,17 @@ class Untrained:
 
 @dataclass(frozen=True)
 class Stage:
-    """What a stage's file declares about it: report, terminal, plan, preflight and `--until` know no more than this.
+    """What a stage's file declares about it, for the report, the terminal, the plan and the preflight.
 
     Attributes:
-        name: of its folders in the store, and for `--until`.
+        name: of its folders in the store, and of its command.
         title: in the report.
-        version: part of its key; raised where the same settings make something else.
-        section: the recipe's section without which the stage is left out; None: it always runs.
-        example: the least that such a section can be, as YAML, for messages.
-        compares: what it makes, or what comes before it, is compared with the baseline.
+        version: part of its key; raised when the same settings make another artifact.
+        section: the recipe's section without which the stage is skipped; None: it always runs.
+        example: a minimal section, as YAML, for messages.
+        compares: whether a run up to this stage trains the baseline, to compare with it.
         facts: from its artifact to short lines for the report and the terminal.
-        check: what can be known to be wrong before anything is trained. Raises EdgekdError.
+        check: finds errors before anything is trained. Raises EdgekdError.
     """
 
     name: str
@@ -96,11 +96,11 @@ def _ignore(stage: Stage, artifact: Artifact | None) -> None:
 
 @dataclass(frozen=True)
 class Run:
-    """What every stage and scheme is given.
+    """The context that every stage and scheme is given.
 
     Attributes:
-        reached: called with each stage of the chain that is done, and its artifact, if it made one.
-        stages: of the chain, in order, where they are known beforehand: what the preflight asks for checks.
+        reached: called after each stage of the chain, with its artifact if it made one.
+        stages: the chain's stages in order, whose checks the preflight runs; empty where they are not known.
         code: identifies code from outside that the stages run: part of every key.
     """
 
@@ -125,26 +125,34 @@ class Run:
         """The artifact of an equal earlier stage, or a new one from `make(out)`.
 
         Args:
-            settings: all that decides about the artifact beside its inputs.
-            name, title: where one stage is run several times, as for several teachers; default: the stage's own.
+            stage: the stage to run.
+            kind: the artifact's class.
+            settings: everything besides the inputs that the artifact depends on.
+            inputs: artifacts by role.
+            make: writes the artifact into an empty folder.
+            name, title: for a stage that runs several times, e.g. for several teachers; default: the stage's own.
 
         Raises:
-            ArtifactError, StoreError: see Store.stage(); else as `make`.
+            ArtifactError, StoreError: see Store.stage(); EdgekdError: whatever `make` raises.
         """
         label = StageLabel(name or stage.name, stage.version, title or stage.title, stage.facts)
         return self.store.stage(kind, label, settings={**settings, **self.code}, inputs=inputs, make=make)
 
-    def finish(self, stage: Stage, made: T, artifact: Artifact | None = None) -> T:
-        """Announce that a stage of the chain is done, and return what it made: a stage's function ends with it.
+    def finish(self, stage: Stage, result: T, artifact: Artifact | None = None) -> T:
+        """Announce that a stage of the chain is done; a stage's function ends with this call.
 
         Args:
-            artifact: what stands for it, where it made several; default: what it made, if that is one.
+            result: what the stage's function returns.
+            artifact: the artifact to announce where the result holds several; default: the result, if it is one.
+
+        Returns:
+            The result.
         """
-        self.reached(stage, artifact if artifact is not None or not isinstance(made, Artifact) else made)
-        return made
+        self.reached(stage, artifact if artifact is not None or not isinstance(result, Artifact) else result)
+        return result
 
     def progress(self, name: str) -> Progress | None:
-        """What a stage reports its progress to, as (done, total, note)."""
+        """A callback for a stage's progress, called as (done, total, note); None without a console."""
         return partial(self.console.progress, name) if self.console is not None else None
 
     def warn(self, messages: Sequence[str]) -> None:
@@ -154,5 +162,5 @@ class Run:
 
 
 def settings_json(settings: BaseModel, exclude: set[str] | None = None) -> Json:
-    """Settings as a stage's key holds them."""
+    """Settings as JSON, for a stage's key."""
     return settings.model_dump(mode="json", exclude=exclude)

@@ -1,1 +1,1 @@
-"""Measuring on the device: latency, memory and load time of exported files, as records that can be trusted later."""
+"""Benchmarks on the device: latency, memory and load time of exported files, as complete records."""

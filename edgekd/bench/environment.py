@@ -1,4 +1,4 @@
-"""What decides a latency besides the model: the machine and its engines. Names no host and no user."""
+"""The machine and its engines, which latencies depend on. Records no host name and no user name."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from pathlib import Path
 import psutil
 from pydantic import BaseModel, ConfigDict
 
-from edgekd.runtime.backends import every
+from edgekd.runtime.backends import all_backends
 
 _ROOT = Path("/")
 _NVPMODEL_SECONDS = 5.0
 
 
 class Environment(BaseModel):
-    """None where this machine does not report it, or a package is not installed.
+    """The machine. A field is None where the machine does not report it, or the package is not installed.
 
     Attributes:
-        board: the device tree's name, on ARM boards.
-        cores: those that this process may use.
-        engines: the versions of the inference engines that are installed, by title.
+        board: the name in the device tree, on ARM boards.
+        cores: the number of cores that this process may use.
+        engines: the versions of the installed inference engines, by title.
         governor: the CPU's frequency governor.
-        power_mode: the Jetson's power mode by name; the number means another mode on another board.
+        power_mode: the name of the Jetson's power mode; numbers mean different modes on different boards.
         l4t: the Jetson's Linux release, e.g. "36.4.0".
     """
 
@@ -50,7 +50,7 @@ class Environment(BaseModel):
 
 
 def environment(root: Path = _ROOT) -> Environment:
-    """Read it off this machine, with the system's files looked up under `root`."""
+    """Read this machine's environment; the system's files are looked up under `root`."""
     board = _text(root / "proc/device-tree/model")
     return Environment(
         cpu=_cpu(root) or board or platform.machine(),
@@ -70,7 +70,7 @@ def environment(root: Path = _ROOT) -> Environment:
 
 
 def fingerprint(env: Environment) -> str:
-    """16 hexadecimal digits that are equal where latencies can be compared, as far as a machine reports it."""
+    """16 hexadecimal digits, equal for environments whose latencies are comparable."""
     deciding = env.model_dump(include={"cpu", "board", "arch", "cores", "engines", "power_mode", "l4t"})
     return hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -116,7 +116,7 @@ def _nvpmodel() -> str | None:
 
 
 def _engines() -> dict[str, str]:
-    versions = {backend.title: backend.version() for backend in every()}
+    versions = {backend.title: backend.version() for backend in all_backends()}
     return {title: version for title, version in versions.items() if version is not None}
 
 

@@ -1,4 +1,4 @@
-"""What a model from anywhere is fed: the one input it has to have, and random numbers in its shape."""
+"""The input of any model: its shape, and random values for it."""
 
 from __future__ import annotations
 
@@ -16,15 +16,16 @@ _SEED = 0
 def plan_input(
     inputs: Sequence[TensorInfo], batch_sizes: Sequence[int], input_shape: Sequence[int] | None
 ) -> tuple[TensorInfo, tuple[int, ...]]:
-    """The model's one input, and its shape behind the batch dimension.
+    """The model's only input, and its shape without the batch dimension.
 
     Args:
-        batch_sizes: all that will be asked for.
-        input_shape: with the batch dimension; needed where other dimensions are dynamic.
+        inputs: of the model.
+        batch_sizes: all that will be measured.
+        input_shape: with the batch dimension; required where other dimensions are dynamic.
 
     Raises:
-        BenchError: not exactly one input, a type nobody can make up values for, no batch dimension, a fixed
-            batch of another size, or a shape that is missing or does not fit.
+        BenchError: not exactly one input, a type without random values, no batch dimension, a fixed batch of another
+            size, or a shape that is missing or does not fit.
     """
     if len(inputs) != 1:
         named = ", ".join(f"{info.name} {_shown(info.shape)}" for info in inputs)
@@ -32,7 +33,7 @@ def plan_input(
     info = inputs[0]
     if info.dtype not in (*_FLOATS, "uint8"):
         raise BenchError(
-            f"the input {info.name!r} has a type that random values make no sense for",
+            f"random values cannot be generated for the type of the input {info.name!r}",
             found=info.dtype,
             allowed=", ".join((*_FLOATS, "uint8")),
         )
@@ -47,9 +48,9 @@ def plan_input(
 
 
 def random_input(shape: tuple[int, ...], dtype: str) -> Array:
-    """Normal numbers, for uint8 all values alike; the same ones each time.
+    """Random values with a fixed seed: normally distributed, for uint8 uniform.
 
-    Never zeros: some engines and processors are faster on them.
+    Not zeros, on which some engines and processors are faster.
     """
     generator = np.random.default_rng(_SEED)
     if dtype == "uint8":
@@ -62,22 +63,22 @@ def _check_batches(info: TensorInfo, batch_sizes: Sequence[int]) -> None:
     if isinstance(fixed, int) and any(size != fixed for size in batch_sizes):
         raise BenchError(
             f"the model's batch size is fixed at {fixed}",
-            found=f"asked for {', '.join(map(str, batch_sizes))}",
-            hint=f"ask for {fixed} alone (--batch {fixed}), or export the model with a dynamic batch",
+            found=f"requested {', '.join(map(str, batch_sizes))}",
+            hint=f"request only {fixed} (--batch {fixed}), or export the model with a dynamic batch",
         )
 
 
 def _sample_shape(info: TensorInfo, input_shape: Sequence[int] | None) -> tuple[int, ...]:
     wanted = info.shape[1:]
     if input_shape is None:
-        given = tuple(size for size in wanted if isinstance(size, int))
-        if len(given) < len(wanted):
+        fixed = tuple(size for size in wanted if isinstance(size, int))
+        if len(fixed) < len(wanted):
             raise BenchError(
                 f"the input {info.name!r} has dynamic dimensions besides the batch",
                 found=f"shape {_shown(info.shape)}",
-                hint="name all of them, e.g. --input-shape 1x3x224x224 (Python: input_shape=(1, 3, 224, 224))",
+                hint="set all dimensions, e.g. --input-shape 1x3x224x224 (Python: input_shape=(1, 3, 224, 224))",
             )
-        return given
+        return fixed
     given = tuple(input_shape[1:])
     fits = len(given) == len(wanted) and all(
         not isinstance(size, int) or size == found for size, found in zip(wanted, given, strict=True)

@@ -28,25 +28,31 @@ def benchmark(
     device: str = "this-machine",
     progress: Progress | None = None,
 ) -> list[Measurement]:
-    """Measure each file at each batch size, every time in a process of its own.
+    """Measure each file at each batch size, each in a process of its own.
 
     Args:
-        target: a bundle's folder, an .onnx file from anywhere, or an engine's own file.
-        variant: a graph of the bundle; None: all that the engine runs, or, where it runs built engines,
-            those that were built here.
-        backend: an engine by name; None: as edgekd.runtime.load chooses.
-        threads: inside an operator; None: one per usable core.
+        target: a bundle's folder, any .onnx file, or a built engine's file.
+        variant: of the bundle; None: all that the backend runs, or, for a backend that runs built engines, all that
+            were built here.
+        backend: by name; None: as edgekd.runtime.load chooses.
+        batch_sizes: one record per batch size.
+        threads: per operator; None: one per usable core.
         seconds: length of each timed loop.
-        input_shape: where other dimensions than the batch are dynamic; begins with 1, or the only batch size.
-        progress: called with the number done, the number in all, and what is measured next.
+        warmup_seconds: length of the warm-up before it.
+        input_shape: for models with dynamic dimensions besides the batch; begins with 1, or the only batch size.
+        device: by name; only "this-machine" can be measured.
+        progress: called with (measurements done, measurements in total, what is measured next).
+
+    Returns:
+        One record per file and batch size.
 
     Raises:
         UnknownNameError: no such device, backend or variant.
-        UsageError: a number that makes no sense, or a variant of something that is no bundle.
-        BundleError: the folder is no bundle, or was changed.
-        BackendError: no usable engine, or it refuses the file.
-        BenchError: nothing there, a device that is not at hand, a model that cannot be measured, or an engine
-            that took its process down.
+        UsageError: a number out of range, or a variant of something that is not a bundle.
+        BundleError: the folder is not a bundle, or was changed.
+        BackendError: no backend is available, or the engine refuses the file.
+        BenchError: the target does not exist, the device is not this machine, the model cannot be measured, or the
+            engine crashed.
 
     Example:
         >>> import edgekd
@@ -54,7 +60,7 @@ def benchmark(
         >>> record.variant, record.batch_size, record.backend, record.latency_ms.p50 > 0
         ('fp32', 4, 'onnxruntime', True)
     """
-    require_at_hand(profiles.find(device))
+    require_local(profiles.find(device))
     options = Options(
         batch_sizes=tuple(batch_sizes),
         threads=threads,
@@ -70,11 +76,11 @@ def benchmark(
     return [run_job(job) for job in _announced(jobs, progress)]
 
 
-def require_at_hand(profile: profiles.Profile) -> None:
-    """Raises BenchError where a device is known by its profile alone."""
+def require_local(profile: profiles.Profile) -> None:
+    """Raises BenchError for a device that is not this machine."""
     if profile.kind != "local":
         raise BenchError(
-            f"{profile.title} is not at hand: nothing can be measured on it from here",
+            f"{profile.title} is not this machine, so it cannot be measured from here",
             found=f"device {profile.name}",
             allowed="this-machine",
             hint="copy the bundle to the device and run `edgekd bench` there",
@@ -92,10 +98,10 @@ def _targets(path: Path, variant: str | None, backend: str | None) -> list[Targe
     if path.is_dir():
         return _variants(path, variant, backend)
     if not path.is_file():
-        raise BenchError(f"{path} is not there", hint="name a bundle's folder, an .onnx file or an engine")
+        raise BenchError(f"{path} does not exist", hint="pass a bundle's folder, an .onnx file or an engine")
     if variant is not None:
         raise UsageError(
-            f"{path} is one file and has no variants", found=f"variant {variant!r}", allowed="a bundle's folder"
+            f"{path} is a single file and has no variants", found=f"variant {variant!r}", allowed="a bundle's folder"
         )
     return [_target(path.name, None, path, choose(path, backend).name)]
 

@@ -1,4 +1,4 @@
-"""The record of one benchmark. Plain JSON, self-contained: it can be read, compared and doubted later."""
+"""The record of one benchmark: self-contained JSON with everything that is needed to compare it later."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class _Frozen(BaseModel):
 
 
 class ModelFile(_Frozen):
-    """The file that was measured: `name` without folders; weights stored beside an .onnx file are not in the digest."""
+    """The measured file; `name` has no folders, and the digest does not cover external data of an .onnx file."""
 
     name: str
     sha256: str
@@ -34,14 +34,14 @@ class Input(_Frozen):
 
 
 class Warmup(_Frozen):
-    """Calls before the clock ran, the very first one not counted."""
+    """Calls before the timed loop, without the first inference."""
 
     runs: Count
     seconds: Span
 
 
 class Latency(_Frozen):
-    """Milliseconds per call of a whole batch; see edgekd.bench.timing.summarise."""
+    """Milliseconds per call with a whole batch; see edgekd.bench.timing.summarise."""
 
     min: Span
     mean: Span
@@ -54,7 +54,7 @@ class Latency(_Frozen):
 
 
 class Throttling(_Frozen):
-    """Milliseconds; `slower_share` 0.05 means that the last third took 5 % longer than the first."""
+    """Milliseconds; `slower_share` 0.05 means that the last third of the calls took 5 % longer than the first."""
 
     first_third_p50: Span
     last_third_p50: Span
@@ -63,7 +63,7 @@ class Throttling(_Frozen):
 
 
 class Memory(_Frozen):
-    """Resident bytes of the measuring process: before the engine was imported, with the model loaded, at most."""
+    """Resident bytes of the measuring process: before the engine's import, with the loaded model, and the peak."""
 
     baseline_bytes: Count | None
     loaded_bytes: Count | None
@@ -71,14 +71,14 @@ class Memory(_Frozen):
 
 
 class Reading(_Frozen):
-    """Sensors by name, before and after the timed loop; None where this machine does not report them."""
+    """Sensor values by name, before and after the timed loop; None where the machine does not report them."""
 
     before: dict[str, float] | None
     after: dict[str, float] | None
 
 
 class Load(_Frozen):
-    """Work of others: the load average before, and their share of all cores' time from then to the end of the loop."""
+    """Other processes' load: the load average before the loop, and their fraction of all cores' time until its end."""
 
     average_1min: Span
     others_share: Span
@@ -88,19 +88,19 @@ class Measurement(_Frozen):
     """One model file at one batch size, on one device.
 
     Attributes:
-        target: the bundle's name or the file's.
-        variant: the graph of the bundle; None for a file of its own.
-        backend: the backend that ran it, by name; `engine` is that with its version and mode.
+        target: the name of the bundle or the file.
+        variant: of the bundle; None for a single file.
+        backend: the backend's name; `engine` is the engine with its version and mode.
         device: the profile's name; `runs_on` is what the engine reports, e.g. "cpu".
-        threads: inside an operator, for engines on the CPU.
-        transfer_mode: "host": the engine works in host memory, nothing is copied; "included": copies are timed.
+        threads: per operator, for engines on the CPU.
+        transfer_mode: "host": the engine uses host memory, without copies; "included": copies are part of the latency.
         cuda_graph: whether calls were replayed from a CUDA graph; None without CUDA.
-        seconds: length of the timed loop, from its first call to its last.
-        samples_ms: every `samples_every`-th call in order, at most 20,000; the percentiles are of all of them.
-        throughput_per_s: inputs, not batches.
-        load_ms: opening the model in a fresh process, the engine's own import included, the file in the page cache.
-        busy: others had more than a tenth of all cores' time.
-        unavailable: why a field is None, by the field's name.
+        seconds: length of the timed loop.
+        samples_ms: every `samples_every`-th call in order, at most 20,000; percentiles are of all calls.
+        throughput_per_s: inputs (not batches) per second.
+        load_ms: loading the model in a fresh process, including the engine's import, with the file in the page cache.
+        busy: whether other processes used more than a tenth of all cores' time.
+        unavailable: the reason why a field is None, by the field's name.
         started: UTC, ISO 8601.
     """
 

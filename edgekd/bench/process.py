@@ -1,4 +1,4 @@
-"""One measurement, one process: a job goes in, a measurement or an error comes back, even if the engine crashes."""
+"""Runs each measurement in a process of its own, and returns its record or an error, even if the engine crashes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _WORKER = (sys.executable, "-m", "edgekd.bench.worker")
 
 
 class Target(BaseModel):
-    """What is measured, and which engine opens it; `path` is absolute."""
+    """A file to measure, and the backend that opens it; `path` is absolute."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -38,8 +38,8 @@ class Options(BaseModel):
     """How a target is measured; see edgekd.bench.measure.benchmark.
 
     Attributes:
-        batch_sizes: all that will be measured, so that the first job refuses what the last one could not do.
-        input_shape: with the batch dimension; None where the model's own shape is enough.
+        batch_sizes: all that will be measured, so that the first job detects a batch size that does not fit.
+        input_shape: with the batch dimension; None if the model's own shape is fixed.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -51,31 +51,32 @@ class Options(BaseModel):
     input_shape: tuple[int, ...] | None
 
     def check(self) -> None:
-        """Raises UsageError: a number that makes no sense."""
+        """Raises UsageError: a number out of range."""
         if not self.batch_sizes or min(self.batch_sizes) < 1:
-            raise UsageError("batch sizes are whole numbers from 1", found=list(self.batch_sizes))
+            raise UsageError("batch sizes must be whole numbers of at least 1", found=list(self.batch_sizes))
         if self.threads is not None and self.threads < 1:
-            raise UsageError("threads is a whole number from 1", found=self.threads)
+            raise UsageError("threads must be a whole number of at least 1", found=self.threads)
         if not (0 < self.seconds < math.inf and 0 <= self.warmup_seconds < math.inf):
             raise UsageError(
-                "a measurement takes time", found=f"{self.seconds} s after {self.warmup_seconds} s of warm-up"
+                "seconds must be above 0, and warmup_seconds at least 0",
+                found=f"{self.seconds} s after {self.warmup_seconds} s of warm-up",
             )
         if self.input_shape is not None:
             self._check_shape(self.input_shape)
 
     def _check_shape(self, shape: tuple[int, ...]) -> None:
         if not shape or min(shape) < 1:
-            raise UsageError("an input shape is whole numbers from 1", found=list(shape))
+            raise UsageError("an input shape must have whole numbers of at least 1", found=list(shape))
         if shape[0] != 1 and set(self.batch_sizes) != {shape[0]}:
             raise UsageError(
-                "the input shape begins with another batch than the one asked for",
-                found=f"{shape[0]}, asked for {', '.join(map(str, self.batch_sizes))}",
-                hint="begin it with 1 and ask for batches with --batch",
+                "the input shape begins with another batch size than the requested one",
+                found=f"{shape[0]}, requested {', '.join(map(str, self.batch_sizes))}",
+                hint="begin it with 1, and set the batch size with --batch",
             )
 
 
 class Job(BaseModel):
-    """What a worker needs to know: one target, measured at one of the options' batch sizes."""
+    """A worker's task: one target at one of the options' batch sizes."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -89,13 +90,14 @@ def run_job(job: Job, *, command: Sequence[str] = _WORKER) -> Measurement:
     """Measure in a fresh process.
 
     Args:
-        command: the worker: a job as JSON on its stdin, one line of JSON on its stdout.
+        job: what to measure.
+        command: the worker, which reads a job as JSON from stdin and writes one line of JSON to stdout.
 
     Raises:
         BenchError: the worker died, or the model cannot be measured.
-        EdgekdError: whatever the worker raised, as the same class.
+        EdgekdError: an error that the worker raised, of the same class.
     """
-    # Not the current folder: `python -m` would import whatever lies there, a random.py for example.
+    # Not in the current folder, where `python -m` would import any file, a random.py for example.
     worker = subprocess.run(
         command,
         input=job.model_dump_json(),
@@ -128,10 +130,10 @@ def error_to_json(error: EdgekdError) -> dict[str, str | None]:
 
 
 def error_from_json(value: dict[str, Any]) -> EdgekdError:
-    """An error of the same class; a class that errors.py does not have becomes an EdgekdError."""
+    """The inverse of error_to_json(): an error of the same class, or an EdgekdError if errors.py lacks the class."""
     found = getattr(errors, value["class"], None)
     kind = found if isinstance(found, type) and issubclass(found, EdgekdError) else EdgekdError
-    # Some classes write their own text from other arguments; here the text is there already.
+    # Not through __init__: some classes build their text from other arguments.
     error = kind.__new__(kind)
     EdgekdError.__init__(error, value["what"], found=value["found"], allowed=value["allowed"], hint=value["hint"])
     return error
@@ -144,7 +146,7 @@ def _raise_death(job: Job, code: int, stderr: str) -> NoReturn:
     name = signal.Signals(-code).name
     hint = "the system may have run out of memory: try a smaller batch" if name == "SIGKILL" else None
     raise BenchError(
-        f"{job.target.backend} took its process down while measuring {job.target.name}",
+        f"{job.target.backend} crashed while measuring {job.target.name}",
         found=f"{name}{': ' + last if last else ''}",
         hint=hint or "try another engine (--backend) or another version of this one",
     )

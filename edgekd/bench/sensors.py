@@ -1,4 +1,4 @@
-"""What changes while a machine works: clocks, temperatures, memory, and what others do on it."""
+"""Readings of the machine: clocks, temperatures, memory, and the load of other processes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _ROOT = Path("/")
 
 @dataclass(frozen=True)
 class CpuTimes:
-    """Seconds of all cores since boot: in all, at work, and of this process."""
+    """CPU seconds of all cores since boot: total, busy, and of this process."""
 
     total: float
     busy: float
@@ -20,7 +20,7 @@ class CpuTimes:
 
 
 def clocks_mhz(root: Path = _ROOT) -> dict[str, float] | None:
-    """The CPU's mean clock, and the GPU's of a Jetson; None where neither can be read."""
+    """The CPU's mean clock, and on a Jetson the GPU's, in MHz; None if neither can be read."""
     clocks = {}
     try:
         frequency = psutil.cpu_freq()
@@ -34,12 +34,12 @@ def clocks_mhz(root: Path = _ROOT) -> dict[str, float] | None:
 
 
 def temperatures_c(root: Path = _ROOT) -> dict[str, float] | None:
-    """Degrees Celsius by the kernel's thermal zones, else by its sensor chips; None where there is neither."""
+    """Degrees Celsius by thermal zone of the kernel, else by sensor chip; None if there is neither."""
     return _zones(root) or _chips() or None
 
 
 def resident_bytes() -> tuple[int | None, int | None]:
-    """Resident memory of this process now, and the most it ever had."""
+    """Current and peak resident memory of this process, in bytes."""
     fields = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
     now, peak = (int(fields[name].split()[0]) * 1024 if name in fields else None for name in ("VmRSS", "VmHWM"))
     return now, peak
@@ -51,14 +51,14 @@ def load_average() -> float:
 
 def cpu_times() -> CpuTimes:
     times = psutil.cpu_times()
-    # Linux counts guests' time as the user's too.
+    # Linux includes guests' time in the user's.
     total = sum(times) - times.guest - times.guest_nice
     own = psutil.Process().cpu_times()
     return CpuTimes(total, total - times.idle - times.iowait, own.user + own.system)
 
 
 def others_share(before: CpuTimes, after: CpuTimes) -> float:
-    """The share (0 to 1) of all cores' time that went to other processes between two readings."""
+    """The fraction (0 to 1) of all cores' time that other processes used between two readings."""
     spent = after.total - before.total
     others = (after.busy - before.busy) - (after.own - before.own)
     return max(0.0, others / spent) if spent > 0 else 0.0
@@ -70,7 +70,7 @@ def _zones(root: Path) -> dict[str, float]:
         try:
             kind, degrees = (zone / "type").read_text().strip(), int((zone / "temp").read_text()) / 1000
         except OSError:
-            # A Jetson refuses to read the zone of a part that is switched off.
+            # On a Jetson, the zone of a part that is switched off cannot be read.
             continue
         found[kind if kind not in found else f"{kind} {zone.name}"] = degrees
     return found

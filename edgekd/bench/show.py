@@ -1,4 +1,4 @@
-"""Measurements for people: a table on stdout, and a line on stderr while they are made."""
+"""Prints measurements: a table on stdout, and a status line on stderr while they are running."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from rich.table import Table
 from edgekd.bench.measurement import Measurement
 from edgekd.runtime.backends import Progress
 
-_WIDTH_OF_FILES = 160
+_WIDTH_IN_FILES = 160
 _COLUMNS = ("batch", "p50 ms", "p90", "p95", "p99", "inputs/s", "load ms", "first ms", "peak MB")
 
 
 @contextmanager
 def progress() -> Iterator[Progress]:
-    """A callback that keeps a status line up to date; silent where stderr is no terminal."""
+    """A callback that updates a status line; it prints nothing if stderr is not a terminal."""
     console = Console(stderr=True)
     with console.status("") as status:
         yield lambda done, total, what: status.update(f"measuring {done + 1} of {total}: {escape(what)}")
@@ -27,7 +27,7 @@ def progress() -> Iterator[Progress]:
 def show(measurements: Sequence[Measurement]) -> None:
     console = Console(highlight=False)
     if not console.is_terminal:
-        console = Console(highlight=False, width=_WIDTH_OF_FILES)
+        console = Console(highlight=False, width=_WIDTH_IN_FILES)
     first = measurements[0]
     console.print(
         f"{escape(first.target)}: {first.engine}, threads {first.threads}, {first.environment.cpu} ({first.device})"
@@ -43,14 +43,14 @@ def show(measurements: Sequence[Measurement]) -> None:
 
 
 def notes(measurements: Sequence[Measurement]) -> list[str]:
-    """What casts doubt on a figure, one line each."""
+    """Warnings about figures that may not be reliable, one line each."""
     found = []
     for entry in measurements:
         name = f"{entry.variant or entry.target}, batch {entry.batch_size}"
         if entry.busy:
             share = f"{entry.load.others_share:.0%}"
             found.append(
-                f"{name}: the machine was busy, others had {share} of its cores' time. Measure again when it is idle."
+                f"{name}: the machine was busy, other processes used {share} of its cores' time. Measure again."
             )
         if entry.throttling.flagged:
             slower = f"{entry.throttling.slower_share:.1%}"

@@ -1,4 +1,4 @@
-"""The timing loop and the figures drawn from it."""
+"""The timing loop, and statistics of its samples."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ _SLOWER = 0.03
 
 @dataclass(frozen=True)
 class Timing:
-    """What the loop saw.
+    """The result of the timing loop.
 
     Attributes:
         samples_ns: (runs,) duration of each call, nanoseconds, in order.
-        seconds: the whole loop from the first call to the last.
+        seconds: length of the whole loop.
     """
 
     samples_ns: Samples
@@ -41,11 +41,14 @@ def time_calls(
     min_runs: int = 20,
     max_runs: int = 1_000_000,
 ) -> Timing:
-    """Call again and again for `seconds`, after an uncounted warm-up; the clock is around `call()` only.
+    """Call repeatedly for `seconds`, after a warm-up; only `call()` is timed.
 
     Args:
-        min_runs: go on past `seconds` until there are this many.
-        max_runs: stop here; room for all of them is set aside before the loop.
+        call: the function to time.
+        seconds: length of the timed loop.
+        warmup_seconds: length of the warm-up.
+        min_runs: continue past `seconds` until there are this many runs.
+        max_runs: stop after this many runs; memory for them is allocated before the loop.
     """
     storage: Samples = np.empty(max_runs, dtype=np.int64)
     with _no_collection():
@@ -64,9 +67,9 @@ def time_calls(
 
 
 def summarise(samples_ns: Samples) -> Latency:
-    """Milliseconds. Percentiles interpolate linearly between ranks: p of n sorted values is at index p/100 * (n - 1).
+    """Statistics in milliseconds; percentile p of n sorted values is interpolated linearly at index p/100 * (n - 1).
 
-    `std` is the population's.
+    `std` is the population standard deviation.
     """
     ms = samples_ns / 1e6
     p50, p90, p95, p99 = (round(float(value), 6) for value in np.percentile(ms, (50, 90, 95, 99)))
@@ -75,7 +78,7 @@ def summarise(samples_ns: Samples) -> Latency:
 
 
 def throttling(samples_ns: Samples) -> Throttling:
-    """The last third's median against the first third's: more than 3 % slower is flagged."""
+    """Compare the median of the last third with that of the first; more than 3 % slower is flagged as throttling."""
     third = max(1, len(samples_ns) // 3)
     first = float(np.median(samples_ns[:third])) / 1e6
     last = float(np.median(samples_ns[-third:])) / 1e6
@@ -89,7 +92,7 @@ def throttling(samples_ns: Samples) -> Throttling:
 
 
 def thinned(samples_ns: Samples, most: int) -> tuple[list[float], int]:
-    """Milliseconds rounded to 1e-5, every n-th sample, and n: the smallest that leaves at most `most`."""
+    """Every n-th sample in milliseconds, rounded to 1e-5, and n: the smallest with at most `most` samples."""
     every = -(-len(samples_ns) // most)
     return [round(value / 1e6, 5) for value in samples_ns[::every].tolist()], every
 
@@ -107,7 +110,7 @@ def _warm_up(call: Callable[[], object], seconds: float) -> tuple[int, float]:
 
 @contextmanager
 def _no_collection() -> Iterator[None]:
-    """Python's garbage collector would show up as outliers of the engine."""
+    """Disables Python's garbage collector, whose runs would appear as outliers."""
     was_on = gc.isenabled()
     gc.collect()
     gc.disable()

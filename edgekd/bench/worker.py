@@ -45,7 +45,7 @@ class _Watched:
 
 
 def main() -> None:
-    # An engine that prints must not end up in the answer.
+    # Output that an engine prints must not mix with the answer.
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     job = Job.model_validate_json(sys.stdin.read())
@@ -58,11 +58,11 @@ def main() -> None:
 
 
 def measure(job: Job) -> Measurement:
-    """Load, run once, warm up, time; in this process, which should be a fresh one.
+    """Load a model, run it once, warm up, and time it, in this process, which should be a new one.
 
     Raises:
         BackendError: the engine cannot load the model.
-        BenchError: the model cannot be measured; see plan_input.
+        BenchError: the model cannot be measured; see plan_input().
     """
     started = datetime.now(timezone.utc).isoformat(timespec="seconds")
     loaded = _load(job)
@@ -82,19 +82,19 @@ def _load(job: Job) -> _Loaded:
     begin = time.perf_counter_ns()
     _first_run(call, session, shape)
     first_ms = _ms_since(begin)
-    fed = Input(name=info.name, shape=shape, dtype=info.dtype)
+    model_input = Input(name=info.name, shape=shape, dtype=info.dtype)
     memory = Memory(baseline_bytes=baseline, loaded_bytes=loaded, peak_bytes=None)
-    return _Loaded(session, fed, call, load_ms, first_ms, memory)
+    return _Loaded(session, model_input, call, load_ms, first_ms, memory)
 
 
 def _first_run(call: Callable[[], Array], session: Session, shape: tuple[int, ...]) -> None:
     try:
         call()
-    except Exception as error:  # engines' exceptions share no base class
+    except Exception as error:  # engines' exceptions have no common base class
         raise BenchError(
             f"{session.engine} loads the model but cannot run it on an input of shape {shape}",
             found=(str(error).splitlines() or [type(error).__name__])[0][:300],
-            hint="another batch or input shape may work: --batch, --input-shape",
+            hint="try another batch size or input shape: --batch, --input-shape",
         ) from error
 
 
@@ -161,10 +161,10 @@ def _record(job: Job, loaded: _Loaded, watched: _Watched, started: str) -> Measu
 
 def _unavailable(power_mode: str | None, watched: _Watched, memory: Memory) -> dict[str, str]:
     reasons = {
-        "energy_mj": (None, "this version reads no power sensors"),
-        "cuda_graph": (None, "this version records no CUDA graphs"),
-        "power_mode": (power_mode, "no nvpmodel answers here: not a Jetson, or it is not on the PATH"),
-        "clocks_mhz": (watched.clocks.before, "the kernel reports no clock rates"),
+        "energy_mj": (None, "this version does not read power sensors"),
+        "cuda_graph": (None, "this version does not use CUDA graphs"),
+        "power_mode": (power_mode, "nvpmodel does not respond: not a Jetson, or it is not on the PATH"),
+        "clocks_mhz": (watched.clocks.before, "the kernel does not report clock rates"),
         "temperatures_c": (watched.temperatures.before, "the kernel has no thermal zone and no sensor chip"),
         "memory": (memory.peak_bytes, "/proc/self/status has no VmHWM"),
     }

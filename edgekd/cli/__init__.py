@@ -1,4 +1,4 @@
-"""The command line: one file per command. This module finds them, and turns errors into messages and exit codes."""
+"""The command line: one file per command. This module finds the commands and turns errors into exit codes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _INTERRUPTED = 130
 
 
 class Commands(click.Group):
-    """Loads a command's file when it is asked for; the files import nothing heavy until they run."""
+    """Loads a command's file when it is needed; the files import nothing heavy until they run."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(names("command"))
@@ -60,13 +60,13 @@ class Commands(click.Group):
 @click.pass_context
 def group(context: click.Context, plugins: tuple[str, ...], profiles: tuple[str, ...]) -> None:
     """Distill a large image classifier into a small one that is proven to run on an edge device."""
-    context.with_resource(_added("EDGEKD_PLUGINS", plugins))
-    context.with_resource(_added("EDGEKD_PROFILES", profiles))
+    context.with_resource(_folders_added("EDGEKD_PLUGINS", plugins))
+    context.with_resource(_folders_added("EDGEKD_PROFILES", profiles))
 
 
 @contextmanager
-def _added(variable: str, folders: Sequence[str]) -> Iterator[None]:
-    """Put folders before those in an environment variable: processes that a command starts see them too."""
+def _folders_added(variable: str, folders: Sequence[str]) -> Iterator[None]:
+    """Put folders first in an environment variable, which processes that a command starts inherit."""
     before = os.environ.get(variable)
     if folders:
         absolute = [str(Path(folder).absolute()) for folder in folders]
@@ -82,7 +82,7 @@ def _added(variable: str, folders: Sequence[str]) -> Iterator[None]:
 def main() -> NoReturn:
     """Run the command line: exit code 0 done, 1 failed, 2 wrong usage or recipe, 130 interrupted."""
     code = 0
-    warnings.showwarning = _shown(warnings.showwarning)
+    warnings.showwarning = _warning_handler(warnings.showwarning)
     try:
         code = group.main(standalone_mode=False) or 0
     except EdgekdError as error:
@@ -95,13 +95,13 @@ def main() -> NoReturn:
         click.echo("edgekd: interrupted", err=True)
         sys.exit(_INTERRUPTED)
     except BrokenPipeError:
-        # The reader (head, less) has seen enough.
+        # The reader of the pipe (head, less) has exited.
         sys.stderr.close()
     sys.exit(code)
 
 
-def _shown(otherwise: Callable[..., None]) -> Callable[..., None]:
-    """Show warnings about plugins as messages, once each, and any other as `otherwise` does."""
+def _warning_handler(otherwise: Callable[..., None]) -> Callable[..., None]:
+    """A handler that prints warnings about plugins as messages, and passes any other to `otherwise`."""
 
     def show(message: Warning | str, category: type[Warning], *where: Any, **further: Any) -> None:
         if issubclass(category, PluginWarning):

@@ -1,4 +1,4 @@
-"""What `edgekd check` looks at, and how it is shown."""
+"""The checks of `edgekd check`, and their table."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _SHOWN_NODES = 3
 
 @dataclass(frozen=True)
 class Checked:
-    """One graph with a verdict for each version asked for."""
+    """One graph with a verdict per TensorRT version."""
 
     name: str
     verdicts: tuple[Verdict, ...]
@@ -36,7 +36,7 @@ class Checked:
 
 @dataclass(frozen=True)
 class Group:
-    """Findings that differ in their node or version only."""
+    """Findings that differ only in their node or version."""
 
     finding: Finding
     versions: tuple[str, ...]
@@ -44,10 +44,12 @@ class Group:
 
 
 def examine(target: Path, versions: Sequence[str], device: str | None) -> list[Checked]:
-    """Check a file, or every graph of a bundle that TensorRT is given.
+    """Check a file, or every graph of a bundle that TensorRT can be given.
 
     Args:
-        versions: empty: those of the device, or those shown by default.
+        target: an .onnx file or a bundle's folder.
+        versions: TensorRT versions; empty: those of the device, or the default ones.
+        device: a device by name, whose precisions are checked as well.
 
     Raises:
         UnknownNameError: no such device.
@@ -55,24 +57,24 @@ def examine(target: Path, versions: Sequence[str], device: str | None) -> list[C
         ExportError, BundleError: a file that cannot be read.
     """
     profile = _with_tensorrt(device) if device is not None else None
-    asked = dict.fromkeys(versions or (profile.tensorrt if profile else ()) or VERSIONS)
+    chosen = dict.fromkeys(versions or (profile.tensorrt if profile else ()) or VERSIONS)
     return [
-        Checked(name, tuple(_for_device(check(graph, version), graph, profile) for version in asked))
+        Checked(name, tuple(_for_device(check(graph, version), graph, profile) for version in chosen))
         for name, graph in _graphs(target)
     ]
 
 
 def refused(checked: Sequence[Checked]) -> str | None:
-    """Which graphs are not legal for which versions, in one line; None where all are."""
-    lines = []
+    """One line with the graphs that are not legal and for which versions; None where all are legal."""
+    problems = []
     for entry in checked:
         if versions := [verdict.version for verdict in entry.verdicts if not verdict.legal]:
-            lines.append(f"{entry.name} is not legal for TensorRT {', '.join(versions)}")
-    return "; ".join(lines) or None
+            problems.append(f"{entry.name} is not legal for TensorRT {', '.join(versions)}")
+    return "; ".join(problems) or None
 
 
 def grouped(verdicts: Sequence[Verdict]) -> list[Group]:
-    """Findings of all versions, errors first, those about several nodes together."""
+    """Findings of all versions, errors first; equal findings about several nodes form one group."""
     found: dict[Finding, tuple[dict[str, None], dict[str, None]]] = {}
     for verdict in verdicts:
         for finding in verdict.findings:
@@ -89,7 +91,7 @@ def show(checked: Sequence[Checked]) -> None:
     table = Table("graph", "TensorRT", "", "verdict", box=None, pad_edge=False)
     for entry in checked:
         for verdict in entry.verdicts:
-            table.add_row(escape(entry.name), verdict.version, _jetpack(verdict.version), _word(verdict))
+            table.add_row(escape(entry.name), verdict.version, _jetpack(verdict.version), _verdict_text(verdict))
     console.print(table)
     for entry in checked:
         for group in grouped(entry.verdicts):
@@ -135,8 +137,8 @@ def _with_tensorrt(device: str) -> profiles.Profile:
     profile = profiles.find(device)
     if profile.engines and "tensorrt" not in profile.engines:
         raise UsageError(
-            f"{profile.title} runs no TensorRT",
-            found=f"it uses {', '.join(profile.engines)}",
+            f"{profile.title} does not run TensorRT",
+            found=f"its engines: {', '.join(profile.engines)}",
             allowed="a device with TensorRT, e.g. jetson-orin-nano-8gb",
         )
     return profile
@@ -153,7 +155,7 @@ def _jetpack(version: str) -> str:
     return JETPACKS.get(".".join(version.split(".")[:2]), "")
 
 
-def _word(verdict: Verdict) -> str:
+def _verdict_text(verdict: Verdict) -> str:
     errors = sum(finding.level == "error" for finding in verdict.findings)
     warnings = len(verdict.findings) - errors
     counts = [f"{n} {noun}{'s' if n > 1 else ''}" for n, noun in ((errors, "error"), (warnings, "warning")) if n]

@@ -1,4 +1,4 @@
-"""What a machine can do for edgekd, found out without importing anything heavy or loading an engine."""
+"""What edgekd can do on this machine, found without importing heavy packages or loading an engine."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-from edgekd.runtime.backends import Backend, every
+from edgekd.runtime.backends import Backend, all_backends
 
 _WORKSTATION = ("torch", "torchvision", "timm", "accelerate", "safetensors", "onnx", "onnxscript")
-_ROOMY_GB = 10.0
+_ENOUGH_GB = 10.0
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing looked at; `hint` says what to do where it is not there."""
+    """One item that was examined; `hint` is what to do where it is missing."""
 
     what: str
     found: str
@@ -33,12 +33,12 @@ def examine() -> list[Finding]:
         Finding(
             "disk",
             f"{free:.0f} GB free here",
-            free > _ROOMY_GB,
-            None if free > _ROOMY_GB else "a CUDA torch takes 6 GB",
+            free > _ENOUGH_GB,
+            None if free > _ENOUGH_GB else "PyTorch with CUDA takes 6 GB",
         ),
         _workstation(),
         _gpu(),
-        *map(_backend, every()),
+        *map(_backend, all_backends()),
     ]
 
 

@@ -47,7 +47,7 @@ class RecipeOptions:
 
 
 def recipe_options(function: F) -> F:
-    """Gives a command's function a RecipeOptions as its first argument."""
+    """Adds RECIPE, --out, --set, --allow-code and --json to a command, whose function gets them as a RecipeOptions."""
 
     @wraps(function)
     def wrapped(
@@ -59,7 +59,7 @@ def recipe_options(function: F) -> F:
     for decorate in (
         click.option("--json", "as_json", is_flag=True, help="Print the result as JSON, and nothing else."),
         click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override, e.g. distill.epochs=2."),
-        click.option("--allow-code", is_flag=True, help="Let Python code run that the recipe or a checkpoint brings."),
+        click.option("--allow-code", is_flag=True, help="Run Python code that the recipe or a checkpoint brings."),
         click.option("--out", type=click.Path(file_okay=False), help="The run's folder; default: runs/<name>."),
         click.argument("recipe"),
     ):
@@ -86,18 +86,20 @@ def run_until(stage: str, options: RecipeOptions, resume: str) -> None:
 
 
 def stage_command(name: str, *, stage: str | None = None, short_help: str, about: str) -> click.Command:
-    """The command of a stage.
+    """A command that runs a recipe up to a stage.
 
     Args:
-        stage: its name, where the command is called otherwise.
+        name: of the command.
+        stage: the stage's name, where it differs from the command's.
+        short_help: for the list of commands.
         about: the first sentence of its help.
     """
 
     @click.command(
         name,
         short_help=short_help,
-        help=f"{about}\n\nRECIPE is a YAML file or a built-in name. The chain runs up to this stage; what is finished, "
-        "here or in `edgekd run`, is reused.",
+        help=f"{about}\n\nRECIPE is a YAML file or a built-in name. The chain runs up to this stage; finished stages, "
+        "also those of `edgekd run`, are reused.",
     )
     @recipe_options
     def command(options: RecipeOptions) -> None:

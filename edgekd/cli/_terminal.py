@@ -1,4 +1,4 @@
-"""What a run looks like in a terminal: one line a finished stage, a bar for the one at work."""
+"""A run in the terminal: one line per finished stage, and a progress bar for the running one."""
 
 from __future__ import annotations
 
@@ -32,16 +32,17 @@ if TYPE_CHECKING:
 
 
 class Terminal:
-    """A Listener and a Console. Bars only where there is a terminal to draw them; all of it on stderr.
+    """A Listener and a Console that print to stderr; progress bars are drawn only in a terminal.
 
     Args:
-        resume: the command that goes on after an interruption.
+        quiet: print nothing.
+        resume: the command that continues after an interruption.
     """
 
     def __init__(self, *, quiet: bool, resume: str) -> None:
         self._console = Console(stderr=True, quiet=quiet, highlight=False)
         self._resume = resume
-        self._told: set[str] = set()
+        self._warned: set[str] = set()
         self._bars = Progress(
             SpinnerColumn(),
             TextColumn("{task.description:<25}"),
@@ -65,7 +66,9 @@ class Terminal:
     ) -> None:
         self._bars.stop()
         if kind is not None and issubclass(kind, KeyboardInterrupt):
-            self._console.print(f"\nFinished stages and epochs are kept. Go on with:\n  {self._resume}", soft_wrap=True)
+            self._console.print(
+                f"\nFinished stages and epochs are kept. Continue with:\n  {self._resume}", soft_wrap=True
+            )
 
     def begin(self, stage: str) -> None:
         self._bars.reset(self._task, description=stage, visible=True, total=None, note="")
@@ -84,9 +87,9 @@ class Terminal:
             self.warn(warning)
 
     def warn(self, message: str) -> None:
-        """Once: what was told before a stage may stand in its manifest too."""
-        if message not in self._told:
-            self._told.add(message)
+        """Print a warning, once: one that was shown before a stage may be in its manifest too."""
+        if message not in self._warned:
+            self._warned.add(message)
             self._console.print(f"    [yellow]![/] {escape(message)}", soft_wrap=True)
 
 
@@ -108,12 +111,12 @@ def show_result(result: RunResult, *, as_json: bool) -> None:
     table = Table("model", "accuracy", "95 % interval", "size", "p50", "p99", title=None, pad_edge=False)
     for column in table.columns[1:]:
         column.justify = "right"
-    ones = [record for record in result.made.measured.records if record["batch_size"] == 1]
-    backend = backends.find(ones[0]["backend"]) if ones else None
-    single = {ModelId.of(record): record for record in ones if backend and record["backend"] == backend.name}
+    single_image = [record for record in result.made.measured.records if record["batch_size"] == 1]
+    backend = backends.find(single_image[0]["backend"]) if single_image else None
+    latencies = {ModelId.of(record): record for record in single_image if backend and record["backend"] == backend.name}
     for row in result.made.scores.rows:
         name = ModelId.of(row)
-        record = single.get(name)
+        record = latencies.get(name)
         times = [f"{record['latency_ms'][p]:.3f} ms" if record else "-" for p in ("p50", "p99")]
         low, high = row["interval"]
         size = result.made.exported.models[name].graph.stat().st_size / 1e6
@@ -124,14 +127,14 @@ def show_result(result: RunResult, *, as_json: bool) -> None:
     console = Console()
     console.print(table)
     unmeasured = (
-        " A dash: a graph that is made for another engine."
-        if 0 < len(single) < len(result.made.exported.models)
+        " A dash: the graph is meant for another engine."
+        if 0 < len(latencies) < len(result.made.exported.models)
         else ""
     )
     if backend is not None:
         note = f"Latency: one image, measured on this machine in {backend.title}.{unmeasured}"
         console.print(note, style="dim", soft_wrap=True)
-    others = [record for record in ones if record not in single.values()]
+    others = [record for record in single_image if record not in latencies.values()]
     built = result.made.engines.records if result.made.engines is not None else []
     for record in (*others, *(record for record in built if record["batch_size"] == 1)):
         console.print(f"{record['model']} in {record['engine']}: p50 {record['latency_ms']['p50']:.3f} ms")
@@ -139,13 +142,13 @@ def show_result(result: RunResult, *, as_json: bool) -> None:
     sys.stdout.write(f"\nReport  {result.report}\nBundle  {result.bundle}\n")
 
 
-def show_artifact(made: Artifact, folder: Path, *, as_json: bool) -> None:
-    place = folder / "bundle" if made.kind == "bundle" else made.path
+def show_artifact(artifact: Artifact, folder: Path, *, as_json: bool) -> None:
+    place = folder / "bundle" if artifact.kind == "bundle" else artifact.path
     if as_json:
-        said = {"path": str(place), "kind": made.kind, "digest": made.digest, "metrics": made.metrics}
-        click.echo(json.dumps(said, indent=2))
+        row = {"path": str(place), "kind": artifact.kind, "digest": artifact.digest, "metrics": artifact.metrics}
+        click.echo(json.dumps(row, indent=2))
         return
-    sys.stdout.write(f"\n{made.kind.capitalize()}  {place}\n")
+    sys.stdout.write(f"\n{artifact.kind.capitalize()}  {place}\n")
 
 
 def _result_json(result: RunResult) -> Json:

@@ -8,21 +8,21 @@ def _shape(context: click.Context, parameter: click.Parameter, value: str | None
         return None
     parts = value.lower().split("x")
     if not all(part.isdecimal() for part in parts):
-        raise click.BadParameter(f"{value!r} is no shape; write it as 1x3x224x224")
+        raise click.BadParameter(f"{value!r} is not a shape; write it as 1x3x224x224")
     return tuple(map(int, parts))
 
 
 @click.command("bench", short_help="Measure latency, memory and load time of a bundle, ONNX file or engine.")
 @click.argument("target", type=click.Path())
-@click.option("--variant", help="A graph of the bundle; default: all that the engine runs.")
+@click.option("--variant", help="A variant of the bundle; default: all that the engine runs.")
 @click.option("--backend", help="An inference engine by name.")
 @click.option("--device", default="this-machine", show_default=True, help="Where to measure.")
 @click.option("--batch", "batches", type=click.IntRange(min=1), multiple=True, default=(1,), show_default=True)
-@click.option("--threads", type=click.IntRange(min=1), help="Inside an operator; default: one per usable core.")
+@click.option("--threads", type=click.IntRange(min=1), help="Threads per operator; default: one per usable core.")
 @click.option("--seconds", type=click.FloatRange(min=0, min_open=True), default=3.0, show_default=True)
-@click.option("--warmup", type=click.FloatRange(min=0), default=0.2, show_default=True, help="Seconds.")
-@click.option("--input-shape", callback=_shape, metavar="1x3x224x224", help="Where the model's own shape is dynamic.")
-@click.option("--json", "as_json", is_flag=True, help="Print the whole records as JSON.")
+@click.option("--warmup", type=click.FloatRange(min=0), default=0.2, show_default=True, help="Seconds of warm-up.")
+@click.option("--input-shape", callback=_shape, metavar="1x3x224x224", help="For models whose input shape is dynamic.")
+@click.option("--json", "as_json", is_flag=True, help="Print the complete records as JSON.")
 def command(
     target: str,
     variant: str | None,
@@ -35,7 +35,7 @@ def command(
     input_shape: tuple[int, ...] | None,
     as_json: bool,
 ) -> None:
-    """Measure TARGET: a bundle's folder, an .onnx file from anywhere, or an engine's own file."""
+    """Measure TARGET: a bundle's folder, any .onnx file, or a built engine's file."""
     import json
 
     from edgekd.bench import show

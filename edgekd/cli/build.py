@@ -5,11 +5,15 @@ import click
 
 @click.command("build", short_help="Build a bundle's inference engines on this device.")
 @click.argument("bundle", type=click.Path())
-@click.option("--variant", "variants", multiple=True, help="A graph of the bundle; default: all that the engine takes.")
+@click.option(
+    "--variant", "variants", multiple=True, help="A variant of the bundle; default: all that the backend builds."
+)
 @click.option("--backend", help="An inference engine by name; default: the first that builds engines here.")
-@click.option("--max-batch", type=click.IntRange(min=1), default=8, show_default=True, help="The largest batch.")
-@click.option("--opt-batch", type=click.IntRange(min=1), default=1, show_default=True, help="The batch to be fast at.")
-@click.option("--workspace-mb", type=click.IntRange(min=1), help="Memory for a layer, in MiB; default: all there is.")
+@click.option("--max-batch", type=click.IntRange(min=1), default=8, show_default=True, help="Largest batch size.")
+@click.option(
+    "--opt-batch", type=click.IntRange(min=1), default=1, show_default=True, help="Batch size to optimise for."
+)
+@click.option("--workspace-mb", type=click.IntRange(min=1), help="Memory per layer in MiB; default: no limit.")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def command(
     bundle: str,
@@ -20,7 +24,7 @@ def command(
     workspace_mb: int | None,
     as_json: bool,
 ) -> None:
-    """Build one engine per variant of BUNDLE into the engine cache, or find it there."""
+    """Build one engine per variant of BUNDLE into the engine cache, or reuse the one that is there."""
     import json
 
     from edgekd.runtime import engines

@@ -3,17 +3,21 @@ from __future__ import annotations
 import click
 
 
-@click.command("check", short_help="Say which TensorRT versions take a graph, and why one does not.")
+@click.command("check", short_help="Check which TensorRT versions accept a graph, and why one does not.")
 @click.argument("target", metavar="MODEL.onnx|BUNDLE", type=click.Path())
 @click.option(
-    "--tensorrt", "versions", multiple=True, metavar="10.3", help="A version; default: those of JetPack 6 on."
+    "--tensorrt",
+    "versions",
+    multiple=True,
+    metavar="10.3",
+    help="A version; default: those from JetPack 6 on.",
 )
-@click.option("--device", help="A device by name: its TensorRT versions, and what it can compute in.")
+@click.option("--device", help="A device by name: its TensorRT versions and its precisions are checked.")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def command(target: str, versions: tuple[str, ...], device: str | None, as_json: bool) -> None:
-    """Check an .onnx file from anywhere, or every graph of a bundle that is meant for TensorRT.
+    """Check any .onnx file, or every graph of a bundle that is meant for TensorRT.
 
-    Nothing is built and no TensorRT is needed. The exit code is 1 where a version refuses a graph.
+    Nothing is built, and TensorRT is not needed. The exit code is 1 where a version refuses a graph.
     """
     import json
     from pathlib import Path

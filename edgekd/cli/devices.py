@@ -9,19 +9,20 @@ if TYPE_CHECKING:
 
     from edgekd.devices.profiles import Profile
 
-_KNOWN = {"local": "measured here", "board": "known by its profile, nothing measured"}
-_WIDTH_OF_FILES = 160
+_FIGURES = {"local": "measured on this machine", "board": "from its profile, not measured"}
+_UNKNOWN_PRECISIONS = "depends on the engine"
+_WIDTH_IN_FILES = 160
 
 
-@click.group("devices", short_help="List devices, or show what is known about one.")
+@click.group("devices", short_help="List devices, or show one device's profile.")
 def command() -> None:
-    """Devices by name: the machine at hand, and boards that edgekd knows by their profile."""
+    """Devices by name: this machine, and boards that have a profile."""
 
 
-@command.command("list", short_help="All devices, a line each.")
+@command.command("list", short_help="All devices, one per line.")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def list_devices(as_json: bool) -> None:
-    """List all devices: engines, precisions, memory, and whether edgekd measures there or only knows of them."""
+    """List all devices: engines, precisions, memory, and whether edgekd measures on them or only has a profile."""
     import json
 
     from rich.markup import escape
@@ -37,16 +38,16 @@ def list_devices(as_json: bool) -> None:
     table.columns[4].justify = "right"
     for row in rows:
         memory = "" if row["memory_gb"] is None else f"{row['memory_gb']:g} GB"
-        precisions = ", ".join(row["precisions"] or ["ask the engine"])
+        precisions = ", ".join(row["precisions"] or [_UNKNOWN_PRECISIONS])
         table.add_row(row["name"], escape(row["title"]), ", ".join(row["engines"]), precisions, memory, row["figures"])
     _console().print(table)
 
 
-@command.command("show", short_help="All that is known about one device.")
+@command.command("show", short_help="The profile of one device.")
 @click.argument("name")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def show_device(name: str, as_json: bool) -> None:
-    """Show the device NAME: every figure with its unit, its source and whether it was verified."""
+    """Show the device NAME: all_backends figure with its unit, its source and whether it was verified."""
     import json
 
     from rich.markup import escape
@@ -59,7 +60,7 @@ def show_device(name: str, as_json: bool) -> None:
         click.echo(json.dumps({**profile.model_dump(mode="json"), "machine": machine}, indent=2))
         return
     console = _console()
-    console.print(f"[bold]{escape(profile.title)}[/] ({profile.name}): {_KNOWN[profile.kind]}", soft_wrap=True)
+    console.print(f"[bold]{escape(profile.title)}[/] ({profile.name}): {_FIGURES[profile.kind]}", soft_wrap=True)
     _show_head(console, profile, machine)
     if profile.facts:
         _show_facts(console, profile)
@@ -79,7 +80,7 @@ def _row(profile: Profile) -> dict[str, Any]:
         "engines": _usable_engines() if local else profile.engines,
         "precisions": profile.precisions,
         "memory_gb": gigabytes,
-        "figures": _KNOWN[profile.kind],
+        "figures": _FIGURES[profile.kind],
     }
 
 
@@ -90,9 +91,9 @@ def _machine() -> dict[str, Any]:
 
 
 def _usable_engines() -> list[str]:
-    from edgekd.runtime.backends import every
+    from edgekd.runtime.backends import all_backends
 
-    return [backend.name for backend in every() if backend.available() is None]
+    return [backend.name for backend in all_backends() if backend.available() is None]
 
 
 def _show_head(console: Console, profile: Profile, machine: dict[str, Any] | None) -> None:
@@ -100,15 +101,15 @@ def _show_head(console: Console, profile: Profile, machine: dict[str, Any] | Non
     from rich.table import Table
 
     table = Table.grid(padding=(0, 2))
-    lines = {
+    rows = {
         "arch": profile.arch,
         "engines": ", ".join(profile.engines if machine is None else _usable_engines()),
-        "precisions": ", ".join(profile.precisions or ["ask the engine"]),
+        "precisions": ", ".join(profile.precisions or [_UNKNOWN_PRECISIONS]),
         "channel multiple": profile.channel_multiple,
         "TensorRT of its JetPacks": ", ".join(profile.tensorrt) or None,
         **(machine or {}),
     }
-    for label, value in lines.items():
+    for label, value in rows.items():
         if value is not None:
             table.add_row(label, escape(str(value)))
     console.print(table)
@@ -145,4 +146,4 @@ def _console() -> Console:
     from rich.console import Console
 
     console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=_WIDTH_OF_FILES)
+    return console if console.is_terminal else Console(highlight=False, width=_WIDTH_IN_FILES)

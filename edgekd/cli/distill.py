@@ -5,5 +5,5 @@ from edgekd.cli._stages import stage_command
 command = stage_command(
     "distill",
     short_help="Distill the student.",
-    about="The student, trained on the teacher's answers.",
+    about="The student, distilled from the teacher.",
 )

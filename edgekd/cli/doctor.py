@@ -3,10 +3,10 @@ from __future__ import annotations
 import click
 
 
-@click.command("doctor", short_help="Say what works on this machine and what is missing.")
+@click.command("doctor", short_help="Show what works on this machine and what is missing.")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def command(as_json: bool) -> None:
-    """Look at this machine: packages, engines, GPU, disk. Loads no engine, changes nothing."""
+    """Examine this machine: packages, engines, GPU, disk. Loads no engine, changes nothing."""
     import json
     from dataclasses import asdict
 

@@ -6,7 +6,7 @@ import click
 @click.command("eval", short_help="Accuracy of a bundle on a folder of images.")
 @click.argument("bundle", type=click.Path())
 @click.argument("images", type=click.Path())
-@click.option("--variant", help="A graph of the bundle; default: what the engine runs best.")
+@click.option("--variant", help="A variant of the bundle; default: the one that the engine prefers.")
 @click.option("--backend", help="An inference engine by name.")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def command(bundle: str, images: str, variant: str | None, backend: str | None, as_json: bool) -> None:
@@ -24,4 +24,4 @@ def command(bundle: str, images: str, variant: str | None, backend: str | None, 
         return
     click.echo(f"{result.accuracy:.2%} of {result.samples} images ({result.variant}, {result.engine})")
     for name in result.unreadable:
-        click.echo(f"left out, unreadable: {name}", err=True)
+        click.echo(f"skipped, unreadable: {name}", err=True)

@@ -11,11 +11,11 @@ if TYPE_CHECKING:
 
 @click.command("plugins", short_help="List methods, data sources, backends and models.")
 @click.argument("kind", required=False)
-@click.option("--check", is_flag=True, help="Import each one, and show what is broken.")
+@click.option("--check", is_flag=True, help="Import every plugin, and show which are broken.")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 @click.pass_context
 def command(context: click.Context, kind: str | None, check: bool, as_json: bool) -> None:
-    """List what edgekd knows by name, and where it comes from: all kinds, or one KIND.
+    """List all plugins by name, and where they come from: all kinds, or one KIND.
 
     The list alone imports nothing; --check imports every plugin, and exits with 1 where one is broken.
     """
@@ -43,7 +43,7 @@ def _row(plugin: Plugin, problem: EdgekdError | None) -> dict[str, Any]:
 
 
 def _show(kind: str, rows: list[tuple[Plugin, EdgekdError | None]]) -> None:
-    """One line per place that the plugins come from; broken ones below, with the reason."""
+    """One line per origin of plugins, then the broken ones with the reason."""
     working: dict[str, list[str]] = {}
     for plugin, problem in rows:
         if problem is None:

@@ -5,5 +5,5 @@ from edgekd.cli._stages import stage_command
 command = stage_command(
     "prune",
     short_help="Prune the distilled student and recover it.",
-    about="The student narrowed to the recipe's target, then recovered by distillation.",
+    about="The student, pruned to the recipe's target and recovered by distillation.",
 )

@@ -7,7 +7,7 @@ import click
 @click.argument("run", type=click.Path())
 @click.option("--out", type=click.Path(dir_okay=False), help="Default: report.html in the run's folder.")
 def command(run: str, out: str | None) -> None:
-    """Render the report of RUN, a run's folder or a report.json, with this version's page."""
+    """Render the report of RUN, a run's folder or a report.json, with this version's template."""
     from pathlib import Path
 
     from edgekd.errors import require

@@ -1,7 +1,7 @@
-"""Training images varied: drawn for each sample, computed on whole batches.
+"""Augmentation of training images: parameters are drawn per sample, pixels are computed per batch.
 
-A view is a table of draws, one row a sample. It depends on (seed, epoch, sample) alone, so that a batch, a number of
-workers or a resumed run never changes what an image looks like, and a stored seed brings the same view back.
+A view is a table of random draws, one row per sample. It depends only on (seed, epoch, sample): batches, the number of
+workers and a resumed run do not change what an image looks like, and a stored seed brings the same view back.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ DRAWS = 5
 
 
 def draw_view(seed: int, epoch: int, count: int, *, second: bool = False) -> Tensor:
-    """How each sample looks in one epoch; `second` draws another view of it.
+    """The random draws for each sample in one epoch; `second` draws another view of each.
 
-    Row i is the same for every `count` above i. The columns say where the crop lies vertically and horizontally
-    (0 top or left, 1 bottom or right), whether it is mirrored (below one half), its area and its ratio of width to
-    height (0 the smallest, 1 the largest). All are drawn, whichever the augmentation uses.
+    Row i is the same for every `count` above i. The columns are the crop's vertical and horizontal position
+    (0 top or left, 1 bottom or right), whether it is mirrored (below one half), its area, and its ratio of width to
+    height (0 the smallest, 1 the largest). All are drawn, whether or not the augmentation uses them.
 
     Returns:
         (count, 5) float64, uniform in [0, 1).
@@ -44,13 +44,13 @@ def draw_order(seed: int, epoch: int, count: int) -> Tensor:
 
 
 def generator(seed: int, epoch: int, stream: int) -> torch.Generator:
-    """A generator of its own for each (seed, epoch, stream): neighbouring seeds share nothing."""
+    """An independent random generator for each (seed, epoch, stream)."""
     state = np.random.SeedSequence([seed % 2**64, epoch, stream]).generate_state(1)
     return torch.Generator().manual_seed(int(state[0]))
 
 
 def pad_crop(pixels: Tensor, view: Tensor, *, size: int, padding: int, flip: bool) -> Tensor:
-    """Shifted crops out of images with a black border, some mirrored.
+    """Shifted crops of images with a black border, some of them mirrored.
 
     Args:
         pixels: (N, R, R, 3) uint8, R + 2·padding at least `size`.
@@ -62,7 +62,7 @@ def pad_crop(pixels: Tensor, view: Tensor, *, size: int, padding: int, flip: boo
     padded = F.pad(pixels, (0, 0, padding, padding, padding, padding))
     count, side = padded.shape[:2]
     places = side - size + 1
-    # 32 bits count the pixels of any batch, and are half as much to write.
+    # 32 bits are enough for the pixels of any batch, and are written faster than 64.
     steps = torch.arange(size, dtype=torch.int32, device=pixels.device)
     columns = torch.where(_mirrored(view, flip)[:, None], size - 1 - steps, steps)
     top, left = (_floor(view[:, axis] * places, places - 1)[:, None] for axis in (_VERTICAL, _HORIZONTAL))
@@ -72,12 +72,12 @@ def pad_crop(pixels: Tensor, view: Tensor, *, size: int, padding: int, flip: boo
 
 
 def resized_crop(pixels: Tensor, view: Tensor, *, size: int, scale: tuple[float, float], flip: bool) -> Tensor:
-    """Boxes of random area and shape, each scaled to a square (bilinear), some mirrored.
+    """Boxes of random area and aspect ratio, scaled to a square (bilinear), some of them mirrored.
 
     Args:
         pixels: (N, R, R, 3) uint8.
         view: (N, 5), see draw_view().
-        scale: smallest and largest share of the area.
+        scale: smallest and largest fraction of the image's area.
 
     Returns:
         (N, size, size, 3) float32, 0 to 255.
@@ -85,13 +85,13 @@ def resized_crop(pixels: Tensor, view: Tensor, *, size: int, scale: tuple[float,
     area = scale[0] + (scale[1] - scale[0]) * view[:, _AREA]
     low, high = (math.log(ratio) for ratio in _RATIOS)
     ratio = torch.exp(low + (high - low) * view[:, _RATIO])
-    # grid_sample counts from -1 to 1: a box's width is its share of the image's, its centre lies within ±(1 - width).
+    # grid_sample's coordinates go from -1 to 1: a box of relative width w has its centre within ±(1 - w).
     width, height = (area * ratio).sqrt().clamp(max=1.0), (area / ratio).sqrt().clamp(max=1.0)
     across = (2 * view[:, _HORIZONTAL] - 1) * (1 - width)
     down = (2 * view[:, _VERTICAL] - 1) * (1 - height)
     sign = torch.where(_mirrored(view, flip), -1.0, 1.0)
-    nought = torch.zeros_like(width)
-    boxes = torch.stack([sign * width, nought, across, nought, height, down], dim=1).view(-1, 2, 3).float()
+    zero = torch.zeros_like(width)
+    boxes = torch.stack([sign * width, zero, across, zero, height, down], dim=1).view(-1, 2, 3).float()
     shape = [len(pixels), 3, size, size]
     grid = F.affine_grid(boxes, shape, align_corners=False)
     images = pixels.permute(0, 3, 1, 2).float()
@@ -100,14 +100,14 @@ def resized_crop(pixels: Tensor, view: Tensor, *, size: int, scale: tuple[float,
 
 
 class Normalise:
-    """What Preprocessing.normalise computes, for tensors: the same numbers, and on a CPU the same bits.
+    """Preprocessing.normalise for tensors; on a CPU the results are bit-identical.
 
-    Takes (N, S, S, 3), 0 to 255; gives (N, 3, S, S) float32, channels_last.
+    From (N, S, S, 3), 0 to 255, to (N, 3, S, S) float32, channels_last.
     """
 
     def __init__(self, preprocessing: Preprocessing, device: torch.device) -> None:
         size = preprocessing.image_size
-        # One row of an image: long enough for vector instructions, which three channels are not.
+        # Repeated to one row of an image, which vector instructions need; three channels are too few.
         rows = (torch.from_numpy(each).repeat(size).to(device) for each in preprocessing.scale_and_shift())
         self._scale, self._shift = rows
 
@@ -118,7 +118,7 @@ class Normalise:
 
 @dataclass(frozen=True)
 class Augmentation:
-    """An augmentation with everything decided; see resolve()."""
+    """An augmentation with all parameters resolved; see resolve()."""
 
     crop: str
     size: int
@@ -136,17 +136,17 @@ class Augmentation:
 
 
 def resolve(settings: AugmentSettings, preprocessing: Preprocessing, *, mirror: bool) -> Augmentation:
-    """What "auto" and the defaults mean for this image size.
+    """Resolve "auto" and the defaults for an image size.
 
     Args:
         mirror: whether a mirrored image keeps its class.
 
     Raises:
-        UsageError: the scale is no range of shares.
+        UsageError: the scale is not a range within (0, 1].
     """
     if not 0.0 < settings.scale[0] <= settings.scale[1] <= 1.0:
         raise UsageError(
-            "data.augment.scale is no range of shares", found=settings.scale, allowed="0 < smallest ≤ largest ≤ 1"
+            "data.augment.scale is not a range", found=settings.scale, allowed="0 < smallest ≤ largest ≤ 1"
         )
     size = preprocessing.image_size
     crop = settings.crop

@@ -1,4 +1,4 @@
-"""Splits and data sets made of others: some of the images, or several splits one after the other."""
+"""Splits and data sets made from others: a subset of the images, or several splits concatenated."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ UNLABELLED = -1
 
 
 class Chosen:
-    """Some images of a split, in any order, any of them more than once.
+    """A subset of a split, in any order, with repetition.
 
     Args:
         split: the images.
-        rows: (N,), which of them.
-        labelled: False: what class they are is hidden, every label is UNLABELLED.
+        rows: (N,), indices into the split.
+        labelled: False hides the labels: every label is UNLABELLED.
     """
 
     def __init__(self, split: Split, rows: Labels, *, labelled: bool = True) -> None:
@@ -36,12 +36,12 @@ class Chosen:
         return len(self._rows)
 
     def pixels(self, indices: npt.NDArray[np.int64]) -> Pixels:
-        """(B, resize, resize, 3) uint8. Raises DataError where an image cannot be read any more."""
+        """(B, resize, resize, 3) uint8. Raises DataError where an image can no longer be read."""
         return self._split.pixels(self._rows[indices])
 
 
 class Joined:
-    """Splits one after the other, whose images are scaled to the same size."""
+    """Several splits concatenated, whose images have the same size."""
 
     def __init__(self, parts: Sequence[Split]) -> None:
         self.labels: Labels = np.concatenate([part.labels for part in parts])
@@ -53,30 +53,30 @@ class Joined:
         return len(self.labels)
 
     def pixels(self, indices: npt.NDArray[np.int64]) -> Pixels:
-        """(B, resize, resize, 3) uint8. Raises DataError where an image cannot be read any more."""
+        """(B, resize, resize, 3) uint8. Raises DataError where an image can no longer be read."""
         owner = np.searchsorted(self._starts, indices, side="right") - 1
-        found = {
+        blocks = {
             number: self._parts[number].pixels(indices[owner == number] - self._starts[number])
             for number in np.unique(owner).tolist()
         }
-        shape = next(iter(found.values())).shape[1:]
+        shape = next(iter(blocks.values())).shape[1:]
         pixels: Pixels = np.empty((len(indices), *shape), dtype=np.uint8)
-        for number, some in found.items():
+        for number, some in blocks.items():
             pixels[owner == number] = some
         return pixels
 
 
 def public_part(data: Dataset, rows: Labels, out: Path) -> Dataset:
-    """A data set whose training split is some of another's training images; what class they are is hidden.
+    """A data set whose training split is a subset of another's training images, without their labels.
 
-    It is stored as the other is; validation and test are the other's.
+    It is stored in the same way, and shares the validation and test splits.
 
     Args:
-        rows: (N,), which of the training images.
+        rows: (N,), indices of the training images.
         out: an empty folder, which becomes the data set.
 
     Raises:
-        OSError: no room on the disk.
+        OSError: the disk is full.
     """
     hidden = np.full(len(rows), UNLABELLED, dtype=np.int64)
     if data.details.storage == "cached":
@@ -92,7 +92,7 @@ def public_part(data: Dataset, rows: Labels, out: Path) -> Dataset:
 
 
 def link_split(folder: Path, out: Path, split: str) -> None:
-    """A split's files under a second name, however it is stored. Raises OSError where the disk is full."""
+    """Link or copy a split's files into another data set's folder. Raises OSError where the disk is full."""
     for file in (storage.labels_file, storage.pixels_file, storage.samples_file):
         if file(folder, split).exists():
             storage.link_or_copy(file(folder, split), file(out, split))

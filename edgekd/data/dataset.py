@@ -20,11 +20,11 @@ from edgekd.store.artifacts import Artifact, Details, Json, read_json
 
 
 class Reopen(Details):
-    """Where a streamed set's images lie.
+    """Where the images of a streamed data set lie.
 
     Attributes:
-        root: None where the source itself knows.
-        fingerprint: the source's, which tells whether they are still the same.
+        root: the source's folder; None for a source without one.
+        fingerprint: the source's, which changes when the images change.
     """
 
     root: str | None
@@ -32,15 +32,16 @@ class Reopen(Details):
 
 
 class DatasetDetails(Details):
-    """What a data set is.
+    """What describes a data set.
 
     Attributes:
         source: the plugin that read it.
         mirror: whether a mirrored image keeps its class.
         counts: images of each split.
-        reopen: of a streamed set; a cached one has its pixels.
-        labelled: whether the training images' labels may be seen.
-        synthetic: whether the training images were made from a teacher, and of which (its digest).
+        reopen: for a streamed set; a cached one has its pixels.
+        labelled: whether the training images have labels.
+        synthetic: whether the training images were generated from a teacher.
+        teacher: the digest of that teacher.
     """
 
     source: str
@@ -60,7 +61,7 @@ class DatasetDetails(Details):
         return self
 
     def with_train(self, count: int) -> DatasetDetails:
-        """The same for another number of training images."""
+        """A copy with another number of training images."""
         return self.model_copy(update={"counts": {**self.counts, "train": count}})
 
 
@@ -79,7 +80,7 @@ class Split(Protocol):
 
     Attributes:
         labels: (N,) int64.
-        streamed: whether pixels() decodes files, so that more processes help.
+        streamed: whether pixels() decodes files, which is faster with several processes.
     """
 
     labels: Labels
@@ -88,7 +89,7 @@ class Split(Protocol):
     def __len__(self) -> int: ...
 
     def pixels(self, indices: npt.NDArray[np.int64]) -> Pixels:
-        """A fresh array (B, resize, resize, 3) uint8. Raises DataError where an image cannot be read any more."""
+        """A new array (B, resize, resize, 3) uint8. Raises DataError where an image can no longer be read."""
         ...
 
 
@@ -117,9 +118,9 @@ class StreamedSplit:
 
     Args:
         samples: the source's split.
-        rows: (N,), which of its samples.
+        rows: (N,), indices of its samples.
         labels: (N,).
-        side: pixels of the square that an image is scaled to.
+        side: of the square that an image is scaled to, in pixels.
     """
 
     streamed = True
@@ -141,9 +142,9 @@ class StreamedSplit:
             return square(self._samples.image(row), self._side)
         except BROKEN as error:
             raise DataError(
-                f"{self._samples.name(row)} could be read when the data set was prepared, and cannot be now",
+                f"{self._samples.name(row)} can no longer be read, but could be when the data set was prepared",
                 found=repr(error),
-                hint="are its files still there?",
+                hint="check whether its files are still there",
             ) from None
 
 
@@ -154,11 +155,11 @@ def open_split(dataset: Dataset, name: str) -> Split:
         name: train, validation or test.
 
     Raises:
-        DataError: no such split, or the files that a streamed set was made from were changed or are gone.
+        DataError: no such split, or the files behind a streamed set were changed or removed.
         ArtifactError: the data set's own files are damaged.
     """
     if name not in SPLITS:
-        raise DataError(f"{name!r} is no split", allowed=", ".join(SPLITS))
+        raise DataError(f"unknown split {name!r}", allowed=", ".join(SPLITS))
     try:
         if dataset.details.reopen is None:
             return CachedSplit(dataset.path, name)
@@ -171,14 +172,14 @@ def _open_streamed(folder: Path, name: str, details: DatasetDetails, reopen: Reo
     source, root = source_named(details.source), reopen.root
     if root is not None and not Path(root).exists():
         raise DataError(
-            f"the images that were read from {root} are not there any more",
-            hint=f"put them back; or, if they were moved, delete {folder}: it is prepared anew from the new place",
+            f"the images that were read from {root} are no longer there",
+            hint=f"restore them; or, if they were moved, delete {folder} to prepare the data set from the new location",
         )
     settings = DataSettings(source=details.source, root=None if root is None else Path(root))
     if source.fingerprint(settings) != reopen.fingerprint:
         raise DataError(
             f"the images under {root} were changed since the data set was prepared",
-            hint="run the recipe again: it prepares the data set anew",
+            hint="run the recipe again: the data set is prepared again",
         )
     origin = read_json(storage.samples_file(folder, name))
     samples = source.read(settings).splits[origin["split"]]

@@ -1,4 +1,4 @@
-"""Decoding every image of a source once: pixels for the cache, a digest for finding equal ones, the broken ones."""
+"""Decodes every image of a source once: pixels for the cache, digests for finding duplicates, and broken images."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _BLOCKS_AHEAD = 2
 
 @dataclass(frozen=True)
 class Decoded:
-    """One image. `content` is None for a broken one; `pixels` is None too where none were asked for."""
+    """One image. `content` is its digest, None for a broken image; `pixels` is None where they were not requested."""
 
     content: bytes | None
     pixels: Pixels | None
@@ -49,15 +49,15 @@ class Decoded:
 def decode_all(
     samples: Sequence[Samples], side: int, *, pixels: bool, progress: Callable[[int, int], None] | None = None
 ) -> Iterator[Decoded]:
-    """Every image of every split, in order.
+    """Decode every image of every split, in order.
 
-    Memory does not grow with the number of images: a few blocks are decoded ahead by threads (Pillow works outside
-    the interpreter's lock).
+    Memory does not grow with the number of images: threads decode a few blocks ahead (Pillow releases the GIL).
 
     Args:
-        side: pixels of the centre square that each image is scaled to.
+        samples: the splits.
+        side: of the square that each image's centre is scaled to, in pixels.
         pixels: whether the squares are wanted, or only contents and problems.
-        progress: called with (images done, images in all) after each block.
+        progress: called with (images done, images in total) after each block.
     """
     total, done = sum(map(len, samples)), 0
     size = max(1, min(_BLOCK_IMAGES, _BLOCK_BYTES // (side * side * 3)))
@@ -70,17 +70,17 @@ def decode_all(
                 waiting.append(pool.submit(_decode_block, split, indices, side, pixels))
                 if len(waiting) > workers * _BLOCKS_AHEAD:
                     yield from (block := waiting.popleft().result())
-                    done = _tell(progress, done + len(block), total)
+                    done = _report(progress, done + len(block), total)
             while waiting:
                 yield from (block := waiting.popleft().result())
-                done = _tell(progress, done + len(block), total)
+                done = _report(progress, done + len(block), total)
         finally:
             for future in waiting:
                 future.cancel()
 
 
 def content_digest(image: Image.Image) -> bytes:
-    """Of the pixels and their size: a copy saved again without loss, under another name, has the same one."""
+    """The digest of an image's pixels and size: the same for a lossless copy in another file or format."""
     array = np.ascontiguousarray(image)
     hashed = hashlib.blake2b(repr((array.shape, array.dtype.str)).encode(), digest_size=16)
     hashed.update(array.data)
@@ -100,11 +100,11 @@ def _decode(samples: Samples, index: int, side: int, pixels: bool) -> Decoded:
 
 
 def _colour(image: Image.Image) -> Image.Image:
-    """RGB, but for deep grey, which square() scales itself."""
+    """The image in RGB; 16-bit grey is left to square(), which scales it correctly."""
     return image if image.mode == "RGB" or image.mode[0] == "I" else image.convert("RGB")
 
 
-def _tell(progress: Callable[[int, int], None] | None, done: int, total: int) -> int:
+def _report(progress: Callable[[int, int], None] | None, done: int, total: int) -> int:
     if progress is not None:
         progress(done, total)
     return done

@@ -1,4 +1,4 @@
-"""Images that stand in two splits: a test that contains training images measures memory, not skill."""
+"""Finds images that occur in two splits: accuracy on training images does not measure generalisation."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _HASHED_AT_ONCE = 256
 
 @dataclass(frozen=True)
 class Leak:
-    """`count` different images stand in both splits; `examples` are pairs of names."""
+    """Images that occur in two splits: the number of distinct ones, and examples as pairs of names."""
 
     splits: tuple[SplitName, SplitName]
     count: int
@@ -35,6 +35,8 @@ class Leak:
 
 @dataclass(frozen=True)
 class LeakReport:
+    """The leaks found, and how many images were dropped from each split."""
+
     policy: Policy
     pairs: tuple[Leak, ...]
     dropped: Mapping[SplitName, int] = field(default_factory=dict)
@@ -47,18 +49,19 @@ class LeakReport:
 
 
 def close_leaks(rows: Rows, contents: Labels, policy: Policy, name: Callable[[int], str]) -> tuple[Rows, LeakReport]:
-    """Find equal images in different splits, and take them out of the side that trains.
+    """Find equal images in different splits, and remove them from the split that trains.
 
     Args:
         rows: the images of each split, as positions in `contents`.
-        contents: (N,), equal where two images are equal.
-        name: what a message calls the image at a position.
+        contents: (N,), equal numbers for equal images.
+        policy: what to do with leaks.
+        name: the name of the image at a position, for messages.
 
     Returns:
-        the rows that stay ("drop" alone changes them), and what was found.
+        The rows that remain (changed only by "drop"), and the report.
 
     Raises:
-        DataError: there are such images and the policy is "refuse".
+        DataError: there are leaks and the policy is "refuse".
     """
     pairs = tuple(leak for pair in combinations(SPLITS, 2) if (leak := _leak(rows, contents, pair, name)).count)
     if pairs and policy == "refuse":
@@ -74,13 +77,13 @@ def close_leaks(rows: Rows, contents: Labels, policy: Policy, name: Callable[[in
 
 
 def conflicting_labels(contents: Labels, labels: Labels) -> int:
-    """How many different images carry more than one label."""
+    """The number of distinct images that have more than one label."""
     pairs = np.unique(np.stack([contents, labels]), axis=1)
     return int((np.bincount(pairs[0]) > 1).sum())
 
 
 def contents(split: Split, rows: Labels | None = None) -> list[bytes]:
-    """A digest of each image as it is stored: equal images have the same one, from whichever source they come."""
+    """A digest of each image's stored pixels: equal images have equal digests, also across data sets."""
     rows = np.arange(len(split)) if rows is None else rows
     blocks = [rows[start : start + _HASHED_AT_ONCE] for start in range(0, len(rows), _HASHED_AT_ONCE)]
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
@@ -89,28 +92,30 @@ def contents(split: Split, rows: Labels | None = None) -> list[bytes]:
 
 
 def measured_contents(data: Dataset) -> set[bytes]:
-    """The digests of a data set's validation and test images: what nobody may learn from."""
+    """The digests of a data set's validation and test images, which must not be trained on."""
     return {digest for split in ("validation", "test") for digest in contents(open_split(data, split))}
 
 
 def shared_rows(data: Dataset, split: SplitName, others: Iterable[Dataset]) -> Labels:
-    """Which images of a data set's split stand in the validation or the test split of another data set.
+    """The images of a split that also occur in the validation or test split of other data sets.
 
     Args:
-        others: scaled to squares of the same size: else equal images are not stored equal.
+        data: the data set.
+        split: of the data set.
+        others: data sets with images of the same size; else equal images have different pixels.
 
     Returns:
-        their positions in the split, in order.
+        The images' positions in the split, in order.
 
     Raises:
-        DataError: another size, or an image of a streamed split cannot be read any more.
+        DataError: the sizes differ, or an image of a streamed split can no longer be read.
     """
     measured: set[bytes] = set()
     for other in others:
         sizes = [d.details.preprocessing.resize for d in (data, other)]
         if sizes[0] != sizes[1]:
             raise DataError(
-                "two data sets cannot be searched for equal images: they are scaled to different sizes",
+                "data sets with images of different sizes cannot be compared for equal images",
                 found=f"{sizes[0]} and {sizes[1]} pixels",
                 hint="set the same image_size for both",
             )
@@ -134,7 +139,7 @@ def _refusal(pairs: tuple[Leak, ...]) -> DataError:
     counts = ", ".join(f"{pair.count} in {pair.splits[0]} and {pair.splits[1]}" for pair in pairs)
     examples = "; ".join(f"{one} = {other}" for pair in pairs for one, other in pair.examples)
     return DataError(
-        f"equal images stand in two splits: {counts}",
+        f"equal images occur in two splits: {counts}",
         found=examples,
-        hint="remove one side, or set data.leaks: drop to leave them out of the side that trains",
+        hint="remove one of each pair, or set data.leaks: drop to remove them from the split that trains",
     )

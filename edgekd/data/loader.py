@@ -1,4 +1,4 @@
-"""Batches for training and for evaluation, the same bits on every run."""
+"""Batches for training and evaluation, bit-identical on every run."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ class Batch:
         images: (B, 3, S, S) float32, normalised, channels_last.
         targets: (B,) int64.
         indices: (B,) int64, positions in the split.
-        view: which view of each image this is; the same number shows the same pixels again.
-        second: (B, 3, S, S), the same images in another view, where the loader was asked for it.
-        epoch: epochs done before this batch, with a fraction; infinite where nothing is trained.
+        view: number of the view of each image; equal numbers give equal pixels.
+        second: (B, 3, S, S), another view of the same images, where the loader makes one.
+        epoch: epochs done before this batch, with a fraction; infinite outside training.
     """
 
     images: Tensor
@@ -45,7 +45,7 @@ class Batch:
 
 
 class BatchSource(Protocol):
-    """What a training is fed with; every epoch can be drawn again.
+    """The batches of a training; every epoch can be drawn again.
 
     Attributes:
         image_size: S of its images.
@@ -55,7 +55,7 @@ class BatchSource(Protocol):
     def image_size(self) -> int: ...
 
     def __len__(self) -> int:
-        """Steps an epoch."""
+        """Steps per epoch."""
         ...
 
     def epoch(self, number: int) -> Iterator[Batch]: ...
@@ -83,20 +83,20 @@ class Variation:
 class Loader:
     """Turns a split into batches.
 
-    For training (`variation` given) the order is shuffled anew each epoch and the last, short batch is left out unless
-    it is the only one. For evaluation the images come in order, all of them, with their centre cropped.
+    For training (`variation` given) the order is shuffled in each epoch, and the last, incomplete batch dropped unless
+    it is the only one. For evaluation all images come in order, centre-cropped.
 
     Args:
         split: see edgekd.data.dataset.open_split().
         preprocessing: how the network sees an image.
-        variation: how images are varied; None: evaluation.
-        device: where the batches are made.
-        workers: processes that read; None: one a core for a streamed split (8 at most), none for a cached one. It
-            never changes the batches.
-        classes: how many there are; a network's logits behind these answer another question than the labels do.
+        variation: how training images are varied; None for evaluation.
+        device: of the batches.
+        workers: processes that read images; None: one per core for a streamed split (at most 8), none for a cached
+            one. The batches do not depend on it.
+        classes: the number of classes of the labels; further logits of a network belong to other heads.
 
     Raises:
-        UsageError: the augmentation makes no sense.
+        UsageError: the augmentation's scale is not a range.
     """
 
     def __init__(
@@ -128,7 +128,7 @@ class Loader:
         return len(self._split)
 
     def __len__(self) -> int:
-        """Steps an epoch."""
+        """Steps per epoch."""
         whole, rest = divmod(len(self._split), self._batch_size)
         return max(whole, 1) if self._augmentation is not None else whole + (rest > 0)
 
@@ -136,7 +136,7 @@ class Loader:
         """The batches of one epoch.
 
         Raises:
-            DataError: an image of a streamed split cannot be read any more.
+            DataError: an image of a streamed split can no longer be read.
         """
         count = len(self._split)
         order, view = np.arange(count), number
@@ -147,7 +147,7 @@ class Loader:
             yield replace(batch, epoch=number + step / len(self))
 
     def view(self, number: int, *, first: int = 0) -> Iterator[Batch]:
-        """All images in their order, in the view that epoch `number` shows, from position `first` on.
+        """The images in order, from position `first` on, in the view of epoch `number`.
 
         Raises:
             DataError: as epoch().
@@ -184,14 +184,14 @@ class Loader:
         return self._normalise(self._augmentation(pixels, self._move(draws)))
 
     def _read(self, steps: Sequence[Rows]) -> Iterator[Tensor | DataError]:
-        """The uint8 pixels of each step, or why there are none."""
-        # What is augmented needs the whole image; its crop is drawn later.
+        """The uint8 pixels of each step, or the error from reading them."""
+        # Augmentation needs the whole image and crops it later.
         read = self._split.pixels if self._augmentation is not None else self._reader.pixels
         reader = _Steps(read, steps)
         if self._workers == 0:
             yield from (reader[step] for step in range(len(steps)))
             return
-        # A generator of its own: by default every epoch would take a number from the one that dropout uses.
+        # Its own generator: by default each epoch draws from the global one, which dropout uses.
         yield from DataLoader(
             reader,
             batch_size=None,
@@ -206,7 +206,7 @@ class Loader:
 
 
 class _Steps(Dataset["Tensor | DataError"]):
-    """Step by step, in whichever process. Hands errors over: raised in a worker they would lose their form."""
+    """The steps' pixels. Errors are returned, because an exception raised in a worker process loses its type."""
 
     def __init__(self, read: Callable[[Rows], Pixels], steps: Sequence[Rows]) -> None:
         self._read = read

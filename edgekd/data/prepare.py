@@ -1,4 +1,4 @@
-"""The stage that makes a data set: decode once, split, close leaks, store."""
+"""Prepares a data set: decode once, split, handle leaks, store."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ _TEST, _VALIDATION, _LIMIT = range(3)
 
 @dataclass(frozen=True)
 class _Images:
-    """All images of a source, its splits one after the other; a position counts through all of them.
+    """All images of a source, its splits concatenated; a position is an index into all of them.
 
     Attributes:
-        contents: (N,), equal where two images are equal, -1 where one is broken.
-        problems: one line a broken image.
-        pixels: (N, resize, resize, 3), where they are to be stored.
+        contents: (N,), equal numbers for equal images, -1 for broken ones.
+        problems: one line per broken image.
+        pixels: (N, resize, resize, 3) for a cached data set; else None.
     """
 
     raw: RawData
@@ -68,13 +68,13 @@ def prepare(settings: DataSettings, out: Path, *, progress: Progress | None = No
 
     Args:
         out: an empty folder, which becomes the data set.
-        progress: called with (images decoded, images in all).
+        progress: called with (images decoded, images in total).
 
     Raises:
         UnknownNameError: no such source.
-        DataError: the source cannot be used, too many images are broken, a split lacks a class, or there are leaks
-            and they are to be refused.
-        OSError: no room on the disk.
+        DataError: the source cannot be read, too many images are broken, a split lacks a class, or there are leaks
+            and the recipe refuses them.
+        OSError: the disk is full.
     """
     source = source_named(settings.source, where="data.source")
     raw = source.read(settings)
@@ -126,13 +126,13 @@ def _check_broken(images: _Images, allowed: float) -> None:
         raise DataError(
             f"{count} of {total} images cannot be read",
             found="\n    ".join(images.problems[:_BROKEN_NAMED]) + more,
-            allowed=f"a share of {allowed:g} (data.broken)",
-            hint="repair or remove them, or raise data.broken to leave them out",
+            allowed=f"a fraction of {allowed:g} (data.broken)",
+            hint="repair or remove them, or raise data.broken to skip them",
         )
 
 
 def _select(images: _Images, settings: DataSettings) -> tuple[Rows, Json]:
-    """The images of each split, and what was found on the way."""
+    """The images of each split, and a report for the manifest."""
     rows, leaks = close_leaks(_split(images, settings), images.contents, settings.leaks, images.name)
     duplicates = {split: len(kept) - len(np.unique(images.contents[kept])) for split, kept in rows.items()}
     _check_classes(rows, images)
@@ -153,7 +153,7 @@ def _select(images: _Images, settings: DataSettings) -> tuple[Rows, Json]:
 
 
 def _split(images: _Images, settings: DataSettings) -> Rows:
-    """The source's own splits; what it lacks is carved out of its training images."""
+    """The source's own splits; missing ones are split off its training images."""
     rows: Rows = {split: images.readable(split) for split in images.raw.splits}
     missing: tuple[tuple[SplitName, float, int], ...] = (
         ("test", settings.test, _TEST),
@@ -175,7 +175,7 @@ def _check_classes(rows: Rows, images: _Images) -> None:
             raise DataError(
                 f"the {split} split has no image of {len(empty)} of {len(counts)} classes",
                 found=f"none of {', '.join(empty[:10])}",
-                hint="add images, or remove the class; equal and broken images were left out",
+                hint="add images, or remove the class; leaked and broken images were dropped before",
             )
 
 

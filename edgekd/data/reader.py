@@ -1,6 +1,6 @@
-"""From a split to network input: the one way for whatever is evaluated, compared, calibrated or shipped as vectors.
+"""From a split to network input, for evaluation, comparison, calibration and the bundle's test vectors.
 
-What is trained on goes through edgekd.data.loader, which reads its evaluation images here too.
+Training uses edgekd.data.loader, which reads its evaluation images through this module.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Rows = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Reader:
-    """A split's images as a network takes them, S being the preprocessing's image size.
+    """A split's images as network input; S is the preprocessing's image size.
 
     Args:
         split: see edgekd.data.dataset.open_split().
@@ -34,11 +34,11 @@ class Reader:
         return len(self.split)
 
     def pixels(self, rows: Rows) -> Pixels:
-        """Chosen images, their centre cropped: (B, S, S, 3) uint8. Raises DataError as Split.pixels()."""
+        """The images at `rows`, centre-cropped: (B, S, S, 3) uint8. Raises DataError as Split.pixels()."""
         return centre_crop(self.split.pixels(rows), self.preprocessing.image_size)
 
     def inputs(self, rows: Rows) -> Floats:
-        """Chosen images, normalised: (B, 3, S, S) float32. Raises DataError as Split.pixels()."""
+        """The images at `rows`, normalised: (B, 3, S, S) float32. Raises DataError as Split.pixels()."""
         return self.preprocessing.normalise(self.pixels(rows))
 
     def first(self, count: int) -> Rows:
@@ -49,11 +49,11 @@ class Reader:
         """Inputs (B, 3, S, S) with their labels (B,), in the order of `rows`, B at most `size`.
 
         Args:
-            rows: which images; None: all of them, in their order.
+            rows: indices of the images; None: all, in order.
             size: images per batch; the last batch may be smaller.
 
         Raises:
-            DataError: an image cannot be read any more.
+            DataError: an image can no longer be read.
         """
         rows = self.first(len(self)) if rows is None else rows
         for start in range(0, len(rows), size):

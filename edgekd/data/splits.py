@@ -1,4 +1,4 @@
-"""Which image goes into which split: stratified, seeded, and the same for any order of computing."""
+"""Stratified, seeded assignment of images to splits."""
 
 from __future__ import annotations
 
@@ -15,16 +15,19 @@ Counts = npt.NDArray[np.int64]
 
 
 def carve(labels: Labels, contents: Labels, classes: Sequence[str], share: float, seed: Sequence[int]) -> Mask:
-    """The images of a new split: `share` of each class, at least one, never all.
+    """Choose the images of a new split: a fraction `share` of each class, at least one and never all.
 
-    Equal images go the same way, so that carving never makes a leak.
+    Equal images stay together, so that splitting never creates a leak.
 
     Args:
         labels: (N,).
-        contents: (N,), equal where two images are equal.
+        contents: (N,), equal numbers for equal images.
+        classes: the class names, for messages.
+        share: fraction to choose.
+        seed: of the choice.
 
     Returns:
-        (N,), True for the new split.
+        (N,), True for the images of the new split.
 
     Raises:
         DataError: a class has fewer than two different images.
@@ -33,9 +36,9 @@ def carve(labels: Labels, contents: Labels, classes: Sequence[str], share: float
     counts = np.bincount(labels[first], minlength=len(classes))
     if too_few := [name for name, count in zip(classes, counts, strict=True) if count < 2]:
         raise DataError(
-            f"{len(too_few)} classes have too few different images to be split",
+            f"{len(too_few)} classes have too few distinct images to be split",
             found=f"fewer than two in {', '.join(too_few[:10])}",
-            hint="add images, or bring the splits as folders of their own",
+            hint="add images, or provide the splits as separate folders",
         )
     quotas = np.clip(np.rint(counts * share).astype(np.int64), 1, counts - 1)
     chosen: Mask = draw(labels[first], quotas, np.random.default_rng(seed))[inverse]
@@ -54,7 +57,7 @@ def draw(labels: Labels, quotas: Counts, generator: np.random.Generator) -> Mask
 
 
 def proportional(counts: Counts, total: int) -> Counts:
-    """`total` shared out in proportion to `counts`, at least one each, never more than there are.
+    """Distribute `total` in proportion to `counts`: at least one each, never more than the count.
 
     Raises:
         DataError: `total` is less than one for each class.
@@ -64,12 +67,12 @@ def proportional(counts: Counts, total: int) -> Counts:
         return counts
     if total < len(counts):
         raise DataError(
-            "data.limit leaves classes without an image", found=total, allowed=f"at least {len(counts)}, one a class"
+            "data.limit leaves classes without an image", found=total, allowed=f"at least {len(counts)}, one per class"
         )
     exact = total * counts / available
     quotas: Counts = np.maximum(1, np.floor(exact)).astype(np.int64)
     missing = total - int(quotas.sum())
     quotas[np.argsort(quotas - exact, kind="stable")[: max(missing, 0)]] += 1
-    for _ in range(-missing):  # small classes were given more than their share: the large ones pay
+    for _ in range(-missing):  # small classes got more than their share, so large ones get less
         quotas[np.argmax(np.where(quotas > 1, quotas - exact, -np.inf))] -= 1
     return quotas

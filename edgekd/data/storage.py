@@ -1,8 +1,8 @@
-"""How a split lies in a data set's folder.
+"""The files of a split in a data set's folder.
 
 <split>-labels.npy   (N,) int64, always
-<split>.npy          (N, resize, resize, 3) uint8, where the set is cached
-<split>.json         which split of the source, and which of its samples, where the set is streamed
+<split>.npy          (N, resize, resize, 3) uint8, for a cached data set
+<split>.json         the source's split and the samples in it, for a streamed data set
 """
 
 from __future__ import annotations
@@ -39,13 +39,20 @@ def samples_file(folder: Path, split: str) -> Path:
 
 
 def check_reopen(stored: Storage, reopen: object) -> None:
-    """Raises ValueError where a streamed set does not tell where its images lie, or a cached one does."""
+    """Raises ValueError where `reopen` is missing for a streamed set, or present for a cached one."""
     if (stored == "streamed") != (reopen is not None):
         raise ValueError(f"storage is {stored!r}, and reopen is {'missing' if reopen is None else 'there'}")
 
 
 def choose(wanted: Literal["auto", "cached", "streamed"], count: int, side: int, folder: Path) -> Storage:
-    """What "auto" means: cached below 4 GiB and a third of the disk's free room."""
+    """Resolve "auto": cached below 4 GiB and a third of the disk's free space.
+
+    Args:
+        wanted: the recipe's setting.
+        count: the number of images.
+        side: of the square images, in pixels.
+        folder: on the disk whose free space counts.
+    """
     if wanted != "auto":
         return wanted
     size = count * side * side * 3
@@ -54,7 +61,7 @@ def choose(wanted: Literal["auto", "cached", "streamed"], count: int, side: int,
 
 @contextmanager
 def scratch(path: Path, count: int, side: int) -> Iterator[Pixels]:
-    """An array (count, side, side, 3) on the disk that is gone afterwards."""
+    """A temporary array (count, side, side, 3) on the disk. Raises OSError where the disk is full."""
     try:
         yield _allocate(path, (count, side, side, 3))
     finally:
@@ -77,7 +84,7 @@ def write_streamed(folder: Path, split: str, source_split: str, rows: Labels, la
 
 
 def link_or_copy(file: Path, place: Path) -> None:
-    """The same file under a second name, without its bytes twice where the file system can."""
+    """Hard-link a file, or copy it where the file system cannot link."""
     try:
         os.link(file, place)
     except OSError:
@@ -85,7 +92,7 @@ def link_or_copy(file: Path, place: Path) -> None:
 
 
 def _allocate(path: Path, shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:
-    """Raises OSError where there is no room: writing to a map of a full disk would kill the process."""
+    """Allocate the file on the disk: writing to a memory map on a full disk would kill the process. Raises OSError."""
     array = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
     with path.open("r+b") as stream:
         os.posix_fallocate(stream.fileno(), 0, path.stat().st_size)

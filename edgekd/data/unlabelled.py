@@ -1,4 +1,4 @@
-"""A folder of images without classes: decoded once, kept as a pool to learn from."""
+"""A folder of images without classes: decoded once, and kept as a pool for semi-supervised training."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ _BROKEN_NAMED = 20
 
 
 class PoolDetails(Details):
-    """What a pool is.
+    """What describes a pool.
 
     Attributes:
-        resize: pixels of the square that each image is scaled to.
-        count: readable images.
-        reopen: of a streamed pool; a cached one has its pixels.
+        resize: side of the square that each image is scaled to, in pixels.
+        count: the number of readable images.
+        reopen: for a streamed pool; a cached one has its pixels.
     """
 
     storage: Storage
@@ -49,7 +49,7 @@ class PoolDetails(Details):
 
 
 class Pool(Artifact[PoolDetails]):
-    """Images without labels, scaled as those of the data set that they go with."""
+    """Images without labels, scaled like those of the data set that they are used with."""
 
     kind = "unlabelled-images"
 
@@ -57,7 +57,7 @@ class Pool(Artifact[PoolDetails]):
         """The readable images; every label is UNLABELLED.
 
         Raises:
-            DataError: they are streamed, and the files were changed or are gone.
+            DataError: the pool is streamed, and its files were changed or removed.
         """
         reopen = self.details.reopen
         if reopen is None:
@@ -66,7 +66,7 @@ class Pool(Artifact[PoolDetails]):
         if fingerprint(root) != reopen.fingerprint:
             raise DataError(
                 f"the images under {root} were changed since they were prepared",
-                hint="run the recipe again: it reads them anew",
+                hint="run the recipe again: the images are prepared again",
             )
         rows = np.asarray(read_json(storage.samples_file(self.path, _SPLIT))["samples"], dtype=np.int64)
         labels = np.load(storage.labels_file(self.path, _SPLIT))
@@ -74,7 +74,7 @@ class Pool(Artifact[PoolDetails]):
 
 
 def fingerprint(root: Path) -> Json:
-    """Names, sizes and times of the images below a folder. Raises DataError where there is none."""
+    """Names, sizes and times of change of the images below a folder. Raises DataError where there are none."""
     files = _files(root)
     with clear_read_errors(root):
         return files_fingerprint(root, files)
@@ -83,17 +83,17 @@ def fingerprint(root: Path) -> Json:
 def prepare_pool(
     root: Path, settings: DataSettings, out: Path, *, progress: Callable[[int, int], None] | None = None
 ) -> Pool:
-    """Decode a folder's images once; which of them may be used is not decided here.
+    """Decode a folder's images once; which of them are used is decided later.
 
     Args:
-        root: images at any depth; hidden files are left out, links to folders are not followed.
-        settings: of the data set that they go with: its size, its storage, its share of broken images.
+        root: a folder with images at any depth; hidden files are skipped, links to folders are not followed.
+        settings: of the data set that they are used with: image size, storage, accepted fraction of broken images.
         out: an empty folder, which becomes the pool.
-        progress: called with (images decoded, images in all).
+        progress: called with (images decoded, images in total).
 
     Raises:
-        DataError: no folder, no images, or too many broken ones.
-        OSError: no room on the disk.
+        DataError: not a folder, no images, or too many broken ones.
+        OSError: the disk is full.
     """
     samples, side = _samples(root), settings.preprocessing.resize
     stored = storage.choose(settings.storage, len(samples), side, out)
@@ -121,8 +121,8 @@ def _samples(root: Path) -> FolderSamples:
 
 def _files(root: Path) -> list[Path]:
     if not root.is_dir():
-        found = "a file" if root.exists() else "nothing there"
-        raise DataError(f"{root} is no folder", found=found, allowed="a folder of images, at any depth")
+        found = "a file" if root.exists() else "nothing"
+        raise DataError(f"{root} is not a folder", found=found, allowed="a folder of images, at any depth")
     with clear_read_errors(root):
         files = sorted(_walk(root))
     if not files:
@@ -163,6 +163,6 @@ def _check_broken(root: Path, problems: Sequence[str], total: int, allowed: floa
         raise DataError(
             f"{len(problems)} of {total} images under {root} cannot be read",
             found="\n    ".join(problems[:_BROKEN_NAMED]) + more,
-            allowed=f"a share of {allowed:g} (data.broken)",
-            hint="repair or remove them, or raise data.broken to leave them out",
+            allowed=f"a fraction of {allowed:g} (data.broken)",
+            hint="repair or remove them, or raise data.broken to skip them",
         )

@@ -1,4 +1,4 @@
-"""Device profiles: one YAML file per device, with figures that say where they come from."""
+"""Device profiles: one YAML file per device; every figure has its source."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ class Fact(_Frozen):
     """One figure of a device.
 
     Attributes:
-        figure: what it says, e.g. "memory_bandwidth".
+        figure: its name, e.g. "memory_bandwidth".
         unit: of `value`, e.g. "GB/s"; None for a name or a count.
-        source: where it stands: a data sheet, a file, a page.
-        verified: it was read in `source`, or off the device. False: remembered, computed, or copied second-hand.
+        source: where the value comes from: a data sheet, a file, a page.
+        verified: whether it was read in `source` or on the device; False: recalled, computed, or second-hand.
     """
 
     figure: str
@@ -43,16 +43,16 @@ class Fact(_Frozen):
 
 
 class PowerMode(_Frozen):
-    """One power mode of a Jetson. It has no number: the same number means another mode on another board.
+    """One power mode of a Jetson. It has no number, because numbers mean different modes on different boards.
 
     Attributes:
-        name: as `nvpmodel -q` says it, e.g. "MAXN_SUPER".
+        name: as `nvpmodel -q` reports it, e.g. "MAXN_SUPER".
         default: whether the file in `source` starts the board in this mode.
-        cpu_cores: online.
-        cpu_mhz: the clock's cap; None: the board's maximum. So with `gpu_mhz` and `memory_mhz`.
-        gpu_tpcs: graphics clusters that are powered; None where the file does not say.
-        memory_mhz: the cap of the memory controller (EMC).
-        source: the file that this was read in.
+        cpu_cores: number of cores online.
+        cpu_mhz: upper limit of the clock; None: the board's maximum. The same for `gpu_mhz` and `memory_mhz`.
+        gpu_tpcs: number of powered texture processing clusters (TPCs); None where the file does not state it.
+        memory_mhz: upper limit of the memory controller's clock (EMC).
+        source: the file that the mode was read from.
     """
 
     name: str
@@ -66,15 +66,15 @@ class PowerMode(_Frozen):
 
 
 class Profile(_Frozen):
-    """A device by name; "local" is the machine at hand, whose figures are read off it at run time.
+    """A device by name. "local" is this machine, whose figures are read at run time.
 
     Attributes:
-        arch: of its processor, as `uname -m` says it; None: ask the machine.
-        engines: inference backends by name, the best first.
-        precisions: what an engine there computes in, and not only emulates; None: ask the engine.
-        channel_multiple: to what pruning rounds widths, so that the device's kernels fill up.
-        tensorrt: versions that its JetPacks bring, the newest last; empty where none comes with the device.
-        power_modes: by name, in the order of the file that they were read in.
+        arch: of its processor, as `uname -m` reports it; None for this machine.
+        engines: inference backends by name, the preferred one first.
+        precisions: those that its engines compute in natively; None: not known, it depends on the engine.
+        channel_multiple: pruning rounds widths to multiples of this, which the device's kernels are fastest on.
+        tensorrt: TensorRT versions of its JetPack releases, the newest last; empty for devices without JetPack.
+        power_modes: in the order of the file that they were read from.
     """
 
     name: str
@@ -95,7 +95,7 @@ class Profile(_Frozen):
 
 
 def names(folder: Path | None = None) -> tuple[str, ...]:
-    """The names of all devices, sorted; no file is read. Args and Raises as find()."""
+    """The sorted names of all devices; no file is read. Raises UsageError where a folder is not there."""
     return tuple(sorted({file.stem for file in _files(folder)}))
 
 
@@ -103,11 +103,12 @@ def find(name: str, folder: Path | None = None) -> Profile:
     """The profile of a device.
 
     Args:
-        folder: where the YAML files lie; None: the folders in $EDGEKD_PROFILES, then edgekd's own.
+        name: of the device.
+        folder: with the YAML files; None: the folders in $EDGEKD_PROFILES, then edgekd's own.
 
     Raises:
         UnknownNameError: no device of that name.
-        UsageError: its file is not a profile, there are two of that name, or a folder is not there.
+        UsageError: its file is not a profile, two profiles have that name, or a folder is not there.
     """
     files = _files(folder)
     found = [file for file in files if file.stem == name]
@@ -117,7 +118,7 @@ def find(name: str, folder: Path | None = None) -> Profile:
         raise UsageError(
             f"two profiles are called {name!r}: which device is meant?",
             found=" and ".join(map(str, found)),
-            hint=f"rename one, or take its folder out of {FOLDERS}",
+            hint=f"rename one, or remove its folder from {FOLDERS}",
         )
     (file,) = found
     try:
@@ -127,12 +128,12 @@ def find(name: str, folder: Path | None = None) -> Profile:
         where = ".".join(map(str, problem["loc"]))
         raise UsageError(f"{file}: {where}: {problem['msg']}", found=repr(problem["input"])) from None
     if profile.name != name:
-        raise UsageError(f"{file}: name is not the file's", found=profile.name, allowed=name)
+        raise UsageError(f"{file}: name differs from the file's name", found=profile.name, allowed=name)
     return profile
 
 
 def _files(folder: Path | None) -> list[Path]:
-    """Each once, though the user may name edgekd's own folder too."""
+    """All profiles, each file once even where the user names edgekd's own folder."""
     folders = [*folders_in(FOLDERS), _home()] if folder is None else [folder]
     return list(dict.fromkeys(file.resolve() for place in folders for file in sorted(place.glob("*.yaml"))))
 
@@ -147,5 +148,5 @@ def _mapping(file: Path) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise UsageError(f"{file} cannot be read as YAML", found=str(error)) from None
     if not isinstance(value, dict):
-        raise UsageError(f"{file} is no profile", found=type(value).__name__, allowed="keys and values")
+        raise UsageError(f"{file} is not a profile", found=type(value).__name__, allowed="a mapping of keys to values")
     return value

@@ -1,7 +1,7 @@
-"""Quantize and dequantize as operators of their own: opaque to torch.export, one ONNX node each.
+"""Quantize and dequantize as custom operators: opaque to torch.export, one ONNX node each.
 
-Written out in plain PyTorch they would reach the exporter as multiplications, roundings and casts, and no engine would
-recognise a grid in them.
+In plain PyTorch they would be exported as multiplications, roundings and casts, which engines do not recognise as
+quantization.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ _onnx: Any = opset18
 def quantize_per_tensor(values: Tensor, scale: float) -> Tensor:
     """The int8 steps of float32 values of any shape; zero point 0.
 
-    The scale is a Python float: read off a tensor it would be data to the exporter, not a constant of the graph.
+    The scale is a Python float, because a tensor would be exported as data, not as a constant of the graph.
     """
-    # By the reciprocal, as the fake quantization of the training does: at ties a quotient may round otherwise.
+    # Multiplies by the reciprocal, as fake quantization does in training: a division may round ties differently.
     return torch.clamp(torch.round(values * (1.0 / scale)), LOWEST, HIGHEST).to(torch.int8)
 
 
@@ -37,7 +37,7 @@ def dequantize_per_tensor(steps: Tensor, scale: float) -> Tensor:
 
 @torch.library.custom_op("edgekd::dequantize_per_channel", mutates_args=())
 def dequantize_per_channel(steps: Tensor, scale: Tensor, zero_points: Tensor, axis: int) -> Tensor:
-    """The float32 values of int8 steps with one grid per channel.
+    """The float32 values of int8 steps with one scale per channel.
 
     Args:
         steps: (…, channels, …) int8.

@@ -1,4 +1,4 @@
-"""What TensorRT asks of explicit quantization: one generator per rule, over a node that quantizes or dequantizes."""
+"""TensorRT's rules for explicit quantization: one generator per rule, applied to each Q or DQ node."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ _FEWEST_CHANNELS = 16
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that a TensorRT version refuses (error) or that costs speed, or is not known (warning).
+    """Something that a TensorRT version refuses (error), or that costs speed or is uncertain (warning).
 
     Attributes:
-        rule: its short name, see docs/check.md.
-        node: name and operator; "" for the graph as a whole.
+        rule: the rule's name in docs/check.md.
+        node: name and operator; "" for the whole graph.
     """
 
     level: Literal["error", "warning"]
@@ -38,7 +38,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Target:
-    """What a graph is checked for: the version, its major number, and the opset that the graph is written in."""
+    """What a graph is checked for: a TensorRT version, its major number, and the graph's opset."""
 
     version: str
     major: int
@@ -49,19 +49,19 @@ Rule = Callable[[Scope, onnx.NodeProto, Target], Iterator[Finding]]
 
 
 def zero_point(scope: Scope, node: onnx.NodeProto, target: Target) -> Iterator[Finding]:
-    """A constant of zeros, written out as int8."""
+    """The zero point must be a constant of int8 zeros."""
     if _dequantizes_int32(scope, node):
         return
     hint = "give it a constant zero point of int8 zeros"
     if len(node.input) < 3 or not node.input[2]:
-        message = "no zero point: TensorRT takes that for int8, ONNX Runtime for uint8"
+        message = "no zero point: TensorRT reads that as int8, ONNX Runtime as uint8"
         yield Finding("error", "zero-point", title(node), message, hint)
         return
     tensor = scope.tensor(node.input[2])
     if tensor is None:
-        yield Finding("error", "zero-point", title(node), "the zero point is no constant", hint)
+        yield Finding("error", "zero-point", title(node), "the zero point is not a constant", hint)
     elif tensor.data_type in _NARROW and target.major >= 10:
-        message = f"{_type(tensor)} is not checked here, only int8 is"
+        message = f"zero point {_type(tensor)} is not checked, only int8 is"
         yield Finding("warning", "zero-point", title(node), message)
     elif tensor.data_type != TensorProto.INT8:
         message = f"the zero point is {_type(tensor)}: TensorRT quantizes to int8"
@@ -72,68 +72,66 @@ def zero_point(scope: Scope, node: onnx.NodeProto, target: Target) -> Iterator[F
 
 
 def scale(scope: Scope, node: onnx.NodeProto, target: Target) -> Iterator[Finding]:
-    """Constant, finite, larger than zero."""
+    """The scale must be constant, finite and larger than zero."""
     values = scope.constant(node.input[1])
     if values is None:
-        yield Finding(
-            "error", "scale", title(node), "the scale is no constant", "quantize with scales fixed beforehand"
-        )
+        yield Finding("error", "scale", title(node), "the scale is not a constant", "quantize with static scales")
         return
     numbers = values.astype(np.float32)
     if not (np.isfinite(numbers) & (numbers > 0)).all():
-        hint = "a channel of zeros needs some small positive scale"
+        hint = "give a channel of zeros a small positive scale"
         yield Finding("error", "scale", title(node), "a scale is not a finite number above zero", hint)
 
 
 def scale_type(scope: Scope, node: onnx.NodeProto, target: Target) -> Iterator[Finding]:
-    """Half-precision scales came with opset 19, which TensorRT 8 does not parse."""
+    """Half-precision scales need opset 19, which TensorRT 8 cannot parse."""
     tensor = scope.tensor(node.input[1])
     if tensor is None or tensor.data_type not in _HALF:
         return
     if target.opset < 19 or target.major == 8:
-        message = f"{_type(tensor)} scales need opset 19, and so TensorRT 10"
+        message = f"{_type(tensor)} scales need opset 19, and therefore TensorRT 10"
         yield Finding("error", "scale-type", title(node), message, "write the scales in float32")
 
 
 def int32_bias(scope: Scope, node: onnx.NodeProto, target: Target) -> Iterator[Finding]:
     if _dequantizes_int32(scope, node):
-        message = "dequantizes int32, as quantized biases are written: TensorRT wants a float bias"
+        message = "dequantizes an int32 bias: TensorRT requires a float bias"
         yield Finding(
             "error", "int32-bias", title(node), message, "keep the bias in float (ONNX Runtime: QuantizeBias=False)"
         )
 
 
 def stored_weight(scope: Scope, node: onnx.NodeProto, target: Target) -> Iterator[Finding]:
-    """Current TensorRT documents weights stored in int8; whether 8 takes them was neither read nor tried."""
+    """Weights stored in int8 are documented for current TensorRT; for version 8 this was neither read nor tried."""
     tensor = scope.tensor(node.input[0])
     if target.major == 8 and node.op_type == DEQUANTIZE and tensor is not None and tensor.data_type == TensorProto.INT8:
-        message = "an int8 constant behind a DequantizeLinear alone: not known whether TensorRT 8 takes that"
-        hint = "keep the weight in float behind QuantizeLinear and DequantizeLinear"
+        message = "an int8 constant with only a DequantizeLinear: it is not known whether TensorRT 8 accepts that"
+        hint = "keep the weight in float, followed by QuantizeLinear and DequantizeLinear"
         yield Finding("warning", "stored-weight", title(node), message, hint)
 
 
 def per_channel(scope: Scope, node: onnx.NodeProto, target: Target) -> Iterator[Finding]:
-    """Several scales only for weights, along the output channels."""
+    """Several scales are allowed only for weights, along the output channels."""
     tensor = scope.tensor(node.input[1])
     if tensor is None or int(np.prod(tensor.dims)) <= 1 or _dequantizes_int32(scope, node):
         return
     weight = _weight(scope, node)
     if weight is None:
-        message = "a scale for each channel of an activation: TensorRT has that for weights only"
-        yield Finding("error", "per-channel", title(node), message, "one scale for the whole tensor")
+        message = "one scale per channel of an activation: TensorRT supports that only for weights"
+        yield Finding("error", "per-channel", title(node), message, "use one scale for the whole tensor")
         return
     if len(tensor.dims) != 1:
-        message = "scales in blocks are not checked here"
+        message = "block-wise scales are not checked"
         yield Finding("error" if target.major == 8 else "warning", "per-channel", title(node), message)
         return
     rank = len(weight.dims)
     axis = int(attribute(node, "axis", 1)) % max(rank, 1)
     wanted = set(_channel_axes(scope, node, axis, rank))
     if not wanted:
-        message = "a scale for each channel of a constant that is no weight of a convolution or product"
+        message = "one scale per channel of a constant that is not a weight of a convolution or matrix product"
         yield Finding("warning", "per-channel", title(node), message)
     elif wanted != {True}:
-        message = "the scales do not lie along the output channels"
+        message = "the scales are not along the output channels"
         yield Finding("error", "per-channel", title(node), message, _AXES)
 
 
@@ -141,7 +139,7 @@ _AXES = "axis 0 of Conv and of Gemm with transB, axis 1 of ConvTranspose, the la
 
 
 def between(scope: Scope, node: onnx.NodeProto, target: Target) -> Iterator[Finding]:
-    """Nothing may stand between a layer and its ReLU, or they do not become one kernel."""
+    """A quantizer between a layer and its ReLU prevents their fusion into one kernel."""
     if node.op_type != QUANTIZE:
         return
     before = scope.producer(node.input[0])
@@ -149,15 +147,15 @@ def between(scope: Scope, node: onnx.NodeProto, target: Target) -> Iterator[Find
         return
     readers = [reader for twin, _ in scope.consumers[node.output[0]] for reader, _ in scope.consumers[twin.output[0]]]
     if readers and all(reader.op_type in _FUSED for reader in readers):
-        message = "stands between a layer and its activation, which then do not fuse"
-        yield Finding("warning", "fusion", title(node), message, "quantize behind the activation")
+        message = "is between a layer and its activation, which prevents their fusion"
+        yield Finding("warning", "fusion", title(node), message, "quantize after the activation")
 
 
 NODE_RULES: tuple[Rule, ...] = (zero_point, scale, scale_type, int32_bias, stored_weight, per_channel, between)
 
 
 def channels(scope: Scope, node: onnx.NodeProto, target: Target) -> Iterator[Finding]:
-    """Convolutions that TensorRT leaves in fp16 or fp32 although their weights are quantized."""
+    """Convolutions that TensorRT computes in fp16 or fp32 although their weights are quantized."""
     behind = scope.producer(node.input[1])
     weight = _weight(scope, behind) if behind is not None and behind.op_type == DEQUANTIZE else None
     if weight is None or len(weight.dims) < 2:
@@ -172,7 +170,7 @@ def channels(scope: Scope, node: onnx.NodeProto, target: Target) -> Iterator[Fin
 
 
 def _weight(scope: Scope, node: onnx.NodeProto) -> onnx.TensorProto | None:
-    """The constant that a quantizer works on, straight or through the other half of its pair."""
+    """The constant that a Q or DQ node works on, directly or through the other node of its pair."""
     tensor = scope.tensor(node.input[0])
     before = scope.producer(node.input[0])
     if tensor is None and node.op_type == DEQUANTIZE and before is not None and before.op_type == QUANTIZE:

@@ -1,4 +1,4 @@
-"""A model's graph and the graphs inside it, with what each name in them stands for."""
+"""A model's graph and its nested graphs, with the producer and consumers of each name."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ Array = npt.NDArray[Any]
 
 
 class Scope:
-    """One graph: the model's own, or the body of an If, Loop or Scan, which also sees the names around it.
+    """One graph: the model's own, or the body of an If, Loop or Scan, which also sees names of the outer graph.
 
     Attributes:
-        consumers: for each name, the nodes of this graph that read it and the place of the name among their inputs.
+        consumers: for each name, the nodes of this graph that read it, and its index among their inputs.
     """
 
     def __init__(self, graph: onnx.GraphProto, outer: Scope | None = None) -> None:
@@ -39,7 +39,7 @@ class Scope:
         return found if found is not None or self.outer is None else self.outer.producer(name)
 
     def tensor(self, name: str) -> onnx.TensorProto | None:
-        """The tensor behind `name`, where it is an initialiser or a Constant, as it is or behind an Identity."""
+        """The tensor of `name`, if it is an initialiser or a Constant, directly or through an Identity."""
         if name in self._initializers:
             return self._initializers[name]
         node = self._producers.get(name)
@@ -52,7 +52,7 @@ class Scope:
         return None
 
     def constant(self, name: str) -> Array | None:
-        """The values behind `name`, where they stand in the graph itself."""
+        """The values of `name`, if they are constants in the graph."""
         if (tensor := self.tensor(name)) is not None:
             return onnx.numpy_helper.to_array(tensor)
         node = self.producer(name)
@@ -62,7 +62,7 @@ class Scope:
 
 
 def scopes(graph: onnx.GraphProto, outer: Scope | None = None) -> Iterator[Scope]:
-    """The graph, then every graph inside it, outer ones first."""
+    """The graph and every nested graph, outer ones first."""
     scope = Scope(graph, outer)
     yield scope
     for node in graph.node:
@@ -88,20 +88,20 @@ def title(node: onnx.NodeProto, more: str = "") -> str:
 
 
 def of_onnx(node: onnx.NodeProto) -> bool:
-    """Whether its operator is one of ONNX's own, as opposed to a vendor's or the model's."""
+    """Whether a node's operator is one of ONNX's, not a vendor's or the model's own."""
     return node.domain in ("", "ai.onnx")
 
 
 def opset_of(model: onnx.ModelProto) -> int | None:
-    """The version of ONNX's own operators; None where the model names none."""
+    """The opset of ONNX's operators; None where the model declares none."""
     return next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), None)
 
 
 def expanded(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The model with the functions that it defines itself written out; the model as it is where it has none.
+    """The model with its local functions inlined; the same model where it has none.
 
     Raises:
-        ExportError: they cannot be written out.
+        ExportError: they cannot be inlined.
     """
     if not model.functions:
         return model
@@ -109,4 +109,4 @@ def expanded(model: onnx.ModelProto) -> onnx.ModelProto:
         return inliner.inline_local_functions(model)
     except (RuntimeError, ValueError) as error:
         found = str(error).partition("\n")[0]
-        raise ExportError("the model's own functions cannot be written out", found=found) from None
+        raise ExportError("the model's local functions cannot be inlined", found=found) from None

@@ -1,4 +1,4 @@
-"""Packing what ships: graphs, how to feed them, and vectors with which any loader can test itself."""
+"""Packs the bundle: graphs, their preprocessing, and test vectors with which any loader can verify itself."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ _VECTORS = 8
 
 @dataclass(frozen=True)
 class Contents:
-    """What a bundle ships.
+    """The contents of a bundle.
 
     Attributes:
         name: the bundle's.
-        shipped: its variants, each with its model; the order is kept.
-        models: the run's exported files, those that ship among them.
-        student: the network that ships in float.
+        shipped: its variants in order, each with its model.
+        models: all exported files of the run.
+        student: the float network that ships.
     """
 
     name: str
@@ -44,10 +44,10 @@ class Contents:
 
 
 class BundleDetails(Details):
-    """What a bundle holds.
+    """What describes a bundle.
 
     Attributes:
-        engines: for each backend and machine the variants in the order in which it should take them.
+        engines: for each backend and machine, the variants in the order in which it should use them.
     """
 
     name: str
@@ -56,7 +56,7 @@ class BundleDetails(Details):
 
 
 class Bundle(Artifact[BundleDetails]):
-    """What ships: see edgekd.runtime.bundle for its own manifest, which needs none of this package's workstation."""
+    """The bundle that ships; its own manifest, bundle.json, is read by edgekd.runtime.bundle without this package."""
 
     kind = "bundle"
 
@@ -65,10 +65,11 @@ def pack(contents: Contents, evaluated: Sequence[Json], measured: Sequence[Json]
     """Write a bundle into the empty folder `out`.
 
     Args:
-        evaluated: the evaluation's rows, one for each model that ships.
-        measured: the benchmark's records on this machine; they decide which variant an engine that runs graphs takes
-            here.
-        data: its first validation images become the vectors.
+        contents: what to pack.
+        evaluated: the evaluation's rows, one per model that ships.
+        measured: the benchmark's records on this machine, which order the variants for engines that run graphs here.
+        data: its first validation images become the test vectors.
+        out: an empty folder, which becomes the artifact.
 
     Raises:
         BackendError: no engine here computes a graph as it is written.
@@ -82,7 +83,7 @@ def pack(contents: Contents, evaluated: Sequence[Json], measured: Sequence[Json]
     np.save(out / "vectors" / "input.npy", inputs)
     scores = {ModelId.of(row): row for row in evaluated}
     latencies = _smallest_batch(measured)
-    # Each file's latency in the engine that was measured first; which one stands beside it.
+    # Each file's latency in the engine that was measured first; the record names the engine.
     first = next(iter(latencies.values()), {})
     records: Json = {
         variant: {
@@ -120,30 +121,30 @@ def pack(contents: Contents, evaluated: Sequence[Json], measured: Sequence[Json]
 
 
 def publish(bundle: Bundle, place: Path) -> None:
-    """Copy a bundle to where people look for it, replacing what lies there only once the copy is whole."""
-    beside = place.with_name(f".{place.name}.new")
-    shutil.rmtree(beside, ignore_errors=True)
-    shutil.copytree(bundle.path, beside, ignore=shutil.ignore_patterns("manifest.json"))
+    """Copy a bundle to `place`, replacing an earlier one only once the copy is complete. Raises OSError."""
+    temporary = place.with_name(f".{place.name}.new")
+    shutil.rmtree(temporary, ignore_errors=True)
+    shutil.copytree(bundle.path, temporary, ignore=shutil.ignore_patterns("manifest.json"))
     old = place.with_name(f".{place.name}.old")
     shutil.rmtree(old, ignore_errors=True)
     if place.exists():
         place.rename(old)
-    beside.rename(place)
+    temporary.rename(place)
     shutil.rmtree(old, ignore_errors=True)
 
 
 def _smallest_batch(measured: Sequence[Json]) -> dict[str, dict[ModelId, Json]]:
     """The records of the smallest batch, by backend and model."""
     smallest = min((each["batch_size"] for each in measured), default=1)
-    found: dict[str, dict[ModelId, Json]] = {}
+    records: dict[str, dict[ModelId, Json]] = {}
     for record in measured:
         if record["batch_size"] == smallest:
-            found.setdefault(record["backend"], {})[ModelId.of(record)] = record
-    return found
+            records.setdefault(record["backend"], {})[ModelId.of(record)] = record
+    return records
 
 
 def _variant(name: str, model: OnnxModel, inputs: Floats, out: Path) -> Json:
-    """Copy a graph in, record what it answers to the vectors, and describe it."""
+    """Copy a graph into the bundle, save its outputs for the test vectors, and return its record."""
     variant = variants.find(name)
     file, vectors = f"model.{name}.onnx", f"vectors/logits.{name}.npy"
     shutil.copyfile(model.graph, out / file)
@@ -162,7 +163,7 @@ def _variant(name: str, model: OnnxModel, inputs: Floats, out: Path) -> Json:
 
 
 def _latency(record: Json) -> Json:
-    """A call's latency, and what it was measured on."""
+    """The latency of a call, and the engine and machine that it was measured on."""
     return {
         "p50_ms": record["latency_ms"]["p50"],
         "p99_ms": record["latency_ms"]["p99"],
@@ -172,7 +173,7 @@ def _latency(record: Json) -> Json:
 
 
 def _heads(student: Checkpoint) -> Json:
-    """Further questions that the network answers, and where in its outputs."""
+    """The network's additional heads: their classes, and their columns in the output."""
     heads, first = student.details.architecture.heads, len(student.classes)
     columns: Json = {}
     for name, classes in heads.items():

@@ -1,4 +1,4 @@
-"""The model card that travels with a bundle."""
+"""The model card in a bundle."""
 
 from __future__ import annotations
 
@@ -9,7 +9,15 @@ from edgekd.store.artifacts import Json
 
 
 def card(name: str, architecture: Architecture, student: Checkpoint, variants: Json, data: Dataset) -> str:
-    """Markdown: what it is, how well it does, how to use it, what nobody has checked."""
+    """The model card in Markdown: what the model is, its accuracy, how to use it, and its limits.
+
+    Args:
+        name: of the bundle.
+        architecture: of the network that ships.
+        student: its checkpoint.
+        variants: the bundle's records of its variants.
+        data: the data set.
+    """
     size = data.details.preprocessing.image_size
     rows = "\n".join(
         f"| {variant} | `{record['file']}` | {record['metrics']['accuracy']:.2%} "
@@ -39,7 +47,7 @@ Top-1 on the test split of `{data.details.source}`, measured on the files themse
 |---|---|---|---|---|
 {rows}
 {heads}
-One training, one seed: another seed gives another network.
+These are figures of one training with one seed; another seed gives another network.
 
 ## Use
 
@@ -48,11 +56,11 @@ from edgekd.runtime import load
 
 model = load("path/to/this/folder")
 print(model("image.jpg").top(3))
-model.verify()  # replays the vectors that travel with it
+model.verify()  # runs the bundle's test vectors and compares the outputs
 ```
 
-Without edgekd: `bundle.json` holds how images are resized, cropped and normalised; `vectors/` has inputs and the
-outputs to expect.
+Without edgekd: `bundle.json` describes how images are resized, cropped and normalised; `vectors/` has test inputs and
+the expected outputs.
 
 ## Classes
 
@@ -60,6 +68,6 @@ outputs to expect.
 
 ## Limits
 
-It answers with one of its classes whatever it is shown. Images unlike those of the test split, other cameras and
-other crops were not measured. Its licence follows that of the data and of the weights it was trained from.
+The model predicts one of its classes for any image. Images unlike those of the test split, other cameras and other
+crops were not measured. Its licence depends on the licences of the data and of the weights it was trained from.
 """

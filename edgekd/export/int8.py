@@ -1,4 +1,4 @@
-"""From a network with quantizers to a graph with explicit Q/DQ pairs: int8 weights, constant scales, zero points 0."""
+"""Prepares a network with quantizers for export: explicit Q/DQ pairs, int8 weights, constant scales, zero points 0."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ _GRAPH_NAMES = {
 
 
 def with_constant_scales(network: nn.Module) -> fx.GraphModule:
-    """A copy whose quantizers are quantize and dequantize with constants, for export; in eval mode, on the CPU.
+    """A copy for export, in eval mode on the CPU, whose quantizers are Q/DQ pairs with constant scales.
 
-    Behind every operation that only moves values the pair of its input is repeated, so that engines keep it in int8.
+    Operations that only move values are followed by the pair of their input, so that engines keep them in int8.
 
     Raises:
-        ModelError: the network has no quantizers, or one of them has seen nothing.
+        ModelError: the network has no quantizers, or one of them has seen no values.
     """
     quantizers = activation_quantizers(network)
     if not isinstance(network, fx.GraphModule) or not quantizers:
         raise ModelError(
-            f"{type(network).__name__} has no quantizers: there is no int8 in it to export",
+            f"{type(network).__name__} has no quantizers, so it cannot be exported in int8",
             hint="quantize the checkpoint first: a quantize section in the recipe, or `edgekd quantize`",
         )
     own = copy.deepcopy(network).eval().cpu()
@@ -50,7 +50,7 @@ def with_constant_scales(network: nn.Module) -> fx.GraphModule:
 
 
 def rename_weights(graph: onnx.ModelProto) -> None:
-    """Give int8 weights the names that they have in the network."""
+    """Rename a graph's int8 weights, in place, to their names in the network."""
     for node in graph.graph.node:
         node.input[:] = [_graph_name(name) for name in node.input]
     for tensor in graph.graph.initializer:
@@ -98,9 +98,9 @@ def _store_int8(layer: nn.Module) -> None:
     scale = quantizer.scale(weight)
     shape = [1] * weight.ndim
     shape[quantizer.axis] = -1
-    # By the reciprocal, as the fake quantization of the training does: at ties a quotient may round otherwise.
+    # Multiplies by the reciprocal, as fake quantization does in training: a division may round ties differently.
     steps = torch.clamp(torch.round(weight * scale.reciprocal().reshape(shape)), LOWEST, HIGHEST).to(torch.int8)
-    # Not through parametrize's own functions: they change a class that this copy shares with the original.
+    # Not through parametrize's functions, which change a class that this copy shares with the original.
     held.original = nn.Parameter(steps, requires_grad=False)
     held[0] = _Stored(scale, quantizer.axis)
 

@@ -1,4 +1,4 @@
-"""Whether TensorRT will parse a graph, found out without TensorRT: version by version, with a reason for each no."""
+"""Checks without TensorRT whether its versions can parse a graph, with a reason for each refusal."""
 
 from __future__ import annotations
 
@@ -43,11 +43,11 @@ _DecodeError: type[Exception] = import_module("google.protobuf.message").DecodeE
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether one TensorRT version takes a graph, and why not.
+    """Whether one TensorRT version accepts a graph, and why not.
 
     Attributes:
-        legal: no finding is an error.
-        note: what the verdict rests on.
+        legal: whether no finding is an error.
+        note: the source of the verdict.
     """
 
     version: str
@@ -57,7 +57,7 @@ class Verdict:
 
 
 def is_offered(activations: str) -> bool:
-    """Whether TensorRT is given graphs with these activations at all; see Backend."""
+    """Whether graphs with these activations are meant for TensorRT; see Backend."""
     return activations in backends.find("tensorrt").activations(None)
 
 
@@ -65,11 +65,12 @@ def check(graph: onnx.ModelProto, version: str) -> Verdict:
     """Check a graph against the rules of one TensorRT version.
 
     Args:
+        graph: the graph.
         version: "MAJOR.MINOR" or "MAJOR.MINOR.PATCH", from 8.2 on.
 
     Raises:
-        UsageError: no such version, one before 8.2, or one of a major number that is not known.
-        ExportError: its local functions cannot be written out.
+        UsageError: not a version, one before 8.2, or an unknown major version.
+        ExportError: its local functions cannot be inlined.
     """
     numbers = _numbers(version)
     column = max(known for known in _columns() if known <= numbers)
@@ -83,18 +84,18 @@ def check(graph: onnx.ModelProto, version: str) -> Verdict:
 
 
 def read(path: Path) -> onnx.ModelProto:
-    """A graph from its file, with the data beside it if it has any.
+    """Read a graph, with its external data if it has any.
 
     Raises:
-        ExportError: it is not there, is no ONNX, or lacks its data file.
+        ExportError: the file does not exist, is not ONNX, or its data file is missing.
     """
     try:
         model = onnx.load(path, format="protobuf", load_external_data=False)
     except FileNotFoundError:
-        raise ExportError(f"{path} is not there", hint="name an .onnx file or a bundle's folder") from None
+        raise ExportError(f"{path} does not exist", hint="pass an .onnx file or a bundle's folder") from None
     except (OSError, _DecodeError) as error:
         raise ExportError(f"{path} cannot be read as ONNX", found=str(error).partition("\n")[0]) from None
-    # Protocol buffers take an empty file, and many a short one, for a message with nothing in it.
+    # Protocol Buffers read an empty file, and many short ones, as an empty message.
     if not model.ir_version or not model.HasField("graph"):
         raise ExportError(f"{path} cannot be read as ONNX", found="no graph in it")
     try:
@@ -103,13 +104,13 @@ def read(path: Path) -> onnx.ModelProto:
         raise ExportError(
             f"the data file of {path} cannot be read",
             found=str(error).partition("\n")[0],
-            hint="keep the .data file that was written with the graph beside it",
+            hint="keep the .data file beside the graph, as it was written",
         ) from None
     return model
 
 
 def has_int8(graph: onnx.ModelProto) -> bool:
-    """Whether anything in the graph is quantized."""
+    """Whether the graph has quantized operations."""
     names = {QUANTIZE, DEQUANTIZE, *_INT8_OPERATORS}
     return any(node.op_type in names for scope in scopes(graph.graph) for node in scope.graph.node)
 
@@ -120,7 +121,7 @@ def _numbers(version: str) -> tuple[int, int]:
     if numbers < _columns()[0] or numbers[0] not in _MAJORS:
         majors = ", ".join(f"{major}.x" for major in _MAJORS)
         raise UsageError(
-            f"{version!r} is no TensorRT version that is known here",
+            f"unknown TensorRT version {version!r}",
             allowed=f"MAJOR.MINOR or MAJOR.MINOR.PATCH of {majors}, from 8.2 on; e.g. {', '.join(VERSIONS)}",
         )
     return numbers
@@ -128,7 +129,7 @@ def _numbers(version: str) -> tuple[int, int]:
 
 @cache
 def _importers() -> dict[str, dict[tuple[int, int], bool]]:
-    """For each operator and each parser whose source was read: whether it imports the operator."""
+    """For each operator, whether each parser version whose source was read imports it."""
     with Path(__file__).with_name("tensorrt_importers.csv").open(newline="") as stream:
         return {
             row.pop("op"): {_column(name): value == "1" for name, value in row.items()}
@@ -158,19 +159,19 @@ def _note(numbers: tuple[int, int], column: tuple[int, int]) -> str:
 
 def _opset(target: Target) -> Iterator[Finding]:
     if target.opset == 0:
-        yield Finding("error", "opset", "", "the model names no opset that it is written in", "export it again")
+        yield Finding("error", "opset", "", "the model does not declare its opset", "export it again")
     elif target.major == 8 and target.opset > _CEILING_8:
-        message = f"opset {target.opset}: the parser of TensorRT 8 stops at {_CEILING_8}"
+        message = f"opset {target.opset}: the parser of TensorRT 8 reads up to {_CEILING_8}"
         yield Finding("error", "opset", "", message, "edgekd.export.opset.lower writes it in opset 17")
     elif target.opset > _KNOWN_10:
-        message = f"opset {target.opset}: only up to {_KNOWN_10} is it known that TensorRT parses it"
+        message = f"opset {target.opset}: TensorRT is documented to parse opsets only up to {_KNOWN_10}"
         yield Finding("warning", "opset", "", message, f"export with opset {_KNOWN_10}")
 
 
 def _functions(graph: onnx.ModelProto, target: Target) -> Iterator[Finding]:
     if graph.functions and target.major == 8:
-        message = "the model defines functions of its own, which TensorRT 8 does not import"
-        yield Finding("error", "functions", "", message, "onnx.inliner.inline_local_functions writes them out")
+        message = "the model has local functions, which TensorRT 8 does not import"
+        yield Finding("error", "functions", "", message, "inline them with onnx.inliner.inline_local_functions")
 
 
 def _inputs(graph: onnx.ModelProto, target: Target) -> Iterator[Finding]:
@@ -185,16 +186,16 @@ def _inputs(graph: onnx.ModelProto, target: Target) -> Iterator[Finding]:
         elif tensor.elem_type == TensorProto.INT64 and target.major == 8:
             yield Finding("warning", "input-type", where, "int64: TensorRT 8 computes it in int32", "feed int32")
         if any(not dim.HasField("dim_value") for dim in tensor.shape.dim[1:]):
-            message = "a size other than the batch is dynamic: building an engine needs a profile for it"
+            message = "a size other than the batch is dynamic: building an engine needs an optimization profile for it"
             yield Finding("warning", "dynamic-shape", where, message, "export with a fixed image size")
 
 
 def _node(scope: Scope, node: onnx.NodeProto, target: Target, column: tuple[int, int]) -> Iterator[Finding]:
     if not of_onnx(node):
-        message = f"{node.domain}.{node.op_type} is no operator of ONNX: TensorRT would need a plugin for it"
-        yield Finding("error", "domain", title(node), message, "export with the operators of ONNX alone")
+        message = f"{node.domain}.{node.op_type} is not an ONNX operator: TensorRT would need a plugin for it"
+        yield Finding("error", "domain", title(node), message, "export with ONNX operators only")
     elif node.op_type in _INT8_OPERATORS:
-        message = f"{node.op_type} is not imported by any TensorRT"
+        message = f"{node.op_type} is not imported by any TensorRT version"
         hint = (
             "quantize with QuantizeLinear and DequantizeLinear around float operators (ONNX Runtime: QuantFormat.QDQ)"
         )
@@ -209,7 +210,7 @@ def _node(scope: Scope, node: onnx.NodeProto, target: Target, column: tuple[int,
 
 def _not_imported(node: onnx.NodeProto, column: tuple[int, int]) -> Finding:
     name = ".".join(map(str, column))
-    newest = " (the newest that was read)" if column == _columns()[-1] else ""
+    newest = " (the newest version that was read)" if column == _columns()[-1] else ""
     since = [known for known, imported in _importers().get(node.op_type, {}).items() if imported and known > column]
     hint = f"TensorRT {'.'.join(map(str, min(since)))} and later import it" if since else "use other operators"
     message = f"{node.op_type} is not imported by the parser of TensorRT {name}{newest}"

@@ -1,4 +1,4 @@
-"""Which network, in which form: how exported files are told apart."""
+"""The identity of an exported file: which network, in which variant."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class ModelId:
-    """One exported file. Its text is a label for people and for stages' names; it is never taken apart again.
+    """One exported file. Its text is a label for people and for stages' names, and is never parsed.
 
     Attributes:
         role: which of the run's networks: "teacher", "student", …
-        variant: in which form it was exported: an export variant by name.
+        variant: the name of the export variant.
     """
 
     role: str
@@ -25,15 +25,15 @@ class ModelId:
         return f"{self.role}-{self.variant}"
 
     def to_json(self) -> dict[str, str]:
-        """The fields of a row about this model; `model` is its label."""
+        """The fields that identify this model in a row of JSON; `model` is its label."""
         return {"model": str(self), "role": self.role, "variant": self.variant}
 
     @classmethod
     def of(cls, row: Mapping[str, Any]) -> ModelId:
-        """The model that a row is about; see to_json."""
+        """The model that a row is about; see to_json()."""
         return cls(str(row["role"]), str(row["variant"]))
 
 
 def labelled(models: Mapping[ModelId, T]) -> dict[str, T]:
-    """By their labels, for the inputs of a stage's key."""
+    """The same mapping by the models' labels, for a stage's inputs."""
     return {str(name): model for name, model in models.items()}

@@ -1,4 +1,4 @@
-"""Does an exported graph compute what it was made from? Checked on real images, in the reference backend."""
+"""Compares an exported graph with what it was converted from, on real images, in the reference backend."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _IMAGES = 256
 
 @dataclass(frozen=True)
 class Expected:
-    """What a graph is held against: `logits` (N, C) for `inputs` (N, 3, S, S), computed by `reference`."""
+    """The outputs that a graph is compared with: `logits` (N, C) for `inputs` (N, 3, S, S), computed by `reference`."""
 
     inputs: Floats
     logits: Floats
@@ -36,13 +36,19 @@ def compare(
     heads: Sequence[int] = (),
     as_written: bool = False,
 ) -> Json:
-    """Run `file` in the reference backend and hold its outputs against the expected ones.
+    """Run a graph in the reference backend and compare its outputs with the expected ones.
 
-    Differences are relative to the largest expected logit: an absolute bound means nothing without a scale.
+    Differences are relative to the largest expected logit, because an absolute bound depends on the logits' scale.
 
     Args:
-        heads: classes of each further head, whose logits are the last; an answer agrees where every head's does.
-        as_written: compute the graph as it is written; see Backend.
+        file: the graph.
+        expected: the outputs to compare with.
+        tolerance: the largest accepted deviation.
+        heads: number of classes of each additional head, whose logits come last; answers agree where every head agrees.
+        as_written: whether the graph is computed as it is written; see Backend.
+
+    Returns:
+        The differences, the agreement, the number of images and the tolerance, for the manifest.
 
     Raises:
         ExportError: a difference or the top-1 agreement is outside the tolerance.
@@ -51,7 +57,7 @@ def compare(
         found = session.bind(expected.inputs)()
     logits, reference = expected.logits, expected.reference
     if found.shape != logits.shape:
-        raise ExportError(f"{file.name} has another output", found=found.shape, allowed=logits.shape)
+        raise ExportError(f"{file.name} has another output shape", found=found.shape, allowed=logits.shape)
     difference = np.abs(found.astype(np.float64) - logits.astype(np.float64))
     scale = max(float(np.abs(logits).max()), 1e-12)
     same = [a.argmax(1) == b.argmax(1) for a, b in zip(_parts(found, heads), _parts(logits, heads), strict=True)]
@@ -67,7 +73,7 @@ def compare(
             f"{file.name} does not compute what {reference} computes",
             found=f"max difference {measured['max_difference']:.2e} of the largest logit, agreement {agreement:.2%}",
             allowed=f"at most {tolerance.difference:.0e} and at least {tolerance.agreement:.2%}",
-            hint="widen export.tolerance only if you know why they differ",
+            hint="raise export.tolerance only if you know why they differ",
         )
     return {
         **numbers(measured, digits=9),
@@ -84,6 +90,6 @@ def _parts(logits: Floats, heads: Sequence[int]) -> list[Floats]:
 
 
 def real_inputs(data: Dataset, count: int = _IMAGES) -> Floats:
-    """The first validation images as network inputs (N, 3, S, S); the test split is not for this."""
+    """The first `count` validation images as network inputs (N, 3, S, S)."""
     reader = open_reader(data, "validation")
     return reader.inputs(reader.first(count))

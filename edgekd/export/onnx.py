@@ -1,6 +1,6 @@
-"""Between networks and ONNX graphs: exporting one, and sealing it once it is proven on real images.
+"""Exports networks to ONNX graphs, and verifies graphs on real images.
 
-What makes which graph is in variants/.
+The conversions to each variant are in variants/.
 """
 
 from __future__ import annotations
@@ -33,11 +33,16 @@ _LOWEST_EXPORTED = 18
 
 @torch.no_grad()
 def expected_of(source: nn.Module | Path, data: Dataset, *, reference: str, as_written: bool = False) -> Expected:
-    """What a network, or a graph in the reference backend, answers to validation images.
+    """The outputs of a network, or of a graph in the reference backend, for validation images.
 
     Args:
-        reference: what computes it, for the report.
-        as_written: compute a graph as it is written; see Backend.
+        source: the network, or a graph's file.
+        data: whose validation images are used.
+        reference: the name of what computes the outputs, for the report.
+        as_written: whether a graph is computed as it is written; see Backend.
+
+    Raises:
+        BackendError: no engine here can compute the graph.
     """
     inputs = real_inputs(data)
     if isinstance(source, Path):
@@ -54,10 +59,18 @@ def seal(
     settings: ExportSettings,
     out: Path,
 ) -> OnnxModel:
-    """Write a graph into the empty folder `out` and prove it; `source` is what it was converted from.
+    """Write a graph, and verify that it computes the expected outputs.
+
+    Args:
+        graph: the graph.
+        variant: its export variant.
+        source: what the graph was converted from.
+        expected: the inputs and outputs to compare with.
+        settings: of the export.
+        out: an empty folder, which becomes the artifact.
 
     Raises:
-        ExportError: the checker refuses it, or it computes something else.
+        ExportError: the graph is not valid ONNX, or its outputs differ.
     """
     file = write(graph, out)
     heads = _heads(source)
@@ -80,12 +93,21 @@ def seal(
 
 
 def graph_of(network: nn.Module, image_size: int, opset: int) -> onnx.ModelProto:
-    """Any network as a graph with the input and output of every graph here; Raises ExportError as above."""
-    # The exporter would take a batch of 1 for a constant.
+    """Export a network to ONNX: `input` (batch, 3, S, S) to `logits`, with a dynamic batch.
+
+    Args:
+        network: in eval mode.
+        image_size: S, in pixels.
+        opset: ONNX opset of the graph.
+
+    Raises:
+        ExportError: the network cannot be exported, or not in this opset.
+    """
+    # The exporter treats a batch of 1 as a constant.
     example = torch.zeros(2, 3, image_size, image_size)
     try:
         with warnings.catch_warnings():
-            # PyTorch's exporter calls PyTorch's own deprecated functions; nobody here can do anything about it.
+            # PyTorch's exporter calls deprecated functions of PyTorch itself.
             warnings.simplefilter("ignore", FutureWarning)
             warnings.simplefilter("ignore", DeprecationWarning)
             program = torch.onnx.export(
@@ -108,7 +130,7 @@ def graph_of(network: nn.Module, image_size: int, opset: int) -> onnx.ModelProto
 
 
 def _innermost(error: BaseException) -> str:
-    """The exporter wraps what went wrong in pages of advice."""
+    """The first line of the innermost error, which the exporter wraps in long messages."""
     while error.__cause__ is not None:
         error = error.__cause__
     lines = [line for line in str(error).splitlines() if line.strip()]
@@ -116,10 +138,10 @@ def _innermost(error: BaseException) -> str:
 
 
 def write(graph: onnx.ModelProto, out: Path, name: str = "model.onnx") -> Path:
-    """Check and save; the exporter's stack traces, paths of this machine among them, do not ship.
+    """Check and save a graph, without the exporter's metadata, which contains stack traces and local paths.
 
     Raises:
-        ExportError: it is not valid ONNX.
+        ExportError: the graph is not valid ONNX.
     """
     for holder in (graph, graph.graph, *graph.graph.node, *graph.graph.value_info, *graph.graph.initializer):
         holder.ClearField("metadata_props")

@@ -1,4 +1,4 @@
-"""Exported models: ONNX graphs with what is known of them."""
+"""Exported models: ONNX graphs and their details."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from edgekd.store.artifacts import Artifact, Details
 
 
 class OnnxDetails(Details):
-    """What a graph is.
+    """What describes an exported graph.
 
     Attributes:
         input, output: the tensors' names.
-        heads: the classes of each further head, by its name.
-        source: the digest of what it was made from.
+        heads: the classes of each additional head, by its name.
+        source: the digest of the artifact that it was converted from.
     """
 
     precision: str
@@ -40,5 +40,5 @@ class OnnxModel(Artifact[OnnxDetails]):
 
     @property
     def heads(self) -> Mapping[str, tuple[str, ...]]:
-        """The classes of each further head, by its name; their logits are the last ones, in this order."""
+        """The classes of each additional head, by its name; their logits are the last ones, in this order."""
         return self.details.heads

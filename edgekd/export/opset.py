@@ -1,6 +1,6 @@
-"""An older opset for a graph: PyTorch's exporter writes 18 and later, and the parser of TensorRT 8.6 stops at 17.
+"""Converts a graph to an older opset: PyTorch exports 18 and later, TensorRT 8.6 reads up to 17.
 
-Only what is known to be exact is rewritten; anything else is an error that names the operator.
+Only exact rewrites are made; anything else is an error that names the operator.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ Rewrite = Callable[[Scope, onnx.NodeProto, Shapes], "str | None"]
 
 
 def lower(graph: onnx.ModelProto, opset: int = 17) -> onnx.ModelProto:
-    """The same computation in an older opset. The graph that is passed stays as it is.
+    """The same computation in an older opset. The graph that is passed is not changed.
 
     Raises:
-        UsageError: an opset that this converter does not know, or one newer than the graph's.
-        ExportError: an operator that cannot be written exactly in that opset, or a graph that was never valid.
+        UsageError: the opset is not supported, or newer than the graph's.
+        ExportError: an operator cannot be written exactly in that opset, or the graph is not valid.
     """
     source = opset_of(graph)
     if source is None:
-        raise ExportError("the model names no opset that it is written in", hint="export it again")
+        raise ExportError("the model does not declare its opset", hint="export it again")
     if not OLDEST <= opset <= source <= NEWEST:
         raise UsageError(
-            f"a graph in opset {source} cannot be lowered to opset {opset}",
-            allowed=f"graphs up to opset {NEWEST}, to an opset that is not newer than theirs and at least {OLDEST}",
+            f"a graph in opset {source} cannot be converted to opset {opset}",
+            allowed=f"graphs up to opset {NEWEST}, to an opset not newer than theirs and at least {OLDEST}",
         )
     lowered = onnx.ModelProto()
     lowered.CopyFrom(expanded(graph))
@@ -55,7 +55,7 @@ def lower(graph: onnx.ModelProto, opset: int = 17) -> onnx.ModelProto:
         raise ExportError(
             f"the graph is not valid in {'its own' if own else 'the older'} opset {source if own else opset}",
             found=own or problem,
-            hint=None if own else "half-precision scales and other newer types cannot be written in an older opset",
+            hint=None if own else "half-precision scales and other newer types do not exist in an older opset",
         )
     return lowered
 
@@ -71,19 +71,19 @@ def _lower_node(scope: Scope, node: onnx.NodeProto, source: int, opset: int, sha
     elif node.op_type not in _REWRITES:
         refusal = f"version {newer} of it is not known to compute what version {older} does"
     else:
-        # What changed its form did so in opset 18; later versions have other types and attributes only.
+        # Operators changed their signature in opset 18; later versions only add types and attributes.
         rewrite = _REWRITES[node.op_type] if older < 18 else _plain
         refusal = rewrite(scope, node, shapes)
     if refusal is not None:
         raise ExportError(
             f"{title(node)} cannot be written in opset {opset}",
             found=f"{refusal}; the graph is in opset {source}",
-            hint="use TensorRT 10 (JetPack 6.1 or later), or a network that does without it",
+            hint="use TensorRT 10 (JetPack 6.1 or later), or a network without this operator",
         )
 
 
 def _since(node: onnx.NodeProto, opset: int) -> int | None:
-    """The opset in which the operator took the form that it has in `opset`; None where that one lacks it."""
+    """The opset since which the operator has its form in `opset`; None where `opset` lacks the operator."""
     try:
         return int(defs.get_schema(node.op_type, opset, node.domain).since_version)
     except defs.SchemaError:
@@ -110,7 +110,7 @@ _NEW_VALUES = {
 
 
 def _plain(scope: Scope, node: onnx.NodeProto, shapes: Shapes) -> str | None:
-    """Newer versions take more types (the checker finds one that the older lacks) and have more attributes."""
+    """Newer versions accept more types, which the checker verifies, and have more attributes."""
     name, newer = _NEW_VALUES.get(node.op_type, ("", ()))
     if (value := attribute(node, name)) in newer:
         return f"its {name} is {value}"
@@ -123,14 +123,14 @@ def _plain(scope: Scope, node: onnx.NodeProto, shapes: Shapes) -> str | None:
 
 
 def _quantizer(scope: Scope, node: onnx.NodeProto, shapes: Shapes) -> str | None:
-    """Beside a zero point, `output_dtype` can only repeat its type."""
+    """With a zero point, `output_dtype` can only repeat the zero point's type."""
     if node.op_type == "QuantizeLinear" and len(node.input) > 2 and node.input[2]:
         _remove_attribute(node, "output_dtype")
     return _plain(scope, node, shapes)
 
 
 def _reduction(scope: Scope, node: onnx.NodeProto, shapes: Shapes) -> str | None:
-    """The axes were an attribute and became an input."""
+    """The axes are an attribute in the older version, and an input in the newer one."""
     axes = scope.constant(node.input[1]) if len(node.input) > 1 and node.input[1] else np.zeros(0, np.int64)
     if axes is None:
         return "its axes are computed, not constant"
@@ -144,14 +144,14 @@ def _reduction(scope: Scope, node: onnx.NodeProto, shapes: Shapes) -> str | None
 
 
 def _split(scope: Scope, node: onnx.NodeProto, shapes: Shapes) -> str | None:
-    """Without sizes, the older version splits into equal parts only; the newer one lets the last be smaller."""
+    """Without sizes, the older version makes equal parts; in the newer one the last part may be smaller."""
     if attribute(node, "num_outputs") is None:
         return None
     parts = len(node.output)
     shape = shapes.get(node.input[0])
     size = shape[int(attribute(node, "axis", 0))] if shape else None
     if size is None:
-        return "the size of what it splits is not known"
+        return "the size of its input is not known"
     whole = -(-size // parts)
     last = size - whole * (parts - 1)
     if last <= 0:
@@ -201,7 +201,7 @@ def _keep(container: Any, wanted: Callable[[Any], bool]) -> None:
 
 
 def _shapes(model: onnx.ModelProto) -> dict[str, list[int | None]]:
-    """The shape of each tensor of the graph, None where a size is dynamic; asked for only where a Split needs it."""
+    """The shape of each tensor, None for dynamic sizes; computed only where a Split needs it."""
     if not any(attribute(node, "num_outputs") for scope in scopes(model.graph) for node in scope.graph.node):
         return {}
     graph = onnx.shape_inference.infer_shapes(model).graph
@@ -212,7 +212,7 @@ def _shapes(model: onnx.ModelProto) -> dict[str, list[int | None]]:
 
 
 def _tidy(graph: onnx.GraphProto) -> None:
-    """Drop constants that nothing reads any more, and metadata that older versions of the format do not have."""
+    """Remove constants that are no longer read, and metadata that older versions of the format lack."""
     inside = list(scopes(graph))
     read = {name for scope in inside for node in scope.graph.node for name in node.input}
     read |= {value.name for scope in inside for value in (*scope.graph.input, *scope.graph.output)}
@@ -225,7 +225,7 @@ def _tidy(graph: onnx.GraphProto) -> None:
 
 
 def _problem(model: onnx.ModelProto) -> str | None:
-    """What ONNX's own checker has against a model, types and shapes included."""
+    """The error from ONNX's checker, with types and shapes checked; None for a valid model."""
     try:
         onnx.checker.check_model(model, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:

@@ -1,4 +1,4 @@
-"""Which engine should take which variant of a bundle: by measurement where there is one, else by rule."""
+"""The order in which each engine prefers a bundle's variants: measured where possible, else by rule."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Latencies = Mapping[ModelId, float]
 
 @dataclass(frozen=True)
 class OtherEngine:
-    """An engine without a backend here, which takes a bundle's graphs all the same; see Backend."""
+    """An engine without a backend in edgekd that can run a bundle's graphs; see Backend."""
 
     name: str
     title: str
@@ -33,47 +33,49 @@ OTHERS = (OtherEngine("openvino", "OpenVINO", ("int8", "float32", "float16")),)
 def preferences(
     shipped: Mapping[str, ModelId], scores: Mapping[ModelId, Json], latencies: Mapping[str, Latencies]
 ) -> dict[str, list[str]]:
-    """For each engine the variants in the order in which it should take them; see BundleManifest.
+    """For each engine, the variants in the order in which it should use them; see BundleManifest.
 
-    What an engine is fastest in is a rule of thumb; only an order that was measured, and so holds for this kind of
-    machine alone, is more than that.
+    Orders by rule are rules of thumb. A measured order is valid for this kind of machine only.
 
     Args:
         shipped: the bundle's variants, each with its model.
-        scores: the models' rows of the evaluation.
-        latencies: by backend that runs graphs, milliseconds for the smallest batch measured on this machine.
+        scores: the evaluation's row of each model.
+        latencies: for each backend that runs graphs, milliseconds of the smallest batch, measured on this machine.
+
+    Returns:
+        Names of variants by "<engine>", or by "<engine>-<machine>" for backends that run graphs on this machine.
     """
-    known = backends.every()
-    order = {engine.name: _of(shipped, engine.activations(None)) for engine in known}
-    order |= {engine.name: _of(shipped, engine.activations) for engine in OTHERS if engine.name not in order}
+    known = backends.all_backends()
+    order = {engine.name: _runnable(shipped, engine.activations(None)) for engine in known}
+    order |= {engine.name: _runnable(shipped, engine.activations) for engine in OTHERS if engine.name not in order}
     for engine in backends.graph_backends():
-        runs = _of(shipped, engine.activations(platform.machine()))
+        runs = _runnable(shipped, engine.activations(platform.machine()))
         measured = latencies.get(engine.name, {})
         if all(shipped[name] in measured for name in runs):
             runs = _by_measurement(runs, shipped, scores, measured)
-        order[here(engine.name)] = runs
+        order[name_here(engine.name)] = runs
     return order
 
 
 def titles() -> dict[str, str]:
-    """What each engine in an order is called for people, by its name."""
+    """The titles of all engines, by name."""
     others = {engine.name: engine.title for engine in OTHERS}
-    return others | {backend.name: backend.title for backend in backends.every()}
+    return others | {backend.name: backend.title for backend in backends.all_backends()}
 
 
-def here(backend: str) -> str:
-    """What a backend on this machine is called in an order."""
+def name_here(backend: str) -> str:
+    """The name of a backend on this kind of machine: "<engine>-<machine>"."""
     return f"{backend}-{platform.machine()}"
 
 
-def _of(shipped: Mapping[str, ModelId], activations: tuple[Activations, ...]) -> list[str]:
+def _runnable(shipped: Mapping[str, ModelId], activations: tuple[Activations, ...]) -> list[str]:
     return [name for each in activations for name in shipped if variants.find(name).activations == each]
 
 
 def _by_measurement(
     names: list[str], shipped: Mapping[str, ModelId], scores: Mapping[ModelId, Json], latencies: Latencies
 ) -> list[str]:
-    """Those as accurate as the best within its own 95 % interval first, the fastest in front; then by accuracy."""
+    """Variants whose accuracy interval includes the best accuracy, fastest first; then the others by accuracy."""
     row = {name: scores[shipped[name]] for name in names}
     best = max(row.values(), key=lambda each: float(each["accuracy"]))
     fastest = min(latencies[shipped[name]] for name in names)

@@ -1,4 +1,4 @@
-"""Passes over the Q/DQ pairs of an ONNX graph: what TensorRT likes, and what ONNX Runtime is fast on."""
+"""Passes over the Q/DQ pairs of an ONNX graph, for TensorRT and for ONNX Runtime's fast kernels."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _INT8_TO_UINT8 = 128
 
 @dataclass(frozen=True)
 class _Pair:
-    """A QuantizeLinear and the DequantizeLinear behind it."""
+    """A QuantizeLinear and the DequantizeLinear after it."""
 
     quantize: NodeProto
     dequantize: NodeProto
@@ -38,9 +38,9 @@ class _Pair:
 
 
 def without_fused_branches(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy in which an addition's input that comes straight out of a convolution is not quantized, if the other is.
+    """A copy without the Q/DQ pair between a convolution and an addition, where the addition's other input has one.
 
-    TensorRT computes such a convolution and the addition as one, as long as nothing stands between them.
+    TensorRT fuses such a convolution with the addition if there is nothing between them.
     """
     own = onnx.ModelProto()
     own.CopyFrom(model)
@@ -60,10 +60,10 @@ def without_fused_branches(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def with_float_weights(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy whose weights are float constants behind a whole pair, on the same steps exactly.
+    """A copy whose weights are float constants with a complete Q/DQ pair, on exactly the same steps.
 
-    The careful form: whether TensorRT 8 takes weights stored in int8 is not known here, this one is what quantization
-    toolkits export for it. Neither was tried on TensorRT.
+    This is what quantization toolkits export for TensorRT 8; whether it also accepts weights stored in int8 is not
+    known. Neither form was tried on TensorRT.
     """
     own = onnx.ModelProto()
     own.CopyFrom(model)
@@ -91,10 +91,10 @@ def with_float_weights(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def with_unsigned_activations(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy with the activations as uint8, which is what ONNX Runtime has fast kernels for on x86.
+    """A copy with uint8 activations, for which ONNX Runtime has fast kernels on x86.
 
-    A value that is proven never to be below 0 gets zero point 0 and the scale times 127/255: the same range in finer
-    steps. Any other gets zero point 128: the same steps under other names. Weights stay as they are.
+    A value that is provably never below 0 gets zero point 0 and the scale times 127/255: the same range in finer steps.
+    Any other gets zero point 128, which shifts the steps. Weights are not changed.
     """
     own = onnx.ModelProto()
     own.CopyFrom(model)
@@ -114,7 +114,7 @@ def with_unsigned_activations(model: onnx.ModelProto) -> onnx.ModelProto:
         for node in (pair.quantize, pair.dequantize):
             node.input[1:] = inputs
     _drop_unused(graph)
-    # What the exporter wrote down about the values' types is no longer true.
+    # The exporter's value types are no longer valid.
     del graph.value_info[:]
     return onnx.shape_inference.infer_shapes(own, check_type=True, strict_mode=True)
 
@@ -134,7 +134,7 @@ def _is_fused(pair: _Pair, makers: dict[str, NodeProto], users: dict[str, int]) 
 
 
 def _is_positive(name: str, makers: dict[str, NodeProto], constants: dict[str, TensorProto]) -> bool:
-    """Whether a value is proven never to be below 0."""
+    """Whether a value is provably never below 0."""
     if name in constants:
         return bool((numpy_helper.to_array(constants[name]) >= 0).all())
     node = makers.get(name)

@@ -21,25 +21,25 @@ class Variant(Generic[Source]):
     """A form in which a network is exported; `Source` is what it is converted from.
 
     Attributes:
-        name: the file's, with hyphens.
-        title: for people, behind the network's name.
-        note: what the file is, for the list of a bundle's files.
-        unmeasured: where it is not measured although others are: why; a sentence without its full stop.
-        precision: what the network computes in.
-        activations: the type of the activations in the graph; a backend declares which of these it runs.
-        checkpoint: which checkpoint the network comes from; a quantized one needs the recipe's quantize section.
-        base: the variant of the same network whose graph is converted; None: the checkpoint itself is, and then every
-            network of the run is exported in this form, to compare.
-        compared_with: the variant that accuracies are compared with, which a recipe must have too.
-        by_default: whether a recipe that names no variants gets it.
-        tolerance: how far the graph may be from what it was converted from, on this machine; a recipe's
+        name: the file's name, with hyphens.
+        title: for people, shown after the network's name.
+        note: describes the file in the list of a bundle's files.
+        unmeasured: why its latency is not measured where that of others is; a sentence without its full stop.
+        precision: of the network's computation.
+        activations: the type of the activations in the graph; a backend declares which types it runs.
+        checkpoint: which checkpoint is exported; "quantized" needs the recipe's quantize section.
+        base: the variant whose graph is converted; None: the checkpoint is converted, and every network of the run is
+            exported to this variant, for comparison.
+        compared_with: the variant that its accuracy is compared with; a recipe must have that variant too.
+        by_default: whether a recipe that names no variants has this one.
+        tolerance: the largest accepted deviation from what the graph was converted from, on this machine; a recipe's
             export.tolerance replaces it.
-        vector_tolerance: how far another engine or processor may be from the outputs that a bundle's vectors hold,
-            relative to the largest.
-        as_written: whether the reference backend must compute the graph as it is written, because its own kernels are
-            made for another form of it.
-        convert: writes the graph into an empty folder, which becomes the artifact, and proves it on the data's
-            validation images. Raises ExportError where it cannot be written or computes something else.
+        vector_tolerance: the largest accepted deviation of another engine or processor from the bundle's test vectors,
+            relative to the largest output.
+        as_written: whether the reference backend must compute the graph as it is written, because its fast kernels are
+            made for another form of the graph.
+        convert: writes the graph into an empty folder, which becomes the artifact, and verifies it on the data's
+            validation images. Raises ExportError where it cannot be written or its outputs differ.
     """
 
     name: str
@@ -63,5 +63,5 @@ class Variant(Generic[Source]):
 
     @property
     def rank(self) -> tuple[bool, bool, str]:
-        """Sorts variants so that each is behind the one that it is converted from."""
+        """A sort key that puts each variant after the one that it is converted from."""
         return self.needs_quantize, self.base is not None, self.name

@@ -1,4 +1,4 @@
-"""What rebuilds a network: a name, arguments and edits. Data only: nothing here imports torch."""
+"""The description that a network is rebuilt from: a name, arguments and edits. Nothing here imports torch."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from edgekd.recipe.code import FOLDER
 
 
 class Code(BaseModel):
-    """The function that builds a network of the user's own, in a file that is known by its content.
+    """A function of the user's that builds a network, in a file that is identified by its content.
 
     Attributes:
         file: its name, without folders.
@@ -29,21 +29,21 @@ class Code(BaseModel):
 
     @property
     def place(self) -> str:
-        """Where a checkpoint folder carries the file; two files of one name do not meet."""
+        """The file's path in a checkpoint folder; it contains the digest, so files of equal names do not collide."""
         return f"{FOLDER}{self.sha256[:16]}/{self.file}"
 
 
 class Architecture(BaseModel):
-    """A network's recipe, kept in its checkpoint's manifest.
+    """A network's architecture, as its checkpoint's manifest has it.
 
     Attributes:
-        model: source/name, as in the recipe; of a network of the user's own file:function, as in `code`.
+        model: source/name, as in the recipe; for a network of the user's own file:function, as in `code`.
         arguments: passed to the model's builder.
-        num_classes: the width of the last layer, all heads together.
-        small_stem: the first convolution keeps the image's size.
-        heads: the classes of each further task, by its name; their logits follow the main task's, in this order.
-        edits: changes to the built network, replayed in order, e.g. {"edit": "prune", "history": […]}.
-        code: what builds it, where this is a network of the user's own.
+        num_classes: the width of the last layer, for all heads together.
+        small_stem: whether the first convolution has stride 1, for small images.
+        heads: the classes of each additional task, by its name; their logits follow the main task's, in this order.
+        edits: changes to the built network, applied in order, e.g. {"edit": "prune", "history": […]}.
+        code: the function that builds it, for a network of the user's own.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -61,8 +61,8 @@ class Architecture(BaseModel):
 
     @model_serializer(mode="wrap")
     def _without_absent_code(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Networks of a source keep the manifests, and so the digests, that they have without this field."""
-        found: dict[str, Any] = handler(self)
-        if found.get("code") is None:
-            found.pop("code", None)
-        return found
+        """Leaves the field out for networks of a source, whose manifests and digests then stay unchanged."""
+        fields: dict[str, Any] = handler(self)
+        if fields.get("code") is None:
+            fields.pop("code", None)
+        return fields

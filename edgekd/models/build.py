@@ -1,4 +1,4 @@
-"""From an architecture to a network."""
+"""Builds a network from its architecture."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from edgekd.recipe.model_names import check_name
 
 
 def published_classes(model: str) -> int:
-    """How many classes a model's published weights know: 0 where they come without a last layer.
+    """The number of classes of a model's published weights; 0 where they come without a last layer.
 
     Raises:
-        ModelError: nobody published any.
+        ModelError: there are no published weights.
     """
     source, _, name = model.partition("/")
     try:
@@ -29,12 +29,12 @@ def published_classes(model: str) -> int:
 
 
 def build(architecture: Architecture, *, pretrained: bool = False) -> nn.Module:
-    """The network of an architecture, freshly initialised (or with published weights), its edits replayed.
+    """The network of an architecture, with random or published weights, and its edits applied.
 
     Raises:
         UnknownNameError: no such source or model.
-        UsageError: it is a network of the user's own, and nobody asked for its code to run.
-        ModelError: arguments it does not take, or an edit that does not fit.
+        UsageError: it is a network of the user's own, and its code is not allowed to run.
+        ModelError: the arguments are wrong, or an edit does not fit.
     """
     model = (
         _from_source(architecture, pretrained)
@@ -64,14 +64,14 @@ def _from_source(architecture: Architecture, pretrained: bool) -> nn.Module:
 
 
 def _replayed(model: nn.Module, edit: Mapping[str, Any], name: str) -> nn.Module:
-    """A manifest is a file that anyone may have written: what is wrong with its edit must not look like a bug."""
+    """Apply an edit. Any error in it is reported as one of the manifest, which may come from anywhere."""
     try:
         changed: nn.Module = plugins.load("edit", str(edit["edit"])).apply(model, edit)
     except (KeyError, TypeError, ValueError, IndexError, AttributeError, RuntimeError) as error:
-        said = str(error).splitlines()
+        reason = str(error).splitlines()
         raise ModelError(
             f"the manifest's edit {edit.get('edit', 'without a name')!r} cannot be replayed on {name}",
-            found=f"{type(error).__name__}: {said[0] if said else ''}",
-            hint="the checkpoint is damaged, or another version wrote it: make it again",
+            found=f"{type(error).__name__}: {reason[0] if reason else ''}",
+            hint="the checkpoint is damaged, or was written by another version: make it again",
         ) from error
     return changed

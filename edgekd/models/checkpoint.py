@@ -1,4 +1,4 @@
-"""Checkpoints: a network written to a folder, and rebuilt from nothing but that folder."""
+"""Checkpoints: a network saved in a folder, and rebuilt from that folder alone."""
 
 from __future__ import annotations
 
@@ -20,18 +20,21 @@ from edgekd.store.artifacts import Artifact, Details, Json, check_file, numbers
 
 
 class NewClassifier(Details):
-    """A last layer that begins anew; `classes_before`: how many its weights knew, 0 where they had no classifier."""
+    """A newly initialised last layer; `classes_before`: the classes of the loaded weights, 0 without a classifier."""
 
     layer: str
     classes_before: int
 
 
 class TrainingNotes(Details):
-    """How a network was trained. Schemes add what is theirs; what others learn from is a field.
+    """How a network was trained. Schemes may add keys; the fields are those that other stages use.
 
     Attributes:
-        teacher: the digest of the checkpoint whose answers it learned from.
-        objective: the losses, as the recipe has them.
+        epochs: of the training.
+        label_smoothing: of a training on labels.
+        new_classifier: set where the last layer was newly initialised.
+        teacher: the digest of the teacher's checkpoint.
+        objective: the terms of the objective, as in the recipe.
     """
 
     model_config = ConfigDict(extra="allow")
@@ -48,7 +51,7 @@ class TrainingNotes(Details):
 
 
 class CheckpointDetails(Details):
-    """What rebuilds a network, how it sees images, and how it was trained."""
+    """A network's architecture, its preprocessing and classes, and how it was trained."""
 
     architecture: Architecture
     preprocessing: Preprocessing
@@ -57,7 +60,7 @@ class CheckpointDetails(Details):
 
 
 class Checkpoint(Artifact[CheckpointDetails]):
-    """`weights.safetensors` and everything that rebuilds the network around them."""
+    """`weights.safetensors`, and a manifest from which the network is rebuilt."""
 
     kind = "checkpoint"
 
@@ -83,8 +86,20 @@ def save(
     """Write `model` to the folder `out` as a checkpoint that rebuilds it.
 
     Args:
-        training: how it was trained, for those who learn from it (label smoothing, teacher, …).
-        metrics: what was measured while it was trained, on the validation split.
+        model: the network.
+        architecture: rebuilds the network without its weights.
+        preprocessing: how the network sees an image.
+        classes: the class names, in the order of the logits.
+        out: an empty folder, which becomes the checkpoint.
+        training: how it was trained.
+        metrics: what was measured during the training, on the validation split.
+
+    Returns:
+        The checkpoint; its metrics also have the network's parameters and multiply-accumulates.
+
+    Raises:
+        UsageError: a file of the user's own network is not allowed to run.
+        OSError: the disk is full.
     """
     save_state(model, out / "weights.safetensors")
     for code in codes_in(architecture):
@@ -101,15 +116,17 @@ def save(
 
 
 def load(checkpoint: Checkpoint, *, allow_code: bool = False) -> nn.Module:
-    """The network of a checkpoint, in eval mode; one of the user's own is built by the checkpoint's copy of its code.
+    """Rebuild the network of a checkpoint, in eval mode.
 
     Args:
-        allow_code: let this copy run. Within a run whose recipe brought the same code, it may.
+        checkpoint: the checkpoint.
+        allow_code: run the checkpoint's copy of the code of a user's own network. Not needed within a run whose recipe
+            brought the same code.
 
     Raises:
-        UsageError: the checkpoint carries code that nobody asked to run.
-        ArtifactError: the code is not there.
-        ModelError: the weights do not fit the architecture that the manifest names, or lack its quantizers.
+        UsageError: the checkpoint carries code that was not allowed to run.
+        ArtifactError: the code is missing or was changed.
+        ModelError: the weights do not fit the architecture in the manifest, or lack its quantizers.
     """
     architecture = checkpoint.details.architecture
     copies = _code_in(checkpoint, architecture)
@@ -128,11 +145,11 @@ def load(checkpoint: Checkpoint, *, allow_code: bool = False) -> nn.Module:
 
 
 def _code_in(checkpoint: Checkpoint, architecture: Architecture) -> list[CodeFile]:
-    """The checkpoint's own copies of what builds it."""
-    found = []
+    """The checkpoint's copies of the files that build it."""
+    files = []
     for code in codes_in(architecture):
         if code.place not in checkpoint.manifest.files:
             raise ArtifactError(f"{checkpoint.path} does not carry the code of its network", found=f"no {code.place}")
         check_file(checkpoint.path / code.place, code.sha256, owner=str(checkpoint.path))
-        found.append(read(checkpoint.path.absolute() / code.place))
-    return found
+        files.append(read(checkpoint.path.absolute() / code.place))
+    return files

@@ -1,6 +1,6 @@
-"""Code of a user's own network: a file is known by its content, and runs only where somebody asked for it.
+"""Code of a user's own network: a file is identified by its content, and runs only where it was allowed.
 
-Nothing is looked up on sys.path and no .pyc is read: what runs is the content whose digest was allowed.
+Files are not looked up on sys.path, and no .pyc is read: what runs is the content whose digest was allowed.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from types import CodeType, ModuleType
 from edgekd import plugins
 from edgekd.errors import ModelError, UsageError
 from edgekd.models.architecture import Architecture, Code
-from edgekd.recipe.code import CodeFile, not_allowed, read, reference
+from edgekd.recipe.code import CodeFile, code_not_allowed, read, reference
 
 _ONE_FILE = "one file must hold the whole network; what it imports must be an installed package, not a file beside it"
 
@@ -29,7 +29,7 @@ _loading: list[Path] = []
 
 @contextmanager
 def permitted(files: Iterable[CodeFile]) -> Iterator[None]:
-    """Let the code of these files run within the context, wherever the same content comes from.
+    """Allow code with the content of these files to run within the context.
 
     Raises:
         UsageError: a file of a network itself calls edgekd while it is loaded.
@@ -49,7 +49,7 @@ def permitted(files: Iterable[CodeFile]) -> Iterator[None]:
 
 
 def code_of(model: str) -> Code | None:
-    """The code that a recipe's `model` names, as it was when it was permitted; None for a model of a source.
+    """The code that a recipe's `model` names, as it was when it was allowed; None for a model of a source.
 
     Raises:
         UsageError: the file cannot be read.
@@ -63,7 +63,7 @@ def code_of(model: str) -> Code | None:
 
 
 def codes_in(architecture: Architecture) -> tuple[Code, ...]:
-    """All code that an architecture is built with, that of its edits' networks included, each once."""
+    """All code that an architecture is built with, including that of networks in its edits, each once."""
     found = [architecture.code] if architecture.code is not None else []
     for edit in architecture.edits:
         if edit.get("edit") in plugins.names("edit"):
@@ -73,10 +73,10 @@ def codes_in(architecture: Architecture) -> tuple[Code, ...]:
 
 
 def source_of(code: Code) -> CodeFile:
-    """The permitted file with this content.
+    """The allowed file with this content.
 
     Raises:
-        UsageError: nobody asked for this code to run.
+        UsageError: this code is not allowed to run.
     """
     for file in _permitted:
         if file.sha256 == code.sha256:
@@ -84,20 +84,20 @@ def source_of(code: Code) -> CodeFile:
     raise UsageError(
         f"{code} is Python code, which would run with your rights",
         found=f"{code.file}, sha256 {code.sha256}",
-        hint="look at it, and if you trust the code add --allow-code (from Python: allow_code=True)",
+        hint="read it, and if you trust the code add --allow-code (from Python: allow_code=True)",
     )
 
 
 def require_permission(files: Iterable[CodeFile], *, owner: str) -> None:
-    """Raises UsageError for the first file whose content nobody asked to run."""
+    """Raises UsageError for the first file whose content is not allowed to run; `owner` is named in the message."""
     allowed = {file.sha256 for file in _permitted}
     for file in files:
         if file.sha256 not in allowed:
-            raise not_allowed(owner, [file])
+            raise code_not_allowed(owner, [file])
 
 
 class _Loader(InspectLoader):
-    """Loads a module from content that is in memory."""
+    """Loads a module from a file's content in memory."""
 
     def __init__(self, file: CodeFile) -> None:
         self._file = file
@@ -110,21 +110,21 @@ class _Loader(InspectLoader):
 
 
 def module_of(file: CodeFile) -> ModuleType:
-    """The file as a module under a name of its content; one content is loaded once per process.
+    """The file as a module, named after its content; equal content is loaded once per process.
 
     Raises:
-        ModelError: the file raises an error, or imports what would not be there for whoever gets the checkpoint.
+        ModelError: the file raises an error, or imports a file beside it, which the checkpoint would not carry.
     """
     name = _module_name(file)
     if (known := sys.modules.get(name)) is not None:
         return known
-    _refuse_neighbours(file)
+    _refuse_local_imports(file)
     loader = _Loader(file)
     spec = spec_from_loader(name, loader, origin=str(file.path))
     assert spec is not None
     module = module_from_spec(spec)
     module.__file__ = str(file.path)
-    # Dataclasses and the exporter look a class's module up by its name.
+    # Dataclasses and the ONNX exporter look up a class's module by name.
     sys.modules[name] = module
     _loading.append(file.path)
     try:
@@ -134,7 +134,7 @@ def module_of(file: CodeFile) -> ModuleType:
         if isinstance(error, KeyboardInterrupt):
             raise
         hint = _ONE_FILE if isinstance(error, ImportError) else None
-        raise raised_by(f"the file {file.path} of a network cannot be loaded", error, file, hint=hint) from error
+        raise user_code_error(f"the file {file.path} of a network cannot be loaded", error, file, hint=hint) from error
     finally:
         _loading.pop()
     return module
@@ -144,15 +144,15 @@ def _module_name(file: CodeFile) -> str:
     return f"_edgekd_code_{file.sha256}"
 
 
-def _refuse_neighbours(file: CodeFile) -> None:
-    """Where the current folder is on sys.path, an import of a file beside this one works, but only here."""
+def _refuse_local_imports(file: CodeFile) -> None:
+    """Raises ModelError for an import of a file beside this one, which would fail elsewhere."""
     folder = file.path.parent
     if {"site-packages", "dist-packages"} & set(folder.parts):
         return
     try:
         tree = ast.parse(file.content)
     except (SyntaxError, ValueError):
-        return  # loading it says so, with the line
+        return  # loading it reports the error, with the line
     for node in ast.walk(tree):
         imported = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
         if isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
@@ -164,11 +164,18 @@ def _refuse_neighbours(file: CodeFile) -> None:
                 raise ModelError(f"{file.path} imports the file {spec.origin} beside it", hint=_ONE_FILE)
 
 
-def raised_by(what: str, error: BaseException, file: CodeFile, *, hint: str | None = None) -> ModelError:
-    """The error for what the user's code raised, with the line of their file that it came from."""
+def user_code_error(what: str, error: BaseException, file: CodeFile, *, hint: str | None = None) -> ModelError:
+    """The ModelError for an exception in the user's code, with the line of their file.
+
+    Args:
+        what: the message.
+        error: what the code raised.
+        file: the user's file.
+        hint: the next step.
+    """
     text = (str(error).splitlines() or [""])[0]
     found = f"{type(error).__name__}: {text}"
-    # Where the same content was loaded from another place first, its lines are known by that place.
+    # Equal content that was loaded from another path first has that path in its traceback.
     places = {str(file.path), getattr(sys.modules.get(_module_name(file)), "__file__", None)}
     frames = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename in places]
     line = error.lineno if isinstance(error, SyntaxError) else frames[-1] if frames else None

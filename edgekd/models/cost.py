@@ -1,4 +1,4 @@
-"""What a network costs to keep and to run."""
+"""A network's number of parameters and of multiply-accumulates."""
 
 from __future__ import annotations
 
@@ -8,11 +8,19 @@ from torch.utils.flop_counter import FlopCounterMode
 
 
 def cost(model: nn.Module, image_size: int) -> dict[str, int]:
-    """Parameters, and multiply-accumulates (MACs) of convolutions and matrix products for one image."""
+    """A network's cost.
+
+    Args:
+        model: takes images (B, 3, image_size, image_size).
+        image_size: side of the square images, in pixels.
+
+    Returns:
+        "parameters", and "macs": the multiply-accumulates of convolutions and matrix products per image.
+    """
     was_training = model.training
     model.eval()
     device = next(model.parameters()).device
-    # Not without gradients: the counter's hooks stumble over networks with fused attention then.
+    # With gradients: without them the counter's hooks fail on networks with fused attention.
     with torch.enable_grad(), FlopCounterMode(display=False) as counter:
         model(torch.zeros(1, 3, image_size, image_size, device=device))
     model.train(was_training)

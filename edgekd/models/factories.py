@@ -1,4 +1,4 @@
-"""From a Python function to the `model: nets.py:build` that names it in a recipe."""
+"""From a Python function to the `model: nets.py:build` that refers to it in a recipe."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _ALLOWED = "a function or class at the top level of a .py file: def build(num_cl
 def reference_to(factory: Callable[..., Any]) -> Reference:
     """The file and name of a function that builds a network.
 
-    A checkpoint carries this file, as the disk has it, and rebuilds the network from it.
+    A checkpoint carries a copy of this file and rebuilds the network from it.
 
     Raises:
         UsageError: a lambda, a nested function, an object without a name, or one that was not defined in a file.
@@ -31,10 +31,10 @@ def reference_to(factory: Callable[..., Any]) -> Reference:
     file = Path(getattr(module, "__file__", None) or "")
     if module is None or file.suffix != ".py" or not file.is_file():
         raise _refused(
-            name, f"defined in {factory.__module__}, which is no .py file", "write it to a file, and import it"
+            name, f"defined in {factory.__module__}, which is not a .py file", "write it to a file, and import it"
         )
     if getattr(module, name, None) is not factory:
-        raise _refused(name, f"{file} has another object by this name", "pass the object that the file defines")
+        raise _refused(name, f"{file} has another object of this name", "pass the object that the file defines")
     return Reference(file.absolute(), name)
 
 

@@ -1,4 +1,4 @@
-"""A network that a function of the user's builds: built, and looked at before anything is trained."""
+"""Networks that a function of the user's builds: building them, and checking their outputs before any training."""
 
 from __future__ import annotations
 
@@ -13,41 +13,43 @@ from torch import Tensor, nn
 
 from edgekd.errors import ModelError
 from edgekd.models.architecture import Architecture, Code
-from edgekd.models.code import module_of, raised_by, source_of
+from edgekd.models.code import module_of, source_of, user_code_error
 from edgekd.recipe.code import CodeFile
 
 
 def build_own(code: Code, num_classes: int, arguments: Mapping[str, Any]) -> nn.Module:
-    """The network that a user's function builds.
+    """Build a network by calling a user's function.
 
     Raises:
-        UsageError: nobody asked for this code to run.
-        ModelError: the file or the function raises, takes other arguments, or gives no network.
+        UsageError: this code is not allowed to run.
+        ModelError: the file or the function raises an error, takes other arguments, or does not return a network.
     """
     file = source_of(code)
     function = _function(module_of(file), code, file)
-    given = {"num_classes": num_classes, **copy.deepcopy(dict(arguments))}
-    _check_signature(function, given, code, file)
+    keywords = {"num_classes": num_classes, **copy.deepcopy(dict(arguments))}
+    _check_signature(function, keywords, code, file)
     try:
-        made = function(**given)
-    # The function is the user's: it may raise anything.
+        network = function(**keywords)
+    # The user's function may raise anything.
     except (Exception, SystemExit) as error:
-        raise raised_by(f"{_named(code, file)} raised an error", error, file) from error
-    if not isinstance(made, nn.Module):
+        raise user_code_error(f"{_named(code, file)} raised an error", error, file) from error
+    if not isinstance(network, nn.Module):
         raise ModelError(
-            f"{_named(code, file)} returns no network", found=type(made).__name__, allowed="a torch.nn.Module"
+            f"{_named(code, file)} does not return a network", found=type(network).__name__, allowed="a torch.nn.Module"
         )
-    return made
+    return network
 
 
-def check_answers(network: nn.Module, architecture: Architecture, image_size: int) -> None:
-    """Show a copy of a user's network zeros, as in training and as in use.
+def check_outputs(network: nn.Module, architecture: Architecture, image_size: int) -> None:
+    """Run a copy of a user's network on zeros, in training mode and in eval mode.
 
     Args:
         network: not changed.
+        architecture: of the network.
+        image_size: side of the square images, in pixels.
 
     Raises:
-        ModelError: it raises, or answers with anything but (B, num_classes) logits.
+        ModelError: it raises an error, or its output is not one tensor of (B, num_classes) logits.
     """
     code = architecture.code
     assert code is not None
@@ -59,7 +61,7 @@ def check_answers(network: nn.Module, architecture: Architecture, image_size: in
                 answer = copy.deepcopy(network).train(training)(images)
         except (Exception, SystemExit) as error:
             what = f"the network of {_named(code, file)} raised an error on images of {image_size}x{image_size} zeros"
-            raise raised_by(what, error, file) from error
+            raise user_code_error(what, error, file) from error
         _check_logits(answer, architecture.num_classes, f"the network of {_named(code, file)}", training=training)
 
 
@@ -76,7 +78,7 @@ def _check_logits(answer: object, classes: int, name: str, *, training: bool) ->
             f"{name} returns another shape for a batch of 2 {mode}",
             found=tuple(answer.shape),
             allowed=f"(2, {classes}): one logit per class",
-            hint="let the function's num_classes decide the width of the last layer",
+            hint="set the width of the last layer to the function's num_classes",
         )
 
 
@@ -101,7 +103,7 @@ def _check_signature(function: Callable[..., object], given: Mapping[str, Any], 
     try:
         signature = inspect.signature(function)
     except (TypeError, ValueError):
-        return  # one written in C may have none: calling it shows whether it fits
+        return  # a function written in C may have no signature: calling it shows whether the arguments fit
     try:
         signature.bind(**given)
     except TypeError as error:
@@ -109,7 +111,7 @@ def _check_signature(function: Callable[..., object], given: Mapping[str, Any], 
             f"{_named(code, file)} does not take num_classes and the recipe's arguments as keywords",
             found=f"{error}; given: {', '.join(given)}",
             allowed=f"{code.function}{signature}",
-            hint="give what it needs under `arguments` in the recipe",
+            hint="set its arguments under `arguments` in the recipe",
         ) from None
 
 

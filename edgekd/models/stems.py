@@ -1,4 +1,4 @@
-"""Stems for small images: networks made for 224x224 throw away three quarters of a 32x32 one in their first layer."""
+"""Stems for small images: the first layer of networks made for 224x224 discards three quarters of a 32x32 image."""
 
 from __future__ import annotations
 
@@ -21,7 +21,12 @@ _SMALL = 64
 
 
 def wants_small_stem(model: str, image_size: int, stem: str) -> bool:
-    """What `stem: auto | small | standard` means for a network and an image size.
+    """Whether `stem: auto | small | standard` asks for the small stem.
+
+    Args:
+        model: source/name.
+        image_size: side of the square images, in pixels.
+        stem: the recipe's setting.
 
     Raises:
         ModelError: `small` for a family whose stem is not known.
@@ -31,18 +36,18 @@ def wants_small_stem(model: str, image_size: int, stem: str) -> bool:
         raise ModelError(
             f"there is no small-image stem for {model}",
             allowed="MobileNetV2/V3, ShuffleNetV2, SqueezeNet, MNASNet, EfficientNet, ResNet",
-            hint="leave stem out, or choose one of these networks",
+            hint="remove stem, or choose one of these networks",
         )
     return known and (stem == "small" or (stem == "auto" and image_size <= _SMALL))
 
 
 def shrink_stem(model: nn.Module, name: str) -> None:
-    """Let the first convolution keep the image's size, and drop the max-pool behind it, in place.
+    """Give the first convolution stride 1, and remove the max-pooling behind it, in place.
 
-    A 7x7 first convolution becomes its centre 3x3, so that published weights keep their meaning.
+    A 7x7 first convolution is cropped to its centre 3x3, so that published weights can still be used.
 
     Raises:
-        ModelError: the network does not have the stem that its family's name promises.
+        ModelError: the network does not have the stem of its family.
     """
     found = _stem_of(name)
     if found is None:

@@ -1,4 +1,4 @@
-"""Weights from disk, without ever unpickling code."""
+"""Reads and writes weights, without unpickling code."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ _WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
-    """A state dict from .safetensors, or from a file of torch.save that holds tensors only.
+    """A state dict from a .safetensors file, or from a file of torch.save that holds only tensors.
 
     Raises:
-        ModelError: no such file, a corrupt one, or one that would need code to be run.
+        ModelError: no such file, a damaged one, or one that holds more than tensors.
     """
     if not path.is_file():
         raise ModelError(
-            f"{path} is not there", allowed="a checkpoint folder, .safetensors, or a state dict (.pth, .pt)"
+            f"{path} does not exist", allowed="a checkpoint folder, .safetensors, or a state dict (.pth, .pt)"
         )
     try:
         loaded = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
     except pickle.UnpicklingError:
-        # PyTorch's own message advises to unpickle it all the same, which would run whatever code is in it.
+        # PyTorch's own message suggests unpickling without checks, which would run any code in the file.
         raise ModelError(
             f"{path} cannot be read as weights",
-            found="no file of torch.save, or one that holds more than tensors",
+            found="not a file of torch.save, or it holds more than tensors",
             hint="save a plain state dict: safetensors.torch.save_file(model.state_dict(), …)",
         ) from None
     except (SafetensorError, RuntimeError, EOFError, ValueError, OSError) as error:
@@ -47,18 +47,18 @@ def read_state(path: Path) -> dict[str, Tensor]:
         if isinstance(loaded, Mapping) and isinstance(loaded.get(wrapper), Mapping):
             loaded = loaded[wrapper]
     if not isinstance(loaded, Mapping) or not all(isinstance(value, Tensor) for value in loaded.values()):
-        raise ModelError(f"{path} holds no state dict", found=type(loaded).__name__)
+        raise ModelError(f"{path} does not hold a state dict", found=type(loaded).__name__)
     return {str(name).removeprefix("module."): value for name, value in loaded.items()}
 
 
 def load_state(model: nn.Module, state: Mapping[str, Tensor], *, origin: object) -> None:
-    """Strictly: every tensor of the network, and no other.
+    """Load a state dict strictly: every tensor of the network, and no other.
 
     Raises:
-        ModelError: names or shapes differ; says which.
+        ModelError: names or shapes differ; the message lists them.
     """
     own = model.state_dict()
-    missing, unexpected, other = _misfits(own, state)
+    missing, unexpected, other = _mismatches(own, state)
     shapes = [f"{name} is {tuple(state[name].shape)}, the network has {tuple(own[name].shape)}" for name in other]
     problems = [
         *(f"{len(names)} tensors {what}, e.g. {names[0]}" for what, names in _named(missing, unexpected) if names),
@@ -68,15 +68,15 @@ def load_state(model: nn.Module, state: Mapping[str, Tensor], *, origin: object)
         raise ModelError(
             f"the weights of {origin} do not fit this network",
             found="; ".join(problems),
-            hint="name the model, its arguments, its stem and its classes as they were when these weights were trained",
+            hint="set the model, its arguments, its stem and its classes as they were when these weights were trained",
         )
     model.load_state_dict(dict(state), strict=False)
 
 
 @dataclass(frozen=True)
-class OtherHead:
-    """A classifier's last layer as weights have it, for `before` classes (0: they have none), where the network's is
-    for `after`."""
+class NewHead:
+    """A last layer that is newly initialised: the weights have `before` classes (0: no classifier), the network has
+    `after`."""
 
     layer: str
     before: int
@@ -84,21 +84,21 @@ class OtherHead:
 
     def __str__(self) -> str:
         became = f"its {self.before} classes became {self.after}" if self.before else "its weights came without one"
-        return f"The classifier ({self.layer}) was made anew: {became}."
+        return f"The classifier ({self.layer}) was initialised anew: {became}."
 
-    def left_out(self, model: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The state with the network's own tensors for this layer."""
+    def replaced(self, model: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The state dict with the network's own tensors for this layer."""
         own = model.state_dict()
         return {name: own[name] if name.rpartition(".")[0] == self.layer else value for name, value in state.items()}
 
 
-def other_head(model: nn.Module, state: Mapping[str, Tensor], classes: int) -> OtherHead | None:
-    """Where the last layer is all that differs, and only in its number of classes; None for any other state.
+def new_head(model: nn.Module, state: Mapping[str, Tensor], classes: int) -> NewHead | None:
+    """The last layer, if it is all that differs and only in its number of classes; None for any other state.
 
-    That it is the last needs no looking up: a layer with another behind it would not be the only one to differ.
+    It need not be looked up: if another layer followed it, that layer would differ too.
     """
     own = model.state_dict()
-    missing, unexpected, other = _misfits(own, state)
+    missing, unexpected, other = _mismatches(own, state)
     layers = {name.rpartition(".")[0] for name in other}
     if missing or unexpected or len(layers) != 1 or any(own[n].shape[1:] != state[n].shape[1:] for n in other):
         return None
@@ -107,29 +107,29 @@ def other_head(model: nn.Module, state: Mapping[str, Tensor], classes: int) -> O
         return None
     widths = {(state[name].shape[0], own[name].shape[0]) for name in other}
     before, after = widths.pop()
-    return OtherHead(layer, before, after) if not widths and after == classes else None
+    return NewHead(layer, before, after) if not widths and after == classes else None
 
 
 def last_layer(model: nn.Module, classes: int) -> str:
-    """The last layer with an output for each class. Raises ModelError where none has as many."""
-    found = [name for name, value in model.state_dict().items() if name.endswith(".weight") and len(value) == classes]
-    if not found:
+    """The last layer with one output per class. Raises ModelError where no layer has as many outputs."""
+    layers = [name for name, value in model.state_dict().items() if name.endswith(".weight") and len(value) == classes]
+    if not layers:
         raise ModelError(
-            f"{type(model).__name__} has no last layer that is known as one",
-            found=f"no weights with {classes} rows, one a class",
-            hint="choose another network, or begin without published weights",
+            f"the last layer of {type(model).__name__} cannot be determined",
+            found=f"no weights with {classes} rows, one per class",
+            hint="choose another network, or start without published weights",
         )
-    return found[-1].removesuffix(".weight")
+    return layers[-1].removesuffix(".weight")
 
 
 def save_state(model: nn.Module, path: Path) -> None:
-    """Every parameter and buffer, contiguous, as safetensors."""
+    """Save every parameter and buffer, contiguous, as safetensors."""
     save_file({name: value.detach().cpu().contiguous().clone() for name, value in model.state_dict().items()}, path)
 
 
-def _misfits(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> tuple[list[str], list[str], list[str]]:
-    """Names that are missing, that are too many, and that have another shape."""
-    # torch-pruning and older torch versions leave this counter out; it has no part in inference.
+def _mismatches(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> tuple[list[str], list[str], list[str]]:
+    """The names that are missing, that are unexpected, and that have another shape."""
+    # torch-pruning and older PyTorch versions omit this counter, which inference does not use.
     missing = sorted(k for k in own if k not in state and not k.endswith("num_batches_tracked"))
     return missing, sorted(set(state) - set(own)), [k for k in own if k in state and own[k].shape != state[k].shape]
 

@@ -1,1 +1,1 @@
-"""Structured pruning: narrower layers, chosen by magnitude, to a target in MACs or parameters."""
+"""Structured pruning: channels removed by magnitude, to a target in MACs or parameters."""

@@ -1,7 +1,7 @@
-"""Symmetric int8 as a part of the network: quantizers that train with it, travel in its checkpoint, and export as Q/DQ.
+"""Symmetric int8 as part of the network: quantizers that are trained, saved and exported (as Q/DQ) with it.
 
-quantizers   one grid each: per tensor for activations, per output channel for weights
-operations   what each operation of a graph does to its values
-fold         batch norms into the convolutions that feed them
+quantizers   one scale per tensor for activations, one per output channel for weights
+operations   what each operation of a graph does to the values
+fold         folds batch norms into the convolutions before them
 placement    which values are quantized: `insert`, `observe`, `freeze`, `grids`
 """

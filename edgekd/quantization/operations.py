@@ -1,4 +1,4 @@
-"""What each operation of a traced network does to its values, as far as a quantizer is concerned."""
+"""Classifies the operations of a traced network for quantization: which make new values, and which only move them."""
 
 from __future__ import annotations
 
@@ -61,17 +61,17 @@ _MANY = frozenset({"chunk", "split", "unbind"})
 
 
 class Effect(enum.Enum):
-    """What comes out of a node."""
+    """What a node's output is."""
 
     INPUT = "the network's input"
     COMPUTED = "new values"
-    PRESERVED = "values of its first input, moved or picked"
-    NUMBER = "no values: a size, a shape, a constant, the output"
-    UNKNOWN = "values of an operation that is not known here"
+    PRESERVED = "values of its first input, moved or selected"
+    NUMBER = "not an activation: a size, a shape, a constant, the output"
+    UNKNOWN = "values of an unknown operation"
 
 
 def effect_of(node: fx.Node, network: fx.GraphModule) -> Effect:
-    """What a node of the network's graph does to values."""
+    """Classify a node of the network's graph."""
     if node.op == "placeholder":
         return Effect.INPUT
     if node.op in ("get_attr", "output") or _is_number(node):
@@ -88,44 +88,45 @@ def effect_of(node: fx.Node, network: fx.GraphModule) -> Effect:
 
 
 def operation_of(node: fx.Node) -> str:
-    """The name of a called function or method, whoever defines it: torch.add, operator.add and Tensor.add are one."""
+    """The name of a called function or method, without its module: torch.add, operator.add and Tensor.add are equal."""
     return str(getattr(node.target, "__name__", node.target))
 
 
 def is_relu(node: fx.Node, network: fx.GraphModule) -> bool:
-    """Whether an engine computes this together with what feeds it."""
+    """Whether a node is a ReLU, which engines fuse with the operation before it."""
     if node.op == "call_module":
         return isinstance(network.get_submodule(str(node.target)), _RELU_MODULES)
     return node.op != "placeholder" and operation_of(node) in _RELU_NAMES
 
 
 def is_identity(node: fx.Node, network: fx.GraphModule) -> bool:
-    """Whether a node is gone in an exported network."""
+    """Whether a node disappears in an exported network."""
     if node.op == "call_module":
         return isinstance(network.get_submodule(str(node.target)), _IDENTITIES)
     return node.op != "placeholder" and operation_of(node) in ("dropout", "stochastic_depth", "contiguous", "detach")
 
 
 def is_many(node: fx.Node) -> bool:
-    """Whether a node gives several tensors, such as chunk."""
+    """Whether a node returns several tensors, as chunk does."""
     return node.op != "call_module" and operation_of(node) in _MANY
 
 
 def keeps_float_weights(node: fx.Node, network: fx.GraphModule) -> bool:
-    """Whether a node that computes has weights that no quantizer can be put on."""
+    """Whether a node has weights that no quantizer can be attached to."""
     if node.op == "call_module":
         module = network.get_submodule(str(node.target))
         if isinstance(module, WEIGHTED):
-            return not uses_weight_as_it_is(module)
+            return not uses_weight_unchanged(module)
         return isinstance(module, (nn.modules.batchnorm._BatchNorm, nn.PReLU))
     return operation_of(node) in _FLOAT_WEIGHTS
 
 
-def uses_weight_as_it_is(module: nn.Module) -> bool:
-    """Whether a weighted layer computes with its weight unchanged, so that folding or rounding it means what it says.
-
+def uses_weight_unchanged(module: nn.Module) -> bool:
+    """Whether a layer computes with its weight unchanged, so that its weight can be folded and rounded.
     One derived from torch's own may pad or cast, which is no matter; or it standardises its weight first, as timm's
-    StdConv2d does: then doubling the weight does not double what comes out.
+
+    A subclass of a torch layer may pad or cast its input, which is fine. It may also standardise its weight first, as
+    timm's StdConv2d does: then the output is not linear in the weight.
     """
     kind = next((kind for kind in type(module).__mro__ if kind in WEIGHTED), None)
     return kind is not None and (type(module).forward is kind.forward or _is_linear_in_weight(module))
@@ -156,7 +157,7 @@ def weight_axis(module: nn.Module) -> int:
 
 
 def _is_number(node: fx.Node) -> bool:
-    """Sizes, shapes and arithmetic on nothing else."""
+    """Sizes, shapes, and arithmetic on these only."""
     if node.op == "call_method":
         return str(node.target) in _SIZE_METHODS
     if node.op != "call_function":
@@ -168,6 +169,6 @@ def _is_number(node: fx.Node) -> bool:
 
 
 def _adds_zeros(node: fx.Node) -> bool:
-    """Zero is on every symmetric grid; another constant is not."""
+    """Whether a pad adds zeros, which every symmetric grid contains; it may not contain another constant."""
     value: Any = node.args[3] if len(node.args) > 3 else node.kwargs.get("value")
     return value is None or value == 0

@@ -1,4 +1,4 @@
-"""Where quantizers go, so that engines can run the network in int8.
+"""Places quantizers so that engines can run the network in int8.
 
 An activation quantizer stands behind the input and behind every operation that makes new values, except
 - before a ReLU that alone uses them: engines compute both at once, so the quantizer stands behind the ReLU;
@@ -28,7 +28,7 @@ from edgekd.quantization.operations import (
     is_many,
     is_relu,
     keeps_float_weights,
-    uses_weight_as_it_is,
+    uses_weight_unchanged,
     weight_axis,
 )
 from edgekd.quantization.quantizers import ActivationQuantizer, WeightQuantizer
@@ -43,19 +43,19 @@ class Quantized:
 
     Attributes:
         model: its modules have the names they had before; the quantizers are `quantizers.<value>`.
-        placed: names of the values that are quantized, in the graph's order.
-        left: layers and operations that stay float, by name.
+        placed: names of the quantized values, in the graph's order.
+        left_in_float: names of the layers and operations that stay in float.
     """
 
     model: fx.GraphModule
     placed: tuple[str, ...]
-    left: tuple[str, ...]
+    left_in_float: tuple[str, ...]
 
 
 def insert(model: nn.Module) -> Quantized:
-    """A copy of `model` with batch norms folded and quantizers in place, in eval mode; the same names every time.
+    """A copy of `model` with folded batch norms and quantizers, in eval mode; names are deterministic.
 
-    What depends on training mode is taken from eval mode for good; dropout layers still follow the mode.
+    Code that depends on training mode is fixed as in eval mode; only dropout layers still follow the mode.
 
     Raises:
         ModelError: torch.fx cannot trace this network, or it is quantized already.
@@ -63,12 +63,12 @@ def insert(model: nn.Module) -> Quantized:
     network = _traced(model)
     fold_norms(network)
     placed = tuple(node.name for node in _values_to_quantize(network))
-    left = tuple(_left_in_float(network))
+    left_in_float = tuple(_left_in_float(network))
     _quantize_weights(network)
     _quantize_activations(network, placed)
     network.graph.lint()
     network.recompile()
-    return Quantized(network.eval(), placed, left)
+    return Quantized(network.eval(), placed, left_in_float)
 
 
 def activation_quantizers(network: nn.Module) -> dict[str, ActivationQuantizer]:
@@ -77,46 +77,46 @@ def activation_quantizers(network: nn.Module) -> dict[str, ActivationQuantizer]:
 
 
 def refuse_quantized(model: nn.Module, name: str) -> None:
-    """Raises ModelError where a network has quantizers already."""
+    """Raises ModelError where a network is already quantized; `name` is the network's, for the message."""
     if activation_quantizers(model):
         raise ModelError(
-            f"{name} is quantized already",
-            hint="name the float checkpoint that it was made from: the chain quantizes that one itself",
+            f"{name} is already quantized",
+            hint="use the float checkpoint that it was made from: the chain quantizes it",
         )
 
 
 def observe(network: nn.Module) -> None:
-    """Prepare a calibration: the network in eval mode, its quantizers observing. `network.eval()` ends it."""
+    """Begin calibration: the network in eval mode, its quantizers observing values. `network.eval()` ends it."""
     network.eval()
     for quantizer in activation_quantizers(network).values():
         quantizer.train()
 
 
 def freeze(network: nn.Module) -> None:
-    """Keep every activation's scale from now on.
+    """Fix every activation's scale.
 
     Raises:
-        ModelError: a quantizer has seen nothing; says which.
+        ModelError: a quantizer has seen no values; the message names it.
     """
     for quantizer in activation_quantizers(network).values():
         quantizer.freeze()
 
 
 def grids(network: fx.GraphModule) -> dict[str, str]:
-    """For every value on a grid, by node name, the path of the quantizer that it lies on.
+    """The quantizer of every value on an int8 grid: from node name to the quantizer's path.
 
-    The quantizers' own outputs are left out, and so is chunk: its items are named.
+    Quantizers' own outputs are left out. So are operations such as chunk, whose items are listed instead.
     """
-    found: dict[str, str] = {}
+    paths: dict[str, str] = {}
     for node in network.graph.nodes:
         path = None if _is_quantizer(node, network) or is_many(node) else _grid_of(node, network)
         if path is not None:
-            found[node.name] = path
-    return found
+            paths[node.name] = path
+    return paths
 
 
 class _Tracer(fx.Tracer):
-    """Takes weighted layers whole, whoever derived them, and timm's batch norm with its activation."""
+    """Does not trace into weighted layers, their subclasses, or timm's batch norm with activation."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return isinstance(m, WEIGHTED) or has_activation(m) or super().is_leaf_module(m, module_qualified_name)
@@ -129,29 +129,29 @@ def _traced(model: nn.Module) -> fx.GraphModule:
         graph = _Tracer().trace(own, concrete_args=_defaults(own))
         _drop_defaults(graph)
         return fx.GraphModule(own, graph, type(model).__name__)
-    # Tracing runs the network's own code on stand-ins for tensors, and that may raise anything.
+    # Tracing runs the network's own code on proxies for tensors, which may raise anything.
     except Exception as error:
         raise ModelError(
             f"{type(model).__name__} cannot be quantized: torch.fx cannot trace it",
             found=f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}",
-            hint="a forward() whose path depends on values cannot be traced; choose a network without",
+            hint="choose a network whose forward() does not branch on tensors' values",
         ) from error
 
 
 def _defaults(model: nn.Module) -> dict[str, Any]:
-    """What forward() takes besides the images, at its defaults: no value of the network's."""
+    """The defaults of forward()'s parameters other than the images."""
     parameters = inspect.signature(model.forward).parameters.values()
     return {each.name: each.default for each in parameters if each.default is not inspect.Parameter.empty}
 
 
 def _drop_defaults(graph: fx.Graph) -> None:
-    """Keep the images as the only input; what fx asserts about the others goes with them."""
-    doomed = set([node for node in graph.nodes if node.op == "placeholder"][1:])
+    """Keep the images as the only input, and remove fx's assertions about the others."""
+    removed = set([node for node in graph.nodes if node.op == "placeholder"][1:])
     for node in graph.nodes:
-        if node.all_input_nodes and doomed.issuperset(node.all_input_nodes):
-            doomed.add(node)
+        if node.all_input_nodes and removed.issuperset(node.all_input_nodes):
+            removed.add(node)
     for node in reversed(list(graph.nodes)):
-        if node in doomed:
+        if node in removed:
             graph.erase_node(node)
 
 
@@ -168,7 +168,7 @@ def _values_to_quantize(network: fx.GraphModule) -> list[fx.Node]:
 
 
 def _output_values(network: fx.GraphModule) -> list[fx.Node]:
-    """What the network's output is, back through all that only moves it."""
+    """The nodes that compute the network's output, and those after them that only move its values."""
     output = next(node for node in network.graph.nodes if node.op == "output")
     pending, found = list(output.all_input_nodes), []
     while pending:
@@ -198,7 +198,7 @@ def _left_in_float(network: fx.GraphModule) -> list[str]:
 def _quantize_weights(network: fx.GraphModule) -> None:
     for path in dict.fromkeys(str(node.target) for node in network.graph.nodes if node.op == "call_module"):
         layer = network.get_submodule(path)
-        if isinstance(layer, WEIGHTED) and uses_weight_as_it_is(layer):
+        if isinstance(layer, WEIGHTED) and uses_weight_unchanged(layer):
             parametrize.register_parametrization(layer, "weight", WeightQuantizer(weight_axis(layer)))
 
 

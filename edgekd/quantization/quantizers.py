@@ -1,6 +1,6 @@
 """Quantize-dequantize on symmetric int8 grids: q = clip(round(x / scale), -128, 127), zero point 0, scale = amax / 127.
 
-Gradients go straight through where a value is on the grid's range, and are zero where it was clipped.
+Gradients use the straight-through estimator: unchanged within the grid's range, zero where a value was clipped.
 """
 
 from __future__ import annotations
@@ -18,18 +18,19 @@ _SMALLEST_SCALE = torch.finfo(torch.float32).eps
 
 
 def scale_of(amax: Tensor) -> Tensor:
-    """The width of one int8 step for absolute maxima; of amax's shape, always above 0."""
+    """The size of one int8 step for absolute maxima of any shape; same shape, always above 0."""
     return (amax / HIGHEST).clamp_min(_SMALLEST_SCALE)
 
 
 class ActivationQuantizer(nn.Module):
-    """One grid for a whole tensor, from a running mean of its absolute maximum.
-
+    """One scale per tensor, from a running mean of the tensor's absolute maximum.
     It observes in training mode until it is frozen; in eval mode it never does. The state is `amax` and `seen`, so a
-    loaded network in eval mode computes what the saved one did.
+
+    It observes values in training mode until it is frozen, and never in eval mode. Its state is `amax` and `seen`, so
+    that a loaded network in eval mode computes what the saved one did.
 
     Args:
-        name: of the value that it quantizes, for messages.
+        name: of the quantized value, for messages.
     """
 
     amax: Tensor
@@ -51,19 +52,19 @@ class ActivationQuantizer(nn.Module):
         return scale_of(self.amax)
 
     def freeze(self) -> None:
-        """Keep this scale from now on, in training mode too.
+        """Fix the scale, in training mode too.
 
         Raises:
-            ModelError: it has seen nothing yet.
+            ModelError: it has seen no values.
         """
         self._require_seen()
         self.frozen = True
 
     def forward(self, values: Tensor) -> Tensor:
-        """Any shape, kept; the same dtype and memory format.
+        """Quantize and dequantize a tensor of any shape; shape, dtype and memory format are kept.
 
         Raises:
-            ModelError: in eval mode or frozen, and it has seen nothing yet.
+            ModelError: in eval mode or frozen, and it has seen no values.
         """
         if self.training and not self.frozen:
             self._observe(values)
@@ -75,12 +76,12 @@ class ActivationQuantizer(nn.Module):
     def _observe(self, values: Tensor) -> None:
         low, high = torch.aminmax(values.detach())
         newest = torch.maximum(-low, high).to(self.amax.dtype)
-        # No branch on `seen`: reading it would make a GPU wait in every step.
+        # No branch on `seen`: reading it would synchronise a GPU in every step.
         self.amax.copy_(torch.where(self.seen, torch.lerp(self.amax, newest, _MOMENTUM), newest))
         self.seen.fill_(True)
 
     def _require_seen(self) -> None:
-        # Once is enough, and keeps inference on a GPU from waiting here for every value.
+        # Checked once: reading `seen` synchronises a GPU.
         self._known_seen = self._known_seen or bool(self.seen)
         if not self._known_seen:
             raise ModelError(
@@ -90,7 +91,7 @@ class ActivationQuantizer(nn.Module):
 
 
 class WeightQuantizer(nn.Module):
-    """One grid an output channel, from the weight as it is now; for torch.nn.utils.parametrize.
+    """One scale per output channel, from the current weight; for torch.nn.utils.parametrize.
 
     Args:
         axis: of the output channels: 0, or 1 for a transposed convolution.

@@ -1,4 +1,4 @@
-"""Networks of the user's own in a recipe: `model: nets.py:build`. Files are found and read here; none is run."""
+"""Networks of the user's own in a recipe: `model: nets.py:build`. The files are found and read here, not run."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Reference:
 
 @dataclass(frozen=True)
 class CodeFile:
-    """A file's content as it was read: whatever runs is this, and not what the disk holds later."""
+    """A file's content as it was read. Exactly this content runs, even if the file on the disk changes later."""
 
     path: Path
     content: bytes
@@ -47,28 +47,28 @@ def reference(model: str, folder: Path | None = None) -> Reference | None:
     Args:
         folder: what a relative path is relative to; default: the current folder.
     """
-    found = _REFERENCE.fullmatch(model)
-    if found is None:
+    match = _REFERENCE.fullmatch(model)
+    if match is None:
         return None
-    return Reference((folder or Path()).joinpath(found["file"]).absolute(), found["function"])
+    return Reference((folder or Path()).joinpath(match["file"]).absolute(), match["function"])
 
 
 def check_reference(model: str) -> bool:
-    """Whether `model` is the user's own network, whose file can be read.
+    """Whether `model` names a network of the user's own.
 
     Raises:
-        UsageError: it names a file without a function, or one that is not there.
+        UsageError: it names a file without a function, or a file that cannot be read.
     """
-    found = reference(model)
-    if found is None and re.search(r"\.py(:|$)", model):
+    own = reference(model)
+    if own is None and re.search(r"\.py(:|$)", model):
         raise UsageError(f"{model!r} does not name a function", allowed=_FORM)
-    if found is not None:
-        read(found.path)
-    return found is not None
+    if own is not None:
+        read(own.path)
+    return own is not None
 
 
 def read(path: Path) -> CodeFile:
-    """Raises UsageError where the file is not there or cannot be read."""
+    """The file with its content. Raises UsageError where it cannot be read."""
     try:
         return CodeFile(path, path.read_bytes())
     except OSError as error:
@@ -80,79 +80,79 @@ def read(path: Path) -> CodeFile:
 
 
 def with_absolute_paths(value: Any, folder: Path) -> Any:
-    """A recipe's values, each path to code in them relative to `folder` made absolute."""
+    """A recipe's values with absolute paths to code; relative ones are relative to `folder`."""
     if isinstance(value, list):
         return [with_absolute_paths(item, folder) for item in value]
     if not isinstance(value, dict):
         return value
     changed = {key: with_absolute_paths(item, folder) for key, item in value.items()}
-    if isinstance(model := value.get("model"), str) and (found := reference(model, folder)) is not None:
-        changed["model"] = str(found)
+    if isinstance(model := value.get("model"), str) and (own := reference(model, folder)) is not None:
+        changed["model"] = str(own)
     return changed
 
 
 def code_in(value: Any) -> Iterator[CodeFile]:
-    """The code that a recipe names, and that the checkpoint folders carry that it names.
+    """The code that a recipe names, and the code in the checkpoint folders that it names.
 
     Raises:
         UsageError: a file cannot be read.
         ArtifactError: a checkpoint's code was changed.
     """
     if isinstance(value, Mapping):
-        if isinstance(model := value.get("model"), str) and (found := reference(model)) is not None:
-            yield read(found.path)
+        if isinstance(model := value.get("model"), str) and (own := reference(model)) is not None:
+            yield read(own.path)
         if isinstance(checkpoint := value.get("checkpoint"), str):
-            yield from carried(Path(checkpoint))
+            yield from carried_code(Path(checkpoint))
     inner = value.values() if isinstance(value, Mapping) else value if isinstance(value, (list, tuple)) else ()
     for item in inner:
         yield from code_in(item)
 
 
-def carried(folder: Path) -> list[CodeFile]:
-    """The code that a checkpoint folder carries; none where this is no such folder.
+def carried_code(folder: Path) -> list[CodeFile]:
+    """The code in a checkpoint folder; empty where the folder is not an artifact.
 
     Raises:
-        ArtifactError: a file is not what the manifest names.
+        ArtifactError: the manifest or a file was changed, or a file lies outside the folder.
     """
     if not (folder / MANIFEST).is_file():
         return []
     records = read_manifest(folder).files
-    found = []
+    files = []
     for name in sorted(name for name in records if name.startswith(FOLDER)):
         file = folder.absolute() / name
         if not file.resolve().is_relative_to(folder.resolve()):
             raise ArtifactError(f"{folder} names a file outside itself", found=name)
         check_file(file, records[name].sha256, owner=str(folder))
-        found.append(read(file))
-    return found
+        files.append(read(file))
+    return files
 
 
-def allowed(value: Any, allow_code: bool | Collection[Path], *, name: str) -> tuple[CodeFile, ...]:
+def allowed_code(value: Any, allow_code: bool | Collection[Path], *, name: str) -> tuple[CodeFile, ...]:
     """The code of a recipe that may run, each file once.
 
     Args:
         value: the recipe's values, with absolute paths.
-        allow_code: all of it, or these files.
-        name: the recipe's, for the message.
+        allow_code: True for all of it, False for none, or the files that may run.
+        name: of the recipe, for the message.
 
     Raises:
-        UsageError: it brings code that nobody asked to run.
+        UsageError: it brings code that was not allowed.
     """
     files = tuple(dict.fromkeys(code_in(value)))
     if allow_code is True:
         return files
     permitted = {path.absolute() for path in allow_code} if allow_code is not False else set()
-    if unasked := [file for file in files if file.path not in permitted]:
-        raise not_allowed(name, unasked)
+    if refused := [file for file in files if file.path not in permitted]:
+        raise code_not_allowed(name, refused)
     return files
 
 
-def not_allowed(name: str, files: Sequence[CodeFile]) -> UsageError:
-    """The error for code that nobody asked to run."""
+def code_not_allowed(name: str, files: Sequence[CodeFile]) -> UsageError:
+    """The error for code that was not allowed to run."""
     shown = "; ".join(f"{file.path}, sha256 {file.sha256}" for file in files)
     return UsageError(
         f"{name} brings Python code, which would run with your rights",
         found=shown,
-        hint=f"look at {'it' if len(files) == 1 else 'them'}, and if you trust the code add --allow-code "
+        hint=f"read {'it' if len(files) == 1 else 'them'}, and if you trust the code add --allow-code "
         "(from Python: allow_code=True)",
     )

@@ -20,7 +20,7 @@ from edgekd.devices import profiles
 from edgekd.errors import EdgekdError, RecipeError, UnknownNameError, UsageError, nearest, require
 from edgekd.plugin_places import folders_in
 from edgekd.recipe import methods
-from edgekd.recipe.code import CodeFile, allowed, with_absolute_paths
+from edgekd.recipe.code import CodeFile, allowed_code, with_absolute_paths
 from edgekd.recipe.model_names import check_name
 from edgekd.recipe.settings import RecipeSettings, SchemeSettings, TermSettings, models_in
 from edgekd.recipe.yaml_lines import Document, Location, format_location, parse, set_value
@@ -33,10 +33,10 @@ class Recipe:
     """A checked recipe.
 
     Attributes:
-        settings: what it says, defaults filled in.
-        text: the YAML it was read from, overrides applied.
-        command: how to run it again.
-        code: the files of the user's own networks that may run: those it names, and those that its checkpoints carry.
+        settings: its values, with the defaults filled in.
+        text: its YAML, with the overrides applied.
+        command: the command line that runs it again.
+        code: the Python files that may run: those that the recipe names, and those that its checkpoints carry.
     """
 
     settings: RecipeSettings
@@ -57,23 +57,26 @@ def load(
     allow_code: bool | Collection[Path] = False,
     settings: type[RecipeSettings] = RecipeSettings,
 ) -> Recipe:
-    """Read a recipe from a file or by its built-in name, apply `key.path=value` overrides, check all of it.
+    """Read a recipe, apply overrides, and check all of it.
 
     Args:
+        source: a YAML file, or the name of a built-in recipe.
+        overrides: "key.path=value", each applied to the recipe in turn.
         allow_code: let Python code run that the recipe or its checkpoints bring: all of it, or these files.
         settings: what it may hold: edgekd's sections, or more of them for stages of your own.
 
     Raises:
-        UsageError: no such recipe, an override that is no `key=value`, or code that was not allowed.
+        UsageError: no such recipe, an override that is not `key=value`, or code that was not allowed.
         RecipeError: every mistake at once, with line, found, allowed and the nearest name.
-        MissingDependencyError: this is a device; recipes are for the workstation.
+        ArtifactError: the code that a checkpoint carries was changed.
+        MissingDependencyError: the workstation's packages are not installed here.
     """
     require("torch", purpose="a recipe", extra="train")
     path = _find(source)
     document = parse(_read(path), name=str(source))
     for override in overrides:
         set_value(document, override)
-    # A built-in recipe's folder is the package's, which is nobody's place for a network.
+    # A built-in recipe lies in the package: a path to a network is relative to the current folder instead.
     folder = Path() if path.parent == _BUILT_IN else path.parent
     checked, code = _check(document, folder, allow_code, settings)
     sets = [word for override in overrides for word in ("--set", override)]
@@ -88,7 +91,7 @@ def from_mapping(
     allow_code: bool | Collection[Path] = False,
     settings: type[RecipeSettings] = RecipeSettings,
 ) -> Recipe:
-    """A recipe from Python values, checked the same way; Args and Raises as load()."""
+    """A recipe from Python values. Args and Raises as load()."""
     text = yaml.safe_dump(json.loads(json.dumps(dict(value), default=os.fspath)), sort_keys=False)
     document = parse(text, name="recipe")
     for override in overrides:
@@ -111,7 +114,7 @@ def _find(source: str | Path) -> Path:
     if str(source) in built_in():
         return _BUILT_IN / f"{source}.yaml"
     if path.suffix in (".yaml", ".yml") or len(path.parts) > 1:
-        raise UsageError(f"the recipe {source} is not there", hint=f"built-in recipes: {', '.join(built_in())}")
+        raise UsageError(f"the recipe {source} does not exist", hint=f"built-in recipes: {', '.join(built_in())}")
     raise UnknownNameError("recipe", str(source), built_in())
 
 
@@ -130,7 +133,7 @@ def _check(
     try:
         settings = model.model_validate_json(json.dumps(document.value, allow_nan=False))
     except ValidationError as error:
-        problems += [_describe(document, problem, model) for problem in _own(error.errors())]
+        problems += [_describe(document, problem, model) for problem in _root_causes(error.errors())]
     except (TypeError, ValueError) as error:
         problems.append(f"{document.name}: {error}")
     else:
@@ -139,23 +142,23 @@ def _check(
         problems.append(f"{document.where(location)} {format_location(location)}: {message}")
     if problems:
         raise RecipeError(document.name, sorted(dict.fromkeys(problems), key=_line_of))
-    return settings, allowed(document.value, allow_code, name=document.name)
+    return settings, allowed_code(document.value, allow_code, name=document.name)
 
 
 def _name_problems(value: dict[str, Any]) -> Iterator[tuple[Location, str]]:
-    """What pydantic cannot know: which sources, models, methods and devices there are."""
+    """Names of sources, models, methods and devices that do not exist: pydantic does not know them."""
     for location, check in _names(value):
         try:
             check()
         except EdgekdError as error:
             yield location, "; ".join(str(error).split("\n  "))
         except ValidationError as error:
-            for problem in _own(error.errors()):
+            for problem in _root_causes(error.errors()):
                 yield (*location[:-1], *problem["loc"]), _explain_parameter(problem, value, location)
 
 
 def _scheme_problems(document: Document, settings: RecipeSettings) -> Iterator[str]:
-    """What the scheme makes of the rest of the recipe; its own name and parameters are looked at with the names."""
+    """What the scheme rejects in the rest of the recipe; its name and parameters are checked with the other names."""
     try:
         plugins.load("scheme", settings.distill.scheme.name).check_recipe(settings)
     except (UnknownNameError, ValidationError):
@@ -169,8 +172,8 @@ def _check_term(term: dict[str, Any]) -> None:
     methods.load(term["method"]).check(TermSettings.model_validate_json(json.dumps(term)))
 
 
-def _check_scheme(said: dict[str, Any]) -> None:
-    for model in models_in(plugins.load("scheme", said["name"]).parse(SchemeSettings(**said))):
+def _check_scheme(scheme: dict[str, Any]) -> None:
+    for model in models_in(plugins.load("scheme", scheme["name"]).parse(SchemeSettings(**scheme))):
         check_name(model.model)
 
 
@@ -209,8 +212,8 @@ def _get(value: dict[str, Any], section: str, key: str) -> Any:
 
 
 def _items(value: dict[str, Any], section: str, key: str) -> list[Any]:
-    found = _get(value, section, key)
-    return found if isinstance(found, list) else []
+    items = _get(value, section, key)
+    return items if isinstance(items, list) else []
 
 
 def _describe(document: Document, problem: ErrorDetails, model: type[BaseModel]) -> str:
@@ -219,12 +222,12 @@ def _describe(document: Document, problem: ErrorDetails, model: type[BaseModel])
     if problem["type"] == "extra_forbidden":
         options = _siblings(location[:-1], model)
         near = nearest(str(location[-1]), options)
-        message = f"no such key{f'; did you mean {near!r}?' if near else ''} Known: {', '.join(options)}"
+        message = f"unknown key{f'; did you mean {near!r}?' if near else '.'} Known: {', '.join(options)}"
     return f"{document.where(location)} {format_location(location) or 'recipe'}: {message}"
 
 
-def _own(problems: list[ErrorDetails]) -> Iterator[ErrorDetails]:
-    """Without those that only follow from others: a list of one bad item is not too short."""
+def _root_causes(problems: list[ErrorDetails]) -> Iterator[ErrorDetails]:
+    """The problems without those that follow from others: a list whose one item is wrong is not also too short."""
     for problem in problems:
         place = problem["loc"]
         inside = (other["loc"] for other in problems if len(other["loc"]) > len(place))
@@ -236,15 +239,15 @@ def _explain_parameter(problem: ErrorDetails, value: dict[str, Any], location: L
     if problem["type"] != "extra_forbidden":
         return _explain(problem)
     if location[1] == "scheme":
-        said = value["distill"]["scheme"]
-        name = said if isinstance(said, str) else said["name"]
+        scheme = value["distill"]["scheme"]
+        name = scheme if isinstance(scheme, str) else scheme["name"]
         options = _siblings(problem["loc"][:-1], plugins.load("scheme", name).parameters)
     else:
         name = value[str(location[0])]["objective"][location[2]]["method"]
         options = sorted(methods.load(name).parameter_model.model_fields)
     near = nearest(str(problem["loc"][-1]), options)
     known = f"Known: {', '.join(options) or 'none'}"
-    return f"no such parameter of {name}{f'; did you mean {near!r}?' if near else ''} {known}"
+    return f"unknown parameter of {name}{f'; did you mean {near!r}?' if near else '.'} {known}"
 
 
 def _explain(problem: ErrorDetails) -> str:
@@ -274,7 +277,7 @@ def _siblings(location: Location, model: type[BaseModel]) -> list[str]:
 
 
 def _kinds(annotation: object) -> Iterator[Any]:
-    """The type itself and all that it is made of: `tuple[X, ...] | None` names X."""
+    """The type itself and all types inside it: X for `tuple[X, ...] | None`."""
     yield annotation
     for inner in get_args(annotation):
         yield from _kinds(inner)

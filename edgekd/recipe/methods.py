@@ -1,4 +1,4 @@
-"""Distillation methods as far as the recipe's reader knows them: it imports nothing of the distillation itself."""
+"""Distillation methods as the recipe's reader sees them: nothing of edgekd.distillation is imported here."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from edgekd.recipe.settings import TermSettings
 
 
 class MethodPlugin(Protocol):
-    """What the reader asks of a method; edgekd.distillation.method.Method has it."""
+    """What the reader needs of a method; edgekd.distillation.method.Method implements it."""
 
     @property
     def on_features(self) -> bool:
-        """Whether it looks at layers."""
+        """Whether the loss compares features of layers."""
         ...
 
     @property
@@ -24,16 +24,16 @@ class MethodPlugin(Protocol):
         ...
 
     def check(self, term: TermSettings) -> None:
-        """Raises UsageError or pydantic.ValidationError for what is wrong with a term."""
+        """Raises UsageError or pydantic.ValidationError where a term does not fit the method."""
         ...
 
 
 def load(name: str) -> MethodPlugin:
-    """The method of a name.
+    """The method of that name.
 
     Raises:
         UnknownNameError: there is no such method.
         PluginError: its file is broken.
     """
-    found: MethodPlugin = plugins.load("method", name)
-    return found
+    method: MethodPlugin = plugins.load("method", name)
+    return method

@@ -1,4 +1,4 @@
-"""Whether a model's name in a recipe is known; nothing is built for that, and no code of the user's is run."""
+"""Checks a model's name in a recipe, without building it or running the user's code."""
 
 from __future__ import annotations
 
@@ -8,11 +8,14 @@ from edgekd.recipe.code import check_reference
 
 
 def check_name(model: str) -> None:
-    """Look for `source/name`, or for the file of `nets.py:build`.
+    """Check that a model exists.
+
+    Args:
+        model: `source/name`, or `nets.py:build` for a function of the user's own.
 
     Raises:
-        UnknownNameError: no source has this model.
-        UsageError: the file is not there, or no function is named.
+        UnknownNameError: no such source, or it has no such model.
+        UsageError: the file cannot be read, or no function is named.
     """
     if check_reference(model):
         return

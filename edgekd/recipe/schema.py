@@ -10,7 +10,14 @@ from edgekd.recipe.settings import RecipeSettings
 
 
 def json_schema() -> dict[str, Any]:
-    """The recipe's JSON schema, each method's own parameters included, for editors."""
+    """The recipe's JSON schema, for editors.
+
+    Returns:
+        A JSON schema (2020-12) with the names and parameters of all methods, schemes, sources and variants.
+
+    Raises:
+        PluginError: a broken plugin of edgekd's own.
+    """
     schema = RecipeSettings.model_json_schema()
     common = schema["$defs"]["TermSettings"]["properties"]
     on_logits = {name: key for name, key in common.items() if not name.endswith("_layers")}
@@ -48,7 +55,7 @@ def json_schema() -> dict[str, Any]:
 
 
 def _scheme_schema(schema: dict[str, Any], name: str) -> dict[str, Any]:
-    """A scheme's parameters beside its name; what it uses of other sections goes to the common definitions."""
+    """The schema of a scheme's name and parameters; definitions that it shares with others are moved to `schema`."""
     own: dict[str, Any] = plugins.load("scheme", name).parameters.model_json_schema()
     for key, definition in own.pop("$defs", {}).items():
         schema["$defs"].setdefault(key, definition)

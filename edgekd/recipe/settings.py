@@ -1,4 +1,4 @@
-"""What a recipe can say, section by section. Light: nothing here imports torch."""
+"""The recipe's settings, section by section. Light: nothing here imports torch."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from edgekd.runtime.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 Positive = Annotated[int, Field(gt=0)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 Share = Annotated[float, Field(ge=0.0, lt=1.0)]
-Kept = Annotated[float, Field(gt=0.0, lt=1.0)]
+Ratio = Annotated[float, Field(gt=0.0, lt=1.0)]
 Channels = tuple[float, float, float]
 Precision = Literal["auto", "fp32", "bf16"]
 Layers = Annotated[
     tuple[str, ...],
-    # What a validator hands on is no JSON any more, where a list is a tuple.
+    # A validator's result is Python, not JSON: a list is not accepted for a tuple without this.
     Field(min_length=1, strict=False),
-    BeforeValidator(lambda said: (said,) if isinstance(said, str) else said),
+    BeforeValidator(lambda value: (value,) if isinstance(value, str) else value),
 ]
 
 
@@ -33,96 +33,155 @@ class Settings(BaseModel):
 
 
 class AugmentSettings(Settings):
-    """How training images are varied. Drawn for each sample, computed on whole batches."""
+    """Augmentation of training images. Parameters are drawn per sample, pixels are computed per batch."""
 
     crop: Literal["auto", "pad", "resized", "none"] = Field(
-        "auto", description="pad: shift within a border; resized: random area; auto: pad up to 96 pixels"
+        "auto",
+        description="pad: random shift within a padded border; resized: random resized crop; none: centre crop; "
+        "auto: pad for images of up to 96 pixels, else resized",
     )
-    padding: Annotated[int, Field(ge=0)] | None = Field(None, description="pixels; default image_size / 8")
-    scale: tuple[float, float] = Field((0.35, 1.0), description="share of the area that a resized crop keeps")
-    flip: bool | None = Field(None, description="mirror left and right; default: as the data source says")
+    padding: Annotated[int, Field(ge=0)] | None = Field(
+        None, description="width of the border for crop: pad, in pixels; default: image_size / 8"
+    )
+    scale: tuple[float, float] = Field(
+        (0.35, 1.0), description="smallest and largest fraction of the image's area for crop: resized"
+    )
+    flip: bool | None = Field(
+        None, description="mirror half of the images left to right; default: what the data source declares"
+    )
 
 
 class DataSettings(Settings):
-    source: str = Field(description="a data source by name: `edgekd plugins source`")
-    root: Path | None = Field(None, description="where the images lie")
-    download: bool = Field(False, description="let torchvision fetch the data set into root")
-    image_size: Annotated[int, Field(ge=8, le=1024)] = 224
-    validation: Annotated[float, Field(gt=0.0, lt=0.5)] = Field(0.1, description="share of the training images")
-    test: Annotated[float, Field(gt=0.0, lt=0.5)] = Field(0.2, description="share, where the source has no test split")
-    limit: Positive | None = Field(None, description="keep this many training images, classes in proportion")
-    leaks: Literal["drop", "refuse", "report"] = Field("drop", description="images that stand in two splits")
-    broken: Share = Field(0.01, description="share of unreadable images that is put up with")
-    storage: Literal["auto", "cached", "streamed"] = "auto"
-    mean: Channels = IMAGENET_MEAN
-    std: Channels = IMAGENET_STD
-    seed: Seed = 0
+    """The images, how they are split, and how the networks see them."""
+
+    source: str = Field(description="name of a data source; `edgekd plugins source` lists them")
+    root: Path | None = Field(None, description="folder (or file) that the source reads")
+    download: bool = Field(False, description="let torchvision download the data set into root")
+    image_size: Annotated[int, Field(ge=8, le=1024)] = Field(
+        224, description="side of the square images that the networks take, in pixels"
+    )
+    validation: Annotated[float, Field(gt=0.0, lt=0.5)] = Field(
+        0.1, description="fraction of the training images used for validation where the source has no validation split"
+    )
+    test: Annotated[float, Field(gt=0.0, lt=0.5)] = Field(
+        0.2, description="fraction of the images used for testing where the source has no test split"
+    )
+    limit: Positive | None = Field(
+        None, description="use only this many training images, with the classes in proportion; default: all"
+    )
+    leaks: Literal["drop", "refuse", "report"] = Field(
+        "drop",
+        description="what to do with images that occur in two splits: drop them from the split that trains, refuse "
+        "the data set, or only report them",
+    )
+    broken: Share = Field(0.01, description="largest accepted fraction of unreadable images; they are left out")
+    storage: Literal["auto", "cached", "streamed"] = Field(
+        "auto",
+        description="cached: decoded pixels on the disk; streamed: files are decoded in every epoch; auto: cached "
+        "below 4 GiB and a third of the free disk space",
+    )
+    mean: Channels = Field(IMAGENET_MEAN, description="mean of each colour channel, of values scaled to [0, 1]")
+    std: Channels = Field(IMAGENET_STD, description="standard deviation of each colour channel")
+    seed: Seed = Field(0, description="seed of the splits and of limit")
     augment: AugmentSettings = AugmentSettings()
 
     @property
     def preprocessing(self) -> Preprocessing:
-        """Small images are taken whole; larger ones lose an eighth at the border, as is usual at 224."""
+        """Images of up to 96 pixels are not cropped; larger ones lose an eighth at the border, as is usual at 224."""
         resize = self.image_size if self.image_size <= 96 else round(self.image_size * 8 / 7)
         return Preprocessing(self.image_size, resize, self.mean, self.std)
 
 
 class StepSettings(Settings):
-    """How any training steps. The schedule is a cosine after a linear warm-up; it is counted in steps."""
+    """Optimisation settings of any training. The schedule is a cosine after a linear warm-up, counted in steps."""
 
     epochs: Positive = 30
     batch_size: Positive = 128
     optimizer: Literal["sgd", "adamw"] = "sgd"
-    learning_rate: Annotated[float, Field(gt=0.0)] = 0.1
-    momentum: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.9
-    weight_decay: Annotated[float, Field(ge=0.0)] = 5e-4
-    warmup_epochs: Annotated[float, Field(ge=0.0)] = 1.0
-    clip_norm: Annotated[float, Field(gt=0.0)] | None = 5.0
-    ema: Annotated[float, Field(gt=0.0, lt=1.0)] | None = Field(None, description="decay of the averaged weights")
-    precision: Precision = Field("auto", description="auto: the faster one, timed where the training is long")
-    memory_format: Literal["auto", "channels_last", "contiguous"] = Field("auto", description="the same")
-    threads: Positive | None = Field(None, description="of the CPU; default: timed where it is long, else all")
-    compile: bool = Field(False, description="student and live teacher through torch.compile: for long trainings")
-    seed: Seed = 0
+    learning_rate: Annotated[float, Field(gt=0.0)] = Field(0.1, description="peak learning rate, after the warm-up")
+    momentum: Annotated[float, Field(ge=0.0, lt=1.0)] = Field(
+        0.9, description="momentum of sgd (Nesterov); adamw ignores it"
+    )
+    weight_decay: Annotated[float, Field(ge=0.0)] = Field(
+        5e-4, description="weight decay; biases and normalisation layers are excluded"
+    )
+    warmup_epochs: Annotated[float, Field(ge=0.0)] = Field(
+        1.0, description="epochs over which the learning rate rises to its peak"
+    )
+    clip_norm: Annotated[float, Field(gt=0.0)] | None = Field(
+        5.0, description="largest norm of the gradient, larger ones are scaled down to it; null: no clipping"
+    )
+    ema: Annotated[float, Field(gt=0.0, lt=1.0)] | None = Field(
+        None, description="decay of an exponential moving average of the weights; default: no averaging"
+    )
+    precision: Precision = Field(
+        "auto", description="auto: chosen by timing a few steps in long trainings, by rule in short ones"
+    )
+    memory_format: Literal["auto", "channels_last", "contiguous"] = Field(
+        "auto", description="auto: chosen by timing a few steps in long trainings, else channels_last"
+    )
+    threads: Positive | None = Field(
+        None, description="CPU threads; default: chosen by timing a few steps in long trainings, else all"
+    )
+    compile: bool = Field(
+        False, description="run the student and a live teacher through torch.compile; pays off in long trainings"
+    )
+    seed: Seed = Field(0, description="seed of the initial weights, the order of the images and their augmentation")
 
 
 class TrainSettings(StepSettings):
-    """A training from labels."""
+    """Training on labels."""
 
-    label_smoothing: Share = 0.0
+    label_smoothing: Share = Field(0.0, description="label smoothing of the cross-entropy")
 
 
 class ModelSettings(Settings):
+    """A network: its architecture and the weights that it starts from."""
+
     model: str = Field(
-        description="source/name, e.g. torchvision/mobilenet_v3_small, timm/resnet50; or your own: nets.py:build"
+        description="source/name, e.g. torchvision/mobilenet_v3_small or timm/resnet50; or a function of your own: "
+        "nets.py:build"
     )
-    arguments: dict[str, Any] = Field(default_factory=dict, description="passed to the model's builder")
-    stem: Literal["auto", "small", "standard"] = Field("auto", description="small: first convolution keeps the size")
-    checkpoint: Path | None = Field(None, description="a checkpoint folder, .safetensors or a state dict")
-    pretrained: bool = Field(False, description="begin with the source's published weights (downloads them)")
+    arguments: dict[str, Any] = Field(
+        default_factory=dict, description="keyword arguments for the function that builds the model"
+    )
+    stem: Literal["auto", "small", "standard"] = Field(
+        "auto",
+        description="small: the first convolution has stride 1 and the max-pooling behind it is removed; auto: small "
+        "for images of up to 64 pixels",
+    )
+    checkpoint: Path | None = Field(
+        None, description="weights to start from: a checkpoint folder, a .safetensors file or a PyTorch state dict"
+    )
+    pretrained: bool = Field(False, description="start from the weights that the source publishes (downloads them)")
 
     @model_validator(mode="after")
     def _one_origin(self) -> ModelSettings:
         if self.checkpoint is not None and self.pretrained:
-            raise ValueError("checkpoint and pretrained exclude each other: keep one")
+            raise ValueError("checkpoint and pretrained exclude each other: remove one")
         if self.pretrained and reference(self.model) is not None:
-            raise ValueError("a network of your own has no published weights: give a checkpoint, or train it")
+            raise ValueError("a network of your own has no published weights: set checkpoint, or train it")
         if self.stem == "small" and reference(self.model) is not None:
-            raise ValueError("a network of your own has the stem that its function builds: leave stem out")
+            raise ValueError("stem does not apply to a network of your own: its function builds the stem; remove stem")
         return self
 
 
 class TeacherSettings(ModelSettings):
-    train: TrainSettings | None = Field(None, description="train it first; without it the checkpoint is taken as it is")
+    """The teacher: a checkpoint or published weights used as they are, or a network that is trained first."""
+
+    train: TrainSettings | None = Field(
+        None, description="train the teacher first; default: the checkpoint or the published weights are used as is"
+    )
 
     @model_validator(mode="after")
-    def _some_knowledge(self) -> TeacherSettings:
+    def _trained_somewhere(self) -> TeacherSettings:
         if self.train is None and self.checkpoint is None and not self.pretrained:
-            raise ValueError("a teacher needs checkpoint, pretrained: true, or train: an untrained one teaches nothing")
+            raise ValueError("a teacher must be trained: set checkpoint, pretrained: true, or train")
         return self
 
 
-class _Open(BaseModel):
-    """What it says beyond its own fields is checked where the plugin that it names is known."""
+class _WithParameters(BaseModel):
+    """Keys beyond its own fields are parameters of the plugin that it names, and are checked by that plugin."""
 
     model_config = ConfigDict(frozen=True, extra="allow", strict=True)
 
@@ -131,76 +190,100 @@ class _Open(BaseModel):
         return dict(self.model_extra or {})
 
 
-class TermSettings(_Open):
-    """One term of the objective; the method's own parameters stand beside these."""
+class TermSettings(_WithParameters):
+    """One term of the objective, with the method's own parameters as further keys."""
 
-    method: str
-    weight: Annotated[float, Field(gt=0.0)] = 1.0
-    warmup_epochs: Annotated[float, Field(ge=0.0)] = Field(0.0, description="over which the weight grows from nothing")
-    student_layers: Layers | None = Field(None, description="module paths, one or a list, for a loss on features")
-    teacher_layers: Layers | None = Field(None, description="the same of the teacher; both or neither")
+    method: str = Field(description="name of a distillation method; `edgekd plugins method` lists them")
+    weight: Annotated[float, Field(gt=0.0)] = Field(1.0, description="factor of this term in the sum")
+    warmup_epochs: Annotated[float, Field(ge=0.0)] = Field(
+        0.0, description="epochs over which the weight rises from zero to its value"
+    )
+    student_layers: Layers | None = Field(
+        None, description="for a loss on features: the student's layers, one module path or a list"
+    )
+    teacher_layers: Layers | None = Field(
+        None, description="the teacher's layers, paired with student_layers; set both or neither"
+    )
 
 
-class SchemeSettings(_Open):
-    """Who teaches whom, and on what; the scheme's own parameters stand beside its name."""
+class SchemeSettings(_WithParameters):
+    """A distillation scheme: who teaches whom, and on what images; its own parameters are further keys."""
 
-    name: str
+    name: str = Field(description="name of a distillation scheme; `edgekd plugins scheme` lists them")
 
 
-def _switch(said: Any) -> Any:
+def _on_or_off(value: Any) -> Any:
     """YAML 1.1 reads on and off as true and false."""
-    return {True: "on", False: "off"}[said] if isinstance(said, bool) else said
+    return {True: "on", False: "off"}[value] if isinstance(value, bool) else value
 
 
 class OutputSettings(Settings):
-    """Whether the teacher's logits are computed once, for a number of views of each image, and read from then on."""
+    """Whether the teacher's logits are computed once, for a number of views per image, and read in later epochs."""
 
-    store: Annotated[Literal["off", "on", "auto"], BeforeValidator(_switch)] = Field(
-        "off", description="auto: as a few timed batches say"
+    store: Annotated[Literal["off", "on", "auto"], BeforeValidator(_on_or_off)] = Field(
+        "off", description="whether the teacher's logits are stored; auto: chosen by timing a few batches"
     )
-    views: Positive = Field(8, description="of each image, shown in turn over the epochs; each keeps its seed")
-    top_k: Positive | None = Field(None, description="keep only the largest, as log-probabilities; default: all")
+    views: Positive = Field(
+        8, description="number of augmented views per image; the epochs take them in turn, and each has its own seed"
+    )
+    top_k: Positive | None = Field(
+        None, description="store only this many of the largest outputs, as log-probabilities; default: all logits"
+    )
 
 
-def _short(key: str) -> BeforeValidator:
+def _shorthand(key: str) -> BeforeValidator:
     """`section: value` for `section: {key: value}`."""
-    return BeforeValidator(lambda said: {key: said} if isinstance(said, (str, bool)) else said)
+    return BeforeValidator(lambda value: {key: value} if isinstance(value, (str, bool)) else value)
 
 
-Outputs = Annotated[OutputSettings, _short("store")]
-Scheme = Annotated[SchemeSettings, _short("name")]
+Outputs = Annotated[OutputSettings, _shorthand("store")]
+Scheme = Annotated[SchemeSettings, _shorthand("name")]
 
 
 class TeacherGuidedSettings(StepSettings):
-    """A training beside a teacher."""
+    """Training with a teacher."""
 
-    teacher_precision: Precision = Field("auto", description="auto: bf16 where it is faster and says the same")
+    teacher_precision: Precision = Field(
+        "auto",
+        description="precision of the teacher's forward pass; auto: bf16 where it is faster and its answers agree "
+        "with fp32",
+    )
 
 
 class DistillSettings(TeacherGuidedSettings):
-    scheme: Scheme = Field(SchemeSettings(name="offline"), description="a name, or a name with parameters")
-    objective: tuple[TermSettings, ...] = Field(
-        (TermSettings(method="kd", weight=0.9), TermSettings(method="cross_entropy", weight=0.1)), min_length=1
+    """Distillation: the scheme, the objective and the training."""
+
+    scheme: Scheme = Field(
+        SchemeSettings(name="offline"), description="name of a scheme, or a mapping with its name and its parameters"
     )
-    teacher_outputs: Outputs = Field(OutputSettings(), description="off, on, auto, or these with parameters")
-    baseline: bool = Field(True, description="also train the student from labels alone, same steps, to compare")
+    objective: tuple[TermSettings, ...] = Field(
+        (TermSettings(method="kd", weight=0.9), TermSettings(method="cross_entropy", weight=0.1)),
+        min_length=1,
+        description="the weighted sum of losses that the student minimises",
+    )
+    teacher_outputs: Outputs = Field(
+        OutputSettings(), description="off, on or auto, or a mapping with store, views and top_k"
+    )
+    baseline: bool = Field(
+        True, description="also train the student on labels only, with the same settings, for comparison"
+    )
 
     @property
     def training(self) -> TrainSettings:
-        """The same steps from labels alone."""
+        """The same training on labels only."""
         return TrainSettings(**self.model_dump(include=set(StepSettings.model_fields)))
 
 
 class PruneTarget(Settings):
-    """What is kept of the network, as a share; exactly one of the two."""
+    """The fraction of the network to keep; set exactly one of the two."""
 
-    macs: Kept | None = Field(None, description="of the multiply-accumulates for one image")
-    parameters: Kept | None = Field(None, description="of the weights")
+    macs: Ratio | None = Field(None, description="fraction of the multiply-accumulates per image to keep")
+    parameters: Ratio | None = Field(None, description="fraction of the parameters to keep")
 
     @model_validator(mode="after")
     def _one_target(self) -> PruneTarget:
         if (self.macs is None) == (self.parameters is None):
-            raise ValueError("a target is either macs or parameters: name one of them")
+            raise ValueError("a target is either macs or parameters: set exactly one of them")
         return self
 
     @property
@@ -215,12 +298,12 @@ class PruneTarget(Settings):
 
 
 class RecoverySettings(TeacherGuidedSettings):
-    """A training that goes on from a network that can do its task already: shorter, and in smaller steps."""
+    """Further training of a trained network, pruned or quantized: fewer epochs and a lower learning rate."""
 
     epochs: Positive = 10
     learning_rate: Annotated[float, Field(gt=0.0)] = 0.02
     objective: tuple[TermSettings, ...] | None = Field(
-        None, min_length=1, description="what it learns from the teacher; default: distill.objective's losses on logits"
+        None, min_length=1, description="the losses to train with; default: the losses on logits in distill.objective"
     )
 
 
@@ -228,43 +311,49 @@ class PruneSettings(RecoverySettings):
     """Structured pruning to a target, then recovery by distillation."""
 
     target: PruneTarget = PruneTarget(macs=0.5)
-    device: str = Field("this-machine", description="whose channel multiple the widths are rounded to")
-    multiple: Positive | None = Field(None, description="round widths to this instead")
+    device: str = Field("this-machine", description="device whose channel_multiple the layers' widths are rounded to")
+    multiple: Positive | None = Field(None, description="round the widths to multiples of this number instead")
 
 
 class QuantizeSettings(RecoverySettings):
     """Symmetric int8: calibrated only (ptq), or then trained through the quantizers (qad)."""
 
-    mode: Literal["qad", "ptq"] = "qad"
+    mode: Literal["qad", "ptq"] = Field(
+        "qad", description="ptq: calibration only; qad: calibration, then training through the quantizers"
+    )
     epochs: Positive = 6
     learning_rate: Annotated[float, Field(gt=0.0)] = 0.01
-    precision: Literal["auto", "fp32"] = Field("auto", description="int8 grids are finer than bf16: always fp32")
-    compile: Literal[False] = Field(False, description="quantizers move while they are trained: never compiled")
-    calibration_images: Annotated[int, Field(ge=16)] = Field(512, description="of the training split, not augmented")
-    freeze_after: Annotated[float, Field(ge=0.0, le=1.0)] = Field(0.5, description="share of epochs that scales move")
-    baseline: bool = Field(True, description="with qad: also export the calibrated network, to compare")
+    precision: Literal["auto", "fp32"] = Field("auto", description="always fp32: bf16 is too coarse for int8 grids")
+    compile: Literal[False] = Field(False, description="a network with quantizers is not compiled")
+    calibration_images: Annotated[int, Field(ge=16)] = Field(
+        512, description="number of training images, not augmented, that the scales are calibrated on"
+    )
+    freeze_after: Annotated[float, Field(ge=0.0, le=1.0)] = Field(
+        0.5, description="fraction of the epochs after which the activations' scales are fixed"
+    )
+    baseline: bool = Field(True, description="with qad: also export the calibrated network, for comparison")
 
 
 class Tolerance(Settings):
-    """How far an exported graph may be from the network: differences relative to the largest logit."""
+    """The largest accepted deviation of an exported graph from what it was converted from."""
 
-    difference: Annotated[float, Field(gt=0.0)]
-    agreement: Annotated[float, Field(gt=0.0, le=1.0)] = Field(description="share of equal top-1 answers")
+    difference: Annotated[float, Field(gt=0.0)] = Field(description="largest difference, relative to the largest logit")
+    agreement: Annotated[float, Field(gt=0.0, le=1.0)] = Field(description="smallest fraction of equal top-1 answers")
 
 
 class ExportSettings(Settings):
-    """Names of variants are checked with the recipe's other names; see edgekd.recipe.load."""
+    """The exported variants and their ONNX opset; variant names are checked in edgekd.recipe.load."""
 
     variants: tuple[str, ...] | None = Field(
-        None, min_length=1, description="default: all, those that are quantized only with quantize"
+        None, min_length=1, description="variants to export; default: all, the int8 ones only with a quantize section"
     )
     opset: Literal[17, 18, 19, 20, 21, 22, 23] = Field(
-        17, description="the newest that TensorRT 8.6 reads, on JetPack 6.0"
+        17, description="ONNX opset; 17 is the newest that TensorRT 8.6 (JetPack 6.0) reads"
     )
-    tolerance: dict[str, Tolerance] = Field({}, description="by variant, where it is to differ from the defaults")
+    tolerance: dict[str, Tolerance] = Field({}, description="tolerances by variant that replace the variants' defaults")
 
     @model_validator(mode="after")
-    def _sources(self) -> ExportSettings:
+    def _has_base_variants(self) -> ExportSettings:
         chosen = self.variants or ()
         for variant in _known_variants(chosen):
             for needed, why in ((variant.base, "derived from"), (variant.compared_with, "compared with")):
@@ -273,34 +362,38 @@ class ExportSettings(Settings):
         return self
 
     def tolerance_of(self, variant: str) -> Tolerance:
-        """How far a graph of this variant may be from what it was made from."""
+        """The tolerance of a variant: the recipe's, else the variant's default."""
         default: Tolerance = plugins.load("variant", variant).tolerance
         return self.tolerance.get(variant, default)
 
 
 def _known_variants(names: Iterable[str]) -> list[Any]:
-    """The variants of these names; wrong names are left out: whoever reads the recipe reports them with their line."""
+    """The variants of these names. Unknown names are skipped: edgekd.recipe.load reports them with their line."""
     return [plugins.load("variant", name) for name in names if name in plugins.names("variant")]
 
 
 class BenchSettings(Settings):
-    devices: tuple[str, ...] = Field(("this-machine",), min_length=1)
+    """The benchmark of the exported files."""
+
+    devices: tuple[str, ...] = Field(
+        ("this-machine",), min_length=1, description="devices by name; `edgekd devices list` shows them"
+    )
     batch_sizes: tuple[Positive, ...] = Field((1, 8), min_length=1)
-    threads: Positive | None = Field(None, description="default: one a usable core")
-    seconds: Annotated[float, Field(gt=0.0)] = 1.0
-    warmup_seconds: Annotated[float, Field(ge=0.0)] = 0.2
+    threads: Positive | None = Field(None, description="threads per operator; default: one per usable core")
+    seconds: Annotated[float, Field(gt=0.0)] = Field(1.0, description="length of each timed loop, in seconds")
+    warmup_seconds: Annotated[float, Field(ge=0.0)] = Field(0.2, description="length of the warm-up, in seconds")
 
 
 class RecipeSettings(Settings):
     """The whole recipe; `edgekd.recipe` reads it from YAML and reports mistakes."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="the run's folder is runs/<name>")]
     data: DataSettings
-    teacher: TeacherSettings | None = Field(None, description="left out: only for schemes that do without")
+    teacher: TeacherSettings | None = Field(None, description="required, except for schemes without a teacher")
     student: ModelSettings
     distill: DistillSettings = DistillSettings()
-    prune: PruneSettings | None = Field(None, description="left out: the student keeps its widths")
-    quantize: QuantizeSettings | None = Field(None, description="left out: no int8 graphs")
+    prune: PruneSettings | None = Field(None, description="default: the student is not pruned")
+    quantize: QuantizeSettings | None = Field(None, description="default: no int8 graphs")
     export: ExportSettings = ExportSettings()
     bench: BenchSettings = BenchSettings()
 
@@ -312,18 +405,18 @@ class RecipeSettings(Settings):
             raise ValueError(f"export.variants: {quantized[0]} {need}")
         if self.quantize is not None and not quantized:
             first = next(name for name in default_variants(quantized=True) if name not in default_variants())
-            made = f"quantize makes {first} graphs"
-            raise ValueError(f"{made}: add {first} to export.variants, or leave quantize out")
+            reason = f"the quantize section makes {first} graphs"
+            raise ValueError(f"{reason}: add {first} to export.variants, or remove the quantize section")
         return self
 
     @property
     def variants(self) -> tuple[str, ...]:
-        """What ends up in the bundle."""
+        """The variants in the bundle."""
         return self.export.variants or default_variants(quantized=self.quantize is not None)
 
 
 def default_variants(*, quantized: bool = False) -> tuple[str, ...]:
-    """What a recipe that names no variants gets, each behind the one that it is derived from.
+    """The variants of a recipe that names none, each after the one that it is derived from.
 
     Args:
         quantized: whether the recipe has a quantize section.
@@ -334,7 +427,7 @@ def default_variants(*, quantized: bool = False) -> tuple[str, ...]:
 
 
 def models_in(value: Any) -> list[ModelSettings]:
-    """Every model that settings name, however deep."""
+    """Every model in a value of settings, at any depth."""
     if isinstance(value, ModelSettings):
         return [value]
     if isinstance(value, BaseModel):

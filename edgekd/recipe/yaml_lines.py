@@ -1,4 +1,4 @@
-"""YAML that remembers where everything stood."""
+"""YAML with the line of each key and value, for error messages."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Location = tuple[str | int, ...]
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe YAML in which 1e-3 is a number and only true and false are truth values, as in YAML 1.2."""
+    """Safe YAML in which 1e-3 is a number and only true and false are booleans, as in YAML 1.2."""
 
 
 _Loader.yaml_implicit_resolvers = {
@@ -32,7 +32,15 @@ _Loader.add_implicit_resolver(
 
 @dataclass
 class Document:
-    """A parsed document: its value, the line of each place in it, and what the syntax itself got wrong."""
+    """A parsed document.
+
+    Attributes:
+        name: of the file, for messages.
+        value: the document's content.
+        lines: the line of each key and list item.
+        overridden: the override that set a value, by location.
+        problems: mistakes that valid YAML can have, e.g. a repeated key.
+    """
 
     name: str
     value: Any
@@ -41,7 +49,7 @@ class Document:
     problems: list[str] = field(default_factory=list)
 
     def where(self, location: Location) -> str:
-        """`file.yaml:12`, the line of the place or of the nearest one around it, or the override that set it."""
+        """`file.yaml:12`: the line of a location or of the nearest one around it, or the override that set it."""
         for length in range(len(location), -1, -1):
             if (override := self.overridden.get(location[:length])) is not None:
                 return f"--set {override}"
@@ -51,7 +59,7 @@ class Document:
 
 
 def parse(text: str, *, name: str) -> Document:
-    """Raises RecipeError where the text is not YAML, or no mapping."""
+    """Parse a recipe's text. Raises RecipeError where it is not YAML or not a mapping."""
     loader = _Loader(text)
     try:
         node = loader.get_single_node()
@@ -72,10 +80,10 @@ def parse(text: str, *, name: str) -> Document:
 
 
 def set_value(document: Document, override: str) -> None:
-    """Apply `key.path=value`; the value is YAML, list places are numbers: `distill.objective.0.temperature=2`.
+    """Apply `key.path=value` in place; the value is YAML, list items are numbers: `distill.objective.0.temperature=2`.
 
     Raises:
-        UsageError: not of that form, or a path through something that is no section.
+        UsageError: not of that form, or a path through something that is not a section.
     """
     path, equals, text = override.partition("=")
     if not equals or not path.strip():
@@ -93,12 +101,12 @@ def set_value(document: Document, override: str) -> None:
     elif isinstance(target, dict):
         target[str(last)] = value
     else:
-        raise UsageError(f"--set {override}", found=f"there is no place {last!r} in {format_location(tuple(parents))}")
+        raise UsageError(f"--set {override}", found=f"{format_location(tuple(parents))} has no item {last!r}")
     document.overridden[(*parents, last)] = override
 
 
 def format_location(location: Sequence[str | int]) -> str:
-    """distill.objective[0].method"""
+    """A location as text: distill.objective[0].method."""
     text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location)
     return text.lstrip(".")
 
@@ -117,7 +125,7 @@ def _descend(target: Any, part: str | int, override: str, *, path: Sequence[str 
         if inner is None:
             inner = target[str(part)] = {}
         return inner
-    raise UsageError(f"--set {override}", found=f"{format_location(path)} is no section of the recipe")
+    raise UsageError(f"--set {override}", found=f"{format_location(path)} is not a section of the recipe")
 
 
 def _walk(node: yaml.Node, location: Location, document: Document) -> None:
@@ -131,7 +139,7 @@ def _walk(node: yaml.Node, location: Location, document: Document) -> None:
             name, line = str(key.value), key.start_mark.line + 1
             if name in seen:
                 place = format_location((*location, name))
-                document.problems.append(f"{document.name}:{line} {place}: stands here twice (line {seen[name]})")
+                document.problems.append(f"{document.name}:{line} {place}: repeated key (first in line {seen[name]})")
             seen[name] = line
             _walk(value, (*location, name), document)
             document.lines[(*location, name)] = line

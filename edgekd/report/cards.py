@@ -1,4 +1,4 @@
-"""The chain, a card a stage: what it made and what that cost."""
+"""The chain in the report: one card per stage, with its facts and its duration."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from edgekd.report.record import Stage
 
 @dataclass(frozen=True)
 class Card:
-    """One stage; `facts` are short lines."""
+    """One stage: its title, short facts, duration and state."""
 
     title: str
     facts: tuple[str, ...]

@@ -1,10 +1,10 @@
-"""The page's charts: pure functions from numbers to inline SVG; the page's style sheet colours them.
+"""The page's charts: pure functions from numbers to inline SVG, coloured by the page's style sheet.
 
-Every chart takes its width in pixels, so that the page can hold one for a desktop and one for a phone.
+Every chart takes its width in pixels, because the page has one version for a desktop and one for a phone.
 
-Drawn here and not by a library: a scatter of nine models takes 4.6 KB in the page's own colours, dark mode included,
+Drawn here instead of by a library: a scatter of nine models takes 4.6 KB in the page's own colours, dark mode included,
 and no labels overlap; matplotlib 3.11 gives 22 KB, fixed colours and 3 overlaps (5 at phone width), pygal 3.1 16 KB
-with its own style sheet, a script and 3 overlaps; matplotlib and its needs add 75 MB, vl-convert a wheel of 34 MB.
+with its own style sheet, a script and 3 overlaps; matplotlib with dependencies adds 75 MB, vl-convert 34 MB.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _GOLDEN = 0.618034
 
 @dataclass(frozen=True)
 class Point:
-    """A model in the plane: latency in ms; accuracy with its 95 % interval as shares."""
+    """A model's latency in ms, and its accuracy with the 95 % interval as fractions."""
 
     label: str
     mark: Mark
@@ -92,14 +92,14 @@ def scatter(points: Sequence[Point], width: float) -> Markup:
     axes = [*_rows(y, area), *_columns(x, area, 8 if width > 600 else 4)]
     hint = text("↖ faster and more accurate", area.left, 18, class_="hint")
     unit = text("latency in ms, one call (p50)", area.right, height - 8, anchor="end", class_="axis")
-    said = "; ".join(
+    description = "; ".join(
         f"{p.label}: {figures.percent(p.accuracy)} at {figures.milliseconds(p.latency_ms)}" for p in points
     )
-    return svg.drawing("Accuracy against latency", said, width, height, *axes, hint, unit, *drawn)
+    return svg.drawing("Accuracy against latency", description, width, height, *axes, hint, unit, *drawn)
 
 
 def strips(rows: Sequence[Strip], width: float) -> Markup:
-    """One line a model: a dot for every percent of the runs, p50, p90 and p99 marked."""
+    """One line per model: a dot per percent of the runs, with marks at p50, p90 and p99."""
     gutter, step = _gutter(width), 44.0 if width > 600 else 62.0
     top, bottom = 14.0, 14.0 + step * len(rows)
     low = min(min((s for s in row.samples if s > 0), default=row.p50) for row in rows)
@@ -115,16 +115,16 @@ def strips(rows: Sequence[Strip], width: float) -> Markup:
         drawn.append(line(x(row.p90), y - 5, x(row.p90), y + 5, f"span {row.mark}"))
         drawn.append(svg.marker(row.mark, x(row.p50), y, hollow=row.estimated, radius=5))
     unit = text("latency in ms, one call", width - 16, bottom + 38, anchor="end", class_="axis")
-    said = "; ".join(
+    description = "; ".join(
         f"{r.label}: p50 {figures.plain(r.p50)}, p90 {figures.plain(r.p90)}, p99 {figures.plain(r.p99)} ms"
         for r in rows
     )
     columns = _columns(x, area, 8 if width > 600 else 4)
-    return svg.drawing("Latency distribution", said, width, bottom + 46, *columns, unit, *drawn)
+    return svg.drawing("Latency distribution", description, width, bottom + 46, *columns, unit, *drawn)
 
 
 def curves(series: Sequence[Curve], width: float) -> Markup:
-    """Validation accuracy by epoch; the last values stand at the right, each with its mark."""
+    """Validation accuracy by epoch; the final values are at the right, each with its mark."""
     columns = 3 if width > 600 else 1
     legend = 22.0 * -(-len(series) // columns)
     height = legend + 300.0
@@ -142,12 +142,14 @@ def curves(series: Sequence[Curve], width: float) -> Markup:
         drawn.append(svg.marker(curve.mark, *places[-1], radius=4.5))
         drawn.append(svg.marker(curve.mark, area.right + 14, end, radius=4.5))
         drawn.append(text(figures.percent(curve.points[-1][1]), area.right + 24, end + 4, class_="value"))
-    said = "; ".join(f"{c.label}: {figures.percent(c.points[-1][1])} after {c.points[-1][0]} epochs" for c in series)
-    return svg.drawing("Validation accuracy by epoch", said, width, height, *drawn)
+    description = "; ".join(
+        f"{c.label}: {figures.percent(c.points[-1][1])} after {c.points[-1][0]} epochs" for c in series
+    )
+    return svg.drawing("Validation accuracy by epoch", description, width, height, *drawn)
 
 
 def bars(rows: Sequence[Bar], width: float) -> Markup:
-    """File sizes from zero."""
+    """File sizes, on an axis from zero."""
     gutter, step = _gutter(width), 34.0 if width > 600 else 48.0
     most = max(1, max(row.size_bytes for row in rows))
     x = Scale(0, most, gutter + 8, width - 80)
@@ -158,12 +160,12 @@ def bars(rows: Sequence[Bar], width: float) -> Markup:
         drawn += _row_label(row.label, y, width, mark=row.mark)
         drawn.append(tag("rect", x=x(0), y=y - 7, width=length, height=14.0, rx=2.0, class_=f"bar {row.mark}"))
         drawn.append(text(figures.size(row.size_bytes), x(0) + length + 8, y + 4, class_="value"))
-    said = "; ".join(f"{row.label}: {figures.size(row.size_bytes)}" for row in rows)
-    return svg.drawing("File size", said, width, step * len(rows) + 6, *drawn)
+    description = "; ".join(f"{row.label}: {figures.size(row.size_bytes)}" for row in rows)
+    return svg.drawing("File size", description, width, step * len(rows) + 6, *drawn)
 
 
 def widths(layers: Sequence[Layer], width: float) -> Markup:
-    """A column a layer in the network's order, from zero: its channels before, pale, and after, full."""
+    """One column per layer, in the network's order: its channels before pruning (pale) and after (solid)."""
     area = Box(56, 34, width - 12, 234 if width > 600 else 204)
     y = Scale(0, max(1, max(layer.before for layer in layers)) * 1.05, area.bottom, area.top)
     slot = (area.right - area.left) / len(layers)
@@ -180,8 +182,10 @@ def widths(layers: Sequence[Layer], width: float) -> Markup:
     hint = text("output channels", area.left, 18, class_="hint")
     axis = text("layers, from input to output", area.right, area.bottom + 20, anchor="end", class_="axis")
     before, after = sum(layer.before for layer in layers), sum(layer.after for layer in layers)
-    said = f"{len(layers)} layers, {before:,} output channels before and {after:,} after"
-    return svg.drawing("Channels by layer, before and after pruning", said, width, area.bottom + 30, *drawn, hint, axis)
+    description = f"{len(layers)} layers, {before:,} output channels before and {after:,} after"
+    return svg.drawing(
+        "Channels by layer, before and after pruning", description, width, area.bottom + 30, *drawn, hint, axis
+    )
 
 
 def _column(left: float, width: float, top: float, bottom: float, class_: str) -> Markup:
@@ -189,7 +193,7 @@ def _column(left: float, width: float, top: float, bottom: float, class_: str) -
 
 
 def _latency_scale(low: float, high: float, start: float, end: float) -> Scale:
-    """From zero, or in ratios where the slowest is many times the fastest."""
+    """A linear scale from zero, or a logarithmic one if the slowest is many times the fastest."""
     if high / low > _LOG_FROM:
         return Scale(low / 1.25, high * 1.1, start, end, log=True)
     return Scale(0.0, high * 1.1, start, end)
@@ -230,7 +234,7 @@ def _whisker(point: Point, x: Scale, y: Scale) -> Markup:
 
 
 def _leader(anchor: tuple[float, float], box: Box) -> Markup:
-    """A thin line to a label that had to move away."""
+    """A thin line to a label that is not beside its mark."""
     x = min(max(anchor[0], box.left), box.right)
     y = min(max(anchor[1], box.top + 3), box.bottom - 3)
     if abs(x - anchor[0]) + abs(y - anchor[1]) < 16:
@@ -239,7 +243,7 @@ def _leader(anchor: tuple[float, float], box: Box) -> Markup:
 
 
 def _quantile_dots(row: Strip, x: Scale, y: float) -> Markup:
-    """Every percent of the runs up to p99 as one dot, scattered across the strip in a fixed order."""
+    """One dot per percent of the runs up to p99, spread across the strip in a fixed pattern."""
     ranked = sorted(sample for sample in row.samples if 0 < sample <= row.p99)
     count = min(_DOTS, len(ranked))
     picked = [ranked[(2 * rank + 1) * len(ranked) // (2 * count)] for rank in range(count)]
@@ -249,12 +253,12 @@ def _quantile_dots(row: Strip, x: Scale, y: float) -> Markup:
 
 
 def _gutter(width: float) -> float:
-    """Room for labels left of the rows; on a phone they stand above."""
+    """The width for labels left of the rows; on a phone the labels are above the rows."""
     return 230.0 if width > 600 else 0.0
 
 
 def _row_label(label: str, y: float, width: float, estimated: bool = False, mark: Mark | None = None) -> list[Markup]:
-    """A row's name, and its mark where the row itself does not show it."""
+    """A row's label, and its mark if the row itself does not show it."""
     gutter, room = _gutter(width), 18.0 if mark else 0.0
     if gutter:
         name = text(_named(label, estimated, gutter - 8 - room), gutter - 6 - room, y + 4, anchor="end")

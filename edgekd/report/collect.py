@@ -1,4 +1,4 @@
-"""From a finished run to the record that its report shows."""
+"""From a finished run to the record of its report."""
 
 from __future__ import annotations
 
@@ -38,61 +38,66 @@ _MEASURED = (
 )
 
 
-def collect(recipe: Recipe, made: Result, log: Sequence[Done], place: Path) -> Json:
+def collect(recipe: Recipe, result: Result, log: Sequence[Done], place: Path) -> Json:
     """The report's record; see edgekd.report.record for what each field means.
 
     Args:
-        place: where the bundle was published.
+        recipe: the run's recipe.
+        result: the run's artifacts.
+        log: the stages in order.
+        place: the folder in which the bundle was published.
     """
-    names = dict.fromkeys(name.variant for name in made.exported.models)
+    names = dict.fromkeys(name.variant for name in result.exported.models)
     return {
         "title": recipe.settings.name,
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "command": recipe.command,
         "edgekd": metadata.version("edgekd"),
         "recipe": recipe.text,
-        "data": _data(made.data),
+        "data": _data(result.data),
         "stages": [
             {"name": d.name, "title": d.title, "state": d.state, "seconds": d.seconds, "facts": list(d.facts)}
             for d in log
         ],
-        "models": _models(made),
-        "numerics": [{"model": str(name), **model.metrics["numerics"]} for name, model in made.exported.models.items()],
+        "models": _models(result),
+        "numerics": [
+            {"model": str(name), **model.metrics["numerics"]} for name, model in result.exported.models.items()
+        ],
         "training": [
             {"role": role.name, "title": role.title, "epochs": _epochs(checkpoint)}
-            for role, checkpoint in made.roles.items()
+            for role, checkpoint in result.roles.items()
             if checkpoint.metrics.get("history")
         ],
-        "pruning": _pruning(made.pruned),
-        "quantization": _quantization(made.quantized),
-        "measurements": [_measurement(record) for each in _measured(made) for record in each.records],
-        "legality": _legality(made),
-        "engines": made.bundle.details.engines,
+        "pruning": _pruning(result.pruned),
+        "quantization": _quantization(result.quantized),
+        "measurements": [_measurement(record) for each in _measured(result) for record in each.records],
+        "legality": _legality(result),
+        "engines": result.bundle.details.engines,
         "engine_titles": preference.titles(),
         "unmeasured": {name: why for name in names if (why := variants.find(name).unmeasured) is not None},
-        "loaded": _loaded(made),
-        "environment": _environment(made.measured),
-        "not_run": not_run(recipe.settings.bench.devices, made.exported.shipped),
-        "bundle": {"path": str(place), "files": _files(made.bundle)},
-        "warnings": _warnings(made),
-        "roles": {role.name: _role(role) for role in made.roles},
+        "loaded": _loaded(result),
+        "environment": _environment(result.measured),
+        "not_run": not_run(recipe.settings.bench.devices, result.exported.shipped),
+        "bundle": {"path": str(place), "files": _files(result.bundle)},
+        "warnings": _warnings(result),
+        "roles": {role.name: _role(role) for role in result.roles},
     }
 
 
-def _loaded(made: Result) -> str | None:
-    """What edgekd.runtime.load takes here as long as no engine was built."""
-    backend = backends.choose(next(iter(made.exported.models.values())).graph)
-    order = made.bundle.details.engines.get(preference.here(backend.name), ())
-    return str(made.exported.shipped[order[0]]) if order else None
+def _loaded(result: Result) -> str | None:
+    """The model that edgekd.runtime.load uses on this machine as long as no engine is built."""
+    backend = backends.choose(next(iter(result.exported.models.values())).graph)
+    order = result.bundle.details.engines.get(preference.name_here(backend.name), ())
+    return str(result.exported.shipped[order[0]]) if order else None
 
 
-def _measured(made: Result) -> list[Measurements]:
-    return [made.measured, *([made.engines] if made.engines is not None else [])]
+def _measured(result: Result) -> list[Measurements]:
+    return [result.measured, *([result.engines] if result.engines is not None else [])]
 
 
 def not_run(devices: Sequence[str], shipped: Iterable[str]) -> list[Json]:
-    """What this run has no figure for, and why. No estimate takes its place."""
-    unusable = [(backend, backend.available()) for backend in backends.every()]
+    """Engines and devices without figures in this run, and why."""
+    unusable = [(backend, backend.available()) for backend in backends.all_backends()]
     reasons = [
         {"what": backend.title if backend.opens_graphs else f"{backend.title} engines", "why": why}
         for backend, why in unusable
@@ -101,44 +106,44 @@ def not_run(devices: Sequence[str], shipped: Iterable[str]) -> list[Json]:
     for profile in map(profiles.find, devices):
         if profile.kind == "local":
             continue
-        reasons.append({"what": profile.title, "why": "not at hand: copy the bundle there and run `edgekd bench`"})
+        reasons.append({"what": profile.title, "why": "not this machine: copy the bundle there and run `edgekd bench`"})
         for precision in sorted({variants.find(name).precision for name in shipped}):
             if profile.precisions is not None and precision not in profile.precisions:
                 others = ", ".join(profile.precisions)
-                why = f"the device has no {precision}: take another of its precisions there ({others})"
+                why = f"the device does not support {precision}: use another precision there ({others})"
                 reasons.append({"what": f"{precision} on {profile.title}", "why": why})
     return reasons
 
 
-def _warnings(made: Result) -> list[str]:
-    """Each once: what was shown before the student was trained may stand in its manifest too."""
-    noted = [warning for checkpoint in made.checkpoints for warning in checkpoint.metrics.get("warnings", ())]
-    return list(dict.fromkeys([*made.warnings, *noted]))
+def _warnings(result: Result) -> list[str]:
+    """All warnings, each once: one shown before a training may be in its manifest too."""
+    noted = [warning for checkpoint in result.checkpoints for warning in checkpoint.metrics.get("warnings", ())]
+    return list(dict.fromkeys([*result.warnings, *noted]))
 
 
-def _pruning(made: Pruned | None) -> Json | None:
-    if made is None:
+def _pruning(result: Pruned | None) -> Json | None:
+    if result is None:
         return None
-    cut = made.pruned
-    said = {key: cut.metrics[key] for key in ("measure", "target", "kept", "multiple", "before", "widths")}
-    return {**said, "after": {key: cut.metrics[key] for key in ("macs", "parameters")}}
+    checkpoint = result.pruned
+    values = {key: checkpoint.metrics[key] for key in ("measure", "target", "kept", "multiple", "before", "widths")}
+    return {**values, "after": {key: checkpoint.metrics[key] for key in ("macs", "parameters")}}
 
 
-def _quantization(made: Quantized | None) -> Json | None:
-    if made is None:
+def _quantization(result: Quantized | None) -> Json | None:
+    if result is None:
         return None
-    calibrated = made.calibrated
-    said = {key: calibrated.metrics[key] for key in ("calibration_images", "quantized_values", "left_in_float")}
-    return {"mode": "ptq" if calibrated is made.trained else "qad", **said}
+    calibrated = result.calibrated
+    values = {key: calibrated.metrics[key] for key in ("calibration_images", "quantized_values", "left_in_float")}
+    return {"mode": "ptq" if calibrated is result.trained else "qad", **values}
 
 
-def _legality(made: Result) -> list[Json]:
-    """Every shipped graph that TensorRT is given, against every version that is checked by default."""
+def _legality(result: Result) -> list[Json]:
+    """Every shipped graph that TensorRT is given, against all_backends version that is checked by default."""
     rows = []
-    for variant, model in made.exported.shipped.items():
+    for variant, model in result.exported.shipped.items():
         if not legality.is_offered(variants.find(variant).activations):
             continue
-        graph = legality.read(made.exported.models[model].graph)
+        graph = legality.read(result.exported.models[model].graph)
         for version in legality.VERSIONS:
             verdict = legality.check(graph, version)
             found = {
@@ -168,13 +173,13 @@ def _data(data: Dataset) -> Json:
     }
 
 
-def _models(made: Result) -> list[Json]:
-    rows = {ModelId.of(row): row for row in made.scores.rows}
-    return [_model(name, made, rows[name]) for name in made.exported.models]
+def _models(result: Result) -> list[Json]:
+    rows = {ModelId.of(row): row for row in result.scores.rows}
+    return [_model(name, result, rows[name]) for name in result.exported.models]
 
 
-def _model(name: ModelId, made: Result, row: Json) -> Json:
-    role, checkpoint = next(found for found in made.roles.items() if found[0].name == name.role)
+def _model(name: ModelId, result: Result, row: Json) -> Json:
+    role, checkpoint = next(found for found in result.roles.items() if found[0].name == name.role)
     architecture = checkpoint.details.architecture
     arguments = ", ".join(f"{key}={value}" for key, value in architecture.arguments.items())
     stage = checkpoint.manifest.stage
@@ -184,12 +189,12 @@ def _model(name: ModelId, made: Result, row: Json) -> Json:
         "title": role.title,
         "variant": name.variant,
         "precision": variants.find(name.variant).precision,
-        "ships": name in made.exported.shipped.values(),
+        "ships": name in result.exported.shipped.values(),
         "architecture": f"{architecture.model} {arguments}".strip(),
         "accuracy": row["accuracy"],
         "interval": row["interval"],
         "samples": row["samples"],
-        "size_bytes": made.exported.models[name].graph.stat().st_size,
+        "size_bytes": result.exported.models[name].graph.stat().st_size,
         "parameters": checkpoint.metrics["parameters"],
         "macs": checkpoint.metrics["macs"],
         "seconds": stage.seconds if stage is not None else None,
@@ -215,17 +220,17 @@ def _measurement(record: Json) -> Json:
 
 
 def _environment(measurements: Measurements) -> Json:
-    """What the measuring process saw, and what trained the networks; what a machine does not report is left out."""
+    """The environment of the measurements, and the versions that trained the networks; unknown values are left out."""
     records = measurements.records
     if not records:
         return {}
-    seen: Json = {key: value for key, value in records[0]["environment"].items() if value is not None}
+    known: Json = {key: value for key, value in records[0]["environment"].items() if value is not None}
     versions = measurements.manifest.versions
     trained_with = {key: versions[key] for key in ("torch", "torchvision") if versions.get(key) is not None}
-    engines = seen.pop("engines")
-    memory = f"{seen.pop('ram_bytes') / 2**30:.1f} GiB"
+    engines = known.pop("engines")
+    memory = f"{known.pop('ram_bytes') / 2**30:.1f} GiB"
     return {
-        **seen,
+        **known,
         **engines,
         "memory": memory,
         **{key: value for key, value in trained_with.items() if value is not None},
@@ -233,10 +238,10 @@ def _environment(measurements: Measurements) -> Json:
 
 
 def _files(bundle: Artifact) -> list[Json]:
-    notes = {"bundle.json": "how to feed it, classes, metrics, digests", "card.md": "model card"}
+    notes = {"bundle.json": "preprocessing, classes, metrics, digests", "card.md": "model card"}
     notes |= {f"model.{name}.onnx": variants.find(name).note for name in bundle.details.variants}
     return [
-        {"name": name, "size_bytes": record.size_bytes, "note": notes.get(name, "self-test vectors")}
+        {"name": name, "size_bytes": record.size_bytes, "note": notes.get(name, "test vectors")}
         for name, record in bundle.manifest.files.items()
     ]
 

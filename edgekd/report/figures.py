@@ -1,4 +1,4 @@
-"""Numbers as people read them: three figures, a unit, and a space that does not break."""
+"""Numbers formatted for people: three significant figures, a unit, and a non-breaking space."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ _MANY_SAMPLES = 5000
 
 
 def percent(share: float, samples: int = 0) -> str:
-    """A share as "97.2 %"; two decimals where there are samples enough to mean it."""
+    """A fraction as "97.2 %"; with two decimals if there are enough samples for that precision."""
     digits = 2 if samples >= _MANY_SAMPLES else 1
     text = f"{share * 100:.{digits}f}"
     if share < 1.0 and float(text) == 100.0:
@@ -16,7 +16,7 @@ def percent(share: float, samples: int = 0) -> str:
 
 
 def points(difference: float, samples: int = 0) -> str:
-    """A difference of two shares in percentage points, with its sign."""
+    """A difference of two fractions in percentage points, with its sign."""
     text = f"{abs(difference) * 100:.{2 if samples >= _MANY_SAMPLES else 1}f}"
     sign = "±" if float(text) == 0.0 else "+" if difference > 0 else "−"
     return f"{sign}{text}{_SPACE}points"
@@ -43,7 +43,7 @@ def size(count: int) -> str:
 
 
 def amount(count: int) -> str:
-    """How many, short: 11.2 M, 272 k, 360."""
+    """A count with a unit prefix: 11.2 M, 272 k, 360."""
     for limit, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if count >= limit * 0.9995:
             return f"{plain(count / limit)}{_SPACE}{unit}"

@@ -1,4 +1,4 @@
-"""The result in one sentence that says no more than the numbers do."""
+"""The report's headline: the result in one sentence."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _SAME = 1.05
 
 @dataclass(frozen=True)
 class Difference:
-    """Accuracy of one model minus another's, and the 95 % interval of that."""
+    """The difference of two models' accuracies, and its 95 % interval."""
 
     value: float
     low: float
@@ -27,7 +27,7 @@ class Difference:
 def difference(one: ModelEntry, other: ModelEntry) -> Difference:
     """Newcombe's interval (1998, method 10) from the two models' own intervals.
 
-    It takes the test sets for independent; on one shared test set it is the careful side.
+    It assumes independent test sets, which is conservative for a shared test set.
     """
     value = one.accuracy - other.accuracy
     down = math.hypot(one.accuracy - one.interval[0], other.interval[1] - other.accuracy)
@@ -40,14 +40,14 @@ def headline(record: Record) -> str:
     model = chosen(record)
     if model is None:
         return "No model was made in this run."
-    gist = [_comparison(record, model), _gain(record, model)]
-    said = ", ".join(part for part in gist if part)
-    return f"{_opening(record, model)}{': ' + said if said else ''}."
+    comparisons = [_comparison(record, model), _gain(record, model)]
+    details = ", ".join(part for part in comparisons if part)
+    return f"{_opening(record, model)}{': ' + details if details else ''}."
 
 
 def chosen(record: Record) -> ModelEntry | None:
-    """The file that an app gets on this machine; where the record does not say, the most accurate one that ships, or
-    of all."""
+    """The model that an app loads on this machine; where the record has none, the most accurate one that ships, or of
+    all."""
     if record.loaded is not None:
         return record.model(record.loaded)
     models = [model for model in record.models if model.ships] or list(record.models)
@@ -55,7 +55,7 @@ def chosen(record: Record) -> ModelEntry | None:
 
 
 def single(record: Record, model: ModelEntry) -> MeasurementEntry | None:
-    """A model's measurement of one image, on the first place of the record."""
+    """A model's measurement with batch size 1, with the first device and engine in the record."""
     found = [entry for entry in record.measurements if entry.place == record.measurements[0].place]
     return next((entry for entry in found if entry.model == model.id and entry.batch_size == 1), None)
 
@@ -65,7 +65,7 @@ def teacher_of(record: Record) -> ModelEntry | None:
 
 
 def baseline_of(record: Record, model: ModelEntry) -> ModelEntry | None:
-    """The baseline in the model's own variant, or else the first one."""
+    """The baseline in the model's variant, or else the first baseline."""
     baselines = [other for other in record.models if other.role == "baseline"]
     return next((b for b in baselines if b.variant == model.variant), baselines[0] if baselines else None)
 
@@ -81,7 +81,7 @@ def _opening(record: Record, model: ModelEntry) -> str:
 
 
 def _comparison(record: Record, model: ModelEntry) -> str:
-    """ "14× smaller and 9.1× faster than the teacher", and its mixed and equal forms."""
+    """For example "14× smaller and 9.1× faster than the teacher"."""
     teacher = teacher_of(record)
     if teacher is None or teacher is model:
         return ""
@@ -89,15 +89,15 @@ def _comparison(record: Record, model: ModelEntry) -> str:
     mine, theirs = single(record, model), single(record, teacher)
     if mine is not None and theirs is not None:
         verdicts.append(_verdict(theirs.latency_ms.p50, mine.latency_ms.p50, "faster", "slower"))
-    said = [(sign, text) for sign, text in verdicts if sign != 0]
-    if not said:
+    differences = [(sign, text) for sign, text in verdicts if sign != 0]
+    if not differences:
         return "as large and as fast as the teacher" if len(verdicts) == 2 else "as large as the teacher"
-    mixed = len({sign for sign, _ in said}) == 2
-    return (" but " if mixed else " and ").join(text for _, text in said) + " than the teacher"
+    mixed = len({sign for sign, _ in differences}) == 2
+    return (" but " if mixed else " and ").join(text for _, text in differences) + " than the teacher"
 
 
 def _verdict(theirs: float, mine: float, better: str, worse: str) -> tuple[int, str]:
-    """1, 0 or -1 for better, about the same or worse; and how to say it."""
+    """1, 0 or -1 for better, about the same or worse; and the text."""
     if mine <= 0 or theirs <= 0:
         return 0, ""
     if theirs / mine >= _SAME:
@@ -108,20 +108,20 @@ def _verdict(theirs: float, mine: float, better: str, worse: str) -> tuple[int, 
 
 
 def _gain(record: Record, model: ModelEntry) -> str:
-    """ "+1.3 points over the same student trained from labels alone", and its other forms."""
+    """For example "+1.3 points over the same student trained on labels only"."""
     baseline = baseline_of(record, model)
     if baseline is None or not model.ships:
         return ""
-    name = f"{_relation(baseline, model)} trained from labels alone"
+    name = f"{_relation(baseline, model)} trained on labels only"
     gap = difference(model, baseline)
     text = figures.points(gap.value, model.samples)
     if not gap.certain:
-        return f"no different within the 95 % interval from {name} ({text})"
+        return f"not significantly different from {name} ({text}, within the 95 % interval)"
     return f"{text} {'over' if gap.value > 0 else 'against'} {name}"
 
 
 def _relation(baseline: ModelEntry, model: ModelEntry) -> str:
-    """Pruning keeps the architecture's name and takes multiply-accumulates away."""
+    """How the baseline relates to the model; pruning keeps the architecture's name and reduces its MACs."""
     if baseline.architecture != model.architecture:
         return "the baseline"
     return "the same student" if baseline.macs == model.macs else "the unpruned student"

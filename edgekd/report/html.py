@@ -1,4 +1,4 @@
-"""The report: one HTML file that needs nothing but itself."""
+"""Renders the report: one self-contained HTML file."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from edgekd.store.artifacts import Json
 
 
 def render(record: Json) -> str:
-    """The page as text.
+    """The page as HTML.
 
     Raises:
         ArtifactError: the record is not valid.
@@ -24,18 +24,19 @@ def render(record: Json) -> str:
 
 
 def write(record: Json, path: Path) -> Path:
-    """Render into `path`: beside it first, then renamed, so that a reader never sees half a page.
+    """Render into `path` with one rename, so that a reader never sees half a page.
 
     Raises:
-        ArtifactError: the record is not valid; nothing is written then.
+        ArtifactError: the record is not valid; nothing is written.
+        OSError: the file cannot be written.
     """
     page = render(record)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    with beside.open("w", encoding="utf-8") as stream:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with temporary.open("w", encoding="utf-8") as stream:
         stream.write(page)
         stream.flush()
         os.fsync(stream.fileno())
-    beside.replace(path)
+    temporary.replace(path)
     return path
 
 

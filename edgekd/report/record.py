@@ -1,6 +1,6 @@
-"""What a report holds: plain JSON, also kept as report.json, so that a page can be rendered again later.
+"""The content of a report: plain JSON, kept as report.json, from which the page can be rendered again.
 
-Accuracies, agreements and intervals are shares (0 to 1), latencies are milliseconds, sizes bytes.
+Accuracies, agreements and intervals are fractions (0 to 1), latencies are in milliseconds, sizes in bytes.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class _Frozen(BaseModel):
 
 
 class LeakPair(_Frozen):
-    """Images that stand in two splits; `examples` are pairs of file names."""
+    """Images that occur in two splits; `examples` are pairs of file names."""
 
     splits: tuple[str, str]
     count: Count
@@ -42,7 +42,7 @@ class Broken(_Frozen):
 
 
 class Data(_Frozen):
-    """The images after cleaning; `counts` are what is left in each split."""
+    """The data set after cleaning; `counts` are the images in each split."""
 
     source: str
     classes: tuple[str, ...]
@@ -55,7 +55,7 @@ class Data(_Frozen):
 
 
 class Stage(_Frozen):
-    """One stage of the chain, in the order it ran; `seconds` is what making it cost, `facts` what it made."""
+    """One stage of the chain: `seconds` is how long making its artifact took, `facts` describe the artifact."""
 
     name: str
     title: str
@@ -65,7 +65,7 @@ class Stage(_Frozen):
 
 
 class RoleEntry(_Frozen):
-    """How the networks of a role are marked, and what the mark stands for."""
+    """The mark of a role's networks, and its text in the legend."""
 
     legend: str
     shape: Literal["disc", "square", "diamond", "triangle-up", "triangle-down", "cross", "star"]
@@ -73,7 +73,7 @@ class RoleEntry(_Frozen):
 
 
 class HeadScore(_Frozen):
-    """What a further head of a model answers on its own test split, with a 95 % interval."""
+    """The accuracy of an additional head on its own test split, with a 95 % interval."""
 
     accuracy: Share
     interval: tuple[Share, Share]
@@ -81,8 +81,13 @@ class HeadScore(_Frozen):
 
 
 class ModelEntry(_Frozen):
-    """One exported file and its accuracy on the test split, with a 95 % interval over `samples` images; `ships`: it is
-    in the bundle; `heads`: further ones, by name."""
+    """One exported file and its accuracy on the test split, with a 95 % interval over `samples` images.
+
+    Attributes:
+        ships: whether it is in the bundle.
+        seconds: how long the stage that made its checkpoint took.
+        heads: the scores of additional heads, by name.
+    """
 
     id: str
     role: str
@@ -102,14 +107,14 @@ class ModelEntry(_Frozen):
 
 
 class Tolerance(_Frozen):
-    """`difference` is a share of the largest logit."""
+    """`difference` is relative to the largest logit."""
 
     difference: Span
     agreement: Share
 
 
 class NumericsEntry(_Frozen):
-    """How far a file's logits are from its reference's, on real images: shares of the largest logit."""
+    """The deviation of a file's logits from its reference's on real images, relative to the largest logit."""
 
     model: str
     reference: str
@@ -147,7 +152,7 @@ class Width(_Frozen):
 
 
 class Pruning(_Frozen):
-    """What was taken away; `kept` and `target` are shares of `measure`."""
+    """The result of pruning; `kept` and `target` are fractions of `measure`."""
 
     measure: Literal["macs", "parameters"]
     target: Share
@@ -159,7 +164,7 @@ class Pruning(_Frozen):
 
 
 class Quantization(_Frozen):
-    """`left_in_float`: operations that got no quantizer, by name."""
+    """The result of quantization; `left_in_float`: names of operations without quantizers."""
 
     mode: Literal["qad", "ptq"]
     calibration_images: Count
@@ -168,7 +173,7 @@ class Quantization(_Frozen):
 
 
 class LegalityEntry(_Frozen):
-    """Whether a TensorRT version can take a file, as far as its graph tells; nothing was built."""
+    """Whether a TensorRT version can parse a file, judged by its graph; nothing was built."""
 
     model: str
     version: str
@@ -209,7 +214,7 @@ class MeasurementEntry(_Frozen):
 
     @property
     def place(self) -> tuple[str, str, int]:
-        """What has to be equal for two latencies to be comparable: device, engine, threads."""
+        """Device, engine and threads, which must be equal for two latencies to be comparable."""
         return self.device, self.engine, self.threads
 
 
@@ -230,9 +235,16 @@ class BundleEntry(_Frozen):
 
 
 class Record(_Frozen):
-    """Everything the page shows. `created` is an ISO time, `recipe` YAML text; `engines`: the bundle's variants in the
-    order in which an engine takes them, `engine_titles`: what these engines are called for people; `unmeasured`: why a
-    variant is not measured where others are; `loaded`: the model that edgekd.runtime.load takes on this machine."""
+    """Everything that the page shows.
+
+    Attributes:
+        created: ISO time.
+        recipe: YAML text.
+        engines: for each engine, the bundle's variants in the order in which it prefers them.
+        engine_titles: the engines' names for people.
+        unmeasured: for each variant that is not measured where others are, the reason.
+        loaded: the model that edgekd.runtime.load uses on this machine.
+    """
 
     title: str
     created: str
@@ -279,7 +291,7 @@ def parse(value: Json) -> Record:
     """A checked record.
 
     Raises:
-        ArtifactError: a key is missing, unknown or holds something else.
+        ArtifactError: a key is missing or unknown, or its value has the wrong type.
     """
     try:
         return Record.model_validate(value)
@@ -288,5 +300,5 @@ def parse(value: Json) -> Record:
         raise ArtifactError(
             "the report's record is not valid",
             found="; ".join(problems[:5]),
-            hint="a report.json of another version? run the recipe again: finished stages are reused",
+            hint="it may be of another version: run the recipe again, which reuses finished stages",
         ) from None

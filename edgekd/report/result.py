@@ -1,4 +1,4 @@
-"""What a run made: what its report is about."""
+"""The result of a run: all its artifacts, which the report shows."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ class Result:
     """Every artifact of a chain.
 
     Attributes:
-        networks: those that are exported in float, by their role, in the chain's order; the last of them ships.
-        final: the one that ships in float.
-        exported: their graphs, and which of them ship.
-        warnings: about the teacher, from before the student was trained.
-        measured: on this machine, in the engines that open a graph.
-        engines: the same of the engines that were built here; None where nothing builds any.
+        networks: the networks exported in float, by role, in the chain's order; the last of them ships.
+        final: the float network that ships.
+        exported: all graphs, and which of them ship.
+        warnings: about the teacher.
+        measured: latencies on this machine, in engines that run graphs.
+        engines: latencies of engines built on this machine; None where no backend builds any.
     """
 
     data: Dataset
@@ -45,7 +45,7 @@ class Result:
 
     @property
     def roles(self) -> dict[Role, Checkpoint]:
-        """All that are exported: those in float, and the quantized ones."""
+        """All exported networks, float and quantized, by role."""
         if self.quantized is None:
             return dict(self.networks)
         calibrated, trained = self.quantized.calibrated, self.quantized.trained
@@ -54,7 +54,7 @@ class Result:
 
     @property
     def checkpoints(self) -> list[Checkpoint]:
-        """Every network, those among them that are not exported."""
+        """All networks, including the pruned one before its recovery, which is not exported."""
         inner = [self.pruned.pruned] if self.pruned is not None else []
         return [*self.roles.values(), *inner]
 
@@ -62,12 +62,12 @@ class Result:
 def exported_networks(
     teacher: Checkpoint | None, student: Distilled, baseline: Checkpoint | None, pruned: Pruned | None
 ) -> dict[Role, Checkpoint]:
-    """The networks that are exported in float, in the order in which a report shows them."""
-    found = {
+    """The networks that are exported in float, by role, in the order of the report."""
+    networks = {
         TEACHER: teacher,
         **{role_named(name): network for name, network in student.others.items()},
         BASELINE: baseline,
         STUDENT: student.student,
         RECOVERED: pruned.recovered if pruned is not None else None,
     }
-    return {role: network for role, network in found.items() if network is not None}
+    return {role: network for role, network in networks.items() if network is not None}

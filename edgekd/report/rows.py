@@ -1,4 +1,4 @@
-"""What the page's sections share: how a model is called, a row of a table, a figure in two widths."""
+"""Shared parts of the page's sections: model labels, table rows, and figures in two widths."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Figure:
-    """A chart, drawn once for a desktop and once for a phone."""
+    """A chart, drawn for a desktop and for a phone."""
 
     wide: Markup
     narrow: Markup
@@ -25,7 +25,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class ModelRow:
-    """A model in a table; `note` stands small below its name."""
+    """A model in a table; `note` is shown in small type below its name."""
 
     label: str
     mark: Mark
@@ -39,7 +39,7 @@ def figure(draw: Callable[[Sequence[T], float], Markup], items: Sequence[T]) -> 
 
 
 def model_labels(models: Sequence[ModelEntry]) -> dict[str, str]:
-    """Title and variant, and the id where two models would read the same."""
+    """Title and variant of each model, and its id where two models would have equal labels."""
     names = {m.id: m.title if m.variant in m.title else f"{m.title}, {m.variant}" for m in models}
     taken = list(names.values())
     return {key: name if taken.count(name) == 1 else f"{name} ({key})" for key, name in names.items()}
@@ -52,5 +52,5 @@ def mark_of(record: Record, role: str) -> Mark:
 
 
 def span(low: float, high: float, sign: str = "") -> str:
-    """An interval of shares in percent, or with sign="+" one of differences: "96.5 to 97.9"."""
+    """An interval in percent, or with sign="+" of differences: "96.5 to 97.9"."""
     return f"{low * 100:{sign}.1f} to\u00a0{high * 100:{sign}.1f}".replace("-", "−")

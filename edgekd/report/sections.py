@@ -1,4 +1,4 @@
-"""The sections for what was done to the student: pruning, quantization, and whether TensorRT can take the result."""
+"""The report's sections on pruning, quantization and TensorRT legality."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from edgekd.report.record import LegalityEntry, ModelEntry, Pruning, Record
 from edgekd.report.rows import Figure, ModelRow, figure, mark_of, span
 
 _MEASURES = {"macs": "MACs", "parameters": "Parameters"}
-_MODES = {"qad": "quantization-aware distillation (QAD)", "ptq": "calibration alone (PTQ)"}
+_MODES = {"qad": "quantization-aware distillation (QAD)", "ptq": "calibration only (PTQ)"}
 _MOST_NODES = 12
 
 
 @dataclass(frozen=True)
 class Precision:
-    """The bundle's variants side by side, and the quantized network before training beside them.
+    """The bundle's variants, and the quantized network before its training, in one table.
 
     Attributes:
-        reference: what the differences are against; empty where no fp32 file ships.
-        engines: the columns that hold each engine's order, by rows' last cells.
-        orders: what each order rests on, a sentence each.
+        reference: the model that differences refer to; empty where no fp32 file ships.
+        engines: the engines whose order is in the rows' last cells.
+        orders: how the orders were determined, in sentences.
         facts: names and values.
-        left: the operations that stay in float.
+        left: names of the operations that stay in float.
     """
 
     reference: str
@@ -37,7 +37,7 @@ class Precision:
 
 @dataclass(frozen=True)
 class PruningView:
-    """`rows`: what was counted, before, after, kept, target; `layers`: name, before, after, kept."""
+    """`rows`: measure, before, after, kept, target; `layers`: name, before, after, kept."""
 
     rows: tuple[tuple[str, ...], ...]
     summary: str
@@ -53,7 +53,7 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Version:
-    """One TensorRT version; `verdicts`: one a file."""
+    """One TensorRT version, with one verdict per file."""
 
     name: str
     jetpack: str
@@ -62,7 +62,7 @@ class Version:
 
 @dataclass(frozen=True)
 class Message:
-    """Equal findings; `nodes` names the first of the operations that they are about."""
+    """Equal findings; `nodes` lists the first operations that they concern."""
 
     level: str
     text: str
@@ -125,22 +125,22 @@ def _rank(order: Sequence[str], model: ModelEntry) -> str:
 
 
 def _engines(record: Record) -> list[str]:
-    """Those for one kind of machine first: only their order can be measured."""
+    """The engines' keys; those for one kind of machine, whose order may be measured, come first."""
     return sorted(record.engines, key=lambda name: "-" not in name)
 
 
 def _engine(record: Record, name: str) -> str:
-    """ "onnxruntime-x86_64" as people say it; the same engine without a machine is for all other machines."""
+    """The title of an engine's key such as "onnxruntime-x86_64"; without a machine it is for all other machines."""
     engine, _, machine = name.partition("-")
     title = record.engine_titles.get(engine, engine)
     if machine:
         return f"{title} {machine.replace('_', '-')}"
     others = any(other.startswith(f"{engine}-") for other in record.engines)
-    return f"{title} elsewhere" if others else title
+    return f"{title}, other machines" if others else title
 
 
 def _orders(record: Record) -> list[str]:
-    """An order is measured where all its files were; only one for a kind of machine can be."""
+    """How the orders were determined. An order for a kind of machine is measured where all its files were measured."""
     variants = {model.variant: model for model in record.models if model.ships}
     measured: list[str] = []
     by_rule: list[str] = []
@@ -148,12 +148,12 @@ def _orders(record: Record) -> list[str]:
         files = [variants[variant] for variant in record.engines[name] if variant in variants]
         timed = "-" in name and bool(files) and all(_measured(record, model) for model in files)
         (measured if timed else by_rule).append(_engine(record, name))
-    said = []
+    sentences = []
     if measured:
-        said.append(f"Order from the latencies and accuracies of this run: {', '.join(measured)}.")
+        sentences.append(f"Order from the latencies and accuracies of this run: {', '.join(measured)}.")
     if by_rule:
-        said.append(f"Order by rule, not measured: {', '.join(by_rule)}.")
-    return said
+        sentences.append(f"Order by rule, not measured: {', '.join(by_rule)}.")
+    return sentences
 
 
 def _measured(record: Record, model: ModelEntry) -> bool:
@@ -162,37 +162,37 @@ def _measured(record: Record, model: ModelEntry) -> bool:
 
 
 def _quantized(record: Record) -> list[tuple[str, str]]:
-    said = record.quantization
-    if said is None:
+    quantization = record.quantization
+    if quantization is None:
         return []
-    left = len(said.left_in_float)
+    left = len(quantization.left_in_float)
     facts = [
-        ("Made by", _MODES[said.mode]),
-        ("Quantized values", f"{said.quantized_values:,} activations, besides the weights"),
-        ("Calibrated on", f"{said.calibration_images:,} training images"),
+        ("Method", _MODES[quantization.mode]),
+        ("Quantized values", f"{quantization.quantized_values:,} activations, besides the weights"),
+        ("Calibrated on", f"{quantization.calibration_images:,} training images"),
         ("Left in float", f"{left:,} {'operation' if left == 1 else 'operations'}"),
     ]
-    alone = next((model for model in record.models if model.role == "ptq"), None)
+    ptq = next((model for model in record.models if model.role == "ptq"), None)
     trained = [model for model in record.models if model.role == "quantized"]
-    same = next((model for model in trained if alone is not None and model.variant == alone.variant), None)
-    if alone is not None and same is not None:
-        facts.append(("QAD against PTQ", f"{_gap(same, alone)} points"))
+    qad = next((model for model in trained if ptq is not None and model.variant == ptq.variant), None)
+    if ptq is not None and qad is not None:
+        facts.append(("QAD against PTQ", f"{_gap(qad, ptq)} points"))
     return facts
 
 
-def pruning(said: Pruning) -> PruningView:
-    rows = tuple(_counted(said, key) for key in _MEASURES if key in said.before and key in said.after)
-    narrower = sum(width.after < width.before for width in said.widths)
-    layers = tuple((w.layer, f"{w.before:,}", f"{w.after:,}", _kept(w.before, w.after)) for w in said.widths)
-    summary = f"{narrower} of {len(layers)} layers became narrower. Widths are cut to multiples of {said.multiple}."
-    bars = [charts.Layer(width.layer, width.before, width.after) for width in said.widths]
+def pruning(record: Pruning) -> PruningView:
+    rows = tuple(_counted(record, key) for key in _MEASURES if key in record.before and key in record.after)
+    narrower = sum(width.after < width.before for width in record.widths)
+    layers = tuple((w.layer, f"{w.before:,}", f"{w.after:,}", _kept(w.before, w.after)) for w in record.widths)
+    summary = f"{narrower} of {len(layers)} layers have fewer channels, in multiples of {record.multiple}."
+    bars = [charts.Layer(width.layer, width.before, width.after) for width in record.widths]
     return PruningView(rows, summary, figure(charts.widths, bars) if bars else None, layers)
 
 
-def _counted(said: Pruning, key: str) -> tuple[str, ...]:
-    before, after = said.before[key], said.after[key]
-    target = f"≤ {figures.percent(said.target)}" if key == said.measure else "–"
-    kept = figures.percent(said.kept) if key == said.measure else _kept(before, after)
+def _counted(record: Pruning, key: str) -> tuple[str, ...]:
+    before, after = record.before[key], record.after[key]
+    target = f"≤ {figures.percent(record.target)}" if key == record.measure else "–"
+    kept = figures.percent(record.kept) if key == record.measure else _kept(before, after)
     return _MEASURES[key], figures.amount(before), figures.amount(after), kept, target
 
 
@@ -218,12 +218,12 @@ def _verdict(entry: LegalityEntry | None) -> Verdict:
     if entry is None:
         return Verdict("not checked", True)
     counts = [(len(entry.errors), "error"), (len(entry.warnings), "warning")]
-    said = [f"{count:,} {word}{'' if count == 1 else 's'}" for count, word in counts if count]
-    return Verdict(", ".join(["✓ legal" if entry.legal else "✗ refused", *said]), entry.legal)
+    findings = [f"{count:,} {word}{'' if count == 1 else 's'}" for count, word in counts if count]
+    return Verdict(", ".join(["✓ legal" if entry.legal else "✗ refused", *findings]), entry.legal)
 
 
 def _messages(entries: Sequence[LegalityEntry], labels: dict[str, str]) -> tuple[Message, ...]:
-    """Findings of the same words, once: about which operations, in which files, for which versions."""
+    """Findings with equal text, joined: their operations, files and versions."""
     found: dict[tuple[str, str], dict[tuple[str, str], list[str]]] = {}
     for entry in entries:
         for level, messages in (("error", entry.errors), ("warning", entry.warnings)):
@@ -248,7 +248,7 @@ def _message(level: str, text: str, places: dict[tuple[str, str], list[str]], la
 
 
 def _notes(entries: Sequence[LegalityEntry]) -> tuple[str, ...]:
-    """What the verdicts rest on, each with its versions."""
+    """The sources of the verdicts, each with its versions."""
     versions: dict[str, dict[str, None]] = {}
     for entry in entries:
         versions.setdefault(entry.note, {})[entry.version] = None

@@ -1,4 +1,4 @@
-"""The little that charts need: elements, scales, ticks, and labels that keep out of each other's way."""
+"""SVG for charts: elements, scales, ticks, and placement of labels without overlap."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _CORNERS: dict[str, list[tuple[float, float]]] = {
 
 @dataclass(frozen=True)
 class Mark:
-    """How a network is marked in charts and tables; its colour is a class of the page's style sheet."""
+    """The mark of a network in charts and tables; its colour is a class of the page's style sheet."""
 
     shape: str
     colour: str
@@ -41,7 +41,7 @@ class Mark:
 
 @dataclass(frozen=True)
 class Scale:
-    """Maps [low, high] of the data onto [start, end] of the drawing, in equal steps or in equal ratios."""
+    """Maps [low, high] of the data to [start, end] of the drawing, linearly or logarithmically."""
 
     low: float
     high: float
@@ -79,7 +79,7 @@ def nice_step(rough: float) -> float:
 
 @dataclass(frozen=True)
 class Box:
-    """A rectangle that is taken: left, top, right, bottom."""
+    """An occupied rectangle."""
 
     left: float
     top: float
@@ -92,14 +92,14 @@ class Box:
 
 
 def text_width(text: str) -> float:
-    """What a line of 12 px text needs at most in the usual system fonts."""
+    """An upper bound for the width of 12 px text in common system fonts."""
     return len(text) * CHARACTER
 
 
 def place(labels: Sequence[str], anchors: Sequence[tuple[float, float]], area: Box, *, gap: float = 10.0) -> list[Box]:
-    """A free box for every label, as near to its anchor as there is room; markers are kept clear.
+    """A free box for every label, as close to its anchor as possible, without covering markers.
 
-    `area` must hold all labels one under another: then a place is always found.
+    `area` must be high enough for all labels one below another; then a place is always found.
     """
     taken = [Box(x - 7, y - 7, x + 7, y + 7) for x, y in anchors]
     placed: dict[int, Box] = {}
@@ -113,7 +113,7 @@ def place(labels: Sequence[str], anchors: Sequence[tuple[float, float]], area: B
 
 
 def _candidates(width: float, x: float, y: float, area: Box, gap: float) -> list[Box]:
-    """Beside the anchor, then above and below, then ever farther; all inside the area."""
+    """Boxes beside the anchor, then above and below it, at increasing distance; all inside the area."""
     lefts = (x + gap, x - gap - width, x - width / 2)
     found: list[tuple[float, Box]] = []
     for rank, wish in enumerate(lefts):
@@ -127,7 +127,7 @@ def _candidates(width: float, x: float, y: float, area: Box, gap: float) -> list
 
 
 def spread(wishes: Sequence[float], low: float, high: float, distance: float = LINE) -> list[float]:
-    """Positions near the wishes, in their order, at least `distance` apart and between low and high."""
+    """Positions close to the wishes, in the same order, at least `distance` apart, between low and high."""
     order = sorted(range(len(wishes)), key=lambda index: wishes[index])
     positions = [0.0] * len(wishes)
     floor = low
@@ -142,7 +142,7 @@ def spread(wishes: Sequence[float], low: float, high: float, distance: float = L
 
 
 def elide(text: str, width: float) -> str:
-    """`text`, its middle left out where it is wider than `width` pixels: the variant stands at the end."""
+    """`text`, with its middle elided if it is wider than `width` pixels; the variant at its end stays readable."""
     room = max(3, int(width / CHARACTER))
     if len(text) <= room:
         return text
@@ -151,9 +151,10 @@ def elide(text: str, width: float) -> str:
 
 
 def tag(name: str, *children: str, **attributes: str | float) -> Markup:
-    """One element; text and attributes are escaped, `_` in a name stands for `-`."""
+    """One element; text and attributes are escaped, and `_` in an attribute's name becomes `-`."""
     written = Markup("").join(
-        Markup(' {}="{}"').format(key.rstrip("_").replace("_", "-"), _short(value)) for key, value in attributes.items()
+        Markup(' {}="{}"').format(key.rstrip("_").replace("_", "-"), _attribute_text(value))
+        for key, value in attributes.items()
     )
     return Markup("<{0}{1}>{2}</{0}>").format(name, written, Markup("").join(children))
 
@@ -167,7 +168,7 @@ def line(x1: float, y1: float, x2: float, y2: float, class_: str) -> Markup:
 
 
 def marker(mark: Mark, x: float, y: float, *, hollow: bool = False, radius: float = 5.5) -> Markup:
-    """A network's mark, told apart by its shape as well as its colour."""
+    """A network's mark, distinguished by shape and colour."""
     class_ = f"mark {mark}{' hollow' if hollow else ''}"
     if mark.shape == "disc":
         return tag("circle", cx=x, cy=y, r=radius, class_=class_)
@@ -176,23 +177,23 @@ def marker(mark: Mark, x: float, y: float, *, hollow: bool = False, radius: floa
 
 
 def inline(mark: Mark) -> Markup:
-    """A mark within a text."""
+    """A mark inside text."""
     box = {"viewBox": "-9 -9 18 18", "aria_hidden": "true", "class_": "key"}
     return tag("svg", marker(mark, 0.0, 0.0, radius=6.0), **box)
 
 
 def path(points: Iterable[tuple[float, float]]) -> str:
-    """Straight lines through the points, as a path's `d`."""
+    """Straight lines through the points, as the `d` of a path."""
     return "M" + "L".join(f"{x:.1f},{y:.1f}" for x, y in points)
 
 
 def drawing(title: str, description: str, width: float, height: float, *children: str) -> Markup:
-    """The whole image, named for those who cannot see it."""
+    """The complete drawing, with a title and a description for screen readers."""
     head = (tag("title", title), tag("desc", description))
     return tag(
         "svg", *head, *children, viewBox=f"0 0 {width:g} {height:g}", role="img", aria_label=f"{title}. {description}"
     )
 
 
-def _short(value: str | float) -> str:
+def _attribute_text(value: str | float) -> str:
     return value if isinstance(value, str) else f"{value:.1f}".removesuffix(".0")

@@ -1,4 +1,4 @@
-"""From a record to what the page says, row by row: words and charts, no markup of its own."""
+"""From a record to the page's content: texts, rows and charts, without markup."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Place:
 
 @dataclass(frozen=True)
 class View:
-    """What the template asks for."""
+    """Everything that the template uses."""
 
     record: Record
     headline: str
@@ -68,22 +68,22 @@ class View:
 def view(record: Record) -> View:
     labels = model_labels(record.models)
     batches = sorted({entry.batch_size for entry in _first_place(record)})
-    star = chosen(record)
-    lines = _curves(record)
+    shown_model = chosen(record)
+    training_curves = _curves(record)
     bars = [charts.Bar(labels[model.id], mark_of(record, model.role), model.size_bytes) for model in record.models]
     return View(
         record=record,
         headline=headline(record),
-        tiles=tuple(_tiles(record, star, labels)) if star is not None else (),
+        tiles=tuple(_tiles(record, shown_model, labels)) if shown_model is not None else (),
         cards=tuple(card(stage) for stage in record.stages),
         legend=tuple(_legend(record)),
         columns=tuple(str(batch) for batch in batches),
-        models=tuple(_model_row(record, model, labels, star, batches) for model in record.models),
+        models=tuple(_model_row(record, model, labels, shown_model, batches) for model in record.models),
         unmeasured=tuple(_unmeasured(record, labels)),
         sizes=figure(charts.bars, bars) if bars else None,
         numerics=tuple(_numerics_row(entry, labels) for entry in record.numerics),
         places=tuple(_places(record, labels)),
-        training=figure(charts.curves, lines) if lines else None,
+        training=figure(charts.curves, training_curves) if training_curves else None,
         precision=sections.precision(record, labels),
         pruning=sections.pruning(record.pruning) if record.pruning is not None else None,
         legality=sections.legality(record.legality, labels),
@@ -93,37 +93,40 @@ def view(record: Record) -> View:
 
 
 def _legend(record: Record) -> list[tuple[Mark, str]]:
-    """What each mark stands for, once; networks that a scheme makes beside the student share one."""
+    """The meaning of each mark, once: additional networks of a scheme share one mark."""
     used = {model.role for model in record.models}
-    said = [(mark_of(record, role), entry.legend) for role, entry in record.roles.items() if role in used]
-    return list(dict.fromkeys(said))
+    marks = [(mark_of(record, role), entry.legend) for role, entry in record.roles.items() if role in used]
+    return list(dict.fromkeys(marks))
 
 
 def _first_place(record: Record) -> list[MeasurementEntry]:
     return [entry for entry in record.measurements if entry.place == record.measurements[0].place]
 
 
-def _tiles(record: Record, star: ModelEntry, labels: dict[str, str]) -> list[Tile]:
-    low, high = star.interval
-    interval = f"95 % interval {span(low, high)}, {star.samples:,} test images"
-    tiles = [Tile("Accuracy", figures.percent(star.accuracy, star.samples), interval)]
-    entry = single(record, star)
+def _tiles(record: Record, shown_model: ModelEntry, labels: dict[str, str]) -> list[Tile]:
+    low, high = shown_model.interval
+    interval = f"95 % interval {span(low, high)}, {shown_model.samples:,} test images"
+    tiles = [Tile("Accuracy", figures.percent(shown_model.accuracy, shown_model.samples), interval)]
+    entry = single(record, shown_model)
     if entry is not None:
         how = "median" if entry.provenance == "measured" else "estimated"
         tail = f"{how} on {entry.device}; p99 {figures.milliseconds(entry.latency_ms.p99)}"
         tiles.append(Tile("Latency", figures.milliseconds(entry.latency_ms.p50), tail))
-    weights = f"{labels[star.id]}, {figures.amount(star.parameters)} parameters"
-    tiles.append(Tile("File", figures.size(star.size_bytes), weights))
-    for name, other in (("Against teacher", teacher_of(record)), ("Against baseline", baseline_of(record, star))):
-        if other is not None and other is not star:
-            gap = difference(star, other)
+    weights = f"{labels[shown_model.id]}, {figures.amount(shown_model.parameters)} parameters"
+    tiles.append(Tile("File", figures.size(shown_model.size_bytes), weights))
+    for name, other in (
+        ("Against teacher", teacher_of(record)),
+        ("Against baseline", baseline_of(record, shown_model)),
+    ):
+        if other is not None and other is not shown_model:
+            gap = difference(shown_model, other)
             interval = f"95 % interval {span(gap.low, gap.high, '+')}"
-            tiles.append(Tile(name, figures.points(gap.value, star.samples), interval))
+            tiles.append(Tile(name, figures.points(gap.value, shown_model.samples), interval))
     return tiles
 
 
 def _model_row(
-    record: Record, model: ModelEntry, labels: dict[str, str], star: ModelEntry | None, batches: Sequence[int]
+    record: Record, model: ModelEntry, labels: dict[str, str], shown_model: ModelEntry | None, batches: Sequence[int]
 ) -> ModelRow:
     low, high = model.interval
     found = {entry.batch_size: entry for entry in _first_place(record) if entry.model == model.id}
@@ -138,24 +141,24 @@ def _model_row(
         *((figures.plain(times.p50), figures.plain(times.p90), figures.plain(times.p99)) if times else ("–",) * 3),
         *(figures.plain(found[batch].throughput_per_s) if batch in found else "–" for batch in batches),
     )
-    notes = ["in the bundle"] * model.ships + ["the headline's model"] * (model is star)
+    notes = ["in the bundle"] * model.ships + ["the headline's model"] * (model is shown_model)
     notes += [
         f"{name} {figures.percent(head.accuracy, head.samples)} ({span(*head.interval)})"
         for name, head in model.heads.items()
     ]
-    return ModelRow(labels[model.id], mark_of(record, model.role), cells, model is star, ", ".join(notes))
+    return ModelRow(labels[model.id], mark_of(record, model.role), cells, model is shown_model, ", ".join(notes))
 
 
 def _unmeasured(record: Record, labels: dict[str, str]) -> list[str]:
-    """Which files have no latency where others do, and why: one sentence per variant."""
+    """The files without a latency where others have one, and why: one sentence per variant."""
     here = {entry.model for entry in _first_place(record)}
     missing = [model for model in record.models if here and model.id not in here]
-    said = []
+    sentences = []
     for variant in dict.fromkeys(model.variant for model in missing):
         names = "; ".join(labels[model.id] for model in missing if model.variant == variant)
         reason = record.unmeasured.get(variant)
-        said.append(f"– Not measured: {names}. {reason}." if reason else f"– Not measured here: {names}.")
-    return said
+        sentences.append(f"– Not measured: {names}. {reason}." if reason else f"– Not measured here: {names}.")
+    return sentences
 
 
 def _numerics_row(entry: NumericsEntry, labels: dict[str, str]) -> NumericsRow:

@@ -1,4 +1,4 @@
-"""The device side: load a bundle and ask it about images. Needs NumPy, Pillow and one inference engine."""
+"""The device side: loads a bundle and classifies images. Needs NumPy, Pillow and one inference engine."""
 
 from edgekd.runtime.bundle import BundleManifest, VariantRecord
 from edgekd.runtime.model import Model, Prediction, Verification, load

@@ -13,7 +13,14 @@ _SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".tif",
 
 @dataclass(frozen=True)
 class FolderAccuracy:
-    """`accuracy` is the share of the readable images whose likeliest class is their folder's name."""
+    """The accuracy of a bundle on a folder of images.
+
+    Attributes:
+        accuracy: fraction (0 to 1) of the readable images whose predicted class is their folder's name.
+        samples: the number of readable images.
+        variant, engine: what computed the predictions.
+        unreadable: paths of the images that were skipped.
+    """
 
     accuracy: float
     samples: int
@@ -23,31 +30,31 @@ class FolderAccuracy:
 
 
 def measure(model: Model, folder: Path) -> FolderAccuracy:
-    """Ask `model` about every image in folder/<class>/.
+    """Classify every image in folder/<class>/.
 
     Raises:
-        DataError: no folder, no images, or folders that are none of the bundle's classes.
+        DataError: not a folder, no readable images, or a subfolder that is not one of the bundle's classes.
     """
     if not folder.is_dir():
-        raise DataError(f"{folder} is no folder", allowed="a folder with one subfolder of images per class")
+        raise DataError(f"{folder} is not a folder", allowed="a folder with one subfolder of images per class")
     classes = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
     if unknown := sorted(set(classes) - set(model.classes)):
         raise DataError(
-            f"{folder} has classes that this bundle does not know",
+            f"{folder} has classes that this bundle does not have",
             found=", ".join(unknown[:10]),
             allowed=", ".join(model.classes[:20]),
         )
-    right, count = 0, 0
+    correct, count = 0, 0
     unreadable = []
     for name in classes:
         for file in sorted((folder / name).rglob("*")):
             if file.suffix.lower() not in _SUFFIXES:
                 continue
             try:
-                right += model(file).label == name
+                correct += model(file).label == name
                 count += 1
             except DataError:
                 unreadable.append(str(file))
     if not count:
-        raise DataError(f"there are no readable images in {folder}", found=f"{len(unreadable)} unreadable ones")
-    return FolderAccuracy(right / count, count, model.variant, model.engine, tuple(unreadable))
+        raise DataError(f"{folder} has no readable images", found=f"{len(unreadable)} unreadable ones")
+    return FolderAccuracy(correct / count, count, model.variant, model.engine, tuple(unreadable))

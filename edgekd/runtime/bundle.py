@@ -1,8 +1,7 @@
-"""Reading a bundle: its manifest, checked field by field and file by file, with nothing but the standard library.
+"""Reads a bundle: its manifest, and the digests of all its files, with the standard library only.
 
-bundle.json describes itself (its checksum), every file that it names, the graphs `model.*.onnx` and all of `vectors/`.
-In those two places no file lies that it does not name. What else a user keeps in the folder is not looked at: an
-engine, a note.
+bundle.json has a checksum of itself and the digests of all files of the bundle. A graph `model.*.onnx` or a file in
+`vectors/` that it does not list is refused. Other files in the folder, such as an engine or a note, are ignored.
 """
 
 from __future__ import annotations
@@ -32,10 +31,10 @@ class VariantRecord:
     Attributes:
         file: its name, relative to the bundle.
         precision: "fp32", "fp16", …
-        activations: the type of the activations in the graph, which decides what engines run it: see Backend.
-        metrics: accuracy and the like, measured on this file.
+        activations: the type of the activations in the graph, which determines the engines that run it: see Backend.
+        metrics: the accuracy and further metrics of this file.
         vectors: the file with the expected outputs, relative to the bundle.
-        tolerance: how far an engine's outputs may be from them, relative to the largest expected one.
+        tolerance: the largest accepted deviation from the expected outputs, relative to the largest of them.
     """
 
     file: str
@@ -48,7 +47,7 @@ class VariantRecord:
 
 @dataclass(frozen=True)
 class Head:
-    """A further question that the network answers: which of its outputs are the answer, and what they mean."""
+    """An additional head of the network: its classes, and the columns of the output with its logits."""
 
     classes: tuple[str, ...]
     columns: slice
@@ -59,10 +58,12 @@ class BundleManifest:
     """The content of bundle.json.
 
     Attributes:
-        classes: of the first outputs.
-        heads: further ones, by name.
+        path: the bundle's folder.
+        classes: of the main head, whose logits are the first outputs.
+        images, inputs: files of the test vectors, relative to the bundle.
+        heads: additional heads, by name.
         files: the sha256 of each file, by its name relative to the bundle.
-        engines: for "<engine>" or "<engine>-<machine>", the variants in the order in which it should take them.
+        engines: for "<engine>" or "<engine>-<machine>", the variants in the order in which it should use them.
     """
 
     path: Path
@@ -78,14 +79,14 @@ class BundleManifest:
     heads: Mapping[str, Head] = field(default_factory=dict)
 
     def preferred(self, engine: str, machine: str | None = None) -> tuple[str, ...]:
-        """The variants that an engine should take, best first: the bundle's order, else the backend's usual one.
+        """The variants that an engine should use, best first: the bundle's order, else the backend's default.
 
         Args:
             engine: a backend's name.
-            machine: as platform.machine() spells it; None: this one.
+            machine: as platform.machine() reports it; None: this machine.
 
         Raises:
-            UnknownNameError: the bundle has no order for this engine and there is no such backend.
+            UnknownNameError: the bundle has no order for this engine, and there is no such backend.
         """
         here = machine or platform.machine()
         for name in (f"{engine}-{here}", engine):
@@ -102,37 +103,37 @@ class BundleManifest:
 
 
 def read(path: Path | str) -> BundleManifest:
-    """Read a bundle's manifest, and check it against its checksum and every file against its digest.
+    """Read a bundle's manifest, and verify its checksum and the digest of every file.
 
     Raises:
-        BundleError: no bundle there, a manifest that was changed or cannot be understood, a missing or changed file, or
-            a graph or a vector that the manifest does not name.
+        BundleError: not a bundle, a manifest that was changed or is not valid, a missing or changed file, or a graph or
+            test vector that the manifest does not list.
     """
     folder = Path(path)
     raw = _raw_manifest(folder)
     if raw.get("format") != FORMAT:
         raise BundleError(
-            f"{folder} is a bundle of another format",
+            f"{folder} is a bundle in another format",
             found=raw.get("format"),
             allowed=FORMAT,
             hint="load it with the edgekd version that wrote it, or export it again",
         )
-    _check_untouched(folder, raw)
+    _check_unchanged(folder, raw)
     try:
         manifest = _parse(folder, raw)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise BundleError(
-            f"{folder / MANIFEST} cannot be understood",
+            f"{folder / MANIFEST} is not valid",
             found=f"{type(error).__name__}: {error}",
             hint="export the bundle again",
         ) from None
     _check_files(manifest)
-    _check_no_more(manifest)
+    _check_nothing_added(manifest)
     return manifest
 
 
 def checksum(manifest: Mapping[str, Any]) -> str:
-    """The sha256 of everything in a manifest but its `checksum`, as JSON with sorted keys and no spaces."""
+    """The SHA-256 of a manifest without its `checksum`, as JSON with sorted keys and no spaces."""
     content = {name: value for name, value in manifest.items() if name != "checksum"}
     return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
@@ -141,14 +142,14 @@ def _raw_manifest(folder: Path) -> dict[str, Any]:
     file = folder / MANIFEST
     if folder.is_file():
         raise BundleError(
-            f"{folder} is no bundle",
+            f"{folder} is not a bundle",
             found="one file",
             allowed=f"a folder with a {MANIFEST}",
-            hint=f"name the bundle's folder; one file alone can be measured: edgekd bench {folder}",
+            hint=f"pass the bundle's folder; a single file can only be measured: edgekd bench {folder}",
         )
     if not file.is_file():
         raise BundleError(
-            f"{folder} is no bundle", found=f"no {MANIFEST} in it", hint="name the folder that `edgekd run` printed"
+            f"{folder} is not a bundle", found=f"no {MANIFEST} in it", hint="pass the folder that `edgekd run` printed"
         )
     try:
         raw = json.loads(file.read_text())
@@ -187,7 +188,7 @@ def _parse(folder: Path, raw: dict[str, Any]) -> BundleManifest:
 
 
 def _heads(raw: dict[str, Any], first: int) -> dict[str, Head]:
-    """Each begins where the one before it ends, the first of them at `first`."""
+    """The additional heads; each one's columns must follow those of the one before, the first beginning at `first`."""
     heads: dict[str, Head] = {}
     for name, value in sorted(raw.items(), key=lambda item: list(item[1]["columns"])):
         classes = tuple(map(str, value["classes"]))
@@ -201,14 +202,14 @@ def _heads(raw: dict[str, Any], first: int) -> dict[str, Head]:
 
 def _order(engine: str, names: Any, variants: Mapping[str, VariantRecord]) -> tuple[str, ...]:
     if not isinstance(names, list):
-        raise TypeError(f"engines.{engine} is no list")
+        raise TypeError(f"engines.{engine} is not a list")
     if unknown := [name for name in names if name not in variants]:
-        raise ValueError(f"engines.{engine} names {unknown[0]!r}, which is no variant")
+        raise ValueError(f"engines.{engine} has {unknown[0]!r}, which is not a variant")
     return tuple(names)
 
 
 def _inside(name: str) -> str:
-    """A manifest from anywhere must not make us read outside its folder."""
+    """A relative file name; a manifest must not refer to files outside the bundle."""
     relative = PurePosixPath(name)
     if relative.is_absolute() or ".." in relative.parts:
         raise ValueError(f"the file name {name!r} points outside the bundle")
@@ -235,7 +236,7 @@ def _check_files(manifest: BundleManifest) -> None:
             )
 
 
-def _check_untouched(folder: Path, raw: Mapping[str, Any]) -> None:
+def _check_unchanged(folder: Path, raw: Mapping[str, Any]) -> None:
     found, expected = checksum(raw), raw.get("checksum")
     if found != expected:
         raise BundleError(
@@ -246,16 +247,16 @@ def _check_untouched(folder: Path, raw: Mapping[str, Any]) -> None:
         )
 
 
-def _check_no_more(manifest: BundleManifest) -> None:
-    """A graph or a vector beside those that were proven is no part of this bundle, whoever would pick it up."""
+def _check_nothing_added(manifest: BundleManifest) -> None:
+    """Raises BundleError for graphs and test vectors that the manifest does not list, since they were not verified."""
     found = [*manifest.path.glob(GRAPHS), *(manifest.path / VECTORS).rglob("*")]
     names = sorted(
         file.relative_to(manifest.path).as_posix() for file in found if file.is_symlink() or not file.is_dir()
     )
     if unnamed := [name for name in names if name not in manifest.files]:
         raise BundleError(
-            f"{manifest.path} holds files that its {MANIFEST} does not name",
+            f"{manifest.path} holds files that its {MANIFEST} does not list",
             found=", ".join(unnamed[:10]) + (f" and {len(unnamed) - 10} more" if len(unnamed) > 10 else ""),
-            allowed=f"{GRAPHS} and files in {VECTORS}/ only as {MANIFEST} names them; other names are free",
+            allowed=f"{GRAPHS} and files in {VECTORS}/ only if {MANIFEST} lists them; files of other names are ignored",
             hint="move them elsewhere, or copy the bundle again",
         )

@@ -1,4 +1,4 @@
-"""Engines on disk: one folder per engine, named by everything that decides it; a stale one is refused, not run."""
+"""Engines on disk: one folder per engine, named by a digest of its identity; a stale engine is refused, not run."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from edgekd.runtime.gpu import Gpu
 ENGINE = "model.engine"
 RECORD = "engine.json"
 FORMAT = 2
-_AGAIN = "build it again on this device: edgekd build BUNDLE"
+_BUILD_AGAIN = "build it again on this device: edgekd build BUNDLE"
 
 
 @dataclass(frozen=True)
 class Identity:
-    """Everything that decides an engine; the same identity is the same engine.
+    """Everything that an engine depends on; engines of equal identity are interchangeable.
 
     Attributes:
         graph: sha256 of the ONNX file.
         gpu, compute_capability: of the device that built it, e.g. "Orin", "8.7".
-        engine, version: the backend that built it, by name, and the version of its package in full.
-        options: what the builder was asked for.
+        engine, version: the backend's name, and the full version of its package.
+        options: of the builder.
     """
 
     graph: str
@@ -49,7 +49,7 @@ class Identity:
 
 @dataclass(frozen=True)
 class Engine:
-    """One engine file and its record; `seconds` is what building it took, `created` is in UTC."""
+    """One engine file and its record; `seconds` is the time that building took, `created` is in UTC."""
 
     path: Path
     identity: Identity
@@ -61,7 +61,7 @@ class Engine:
 
 
 def home(cache: Path | None = None) -> Path:
-    """The cache's folder: `cache`, or edgekd/engines where the user's caches lie."""
+    """The cache's folder: `cache`, or edgekd/engines in the user's cache folder ($XDG_CACHE_HOME, ~/.cache)."""
     if cache is not None:
         return cache
     base = os.environ.get("XDG_CACHE_HOME")
@@ -69,18 +69,19 @@ def home(cache: Path | None = None) -> Path:
 
 
 def find(cache: Path | None = None, *, device: Gpu | None = None, graph: str | None = None) -> list[Engine]:
-    """The engines in the cache, the one that was asked for last first; folders that are no engine's are left out.
+    """The engines in the cache, the most recently requested one first; other folders are skipped.
 
     Args:
-        device: only those built on such a GPU.
-        graph: only those built from the ONNX file of this sha256.
+        cache: the cache's folder; None: the default.
+        device: only engines built on this kind of GPU.
+        graph: only engines built from the ONNX file with this SHA-256.
     """
     found = []
     for file in home(cache).glob(f"[!.]*/{RECORD}"):
         try:
             engine, asked = read(file), file.stat().st_mtime
         except (BackendError, OSError):
-            continue  # not ours, or another process is just replacing it; building it again puts it right
+            continue  # not an engine, or another process is replacing it
         mine = device is None or _device(engine.identity) == (device.name, device.capability)
         if engine.identity.key == file.parent.name and mine and graph in (None, engine.identity.graph):
             found.append((asked, engine))
@@ -88,7 +89,7 @@ def find(cache: Path | None = None, *, device: Gpu | None = None, graph: str | N
 
 
 def take(identity: Identity, cache: Path | None = None) -> Engine | None:
-    """The engine of this identity if it is there and whole, now the one that was asked for last.
+    """The engine of this identity, if it is there and undamaged; it becomes the most recently requested one.
 
     Raises:
         BackendError: the cache cannot be written.
@@ -109,10 +110,17 @@ def take(identity: Identity, cache: Path | None = None) -> Engine | None:
 
 
 def put(identity: Identity, plan: bytes, *, seconds: float, device: Gpu, cache: Path | None = None) -> Engine:
-    """Write an engine beside its place and rename it there; where another process was faster, its engine stays.
+    """Write an engine to the cache with one rename; an engine that another process has written meanwhile is kept.
+
+    Args:
+        identity: of the engine.
+        plan: the serialized engine.
+        seconds: the time that building took.
+        device: that it was built on.
+        cache: the cache's folder; None: the default.
 
     Raises:
-        BackendError: no room or no rights.
+        BackendError: the disk is full, or the folder cannot be written.
     """
     place = home(cache) / identity.key
     record = {
@@ -132,23 +140,23 @@ def put(identity: Identity, plan: bytes, *, seconds: float, device: Gpu, cache: 
 
 
 def write_atomically(file: Path, content: bytes) -> None:
-    """Raises BackendError: no room or no rights."""
+    """Write a file with one rename. Raises BackendError: the disk is full, or the folder cannot be written."""
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        handle, beside = tempfile.mkstemp(dir=file.parent, prefix=".")
+        handle, temporary = tempfile.mkstemp(dir=file.parent, prefix=".")
         try:
             with os.fdopen(handle, "wb") as stream:
                 stream.write(content)
-            os.replace(beside, file)
+            os.replace(temporary, file)
         except BaseException:
-            Path(beside).unlink(missing_ok=True)
+            Path(temporary).unlink(missing_ok=True)
             raise
     except OSError as error:
         raise _unwritable(file.parent, error) from None
 
 
 def timing_file(device: Gpu, engine: str, version: str, cache: Path | None = None) -> Path:
-    """Where the timings of this kind of device and this version of an engine are kept."""
+    """The file with kernel timings for this kind of device and this version of an engine."""
     digest = _sha256(json.dumps([device.name, device.capability, engine, version]).encode())
     return home(cache) / f"timing-{digest[:16]}.cache"
 
@@ -157,7 +165,7 @@ def read(file: Path) -> Engine:
     """Read an engine.json.
 
     Raises:
-        BackendError: it is missing or cannot be understood.
+        BackendError: it is missing or not valid.
     """
     try:
         raw: dict[str, Any] = json.loads(file.read_text())
@@ -175,20 +183,22 @@ def read(file: Path) -> Engine:
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise BackendError(
-            f"{file} is no engine's record", found=f"{type(error).__name__}: {error}", hint=_AGAIN
+            f"{file} is not a valid engine record", found=f"{type(error).__name__}: {error}", hint=_BUILD_AGAIN
         ) from None
 
 
 def check(path: Path, plan: bytes, *, device: Gpu, engine: str, version: str, graph: str | None = None) -> None:
-    """Hold an engine against the engine.json beside it, and that against this machine; without one nothing is known.
+    """Compare an engine with the engine.json beside it, and that with this machine. Without engine.json, do nothing.
 
     Args:
+        path: the engine's file.
         plan: the file's content.
-        engine, version: the backend that is to run it, by name, and its version.
-        graph: sha256 of the ONNX file that it should have been built from, where that is known.
+        device: this machine's GPU.
+        engine, version: the name and version of the backend that will run it.
+        graph: SHA-256 of the ONNX file that it should have been built from; None: not known.
 
     Raises:
-        BackendError: changed after it was built, or of another engine, version, GPU or graph.
+        BackendError: it was changed after it was built, or belongs to another engine, version, GPU or graph.
     """
     file = path.with_name(RECORD)
     if not file.exists():
@@ -203,29 +213,29 @@ def check(path: Path, plan: bytes, *, device: Gpu, engine: str, version: str, gr
         ("was built from another graph", f"sha256 {identity.graph[:16]}…", f"sha256 {(graph or identity.graph)[:16]}…"),
     ):
         if found != allowed:
-            raise BackendError(f"{path} {what}", found=found, allowed=allowed, hint=_AGAIN)
+            raise BackendError(f"{path} {what}", found=found, allowed=allowed, hint=_BUILD_AGAIN)
 
 
 def _rename_into(place: Path, plan: bytes, record: Mapping[str, Any]) -> None:
     place.parent.mkdir(parents=True, exist_ok=True)
-    beside = Path(tempfile.mkdtemp(dir=place.parent, prefix="."))
+    temporary = Path(tempfile.mkdtemp(dir=place.parent, prefix="."))
     try:
-        (beside / ENGINE).write_bytes(plan)
-        (beside / RECORD).write_text(json.dumps(record, indent=2) + "\n")
-        _touch(beside / RECORD)
-        if place.exists() and take(read(beside / RECORD).identity, place.parent) is None:
+        (temporary / ENGINE).write_bytes(plan)
+        (temporary / RECORD).write_text(json.dumps(record, indent=2) + "\n")
+        _touch(temporary / RECORD)
+        if place.exists() and take(read(temporary / RECORD).identity, place.parent) is None:
             shutil.rmtree(place, ignore_errors=True)  # damaged
         try:
-            beside.rename(place)
+            temporary.rename(place)
         except OSError:
             if not (place / RECORD).is_file():
                 raise
     finally:
-        shutil.rmtree(beside, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _touch(file: Path) -> None:
-    """Asked for now: by a finer clock than the file system's own, which ticks a few times per hundredth of a second."""
+    """Mark as requested now, with a finer clock than the file system's own timestamps."""
     now = time.time_ns()
     os.utime(file, ns=(now, now))
 
@@ -246,5 +256,5 @@ def _unwritable(folder: Path, error: OSError) -> BackendError:
     return BackendError(
         f"the engine cache {folder} cannot be written",
         found=error.strerror or str(error),
-        hint="make room or give rights there, or set XDG_CACHE_HOME to another place",
+        hint="free space or grant write permission there, or set XDG_CACHE_HOME to another folder",
     )

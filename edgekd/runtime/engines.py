@@ -1,4 +1,4 @@
-"""Build a bundle's engines on the device that will run them, in whichever backend builds engines."""
+"""Builds a bundle's engines on the device that will run them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,16 @@ from pathlib import Path
 
 from edgekd.errors import BackendError, UnknownNameError, UsageError
 from edgekd.runtime import engine_cache
-from edgekd.runtime.backends import Backend, BuildOptions, BuiltEngine, EngineBuilder, Progress, builders, choose, every
+from edgekd.runtime.backends import (
+    Backend,
+    BuildOptions,
+    BuiltEngine,
+    EngineBuilder,
+    Progress,
+    all_backends,
+    builders,
+    choose,
+)
 from edgekd.runtime.backends import find as find_backend
 from edgekd.runtime.bundle import BundleManifest, read
 from edgekd.runtime.engine_cache import Engine
@@ -25,33 +34,38 @@ def build(
 
     Args:
         bundle: its folder.
-        variants: by name; None: all that the engine takes.
-        backend: the engine by name; None: the first that builds engines here.
-        progress: called with the number done, the number in all, and the variant that is next.
+        variants: by name; None: all that the backend accepts.
+        backend: by name; None: the first that builds engines here.
+        options: of the build.
+        progress: called with (engines done, engines in total, the next variant).
+
+    Returns:
+        One engine per variant, in order.
 
     Raises:
-        UsageError: options that make no sense, a backend that builds no engines, or a variant that it does not take.
+        UsageError: options out of range, a backend that builds no engines, or a variant that it does not accept.
         UnknownNameError: no such backend or variant.
-        BundleError: no bundle there, an incomplete one, or a changed file.
-        BackendError: no such engine here, a variant that it cannot run, or a cache that cannot be written.
+        BundleError: not a bundle, an incomplete one, or a changed file.
+        BackendError: the engine is not available here, cannot run a variant, or the cache cannot be written.
     """
-    asked = options or BuildOptions()
-    _check_options(asked)
+    chosen_options = options or BuildOptions()
+    _check_options(chosen_options)
     manifest = read(bundle)
     engine, builder = _builder(backend)
     chosen = _chosen(manifest, engine, variants)
     choose(manifest.graph(chosen[0]), engine.name)
-    return builder.build(manifest, chosen, asked, progress=progress)
+    return builder.build(manifest, chosen, chosen_options, progress=progress)
 
 
 def find(bundle: Path | str | None = None, *, cache: Path | None = None) -> list[Engine]:
-    """The engines in the cache, of any device and version, the one that was asked for last first.
+    """The engines in the cache, of any device and version, the most recently requested one first.
 
     Args:
-        bundle: only those built from its graphs.
+        bundle: only engines built from its graphs.
+        cache: the cache's folder; None: the default.
 
     Raises:
-        BundleError: no bundle there, an incomplete one, or a changed file.
+        BundleError: not a bundle, an incomplete one, or a changed file.
     """
     engines = engine_cache.find(cache)
     if bundle is None:
@@ -62,44 +76,44 @@ def find(bundle: Path | str | None = None, *, cache: Path | None = None) -> list
 
 
 def _builder(name: str | None) -> tuple[Backend, EngineBuilder]:
-    """The named backend, or the first that can be used here; where none can, the first, which gives its reason."""
-    able = [(each, each.engines) for each in every() if each.engines is not None]
+    """The named backend, or the first available one; where none is, the first, which reports why."""
+    candidates = [(each, each.engines) for each in all_backends() if each.engines is not None]
     if name is None:
-        return (builders() or able)[0]
+        return (builders() or candidates)[0]
     named = find_backend(name)
     if named.engines is None:
-        allowed = ", ".join(backend.name for backend, _ in able)
-        raise UsageError(f"{named.title} runs a bundle's graphs and builds no engines", allowed=allowed)
+        allowed = ", ".join(backend.name for backend, _ in candidates)
+        raise UsageError(f"{named.title} runs a bundle's graphs directly and does not build engines", allowed=allowed)
     return named, named.engines
 
 
 def _chosen(manifest: BundleManifest, backend: Backend, variants: Sequence[str] | None) -> tuple[str, ...]:
     runs = backend.activations(None)
-    takes = tuple(name for name in manifest.preferred(backend.name) if manifest.variants[name].activations in runs)
+    accepted = tuple(name for name in manifest.preferred(backend.name) if manifest.variants[name].activations in runs)
     for name in variants or ():
         if name not in manifest.variants:
             raise UnknownNameError(f"variant of {manifest.path}", name, manifest.variants)
-        if name not in takes:
+        if name not in accepted:
             raise UsageError(
-                f"{backend.title} does not take the variant {name}",
+                f"{backend.title} does not accept the variant {name}",
                 found=f"activations in {manifest.variants[name].activations}",
-                allowed=", ".join(takes),
+                allowed=", ".join(accepted),
             )
-    if not takes:
+    if not accepted:
         raise BackendError(
-            f"{backend.title} takes no variant of {manifest.path}",
+            f"{backend.title} accepted no variant of {manifest.path}",
             found=", ".join(f"{name}: {record.activations}" for name, record in manifest.variants.items()),
             allowed=f"activations in {', '.join(runs)}",
             hint="export the bundle again with other variants",
         )
-    return tuple(dict.fromkeys(variants)) if variants else takes
+    return tuple(dict.fromkeys(variants)) if variants else accepted
 
 
 def _check_options(options: BuildOptions) -> None:
     if not 1 <= options.opt_batch <= options.max_batch:
         raise UsageError(
-            "the batch that engines are made for lies between 1 and the largest",
+            "the batch size to optimise for must be between 1 and the largest batch size",
             found=f"--opt-batch {options.opt_batch}, --max-batch {options.max_batch}",
         )
     if options.workspace_mb is not None and options.workspace_mb < 1:
-        raise UsageError("the workspace is whole MiB from 1", found=options.workspace_mb)
+        raise UsageError("the workspace must be at least 1 MiB", found=options.workspace_mb)

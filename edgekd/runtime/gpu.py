@@ -1,4 +1,4 @@
-"""What of a GPU decides about the engines that are built on it."""
+"""The properties of a GPU that decide about the engines that are built on it."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ class Gpu:
     """A CUDA device.
 
     Attributes:
-        name: as CUDA spells it, e.g. "Orin".
+        name: as CUDA reports it, e.g. "Orin".
         compute_capability: major and minor, e.g. (8, 7).
-        driver: the newest CUDA that the driver supports, e.g. "12.6".
+        driver: the newest CUDA version that the driver supports, e.g. "12.6".
     """
 
     name: str
@@ -26,5 +26,5 @@ class Gpu:
 
     @property
     def has_int8(self) -> bool:
-        """6.1 is the only one before 7.0 that multiplies bytes."""
+        """Whether the GPU has int8 instructions; 6.1 is the only version before 7.0 that does."""
         return self.compute_capability >= (7, 0) or self.compute_capability == (6, 1)

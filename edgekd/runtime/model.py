@@ -1,4 +1,4 @@
-"""A bundle that is loaded and answers questions about images."""
+"""A loaded bundle that classifies images."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ ImageLike: TypeAlias = "str | os.PathLike[str] | Image.Image | npt.NDArray[np.ui
 
 @dataclass(frozen=True)
 class Prediction:
-    """One image's answer.
+    """The prediction for one image.
 
     Attributes:
         scores: (C,) probabilities, float32, in the order of `classes`.
-        heads: the answers of further heads, by name, where the network has any.
+        heads: the predictions of additional heads, by name.
     """
 
     classes: tuple[str, ...] = field(repr=False)
@@ -44,14 +44,14 @@ class Prediction:
         return float(self.scores.max())
 
     def top(self, k: int = 5) -> list[tuple[str, float]]:
-        """The k likeliest classes with their probabilities, likeliest first."""
+        """The k most probable classes with their probabilities, the most probable first."""
         order = np.argsort(-self.scores, kind="stable")[:k]
         return [(self.classes[i], float(self.scores[i])) for i in order]
 
 
 @dataclass(frozen=True)
 class Verification:
-    """What replaying the bundle's vectors gave; `difference` is relative to the largest expected output."""
+    """The result of running the bundle's test vectors; `difference` is relative to the largest expected output."""
 
     variant: str
     engine: str
@@ -61,7 +61,7 @@ class Verification:
 
 
 class Model:
-    """Ask it about one image or many.
+    """A loaded network: call it with one image or a batch.
 
     An image is a path, a PIL image, or a uint8 array (H, W, 3) or (H, W); a batch is a list of images or a
     uint8 array (N, H, W, 3).
@@ -81,7 +81,7 @@ class Model:
         self.close()
 
     def close(self) -> None:
-        """Free what the engine holds; `with load(…) as model` does so at its end."""
+        """Free the engine's resources; `with load(…) as model` does so at its end."""
         self._session.close()
 
     @property
@@ -90,7 +90,7 @@ class Model:
 
     @property
     def heads(self) -> Mapping[str, Head]:
-        """Further questions that it answers beside its first one."""
+        """Additional heads, by name."""
         return self.manifest.heads
 
     @property
@@ -102,46 +102,57 @@ class Model:
     @overload
     def __call__(self, images: Sequence[ImageLike]) -> list[Prediction]: ...
     def __call__(self, images: Any) -> Prediction | list[Prediction]:
-        """One Prediction for one image, a list of them for a batch.
+        """Classify one image or a batch.
+
+        Args:
+            images: a path, a PIL image or a uint8 array (H, W, 3) or (H, W); for a batch a list of these, or a uint8
+                array (N, H, W, 3).
+
+        Returns:
+            One Prediction for one image, a list of them for a batch.
 
         Raises:
-            DataError: something that is no image, or a file that cannot be read as one.
+            DataError: something that is not an image, or a file that cannot be read as one.
         """
         batch = isinstance(images, (list, tuple)) or (isinstance(images, np.ndarray) and images.ndim == 4)
-        given: Iterable[Any] = images if batch else [images]
-        pixels = [self.manifest.preprocessing.pixels(_image(each)) for each in given]
+        items: Iterable[Any] = images if batch else [images]
+        pixels = [self.manifest.preprocessing.pixels(_image(each)) for each in items]
         if not pixels:
             return []
         logits = self.run(self.manifest.preprocessing.normalise(np.stack(pixels)))
         heads = {name: self._predictions(head.classes, logits[:, head.columns]) for name, head in self.heads.items()}
-        found = [
+        predictions = [
             replace(prediction, heads={name: each[row] for name, each in heads.items()})
             for row, prediction in enumerate(self._predictions(self.classes, logits[:, : len(self.classes)]))
         ]
-        return found if batch else found[0]
+        return predictions if batch else predictions[0]
 
     def run(self, array: Floats) -> Floats:
-        """Raw: network inputs (N, 3, S, S) float32, already normalised, to logits (N, C) float32, heads in a row."""
+        """From normalised network inputs (N, 3, S, S) float32 to logits (N, C) float32, of all heads concatenated.
+
+        Raises:
+            BackendError: the array's shape does not fit the model.
+        """
         return self._session.bind(array)().astype(np.float32, copy=False)
 
     def verify(self) -> Verification:
-        """Replay the bundle's vectors through preprocessing and engine.
+        """Run the bundle's test vectors through preprocessing and engine.
 
         Raises:
-            BundleError: the inputs or the outputs differ from those where the bundle was made.
+            BundleError: the inputs or the outputs differ from those in the bundle.
         """
         record = self.manifest.variants[self.variant]
         images: Pixels = self._vector(self.manifest.images)
         inputs: Floats = self._vector(self.manifest.inputs)
         expected: Floats = self._vector(record.vectors)
         if not np.allclose(self.manifest.preprocessing.normalise(images), inputs, atol=1e-5):
-            raise BundleError("preprocessing gives other inputs here than where the bundle was made")
+            raise BundleError("preprocessing gives other inputs on this device than in the bundle")
         scale = max(float(np.abs(expected).max()), 1e-12)
         found = self.run(inputs)
         difference = float(np.abs(found - expected).max()) / scale if found.shape == expected.shape else np.inf
         if not difference <= record.tolerance:
             raise BundleError(
-                f"{self.engine} does not compute from {record.file} what its vectors hold",
+                f"the outputs of {self.engine} for {record.file} differ from the bundle's test vectors",
                 found=f"difference {difference:.2e} of the largest output",
                 allowed=f"at most {record.tolerance:.0e}",
             )
@@ -164,20 +175,19 @@ def load(
 ) -> Model:
     """Load a bundle into an inference engine.
 
-    With no backend named, one that runs built engines takes it where it can be used here and `edgekd build` has built
-    an engine of this bundle on this device; otherwise the first usable engine that opens its graphs. `Model.engine`
-    is the one that was taken.
+    Without `backend`, a backend with engines that `edgekd build` has built from this bundle on this device is used;
+    otherwise the first available backend that opens its graphs. `Model.engine` tells which engine it is.
 
     Args:
         path: the bundle's folder.
-        backend: an engine by name; one that runs built engines runs what was built here, and nothing else.
-        variant: a graph of the bundle by name; None: the first that the bundle, or else the backend, prefers and,
-            where engines are built, that was built.
-        threads: threads inside an operator; None: one per usable core.
+        backend: by name; a backend that runs built engines uses only engines that were built here.
+        variant: by name; None: the one that the bundle, or else the backend, prefers; where the backend runs built
+            engines, among those that were built.
+        threads: threads per operator; None: one per usable core.
 
     Raises:
-        BundleError: no bundle there, an incomplete one, or a changed file.
-        BackendError: no usable engine, or none built yet on this device.
+        BundleError: not a bundle, an incomplete one, or a changed file.
+        BackendError: no backend is available, or no engine was built on this device yet.
         UnknownNameError: no such backend or variant.
 
     Example:
@@ -219,7 +229,7 @@ def _from_file(path: Path) -> Image.Image:
         with Image.open(path) as image:
             return ImageOps.exif_transpose(image)
     except FileNotFoundError:
-        raise DataError(f"{path} is not there") from None
+        raise DataError(f"{path} does not exist") from None
     except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
         raise DataError(f"{path} cannot be read as an image", found=str(error)) from None
 

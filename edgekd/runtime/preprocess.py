@@ -1,4 +1,4 @@
-"""From an image to what the network takes: the one implementation, used on the workstation and on the device."""
+"""From an image to network input: one implementation for the workstation and the device."""
 
 from __future__ import annotations
 
@@ -22,7 +22,14 @@ _RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resamplin
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """Shorter side to `resize`, centre crop to `image_size`, RGB, scaled to [0, 1], minus mean, over std."""
+    """How the network sees an image: shorter side scaled to `resize`, centre crop, RGB in [0, 1], minus mean, over std.
+
+    Attributes:
+        image_size: side of the square input, in pixels.
+        resize: what the shorter side is scaled to before the crop, in pixels.
+        mean, std: per colour channel, of values in [0, 1].
+        interpolation: of the scaling.
+    """
 
     image_size: int
     resize: int
@@ -32,7 +39,7 @@ class Preprocessing:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Preprocessing:
-        """Raises KeyError, TypeError or ValueError where a field is missing or of the wrong type."""
+        """The inverse of to_json(). Raises KeyError, TypeError or ValueError for a missing or wrong field."""
         red, green, blue = (float(number) for number in value["mean"])
         red_std, green_std, blue_std = (float(number) for number in value["std"])
         if value["interpolation"] not in _RESAMPLING:
@@ -53,7 +60,7 @@ class Preprocessing:
         return centre_crop(square(image, self.resize, self.interpolation), self.image_size)
 
     def scale_and_shift(self) -> tuple[Floats, Floats]:
-        """The normalisation of 8-bit values, `value * scale - shift`: (3,) float32 each, one per channel."""
+        """Normalisation of 8-bit values as `value * scale - shift`: two arrays (3,) float32, one value per channel."""
         mean, std = np.asarray(self.mean), np.asarray(self.std)
         return (1.0 / (255.0 * std)).astype(np.float32), (mean / std).astype(np.float32)
 
@@ -65,9 +72,9 @@ class Preprocessing:
 
 
 def square(image: Image.Image, side: int, interpolation: Interpolation = "bilinear") -> Pixels:
-    """The centre square of an image, its side scaled to `side`: (side, side, 3) uint8.
+    """The centre square of an image, scaled to (side, side, 3) uint8.
 
-    Cropping comes first, so that a panorama costs no more than a square image.
+    The crop comes first, so that a panorama takes no longer than a square image.
     """
     rgb = _rgb(image)
     short = min(rgb.size)
@@ -88,7 +95,7 @@ def _rgb(image: Image.Image) -> Image.Image:
     if image.mode == "RGB":
         return image
     if image.mode.startswith("I;16") or image.mode == "I":
-        # 16-bit grey: Pillow's own conversion would clip everything above 255 to white.
+        # 16-bit grey: Pillow's conversion would clip everything above 255 to white.
         grey = np.asarray(image).astype(np.float32) / 257.0
         return Image.fromarray(grey.clip(0, 255).astype(np.uint8)).convert("RGB")
     return image.convert("RGB")

@@ -33,7 +33,7 @@ from edgekd.stages import _facts
 from edgekd.stages.distill import Distilled, distilled
 from edgekd.training.train import initial
 
-ASSISTANT = Stage("assistant", "Assistant", version=1, facts=_facts.of_network)
+ASSISTANT = Stage("assistant", "Assistant", version=1, facts=_facts.network_facts)
 _STEPS = {"epochs", "batch_size", "optimizer", "learning_rate", "weight_decay"}
 
 

@@ -36,7 +36,15 @@ from edgekd.distillation.objective_settings import objective_json
 from edgekd.errors import UsageError
 from edgekd.models import checkpoint as checkpoints
 from edgekd.models.checkpoint import Checkpoint, TrainingNotes
-from edgekd.recipe.settings import Kept, ModelSettings, Positive, RecipeSettings, Settings, StepSettings, TermSettings
+from edgekd.recipe.settings import (
+    ModelSettings,
+    Positive,
+    Ratio,
+    RecipeSettings,
+    Settings,
+    StepSettings,
+    TermSettings,
+)
 from edgekd.runs import Run, Stage
 from edgekd.schemes import Scheme
 from edgekd.schemes._objective import check_answers, check_on_logits, said_or
@@ -57,7 +65,7 @@ PARTITION = Stage("partition", "Images dealt out to clients", version=PARTITION_
 PUBLIC = Stage("public", "Public images", version=1)
 ROUND = Stage("round", "Round", version=rounds.VERSION, facts=_of_round)
 ALONE = Stage("alone", "Clients on their own", version=rounds.VERSION, facts=_of_round)
-CLIENT = Stage("client", "First client", version=1, facts=_facts.of_network)
+CLIENT = Stage("client", "First client", version=1, facts=_facts.network_facts)
 _TITLES = {"client1": "First client", "client1alone": "First client, on its own"}
 
 
@@ -67,7 +75,7 @@ class Parameters(Settings):
     first_epochs: Positive = Field(20, description="over a client's own images, before it sends anything")
     local_epochs: Positive = Field(2, description="of a later round, over a client's own images")
     public_epochs: Positive = Field(8, description="of a later round, over the public images, with the consensus")
-    public: Kept = Field(0.3, description="share of the training images that everybody may see, without labels")
+    public: Ratio = Field(0.3, description="share of the training images that everybody may see, without labels")
     partition: Literal["iid", "dirichlet"] = Field("dirichlet", description="dirichlet: clients have skewed classes")
     alpha: Annotated[float, Field(gt=0.0)] = Field(0.5, description="of dirichlet: 100 is even, 0.1 very skewed")
     views: Positive = Field(4, description="of each public image that the student learns from; each costs as much sent")

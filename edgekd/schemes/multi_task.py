@@ -58,7 +58,7 @@ from edgekd.training.train import Learner, Record, TrainingSetup, evaluation_loa
 
 GROUPED = Stage("data", "Data of a task", version=3)
 APART = Stage("apart", "Data of a task, apart from the others'", version=3)
-SINGLE = Stage("single", "Student of the main task alone", version=1, facts=_facts.of_network)
+SINGLE = Stage("single", "Student of the main task alone", version=1, facts=_facts.network_facts)
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9]*$")]
 
 

@@ -54,7 +54,7 @@ from edgekd.training.train import (
 )
 
 TOGETHER = Stage("distill", "Students, trained together", version=2)
-STUDENT = Stage("student", "Student", version=2, facts=_facts.of_network)
+STUDENT = Stage("student", "Student", version=2, facts=_facts.network_facts)
 # The paper's, where the recipe leaves distill.objective out.
 OBJECTIVE = (
     TermSettings.model_validate({"method": "kd", "weight": 1.0, "temperature": 1.0}),

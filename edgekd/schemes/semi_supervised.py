@@ -57,7 +57,7 @@ from edgekd.training.host import best_device
 from edgekd.training.objective import Supervised
 from edgekd.training.train import Learner, Record, TrainingSetup, origin_of, train_with, training_loader
 
-ALONE = Stage("labelsonly", "Labelled images only", version=1, facts=_facts.of_network)
+ALONE = Stage("labelsonly", "Labelled images only", version=1, facts=_facts.network_facts)
 POOL = Stage("unlabelled", "Unlabelled images", version=folders.VERSION)
 SELECTION = Stage("selection", "Selection", version=_selection.VERSION)
 

@@ -47,8 +47,8 @@ from edgekd.training.start import start
 from edgekd.training.train import measured, origin_of, record_of, training_loader
 
 EXPERT = Stage("expert", "Expert", version=2, facts=lambda made: [f"{made.metrics['parameters']:,} parameters"])
-EXPERTS = Stage("experts", "Experts, combined", version=2, facts=_facts.of_network)
-SINGLE = Stage("single", "One student of all classes", version=1, facts=_facts.of_network)
+EXPERTS = Stage("experts", "Experts, combined", version=2, facts=_facts.network_facts)
+SINGLE = Stage("single", "One student of all classes", version=1, facts=_facts.network_facts)
 _OBJECTIVE = (TermSettings(method="mse"),)
 _WHERE = "groups"
 

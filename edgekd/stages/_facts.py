@@ -1,15 +1,15 @@
-"""Facts that several stages report in the same words."""
+"""Facts that several stages report."""
 
 from __future__ import annotations
 
 from edgekd.models.checkpoint import Checkpoint
 
 
-def of_network(checkpoint: Checkpoint) -> list[str]:
-    """How well a network does on the validation split, and how large it is."""
+def network_facts(checkpoint: Checkpoint) -> list[str]:
+    """A network's validation accuracy, where it was measured, and its number of parameters."""
     score, parameters = checkpoint.metrics.get("validation_accuracy"), checkpoint.metrics["parameters"]
-    known = [f"validation {score:.2%}"] if score is not None else []
-    return [*known, f"{parameters:,} parameters"]
+    accuracy = [f"validation {score:.2%}"] if score is not None else []
+    return [*accuracy, f"{parameters:,} parameters"]
 
 
 def megabytes(size_bytes: int) -> str:

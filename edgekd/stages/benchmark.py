@@ -1,4 +1,4 @@
-"""Latency of the exported files, measured one after the other on this machine."""
+"""Latency of the exported files, measured one after another on this machine."""
 
 from __future__ import annotations
 
@@ -17,14 +17,16 @@ from edgekd.runs import Run, Stage, settings_json
 from edgekd.runtime.backends import Progress, graph_backends
 from edgekd.store.artifacts import Artifact, Details, Json, read_json, write_json
 
-STAGE = Stage("bench", "Latency", version=3, compares=True, facts=lambda made: [f"{len(made.records)} measurements"])
+STAGE = Stage("bench", "Latency", version=3, compares=True, facts=lambda found: [f"{len(found.records)} measurements"])
 
 
 class MeasurementsDetails(Details):
-    """What was measured: exported models, by name their digests, or a bundle's engines.
+    """What was measured: exported models, or a bundle's engines.
 
     Attributes:
-        engines: by backend and variant the engines' bytes.
+        models: the digest of each exported model, by its name.
+        bundle: the digest of the bundle that the engines were built from.
+        engines: the engines' sizes in bytes, by backend and variant.
     """
 
     models: dict[str, str] = {}
@@ -44,38 +46,45 @@ class Measurements(Artifact[MeasurementsDetails]):
 
 
 def benchmark_models(run: Run, models: Mapping[ModelId, OnnxModel]) -> Measurements:
-    """Every model that an engine at hand has fast kernels for."""
+    """Measure every model that an inference engine on this machine has fast kernels for. Raises as measure_models()."""
     settings = run.recipe.bench
-    made = run.stage(
+    measurements = run.stage(
         STAGE,
         Measurements,
         settings={
             **settings_json(settings),
-            # Boards that are not at hand are not measured.
+            # Only local devices are measured.
             "devices": at_hand(settings),
             "machine": fingerprint(environment()),
         },
         inputs=labelled(models),
         make=lambda out: measure_models(models, settings, out, progress=run.progress(STAGE.name)),
     )
-    return run.finish(STAGE, made)
+    return run.finish(STAGE, measurements)
 
 
 def at_hand(settings: BenchSettings) -> list[str]:
-    """Those of the devices that can be measured on from here."""
+    """The devices that can be measured on from this machine."""
     return [device for device in settings.devices if profiles.find(device).kind == "local"]
 
 
 def measure_models(
     models: Mapping[ModelId, OnnxModel], settings: BenchSettings, out: Path, *, progress: Progress | None = None
 ) -> Measurements:
-    """One benchmark record per model, backend, device at hand and batch size, each in a process of its own.
+    """One benchmark record per model, backend, local device and batch size, each measured in a process of its own.
 
-    A backend that has no fast kernels here for a graph's activations does not get that graph: the latency would be
-    none of the engine that it is made for.
+    A backend is not given a graph whose activations it has no fast kernels for on this machine: such a latency would
+    say nothing about the engine that the graph is meant for.
+
+    Args:
+        models: by their identity.
+        settings: of the benchmark.
+        out: an empty folder, which becomes the artifact.
+        progress: called with (measurements done, measurements in total, what is measured next).
 
     Raises:
-        BenchError: a model that cannot be measured.
+        BenchError: a model cannot be measured.
+        BackendError: an engine refuses a model.
     """
     jobs = [
         (name, backend, device)

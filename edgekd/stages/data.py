@@ -1,4 +1,4 @@
-"""The data set: read from its source, split, cleaned of leaks, and stored as the networks see it."""
+"""The data set: read from its source, split, cleaned of leaks, and stored at the networks' image size."""
 
 from __future__ import annotations
 
@@ -19,23 +19,33 @@ STAGE = Stage("data", "Data", version=preparing.VERSION, facts=_facts)
 
 
 def data(run: Run) -> Dataset:
-    """The recipe's data set."""
+    """The recipe's data set. Raises as prepared()."""
     return run.finish(STAGE, prepared(run, STAGE.name, run.recipe.data))
 
 
 def prepared(run: Run, name: str, settings: DataSettings, *, title: str | None = None) -> Dataset:
-    """A data set, as a stage called `name`."""
-    # Where the images lie does not matter, what they are does.
-    kept = settings_json(settings, exclude={"augment", "root", "download"})
+    """A prepared data set, as a stage called `name`.
+
+    Args:
+        name: of the stage.
+        settings: of the data set.
+        title: of the stage in the report; default: "Data".
+
+    Raises:
+        UnknownNameError: no such source.
+        DataError: the source cannot be read or split; see edgekd.data.prepare.
+    """
+    # The key depends on the images' content, not on where they lie.
+    key = settings_json(settings, exclude={"augment", "root", "download"})
     content = source_named(settings.source).fingerprint(settings)
-    show = run.progress(name)
-    count = None if show is None else lambda done, total: show(done, total, "images")
+    report = run.progress(name)
+    progress = None if report is None else lambda done, total: report(done, total, "images")
     return run.stage(
         STAGE,
         Dataset,
         name=name,
         title=title,
-        settings={**kept, "content": content, **plugins.code_key("source", settings.source)},
+        settings={**key, "content": content, **plugins.code_key("source", settings.source)},
         inputs={},
-        make=lambda out: preparing.prepare(settings, out, progress=count),
+        make=lambda out: preparing.prepare(settings, out, progress=progress),
     )

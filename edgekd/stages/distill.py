@@ -1,4 +1,4 @@
-"""A student on a teacher's answers: as schemes compose it, and as recovery goes on with it."""
+"""Distillation of a student: the function that schemes compose, and that recovery and quantization reuse."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ from edgekd.store.store import resume_folder
 from edgekd.training.fit import BeginEpoch
 from edgekd.training.train import TrainingSetup, origin_of
 
-STAGE = Stage("distill", "Student, distilled", version=1, facts=_facts.of_network)
+STAGE = Stage("distill", "Student, distilled", version=1, facts=_facts.network_facts)
 OUTPUTS = Stage(
     "teacher-outputs",
     "Teacher's outputs",
     version=storing.VERSION,
-    facts=lambda outputs: [f"{outputs.views} views of each training image"],
+    facts=lambda outputs: [f"{outputs.views} views per training image"],
 )
 
 STUDENT = Role("student", "Student, distilled", "student, distilled", shape="disc", colour="accent")
@@ -46,8 +46,10 @@ class ContinueTraining(Protocol):
     """Trains a pruned or quantized student further, as one stage.
 
     Args:
-        settings: how it is trained.
-        key: what else decides about it, for its key.
+        stage: under which stage the training runs.
+        student: the network to train further.
+        settings: of the training.
+        key: further values that the result depends on, for the stage's key.
         begin_epoch: see fit().
     """
 
@@ -64,15 +66,15 @@ class ContinueTraining(Protocol):
 
 @dataclass(frozen=True)
 class Distilled:
-    """What a scheme leaves.
+    """The result of a scheme.
 
     Attributes:
-        student: what goes on through the chain.
-        others: networks that are exported, scored and measured beside it, by their role in the report.
-        objective: what pruned and quantized students go on learning; None: the recipe's.
-        learns_from: the images that they may see; None: all of the recipe's.
-        train: how they go on learning, where that is not on one teacher's answers.
-        heads: the data of the student's further heads, by name.
+        student: the network that the rest of the chain works on.
+        others: further networks that are exported, evaluated and measured, by their role in the report.
+        objective: for the further training of pruned and quantized students; None: the recipe's.
+        learns_from: the data for that training; None: the recipe's.
+        train: replaces that training, where it is more than distillation from one teacher.
+        heads: the data sets of the student's additional heads, by name.
     """
 
     student: Checkpoint
@@ -85,13 +87,13 @@ class Distilled:
 
 @dataclass(frozen=True)
 class Continuation:
-    """How a pruned or quantized student goes on learning.
+    """How a pruned or quantized student is trained further.
 
     Attributes:
-        teacher: whose answers it learns; without a teacher the student's own before pruning.
-        data: the images that it may see.
-        objective: where the recipe's section has none of its own.
-        train: how, where that is not on one teacher's answers.
+        teacher: the teacher; in a scheme without one, the student before pruning.
+        data: the training data.
+        objective: used where the recipe's prune or quantize section has none.
+        train: replaces the training, where it is more than distillation from one teacher.
     """
 
     teacher: Checkpoint
@@ -101,10 +103,8 @@ class Continuation:
 
 
 def role_named(name: str) -> Role:
-    """The role of a network that a scheme makes beside the student."""
-    return Role(
-        name, name.replace("-", " ").capitalize(), "made on the way, or beside the student", "triangle-down", "purple"
-    )
+    """The role of an additional network that a scheme makes."""
+    return Role(name, name.replace("-", " ").capitalize(), "further network of the scheme", "triangle-down", "purple")
 
 
 def distilled(
@@ -118,13 +118,23 @@ def distilled(
     stage: Stage = STAGE,
     cross_view: bool = False,
 ) -> Checkpoint:
-    """A student on one teacher's answers, from the start or from a checkpoint.
+    """A student distilled from one teacher, as a stage.
 
     Args:
-        stage: what it is in the chain.
-        cross_view: the teacher answers to another view of each image.
+        student: a new network, or a checkpoint to train further.
+        teacher: the network whose outputs it learns from.
+        data: the training and validation images.
+        settings: of the training.
+        objective: the weighted losses.
+        stage: the stage that this training is in the chain.
+        cross_view: whether the teacher sees another view of each image than the student.
+
+    Raises:
+        ModelError: a network cannot be built, or its weights do not fit.
+        UsageError: the objective does not fit the networks.
+        TrainingError: see edgekd.training.fit.
     """
-    begun: Mapping[str, Artifact] = {} if isinstance(student, ModelSettings) else {"student": student}
+    start: Mapping[str, Artifact] = {} if isinstance(student, ModelSettings) else {"student": student}
     key: Json = {
         **({"model": origin_of(student)} if isinstance(student, ModelSettings) else {}),
         "objective": objective_json(objective),
@@ -136,18 +146,18 @@ def distilled(
         key["teacher_outputs"] = settings_json(wanted)
 
     def make(out: Path) -> Checkpoint:
-        answers = TeacherSetup(teacher, precision_in(settings), cross_view, stored)
+        guide = TeacherSetup(teacher, precision_in(settings), cross_view, stored)
         if wanted.store == "auto":
-            answers = _decided(run, answers, data, wanted, settings, objective, out)
+            guide = _decided(run, guide, data, wanted, settings, objective, out)
         setup = TrainingSetup(settings, run.recipe.data.augment, run.progress(stage.name))
-        return distillation.distill(student, answers, objective, data, setup, out)
+        return distillation.distill(student, guide, objective, data, setup, out)
 
     return trained(
         run,
         stage,
         settings,
         key=key,
-        inputs={"teacher": teacher, **begun, "data": data, **({"outputs": stored} if stored else {})},
+        inputs={"teacher": teacher, **start, "data": data, **({"outputs": stored} if stored else {})},
         make=make,
     )
 
@@ -161,11 +171,13 @@ def trained(
     inputs: Mapping[str, Artifact],
     make: Callable[[Path], Checkpoint],
 ) -> Checkpoint:
-    """A network that is trained with an objective of its own.
+    """A network trained with any objective, as a stage.
 
     Args:
-        settings: its steps are part of the key, and so is how the recipe varies images.
-        key: what else decides about it.
+        settings: of the training; part of the key, as is the recipe's augmentation.
+        key: further values that the result depends on.
+        inputs: artifacts by role.
+        make: trains the network and writes its checkpoint.
     """
     steps = settings.model_dump(mode="json", include=set(TeacherGuidedSettings.model_fields))
     return run.stage(
@@ -180,7 +192,16 @@ def trained(
 def outputs(
     run: Run, teacher: Checkpoint, data: Dataset, wanted: OutputSettings, settings: StepSettings
 ) -> TeacherOutputs:
-    """A teacher's answers to the views that `settings`' seed draws; any student of it may read them."""
+    """A teacher's stored outputs for the views that the seed in `settings` draws, as a stage.
+
+    Every student that is trained with this teacher, this seed and this augmentation can read them.
+
+    Args:
+        teacher: the teacher.
+        data: whose training images it is shown.
+        wanted: how many views, and how many outputs of each.
+        settings: of the training that reads them.
+    """
     augment, precision = run.recipe.data.augment, precision_in(settings)
     setup = TrainingSetup(settings, augment, run.progress(OUTPUTS.name))
     return run.stage(
@@ -199,7 +220,7 @@ def outputs(
 
 
 def precision_in(settings: StepSettings) -> Precision:
-    """In which a teacher beside this training answers."""
+    """The precision of the teacher's forward pass in a training with these settings."""
     return settings.teacher_precision if isinstance(settings, TeacherGuidedSettings) else "auto"
 
 
@@ -212,7 +233,7 @@ def _decided(
     objective: Sequence[TermSettings],
     out: Path,
 ) -> TeacherSetup:
-    """Stored answers where that pays, with what decided it."""
+    """The teacher, with stored outputs where they make the training faster, and the measurement behind the choice."""
     if (why := distillation.why_live(objective, answers.cross_view)) is not None:
         return replace(answers, decision=storing.Decision(False, why))
     setup = TrainingSetup(settings, run.recipe.data.augment)

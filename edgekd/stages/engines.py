@@ -1,4 +1,4 @@
-"""Engines of what ships, built and measured here by every backend that builds them: last, where there is one."""
+"""Engines of the bundle's graphs, built and measured on this machine by every backend that builds engines."""
 
 from __future__ import annotations
 
@@ -17,25 +17,33 @@ from edgekd.runtime.backends import Backend, BuildOptions, Progress, builders
 from edgekd.stages.benchmark import Measurements, MeasurementsDetails
 from edgekd.store.artifacts import Json, write_json
 
-STAGE = Stage("engines", "Engines built here", version=3, facts=lambda made: [f"{len(made.records)} measurements"])
+STAGE = Stage("engines", "Engines built here", version=3, facts=lambda found: [f"{len(found.records)} measurements"])
 
 
 def engines(run: Run, bundle: Bundle, shipped: Mapping[str, ModelId]) -> Measurements | None:
-    """The bundle's engines; None where nothing here builds any."""
+    """Build and measure the bundle's engines; None where no backend on this machine builds any.
+
+    Args:
+        bundle: the bundle.
+        shipped: the bundle's variants, each with its model.
+
+    Raises:
+        BackendError, BenchError: as measure_engines().
+    """
     settings = run.recipe.bench
     measured_here = any(profiles.find(name).kind == "local" for name in settings.devices)
     if not measured_here or not builders():
         return run.finish(STAGE, None)
     devices = {backend.name: dict(builder.device()) for backend, builder in builders()}
     machine = {"machine": fingerprint(environment()), "built_for": devices}
-    made = run.stage(
+    measurements = run.stage(
         STAGE,
         Measurements,
         settings={**settings_json(settings, exclude={"devices", "threads"}), **machine},
         inputs={"bundle": bundle},
         make=lambda out: measure_engines(bundle, shipped, settings, out, progress=run.progress(STAGE.name)),
     )
-    return run.finish(STAGE, made)
+    return run.finish(STAGE, measurements)
 
 
 def measure_engines(
@@ -46,14 +54,18 @@ def measure_engines(
     *,
     progress: Progress | None = None,
 ) -> Measurements:
-    """Build a bundle's engines here, or take them from the cache, and measure each at every batch size.
+    """Build a bundle's engines on this machine, or take them from the cache, and measure each at every batch size.
 
     Args:
-        shipped: the bundle's variants, each with its model.
+        bundle: the bundle.
+        shipped: its variants, each with its model.
+        settings: of the benchmark.
+        out: an empty folder, which becomes the artifact.
+        progress: called with (engines done, engines in total, what is built next).
 
     Raises:
-        BackendError: a graph that cannot be built, or a cache that cannot be written.
-        BenchError: an engine that cannot be measured.
+        BackendError: an engine cannot be built, or the engine cache cannot be written.
+        BenchError: an engine cannot be measured.
     """
     records: list[Json] = []
     sizes: dict[str, dict[str, int]] = {}

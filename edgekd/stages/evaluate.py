@@ -1,4 +1,4 @@
-"""Test accuracy of the exported files: the one stage that touches the test split."""
+"""Test accuracy of the exported files: the only stage that reads the test split."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _Z95 = 1.959964
 
 
 class EvaluationDetails(Details):
-    """What was scored: the digest of each model by its name, and that of the data."""
+    """What was evaluated: the digest of each model by its name, and the digest of the data."""
 
     models: dict[str, str]
     data: str
@@ -51,29 +51,37 @@ STAGE = Stage(
 def evaluate(
     run: Run, models: Mapping[ModelId, OnnxModel], data: Dataset, heads: Mapping[str, Dataset] | None = None
 ) -> Evaluation:
-    """Every model on the whole test split.
+    """Evaluate every model on the whole test split.
 
     Args:
-        heads: the data of further heads, by name.
+        models: by their identity.
+        data: whose test split is used.
+        heads: the data sets of additional heads, by name.
+
+    Raises:
+        BackendError: an engine refuses a model.
+        DataError: a test image cannot be read.
     """
     further = heads or {}
-    made = run.stage(
+    evaluation = run.stage(
         STAGE,
         Evaluation,
         settings={},
         inputs={**labelled(models), "data": data, **{f"data-{name}": own for name, own in further.items()}},
         make=lambda out: evaluate_models(models, data, out, heads=further),
     )
-    return run.finish(STAGE, made)
+    return run.finish(STAGE, evaluation)
 
 
 def evaluate_models(
     models: Mapping[ModelId, OnnxModel], data: Dataset, out: Path, *, heads: Mapping[str, Dataset] | None = None
 ) -> Evaluation:
-    """Run every model over the whole test split, as the device would: its own file, its own preprocessing.
+    """Run every exported file over the whole test split, with the preprocessing of the data set.
 
     Args:
-        heads: the data of further heads, by name; a model that has them is measured on their test splits too.
+        models: by their identity.
+        data: whose test split is used.
+        heads: the data sets of additional heads, by name; a model with these heads is evaluated on them as well.
         out: an empty folder, which becomes the artifact.
     """
     rows = [{**name.to_json(), **_row(name, model, data, heads or {})} for name, model in models.items()]
@@ -98,7 +106,7 @@ def _on_test(session: Session, data: Dataset, first: int) -> Json:
 
 
 def session_for(name: ModelId, model: OnnxModel) -> Session:
-    """The reference backend as it runs a model on this machine; a graph for other engines is computed as written."""
+    """Open a model in the reference backend. A graph that is meant for another engine is computed as written."""
     runs = reference().activations(platform.machine())
     return open_reference(model.graph, as_written=variants.find(name.variant).activations not in runs)
 
@@ -107,7 +115,9 @@ def accuracy_of(session: Session, reader: Reader, classes: tuple[str, ...], *, f
     """Top-1 accuracy with its 95 % interval, the accuracy per class, and the most frequent confusions.
 
     Args:
+        session: the model.
         reader: of the images to measure on.
+        classes: the class names, in the order of the logits.
         first: the column of the logits that belongs to the first class.
     """
     columns = slice(first, first + len(classes))
@@ -115,11 +125,11 @@ def accuracy_of(session: Session, reader: Reader, classes: tuple[str, ...], *, f
     for inputs, labels in reader.batches():
         answers = session.bind(inputs)()[:, columns].argmax(1)
         np.add.at(confusion, (labels, answers), 1)
-    right, count = int(np.trace(confusion)), int(confusion.sum())
-    low, high = wilson(right, count)
+    correct, count = int(np.trace(confusion)), int(confusion.sum())
+    low, high = wilson(correct, count)
     recalls = confusion.diagonal() / np.maximum(1, confusion.sum(1))
     return {
-        "accuracy": right / count,
+        "accuracy": correct / count,
         "interval": [low, high],
         "samples": count,
         "engine": session.engine,
@@ -128,9 +138,9 @@ def accuracy_of(session: Session, reader: Reader, classes: tuple[str, ...], *, f
     }
 
 
-def wilson(right: int, count: int) -> tuple[float, float]:
-    """The 95 % score interval of a share (Wilson 1927): honest near 0 and 1, where most accuracies lie."""
-    share = right / count
+def wilson(correct: int, count: int) -> tuple[float, float]:
+    """The 95 % score interval of a proportion (Wilson 1927), which stays valid for proportions near 0 and 1."""
+    share = correct / count
     shrink = 1.0 + _Z95**2 / count
     centre = (share + _Z95**2 / (2 * count)) / shrink
     half = _Z95 * math.sqrt(share * (1 - share) / count + _Z95**2 / (4 * count**2)) / shrink

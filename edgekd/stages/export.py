@@ -1,4 +1,4 @@
-"""ONNX graphs of every network, each proven against what it was made from."""
+"""ONNX graphs of every network, each compared with the network or graph that it was converted from."""
 
 from __future__ import annotations
 
@@ -20,27 +20,28 @@ from edgekd.stages.quantize import PTQ, QUANTIZED, Quantized
 
 @dataclass(frozen=True)
 class Exported:
-    """Every graph, and for the bundle's variants the model that each is."""
+    """All exported graphs, and the model of each variant in the bundle."""
 
     models: Mapping[ModelId, OnnxModel]
     shipped: Mapping[str, ModelId]
 
 
-def _of_graph(model: OnnxModel) -> list[str]:
+def _graph_facts(model: OnnxModel) -> list[str]:
     numerics = model.metrics["numerics"]
     agreement = f"agrees with {numerics['reference']} on {numerics['agreement']:.1%}"
     return [agreement, _facts.megabytes(model.graph.stat().st_size)]
 
 
-STAGE = Stage("export", "ONNX", version=exports.VERSION, compares=True, facts=_of_graph)
+STAGE = Stage("export", "ONNX", version=exports.VERSION, compares=True, facts=_graph_facts)
 
 
 def export(run: Run, networks: Mapping[Role, Checkpoint], quantized: Quantized | None, data: Dataset) -> Exported:
-    """Every network in the variants that are made of its checkpoint, and what ships in all of the recipe's.
+    """Export every network to the variants that are made from its checkpoint, and the final network to all variants.
 
     Args:
-        networks: those in float, by their role; the last of them ships.
-        quantized: the same with int8 quantizers; also exported only calibrated, to compare, where it was trained.
+        networks: the float networks, by their role; the last of them ships.
+        quantized: the final network with int8 quantizers; the calibrated network is exported too, for comparison.
+        data: whose validation images the graphs are compared on.
     """
     shipped = _shipped(run, list(networks)[-1])
     models: dict[ModelId, OnnxModel] = {}
@@ -58,15 +59,15 @@ def export(run: Run, networks: Mapping[Role, Checkpoint], quantized: Quantized |
 
 
 def _shipped(run: Run, final: Role) -> dict[str, Role]:
-    """The bundle's variants, each with the network that it is of."""
+    """The role of the network behind each variant in the bundle."""
     return {name: QUANTIZED if variants.find(name).needs_quantize else final for name in run.recipe.variants}
 
 
-def _quantized(run: Run, made: Quantized | None) -> dict[Role, Checkpoint]:
-    if made is None or run.recipe.quantize is None:
+def _quantized(run: Run, quantized: Quantized | None) -> dict[Role, Checkpoint]:
+    if quantized is None or run.recipe.quantize is None:
         return {}
-    compared = made.trained is not made.calibrated and run.recipe.quantize.baseline
-    return {**({PTQ: made.calibrated} if compared else {}), QUANTIZED: made.trained}
+    compared = quantized.trained is not quantized.calibrated and run.recipe.quantize.baseline
+    return {**({PTQ: quantized.calibrated} if compared else {}), QUANTIZED: quantized.trained}
 
 
 def _graph(run: Run, role: Role, variant: Variant[Any], source: Checkpoint | OnnxModel, data: Dataset) -> OnnxModel:

@@ -1,4 +1,4 @@
-"""Int8: quantizers calibrated on images (PTQ), then trained through them (quantization-aware distillation, QAD)."""
+"""Int8: post-training quantization (PTQ), then quantization-aware distillation (QAD)."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ _BATCH = 32
 
 @dataclass(frozen=True)
 class Quantized:
-    """A network with int8 quantizers: calibrated only, and as it ships (the same with mode ptq)."""
+    """A network with int8 quantizers: calibrated only, and as it ships. With mode ptq both are the same."""
 
     calibrated: Checkpoint
     trained: Checkpoint
 
 
 def _check(untrained: Untrained) -> None:
-    """Raises ModelError, DataError or UsageError for what cannot be quantized as the recipe asks."""
+    """Raises ModelError, DataError or UsageError where the student cannot be quantized as the recipe asks."""
     settings, student = untrained.recipe.quantize, untrained.student
     assert settings is not None
     check(student, settings.calibration_images, untrained.training_images, untrained.image_size)
@@ -51,20 +51,20 @@ def _check(untrained: Untrained) -> None:
         build_terms(settings.objective, networks_for(quantized, untrained.teacher or student, untrained.data))
 
 
-def _of_calibrated(checkpoint: Checkpoint) -> list[str]:
+def _calibrated_facts(checkpoint: Checkpoint) -> list[str]:
     metrics = checkpoint.metrics
     images, values = metrics["calibration_images"], metrics["quantized_values"]
-    return [f"{images:,} training images", f"{values:,} values quantized", *_facts.of_network(checkpoint)[:1]]
+    return [f"{images:,} training images", f"{values:,} values quantized", *_facts.network_facts(checkpoint)[:1]]
 
 
-CALIBRATE = Stage("calibrate", "Calibrated for int8", version=1, section="quantize", facts=_of_calibrated)
+CALIBRATE = Stage("calibrate", "Calibrated for int8", version=1, section="quantize", facts=_calibrated_facts)
 STAGE = Stage(
     "quantize",
     "Quantization-aware distilled",
     version=1,
     section="quantize",
     example="{mode: qad}",
-    facts=_facts.of_network,
+    facts=_facts.network_facts,
     check=_check,
 )
 
@@ -73,7 +73,16 @@ QUANTIZED = Role("quantized", "Quantized", "quantized", shape="star", colour="ma
 
 
 def quantize(run: Run, student: Checkpoint, continuation: Continuation) -> Quantized | None:
-    """The student with int8 quantizers; None where the recipe leaves it out."""
+    """Quantize the student; None where the recipe has no quantize section.
+
+    Args:
+        student: the float network.
+        continuation: how it is trained through its quantizers.
+
+    Raises:
+        ModelError, DataError: as calibrate().
+        TrainingError: see edgekd.training.fit.
+    """
     settings = run.recipe.quantize
     if settings is None:
         return run.finish(STAGE, None)
@@ -84,15 +93,15 @@ def quantize(run: Run, student: Checkpoint, continuation: Continuation) -> Quant
         inputs={"student": student, "data": continuation.data},
         make=lambda out: calibrate(student, continuation.data, settings.calibration_images, out),
     )
-    made = Quantized(calibrated, trained(run, calibrated, settings, continuation))
-    return run.finish(STAGE, made, made.trained)
+    result = Quantized(calibrated, trained(run, calibrated, settings, continuation))
+    return run.finish(STAGE, result, result.trained)
 
 
 def trained(run: Run, calibrated: Checkpoint, settings: QuantizeSettings, continuation: Continuation) -> Checkpoint:
-    """Trained through the quantizers; with mode ptq the calibrated network as it is.
+    """The network trained through its quantizers; with mode ptq the calibrated network unchanged.
 
-    Their scales follow the values for the first epochs and are fixed for the rest; the gradients go straight through
-    (Jacob et al. 2018, section 3).
+    The activations' scales follow a running mean for the first epochs and are fixed for the rest; gradients use the
+    straight-through estimator (Jacob et al. 2018, section 3).
     """
     if settings.mode == "ptq":
         return calibrated
@@ -101,7 +110,7 @@ def trained(run: Run, calibrated: Checkpoint, settings: QuantizeSettings, contin
         key = {"freeze_after": settings.freeze_after}
         return continuation.train(STAGE, calibrated, settings, key=key, begin_epoch=freeze_scales)
     objective, augment = settings.objective or continuation.objective, run.recipe.data.augment
-    answers = TeacherSetup(continuation.teacher, settings.teacher_precision)
+    guide = TeacherSetup(continuation.teacher, settings.teacher_precision)
     setup = TrainingSetup(settings, augment, run.progress(STAGE.name), freeze_scales)
     return run.stage(
         STAGE,
@@ -112,20 +121,22 @@ def trained(run: Run, calibrated: Checkpoint, settings: QuantizeSettings, contin
             "augment": settings_json(augment),
         },
         inputs={"teacher": continuation.teacher, "calibrated": calibrated, "data": continuation.data},
-        make=lambda out: distill(calibrated, answers, objective, continuation.data, setup, out),
+        make=lambda out: distill(calibrated, guide, objective, continuation.data, setup, out),
     )
 
 
 def calibrate(student: Checkpoint, data: Dataset, images: int, out: Path) -> Checkpoint:
-    """Put int8 quantizers into a trained network and fix their scales from images: post-training quantization.
+    """Put int8 quantizers into a trained network and calibrate their scales on images: post-training quantization.
 
     Args:
-        images: how many of the training split, drawn evenly over it, not augmented.
+        student: the float network.
+        data: whose training images are used.
+        images: the number of training images, spread evenly over the split, not augmented.
         out: an empty folder, which becomes the checkpoint.
 
     Raises:
         ModelError: the network cannot be traced, or is quantized already.
-        DataError: too few images to know the range of anything.
+        DataError: too few images to calibrate on.
     """
     reader = open_reader(data, "train")
     count = _enough(images, len(reader))
@@ -151,17 +162,20 @@ def calibrate(student: Checkpoint, data: Dataset, images: int, out: Path) -> Che
             "validation_accuracy": score,
             "calibration_images": count,
             "quantized_values": len(quantized.placed),
-            "left_in_float": list(quantized.left),
-            "warnings": _float_layers(quantized.left),
+            "left_in_float": list(quantized.left_in_float),
+            "warnings": _float_layers(quantized.left_in_float),
         },
     )
 
 
 def check(network: nn.Module, images: int, available: int, image_size: int) -> None:
-    """What calibrate() would refuse, before anything is trained.
+    """Check before any training that calibrate() will accept a network.
 
     Args:
-        available: images in the training split.
+        network: the untrained student.
+        images: the number of calibration images that the recipe asks for.
+        available: the number of images in the training split.
+        image_size: side of the square images, in pixels.
 
     Raises:
         ModelError, DataError: as calibrate().
@@ -172,19 +186,19 @@ def check(network: nn.Module, images: int, available: int, image_size: int) -> N
     try:
         with torch.no_grad():
             quantized(torch.zeros(2, 3, image_size, image_size))
-    # The network's own code runs here, between quantizers, and that may raise anything.
+    # The network's own code runs here, which may raise anything.
     except Exception as error:
         raise ModelError(
-            f"{type(network).__name__} cannot be quantized: it does not run with quantizers",
+            f"{type(network).__name__} cannot be quantized: its forward() fails with quantizers in place",
             found=f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}",
-            hint="leave the quantize section out, or choose another student",
+            hint="remove the quantize section, or choose another student",
         ) from error
 
 
 def _enough(images: int, available: int) -> int:
-    """How many images to calibrate on."""
+    """The number of images to calibrate on. Raises DataError where there are too few."""
     if available < LEAST_IMAGES:
-        found, hint = f"{available} in the training split", "add training images, or leave the quantize section out"
+        found, hint = f"{available} in the training split", "add training images, or remove the quantize section"
     elif images < LEAST_IMAGES:
         found, hint = f"calibration_images: {images}", "raise quantize.calibration_images"
     else:
@@ -192,15 +206,15 @@ def _enough(images: int, available: int) -> int:
     raise DataError(
         "too few images to calibrate int8 on",
         found=found,
-        allowed=f"at least {LEAST_IMAGES}; some hundred are usual",
+        allowed=f"at least {LEAST_IMAGES}; a few hundred are usual",
         hint=hint,
     )
 
 
 def freezing(settings: QuantizeSettings) -> BeginEpoch:
-    """Fixes the scales for the later epochs.
+    """A callback for fit() that fixes the scales from an epoch on.
 
-    Never later than the last one: what is exported must have been trained with the scales that it has.
+    At the latest from the last epoch on: the exported network must have been trained with its final scales.
     """
     first = min(round(settings.epochs * settings.freeze_after), settings.epochs - 1)
     return partial(_freeze_from, first)

@@ -1,4 +1,4 @@
-"""Networks from labels: the teacher, trained here or taken as it is, and the baseline that distillation has to beat."""
+"""Training on labels: the teacher, trained here or used as is, and the baseline that distillation is compared with."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from edgekd.stages import _facts
 from edgekd.training import train as training
 from edgekd.training.train import TrainingSetup
 
-STAGE = Stage("teacher", "Teacher", version=1, facts=_facts.of_network)
-BASELINE_STAGE = Stage("baseline", "Baseline (labels only)", version=1, compares=True, facts=_facts.of_network)
+STAGE = Stage("teacher", "Teacher", version=1, facts=_facts.network_facts)
+BASELINE_STAGE = Stage("baseline", "Baseline (labels only)", version=1, compares=True, facts=_facts.network_facts)
 
 TEACHER = Role("teacher", "Teacher", "teacher", shape="square", colour="ink")
 BASELINE = Role(
@@ -28,25 +28,32 @@ BASELINE = Role(
 
 
 def teacher(run: Run, data: Dataset) -> Checkpoint | None:
-    """The recipe's teacher; None where the scheme does without."""
+    """The recipe's teacher; None where the recipe has none. Raises as teacher_stage()."""
     settings = run.recipe.teacher
     return run.finish(STAGE, None if settings is None else teacher_stage(run, STAGE.name, settings, data))
 
 
 def baseline(run: Run, data: Dataset) -> Checkpoint | None:
-    """The student from labels alone, in the same steps; None where the recipe leaves it out."""
+    """The student trained on labels only, with the same settings; None where the recipe turns it off."""
     settings = run.recipe.distill
-    made = trained(run, run.recipe.student, settings.training, data) if settings.baseline else None
-    return run.finish(BASELINE_STAGE, made)
+    network = trained(run, run.recipe.student, settings.training, data) if settings.baseline else None
+    return run.finish(BASELINE_STAGE, network)
 
 
 def teacher_stage(
     run: Run, name: str, settings: TeacherSettings, data: Dataset, *, augment: AugmentSettings | None = None
 ) -> Checkpoint:
-    """A teacher as a stage called `name`: trained here, or taken as it is.
+    """A teacher, trained here or used as is, as a stage called `name`.
 
     Args:
-        augment: how its training images are varied; default: as the recipe says.
+        name: of the stage.
+        settings: of the teacher.
+        data: the images.
+        augment: augmentation of its training images; default: the recipe's.
+
+    Raises:
+        ModelError: it cannot be built, its weights do not fit, or it has other classes than the data.
+        TrainingError: see edgekd.training.fit.
     """
     measure = partial(teachers.calibration_of, data=data)
     stage = STAGE if name == STAGE.name else replace(STAGE, name=name, title=name.replace("-", " ").capitalize())
@@ -62,7 +69,7 @@ def teacher_stage(
 
 
 def trained(run: Run, model: ModelSettings, settings: TrainSettings, data: Dataset) -> Checkpoint:
-    """A network from labels alone, as the stage "baseline"."""
+    """A network trained on labels only, as the stage "baseline". Raises ModelError or TrainingError."""
     return _trained(run, BASELINE_STAGE, model, settings, data)
 
 

@@ -1,4 +1,4 @@
-"""Artifacts: folders of files with a manifest that says what they are, what made them, and their digests."""
+"""Artifacts: folders of files with a manifest that records what they are, which stage made them, and their digests."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class FileRecord(_Frozen):
 
 
 class StageRecord(_Frozen):
-    """What made an artifact: enough to decide whether it can be reused, and to make it again."""
+    """The stage that made an artifact: enough to decide whether it can be reused, and to make it again."""
 
     name: str
     key: str
@@ -48,11 +48,11 @@ class Manifest(_Frozen):
     """What manifest.json holds.
 
     Attributes:
-        digest: over the content: kind, details and files. Keys of later stages are made of it, so that neither times
-            nor versions are part of it.
-        details: what the artifact *is*; read it as `Artifact.details`, where it has a type.
-        metrics: what was measured on the way.
-        checksum: over everything else in the manifest, so that no change of it passes unnoticed.
+        digest: over the content: kind, details and files. Later stages' keys depend on it, so it covers neither
+            times nor versions.
+        details: what describes the artifact; read it as `Artifact.details`, where it is typed.
+        metrics: what was measured while the artifact was made.
+        checksum: over everything else in the manifest, so that every change of it is detected.
     """
 
     format: int
@@ -67,7 +67,7 @@ class Manifest(_Frozen):
     checksum: str = ""
 
     def made_by(self, stage: StageRecord) -> Manifest:
-        """The same with the stage that made the artifact, and the checksum that this gives."""
+        """A copy with the stage that made the artifact, and the checksum for it."""
         return self.model_copy(update={"stage": stage}).checksummed()
 
     def checksummed(self) -> Manifest:
@@ -75,7 +75,7 @@ class Manifest(_Frozen):
 
 
 class Details(BaseModel):
-    """What an artifact is, as its manifest has it: one frozen model per kind, checked when an artifact is loaded."""
+    """What a manifest records about an artifact: one frozen model per kind, checked when an artifact is loaded."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
@@ -85,7 +85,7 @@ D = TypeVar("D", bound=Details, default=Any)
 
 
 class Artifact(Generic[D]):
-    """A sealed folder of files. A subclass names its kind and its details' model: `class Pool(Artifact[PoolDetails])`.
+    """A sealed folder of files. A subclass sets its kind and its details' model: `class Pool(Artifact[PoolDetails])`.
 
     Raises:
         ArtifactError: the manifest's details do not fit the model.
@@ -107,7 +107,7 @@ class Artifact(Generic[D]):
 
     def _read_details(self) -> D:
         try:
-            # As JSON, which has no tuples: a strict model refuses a list for one elsewhere.
+            # As JSON: a strict model accepts a list for a tuple only there.
             return self._details_model.model_validate_json(canonical(self.manifest.details))  # type: ignore[return-value]
         except ValidationError as error:
             raise ArtifactError(
@@ -133,11 +133,11 @@ class Artifact(Generic[D]):
 
     @classmethod
     def seal(cls, path: Path, *, details: D, metrics: Json | None = None) -> Self:
-        """Digest every file in `path` and write the manifest; the folder is an artifact from then on.
+        """Digest every file in `path` and write the manifest, which makes the folder an artifact.
 
         Args:
-            path: the folder, complete but for its manifest.
-            details: what the artifact is.
+            path: the folder, complete except for its manifest.
+            details: what describes the artifact.
             metrics: what was measured while it was made.
 
         Returns:
@@ -168,24 +168,24 @@ class Artifact(Generic[D]):
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        """Read an artifact, and check it whole.
+        """Read an artifact, and check its manifest and all its files.
 
         Args:
             path: its folder.
 
         Raises:
-            ArtifactError: no manifest, another kind, details that do not fit it, a manifest that was changed, a missing
-                or a changed file, or a file that the manifest does not name.
+            ArtifactError: no manifest, another kind, details that do not fit it, a changed manifest, a missing or
+                changed file, or a file that the manifest does not list.
         """
         manifest = read_manifest(path)
         if manifest.kind != cls.kind:
             raise ArtifactError(f"{path} is another kind of artifact", found=manifest.kind, allowed=cls.kind)
         if unnamed := [name for name in _files_in(path) if name not in manifest.files]:
             raise ArtifactError(
-                f"{path} holds files that its manifest does not name",
+                f"{path} holds files that its manifest does not list",
                 found=", ".join(unnamed[:10]) + (f" and {len(unnamed) - 10} more" if len(unnamed) > 10 else ""),
                 allowed=f"{MANIFEST} and {', '.join(manifest.files) or 'nothing else'}",
-                hint=f"move them elsewhere, or delete {path} to have it made again",
+                hint=f"move them elsewhere, or delete {path} to make it again",
             )
         for name, record in manifest.files.items():
             check_file(path / name, record.sha256, owner=str(path))
@@ -193,11 +193,12 @@ class Artifact(Generic[D]):
 
 
 def canonical(value: object) -> str:
-    """Canonical JSON; a value JSON cannot hold is a TypeError rather than silently its repr."""
+    """Canonical JSON: sorted keys, no spaces. Raises TypeError for a value that JSON cannot hold."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 def digest(value: object) -> str:
+    """The SHA-256 of a value's canonical JSON, in hexadecimal."""
     return hashlib.sha256(canonical(value).encode()).hexdigest()
 
 
@@ -210,8 +211,8 @@ def file_digest(path: Path) -> str:
 
 
 def check_file(path: Path, expected: str, *, owner: str) -> None:
-    """Raises ArtifactError where a file is missing or does not have the digest its manifest names."""
-    hint = f"restore it, or delete {owner} to have it made again"
+    """Raises ArtifactError where a file is missing or its digest is not the one in the manifest."""
+    hint = f"restore it, or delete {owner} to make it again"
     if not path.is_file():
         raise ArtifactError(f"{path} is missing", hint=hint)
     if (found := file_digest(path)) != expected:
@@ -227,11 +228,11 @@ def read_manifest(path: Path) -> Manifest:
     """The manifest of the artifact in a folder, as it was written.
 
     Raises:
-        ArtifactError: there is none, it cannot be understood, or it was changed after it was written.
+        ArtifactError: no manifest, one that is not valid, or one that was changed after it was written.
     """
     file = path / MANIFEST
     if not file.is_file():
-        raise ArtifactError(f"{path} is no artifact", found=f"no {MANIFEST} in it")
+        raise ArtifactError(f"{path} is not an artifact", found=f"no {MANIFEST} in it")
     raw = read_json(file)
     if raw.get("format") != FORMAT:
         raise ArtifactError(
@@ -240,14 +241,14 @@ def read_manifest(path: Path) -> Manifest:
             allowed=f"format {FORMAT}",
             hint="delete it and run again",
         )
-    # Over the JSON as it was read, so that nothing in the file is left out.
-    _check_untouched(file, "checksum", _checksum(raw), raw.get("checksum"))
+    # Over the JSON as it was read, so that the checksum covers everything in the file.
+    _check_unchanged(file, "checksum", _checksum(raw), raw.get("checksum"))
     try:
         manifest = Manifest.model_validate(raw)
     except ValidationError as error:
         raise ArtifactError(f"{file} is not a valid manifest", found=first_problem(error)) from None
     files = {name: record.sha256 for name, record in manifest.files.items()}
-    _check_untouched(file, "digest", _content_digest(manifest.kind, manifest.details, files), manifest.digest)
+    _check_unchanged(file, "digest", _content_digest(manifest.kind, manifest.details, files), manifest.digest)
     return manifest
 
 
@@ -256,13 +257,13 @@ def write_manifest(path: Path, manifest: Manifest) -> None:
     write_json(path / MANIFEST, manifest.model_dump(mode="json"))
 
 
-def _check_untouched(file: Path, what: str, found: str, expected: object) -> None:
+def _check_unchanged(file: Path, what: str, found: str, expected: object) -> None:
     if found != expected:
         raise ArtifactError(
             f"{file} was changed after it was written",
             found=f"{what} {found[:16]}…",
             allowed=f"{what} {str(expected)[:16]}…",
-            hint=f"restore it, or delete {file.parent} to have it made again",
+            hint=f"restore it, or delete {file.parent} to make it again",
         )
 
 
@@ -275,13 +276,13 @@ def _content_digest(kind: str, details: Json, files: Mapping[str, str]) -> str:
 
 
 def _files_in(folder: Path) -> list[str]:
-    """Everything in a folder but folders and the manifest, by its path in it; links count, wherever they lead."""
-    found = (each for each in sorted(folder.rglob("*")) if each.is_symlink() or not each.is_dir())
-    return [each.relative_to(folder).as_posix() for each in found if each != folder / MANIFEST]
+    """Every file in a folder except the manifest, by its relative path; symbolic links count as files."""
+    files = (each for each in sorted(folder.rglob("*")) if each.is_symlink() or not each.is_dir())
+    return [each.relative_to(folder).as_posix() for each in files if each != folder / MANIFEST]
 
 
 def read_json(path: Path) -> Json:
-    """Raises ArtifactError where the file is missing or holds no JSON object."""
+    """A JSON object from a file. Raises ArtifactError where the file cannot be read or holds something else."""
     try:
         value = json.loads(path.read_text(), parse_constant=_refuse_constant)
     except (OSError, ValueError, RecursionError) as error:
@@ -292,37 +293,37 @@ def read_json(path: Path) -> Json:
 
 
 def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is no JSON number")
+    raise ValueError(f"{name} is not a JSON number")
 
 
 def write_json(path: Path, value: object) -> None:
-    """Write beside the place, then rename into it, so that no reader ever sees half a file."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    with beside.open("w") as stream:
+    """Write a temporary file and rename it to `path`, so that no reader sees half a file. Raises OSError."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with temporary.open("w") as stream:
         json.dump(value, stream, indent=2, allow_nan=False)
         stream.write("\n")
         stream.flush()
         os.fsync(stream.fileno())
-    beside.replace(path)
+    temporary.replace(path)
 
 
 def versions() -> dict[str, str]:
-    """The versions of everything that decides a result, as far as installed."""
-    found = {"python": platform.python_version()}
+    """The versions of Python and of the installed packages that affect results."""
+    installed = {"python": platform.python_version()}
     for package in _RECORDED_PACKAGES:
         try:
-            found[package] = metadata.version(package)
+            installed[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
             continue
-    return found
+    return installed
 
 
 def numbers(values: Mapping[str, float], digits: int = 6) -> dict[str, float]:
-    """Rounded for a manifest: more digits than anyone reads make two equal runs look different."""
+    """Values rounded for a manifest, so that floating-point noise does not make two equal runs look different."""
     return {name: round(float(value), digits) for name, value in values.items()}
 
 
 def first_problem(error: ValidationError) -> str:
-    """Where a model does not fit, and why."""
+    """The first field that does not fit a model, and why."""
     problem = error.errors()[0]
     return f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}"

@@ -1,7 +1,7 @@
 """The run's folder: the one place that decides whether a stage is reused or run.
 
-<root>/stages/<stage>-<key>/    finished artifacts, content-addressed, never changed again
-<root>/partial/<stage>-<key>/   what a stage is writing now, and what it resumes from after a kill
+<root>/stages/<stage>-<key>/    finished artifacts, content-addressed and immutable
+<root>/partial/<stage>-<key>/   what a stage is writing, and what it resumes from after a kill
 <root>/.lock                    held while a run works here
 """
 
@@ -28,7 +28,7 @@ State = Literal["reused", "run", "planned"]
 
 
 class Listener(Protocol):
-    """Told about every stage: the terminal shows it."""
+    """Notified of every stage; the terminal implements it."""
 
     def begin(self, stage: str) -> None: ...
     def end(self, done: Done) -> None: ...
@@ -39,7 +39,7 @@ class Done:
     """A stage that was run or reused.
 
     Attributes:
-        seconds: what making it cost, whenever that was.
+        seconds: how long making it took, in this run or an earlier one.
         facts: short lines about what was made.
     """
 
@@ -85,11 +85,11 @@ class Store:
 
     Args:
         root: the run's folder; made if it is not there.
-        listener: told when a stage begins, and when it is done or reused.
+        listener: notified when a stage begins, and when it is done or reused.
 
     Attributes:
-        log: what was done, in order.
-        makes: whether stages are made; a plan only looks.
+        log: the stages that were run or reused, in order.
+        makes: whether stages are run; False for a plan.
     """
 
     makes = True
@@ -108,18 +108,20 @@ class Store:
         inputs: Mapping[str, Artifact],
         make: Callable[[Path], A],
     ) -> A:
-        """The artifact of an equal earlier stage, checked file by file, or a new one from `make(out)`.
+        """The artifact of an equal earlier stage, verified file by file, or a new one from `make(out)`.
 
         `make` writes into the empty folder `out` and seals it. What it keeps in the sibling folder
         `resume_folder(out)` survives a kill and is there at the next try.
 
         Args:
-            label: what the stage is called.
-            settings: all that decides about the artifact beside its inputs.
-            inputs: the artifacts that it is made from, by their role.
+            kind: the artifact's class.
+            label: what the stage is called, and how its artifact is shown.
+            settings: everything besides the inputs that the artifact depends on; part of the key.
+            inputs: artifacts by role; their digests are part of the key.
+            make: writes the artifact.
 
         Raises:
-            ArtifactError: a finished stage's files or manifest were changed, or its folder is another stage's.
+            ArtifactError: a finished stage's files or manifest were changed, or its folder belongs to another stage.
             StoreError: the disk is full or the folder cannot be written.
         """
         record = _record(label.name, label.version, settings, inputs)
@@ -141,9 +143,9 @@ class Store:
         out = partial / "artifact"
         shutil.rmtree(out, ignore_errors=True)
         out.mkdir(parents=True)
-        made = make(out)
+        artifact = make(out)
         done = record.model_copy(update={"seconds": round(time.monotonic() - start, 3)})
-        manifest = made.manifest.made_by(done)
+        manifest = artifact.manifest.made_by(done)
         write_manifest(out, manifest)
         _sync_files(out)
         place.parent.mkdir(parents=True, exist_ok=True)
@@ -166,10 +168,10 @@ class Store:
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Hold the run's folder; the kernel lets go of it when the process ends, however it ends.
+        """Lock the run's folder; the kernel releases the lock when the process ends, even after a crash.
 
         Raises:
-            RunLockedError: another process holds it.
+            RunLockedError: another process holds the lock; StoreError: the folder cannot be created.
         """
         with _clear_system_errors(self.root):
             self.root.mkdir(parents=True, exist_ok=True)
@@ -194,7 +196,7 @@ class Store:
 
 
 class Plan(Store):
-    """A store that runs nothing: it lists what would be reused and what would run."""
+    """A store that runs nothing and lists what would be reused and what would run."""
 
     makes = False
 
@@ -232,7 +234,7 @@ class Plan(Store):
 
 
 class Outline(Store):
-    """A store that is asked which stages there are, and nothing else: every artifact is pending."""
+    """A store for listing a chain's stages: nothing is read or made, every artifact is pending."""
 
     makes = False
 
@@ -252,7 +254,7 @@ class Outline(Store):
 
 
 class _Pending(Artifact):
-    """Stands for an artifact that a plan knows will be made."""
+    """A placeholder for an artifact that is not made yet."""
 
     kind = "pending"
 
@@ -261,49 +263,49 @@ class _Pending(Artifact):
 
 
 def is_pending(artifact: Artifact) -> bool:
-    """Whether an artifact is not made yet: a plan goes on without it."""
+    """Whether an artifact is a plan's placeholder for one that is not made yet."""
     return isinstance(artifact, _Pending)
 
 
 def resume_folder(out: Path) -> Path:
-    """Where a stage that writes to `out` keeps what it needs to go on after a kill."""
+    """Where a stage that writes to `out` keeps the state from which it resumes after a kill."""
     return out.with_name(out.name + ".resume")
 
 
 def _record(name: str, version: int, settings: Json, inputs: Mapping[str, Artifact]) -> StageRecord:
     digests = {role: artifact.digest for role, artifact in inputs.items()}
-    # The format is part of the key: what an older version left is made anew, not refused.
+    # The format is part of the key: an artifact in an older format is made again, not refused.
     key = digest({"format": FORMAT, "stage": name, "version": version, "settings": settings, "inputs": digests})
     return StageRecord(name=name, key=key, version=version, settings=settings, inputs=digests, seconds=0.0)
 
 
 def _finished(kind: type[A], place: Path, record: StageRecord) -> A:
     artifact = kind.load(place)
-    found = artifact.manifest.stage
-    if found is None or found.key != record.key:
+    stage = artifact.manifest.stage
+    if stage is None or stage.key != record.key:
         raise ArtifactError(
-            f"{place} holds another stage's artifact",
-            found=f"{found.name}, key {found.key[:16]}" if found is not None else "one that no stage made",
+            f"{place} holds the artifact of another stage",
+            found=f"{stage.name}, key {stage.key[:16]}" if stage is not None else "an artifact without a stage",
             allowed=f"{record.name}, key {record.key[:16]}",
-            hint=f"delete {place} to have it made again",
+            hint=f"delete {place} to make it again",
         )
     return artifact
 
 
 @contextmanager
 def _clear_system_errors(root: Path) -> Iterator[None]:
-    """Turns what the system says about its disk and its memory into one clear message."""
+    """Turns the system's errors about disk and memory into StoreError and OutOfMemoryError."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        # PyTorch says it in a RuntimeError, of its own class on a GPU; this module does without PyTorch.
-        if not isinstance(error, MemoryError) and "allocate memory" not in str(error) + _class_in_words(error):
+        # PyTorch raises a RuntimeError, on a GPU a subclass of it; this module does not import PyTorch.
+        if not isinstance(error, MemoryError) and "allocate memory" not in str(error) + _memory_error_text(error):
             raise
         raise _out_of_memory(error) from error
     except (OSError, SafetensorError) as error:
         if isinstance(error, OSError) and error.errno == errno.ENOMEM:
             raise _out_of_memory(error) from error
-        # safetensors reports the system's error as text only.
+        # safetensors reports the system's error only as text.
         full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
         if full or os.strerror(errno.ENOSPC) in str(error):
             raise StoreError(
@@ -320,15 +322,15 @@ def _clear_system_errors(root: Path) -> Iterator[None]:
         raise
 
 
-def _class_in_words(error: BaseException) -> str:
+def _memory_error_text(error: BaseException) -> str:
     return "cannot allocate memory" if type(error).__name__ == "OutOfMemoryError" else ""
 
 
 def _out_of_memory(error: BaseException) -> OutOfMemoryError:
     return OutOfMemoryError(
-        "this machine's memory is not enough for this stage",
+        "this machine has too little memory for this stage",
         found=str(error) or type(error).__name__,
-        hint="use a smaller batch_size: finished stages are kept. Or data.storage: streamed, from the data on",
+        hint="use a smaller batch_size (finished stages are kept), or data.storage: streamed (runs from the data on)",
     )
 
 
@@ -342,7 +344,7 @@ def _free_bytes(path: Path) -> int:
 
 
 def _sync_files(folder: Path) -> None:
-    """Put every file on the disk before the rename makes them visible: a power cut must not leave empty ones."""
+    """Flush every file before the rename makes them visible, so that a power cut leaves no empty files."""
     for file in folder.rglob("*"):
         if file.is_file():
             with file.open("rb") as stream:

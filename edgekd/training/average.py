@@ -9,9 +9,9 @@ from torch import nn
 
 
 class Average:
-    """Follows `model`; `network` holds the averaged parameters and the newest buffers.
+    """An average of `model`: `network` holds the averaged parameters and the latest buffers.
 
-    Early on the decay is (1 + t) / (10 + t), so that the random start does not linger.
+    The decay starts as (1 + t) / (10 + t), so that the random initial weights are forgotten quickly.
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:

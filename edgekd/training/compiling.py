@@ -1,7 +1,7 @@
-"""Networks through torch.compile, where a recipe asks for it.
+"""torch.compile, where a recipe asks for it.
 
-It costs minutes before the first step, so that no rule decides about it. A network is compiled whole or not at all:
-where PyTorch would leave parts of it as they are, without a word, the training stops and says so.
+Compiling takes minutes before the first step, so it is never chosen automatically. A network is compiled as a whole:
+where PyTorch would silently leave parts of it uncompiled, the training stops with an error.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ _NETWORKS_OF_ONE_CODE = 64
 
 
 def compiled(network: nn.Module) -> Forward:
-    """The network's forward for batches of one size; its weights, buffers and names stay where they are."""
+    """A compiled forward for batches of one size; the network itself is not changed."""
     forward: Forward = torch.compile(network, fullgraph=True, dynamic=False)
     return forward
 
 
 @contextmanager
 def compiling() -> Iterator[None]:
-    """A training with compiled networks; what an earlier one compiled is forgotten.
+    """A context for training with compiled networks; earlier compiled code is discarded.
 
     Raises:
         TrainingError: a network cannot be compiled, or there is no compiler.
@@ -43,5 +43,5 @@ def compiling() -> Iterator[None]:
         raise TrainingError(
             "a network cannot be compiled",
             found=f"{type(error).__name__}: {lines[0][:200] if lines else ''}",
-            hint="leave compile out; on a CPU it needs a C++ compiler, on a GPU Triton",
+            hint="remove compile; on a CPU it needs a C++ compiler, on a GPU Triton",
         ) from error

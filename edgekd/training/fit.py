@@ -1,4 +1,4 @@
-"""The training loop. There is one: teacher, distillation, fine-tuning and quantization-aware distillation use it."""
+"""The only training loop: teachers, distillation, recovery and quantization-aware distillation use it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from edgekd.training.average import Average
 from edgekd.training.compiling import Forward, compiled, compiling
 from edgekd.training.guard import Guard, clear_memory_errors
 from edgekd.training.host import autocast, keep_freed_memory, resolve_precision
-from edgekd.training.norms import keep_up
+from edgekd.training.norms import raise_momentum
 from edgekd.training.optimiser import make_optimiser, trainable
 from edgekd.training.schedule import learning_rate
 from edgekd.training.state import EpochRecord, TrainingState
@@ -53,7 +53,7 @@ class _Loop:
         return len(self.loader) * self.settings.epochs
 
     def epoch(self, epoch: int) -> tuple[dict[str, float], float, float]:
-        """Mean of each term, last learning rate, seconds."""
+        """Train one epoch: the mean of each term, the last learning rate, seconds."""
         self.model.train()
         start, first = time.perf_counter(), epoch * len(self.loader)
         guard = Guard(self.accelerator.device, epoch, first_step=first + 1)
@@ -75,10 +75,10 @@ class _Loop:
         return means, rate, time.perf_counter() - start
 
     def _update(self, loss: Tensor) -> Tensor:
-        """One step of the optimiser; the gradient's norm before clipping."""
+        """Take one optimiser step; returns the gradient's norm before clipping."""
         self.accelerator.backward(loss)
         limit = self.settings.clip_norm if self.settings.clip_norm is not None else float("inf")
-        # Accelerate's own looks at every parameter in Python, twice the time, for shards that there are none of.
+        # Accelerate's version takes twice the time, because it looks for sharded parameters, which do not occur here.
         norm: Tensor = nn.utils.clip_grad_norm_(self.parameters, limit)
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
@@ -124,16 +124,20 @@ def fit(
     validation: Loader | None = None,
     callbacks: Callbacks = Callbacks(),
 ) -> list[EpochRecord]:
-    """Train `model` in place for all epochs, or for those that an interrupted run left.
+    """Train `model` in place for all epochs, or for those that are left after an interruption.
 
-    The weights at the end are those of the last epoch (or their moving average), never a best one picked by
-    validation. On a CPU with a fixed number of threads a resumed run ends in the same bits as one never interrupted.
+    The final weights are those of the last epoch (or their moving average), not the best on the validation split. On a
+    CPU with a fixed number of threads, a resumed run is bit-identical to an uninterrupted one.
 
     Args:
         model: (B, 3, S, S) to (B, C) logits.
-        objective: called with (model, batch), the model compiled or not; gives the weighted terms by name, each a
-            scalar, whose sum is minimised; its own parameters are optimised and clipped along, and saved with buffers.
-        resume: a folder for the state after each epoch, and for how the training runs fastest: see tune().
+        objective: called with (model, batch), where the model may be compiled; returns the weighted terms by name, each
+            a scalar, whose sum is minimised. Its own parameters are optimised, clipped and saved too.
+        loader: the training batches.
+        settings: of the training.
+        resume: a folder for the state after each epoch, and for the result of tune().
+        validation: images whose accuracy is measured after each epoch.
+        callbacks: called as the training goes on.
 
     Raises:
         NonFiniteLossError: the loss or its gradient became NaN or infinite.
@@ -144,7 +148,7 @@ def fit(
     accelerator = Accelerator(mixed_precision="no")
     model.to(accelerator.device)
     objective.to(accelerator.device)
-    keep_up(model, steps=len(loader) * settings.epochs)
+    raise_momentum(model, steps=len(loader) * settings.epochs)
     tuning = tune(
         model,
         objective,
@@ -154,8 +158,8 @@ def fit(
         folder=resume,
     )
     wrapped = accelerator.prepare(model)
-    # Not prepared: Accelerate's wrapper of it searches for packages in every step, 1.5 % of a small student's, and what
-    # else it does is for scaled and accumulated gradients, which there are none of.
+    # Not prepared: Accelerate's wrapper searches for packages in every step, 1.5 % of a small student's step, and the
+    # rest of it is for scaled and accumulated gradients, which do not occur here.
     optimiser = make_optimiser((model, objective), settings)
     average = Average(model, settings.ema) if settings.ema is not None else None
     modules = {"model": model, "objective": objective} | ({"average": average.network} if average else {})
@@ -185,14 +189,14 @@ def fit(
 
 @torch.no_grad()
 def accuracy(model: nn.Module, loader: Loader, device: torch.device | str = "cpu") -> float:
-    """Top-1 share of a loader's images that `model` gets right, by the logits of its first head."""
+    """Top-1 accuracy (0 to 1) of a model's first head on a loader's images."""
     device = torch.device(device)
     model.eval()
     precision = resolve_precision("auto", model, device, inference=True)
-    right = torch.zeros((), dtype=torch.int64, device=device)
+    correct = torch.zeros((), dtype=torch.int64, device=device)
     count = 0
     with autocast(precision, device):
         for batch in loader.epoch(0):
-            right += (model(batch.images)[:, : loader.classes].argmax(1) == batch.targets).sum()
+            correct += (model(batch.images)[:, : loader.classes].argmax(1) == batch.targets).sum()
             count += len(batch.targets)
-    return float(right) / count
+    return float(correct) / count

@@ -1,4 +1,4 @@
-"""Watches for a loss that is no number any more, and for memory that runs out."""
+"""Detects a loss that is no longer finite, and exhausted memory."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Guard:
         self._first_bad = torch.full((), -1, device=device, dtype=torch.int64)
 
     def watch(self, step: int, *values: Tensor) -> None:
-        """Raises NonFiniteLossError, at the latest 50 steps late on a GPU."""
+        """Check the values of a step. Raises NonFiniteLossError; on a GPU up to 50 steps later."""
         if self._on_cpu:
             if not all(math.isfinite(value.item()) for value in values):
                 self._first_bad.fill_(step)
@@ -37,10 +37,10 @@ class Guard:
             self.check()
 
     def check(self) -> None:
-        """Raises NonFiniteLossError where any watched value so far was not finite."""
+        """Raises NonFiniteLossError if any value so far was not finite."""
         step = int(self._first_bad)
         if step >= 0:
-            good = f"the state after epoch {self._epoch}" if self._epoch else "none: it went wrong in the first epoch"
+            good = f"the state after epoch {self._epoch}" if self._epoch else "none: it happened in the first epoch"
             raise NonFiniteLossError(
                 f"the loss is no longer finite at step {self._first_step + step} (epoch {self._epoch + 1})",
                 found=f"last good state: {good}",
@@ -50,7 +50,7 @@ class Guard:
 
 @contextmanager
 def clear_memory_errors(batch_size: int, device: torch.device) -> Iterator[None]:
-    """Turns every way in which PyTorch reports exhausted memory into one clear message."""
+    """Turns PyTorch's errors for exhausted memory into OutOfMemoryError."""
     try:
         yield
     except (RuntimeError, MemoryError) as error:

@@ -1,4 +1,4 @@
-"""What this machine is good at: the arithmetic to train in, and the allocator."""
+"""The machine that a training runs on: its device, the precision to use, and the allocator."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
 
 def best_device() -> torch.device:
-    """Where Accelerate puts a training: the GPU where there is one."""
+    """The device that Accelerate chooses: the GPU where there is one."""
     device: torch.device = Accelerator().device
     return device
 
@@ -29,14 +29,20 @@ def best_device() -> torch.device:
 def resolve_precision(
     wanted: Precision, model: nn.Module, device: torch.device, *, inference: bool = False
 ) -> Literal["fp32", "bf16"]:
-    """What "auto" means for a network on a device.
+    """Resolve "auto" for a network on a device.
 
-    On a GPU bf16 where it has it. On a CPU with bf16 instructions bf16 for every forward pass, and for training
-    only without depthwise convolutions: those train slower in bf16 than in fp32. With int8 quantizers always fp32:
-    bf16 has too few digits for their grids.
+    On a GPU: bf16 where supported. On a CPU with bf16 instructions: bf16 for inference, and for training only without
+    depthwise convolutions, which train slower in bf16 than in fp32. With int8 quantizers: always fp32, because bf16 is
+    too coarse for their grids.
+
+    Args:
+        wanted: the recipe's setting.
+        model: the network.
+        device: where it runs.
+        inference: whether only the forward pass runs.
 
     Raises:
-        UsageError: bf16 is asked for by name on a GPU that does not have it, or for a network with quantizers.
+        UsageError: `wanted` is bf16, and the GPU does not support it or the network has int8 quantizers.
     """
     cuda = device.type == "cuda"
     if activation_quantizers(model):
@@ -55,13 +61,13 @@ def resolve_precision(
 def training_precision(
     wanted: Precision, model: nn.Module, device: torch.device, image_size: int
 ) -> Literal["fp32", "bf16"]:
-    """The same for training on images of this size.
+    """Resolve "auto" for training on images of this size.
 
-    On a CPU PyTorch 2.15 leaves weight gradients unwritten in bf16 where a convolution's stride is larger than its
-    input: they are whatever the memory held. Such a network is trained in fp32.
+    On a CPU, PyTorch 2.15 does not write bf16 weight gradients where a convolution's stride is larger than its input:
+    they are uninitialised memory. Such a network is trained in fp32.
 
     Raises:
-        UsageError: as above, or bf16 is asked for by name where its gradients would be wrong.
+        UsageError: as resolve_precision(), or `wanted` is bf16 where its gradients would be wrong.
     """
     precision = resolve_precision(wanted, model, device)
     if precision == "fp32" or device.type != "cpu" or (where := _outstridden(model, image_size)) is None:
@@ -76,14 +82,14 @@ def training_precision(
 
 
 def possible_precisions(model: nn.Module, device: torch.device, image_size: int) -> tuple[Literal["fp32", "bf16"], ...]:
-    """In which a network trains right, whichever is faster."""
+    """The precisions in which a network can be trained correctly on this device."""
     if activation_quantizers(model) or not cpu_has_bf16() or _outstridden(model, image_size) is not None:
         return ("fp32",)
     return ("fp32", "bf16")
 
 
 def _outstridden(model: nn.Module, image_size: int) -> str | None:
-    """The first convolution whose stride is larger than what it gets to see."""
+    """The first convolution whose stride is larger than its input; None where there is none."""
     found: list[str] = []
 
     def look(name: str) -> Callable[[nn.Conv2d, tuple[torch.Tensor, ...]], None]:
@@ -116,7 +122,7 @@ def has_depthwise(model: nn.Module) -> bool:
 
 @functools.cache
 def cpu_has_bf16() -> bool:
-    """Whether the kernel reports bf16 arithmetic: without it PyTorch emulates bf16, slowly."""
+    """Whether the CPU has bf16 instructions; without them PyTorch emulates bf16 slowly."""
     cpuinfo = Path("/proc/cpuinfo")
     words = set(cpuinfo.read_text().split()) if cpuinfo.exists() else set()
     return bool(words & {"avx512_bf16", "amx_bf16", "bf16"})
@@ -124,14 +130,14 @@ def cpu_has_bf16() -> bool:
 
 @functools.cache
 def keep_freed_memory() -> None:
-    """Let glibc keep freed blocks, for the whole process: every step asks for the same large ones again.
+    """Let glibc keep freed memory, for the whole process, because every step allocates the same large blocks again.
 
     Without it the kernel zeroes fresh pages for each activation. An epoch of a plain loop took 6.55 s with it and
     12.44 s without (ResNet-8 x4 to ShuffleNetV2 x0.5, 2 cores of an AMD EPYC; docs/speed.md has smaller teachers).
-    Other C libraries do not have mallopt; there it is left out.
+    Does nothing where the C library has no mallopt.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
-        # Older ones take no threshold above 32 MiB; setting the other alone would freeze this one at 128 KiB.
+        # Older versions accept at most 32 MiB; setting only the trim threshold would fix this one at 128 KiB.
         if mallopt(_M_MMAP_THRESHOLD, 1 << 30) or mallopt(_M_MMAP_THRESHOLD, 32 << 20):
             mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)

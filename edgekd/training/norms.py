@@ -1,4 +1,4 @@
-"""Batch norms whose running statistics keep up with a short training."""
+"""Batch norm momentum for short trainings."""
 
 from __future__ import annotations
 
@@ -8,11 +8,15 @@ _USUAL = 0.1
 _MEMORIES = 20.0
 
 
-def keep_up(model: nn.Module, steps: int) -> None:
-    """Raise the momentum of batch norms that would still remember the random start at the end, in place.
+def raise_momentum(model: nn.Module, steps: int) -> None:
+    """Raise the momentum of batch norms whose running statistics would otherwise lag behind, in place.
 
-    MobileNetV3 and EfficientNet come with 0.01, made for hundreds of thousands of steps: after 300 their running
-    statistics are still a twentieth the first ones, and the network that trained well answers at random in eval mode.
+    MobileNetV3 and EfficientNet have 0.01, which suits hundreds of thousands of steps: after 300 steps a twentieth of
+    the running statistics is still the initial values, and a well trained network answers at random in eval mode.
+
+    Args:
+        model: changed in place.
+        steps: the number of training steps.
     """
     least = min(_USUAL, _MEMORIES / steps)
     for module in model.modules():

@@ -1,4 +1,4 @@
-"""What a training from labels minimises."""
+"""The objective of training on labels."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from edgekd.data.loader import Batch
 
 
 class Supervised(nn.Module):
-    """Cross-entropy with the labels; see fit() for what an objective is."""
+    """Cross-entropy with the labels; an objective as fit() takes it."""
 
     def __init__(self, *, label_smoothing: float = 0.0) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The optimiser: fused, and without weight decay where it does harm."""
+"""The optimiser: fused, and without weight decay on biases and normalisation layers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from edgekd.recipe.settings import StepSettings
 
 
 def make_optimiser(modules: Iterable[nn.Module], settings: StepSettings) -> torch.optim.Optimizer:
-    """Over everything trainable in `modules`; biases and normalisation layers are not decayed."""
+    """An optimiser for all trainable parameters of `modules`; biases and normalisation layers have no weight decay."""
     parameters = [parameter for parameter in trainable(modules)]
     groups: list[dict[str, Any]] = [
         {"params": [p for p in parameters if p.ndim > 1], "weight_decay": settings.weight_decay},

@@ -1,4 +1,4 @@
-"""The learning rate as a function of the step: nothing to save, nothing to restore."""
+"""The learning rate as a function of the step, so that a schedule has no state to save."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 
 
 def learning_rate(step: int, *, peak: float, total: int, warmup: int) -> float:
-    """Linear from peak / warmup to the peak, then half a cosine down to zero at step `total`.
+    """Linear warm-up from peak / warmup to the peak, then half a cosine down to zero at step `total`.
 
     Source: Loshchilov and Hutter, SGDR, equation 5 without restarts.
     """

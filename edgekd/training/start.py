@@ -1,4 +1,4 @@
-"""What a training begins with: a new network, published weights, or the user's own."""
+"""The network that a training starts from: new, with published weights, or with the user's weights."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from edgekd.models.architecture import Architecture
 from edgekd.models.build import build, published_classes
 from edgekd.models.checkpoint import Checkpoint, NewClassifier
 from edgekd.models.code import code_of
-from edgekd.models.own import check_answers
+from edgekd.models.own import check_outputs
 from edgekd.models.stems import wants_small_stem
-from edgekd.models.weights import OtherHead, last_layer, load_state, other_head, read_state
+from edgekd.models.weights import NewHead, last_layer, load_state, new_head, read_state
 from edgekd.recipe.settings import ModelSettings
 from edgekd.runtime.preprocess import Preprocessing
 from edgekd.store.artifacts import Json
 
-_FINE_TUNE = "a teacher is given a new last layer for the data's classes where it is fine-tuned: set teacher.train"
+_FINE_TUNE = "fine-tune the teacher with a new last layer for the data's classes: set teacher.train"
 
 
 @dataclass(frozen=True)
@@ -29,23 +29,23 @@ class Start:
     """A network before its first step.
 
     Attributes:
-        head: its last layer is new, as its weights knew another number of classes.
-        other_names: how its classes and the data's are named otherwise, where their number is the same.
+        head: set where the last layer is new, because the weights have another number of classes.
+        other_names: how the class names differ from the data's, where their number is the same.
     """
 
     network: nn.Module
     architecture: Architecture
-    head: OtherHead | None = None
+    head: NewHead | None = None
     other_names: str | None = None
 
     @property
     def warnings(self) -> list[str]:
-        kept = f"The classifier was kept, though classes are named otherwise: {self.other_names}."
+        kept = f"The classifier was kept although the class names differ: {self.other_names}."
         return [*([str(self.head)] if self.head is not None else []), *([kept] if self.other_names else [])]
 
     @property
     def note(self) -> Json:
-        """What a checkpoint's manifest says of it."""
+        """The entry for a checkpoint's manifest."""
         if self.head is None:
             return {}
         return {"new_classifier": NewClassifier(layer=self.head.layer, classes_before=self.head.before)}
@@ -53,28 +53,31 @@ class Start:
 
 def start(
     model: ModelSettings | Checkpoint,
-    seen: Preprocessing,
+    preprocessing: Preprocessing,
     classes: Sequence[str],
     *,
     adopted: bool,
     heads: Mapping[str, Sequence[str]] | None = None,
 ) -> Start:
-    """The network that a recipe describes, or a checkpoint's, as it is.
+    """The network that a recipe describes, or that of a checkpoint.
 
     Args:
-        seen: how the data's images are seen.
-        classes: the data's. Weights for another number are loaded but for the last layer.
-        adopted: it is not going to be trained, so that a new last layer would know nothing.
-        heads: further tasks of a new network, each with its classes.
+        model: the recipe's settings, or a checkpoint.
+        preprocessing: of the data.
+        classes: of the data. Weights for another number of classes are loaded except for the last layer.
+        adopted: whether the network is used without training, so that it must not have a new last layer.
+        heads: additional tasks of a new network, each with its classes.
 
     Raises:
         UnknownNameError: no such model.
-        ModelError: it cannot be built, its weights do not fit, or it knows other classes and is adopted.
+        UsageError: its code is not allowed to run, or a file cannot be read.
+        ArtifactError: a checkpoint folder is damaged.
+        ModelError: it cannot be built, its weights do not fit, or it is adopted and has other classes.
     """
     if isinstance(model, Checkpoint):
         return Start(checkpoints.load(model), model.details.architecture)
     if model.checkpoint is not None and model.checkpoint.is_dir():
-        return _from_folder(model.checkpoint, model, seen, classes, adopted=adopted)
+        return _from_folder(model.checkpoint, model, preprocessing, classes, adopted=adopted)
     further = {name: tuple(own) for name, own in (heads or {}).items()}
     width = len(classes) + sum(map(len, further.values()))
     code = code_of(model.model)
@@ -82,16 +85,16 @@ def start(
         model=model.model if code is None else str(code),
         arguments=model.arguments,
         num_classes=width,
-        small_stem=code is None and wants_small_stem(model.model, seen.image_size, model.stem),
+        small_stem=code is None and wants_small_stem(model.model, preprocessing.image_size, model.stem),
         heads=further,
         code=code,
     )
     network = build(architecture, pretrained=model.pretrained)
     if code is not None:
-        check_answers(network, architecture, seen.image_size)
+        check_outputs(network, architecture, preprocessing.image_size)
     head = None
     if model.pretrained and (published := published_classes(model.model)) != width:
-        head = OtherHead(last_layer(network, width), published, width)
+        head = NewHead(last_layer(network, width), published, width)
         _refuse(head if adopted else None, f"the published weights of {model.model}")
     if model.checkpoint is not None:
         head = _load(network, read_state(model.checkpoint), model.checkpoint, width, adopted=adopted)
@@ -99,23 +102,23 @@ def start(
 
 
 def _from_folder(
-    folder: Path, said: ModelSettings, seen: Preprocessing, classes: Sequence[str], *, adopted: bool
+    folder: Path, settings: ModelSettings, preprocessing: Preprocessing, classes: Sequence[str], *, adopted: bool
 ) -> Start:
-    """A folder says itself what it holds; where the recipe says it too, the two must agree."""
+    """The network of a checkpoint folder. Its manifest describes the network; the recipe's settings must agree."""
     checkpoint = Checkpoint.load(folder)
     architecture = checkpoint.details.architecture
-    _check_said(folder, said, architecture)
+    _check_agreement(folder, settings, architecture)
     own = checkpoint.details.preprocessing
-    if (own.mean, own.std) != (seen.mean, seen.std):
+    if (own.mean, own.std) != (preprocessing.mean, preprocessing.std):
         raise ModelError(
-            f"the images are normalised otherwise than {folder} was trained on",
-            found=f"mean {seen.mean}, std {seen.std}",
+            f"{folder} was trained on images with another normalisation",
+            found=f"mean {preprocessing.mean}, std {preprocessing.std}",
             allowed=f"mean {own.mean}, std {own.std}",
             hint="set data.mean and data.std to these",
         )
     if architecture.heads and adopted:
         raise ModelError(
-            f"{folder} has several heads, and a teacher answers one question",
+            f"{folder} has several heads, and a teacher must have one",
             found=", ".join(architecture.heads),
             hint=_FINE_TUNE,
         )
@@ -123,10 +126,10 @@ def _from_folder(
         differ = _other_names(checkpoint.classes, classes)
         if differ is not None and adopted:
             raise ModelError(
-                f"{folder} knows other classes than the data has, or the same in another order",
+                f"{folder} has other classes than the data, or the same in another order",
                 found=differ,
                 allowed=", ".join(classes[:10]) + ("…" if len(classes) > 10 else ""),
-                hint="name the classes as it does, in its order; or fine-tune it: set teacher.train",
+                hint="use the same class names in the same order; or fine-tune it: set teacher.train",
             )
         return Start(checkpoints.load(checkpoint), architecture, other_names=differ)
     widened = architecture.model_copy(update={"num_classes": len(classes), "heads": {}})
@@ -135,46 +138,46 @@ def _from_folder(
 
 
 def _other_names(known: Sequence[str], classes: Sequence[str]) -> str | None:
-    """The first class that is named otherwise."""
+    """The first class whose name differs; None where all names are equal."""
     pairs = enumerate(zip(known, classes, strict=False))
     return next((f"class {number} is {own}, and {new} in the data" for number, (own, new) in pairs if own != new), None)
 
 
-def _check_said(folder: Path, said: ModelSettings, architecture: Architecture) -> None:
-    code, own = code_of(said.model), architecture.code
+def _check_agreement(folder: Path, settings: ModelSettings, architecture: Architecture) -> None:
+    code, own = code_of(settings.model), architecture.code
     if code is not None and own is not None and code.sha256 != own.sha256:
         raise ModelError(
-            f"the code of {folder} differs from {said.model}",
+            f"the code of {folder} differs from {settings.model}",
             found=f"sha256 {code.sha256} in the file",
             allowed=f"sha256 {own.sha256}, which the checkpoint carries",
             hint=f"name the checkpoint's own copy: model: {folder / own.place}:{own.function}",
         )
     if code is not None and own is not None and code.function != own.function:
         raise ModelError(f"{folder} was built by another function", found=code.function, allowed=own.function)
-    if (code is None or own is None) and architecture.model != said.model:
-        raise ModelError(f"{folder} holds another model", found=architecture.model, allowed=said.model)
-    if said.arguments and said.arguments != architecture.arguments:
+    if (code is None or own is None) and architecture.model != settings.model:
+        raise ModelError(f"{folder} holds another model", found=architecture.model, allowed=settings.model)
+    if settings.arguments and settings.arguments != architecture.arguments:
         raise ModelError(
-            f"{folder} was built with other arguments", found=said.arguments, allowed=architecture.arguments
+            f"{folder} was built with other arguments", found=settings.arguments, allowed=architecture.arguments
         )
-    if said.stem != "auto" and (said.stem == "small") != architecture.small_stem:
+    if settings.stem != "auto" and (settings.stem == "small") != architecture.small_stem:
         stem = "small" if architecture.small_stem else "standard"
-        raise ModelError(f"{folder} has another stem", found=said.stem, allowed=stem)
+        raise ModelError(f"{folder} has another stem", found=settings.stem, allowed=stem)
 
 
 def _load(
     network: nn.Module, state: Mapping[str, Tensor], origin: Path, classes: int, *, adopted: bool
-) -> OtherHead | None:
-    head = other_head(network, state, classes)
+) -> NewHead | None:
+    head = new_head(network, state, classes)
     _refuse(head if adopted else None, origin)
-    load_state(network, head.left_out(network, state) if head is not None else state, origin=origin)
+    load_state(network, head.replaced(network, state) if head is not None else state, origin=origin)
     return head
 
 
-def _refuse(head: OtherHead | None, origin: object) -> None:
+def _refuse(head: NewHead | None, origin: object) -> None:
     if head is not None:
         raise ModelError(
-            f"{origin} knows another number of classes",
+            f"{origin} has another number of classes",
             found=f"{head.before} classes" if head.before else "no classifier",
             allowed=f"{head.after}, as the data has",
             hint=_FINE_TUNE,

@@ -1,4 +1,4 @@
-"""What a training needs to go on after a kill: tensors as safetensors, the rest as JSON, replaced as one."""
+"""The state from which a training resumes after a kill: tensors as safetensors, the rest as JSON."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from edgekd.store.artifacts import file_digest, read_json, write_json
 
 @dataclass(frozen=True)
 class EpochRecord:
-    """One epoch's figures; the accuracy is that of the validation split after it."""
+    """One epoch's metrics; the accuracy is on the validation split after the epoch."""
 
     epoch: int
     loss: float
@@ -30,7 +30,7 @@ class EpochRecord:
 
 @dataclass
 class TrainingState:
-    """Everything that changes while training. Randomness is not in it: each epoch draws from its own seed."""
+    """Everything that changes during training, except random state: each epoch has its own seed."""
 
     folder: Path
     modules: Mapping[str, nn.Module]
@@ -38,7 +38,7 @@ class TrainingState:
     history: list[EpochRecord] = field(default_factory=list)
 
     def save(self) -> None:
-        """Write the state beside the old one, then switch to it with one rename."""
+        """Write the state beside the old one, then switch to it with one rename. Raises OSError."""
         self.folder.mkdir(parents=True, exist_ok=True)
         epoch = len(self.history)
         file = self.folder / f"epoch-{epoch}.safetensors"
@@ -51,7 +51,7 @@ class TrainingState:
                 old.unlink()
 
     def restore(self) -> None:
-        """Go on from what an interrupted run left; a fresh start where it left nothing.
+        """Restore the state that an interrupted run saved, if there is one.
 
         Raises:
             TrainingError: the saved state was damaged.
@@ -97,7 +97,7 @@ class TrainingState:
 
 
 def _like(value: Tensor, parameter: Tensor) -> Tensor:
-    """In the parameter's memory layout: a fused step walks both in memory order."""
+    """The value in the parameter's memory layout, which a fused optimiser step requires."""
     if value.shape != parameter.shape:
         return value
     return torch.empty_like(parameter, dtype=value.dtype).copy_(value)

@@ -1,6 +1,6 @@
-"""How a training runs fastest on this machine: decided by a few timed steps, once, and kept for every resumption.
+"""Throughput tuning: a few timed steps choose how a training runs fastest; the choice is kept for resumed runs.
 
-Threads are tried as well: on two cores that others use, two threads took 15 to 20 times as long as one.
+The number of threads is tuned too: on two busy cores, two threads took 15 to 20 times as long as one.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _FILE = "throughput.json"
 
 @dataclass(frozen=True)
 class Tuning:
-    """What was decided; `step_ms` are the medians of the steps that were timed, by what they were tried with."""
+    """The tuned settings; `step_ms` has the median step time of each configuration that was timed."""
 
     threads: int
     memory_format: Format
@@ -46,7 +46,7 @@ class Tuning:
         return f"{self.precision}, {self.memory_format}, {self.threads} thread{'s' if self.threads > 1 else ''}"
 
     def arrange(self, batch: Batch) -> Batch:
-        """The loader's batches are channels_last."""
+        """A loader's batch, which is channels_last, in the tuned memory format."""
         if self.memory_format == "channels_last":
             return batch
         second = batch.second.contiguous() if batch.second is not None else None
@@ -62,15 +62,21 @@ def tune(
     device: torch.device,
     folder: Path,
 ) -> Tuning:
-    """Decide, or read what was decided before the interruption; the model is put into the memory format.
+    """Choose the settings, or read those from before an interruption; the model is converted to the memory format.
 
-    What the recipe fixes is kept. The rest goes by rules (channels_last; all threads; bf16 as in resolve_precision())
-    on a GPU and for short trainings, and else by what is clearly faster: one thing after the other, starting from the
-    rules. The trial leaves weights, buffers and random numbers as they were.
+    Settings that the recipe fixes are kept. On a GPU and in short trainings the others follow rules (channels_last, all
+    threads, the precision of resolve_precision()). Else they are tuned one after another, starting from the rules,
+    and changed only where another value is clearly faster. Weights, buffers and random state are left unchanged.
 
     Args:
+        model, objective: as in fit().
         loader: the training's own; its first batch is timed.
-        folder: where the decision is kept.
+        settings: of the training; values other than "auto" are kept.
+        device: of the training.
+        folder: where the choice is kept.
+
+    Raises:
+        UsageError: see edgekd.training.host.training_precision().
     """
     kept = folder / _FILE
     if kept.exists():
@@ -78,17 +84,17 @@ def tune(
     else:
         tuning = _by_rule(model, settings, loader.image_size, device)
         if device.type == "cpu" and len(loader) * settings.epochs >= _WORTH_TIMING:
-            with _untouched(model, objective):
+            with _state_restored(model, objective):
                 trial = _Trial(model, objective, next(iter(loader.epoch(0))), device)
                 tuning = _by_trial(tuning, trial, settings, loader.image_size)
         folder.mkdir(parents=True, exist_ok=True)
         write_json(kept, asdict(tuning))
-    into_format(model, tuning.memory_format)
+    to_memory_format(model, tuning.memory_format)
     return tuning
 
 
 def tuning_of(folder: Path) -> dict[str, object]:
-    """What tune() decided, for a manifest."""
+    """What tune() chose, for a manifest."""
     return read_json(folder / _FILE)
 
 
@@ -102,7 +108,7 @@ def threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def into_format(model: nn.Module, memory_format: Format) -> None:
+def to_memory_format(model: nn.Module, memory_format: Format) -> None:
     wanted = torch.channels_last if memory_format == "channels_last" else torch.contiguous_format
     model.to(memory_format=wanted)
 
@@ -147,8 +153,8 @@ class _Trial:
     device: torch.device
 
     def milliseconds(self, tuning: Tuning) -> float:
-        """One forward and backward pass: what a step costs but for the optimiser, which does not care."""
-        into_format(self.model, tuning.memory_format)
+        """The median time of a forward and backward pass; the optimiser's step does not depend on the settings."""
+        to_memory_format(self.model, tuning.memory_format)
         batch, times = tuning.arrange(self.batch), []
         with threads(tuning.threads):
             for _ in range(_WARM + _TIMED):
@@ -163,8 +169,8 @@ class _Trial:
 
 
 @contextmanager
-def _untouched(model: nn.Module, objective: nn.Module) -> Iterator[None]:
-    """Running statistics, memories of samples and random numbers are as before when it ends."""
+def _state_restored(model: nn.Module, objective: nn.Module) -> Iterator[None]:
+    """Restores buffers, parameters and random state at the end of the context."""
     modules = (model, objective)
     kept = [{name: value.clone() for name, value in module.state_dict().items()} for module in modules]
     was_training = model.training

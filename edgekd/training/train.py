@@ -1,4 +1,4 @@
-"""A training from its settings to a checkpoint: from labels, with any objective, or taken as it is."""
+"""From settings to a checkpoint: training on labels, training with any objective, or loading a trained network."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ Measure = Callable[[nn.Module], Json]
 
 @dataclass(frozen=True)
 class TrainingSetup:
-    """How a network is trained.
+    """The settings of a training, its augmentation and its callbacks.
 
     Attributes:
-        augment: how the training images are varied.
+        augment: of the training images.
         progress, begin_epoch: see fit().
     """
 
@@ -48,11 +48,11 @@ class TrainingSetup:
 
 @dataclass(frozen=True)
 class Learner:
-    """What is trained: a new network, or a checkpoint further.
+    """The network to train: a new one, or a checkpoint's.
 
     Attributes:
-        heads: further tasks of a new network, each with its classes; what is measured here is the first.
-        change: changes the network before it is trained; gives the architecture with the edit that does it again.
+        heads: additional tasks of a new network, each with its classes; accuracy is measured on the main task.
+        change: edits the network before training; returns the architecture with the edit that replays it.
     """
 
     model: ModelSettings | Checkpoint
@@ -62,13 +62,13 @@ class Learner:
 
 @dataclass(frozen=True)
 class Record:
-    """What a training adds to its checkpoint's manifest.
+    """Additional entries for the checkpoint's manifest.
 
     Attributes:
-        training: how it was trained, part of what the checkpoint is.
-        warnings: beside those of what it began with.
-        of_objective: from the objective, once trained, to further metrics.
-        of_network: the same from the network.
+        training: for the manifest's training notes.
+        warnings: added to those about the starting network.
+        of_objective: from the trained objective to further metrics.
+        of_network: from the trained network to further metrics.
     """
 
     training: Json = field(default_factory=dict)
@@ -85,11 +85,14 @@ def train(
     *,
     measure: Measure | None = None,
 ) -> Checkpoint:
-    """Train a network from labels alone.
+    """Train a network on labels only.
 
     Args:
         out: an empty folder, which becomes the checkpoint.
-        measure: from the trained network to what goes into the manifest's metrics beside its accuracy.
+        model: the network.
+        data: its training and validation images.
+        setup: how it is trained.
+        measure: from the trained network to further metrics for the manifest.
 
     Raises:
         ModelError: the network cannot be built, or its weights do not fit.
@@ -119,8 +122,11 @@ def train_with(
     """Train with any objective.
 
     Args:
-        make_objective: from the network, before fit() wraps it, to what fit() minimises.
-        loader: what it is trained on; default: the training split, varied as `setup` says.
+        make_objective: from the network, before fit() wraps it, to the objective; see fit().
+        learner: the network.
+        data: its training and validation images.
+        setup: how it is trained.
+        loader: the training batches; default: the training split, with the augmentation in `setup`.
         out: an empty folder, which becomes the checkpoint.
 
     Raises:
@@ -159,7 +165,7 @@ def train_with(
 
 
 def adopt(model: ModelSettings, data: Dataset, out: Path, *, measure: Measure | None = None) -> Checkpoint:
-    """Take a trained network as it is, and measure it on the validation split. Raises as start()."""
+    """Use a trained network as it is, and measure it on the validation split. Args as train(), Raises as start()."""
     begun = begin(model, data, adopted=True)
     network, architecture = begun.network, begun.architecture
     network.to(best_device(), memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -175,11 +181,12 @@ def adopt(model: ModelSettings, data: Dataset, out: Path, *, measure: Measure | 
 
 
 def record_of(history: Sequence[EpochRecord], begun: Start, out: Path, *, warnings: Sequence[str] = ()) -> Json:
-    """What every training tells in its manifest: its epochs, its tuning, and what speaks against what it began with.
+    """A training's entries for its manifest: history, warnings and throughput tuning.
 
     Args:
-        history: what fit() gave, whose `resume` was resume_folder(out).
-        warnings: further ones.
+        history: returned by fit(), with resume_folder(out) as its `resume`.
+        begun: the starting network.
+        warnings: added to those about the starting network.
     """
     return {
         "history": [asdict(record) for record in history],
@@ -189,10 +196,10 @@ def record_of(history: Sequence[EpochRecord], begun: Start, out: Path, *, warnin
 
 
 def measured(network: nn.Module, data: Dataset, *, known: float | None = None) -> Json:
-    """What every finished network is measured for: accuracy on the validation split, and what bf16 changes of it.
+    """The metrics of every finished network: validation accuracy, and the comparison of bf16 with fp32.
 
     Args:
-        known: its accuracy, where that was measured already.
+        known: its accuracy, where it is already measured.
     """
     loader, device = evaluation_loader(data, "validation"), best_device()
     score = accuracy(network, loader, device) if known is None else known
@@ -216,31 +223,32 @@ def begin(
     adopted: bool = False,
     heads: Mapping[str, Sequence[str]] | None = None,
 ) -> Start:
-    """The same, and what has to be said of it; a teacher without `train` is adopted. Args and Raises as start()."""
+    """The starting network for `data`; a teacher without `train` is adopted. Args and Raises as start()."""
     untrained = isinstance(model, TeacherSettings) and model.train is None
     return start(model, data.details.preprocessing, data.classes, adopted=adopted or untrained, heads=heads)
 
 
 def origin_of(model: ModelSettings) -> Json:
-    """The settings of a model for a stage's key: the content of the checkpoint and the code it names, not the paths.
+    """A model's settings for a stage's key: digests of its checkpoint and its code instead of their paths.
 
     Raises:
-        ModelError: the checkpoint is not there.
-        UsageError: the code is not there.
+        ModelError: the checkpoint does not exist.
+        ArtifactError: the checkpoint folder is damaged.
+        UsageError: the code cannot be read.
     """
-    said = model.model_dump(mode="json", exclude={"train", "checkpoint"})
+    origin = model.model_dump(mode="json", exclude={"train", "checkpoint"})
     if (code := code_of(model.model)) is not None:
-        said = {**said, "model": str(code), "code": code.sha256}
+        origin = {**origin, "model": str(code), "code": code.sha256}
     if model.checkpoint is None:
-        return said
+        return origin
     if model.checkpoint.is_dir():
-        return {**said, "checkpoint": Checkpoint.load(model.checkpoint).digest}
+        return {**origin, "checkpoint": Checkpoint.load(model.checkpoint).digest}
     if not model.checkpoint.is_file():
         raise ModelError(
-            f"the checkpoint {model.checkpoint} is not there",
+            f"the checkpoint {model.checkpoint} does not exist",
             allowed="a checkpoint folder, .safetensors, or a state dict (.pth, .pt)",
         )
-    return {**said, "checkpoint": digest(file_digest(model.checkpoint))}
+    return {**origin, "checkpoint": digest(file_digest(model.checkpoint))}
 
 
 def training_loader(
@@ -252,7 +260,7 @@ def training_loader(
     views: int | None = None,
     second_view: bool = False,
 ) -> Loader:
-    """The training split, or another in its place; see Loader for the rest."""
+    """Batches of the training split, or of `split` instead; see Loader for the other arguments."""
     return Loader(
         split if split is not None else open_split(data, "train"),
         data.details.preprocessing,

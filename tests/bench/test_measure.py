@@ -10,7 +10,7 @@ import pytest
 from onnx import TensorProto
 from samples import write_bundle_json
 
-from edgekd.bench.measure import benchmark, require_at_hand
+from edgekd.bench.measure import benchmark, require_local
 from edgekd.bench.measurement import Measurement
 from edgekd.devices.profiles import Profile
 from edgekd.errors import BackendError, BenchError, BundleError, UnknownNameError, UsageError
@@ -156,7 +156,7 @@ def test_devices(small_net):
     with pytest.raises(UnknownNameError, match="this-machine"):
         benchmark(small_net, device="this-machin")
     with pytest.raises(BenchError, match="not at hand"):
-        require_at_hand(Profile(name="board", title="A board", kind="board"))
+        require_local(Profile(name="board", title="A board", kind="board"))
 
 
 @pytest.mark.parametrize(

@@ -38,7 +38,7 @@ def test_help_is_there_and_imports_nothing_heavy(arguments):
         (("plugins", "metods"), 2, "did you mean 'method'"),
         (("report", "nowhere"), 1, "cannot be read"),
         (("bench", "nowhere.onnx"), 1, "nowhere.onnx"),
-        (("eval", "nowhere", "."), 1, "is no bundle"),
+        (("eval", "nowhere", "."), 1, "is not a bundle"),
     ],
 )
 def test_what_is_wrong_is_said_once_with_the_documented_exit_code(arguments, code, message):

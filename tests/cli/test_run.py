@@ -273,7 +273,7 @@ def test_a_teacher_for_other_classes_is_refused_before_any_training(finished, tm
     [
         ("student.arguments.width=0.5", "unexpected keyword argument 'width'"),
         ("student.checkpoint=weights.pth", "cannot be read as weights"),
-        ("student.checkpoint=gone.pth", "is not there"),
+        ("student.checkpoint=gone.pth", "does not exist"),
         ("prune.target.macs=0.01", "out of reach"),
         ("student={model: timm/test_vit3, arguments: {img_size: 16}}", "cannot be pruned"),
         ("student={model: torchvision/shufflenet_v2_x0_5}", "ShuffleNetV2 cannot be pruned"),
@@ -301,7 +301,7 @@ def test_a_quantized_checkpoint_is_no_beginning(finished, tmp_path, role):
     folder, _ = finished
     (quantized,) = (folder / "runs/tiny/stages").glob("quantize-*")
     said = f"{{model: timm/test_efficientnet, checkpoint: {quantized}}}"
-    with pytest.raises(ModelError, match="timm/test_efficientnet is quantized already(?s:.)*the float checkpoint"):
+    with pytest.raises(ModelError, match="timm/test_efficientnet is already quantized(?s:.)*the float checkpoint"):
         edgekd.run(RECIPE, tmp_path, [f"{role}={said}"])
 
 

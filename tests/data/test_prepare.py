@@ -137,7 +137,7 @@ def test_the_limit_is_stratified_and_spares_the_other_splits(
 
 
 def test_too_few_images_to_split(make_folder: MakeFolder, run: Callable[..., Dataset]) -> None:
-    with pytest.raises(DataError, match="too few different images"):
+    with pytest.raises(DataError, match="too few distinct images"):
         run(make_folder({"a": 20, "b": 2}))
 
 

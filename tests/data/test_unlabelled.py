@@ -59,7 +59,7 @@ def test_equal_images_have_equal_contents_whatever_they_are_called(make_folder, 
 
 
 def test_folders_that_are_none_or_hold_nothing(tmp_path):
-    with pytest.raises(DataError, match="nothing there"):
+    with pytest.raises(DataError, match="found: nothing"):
         fingerprint(tmp_path / "gone")
     with pytest.raises(DataError, match="has no images"):
         fingerprint(tmp_path)

@@ -117,8 +117,8 @@ def test_a_name_is_no_path(name):
     "text, message",
     [
         ("name: [", "cannot be read as YAML"),
-        ("- a\n- b\n", "is no profile"),
-        ("", "is no profile"),
+        ("- a\n- b\n", "is not a profile"),
+        ("", "is not a profile"),
         (BOARD.replace("title", "titel"), "title: Field required"),
         (BOARD.replace("verified: false", "verified: 7"), "facts.0.verified"),
         (BOARD.replace("source: data sheet, ", ""), "facts.0.source: Field required"),

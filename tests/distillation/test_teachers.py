@@ -22,7 +22,7 @@ from edgekd.distillation.teachers import (
 from edgekd.errors import ModelError
 from edgekd.models import checkpoint as checkpoints
 from edgekd.models.checkpoint import Checkpoint, NewClassifier
-from edgekd.models.weights import other_head, read_state, save_state
+from edgekd.models.weights import new_head, read_state, save_state
 from edgekd.recipe.load import from_mapping
 from edgekd.recipe.settings import AugmentSettings, ModelSettings, TeacherSettings, TermSettings, TrainSettings
 from edgekd.runs import Run
@@ -158,7 +158,7 @@ def test_a_new_classifier_is_said_and_a_folder_of_other_classes_is_fine_tuned(
 def test_any_other_misfit_stays_an_error(other_classes, small_digits, tmp_path):
     state = read_state(other_classes)
     network = begin(ModelSettings(model="cifar/resnet8"), small_digits).network
-    assert other_head(network, state, 10) is not None and other_head(network, state, 7) is None
+    assert new_head(network, state, 10) is not None and new_head(network, state, 7) is None
     wrong = [
         {**state, "linear.weight": torch.zeros(7, 99)},
         {**state, "linear.bias": torch.zeros(8)},

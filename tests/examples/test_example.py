@@ -100,7 +100,7 @@ def test_the_source_reads_what_was_saved(example, digits):
         ({"images": np.zeros((2, 4, 4, 4), np.uint8)}, r"uint8 \(2, 4, 4, 4\)"),
         ({"images": np.zeros((2, 4), np.uint8)}, r"uint8 \(2, 4\)"),
         ({"labels": np.zeros(3, int)}, r"\(3,\)"),
-        ({"labels": np.array([0, 2])}, "labels that are no class"),
+        ({"labels": np.array([0, 2])}, "labels outside the classes"),
         ({"labels": np.array([{}, {}])}, "cannot be read"),
     ],
 )

@@ -53,7 +53,7 @@ def test_other_code_in_the_recipe_is_not_allowed_with_it(module, nets, tmp_path)
 
 def test_a_checked_recipe_takes_no_other_models(module):
     checked = from_mapping({**RECIPE, "student": {"model": "cifar/resnet8"}})
-    with pytest.raises(UsageError, match="checked already"):
+    with pytest.raises(UsageError, match="already checked"):
         edgekd.train(checked, models={"student": module.build})
 
 
@@ -76,7 +76,7 @@ def _typed_in():
         (lambda num_classes: None, "a lambda"),
         (_nested(), "a nested function"),
         (functools.partial(_nested), "an object without a name"),
-        (_typed_in(), r"no \.py file"),
+        (_typed_in(), r"not a \.py file"),
         ("nets.py:build", "an object without a name"),
     ],
     ids=["lambda", "nested", "partial", "interactive", "text"],
@@ -89,5 +89,5 @@ def test_what_no_file_can_rebuild_is_refused(factory, message):
 def test_a_function_that_its_file_does_not_have_is_refused(module):
     own = module.build
     module.build = functools.wraps(own)(lambda *a, **k: own(*a, **k))
-    with pytest.raises(UsageError, match="has another object by this name"):
+    with pytest.raises(UsageError, match="has another object of this name"):
         reference_to(own)

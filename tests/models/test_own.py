@@ -16,7 +16,7 @@ from edgekd.recipe.load import Recipe, from_mapping
 from edgekd.training import train as training
 
 FAULTS = {
-    "no network": ("def build(num_classes): return num_classes", r"returns no network\n  found: int"),
+    "no network": ("def build(num_classes): return num_classes", r"does not return a network\n  found: int"),
     "no function": ("def other(num_classes): ...", r"has no function 'build'\n  found: nothing\n  allowed: other"),
     "no num_classes": (
         "def build(): ...",

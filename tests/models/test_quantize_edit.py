@@ -103,7 +103,7 @@ def test_a_checkpoint_that_never_saw_an_image_is_not_written(tmp_path):
 
 
 def test_other_rules_of_placement_are_refused():
-    with pytest.raises(ModelError, match=r"placed by other rules(?s:.)*version 2"):
+    with pytest.raises(ModelError, match=r"placed by another version(?s:.)*version 2"):
         build(SMALL.edited({"edit": "quantize", "version": 2}))
 
 

@@ -47,10 +47,10 @@ def test_corrupt_files_are_one_clear_message(tmp_path, name, content):
 
 
 def test_a_missing_file_and_a_file_of_something_else(tmp_path):
-    with pytest.raises(ModelError, match="is not there"):
+    with pytest.raises(ModelError, match="does not exist"):
         read_state(tmp_path / "w.pth")
     torch.save([1, 2], tmp_path / "list.pth")
-    with pytest.raises(ModelError, match="holds no state dict"):
+    with pytest.raises(ModelError, match="does not hold a state dict"):
         read_state(tmp_path / "list.pth")
 
 

@@ -10,7 +10,7 @@ from edgekd.models import checkpoint as checkpoints
 from edgekd.models.architecture import Architecture
 from edgekd.models.build import build
 from edgekd.models.checkpoint import Checkpoint, TrainingNotes
-from edgekd.pruning.narrow import check_reachable
+from edgekd.pruning.channels import check_reachable
 from edgekd.recipe.settings import PruneTarget
 from edgekd.runtime.preprocess import Preprocessing
 from edgekd.stages.prune import prune_checkpoint

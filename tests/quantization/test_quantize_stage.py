@@ -82,7 +82,7 @@ def test_one_image_is_too_few_to_calibrate_on(student, small_digits, tmp_path):
 
 
 def test_a_quantized_network_is_not_quantized_again(calibrated, small_digits, tmp_path):
-    with pytest.raises(ModelError, match="quantized already"):
+    with pytest.raises(ModelError, match="already quantized"):
         calibrate(calibrated, small_digits, 64, tmp_path)
 
 

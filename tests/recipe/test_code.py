@@ -11,7 +11,7 @@ import yaml
 from edgekd.errors import ArtifactError, RecipeError, UsageError
 from edgekd.models.architecture import Architecture
 from edgekd.models.checkpoint import Checkpoint, CheckpointDetails
-from edgekd.recipe.code import Reference, carried, code_in, reference
+from edgekd.recipe.code import Reference, carried_code, code_in, reference
 from edgekd.recipe.load import from_mapping, load
 from edgekd.runtime.preprocess import Preprocessing
 
@@ -93,7 +93,7 @@ def test_without_being_asked_for_no_code_is_accepted(nets):
         load(_written(nets))
     digest = hashlib.sha256(nets.read_bytes()).hexdigest()
     assert raised.value.exit_code == 2
-    for part in (str(nets), digest, "with your rights", "look at it", "--allow-code"):
+    for part in (str(nets), digest, "with your rights", "read it", "--allow-code"):
         assert part in str(raised.value)
 
 
@@ -143,7 +143,7 @@ def test_a_manifest_cannot_name_a_file_outside_its_folder(nets, tmp_path):
     place.unlink()
     place.symlink_to(nets)
     with pytest.raises(ArtifactError, match="outside itself"):
-        carried(tmp_path / "c")
+        carried_code(tmp_path / "c")
 
 
 @pytest.mark.parametrize(
@@ -153,7 +153,7 @@ def test_a_manifest_cannot_name_a_file_outside_its_folder(nets, tmp_path):
         ({"model": "nets.py:a-b"}, "does not name a function"),
         ({"model": "missing.py:build"}, r"missing\.py of a network cannot be read; found: No such file"),
         ({"model": "nets.py:build", "pretrained": True}, "has no published weights"),
-        ({"model": "nets.py:build", "stem": "small"}, "leave stem out"),
+        ({"model": "nets.py:build", "stem": "small"}, "remove stem"),
     ],
 )
 def test_mistakes_are_reported_with_their_line(nets, student, message):

@@ -60,11 +60,11 @@ def test_all_mistakes_at_once_each_with_line_found_allowed_and_nearest(tmp_path)
         (5, "teacher.model: unknown model of cifar 'resnet21'"),
         (5, "teacher.train.epochs: Input should be greater than 0; found: 0"),
         (7, "unknown model source 'torchvison'"),
-        (8, "distil: no such key; did you mean 'distill'?"),
+        (8, "distil: unknown key; did you mean 'distill'?"),
         (11, "distill.objective[0].method: unknown distillation method 'kdd'"),
-        (12, "distill.objective[1].temprature: no such parameter of kd; did you mean 'temperature'?"),
+        (12, "distill.objective[1].temprature: unknown parameter of kd; did you mean 'temperature'?"),
         (12, "distill.objective[1].temperature: Input should be greater than 0; found: -1"),
-        (14, "distill.epochs: stands here twice (line 13)"),
+        (14, "distill.epochs: repeated key (first in line 13)"),
         (15, "bench.devices[0]: unknown device 'jetson-orin-nano-9gb'"),
     ]:
         assert any(f":{line} " in problem and part in problem for problem in text.splitlines()), (line, part, text)
@@ -85,13 +85,13 @@ def test_overrides_reach_sections_lists_and_new_keys(tmp_path):
 
 def test_a_wrong_override_is_named_as_one(tmp_path):
     path = _write(tmp_path, GOOD)
-    with pytest.raises(RecipeError, match="--set distill.epoch=7 distill.epoch: no such key"):
+    with pytest.raises(RecipeError, match="--set distill.epoch=7 distill.epoch: unknown key"):
         recipe.load(path, ["distill.epoch=7"])
     with pytest.raises(UsageError, match="no key=value"):
         recipe.load(path, ["distill.epochs"])
     with pytest.raises(UsageError, match=r"does not write out distill.objective(?s:.)*set the whole list"):
         recipe.load(path, ["distill.objective.0.temperature=2"])
-    with pytest.raises(UsageError, match="no place"):
+    with pytest.raises(UsageError, match="has no item"):
         recipe.load(path, ["name.epochs=1"])
 
 
@@ -106,7 +106,7 @@ def test_what_is_no_recipe_at_all(tmp_path, text, message):
 
 def test_label_smoothing_belongs_to_a_training_from_labels(tmp_path):
     path = _write(tmp_path, GOOD)
-    with pytest.raises(RecipeError, match="distill.label_smoothing: no such key"):
+    with pytest.raises(RecipeError, match="distill.label_smoothing: unknown key"):
         recipe.load(path, ["distill.label_smoothing=0.1"])
     settings = recipe.load(path, ["teacher.train.label_smoothing=0.1", "distill.epochs=7", "distill.seed=3"]).settings
     assert settings.teacher.train is not None and settings.teacher.train.label_smoothing == 0.1
@@ -115,14 +115,14 @@ def test_label_smoothing_belongs_to_a_training_from_labels(tmp_path):
 
 
 def test_an_untrained_teacher_is_refused(tmp_path):
-    with pytest.raises(RecipeError, match="an untrained one teaches nothing"):
+    with pytest.raises(RecipeError, match="a teacher must be trained"):
         recipe.load(_write(tmp_path, GOOD.replace(", train: {epochs: 2, learning_rate: 1e-1}", "")))
 
 
 def test_an_unknown_recipe_names_the_built_in_ones():
     with pytest.raises(UnknownNameError, match="did you mean 'digits'"):
         recipe.load("digit")
-    with pytest.raises(UsageError, match="is not there"):
+    with pytest.raises(UsageError, match="does not exist"):
         recipe.load("nowhere.yaml")
 
 
@@ -153,7 +153,7 @@ def test_the_schema_knows_each_methods_parameters():
         ("prune: {target: {macs: 1.0}}", "prune.target.macs: Input should be less than 1"),
         ("prune: {device: jetson-orin-nano-9gb}", "did you mean 'jetson-orin-nano-8gb'"),
         ("prune: {objective: [{method: kdd}]}", "prune.objective[0].method: unknown distillation method 'kdd'"),
-        ("quantize: {objective: [{method: kd, temprature: 2}]}", "quantize.objective[0].temprature: no such parameter"),
+        ("quantize: {objective: [{method: kd, temprature: 2}]}", "quantize.objective[0].temprature: unknown parameter"),
         ("quantize: {mode: qat}", "did you mean 'qad'"),
         (
             "quantize: {calibration_images: 1}",
@@ -166,7 +166,7 @@ def test_the_schema_knows_each_methods_parameters():
         ("export: {variants: [fp32, fp61]}", "yaml:5 export.variants[1]: unknown export variant 'fp61'"),
         ("export: {variants: [fp32, fp61]}", "allowed: fp16, fp32, int8, int8-x64; next: did you mean 'fp16'?"),
         ("export: {tolerance: {int9: {difference: 1.0, agreement: 1.0}}}", "export.tolerance.int9: unknown export"),
-        ("export: {variants: [fp32]}\nquantize: {}", "add int8 to export.variants, or leave quantize out"),
+        ("export: {variants: [fp32]}\nquantize: {}", "add int8 to export.variants, or remove the quantize section"),
     ],
 )
 def test_mistakes_in_the_optional_links(tmp_path, said, message):

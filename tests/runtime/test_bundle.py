@@ -40,7 +40,11 @@ def test_load_takes_the_first_and_any_by_name(many_bundle):
 
 @pytest.mark.parametrize(
     ("engines", "message"),
-    [({"tensorrt": ["int4"]}, "'int4', which is no variant"), ({"tensorrt": "fp32"}, "is no list"), ([], "no attrib")],
+    [
+        ({"tensorrt": ["int4"]}, "'int4', which is not a variant"),
+        ({"tensorrt": "fp32"}, "is not a list"),
+        ([], "no attrib"),
+    ],
 )
 def test_words_about_engines_that_make_no_sense(many_bundle, engines, message):
     with pytest.raises(BundleError, match=f"cannot be understood(?s:.)*{message}"):
@@ -69,7 +73,7 @@ def test_a_changed_manifest_is_refused(linear_bundle, change):
 def test_a_graph_or_a_vector_too_many_is_refused_by_name(linear_bundle, name):
     (linear_bundle / name).parent.mkdir(exist_ok=True)
     (linear_bundle / name).touch()
-    with pytest.raises(BundleError, match=rf"does not name(?s:.)*{name}(?s:.)*move them elsewhere"):
+    with pytest.raises(BundleError, match=rf"does not list(?s:.)*{name}(?s:.)*move them elsewhere"):
         read(linear_bundle)
 
 

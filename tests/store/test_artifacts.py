@@ -129,14 +129,14 @@ def test_the_stages_record_is_part_of_the_checksum(note):
 def test_a_file_too_many_is_refused_by_name(note, name):
     (note.path / name).parent.mkdir(parents=True, exist_ok=True)
     (note.path / name).write_text("c")
-    with pytest.raises(ArtifactError, match=rf"does not name\n(?s:.)*{name}(?s:.)*move them elsewhere"):
+    with pytest.raises(ArtifactError, match=rf"does not list\n(?s:.)*{name}(?s:.)*move them elsewhere"):
         Note.load(note.path)
 
 
 @pytest.mark.parametrize("target", ["nowhere", "inner"])
 def test_a_link_too_many_is_refused(note, target):
     (note.path / "link").symlink_to(note.path / target)
-    with pytest.raises(ArtifactError, match=r"does not name(?s:.)*found: link"):
+    with pytest.raises(ArtifactError, match=r"does not list(?s:.)*found: link"):
         Note.load(note.path)
 
 
@@ -181,7 +181,7 @@ def test_another_format_is_refused(note, format):
     [
         ("{", "cannot be read as JSON"),
         ("[]", "not a JSON object"),
-        ('{"format": NaN}', "NaN is no JSON number"),
+        ('{"format": NaN}', "NaN is not a JSON number"),
         ("[" * 100_000, "cannot be read as JSON"),
     ],
 )

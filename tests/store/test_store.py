@@ -76,7 +76,7 @@ def test_two_finished_stages_in_each_others_place_are_refused(tmp_path):
     first, other = _stage(Store(tmp_path)), _stage(Store(tmp_path), text="v", settings={"epochs": 2})
     shutil.rmtree(first.path)
     other.path.rename(first.path)
-    with pytest.raises(ArtifactError, match="holds another stage's artifact"):
+    with pytest.raises(ArtifactError, match="holds the artifact of another stage"):
         _stage(Store(tmp_path))
 
 
@@ -161,5 +161,5 @@ def test_memory_that_runs_out_is_one_clear_message(tmp_path, error):
     def fail(out: Path) -> Note:
         raise error
 
-    with pytest.raises(OutOfMemoryError, match=r"memory is not enough(?s:.)*finished stages are kept"):
+    with pytest.raises(OutOfMemoryError, match=r"too little memory(?s:.)*finished stages are kept"):
         Store(tmp_path).stage(Note, StageLabel("train", 1), settings={}, inputs={}, make=fail)

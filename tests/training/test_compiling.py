@@ -52,7 +52,7 @@ class Undecided(nn.Module):
 
 
 def test_what_cannot_be_compiled_whole_is_refused_with_its_reason(small_digits, tmp_path):
-    with pytest.raises(TrainingError, match=r"cannot be compiled(?s:.)*leave compile out"):
+    with pytest.raises(TrainingError, match=r"cannot be compiled(?s:.)*remove compile"):
         _fitted(small_digits, tmp_path, _network(Undecided()), compile=True)
     assert read_json(tmp_path / "throughput.json")["precision"] == "fp32"
 

@@ -12,7 +12,7 @@ from edgekd.training import host
 from edgekd.training.average import Average
 from edgekd.training.guard import Guard
 from edgekd.training.host import has_depthwise, resolve_precision
-from edgekd.training.norms import keep_up
+from edgekd.training.norms import raise_momentum
 from edgekd.training.optimiser import make_optimiser
 from edgekd.training.schedule import learning_rate
 
@@ -62,16 +62,16 @@ def test_the_guard_remembers_the_first_bad_step():
     good, bad = torch.tensor(1.0), torch.tensor(float("inf"))
     for step, value in enumerate([good, good, bad, good, bad], start=1):
         guard.watch(step, value)
-    with pytest.raises(NonFiniteLossError, match=r"step 4 (?s:.)*none: it went wrong in the first epoch"):
+    with pytest.raises(NonFiniteLossError, match=r"step 4 (?s:.)*none: it happened in the first epoch"):
         guard.check()
 
 
 def test_batch_norms_forget_the_start_of_a_short_training_and_long_ones_are_left_alone():
     slow, usual = nn.BatchNorm2d(2, momentum=0.01), nn.BatchNorm2d(2, momentum=0.1)
     model = nn.Sequential(slow, usual)
-    keep_up(model, steps=100_000)
+    raise_momentum(model, steps=100_000)
     assert (slow.momentum, usual.momentum) == (0.01, 0.1)
-    keep_up(model, steps=400)
+    raise_momentum(model, steps=400)
     assert (slow.momentum, usual.momentum) == (0.05, 0.1)
     assert (1 - slow.momentum) ** 400 < 1e-8
 

@@ -1,4 +1,4 @@
-"""Where images come from, one file per source: it exports SOURCE, a Source. Nothing here imports torch."""
+"""Data sources, one file per source: each exports SOURCE, a Source. Nothing here imports torch."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Labels = npt.NDArray[np.int64]
 
 
 class Samples(Protocol):
-    """The labelled images of one split; can be pickled, so that other processes can read it.
+    """The labelled images of one split; it can be pickled, for reading in other processes.
 
     Attributes:
         labels: (N,), positions in RawData.classes.
@@ -32,20 +32,20 @@ class Samples(Protocol):
     def __len__(self) -> int: ...
 
     def image(self, index: int) -> Image.Image:
-        """Decode one image, upright; several threads may call it. Raises one of edgekd.data.decode.BROKEN."""
+        """Decode one image, upright; called from several threads. Raises one of edgekd.data.decode.BROKEN."""
         ...
 
     def name(self, index: int) -> str:
-        """What a message calls the image."""
+        """The image's name, for messages."""
         ...
 
 
 @dataclass(frozen=True)
 class RawData:
-    """What a source holds: "train" always, the other splits where the source has them.
+    """A source's classes and splits: always "train", the others where the source has them.
 
     Raises:
-        DataError: fewer than two classes, a class name twice, no training image, or a label that is no class.
+        DataError: fewer than two classes, a repeated class name, no training images, or a label outside the classes.
     """
 
     classes: tuple[str, ...]
@@ -67,10 +67,10 @@ class RawData:
             first = int(outside[0])
             example = f"{samples.labels[first]} at {samples.name(first)}"
             raise DataError(
-                f"the {split} split has labels that are no class",
+                f"the {split} split has labels outside the classes",
                 found=f"{len(outside)} of {len(samples)}, first {example}",
                 allowed=f"0 to {len(self.classes) - 1}",
-                hint="unlabelled images cannot be used; leave their files out",
+                hint="unlabelled images cannot be used here; remove their files",
             )
 
 
@@ -79,14 +79,14 @@ class Source:
     """A data source.
 
     Attributes:
-        read: from a recipe's `data` section to the splits, with labels; no image is decoded yet.
-            Raises DataError where the images are not there or cannot be used, and MissingDependencyError.
-        fingerprint: what decides the content, without reading all of it: names, sizes and times of files, or a
-            version. It is part of the key under which the prepared images are kept. Raises as `read`.
+        read: from a recipe's `data` section to the splits, with labels; no image is decoded yet. Raises DataError
+            where the images are missing or cannot be used, and MissingDependencyError.
+        fingerprint: identifies the content without reading all of it: names, sizes and times of files, or a version.
+            It is part of the key under which the prepared images are kept. Raises as `read`.
         mirror: whether an image mirrored left to right keeps its class.
 
     Raises:
-        TypeError: a member has another type.
+        TypeError: a member has the wrong type.
     """
 
     read: Callable[[DataSettings], RawData]
@@ -102,14 +102,15 @@ class Source:
 
 
 def source_named(name: str, *, where: str = "") -> Source:
-    """The data source of a name.
+    """The data source of that name.
 
     Args:
-        where: what names it, for the message.
+        name: of the source.
+        where: the setting that names it, for the message.
 
     Raises:
         UnknownNameError: there is no such source.
         PluginError: its file is broken.
     """
-    found: Source = plugins.load("source", name, where=where)
-    return found
+    source: Source = plugins.load("source", name, where=where)
+    return source

@@ -1,4 +1,4 @@
-"""Sources that hold their images as one array."""
+"""Samples of sources that hold their images in one array."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What CIFAR-10 and CIFAR-100 share: torchvision reads both."""
+"""The code that CIFAR-10 and CIFAR-100 share: torchvision reads both."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from edgekd.store.artifacts import Json
 
 
 def fingerprint(settings: DataSettings, class_name: str) -> Json:
-    """The archive's checksum: torchvision reads no other content, wherever and since when it lies.
+    """The archive's checksum: torchvision accepts no other content.
 
     Raises:
-        DataError: the files are not there, and are not to be downloaded.
+        DataError: the files are missing and data.download is false, or there is no root.
     """
     dataset = _dataset(class_name)
     if not settings.download:
         folder = require_root(settings, _holds(dataset)) / dataset.base_folder
         if not folder.is_dir():
-            raise _absent(settings, dataset, f"no {dataset.base_folder} in it")
+            raise _incomplete(settings, dataset, f"no {dataset.base_folder} in it")
     elif settings.root is None:
         raise DataError(f"downloading {settings.source} needs a root", hint="set data.root to a folder for the files")
     return {"archive_md5": dataset.tgz_md5}
@@ -40,7 +40,7 @@ def read(settings: DataSettings, class_name: str) -> RawData:
             # The files are pickles. torchvision opens only those whose checksum is the published one.
             content = dataset(str(settings.root), train=train, download=settings.download)
         except (RuntimeError, OSError) as error:
-            raise _absent(settings, dataset, str(error).splitlines()[0]) from None
+            raise _incomplete(settings, dataset, str(error).splitlines()[0]) from None
         splits["train" if train else "test"] = ArraySamples(split, content.data, np.asarray(content.targets))
     return RawData(tuple(content.classes), splits)
 
@@ -53,9 +53,9 @@ def _holds(dataset: Any) -> str:
     return f"the folder that holds {dataset.base_folder}, as torchvision unpacks it"
 
 
-def _absent(settings: DataSettings, dataset: Any, found: str) -> DataError:
+def _incomplete(settings: DataSettings, dataset: Any, found: str) -> DataError:
     return DataError(
-        f"{settings.root} does not hold {settings.source} whole",
+        f"{settings.root} does not hold all files of {settings.source}",
         found=found,
         allowed=_holds(dataset),
         hint=f"set data.download: true, or unpack {dataset.url} there",

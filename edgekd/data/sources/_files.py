@@ -18,22 +18,22 @@ def require_root(settings: DataSettings, holds: str) -> Path:
     """The folder of a source.
 
     Args:
-        holds: what should be in it, for the message.
+        holds: what the folder should contain, for the message.
 
     Raises:
-        DataError: none was named, or it is no folder.
+        DataError: no root is set, or it is not a folder.
     """
     if settings.root is None:
         raise DataError(f"the source {settings.source} needs a root", allowed=holds, hint="set data.root")
     if not settings.root.is_dir():
-        found = "a file" if settings.root.exists() else "nothing there"
-        raise DataError(f"{settings.root} is no folder", found=found, allowed=holds)
+        found = "a file" if settings.root.exists() else "nothing"
+        raise DataError(f"{settings.root} is not a folder", found=found, allowed=holds)
     return settings.root
 
 
 @contextmanager
 def clear_read_errors(root: Path) -> Iterator[None]:
-    """Raises DataError where a folder below root may not be read, or goes away meanwhile."""
+    """Turns OSError into DataError where a folder below root cannot be read, or is removed meanwhile."""
     try:
         yield
     except OSError as error:
@@ -41,7 +41,7 @@ def clear_read_errors(root: Path) -> Iterator[None]:
 
 
 def files_fingerprint(root: Path, files: Iterable[Path]) -> Json:
-    """Names, sizes and times of change; a link that leads nowhere counts as itself."""
+    """A digest of the files' names, sizes and times of change; a broken link counts as a file."""
     rows = []
     for file in files:
         status = file.stat() if file.exists() else file.lstat()
@@ -50,6 +50,6 @@ def files_fingerprint(root: Path, files: Iterable[Path]) -> Json:
 
 
 def decode(file: Path | IO[bytes]) -> Image.Image:
-    """A whole image, turned as its EXIF data say. Raises one of edgekd.data.decode.BROKEN."""
+    """A fully decoded image, rotated according to its EXIF data. Raises one of edgekd.data.decode.BROKEN."""
     with Image.open(file) as image:
         return ImageOps.exif_transpose(image)

@@ -14,7 +14,7 @@ _WHITE = 16.0
 
 
 def fingerprint(settings: DataSettings) -> Json:
-    """Raises DataError where a root is named: the source has none."""
+    """scikit-learn's version. Raises DataError where a root is set: the source has none."""
     if settings.root is not None:
         raise DataError(
             "the source digits takes no root",

@@ -36,10 +36,10 @@ _UINT8 = 0x08
 
 
 def fingerprint(settings: DataSettings) -> Json:
-    """Of the files; before a download, only that one is wanted.
+    """The files' fingerprint; before a download a constant.
 
     Raises:
-        DataError: the files are not there, and are not to be downloaded.
+        DataError: the files are missing and data.download is false.
     """
     if settings.download and settings.root is not None and not _find(settings.root):
         return {"download": "torchvision"}
@@ -85,7 +85,7 @@ def _download(root: Path) -> None:
         raise DataError(
             f"Fashion-MNIST cannot be downloaded into {root}",
             found=str(error).splitlines()[0],
-            hint="put its four .gz files there yourself",
+            hint="copy its four .gz files there yourself",
         ) from None
 
 
@@ -104,11 +104,11 @@ def _read_idx(path: Path, dimensions: int) -> npt.NDArray[np.uint8]:
     content = _content(path)
     header = 4 + 4 * dimensions
     if len(content) < header or content[:4] != bytes((0, 0, _UINT8, dimensions)):
-        raise DataError(f"{path} is no IDX file of {dimensions}-D bytes", found=f"it begins with {content[:4].hex()}")
+        raise DataError(f"{path} is not an IDX file of {dimensions}-D bytes", found=f"begins with {content[:4].hex()}")
     shape = struct.unpack(f">{dimensions}I", content[4:header])
     values = np.frombuffer(content, np.uint8, offset=header)
     if len(values) != np.prod(shape, dtype=np.uint64) or 0 in shape:
-        raise DataError(f"{path} is cut or damaged", found=f"{len(values)} bytes", allowed=f"{shape} of them")
+        raise DataError(f"{path} is truncated or damaged", found=f"{len(values)} bytes", allowed=f"shape {shape}")
     return values.reshape(shape)
 
 

@@ -1,7 +1,7 @@
-"""A folder a class: root/<class>/…, or root/train/<class>/… with validation (val, valid) and test beside.
+"""One folder per class: root/<class>/…, or root/train/<class>/… with validation (val, valid) and test beside train.
 
-Images may lie at any depth below their class. Hidden files are left out, links are followed. The names of the
-folders, sorted, are the classes.
+Images may lie at any depth below their class's folder. Hidden files are skipped, links are followed. The classes are
+the folders' names, sorted.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def fingerprint(settings: DataSettings) -> Json:
 
 
 def read(settings: DataSettings) -> RawData:
-    """Raises DataError: no images, a class without any, or a class that only validation or test have."""
+    """Raises DataError: no images, a class without images, or a class in validation or test that train lacks."""
     root = require_root(settings, _LAYOUT)
     with clear_read_errors(root):
         trees = {split: _classes(folder) for split, folder in _splits(root).items()}
@@ -65,7 +65,7 @@ def read(settings: DataSettings) -> RawData:
     splits: dict[SplitName, Samples] = {}
     for split, tree in trees.items():
         if unknown := sorted(set(tree) - set(classes)):
-            raise DataError(f"{root}: the {split} split has classes that train has not", found=_some(unknown))
+            raise DataError(f"{root}: the {split} split has classes that train lacks", found=_some(unknown))
         splits[split] = _samples(root, tree, classes)
     return RawData(classes, splits)
 
@@ -76,15 +76,15 @@ def _splits(root: Path) -> dict[SplitName, Path]:
     train = [folder for folder in named if folder.name.lower() == "train"]
     if named == folders and folders and not train:
         raise DataError(f"{root} has no train folder", found=_some([f.name for f in folders]), allowed=_LAYOUT)
-    # A folder named train that holds images itself is a class: locomotives.
+    # A folder named train that holds images itself is a class, of locomotives.
     if not train or not _folders(train[0]) or any(_is_image(file) for file in train[0].iterdir()):
         return {"train": root}
     if others := [folder.name for folder in folders if folder not in named]:
         raise DataError(
-            f"{root}: beside train there are folders that are no split",
+            f"{root} has folders beside train that are not splits",
             found=_some(others),
             allowed=", ".join(_SPLIT_NAMES),
-            hint="move them away, or rename train if it is a class",
+            hint="move them elsewhere, or rename train if it is a class",
         )
     splits = {_SPLIT_NAMES[folder.name.lower()]: folder for folder in named}
     if len(splits) < len(named):
@@ -103,7 +103,7 @@ def _classes(folder: Path) -> Tree:
             f"{folder} has class folders without images",
             found=_some(empty),
             allowed=f"files {', '.join(SUFFIXES)}",
-            hint="add images to them, or move the folders away",
+            hint="add images to them, or move the folders elsewhere",
         )
     return tree
 
@@ -119,7 +119,7 @@ def _folders(folder: Path) -> list[Path]:
 
 
 def _images(folder: Path, above: tuple[Path, ...]) -> Iterator[Path]:
-    """Every image below a folder; a link to a folder that it lies in is not followed round and round."""
+    """Every image below a folder; links that lead back to a parent folder are not followed."""
     here = folder.resolve()
     if here in above:
         return
@@ -133,7 +133,7 @@ def _images(folder: Path, above: tuple[Path, ...]) -> Iterator[Path]:
 
 
 def _is_image(file: Path) -> bool:
-    """A link that leads nowhere is an image too: a broken one, to be reported."""
+    """Whether a file counts as an image; a broken link does, and is reported as a broken image."""
     named = file.suffix.lower() in SUFFIXES and file.name[0] != "."
     return named and not file.is_dir() and (file.is_file() or file.is_symlink())
 

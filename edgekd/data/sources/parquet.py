@@ -1,6 +1,6 @@
-"""Parquet files in the layout of Hugging Face: an image column {bytes, path} and an integer label.
+"""Parquet files in Hugging Face's layout: an image column {bytes, path} and an integer label.
 
-A file belongs to the split that its name says as a word: `train-00000-of-00002.parquet`, `my_test.parquet`.
+A file belongs to the split whose name is a word in the file's name: `train-00000-of-00002.parquet`, `my_test.parquet`.
 Class names come from the schema's "huggingface" metadata, else they are "0", "1", …
 """
 
@@ -47,7 +47,7 @@ class _RowGroup:
 
 
 class ParquetSamples:
-    """Rows of Parquet files. Row groups are read as they are needed; the last few stay in memory."""
+    """Rows of Parquet files. Row groups are read on demand; the last few stay in memory."""
 
     def __init__(self, groups: Sequence[_RowGroup], lengths: Sequence[int], labels: Labels) -> None:
         self.labels = labels
@@ -122,7 +122,7 @@ def _splits(root: Path) -> dict[SplitName, list[Path]]:
         named = {_WORDS[word] for word in re.findall("[a-z]+", file.stem.lower()) if word in _WORDS}
         if len(named) != 1:
             raise DataError(
-                f"{file} must name one split",
+                f"the name of {file} must contain one split",
                 found=", ".join(sorted(named)) or "none",
                 allowed=", ".join(_WORDS),
             )
@@ -145,7 +145,7 @@ def _samples(files: Sequence[Path]) -> tuple[ParquetSamples, tuple[str, ...] | N
                 labels.append(_labels(path, file.read(columns=[label])[label]))
                 names.add(_class_names(path, file.schema_arrow, label))
         except (OSError, ValueError) as error:  # ArrowInvalid is a ValueError
-            raise DataError(f"{path} is no readable Parquet file", found=str(error).splitlines()[0]) from None
+            raise DataError(f"{path} is not a readable Parquet file", found=str(error).splitlines()[0]) from None
         groups += [_RowGroup(path, number, image) for number in range(len(sizes))]
         lengths += sizes
     if len(names) != 1:
@@ -179,13 +179,13 @@ def _labels(path: Path, column: Any) -> Labels:
 
 
 def _class_names(path: Path, schema: Any, label: str) -> tuple[str, ...] | None:
-    said = (schema.metadata or {}).get(b"huggingface")
-    if said is None:
+    description = (schema.metadata or {}).get(b"huggingface")
+    if description is None:
         return None
     try:
-        feature = json.loads(said)["info"]["features"][label]
+        feature = json.loads(description)["info"]["features"][label]
     except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path}: its Hugging Face metadata cannot be understood", found=repr(error)) from None
+        raise DataError(f"{path}: its Hugging Face metadata is not valid", found=repr(error)) from None
     names = feature.get("names")
     return None if names is None else tuple(map(str, names))
 

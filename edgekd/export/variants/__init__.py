@@ -1,6 +1,6 @@
-"""Export variants, one per file: each file exports `VARIANT`, everything that others need to know of it.
+"""Export variants, one file per variant: each exports `VARIANT`, a Variant.
 
-Light: a variant's file imports PyTorch and ONNX only where it converts.
+A variant's file imports PyTorch and ONNX only inside `convert`, so that listing variants is cheap.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ def find(name: str) -> Variant[Any]:
     """The variant of that name.
 
     Raises:
-        UnknownNameError: there is none.
+        UnknownNameError: there is no such variant.
     """
-    found: Variant[Any] = plugins.load("variant", name)
-    return found
+    variant: Variant[Any] = plugins.load("variant", name)
+    return variant
 
 
 def ordered(names: Iterable[str]) -> list[Variant[Any]]:
-    """These variants, each behind the one that it is converted from."""
+    """The variants of these names, each after the one that it is converted from. Raises UnknownNameError."""
     return sorted(map(find, names), key=lambda each: each.rank)

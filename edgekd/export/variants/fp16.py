@@ -19,7 +19,7 @@ def convert(model: OnnxModel, data: Dataset, settings: ExportSettings, out: Path
     from edgekd.export import onnx as graphs
 
     half = OrtGraph(convert_float_to_float16(onnx.load(model.graph), keep_io_types=True))
-    half.topological_sort()  # the converter appends its casts of the inputs at the end
+    half.topological_sort()  # the converter appends its casts at the end
     expected = graphs.expected_of(model.graph, data, reference="the fp32 graph")
     return graphs.seal(half.model, VARIANT, model, expected, settings, out)
 

@@ -15,14 +15,16 @@ if TYPE_CHECKING:  # it brings PyTorch
 
 
 def convert(checkpoint: Checkpoint, data: Dataset, settings: ExportSettings, out: Path) -> OnnxModel:
-    """The graph: `input` (batch, 3, S, S) float32, normalised; `logits` (batch, C) float32; dynamic batch.
+    """Export to `input` (batch, 3, S, S) float32, normalised, and `logits` (batch, C) float32, with a dynamic batch.
 
     Args:
-        data: its validation images prove the graph.
+        checkpoint: the network.
+        data: the graph is verified on its validation images.
+        settings: of the export.
         out: an empty folder, which becomes the artifact.
 
     Raises:
-        ExportError: the exporter or the checker refuses the graph, or it computes something else.
+        ExportError: the network cannot be exported, the graph is not valid, or its outputs differ.
     """
     from edgekd.export import onnx as graphs
     from edgekd.models import checkpoint as checkpoints

@@ -42,15 +42,15 @@ VARIANT: Variant[Checkpoint] = Variant(
     name="int8",
     title="int8",
     note="int8 with explicit Q/DQ, for TensorRT and OpenVINO",
-    unmeasured="int8 is the graph for TensorRT and OpenVINO: its latency in ONNX Runtime on x86, which has no fast "
-    "kernels for it, would say nothing",
+    unmeasured="int8 is the graph for TensorRT and OpenVINO: ONNX Runtime on x86 has no fast kernels for it, so its "
+    "latency there would be meaningless",
     precision="int8",
     activations="int8",
     checkpoint="quantized",
     compared_with="fp32",
-    # TensorRT's graph has a pair less at every addition; a value on the edge of a step falls to either side.
+    # The graph has one Q/DQ pair less at every addition, and values between two steps may round either way.
     tolerance=Tolerance(difference=0.15, agreement=0.95),
-    # Int8 is coarse: a value that falls to the other side of a step moves everything behind it.
+    # Int8 is coarse: a value that rounds to another step changes everything after it.
     vector_tolerance=0.2,
     as_written=True,
     convert=convert,

@@ -1,4 +1,4 @@
-"""The int8 network with its activations as uint8, which is what ONNX Runtime has fast kernels for on x86."""
+"""The int8 network with uint8 activations, for which ONNX Runtime has fast kernels on x86."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from edgekd.recipe.settings import ExportSettings, Tolerance
 
 
 def convert(model: OnnxModel, data: Dataset, settings: ExportSettings, out: Path) -> OnnxModel:
-    """The same network as the int8 graph, held against that as it is written. Args and Raises as fp32."""
+    """Convert the int8 graph, and compare it with that graph computed as written. Args and Raises as fp32."""
     import onnx
 
     from edgekd.export import onnx as graphs
@@ -27,13 +27,13 @@ VARIANT = Variant[OnnxModel](
     name="int8-x64",
     title="int8-x64",
     note="the same network in int8 for ONNX Runtime on x86",
-    unmeasured="int8-x64 is the graph for ONNX Runtime on x86: elsewhere int8 is",
+    unmeasured="int8-x64 is the graph for ONNX Runtime on x86; other processors use int8",
     precision="int8",
     activations="uint8",
     checkpoint="quantized",
     base="int8",
     compared_with="fp32",
-    # ONNX Runtime's int8 kernels round otherwise on top of that; what it costs is measured on the file.
+    # ONNX Runtime's int8 kernels also round differently; the file's own accuracy is measured.
     tolerance=Tolerance(difference=0.3, agreement=0.9),
     vector_tolerance=0.2,
     convert=convert,

@@ -1,4 +1,4 @@
-"""Changes to a built network that its checkpoint replays, one file per edit: it exports EDIT, an Edit."""
+"""Edits: changes to a built network that its checkpoint replays. One file per edit; it exports EDIT, an Edit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Several networks on one image: {"edit": "experts", "experts": [architectures], "order": [columns]}."""
+"""Several networks as one: {"edit": "experts", "experts": [architectures], "order": [columns]}."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from edgekd.models.edits import Edit
 
 
 class Experts(nn.Module):
-    """Networks that know different classes, as one that knows them all.
+    """Networks for different classes, as one network for all of them.
 
     Args:
         experts: each from (B, 3, S, S) to the logits of its classes.
-        order: for every class, its column in the experts' logits side by side.
+        order: for every class, its column in the concatenated logits.
     """
 
     def __init__(self, experts: Sequence[nn.Module], order: Sequence[int]) -> None:
@@ -31,12 +31,12 @@ class Experts(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, 3, S, S) to (B, C) logits."""
         logits = torch.cat([expert(x) for expert in self.experts], 1)
-        # What moves nothing would stand in every exported graph.
+        # An identity permutation would be an operation in every exported graph.
         return logits if self._order == sorted(self._order) else logits[:, self._order]
 
 
 def apply(model: nn.Module, edit: Mapping[str, Any]) -> nn.Module:
-    """The experts in the place of `model`, which said only how many classes they know together.
+    """The experts instead of `model`, which only has the number of all their classes.
 
     Raises:
         ModelError: the edit is damaged, or an expert cannot be built.
@@ -45,9 +45,9 @@ def apply(model: nn.Module, edit: Mapping[str, Any]) -> nn.Module:
         architectures = _architectures(edit)
         order = [int(column) for column in edit["order"]]
     except (KeyError, TypeError, ValueError, ValidationError) as error:
-        raise ModelError("the experts of this checkpoint cannot be understood", found=repr(error)) from None
+        raise ModelError("the experts of this checkpoint are not valid", found=repr(error)) from None
     if sorted(order) != list(range(sum(each.num_classes for each in architectures))):
-        raise ModelError("the experts of this checkpoint do not give each class once", found=f"order {order}")
+        raise ModelError("the experts of this checkpoint do not have each class once", found=f"order {order}")
     return Experts([build(architecture) for architecture in architectures], order)
 
 

@@ -14,13 +14,13 @@ from edgekd.models.edits import Edit
 
 
 def apply(model: nn.Module, edit: Mapping[str, Any]) -> nn.Module:
-    """Narrow `model` in place, layer by layer, as the history says.
+    """Remove channels of `model` in place, layer by layer, as the history records.
 
     Raises:
-        ModelError: the history names layers or channels that this network does not have.
+        ModelError: the history has layers or channels that this network does not have.
     """
     side = int(edit["image_size"])
-    with torch.enable_grad():  # torch-pruning reads the dependencies off autograd's graph
+    with torch.enable_grad():  # torch-pruning traces dependencies through autograd
         graph = torch_pruning.DependencyGraph().build_dependency(model.eval(), torch.zeros(1, 3, side, side))
     history = [(str(layer), bool(outputs), list(channels)) for layer, outputs, channels in edit["history"]]
     layers = dict(model.named_modules())

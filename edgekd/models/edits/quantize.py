@@ -16,17 +16,17 @@ VERSION = 1
 
 
 def apply(model: nn.Module, edit: Mapping[str, Any]) -> nn.Module:
-    """A copy of `model` with its batch norms folded and quantizers that have seen nothing yet.
+    """A copy of `model` with folded batch norms and uncalibrated quantizers.
 
     Raises:
         ModelError: the edit is of another version, or this network cannot be quantized.
     """
     if edit.get("version") != VERSION:
         raise ModelError(
-            "the quantizers of this checkpoint were placed by other rules",
+            "the quantizers of this checkpoint were placed by another version",
             found=f"version {edit.get('version')}",
             allowed=f"version {VERSION}",
-            hint="load it with the edgekd that wrote it, or quantize the float checkpoint again",
+            hint="load it with the edgekd version that wrote it, or quantize the float checkpoint again",
         )
     return insert(model).model
 

@@ -22,13 +22,13 @@ def apply(model: nn.Module, edit: Mapping[str, Any]) -> nn.Module:
     """Replace the layer at `at`, in place.
 
     Raises:
-        ModelError: there is no linear layer.
+        ModelError: the layer at `at` is not linear.
     """
     at, features = str(edit["at"]), int(edit["features"])
     found = dict(model.named_modules()).get(at)
     if not isinstance(found, nn.Linear):
         raise ModelError(
-            f"a teacher's classifier cannot be put at {at or 'the end'} of this network",
+            f"the teacher's classifier cannot replace {at or 'the last layer'} of this network",
             found=type(found).__name__ if found is not None else "nothing",
             allowed="a linear layer",
         )
@@ -41,24 +41,24 @@ def apply(model: nn.Module, edit: Mapping[str, Any]) -> nn.Module:
 
 
 def projector(student: Sequence[int], teacher: Sequence[int], *, reduction: int = 2) -> nn.Sequential:
-    """Layers from the student's feature to one of the teacher's width.
+    """Layers from the student's feature to a feature of the teacher's width.
 
     Maps: convolutions 1x1, 3x3, 1x1, of which the first two are followed by batch norm and ReLU; height and width stay
-    the student's. Vectors: Linear, batch norm, ReLU, Linear. A student's map is averaged over its places where the
+    the student's. Vectors: Linear, batch norm, ReLU, Linear. A student's map is averaged over its positions where the
     teacher has a vector. Public code ends in another batch norm and ReLU; here the last layer is linear, because the
-    features of many teachers (SiLU, GELU, hard-swish, layer norm) go below zero, which a ReLU never reaches.
+    features of many teachers (SiLU, GELU, hard-swish, layer norm) have negative values, which a ReLU cannot produce.
 
     Args:
         student, teacher: the features' shapes, (C, H, W) or (C,).
-        reduction: how many times narrower than the teacher's feature it is inside.
+        reduction: the teacher's width divided by the width of the hidden layers.
 
     Raises:
-        ValueError: the teacher's feature is a map and the student's is none.
+        ValueError: the teacher's feature is a map and the student's is a vector.
     """
     if len(student) < len(teacher):
         raise ValueError(
-            f"simkd cannot make a map {tuple(teacher)} of the student's vector {tuple(student)}; "
-            "tap a map of the student"
+            f"simkd cannot project the student's vector {tuple(student)} to the teacher's map {tuple(teacher)}; "
+            "choose a student layer whose output is a map"
         )
     width = max(1, teacher[0] // reduction)
     if len(teacher) == 3:

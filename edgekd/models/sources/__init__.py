@@ -1,4 +1,4 @@
-"""Where networks come from, one file per source: it exports MODELS, a ModelSource."""
+"""Model sources, one file per source: each exports MODELS, a ModelSource."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class ModelSource:
     """A source of classifiers.
 
     Attributes:
-        names: the classifiers that it can build.
+        names: the names of the classifiers that it can build.
         build: `(name, *, num_classes, pretrained=False, **arguments)` to a network from (B, 3, H, W) images to
             (B, num_classes) logits. `pretrained`: with the published weights, but for a last layer of another number
             of classes. Raises ModelError, TypeError or ValueError where the arguments do not fit.

@@ -1,8 +1,8 @@
-"""Residual networks for 32x32 images (He et al., Deep Residual Learning, section 4.2), and their wide kin.
+"""Residual networks for 32x32 images (He et al., Deep Residual Learning, section 4.2), and wide variants of them.
 
 `resnet20` and the like have the original widths 16-32-64 and parameter-free shortcuts; `resnet20x2` doubles them and
 `resnet32x4` has 64-128-256 behind a stem of 32, both with projections, as the distillation literature uses them.
-`resnet9` has few layers, wide ones, pooled by their maxima, and is trained in a few epochs (Page, How to Train Your
+`resnet9` has few but wide layers and max-pooling, and is trained in a few epochs (Page, How to Train Your
 ResNet, 2018); `resnet9x0.5` has half its widths.
 """
 
@@ -24,9 +24,9 @@ def names() -> tuple[str, ...]:
 
 
 def build(name: str, *, num_classes: int, pretrained: bool = False) -> nn.Module:
-    """Raises ValueError for pretrained: nobody publishes weights under these names."""
+    """Raises ValueError for pretrained: there are no published weights for these models."""
     if pretrained:
-        raise ValueError("there are no published weights: give a checkpoint, or train it")
+        raise ValueError("there are no published weights: set checkpoint, or train it")
     if name in _NINE:
         return ResNet9(_NINE[name], num_classes)
     depth, suffix = _NAMES[name]
@@ -59,7 +59,7 @@ class BasicBlock(nn.Module):
 
 
 class CifarResNet(nn.Module):
-    """Args: blocks a stage; widths of stem and stages; classes; whether shortcuts project."""
+    """Args: blocks per stage; widths of stem and stages; number of classes; whether shortcuts are projections."""
 
     def __init__(self, blocks: int, widths: tuple[int, int, int, int], num_classes: int, *, projection: bool) -> None:
         super().__init__()
@@ -83,7 +83,7 @@ class CifarResNet(nn.Module):
 
 
 class ResNet9(nn.Module):
-    """Args: width of the stem, which every stage doubles; classes. Images have 8 pixels a side or more."""
+    """Args: width of the stem, doubled by every stage; number of classes. Images need at least 8x8 pixels."""
 
     def __init__(self, width: int, num_classes: int) -> None:
         super().__init__()
@@ -97,7 +97,7 @@ class ResNet9(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, 3, H, W) to (B, num_classes) logits."""
         out = self.layer3(self.layer2(self.layer1(self.stem(x))))
-        # Maxima are large; the source scales the logits, which is the same but for a bias.
+        # Maxima are large; the original scales the logits, which is equivalent except for the bias.
         logits: Tensor = self.linear(0.125 * F.adaptive_max_pool2d(out, 1).flatten(1))
         return logits
 
@@ -113,7 +113,7 @@ class _Residual(nn.Module):
 
 
 class _Pad(nn.Module):
-    """Every other pixel, and zeros for the new channels (option A of the paper)."""
+    """Subsampling, and zeros for the new channels (option A of the paper)."""
 
     def __init__(self, channels: int, stride: int) -> None:
         super().__init__()

@@ -23,9 +23,9 @@ def names() -> tuple[str, ...]:
 def build(name: str, *, num_classes: int, pretrained: bool = False, **arguments: Any) -> nn.Module:
     """Raises ModelError where an argument is unknown, or the published weights do not fit the arguments."""
     if name in _AUXILIARY_HEADS:
-        # Their auxiliary classifiers change what forward() returns while training.
+        # Their auxiliary classifiers change the output of forward() in training mode.
         arguments = {"aux_logits": False, **arguments}
-    # Some builders swallow any keyword, and a typo would silently build the wrong network.
+    # Some builders accept any keyword, so that a typo would silently build the wrong network.
     _check_arguments(name, arguments)
     model: nn.Module = torchvision.models.get_model(name, weights=None, num_classes=num_classes, **arguments)
     if pretrained:
@@ -52,7 +52,7 @@ def _is_network(value: object) -> bool:
 
 
 def _load_published(model: nn.Module, name: str, num_classes: int) -> None:
-    """Published weights but for the last layer, where the number of classes is another."""
+    """Load published weights, except the last layer where the number of classes differs."""
     weights = torchvision.models.get_model_weights(name).DEFAULT
     published = weights.get_state_dict(progress=False, check_hash=True)
     own = model.state_dict()

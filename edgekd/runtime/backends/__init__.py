@@ -1,4 +1,4 @@
-"""Inference engines, one per file: each file exports `BACKEND`, everything that others need to know of its engine."""
+"""Backends for inference engines, one file per backend: each exports `BACKEND`, a Backend."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _Self = TypeVar("_Self", bound="Session")
 
 @dataclass(frozen=True)
 class TensorInfo:
-    """One input or output. A dimension is a number, or a name where it is dynamic; `dtype` is NumPy's name."""
+    """One input or output. A dimension is a number, or a name if it is dynamic; `dtype` is NumPy's name."""
 
     name: str
     shape: tuple[int | str, ...]
@@ -33,7 +33,7 @@ class TensorInfo:
 
 
 class Session(Protocol):
-    """A model that is loaded and ready; `with` closes it.
+    """A loaded model; `with` closes it.
 
     Attributes:
         engine: the engine's name and version, e.g. "onnxruntime 1.31.1".
@@ -47,7 +47,10 @@ class Session(Protocol):
     outputs: tuple[TensorInfo, ...]
 
     def bind(self, array: Array) -> Callable[[], Array]:
-        """A call of no arguments that runs the model on `array` once and returns its first output.
+        """A function without arguments that runs the model on `array` and returns its first output.
+
+        Args:
+            array: the input; it must not be changed while the function is used.
 
         Raises:
             BackendError: the model has several inputs, or `array` does not fit its input.
@@ -55,7 +58,7 @@ class Session(Protocol):
         ...
 
     def close(self) -> None:
-        """Free what the model holds; nothing can be bound or called from then on. Closing twice is harmless."""
+        """Free the model's resources; it cannot be used afterwards. Closing twice is allowed."""
         ...
 
     def __enter__(self: _Self) -> _Self:
@@ -68,7 +71,7 @@ class Session(Protocol):
 
 
 class Open(Protocol):
-    """Loads a model file; `threads`: inside an operator, None: one per usable core; an engine on a GPU ignores it.
+    """Loads a model file. `threads` is per operator, None: one per usable core; GPU engines ignore it.
 
     Raises:
         BackendError: the engine refuses the file.
@@ -79,13 +82,13 @@ class Open(Protocol):
 
 @dataclass(frozen=True)
 class BuildOptions:
-    """What an engine is built for.
+    """Options for building an engine.
 
     Attributes:
-        max_batch: the largest batch that it takes; the smallest is 1.
-        opt_batch: the batch that it is made fastest for.
-        workspace_mb: memory that a layer may use while it runs, in MiB; None: as much as the device has.
-        cache: where engines lie; None: edgekd/engines where the user's caches lie.
+        max_batch: the largest batch size that it accepts; the smallest is 1.
+        opt_batch: the batch size that it is optimised for.
+        workspace_mb: memory that a layer may use, in MiB; None: no limit.
+        cache: the engine cache's folder; None: edgekd/engines in the user's cache folder.
     """
 
     max_batch: int = 8
@@ -96,7 +99,7 @@ class BuildOptions:
 
 @dataclass(frozen=True)
 class BuiltEngine:
-    """One engine in the cache; `seconds` is what building it took, now or, where `reused`, when it was built."""
+    """One engine in the cache; `seconds` is the time that building it took, for a reused engine at an earlier time."""
 
     variant: str
     path: Path
@@ -128,13 +131,13 @@ class Build(Protocol):
 
 @dataclass(frozen=True)
 class EngineBuilder:
-    """Of a backend that runs engines which it builds on the device, instead of the graphs themselves.
+    """For a backend that runs engines built on the device, instead of graphs.
 
     Attributes:
         build: see Build.
         built: the engines that were built here from a bundle's graphs, by variant.
-            Raises BackendError where they cannot be used after all.
-        device: what decides, besides the graph and the options, which engine is built here: the GPU, for example.
+            Raises BackendError where they cannot be used.
+        device: identifies the hardware that engines are built for, e.g. the GPU; part of the key of built engines.
             Raises BackendError where there is no such device.
     """
 
@@ -148,17 +151,17 @@ class Backend:
     """An inference engine.
 
     Attributes:
-        name: the file's, on the command line, in bundle.json and in a measurement.
+        name: the file's name; used on the command line, in bundle.json and in measurements.
         title: for people.
-        suffixes: of the model files that it opens; GRAPH is an ONNX graph.
-        activations: for a machine as platform.machine() spells it, the activations of the graphs that it should be
-            given there, what it is usually fastest on first; for None: on any machine.
-        version: of the installed package; None where there is none. Imports nothing heavy.
-        available: why it cannot be used here; None where it can. Imports nothing heavy.
+        suffixes: of the model files that it opens; GRAPH for ONNX graphs.
+        activations: from a machine (as platform.machine() reports it) to the activation types of the graphs that it
+            should run there, usually the fastest first; from None to those for any machine.
+        version: of the installed package; None if it is not installed. Imports nothing heavy.
+        available: the reason why it cannot be used here; None if it can. Imports nothing heavy.
         open: see Open.
         open_as_written: opens a graph so that each operator is computed as it is written, without fusing quantized
-            ones: what the graph means, not what this engine is fast at. None where it cannot.
-        engines: where it runs engines that it builds.
+            operators; None if the engine cannot.
+        engines: builds and finds engines; None for a backend that runs graphs.
     """
 
     name: str
@@ -177,52 +180,56 @@ class Backend:
 
 
 def find(name: str) -> Backend:
-    """The backend of that name, whether it can be used here or not.
+    """The backend of that name, whether or not it is available here.
 
     Raises:
-        UnknownNameError: there is none.
+        UnknownNameError: there is no such backend.
     """
-    found: Backend = plugins.load("backend", name)
-    return found
+    backend: Backend = plugins.load("backend", name)
+    return backend
 
 
-def every() -> list[Backend]:
-    """All backends, by name, whether they can be used here or not."""
+def all_backends() -> list[Backend]:
+    """All backends, sorted by name, whether or not they are available here."""
     return list(plugins.load_all("backend").values())
 
 
 def graph_backends() -> list[Backend]:
-    """Those that open ONNX graphs and can be used here."""
-    return [backend for backend in every() if backend.opens_graphs and backend.available() is None]
+    """The backends that open ONNX graphs and are available here."""
+    return [backend for backend in all_backends() if backend.opens_graphs and backend.available() is None]
 
 
 def builders() -> list[tuple[Backend, EngineBuilder]]:
-    """Those that build engines and can be used here, each with its builder."""
-    found = [(backend, backend.engines) for backend in every() if backend.engines is not None]
+    """The backends that build engines and are available here, each with its builder."""
+    found = [(backend, backend.engines) for backend in all_backends() if backend.engines is not None]
     return [(backend, builder) for backend, builder in found if backend.available() is None]
 
 
 def reference() -> Backend:
-    """The backend that can compute any ONNX graph as it is written.
+    """The first available backend that computes ONNX graphs as they are written.
 
     Raises:
-        BackendError: it cannot be used here.
+        BackendError: none is available here.
     """
-    able = [backend for backend in every() if backend.open_as_written is not None]
-    for backend in able:
+    candidates = [backend for backend in all_backends() if backend.open_as_written is not None]
+    for backend in candidates:
         if backend.available() is None:
             return backend
     raise BackendError(
-        "no engine here computes a graph as it is written",
-        found="; ".join(f"{backend.title}: {backend.available()}" for backend in able) or None,
+        "no available engine computes a graph as it is written",
+        found="; ".join(f"{backend.title}: {backend.available()}" for backend in candidates) or None,
     )
 
 
 def open_reference(path: Path, *, as_written: bool) -> Session:
-    """Open a graph in the reference backend, as it is written or as that engine runs it best.
+    """Open a graph in the reference backend.
+
+    Args:
+        path: the graph.
+        as_written: whether each operator is computed as it is written; else the engine may fuse operators.
 
     Raises:
-        BackendError: no such engine here, or it refuses the file.
+        BackendError: no such backend is available, or it refuses the file.
     """
     backend = reference()
     assert backend.open_as_written is not None
@@ -230,11 +237,11 @@ def open_reference(path: Path, *, as_written: bool) -> Session:
 
 
 def choose(path: Path, name: str | None = None) -> Backend:
-    """The backend that opens `path`: the named one, or the first usable one that knows the suffix.
+    """The backend for a model file: the named one, or the first available one that opens files of this suffix.
 
     Raises:
         UnknownNameError: no such backend.
-        BackendError: none that opens this kind of file can be used here.
+        BackendError: no backend that opens this file is available here.
     """
     if name is not None:
         named = find(name)
@@ -242,37 +249,45 @@ def choose(path: Path, name: str | None = None) -> Backend:
             raise BackendError(f"the backend {name} cannot be used here", found=reason)
         return named
     reasons = []
-    for backend in every():
+    for backend in all_backends():
         if path.suffix not in backend.suffixes:
             continue
         if (reason := backend.available()) is None:
             return backend
         reasons.append(f"{backend.name}: {reason}")
-    suffixes = sorted({suffix for backend in every() for suffix in backend.suffixes})
+    suffixes = sorted({suffix for backend in all_backends() for suffix in backend.suffixes})
     raise BackendError(
-        f"no engine here opens {path.name}", found="; ".join(reasons) or None, allowed=f"files {', '.join(suffixes)}"
+        f"no available engine opens {path.name}",
+        found="; ".join(reasons) or None,
+        allowed=f"files {', '.join(suffixes)}",
     )
 
 
 def open_session(path: Path, *, backend: str | None = None, threads: int | None = None) -> Session:
     """Load a model file into an engine.
 
+    Args:
+        path: the model file.
+        backend: by name; None: see choose().
+        threads: per operator; None: one per usable core.
+
     Raises:
-        BackendError: no usable engine, or the engine refuses the file.
+        UnknownNameError: no such backend.
+        BackendError: the file does not exist, no backend is available, or the engine refuses the file.
     """
     if not path.is_file():
-        raise BackendError(f"{path} is not there", hint="name an .onnx file, an engine or a bundle folder")
+        raise BackendError(f"{path} does not exist", hint="pass an .onnx file, an engine or a bundle's folder")
     return choose(path, backend).open(path, threads=threads)
 
 
 def checked_input(array: Array, inputs: Sequence[TensorInfo]) -> Array:
-    """`array` in the dtype of the model's one input, contiguous.
+    """`array`, contiguous and in the dtype of the model's only input.
 
     Raises:
-        BackendError: there are several inputs, or the array's shape does not fit.
+        BackendError: the model has several inputs, or the array's shape does not fit.
     """
     if len(inputs) != 1:
-        raise BackendError("this model takes more than one input", found=[info.name for info in inputs])
+        raise BackendError("this model does not have exactly one input", found=[info.name for info in inputs])
     (info,) = inputs
     fits = len(array.shape) == len(info.shape) and all(
         not isinstance(wanted, int) or wanted == found for wanted, found in zip(info.shape, array.shape, strict=True)

@@ -1,4 +1,4 @@
-"""CUDA's driver through ctypes, as much as an engine takes: the first GPU's name, memory, copies and one stream."""
+"""The CUDA driver through ctypes, as far as engines need it: the first GPU's properties, memory, copies, a stream."""
 
 from __future__ import annotations
 
@@ -43,13 +43,13 @@ _NAME_BYTES = 256
 
 
 class Library:
-    """The driver's shared library, initialised; every call's return code is checked.
+    """The driver's shared library, initialised; the return code of every call is checked.
 
     Args:
         name: the shared library, by name or path; None: the system's.
 
     Raises:
-        BackendError: no driver, or one that finds no usable GPU.
+        BackendError: no driver, or it finds no usable GPU.
     """
 
     def __init__(self, name: str | None = None) -> None:
@@ -65,31 +65,31 @@ class Library:
         self.call("cuInit", 0)
 
     def call(self, function: str, *arguments: Any) -> None:
-        """Raises BackendError with CUDA's own words where the function does not return 0."""
+        """Call a function of the driver. Raises BackendError with CUDA's message if it does not return 0."""
         code: int = getattr(self._functions, function)(*arguments)
         if code == 0:
             return
         text = c_char_p()
         self._functions.cuGetErrorString(code, ctypes.byref(text))
-        reason = text.value.decode() if text.value else "an error it has no words for"
+        reason = text.value.decode() if text.value else "unknown error"
         raise BackendError(
             f"CUDA's {function} failed: {reason} (error {code})",
             hint="`nvidia-smi`, on a Jetson `tegrastats`, shows whether the GPU is there and has memory left",
         )
 
 
-def why_not(name: str | None = None) -> str | None:
-    """Why CUDA cannot be used here, in one sentence; None where there is a GPU."""
+def unavailable_reason(name: str | None = None) -> str | None:
+    """Why CUDA cannot be used here, in one sentence; None if there is a GPU."""
     count = c_int()
     try:
         Library(name).call("cuDeviceGetCount", ctypes.byref(count))
     except BackendError as error:
         return f"{error.what}; {error.hint}"
-    return None if count.value else "CUDA finds no GPU here; is CUDA_VISIBLE_DEVICES set to none?"
+    return None if count.value else "CUDA finds no GPU; check CUDA_VISIBLE_DEVICES"
 
 
 def device(name: str | None = None) -> Gpu:
-    """Ask the driver about the first GPU.
+    """The properties of the first GPU.
 
     Raises:
         BackendError: no driver or no GPU.
@@ -112,9 +112,9 @@ def _attribute(library: Library, handle: c_int, number: int) -> int:
 
 
 class Driver:
-    """The first GPU's primary context, the one that CUDA's runtime and so TensorRT uses too.
+    """The first GPU's primary context, which CUDA's runtime and TensorRT use too.
 
-    It is never released: TensorRT's objects may outlive this one, and the driver cleans up at the process's end.
+    It is never released: TensorRT's objects may outlive it, and the driver cleans up when the process ends.
 
     Raises:
         BackendError: no driver or no GPU.
@@ -128,17 +128,17 @@ class Driver:
         self.activate()
 
     def activate(self) -> None:
-        """Make the GPU the calling thread's own; each thread that calls CUDA needs this once."""
+        """Make the context current in the calling thread; each thread that calls CUDA needs this once."""
         self._library.call("cuCtxSetCurrent", self._context)
 
     def call(self, function: str, *arguments: Any) -> None:
-        """Raises BackendError with CUDA's own words where the function does not return 0."""
+        """Call a function of the driver. Raises BackendError with CUDA's message if it does not return 0."""
         self._library.call(function, *arguments)
 
     def free_with(self, owner: object, function: str, handle: int) -> None:
-        """Give `handle` back by `function` as soon as `owner` is gone."""
+        """Free `handle` with `function` when `owner` is garbage-collected."""
         finalizer = weakref.finalize(owner, self._free, function, handle)
-        # At the process's end the driver frees everything; TensorRT may still be using it until then.
+        # The driver frees everything when the process ends; TensorRT may use it until then.
         finalizer.atexit = False
 
     def _free(self, function: str, handle: int) -> None:
@@ -147,12 +147,12 @@ class Driver:
 
 
 class Buffer:
-    """One tensor twice: page-locked on the host as `array`, and on the GPU at `address`.
+    """One tensor in page-locked host memory, as `array`, and in GPU memory, at `address`.
 
-    `array` must not be used when the buffer is gone.
+    `array` must not be used after the buffer is garbage-collected.
 
     Raises:
-        BackendError: no memory left.
+        BackendError: out of memory.
     """
 
     def __init__(self, driver: Driver, shape: tuple[int, ...], dtype: str) -> None:
@@ -170,16 +170,16 @@ class Buffer:
         self._driver = driver
 
     def upload(self, stream: Stream) -> None:
-        """Begin the copy from the host to the GPU."""
+        """Start the copy from the host to the GPU."""
         self._driver.call("cuMemcpyHtoDAsync_v2", self.address, self._host, self.size_bytes, stream.handle)
 
     def download(self, stream: Stream) -> None:
-        """Begin the copy from the GPU to the host."""
+        """Start the copy from the GPU to the host."""
         self._driver.call("cuMemcpyDtoHAsync_v2", self._host, self.address, self.size_bytes, stream.handle)
 
 
 class Stream:
-    """A stream of its own, not the default one; `handle` is what CUDA and TensorRT know it by."""
+    """A CUDA stream other than the default one; `handle` identifies it to CUDA and TensorRT."""
 
     def __init__(self, driver: Driver) -> None:
         stream = c_void_p()
@@ -189,5 +189,5 @@ class Stream:
         self._driver = driver
 
     def synchronize(self) -> None:
-        """Wait until everything begun on this stream is done."""
+        """Wait until all work on this stream is done."""
         self._driver.call("cuStreamSynchronize", self.handle)

@@ -1,7 +1,8 @@
-"""Building an engine from an ONNX graph, one path for TensorRT 8.6 to 11.
+"""Builds an engine from an ONNX graph, with one code path for TensorRT 8.6 to 11.
 
-The graph decides the precision. Up to 10.11 TensorRT types weakly and must be allowed to use it; from 10.12 it types
-strongly and computes it exactly. Flags are asked for by name, for names and numbers moved between versions.
+The graph determines the precision. Up to 10.11 builds are weakly typed and need flags for lower precisions; from 10.12
+on they are strongly typed and compute exactly the graph's types. Flags are looked up by name, because names and numbers
+differ between versions.
 """
 
 from __future__ import annotations
@@ -22,12 +23,12 @@ _DYNAMIC = -1
 
 @dataclass(frozen=True)
 class Options:
-    """What the builder is asked for.
+    """Options of the builder.
 
     Attributes:
         precision: the graph's, a key of PRECISIONS.
-        opt_batch, max_batch: the batch it is made fastest for, and the largest that it takes; the smallest is 1.
-        workspace_mb: memory that a layer may use while it runs, in MiB; None: as much as the GPU has.
+        opt_batch, max_batch: the batch size to optimise for, and the largest one; the smallest is 1.
+        workspace_mb: memory that a layer may use, in MiB; None: no limit.
     """
 
     precision: str
@@ -38,7 +39,7 @@ class Options:
 
 @dataclass(frozen=True)
 class Plan:
-    """A serialized engine, the timings to keep for the next build, and whether those brought along were of no use."""
+    """A serialized engine, the kernel timings for the next build, and whether the given timings could not be used."""
 
     engine: bytes
     timings: bytes
@@ -46,13 +47,14 @@ class Plan:
 
 
 def build(trt: Any, log: Any, graph: Path, options: Options, *, timings: bytes = b"") -> Plan:
-    """Build one engine; takes seconds to minutes.
+    """Build one engine, which takes seconds to minutes.
 
     Args:
-        trt: TensorRT's module; only where there is a GPU.
-        log: see edgekd.runtime.backends.tensorrt.new_log.
+        trt: TensorRT's module; requires a GPU.
+        log: see edgekd.runtime.backends._tensorrt_engines.new_log.
         graph: an ONNX file with one input, (batch, ...).
-        timings: a timing cache of the same device and version, or nothing.
+        options: of the builder.
+        timings: a timing cache of the same device and version, or empty.
 
     Raises:
         BackendError: TensorRT cannot read the graph or build from it.
@@ -83,12 +85,12 @@ def build(trt: Any, log: Any, graph: Path, options: Options, *, timings: bytes =
 
 
 def is_strong(version: str) -> bool:
-    """Whether this TensorRT types strongly here: the graph alone decides the precision."""
+    """Whether this TensorRT version builds strongly typed: the graph alone determines the precision."""
     return _release(version) >= _STRONG_FROM
 
 
 def creation_flags(trt: Any) -> list[Any]:
-    """How the network is created; a name that a version does not have is what it always does."""
+    """The flags to create the network with; a flag that a version lacks is its fixed behaviour."""
     names = []
     if is_strong(trt.__version__):
         names.append("STRONGLY_TYPED")
@@ -99,10 +101,10 @@ def creation_flags(trt: Any) -> list[Any]:
 
 
 def builder_flags(trt: Any, precision: str) -> list[Any]:
-    """The precisions that a weakly typed build may use; never any with strong typing.
+    """The flags for the precisions of a weakly typed build; empty with strong typing.
 
     Raises:
-        BackendError: a weakly typed TensorRT that lacks one of them.
+        BackendError: a weakly typed TensorRT version lacks one of them.
     """
     if is_strong(trt.__version__):
         return []
@@ -117,7 +119,7 @@ def builder_flags(trt: Any, precision: str) -> list[Any]:
 def _release(version: str) -> tuple[int, int]:
     match = re.match(r"(\d+)\.(\d+)", version)
     if match is None:
-        raise BackendError("TensorRT's version cannot be understood", found=version, allowed="e.g. 10.3.0")
+        raise BackendError("TensorRT's version is not valid", found=version, allowed="e.g. 10.3.0")
     return int(match[1]), int(match[2])
 
 
@@ -131,7 +133,7 @@ def _add_profile(builder: Any, config: Any, network: Any, options: Options, grap
     tensor = network.get_input(0)
     shape = tuple(int(size) for size in tensor.shape)
     if _DYNAMIC in shape[1:] or not shape:
-        raise BackendError(f"{graph} has an input of no fixed size", found=shape, allowed="only the batch is dynamic")
+        raise BackendError(f"{graph} has a dynamic input size", found=shape, allowed="only the batch may be dynamic")
     if shape[0] != _DYNAMIC:
         return
     profile = builder.create_optimization_profile()
@@ -141,7 +143,7 @@ def _add_profile(builder: Any, config: Any, network: Any, options: Options, grap
 
 
 def _set_timings(config: Any, timings: bytes) -> bool:
-    """True where `timings` were damaged, or of another device or version, and empty ones took their place."""
+    """Whether `timings` were damaged or of another device or version, and were replaced by empty ones."""
     timing_cache = config.create_timing_cache(timings)
     replaced = timing_cache is None or not config.set_timing_cache(timing_cache, False)
     if replaced:
@@ -155,12 +157,12 @@ def _parse_error(parser: Any, log: Any, graph: Path, version: str) -> BackendErr
     return BackendError(
         f"TensorRT {version} cannot read {graph}",
         found="; ".join(problems) or log.error,
-        hint=f"edgekd check {graph} --tensorrt {version} lists what it does not take{opset}",
+        hint=f"edgekd check {graph} --tensorrt {version} lists what it does not support{opset}",
     )
 
 
 def _problem(problem: Any) -> str:
-    """Node, operator and reason; before 10 the parser knows the node's number only and names the operator in words."""
+    """Node, operator and reason; before version 10 the parser reports only the node's number."""
     name, operator = (getattr(problem, each, None) for each in ("node_name", "node_operator"))
     where = f"node {name() if name else ''}".rstrip() if name and name() else f"node {problem.node()}"
     kind = f" ({operator()})" if operator and operator() else ""

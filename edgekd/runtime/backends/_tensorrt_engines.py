@@ -1,4 +1,4 @@
-"""The engines of a bundle: built by TensorRT on the first GPU into the cache, and found there again."""
+"""A bundle's TensorRT engines: built on the first GPU into the engine cache, and found there."""
 
 from __future__ import annotations
 
@@ -27,26 +27,26 @@ def build(
     """Build one engine per variant, or take it from the cache.
 
     Raises:
-        BackendError: no TensorRT or GPU, a variant that they cannot run, or a cache that cannot be written.
+        BackendError: no TensorRT or GPU, they cannot run a variant, or the cache cannot be written.
     """
     gpu = _cuda.device()
     _check_precisions(manifest, variants, gpu)
-    trt = imported()
-    found = []
+    trt = import_tensorrt()
+    engines = []
     for done, variant in enumerate(variants):
         if progress is not None:
             progress(done, len(variants), variant)
-        found.append(_take_or_build(trt, manifest, variant, options, gpu))
-    return found
+        engines.append(_take_or_build(trt, manifest, variant, options, gpu))
+    return engines
 
 
 def built(manifest: BundleManifest) -> dict[str, Path]:
-    """The engines in the cache that this TensorRT built on this kind of GPU from the bundle's graphs, by variant.
+    """The cached engines that this TensorRT version built on this kind of GPU from the bundle's graphs, by variant.
 
-    Where there are several of a variant, it is the one that was asked for last.
+    Of several engines of one variant, the most recently requested one.
 
     Raises:
-        BackendError: no GPU, or engines are there but TensorRT cannot be imported.
+        BackendError: no GPU, or there are engines but TensorRT cannot be imported.
     """
     wanted = {name: (manifest.graph_sha256(name), record.precision) for name, record in manifest.variants.items()}
     graphs = {graph for graph, _ in wanted.values()}
@@ -54,7 +54,7 @@ def built(manifest: BundleManifest) -> dict[str, Path]:
     entries = [(path, each) for path, each in identities if each.engine == NAME and each.graph in graphs]
     if not entries:
         return {}
-    version = imported().__version__
+    version = import_tensorrt().__version__
     found: dict[tuple[str, str], Path] = {}
     for path, identity in entries:
         if identity.version == version:
@@ -63,17 +63,17 @@ def built(manifest: BundleManifest) -> dict[str, Path]:
 
 
 def device() -> Mapping[str, Any]:
-    """The GPU that engines are built for and its compute capability.
+    """The GPU that engines are built for: its name and compute capability.
 
     Raises:
-        BackendError: there is none.
+        BackendError: there is no GPU.
     """
     gpu = _cuda.device()
     return {"gpu": gpu.name, "capability": gpu.compute_capability}
 
 
-def imported() -> Any:
-    """TensorRT's module, to be asked for only after CUDA: it crashes where there is no GPU.
+def import_tensorrt() -> Any:
+    """Import TensorRT. CUDA must be checked before: TensorRT crashes without a GPU.
 
     Raises:
         BackendError: it or one of its libraries cannot be loaded.
@@ -82,7 +82,7 @@ def imported() -> Any:
         return import_module("tensorrt")
     except (ImportError, OSError) as error:
         raise BackendError(
-            "TensorRT's Python package cannot be imported",
+            "TensorRT's Python package cannot be import_tensorrt",
             found=f"{type(error).__name__}: {error}",
             hint="its libraries must be of the same version; in a container on a Jetson, of the host's L4T release",
         ) from None
@@ -94,7 +94,7 @@ def new_log(trt: Any) -> Any:
     class Log(trt.ILogger):  # type: ignore[misc]
         def __init__(self) -> None:
             trt.ILogger.__init__(self)
-            self.error = "it gave no reason"
+            self.error = "no reason given"
 
         def log(self, severity: Any, message: str) -> None:
             if severity in (trt.ILogger.ERROR, trt.ILogger.INTERNAL_ERROR):
@@ -111,14 +111,14 @@ def _take_or_build(
     device: Gpu,
 ) -> BuiltEngine:
     cache, precision = options.cache, manifest.variants[variant].precision
-    asked = _tensorrt_build.Options(precision, options.opt_batch, options.max_batch, options.workspace_mb)
+    builder_options = _tensorrt_build.Options(precision, options.opt_batch, options.max_batch, options.workspace_mb)
     identity = Identity(
         graph=manifest.graph_sha256(variant),
         gpu=device.name,
         compute_capability=device.capability,
         engine=NAME,
         version=trt.__version__,
-        options={**asdict(asked), "builder": _BUILDER},
+        options={**asdict(builder_options), "builder": _BUILDER},
     )
     if (stored := engine_cache.take(identity, cache)) is not None:
         return BuiltEngine(variant, stored.path, True, stored.seconds, stored.size_bytes)
@@ -128,13 +128,13 @@ def _take_or_build(
         trt,
         new_log(trt),
         manifest.graph(variant),
-        asked,
+        builder_options,
         timings=timing.read_bytes() if timing.is_file() else b"",
     )
     seconds = time.monotonic() - begin
     engine_cache.write_atomically(timing, plan.timings)
     stored = engine_cache.put(identity, plan.engine, seconds=seconds, device=device, cache=cache)
-    note = f"{timing} was damaged or of another device and was begun anew" if plan.timings_replaced else None
+    note = f"{timing} was damaged or of another device, and was replaced" if plan.timings_replaced else None
     return BuiltEngine(variant, stored.path, False, stored.seconds, stored.size_bytes, note)
 
 
@@ -151,6 +151,6 @@ def _check_precisions(manifest: BundleManifest, variants: Sequence[str], device:
             raise BackendError(
                 f"this GPU cannot compute in int8, which the variant {name} needs",
                 found=f"{device.name}, compute capability {device.capability}",
-                allowed="compute capability 6.1, or 7.0 and up",
+                allowed="compute capability 6.1, or 7.0 and later",
                 hint="build the other variants: --variant fp16",
             )

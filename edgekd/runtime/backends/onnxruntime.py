@@ -31,12 +31,12 @@ class OrtSession(Session):
 
     Args:
         path: an .onnx file.
-        threads: threads inside an operator; None: one per usable core.
-        as_written: compute Q/DQ pairs as they are written, in float between them, without int8 kernels that round
-            differently: what the graph means, for another engine, rather than what ONNX Runtime is fast at.
+        threads: threads per operator; None: one per usable core.
+        as_written: whether Q/DQ pairs are computed as they are written, with float operators between them, instead of
+            with int8 kernels, which round differently.
 
     Raises:
-        BackendError: it is not a graph that ONNX Runtime can load.
+        BackendError: ONNX Runtime cannot load the graph.
     """
 
     device = "cpu"
@@ -52,11 +52,11 @@ class OrtSession(Session):
             options.add_session_config_entry("session.disable_quant_qdq", "1")
         try:
             self._session: Any = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # ONNX Runtime's exceptions share no base class of their own
+        except Exception as error:  # ONNX Runtime's exceptions have no common base class
             raise BackendError(
                 f"ONNX Runtime cannot load {path}",
                 found=str(error).splitlines()[0][:300],
-                hint="is it a whole ONNX file, with its .data file beside it if it has one?",
+                hint="check that the ONNX file is complete, with its .data file beside it if it has one",
             ) from None
         self.inputs = tuple(map(_info, self._session.get_inputs()))
         self.outputs = tuple(map(_info, self._session.get_outputs()))
@@ -75,7 +75,7 @@ class OrtSession(Session):
         return call
 
     def close(self) -> None:
-        # ONNX Runtime has no call for it: the memory goes with the last bound call.
+        # ONNX Runtime has no close(): the memory is freed with the last bound function.
         self._session = None
 
 
@@ -87,7 +87,7 @@ def _info(argument: Any) -> TensorInfo:
 
 
 def _activations(machine: str | None) -> tuple[Activations, ...]:
-    """Symmetric int8 is 1 to 4 times slower than fp32 on x86, where unsigned steps have the fast kernels."""
+    """On x86, symmetric int8 is 1 to 4 times slower than fp32, because only unsigned int8 has fast kernels."""
     if machine is None:
         return "float32", "float16"
     return "float32", "uint8" if machine in ("x86_64", "AMD64") else "int8", "float16"

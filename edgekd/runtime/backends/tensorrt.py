@@ -1,6 +1,6 @@
 """TensorRT on the first NVIDIA GPU: runs engines that were built on this device, from 8.6 to 11.
 
-Only names that every one of these versions has are used; a test holds that. `_tensorrt_build.py` builds one,
+Only names that all of these versions have are used, which a test checks. `_tensorrt_build.py` builds one engine,
 `_tensorrt_engines.py` those of a bundle.
 """
 
@@ -24,7 +24,7 @@ from edgekd.runtime.backends import (
     _cuda,
     checked_input,
 )
-from edgekd.runtime.backends._tensorrt_engines import NAME, build, built, device, imported, new_log
+from edgekd.runtime.backends._tensorrt_engines import NAME, build, built, device, import_tensorrt, new_log
 
 _SUFFIXES = (".engine", ".plan")
 
@@ -41,21 +41,21 @@ _DTYPES = {
 
 
 class TrtSession(Session):
-    """One engine with one execution context; calls from several threads take turns.
+    """One engine with one execution context; calls from several threads are serialised.
 
     Args:
-        path: a serialized engine; where engine.json lies beside it, it is held against that first.
-        graph: sha256 of the ONNX file that it should have been built from, where that is known.
+        path: a serialized engine; if there is an engine.json beside it, the engine is compared with that first.
+        graph: SHA-256 of the ONNX file that it should have been built from; None: not known.
 
     Raises:
-        BackendError: no GPU, no TensorRT that can be imported, or not an engine for both.
+        BackendError: no GPU, TensorRT cannot be imported, or the engine is for another GPU or TensorRT version.
     """
 
     device = "cuda:0"
 
     def __init__(self, path: Path, *, graph: str | None = None) -> None:
         self._driver = _cuda.Driver()
-        trt = imported()
+        trt = import_tensorrt()
         self.engine = f"{NAME} {trt.__version__}"
         self._log = new_log(trt)
         plan = path.read_bytes()
@@ -63,27 +63,27 @@ class TrtSession(Session):
         self._engine: Any = _deserialised(trt, self._log, path, plan)
         self._context: Any = self._engine.create_execution_context()
         if self._context is None:
-            raise BackendError(f"TensorRT cannot make room to run {path}", found=self._log.error)
+            raise BackendError(f"TensorRT cannot allocate memory to run {path}", found=self._log.error)
         self._stream = _cuda.Stream(self._driver)
         self._lock = threading.Lock()
         self.inputs = _tensors(self._engine, trt.TensorIOMode.INPUT)
         self.outputs = _tensors(self._engine, trt.TensorIOMode.OUTPUT)
 
     def bind(self, array: Array) -> Callable[[], Array]:
-        """A call that copies `array`, as it is now, to the GPU, runs the engine and copies the first output back.
+        """A function that runs the engine on the current content of `array` and returns the first output.
 
         Raises:
-            BackendError: more than one input, a shape that the engine was not built for, or no memory left.
+            BackendError: more than one input, a shape that the engine was not built for, or out of memory.
         """
-        fed = checked_input(array, self.inputs)
+        values = checked_input(array, self.inputs)
         driver, context = self._driver, self._context
         with self._lock:
             self._require_open()
             driver.activate()
-            _set_shape(self._engine, context, self.inputs[0].name, fed.shape)
-            source = _cuda.Buffer(driver, fed.shape, self.inputs[0].dtype)
+            _set_shape(self._engine, context, self.inputs[0].name, values.shape)
+            source = _cuda.Buffer(driver, values.shape, self.inputs[0].dtype)
             results = [_cuda.Buffer(driver, _output_shape(context, info.name), info.dtype) for info in self.outputs]
-        source.array[...] = fed
+        source.array[...] = values
 
         def call() -> Array:
             with self._lock:
@@ -92,7 +92,7 @@ class TrtSession(Session):
         return call
 
     def _run(self, source: _cuda.Buffer, results: Sequence[_cuda.Buffer]) -> Array:
-        # Everything anew each time: another bound call may have used the context since, in another thread.
+        # Everything is set again, because another bound function may have used the context meanwhile.
         self._require_open()
         self._driver.activate()
         context = self._context
@@ -108,7 +108,7 @@ class TrtSession(Session):
 
     def close(self) -> None:
         with self._lock:
-            # The context before the engine that it belongs to.
+            # The context must be freed before its engine.
             self._context = None
             self._engine = None
 
@@ -118,7 +118,7 @@ class TrtSession(Session):
 
 
 def _open(path: Path, *, threads: int | None = None) -> TrtSession:
-    """`threads` changes nothing: the GPU does the work."""
+    """Open an engine; `threads` has no effect on a GPU."""
     if path.suffix not in _SUFFIXES:
         raise BackendError(
             f"TensorRT runs engines, not {path.name}",
@@ -136,7 +136,7 @@ def _deserialised(trt: Any, log: Any, path: Path, plan: bytes) -> Any:
         raise BackendError(
             f"{path} was built by another TensorRT version or for another device, or is not a whole engine",
             found=log.error if plan else "an empty file",
-            allowed=f"an engine that TensorRT {trt.__version__} built on this device",
+            allowed=f"an engine built by TensorRT {trt.__version__} on this device",
             hint="build it again on this device",
         )
     return engine
@@ -150,7 +150,7 @@ def _tensors(engine: Any, mode: Any) -> tuple[TensorInfo, ...]:
 def _info(engine: Any, name: str) -> TensorInfo:
     layout = engine.get_tensor_format(name).name
     if layout != "LINEAR":
-        raise BackendError(f"the tensor {name!r} has a layout that NumPy lacks", found=layout, allowed="LINEAR")
+        raise BackendError(f"the tensor {name!r} has an unsupported layout", found=layout, allowed="LINEAR")
     sizes = enumerate(engine.get_tensor_shape(name))
     shape = tuple(f"dim{axis}" if size < 0 else int(size) for axis, size in sizes)
     return TensorInfo(name, shape, _numpy_dtype(name, engine.get_tensor_dtype(name).name))
@@ -158,7 +158,7 @@ def _info(engine: Any, name: str) -> TensorInfo:
 
 def _numpy_dtype(tensor: str, dtype: str) -> str:
     if dtype not in _DTYPES:
-        raise BackendError(f"the tensor {tensor!r} has a type that NumPy lacks", found=dtype, allowed=list(_DTYPES))
+        raise BackendError(f"the tensor {tensor!r} has an unsupported type", found=dtype, allowed=list(_DTYPES))
     return _DTYPES[dtype]
 
 
@@ -169,7 +169,7 @@ def _set_shape(engine: Any, context: Any, name: str, shape: tuple[int, ...]) -> 
             f"the engine was not built for {name!r} of this shape",
             found=shape,
             allowed=f"{least} to {most}",
-            hint="build it again with a range that holds this shape",
+            hint="build it again for a range that includes this shape",
         )
 
 
@@ -182,14 +182,14 @@ def _output_shape(context: Any, name: str) -> tuple[int, ...]:
 
 def _available() -> str | None:
     spec = find_spec("tensorrt")
-    # No origin: a folder that happens to have this name, not a package.
+    # Without an origin it is a folder of this name, not a package.
     if spec is None or spec.origin is None:
         return (
             "TensorRT's Python package is not installed; on a Jetson it is JetPack's python3-libnvinfer (a venv needs "
             "--system-site-packages), on a workstation pip install 'edgekd[tensorrt]'"
         )
-    # TensorRT itself ends in a segmentation fault where there is no GPU, so it is not asked.
-    return _cuda.why_not()
+    # TensorRT itself crashes without a GPU, so only CUDA is checked.
+    return _cuda.unavailable_reason()
 
 
 def _version() -> str | None:
@@ -203,7 +203,7 @@ BACKEND = Backend(
     name=NAME,
     title="TensorRT",
     suffixes=_SUFFIXES,
-    # Through the engines that are built from them on this device.
+    # Through engines that are built from these graphs on the device.
     activations=lambda machine: ("int8", "float16", "float32"),
     version=_version,
     available=_available,

@@ -42,7 +42,7 @@ def test_a_missing_root_is_named(name: str, call: str, tmp_path: Path) -> None:
     function = getattr(source_named(name), call)
     with pytest.raises(DataError, match="needs a root"):
         function(DataSettings(source=name))
-    with pytest.raises(DataError, match="nowhere is no folder"):
+    with pytest.raises(DataError, match="nowhere is not a folder"):
         function(DataSettings(source=name, root=tmp_path / "nowhere"))
     (tmp_path / "file").touch()
     with pytest.raises(DataError, match="a file"):

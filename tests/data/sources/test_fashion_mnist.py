@@ -45,11 +45,11 @@ def test_files_read_wherever_they_lie(tmp_path: Path, folder: str, zipped: bool)
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "no IDX file"),
+        (b"", "not an IDX file"),
         (b"\x00\x00\x0d\x03" + bytes(12), "begins with 00000d03"),
-        (idx(IMAGES)[:-1], "cut or damaged"),
-        (idx(IMAGES) + b"x", "cut or damaged"),
-        (b"\x00\x00\x08\x03" + struct.pack(">3I", 2**32 - 1, 2**32 - 1, 2**31), "cut or damaged"),
+        (idx(IMAGES)[:-1], "truncated or damaged"),
+        (idx(IMAGES) + b"x", "truncated or damaged"),
+        (b"\x00\x00\x08\x03" + struct.pack(">3I", 2**32 - 1, 2**32 - 1, 2**31), "truncated or damaged"),
         (idx(IMAGES[:3]), "3 images and 20 labels"),
     ],
 )

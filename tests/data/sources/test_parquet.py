@@ -76,14 +76,14 @@ def test_a_row_without_bytes_is_a_broken_image(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("made", "message"),
     [
-        (table([0, 7], names=["a", "b"]), "labels that are no class"),
-        (table([0, 1, -1]), "labels that are no class"),
+        (table([0, 7], names=["a", "b"]), "labels outside the classes"),
+        (table([0, 1, -1]), "labels outside the classes"),
         (table([0, None]), "rows without a label"),
         (table([0.0, 1.0]), "lacks a label column"),
         (table([0, 1], label="y"), "lacks a label column"),
         (table([0, 1], image="photo"), "lacks an image column"),
         (pa.table({"img": [b"x", b"y"], "label": [0, 1]}), "lacks an image column"),
-        (table([0, 1], names=b"{"), "metadata cannot be understood"),
+        (table([0, 1], names=b"{"), "metadata is not valid"),
         (table([0, 0]), "at least two classes"),
         (table([]), "lacks an image column|no training images|two classes"),
     ],
@@ -97,13 +97,13 @@ def test_what_cannot_be_used(tmp_path: Path, made: pa.Table, message: str) -> No
 @pytest.mark.parametrize("name", ["train_test.parquet", "latest.parquet", "0000.parquet"])
 def test_a_file_must_name_one_split(tmp_path: Path, name: str) -> None:
     pq.write_table(table([0, 1]), tmp_path / name)
-    with pytest.raises(DataError, match="must name one split"):
+    with pytest.raises(DataError, match="must contain one split"):
         read(tmp_path)
 
 
 def test_no_training_file_and_no_parquet(tmp_path: Path) -> None:
     (tmp_path / "train.parquet").write_bytes(b"PAR1 not really")
-    with pytest.raises(DataError, match="no readable Parquet file"):
+    with pytest.raises(DataError, match="not a readable Parquet file"):
         read(tmp_path)
     (tmp_path / "train.parquet").unlink()
     pq.write_table(table([0, 1]), tmp_path / "test.parquet")

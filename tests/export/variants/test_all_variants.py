@@ -22,7 +22,7 @@ from edgekd.models.build import build
 from edgekd.recipe import load as recipe
 from edgekd.recipe.schema import json_schema
 from edgekd.recipe.settings import ExportSettings, Tolerance, default_variants
-from edgekd.runtime.backends import every, open_reference
+from edgekd.runtime.backends import all_backends, open_reference
 from edgekd.stages.quantize import calibrate
 
 NAMES = plugins.names("variant")
@@ -56,7 +56,7 @@ def test_a_variant_declares_what_others_need(name):
     assert 0 < variant.tolerance.difference and 0 < variant.vector_tolerance
     if variant.base is not None:
         assert variants.find(variant.base).checkpoint == variant.checkpoint
-    assert any(variant.activations in backend.activations(machine) for backend in every() for machine in MACHINES)
+    assert any(variant.activations in backend.activations(machine) for backend in all_backends() for machine in MACHINES)
 
 
 MACHINES = ("x86_64", "aarch64")

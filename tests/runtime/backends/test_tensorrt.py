@@ -84,7 +84,7 @@ def test_without_tensorrt_there_is_a_reason_and_no_crash(tmp_path):
     assert answer.stdout.endswith("False\n")
 
 
-@pytest.mark.skipif(_cuda.why_not() is None, reason="there is a GPU here")
+@pytest.mark.skipif(_cuda.unavailable_reason() is None, reason="there is a GPU here")
 def test_cuda_is_asked_and_tensorrt_never_imported(tmp_path):
     (tmp_path / "tensorrt").mkdir()
     (tmp_path / "tensorrt" / "__init__.py").write_text("raise SystemExit('imported')")
@@ -177,9 +177,9 @@ def test_each_type_has_numpys_or_is_refused_by_name(dtype):
 
 
 def test_why_not_tells_a_driver_a_gpu_and_none_apart(stand_in, tmp_path):
-    assert _cuda.why_not(stand_in(1)) is None
-    assert "finds no GPU" in str(_cuda.why_not(stand_in(0)))
-    assert "cannot be loaded" in str(_cuda.why_not(str(tmp_path / "gone.so")))
+    assert _cuda.unavailable_reason(stand_in(1)) is None
+    assert "finds no GPU" in str(_cuda.unavailable_reason(stand_in(0)))
+    assert "cannot be loaded" in str(_cuda.unavailable_reason(str(tmp_path / "gone.so")))
 
 
 def test_the_gpu_is_described_and_its_int8_known(stand_in):

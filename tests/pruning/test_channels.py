@@ -1,4 +1,4 @@
-"""Narrowed networks run, meet their target, keep their multiples, and keep the channels that matter."""
+"""PrunedNetwork networks run, meet their target, keep their multiples, and keep the channels that matter."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from edgekd.errors import ModelError
 from edgekd.models.architecture import Architecture
 from edgekd.models.build import build
 from edgekd.models.cost import cost
-from edgekd.pruning.narrow import check_reachable, narrow
+from edgekd.pruning.channels import check_reachable, prune_channels
 
 FAMILIES = [
     ("torchvision/mobilenet_v2", {"width_mult": 0.5}),
@@ -31,7 +31,7 @@ def _build(model: str, arguments: dict) -> nn.Module:
 def test_every_family_meets_its_target_in_multiples(model, arguments):
     network = _build(model, arguments)
     before = cost(network, 64)
-    found = narrow(network, measure="macs", target=0.5, multiple=8, image_size=64)
+    found = prune_channels(network, measure="macs", target=0.5, multiple=8, image_size=64)
     assert 0.3 < found.kept <= 0.5
     assert cost(found.model, 64)["macs"] == pytest.approx(found.kept * before["macs"])
     changed = [width for width in found.widths if width.after != width.before]
@@ -43,7 +43,7 @@ def test_every_family_meets_its_target_in_multiples(model, arguments):
 
 def test_parameters_are_a_target_of_their_own():
     network = _build("torchvision/resnet18", {})
-    found = narrow(network, measure="parameters", target=0.3, multiple=16, image_size=32)
+    found = prune_channels(network, measure="parameters", target=0.3, multiple=16, image_size=32)
     assert 0.2 < found.kept <= 0.3
     assert cost(found.model, 32)["parameters"] == pytest.approx(found.kept * cost(network, 32)["parameters"])
     assert all(width.after % 16 == 0 for width in found.widths if width.after != width.before)
@@ -56,7 +56,7 @@ def test_the_channels_that_go_are_those_with_the_smallest_weights():
         network[0].weight.copy_(torch.where(strong, 2.0, 0.1)[:, None, None, None])
         network[0].bias.zero_()
         network[4].weight.copy_(torch.where(strong, 2.0, 0.1)[None, :])
-    found = narrow(network, measure="macs", target=0.6, multiple=8, image_size=8)
+    found = prune_channels(network, measure="macs", target=0.6, multiple=8, image_size=8)
     assert found.history == [("0", True, list(range(0, 16, 2)))]
     torch.testing.assert_close(found.model[0].weight, network[0].weight[strong])
 
@@ -64,14 +64,14 @@ def test_the_channels_that_go_are_those_with_the_smallest_weights():
 def test_a_target_out_of_reach_says_what_is_in_reach():
     network = _build("torchvision/mobilenet_v3_small", {"width_mult": 0.25})
     with pytest.raises(ModelError, match="target 0.05 of the macs is out of reach") as caught:
-        narrow(network, measure="macs", target=0.05, multiple=8, image_size=32)
+        prune_channels(network, measure="macs", target=0.05, multiple=8, image_size=32)
     lowest = check_reachable(network, measure="macs", target=0.99, multiple=8, image_size=32).kept
     assert caught.value.allowed == f"{lowest:.3f} to 1"
-    narrow(network, measure="macs", target=lowest + 1e-6, multiple=8, image_size=32)
+    prune_channels(network, measure="macs", target=lowest + 1e-6, multiple=8, image_size=32)
 
 
 @pytest.mark.parametrize("model", ["torchvision/shufflenet_v2_x0_5", "cifar/resnet20"])
 def test_what_cannot_be_pruned_is_refused_by_name(model):
     network = _build(model, {})
     with pytest.raises(ModelError, match=f"{type(network).__name__} cannot be pruned"):
-        narrow(network, measure="macs", target=0.5, multiple=8, image_size=32)
+        prune_channels(network, measure="macs", target=0.5, multiple=8, image_size=32)

@@ -1,4 +1,4 @@
-"""Narrowing a network by torch-pruning: the widest one that meets a target, changed widths on a device's multiple."""
+"""Removes channels with torch-pruning: the widest network that meets a target, with widths rounded to a multiple."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ class Width:
 
 
 @dataclass(frozen=True)
-class Narrowed:
+class PrunedNetwork:
     """A network with fewer channels.
 
     Attributes:
         history: torch-pruning's own list, which its dependency graph can replay on a fresh network.
-        kept: what is left of the measure that was asked for, as a share.
+        kept: the remaining fraction of MACs or parameters, whichever the target is in.
         widths: of every convolution and linear layer.
     """
 
@@ -45,81 +45,85 @@ class Narrowed:
     widths: tuple[Width, ...]
 
 
-def narrow(model: nn.Module, *, measure: str, target: float, multiple: int, image_size: int) -> Narrowed:
+def prune_channels(model: nn.Module, *, measure: str, target: float, multiple: int, image_size: int) -> PrunedNetwork:
     """The widest copy of `model` with at most `target` of its MACs or parameters.
 
-    Every layer loses the same share of its channels, those with the smallest weights over all layers that they are
-    coupled with (Fang et al. 2023, "DepGraph", section 3.3), but keeps at least `multiple`. The outputs stay.
+    Every layer loses the same fraction of its channels, those with the smallest norm over all layers that they are
+    coupled with (Fang et al. 2023, "DepGraph", section 3.3), but keeps at least `multiple`. The output layer keeps its
+    width.
 
     Args:
         model: its first weighted layer takes (B, 3, image_size, image_size).
         measure: "macs" or "parameters".
-        target: share to keep, above 0 and below 1.
-        multiple: widths that change become multiples of this.
+        target: fraction to keep, above 0 and below 1.
+        multiple: changed widths become multiples of this.
+        image_size: side of the square images, in pixels.
 
     Raises:
         ModelError: this network cannot be pruned, or the target is out of reach.
     """
     best = check_reachable(model, measure=measure, target=target, multiple=multiple, image_size=image_size)
-    was = cost(model, image_size)[measure]
+    original = cost(model, image_size)[measure]
     low, high = 0.0, 1.0
     while high - low > _PRECISION:
         middle = (low + high) / 2
-        found = _cut(model, middle, measure=measure, was=was, multiple=multiple, image_size=image_size)
-        if found.kept <= target:
-            high, best = middle, found
+        candidate = _pruned(model, middle, measure=measure, original=original, multiple=multiple, image_size=image_size)
+        if candidate.kept <= target:
+            high, best = middle, candidate
         else:
             low = middle
     return best
 
 
-def check_reachable(model: nn.Module, *, measure: str, target: float, multiple: int, image_size: int) -> Narrowed:
-    """The narrowest copy that narrow() could give. Args as there.
+def check_reachable(model: nn.Module, *, measure: str, target: float, multiple: int, image_size: int) -> PrunedNetwork:
+    """The smallest network that prune_channels() can make. Args as there.
 
     Raises:
         ModelError: this network cannot be pruned, or not as far as `target`.
     """
-    was = cost(model, image_size)[measure]
-    narrowest = _cut(model, 1.0, measure=measure, was=was, multiple=multiple, image_size=image_size)
+    original = cost(model, image_size)[measure]
+    narrowest = _pruned(model, 1.0, measure=measure, original=original, multiple=multiple, image_size=image_size)
     if narrowest.kept > target:
         raise ModelError(
             f"the pruning target {target:g} of the {measure} is out of reach",
-            found=f"{narrowest.kept:.3f} is left where every layer has {multiple} channels, or what it had if fewer",
+            found=f"{narrowest.kept:.3f} remains where every layer keeps only {multiple} channels, or all of fewer",
             allowed=f"{narrowest.kept:.3f} to 1",
-            hint="a smaller prune.multiple, or a student with more layers and channels to spare, gets lower",
+            hint="use a smaller prune.multiple, or a student with more layers and channels",
         )
     return narrowest
 
 
-def _cut(model: nn.Module, share: float, *, measure: str, was: int, multiple: int, image_size: int) -> Narrowed:
-    """Every layer without `share` of its channels, as far as it keeps `multiple` of them."""
+def _pruned(
+    model: nn.Module, share: float, *, measure: str, original: int, multiple: int, image_size: int
+) -> PrunedNetwork:
+    """A copy in which every layer loses a fraction `share` of its channels, but keeps at least `multiple`."""
     own = copy.deepcopy(model).eval().cpu()
     example = torch.zeros(1, 3, image_size, image_size)
     before = dict(_widths(own))
-    # The half keeps rounding in the library from taking a layer's last channels, upon which it would leave all of them.
+    # The half avoids a rounding in torch-pruning that would remove all channels of a layer; it then removes none.
     shares: dict[nn.Module, float] = {
         layer: min(share, max(0.0, 1.0 - (multiple + 0.5) / _width(layer)))
         for layer in own.modules()
         if isinstance(layer, _WEIGHTED)
     }
-    history = _step(own, example, shares, multiple)
+    history = _remove_channels(own, example, shares, multiple)
     after = dict(_widths(own))
     _check(own, model, example, before, after, multiple)
-    return Narrowed(
+    return PrunedNetwork(
         own,
         history,
-        cost(own, image_size)[measure] / was,
+        cost(own, image_size)[measure] / original,
         tuple(Width(name, before[name], after[name]) for name in before),
     )
 
 
-def _step(
+def _remove_channels(
     model: nn.Module, example: Tensor, shares: dict[nn.Module, float], multiple: int
 ) -> list[tuple[str, bool, list[int]]]:
-    """Prune in place; the history."""
+    """Prune in place, and return torch-pruning's history."""
     try:
-        with warnings.catch_warnings(), torch.enable_grad():  # it reads the dependencies off autograd's graph
-            # It warns of parameters that no layer owns, which stay as they are; _check sees what came of it.
+        with warnings.catch_warnings(), torch.enable_grad():  # dependencies are traced through autograd
+            # It warns about parameters outside layers, which it leaves unchanged; _check verifies the result.
             warnings.simplefilter("ignore", UserWarning)
             pruner = torch_pruning.pruner.BasePruner(
                 model,
@@ -131,10 +135,10 @@ def _step(
                 ignored_layers=[_last_layer(model, example)],
             )
             pruner.step()
-    # torch-pruning traces the network's own code, and fails on what it does not know in any way that Python has.
+    # torch-pruning traces the network's own code, which may raise anything.
     except Exception as error:
-        said = (str(error).splitlines() or [""])[0]
-        raise _unprunable(model, f"torch-pruning fails on it with {type(error).__name__}: {said}") from error
+        reason = (str(error).splitlines() or [""])[0]
+        raise _unprunable(model, f"torch-pruning fails with {type(error).__name__}: {reason}") from error
     history: list[Any] = pruner.DG.pruning_history()
     return [(str(layer), bool(outputs), [int(channel) for channel in channels]) for layer, outputs, channels in history]
 
@@ -147,20 +151,20 @@ def _check(
     after: dict[str, int],
     multiple: int,
 ) -> None:
-    """What comes out must be a network that runs, answers in the same shape, and has the widths that were asked for."""
+    """Raises ModelError unless the pruned network runs, has the same output shape, and widths that are multiples."""
     try:
         with torch.no_grad():
             found, expected = pruned(example).shape, model.cpu().eval()(example).shape
-    # As above: what was cut wrongly fails in the network's own code.
+    # A wrongly pruned network fails in its own code, which may raise anything.
     except Exception as error:
-        said = (str(error).splitlines() or [type(error).__name__])[0]
-        raise _unprunable(model, f"what is left does not run: {said}") from error
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise _unprunable(model, f"the pruned network does not run: {reason}") from error
     if found != expected:
-        raise _unprunable(model, f"what is left answers {tuple(found)}, not {tuple(expected)}")
+        raise _unprunable(model, f"the pruned network's output is {tuple(found)}, not {tuple(expected)}")
     odd = [name for name in after if after[name] != before[name] and after[name] % multiple]
     if odd:
         raise _unprunable(
-            model, f"{len(odd)} layers do not come out as multiples of {multiple}, e.g. {odd[0]}: {after[odd[0]]}"
+            model, f"{len(odd)} layers' widths are not multiples of {multiple}, e.g. {odd[0]}: {after[odd[0]]}"
         )
 
 
@@ -169,12 +173,12 @@ def _unprunable(model: nn.Module, found: str) -> ModelError:
         f"{type(model).__name__} cannot be pruned",
         found=found,
         allowed="e.g. MobileNetV2 and V3, MNASNet, SqueezeNet, ResNet",
-        hint="leave the prune section out, or choose a narrower student",
+        hint="remove the prune section, or choose a smaller student",
     )
 
 
 def _last_layer(model: nn.Module, example: Tensor) -> nn.Module:
-    """The layer that gives the logits: the last one to run."""
+    """The layer that computes the logits: the last one to run."""
     ran: list[nn.Module] = []
     hooks = [
         layer.register_forward_hook(lambda own, _inputs, _output: ran.append(own))
