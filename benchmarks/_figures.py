@@ -1,4 +1,4 @@
-"""What a benchmark found, beside its goal."""
+"""The results of a benchmark, with their goals."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from _turns import Answer
 
 @dataclass(frozen=True)
 class Figure:
-    """One measured value; `value` is None where it was not measured, and `note` says why."""
+    """One measured value; `value` is None if it was not measured, with the reason in `note`."""
 
     part: str
     what: str
@@ -43,7 +43,7 @@ def middle(answers: Sequence[Answer], figure: str = "seconds") -> float:
 
 
 def ratios(above: Sequence[Answer], below: Sequence[Answer], figure: str = "seconds") -> list[float]:
-    """Round by round, so that a machine that slows down for a while slows both sides."""
+    """The ratio of each round, so that a temporary slowdown of the machine affects both sides."""
     return [mine[figure] / theirs[figure] for mine, theirs in zip(above, below, strict=True)]
 
 

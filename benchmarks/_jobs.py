@@ -1,4 +1,4 @@
-"""What the variants of a training share: the images, both networks and their weights, in one folder.
+"""The files that all variants of a training share: images, both networks and their weights, in one folder.
 
 data/, teacher/ and outputs/ are edgekd's artifacts; student.pt and teacher.pt are the same weights as state dicts,
 which another tool's interpreter can read.
@@ -27,6 +27,7 @@ from edgekd.models.architecture import Architecture
 from edgekd.models.build import build
 from edgekd.recipe.settings import AugmentSettings, DistillSettings, OutputSettings, TermSettings
 from edgekd.runtime.preprocess import Preprocessing
+from edgekd.training.train import TrainingSetup
 
 HERE = Path(__file__).parent
 NO_GPU = {"CUDA_VISIBLE_DEVICES": ""}
@@ -34,13 +35,13 @@ NO_GPU = {"CUDA_VISIBLE_DEVICES": ""}
 
 @dataclass(frozen=True)
 class Job:
-    """One training, and how a variant of it goes about it.
+    """One training, and the variant of it.
 
     Attributes:
         kind: "fit" is edgekd's; "bare" a loop of a few lines; "timm" timm's task in one; "loader" edgekd's data alone;
             "stream" edgekd's over files, with nothing made before the first turn.
         data: of a bare loop: batches made beforehand, edgekd's Loader, or Pillow image by image.
-        teacher: "live" is edgekd's own choice of arithmetic, "none" the labels alone.
+        teacher: "live" in the precision that edgekd chooses, "none": labels only.
         student_fp32: a bare loop's student; False: in the arithmetic that edgekd chooses.
         compile: fit()'s student and live teacher.
         turns: epochs that are timed, and one before to warm up.
@@ -114,7 +115,7 @@ def prepare(job: Job) -> Job:
         out=folders["teacher"],
     )
     one = OutputSettings(views=1)
-    outputs.store(teacher, data, one, job.settings, folders["outputs"], augment=AugmentSettings())
+    outputs.store(teacher, data, one, TrainingSetup(job.settings, AugmentSettings()), folders["outputs"])
     return job
 
 

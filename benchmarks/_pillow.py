@@ -1,6 +1,6 @@
-"""The data path that most training scripts have: Pillow and torchvision's transforms, image by image.
+"""The data path of most training scripts: Pillow and torchvision's transforms, image by image.
 
-Only torch, torchvision and Pillow: the other tool's interpreter reads this file too.
+Only torch, torchvision and Pillow, because the other tool's interpreter imports this file too.
 """
 
 from __future__ import annotations

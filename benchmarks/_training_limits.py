@@ -42,7 +42,7 @@ _RECIPES = {32: (240, 50_000), 224: (100, 1_281_167)}
 
 
 def bf16_teacher(sizes: Sizes, folder: Path) -> list[Figure]:
-    """Part D: edgekd's teacher against the same network in fp32."""
+    """Part D: edgekd's teacher compared with the same network in fp32."""
     what = "bf16 teacher on CIFAR-10 (JPEG)"
     root = os.environ.get("EDGEKD_DATA")
     if root is None:
@@ -83,7 +83,7 @@ def _agreement(
     note = f"bf16 {scores[0]:.2f} %, fp32 {scores[1]:.2f} %; CIFAR-10 (JPEG), {count} test images"
     return [
         at_least("D", "bf16 teacher: equal top-1 answers to fp32", 100 * same / count, 99.5, "%", note),
-        at_most("D", "bf16 teacher: accuracy away from fp32", abs(scores[0] - scores[1]), 0.1, "points", note),
+        at_most("D", "bf16 teacher: difference in accuracy from fp32", abs(scores[0] - scores[1]), 0.1, "points", note),
     ]
 
 
@@ -121,7 +121,7 @@ def _peak(job: Job, files: int) -> list[Figure]:
 
 
 def _resident(process: psutil.Process) -> tuple[float, float]:
-    """Bytes of a process and its children: shared pages divided among them (where Linux says), and summed."""
+    """Bytes of a process and its children: shared pages divided among them (where Linux reports it), and summed."""
     proportional = summed = 0.0
     for each in (process, *process.children(recursive=True)):
         try:
@@ -206,7 +206,7 @@ def _utilisation() -> float | None:
 
 @contextmanager
 def _sampled(ask: Callable[[], object], seconds: float) -> Iterator[list]:
-    """What `ask` says now and then, while the body runs."""
+    """Samples of `ask` at regular intervals while the body runs."""
     samples = [ask()]
     done = threading.Event()
 

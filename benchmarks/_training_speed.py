@@ -1,4 +1,4 @@
-"""Parts A to C and E of training.py: what a step costs, the same job in other tools, the data's share, linearity."""
+"""Parts A to C and E of training.py: the cost of a step, the same job in other tools, the data's share, linearity."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Found = Mapping[str, Sequence[Answer]]
 
 @dataclass(frozen=True)
 class Sizes:
-    """How much is measured: whole, or only enough to see that it runs."""
+    """How much is measured: in full, or only enough to see that it runs."""
 
     rounds: int
     images: int
@@ -43,21 +43,21 @@ class Sizes:
 
 
 def step_cost(sizes: Sizes, folder: Path) -> list[Figure]:
-    """Part A. Four times the images of the others: what fit() does once an epoch, saving its state, is no step's."""
+    """Part A, with four times the images of the other parts, so that saving the state once per epoch weighs less."""
     job = prepare(sizes.job(folder / "a", images=4 * sizes.images))
     found = round_robin(
         [
             variant("fit, live", job),
             variant("bare, live", replace(job, kind="bare", data="tensors")),
             variant("fit, stored", replace(job, teacher="stored")),
-            variant("bare, labels alone", replace(job, kind="bare", data="tensors", teacher="none")),
+            variant("bare, labels only", replace(job, kind="bare", data="tensors", teacher="none")),
         ],
         sizes.rounds,
     )
     figures = []
     for mine, theirs, what in (
-        ("fit, live", "bare, live", "fit() with a live teacher / bare loop with the teacher's forward"),
-        ("fit, stored", "bare, labels alone", "fit() with stored outputs / bare loop of the student alone, no KD"),
+        ("fit, live", "bare, live", "fit() with a live teacher / plain loop with the teacher's forward pass"),
+        ("fit, stored", "bare, labels only", "fit() with stored outputs / plain loop of the student on labels only"),
     ):
         whole = ratios(found[mine], found[theirs])
         steps = median(ratios(found[mine], found[theirs], "step_ms"))
@@ -88,7 +88,7 @@ def peers(sizes: Sizes, folder: Path, python: str | None) -> list[Figure]:
     versions = {v.name: v.ready for v in variants if v.name == "torchdistill"}
     found = round_robin(variants, sizes.rounds)
     figures = [
-        Figure("B", f"an epoch, {name}", middle(answers), "s", note=f"{_step(answers)} a step")
+        Figure("B", f"an epoch, {name}", middle(answers), "s", note=f"{_step(answers)} per step")
         for name, answers in found.items()
     ]
     figures += _against_torchdistill(found, versions) if python is not None else [_no_torchdistill()]
@@ -171,7 +171,7 @@ def data_share(sizes: Sizes, folder: Path) -> list[Figure]:
 
 
 def _augmentation(sizes: Sizes) -> Figure:
-    """The same crops and flips, drawn for each image: on whole batches, and by Pillow one by one."""
+    """The same crops and flips per image: computed per batch, and by Pillow per image."""
     images = np.random.default_rng(0).integers(0, 256, (sizes.images, 32, 32, 3), dtype=np.uint8)
     before = torch.get_num_threads()
     torch.set_num_threads(sizes.threads)
@@ -205,14 +205,14 @@ def linearity(sizes: Sizes, folder: Path) -> list[Figure]:
 
 
 def compiled(sizes: Sizes, folder: Path) -> list[Figure]:
-    """Part H. The warm-up epoch has the compiling in it."""
+    """Part H. The warm-up epoch includes the compiling."""
     job = prepare(sizes.job(folder / "h"))
     found = round_robin(
         [variant("as it is", job), variant("compiled", replace(job, compile=True))],
         sizes.rounds,
     )
     faster = ratios(found["as it is"], found["compiled"])
-    note = f"{_step(found['as it is'])} and {_step(found['compiled'])} a step; {spread(faster)}"
+    note = f"{_step(found['as it is'])} and {_step(found['compiled'])} per step; {spread(faster)}"
     return [Figure("H", "an epoch with a live teacher, as it is / compiled", median(faster), "x", note=note)]
 
 

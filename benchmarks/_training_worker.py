@@ -1,4 +1,4 @@
-"""One variant of a training, one turn an epoch: `python _training_worker.py JOB`, see _turns.py and _jobs.py."""
+"""One variant of a training, one turn per epoch: `python _training_worker.py JOB`, see _turns.py and _jobs.py."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from edgekd.data.dataset import Dataset
 from edgekd.data.loader import Batch, Loader
-from edgekd.distillation.distill import objective_over
+from edgekd.distillation.distill import Live, objective_over
 from edgekd.distillation.objective import Answers, Source
 from edgekd.distillation.outputs import Stored, TeacherOutputs
 from edgekd.models import checkpoint as checkpoints
@@ -35,7 +35,7 @@ Pairs = Iterable[tuple[Tensor, Tensor, Tensor | None]]
 
 
 class SinglePrecision:
-    """A teacher in fp32, whatever this machine is fastest in; see edgekd.distillation.objective.Source."""
+    """A teacher that is always in fp32; see edgekd.distillation.objective.Source."""
 
     def __init__(self, network: nn.Module) -> None:
         self._network = network.to(memory_format=torch.channels_last).eval().requires_grad_(False)
@@ -64,7 +64,7 @@ def loader_of(job: Job, data: Dataset) -> Loader:
 
 
 def fitted(job: Job, turns: Turns) -> None:
-    """edgekd's own training, from one begin_epoch to the next: with the batches, and the state that it saves."""
+    """edgekd's own training, from one begin_epoch to the next, including data loading and saving the state."""
     data, student = open_data(job), network_of(job, "student")
     teacher = checkpoints.load(Checkpoint.load(job.path / "teacher"))
     if job.teacher == "none":
@@ -82,9 +82,8 @@ def fitted(job: Job, turns: Turns) -> None:
             data,
             job.objective,
             source=sources[job.teacher](),
-            # As for a teacher whose answers were found to stay: this one knows nothing.
-            precision=resolve_precision("auto", teacher, best_device(), inference=True),
-            compile=job.compile,
+            # The untrained teacher has no comparison of bf16 with fp32, so the precision is set here.
+            live=Live(resolve_precision("auto", teacher, best_device(), inference=True), compile=job.compile),
         )
 
     fit(
@@ -100,13 +99,13 @@ def fitted(job: Job, turns: Turns) -> None:
 
 
 def streamed(job: Job, turns: Turns) -> None:
-    """Nothing but the imports before the first turn, which is a whole training of one epoch."""
+    """Only imports before the first turn, which is a whole training of one epoch."""
     turns.next()
     fitted(job, _Silent(turns))
 
 
 class _Silent(Turns):
-    """Only the end of the whole training is told."""
+    """Reports only the end of the whole training."""
 
     def __init__(self, turns: Turns) -> None:
         self._turns = turns
@@ -122,7 +121,7 @@ class _Silent(Turns):
 
 
 def bare(job: Job, turns: Turns) -> None:
-    """Student forward and backward, losses, clipping, a fused optimiser: what a step costs at the least."""
+    """Student forward and backward, losses, clipping, a fused optimiser: the minimal cost of a step."""
     student = network_of(job, "student").train()
     if job.channels_last:
         student.to(memory_format=torch.channels_last)
@@ -146,8 +145,9 @@ def bare(job: Job, turns: Turns) -> None:
                 logits = student(images)
             loss = F.cross_entropy(logits.float(), targets)
             if ask is not None or answers is not None:
-                said = answers if answers is not None else ask(images)
-                loss = (1 - job.kd_weight) * loss + job.kd_weight * divergence(logits.float(), said, job.temperature)
+                logits_of_teacher = answers if answers is not None else ask(images)
+                kd = divergence(logits.float(), logits_of_teacher, job.temperature)
+                loss = (1 - job.kd_weight) * loss + job.kd_weight * kd
             loss.backward()
             nn.utils.clip_grad_norm_(student.parameters(), job.clip_norm)
             optimiser.step()
@@ -166,7 +166,7 @@ def in_precision(precision: str) -> torch.autocast | nullcontext[None]:
 
 
 def teacher_of(job: Job) -> Callable[[Tensor], Tensor] | None:
-    """The teacher's forward in a bare loop; None where its answers come with the batch, or not at all."""
+    """The teacher's forward pass in a plain loop; None if its outputs are stored, or there is no teacher."""
     if job.teacher in ("stored", "none"):
         return None
     network = network_of(job, "teacher").requires_grad_(False)

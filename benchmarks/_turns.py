@@ -1,8 +1,8 @@
-"""Variants of one job, each in a process of its own, that take turns: only one of them works at a time.
+"""Runs variants of one job in turns, each in a process of its own, so that only one works at a time.
 
-A process of its own, because an allocator's settings and another tool's interpreter cannot be switched. The child
-says a line when it is ready and after every turn; the parent answers "go", or closes the pipe. Standard library only:
-the other tool's interpreter reads this file too.
+Separate processes, because allocator settings and another tool's interpreter cannot be changed within one. The child
+writes a line when it is ready and after every turn; the parent answers "go", or closes the pipe. Standard library only,
+because the other tool's interpreter imports this file too.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class Variant:
 
 
 def round_robin(variants: Sequence[Variant], rounds: int) -> dict[str, list[Answer]]:
-    """Every variant's answers, one a round, after a round to warm up. Every other round runs backwards.
+    """Every variant's answers, one per round, after a warm-up round. The order alternates from round to round.
 
     The variants are closed afterwards.
     """
@@ -93,11 +93,11 @@ class Turns:
         self._out = os.fdopen(os.dup(1), "w")
         os.dup2(2, 1)
         self._marks: list[float] = []
-        self._said: Answer = {}
+        self._figures: Answer = {}
 
     def next(self, **figures: Any) -> None:
-        """Hand over the last turn's time (nothing before the first), and wait for the next; exits after the last."""
-        marks, figures = self._marks, {**self._said, **figures}
+        """Report the last turn's time (before the first turn nothing), and wait for the next; exits after the last."""
+        marks, figures = self._marks, {**self._figures, **figures}
         if len(marks) > 1:
             figures["seconds"] = time.perf_counter() - marks[0]
             figures["step_ms"] = 1e3 * median(after - before for before, after in zip(marks, marks[1:], strict=False))
@@ -110,8 +110,8 @@ class Turns:
     def step(self, **figures: Any) -> None:
         """One step of the turn is done; `figures` go with the turn's answer."""
         self._marks.append(time.perf_counter())
-        self._said = figures
+        self._figures = figures
 
     def finish(self, **figures: Any) -> NoReturn:
         self.next(**figures)
-        sys.exit("asked for more turns than were agreed")
+        sys.exit("more turns were requested than the job has")

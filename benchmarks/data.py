@@ -1,7 +1,7 @@
-"""Images a second of the ways to vary 32×32 training images: `python benchmarks/data.py [--json]`.
+"""Images per second of several ways to augment 32×32 training images: `python benchmarks/data.py [--json]`.
 
-All of them shift by up to 4 pixels over a black border, mirror half of the images and normalise; they differ in what
-they work on. The images are synthetic. Nothing else should run meanwhile.
+All of them shift by up to 4 pixels over a black border, mirror half of the images and normalise; they differ in whether
+they work per image or per batch. The images are synthetic. Nothing else should run meanwhile.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def _pillow(pixels: Pixels) -> Pixels:
 
 
 def images_per_second(epoch: Callable[[], Iterator[torch.Tensor]]) -> float:
-    """Median of several epochs, after one to warm up."""
+    """The median of several epochs, after a warm-up epoch."""
     rates = []
     for _ in range(REPEATS + 1):
         start = time.perf_counter()

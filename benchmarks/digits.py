@@ -17,7 +17,7 @@ from edgekd.bench.environment import environment
 
 TITLES = {
     "teacher-fp32": "teacher",
-    "baseline-fp32": "student, labels alone",
+    "baseline-fp32": "baseline (labels only)",
     "student-fp32": "student, distilled",
     "pruned-fp32": "pruned and recovered, fp32",
     "pruned-fp16": "the same, fp16",
@@ -28,7 +28,7 @@ TITLES = {
 
 
 def run(seed: int, folder: Path) -> dict[str, dict[str, Any]]:
-    """One row a model: accuracy, size, parameters, MACs, median latency at batch 1."""
+    """One row per model: accuracy, size, parameters, MACs, median latency at batch size 1."""
     overrides = [f"{section}.seed={seed}" for section in ("teacher.train", "distill", "prune", "quantize")]
     result = edgekd.run("digits", folder / f"seed-{seed}", overrides)
     report = json.loads((result.folder / "report.json").read_text())
@@ -53,7 +53,7 @@ def table(seeds: list[dict[str, dict[str, Any]]]) -> str:
 
 
 def _latency(rows: list[dict[str, Any]]) -> str:
-    """A graph that this machine's engine is not made for was not measured."""
+    """The mean latency; a dash for a graph that is meant for another engine."""
     found = [row["p50_ms"] for row in rows if row["p50_ms"] is not None]
     return f"{mean(found):.3f} ms" if found else "-"
 
@@ -73,8 +73,8 @@ def main() -> None:
     machine = environment()
     print(table(seeds))
     print(
-        f"\n{seeds[0]['teacher-fp32']['samples']} test images, {len(seeds)} seeds, {seconds:.0f} s a run; "
-        f"{machine.cpu}, {machine.cores} cores, onnxruntime {machine.onnxruntime}, Python {machine.python}"
+        f"\n{seeds[0]['teacher-fp32']['samples']} test images, {len(seeds)} seeds, {seconds:.0f} s per run; "
+        f"{machine.cpu}, {machine.cores} cores, ONNX Runtime {machine.engines['ONNX Runtime']}, Python {machine.python}"
     )
 
 

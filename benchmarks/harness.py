@@ -1,9 +1,9 @@
-"""What the harness adds to a latency: our timing loop against a bare one, over the same session, in turns.
+"""The overhead of the timing loop: edgekd's loop and a plain one, over the same session, in turns.
 
     python benchmarks/harness.py [--repetitions 100] [--seconds 0.1] [--threads 1] [--json]
 
-Goal: less than 2 % on the median and on the mean. Short turns, many of them: another program's work then falls on both
-loops alike. On a busy machine only the median of the medians says anything.
+Goal: less than 2 % on the median and on the mean. Many short turns, so that other programs affect both loops equally.
+On a busy machine only the median of the medians is meaningful.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _WARMUP_SECONDS = 0.01
 
 
 def write_model(path: Path, size: int, blocks: list[tuple[int, int]]) -> None:
-    """(1, 3, size, size) to (1, 10): a depthwise and a pointwise convolution a block of (channels, stride)."""
+    """(1, 3, size, size) to (1, 10): a depthwise and a pointwise convolution per block of (channels, stride)."""
     generator = np.random.default_rng(0)
     nodes: list[onnx.NodeProto] = []
     weights: list[onnx.TensorProto] = []
@@ -90,7 +90,7 @@ def compare(path: Path, *, repetitions: int, seconds: float, threads: int) -> di
     bare()
     pairs = []
     for repetition in range(repetitions):
-        # Who goes first changes each time, so that a drifting machine favours neither.
+        # The order alternates, so that a drift of the machine favours neither loop.
         first, second = (bare, harness) if repetition % 2 else (harness, bare)
         results = {first: summarise(first()), second: summarise(second())}
         pairs.append((results[harness], results[bare]))
@@ -126,7 +126,7 @@ def main() -> None:
         print(json.dumps(found, indent=2))
         return
     for name, figures in found.items():
-        print(f"{name}: {figures['bare']['p50_ms']:.4f} ms a call in the bare loop")
+        print(f"{name}: {figures['bare']['p50_ms']:.4f} ms per call in the plain loop")
         for figure in ("p50", "mean"):
             median, low, high = figures[figure].values()
             print(f"  {figure:<5} {median:+.2f} % overhead (half of the repetitions from {low:+.2f} to {high:+.2f} %)")

@@ -1,4 +1,4 @@
-"""What int8 costs and saves in ONNX Runtime on this machine: `python benchmarks/int8.py [--json]`.
+"""Latency of int8 relative to fp32 in ONNX Runtime on this machine: `python benchmarks/int8.py [--json]`.
 
 Four ImageNet networks with random weights, calibrated on noise: their latency does not depend on what they were
 trained on. Batch 1 at 224x224, one thread, the three graphs timed in turns, the fastest round of each.
@@ -54,7 +54,7 @@ def graphs(name: str) -> dict[str, onnx.ModelProto]:
 
 
 def measure(name: str) -> dict[str, float]:
-    """Milliseconds a call, by variant."""
+    """Milliseconds per call, by variant."""
     inputs = np.random.default_rng(0).standard_normal((1, 3, SIDE, SIDE), dtype=np.float32)
     with tempfile.TemporaryDirectory() as folder:
         calls = {}
@@ -91,7 +91,8 @@ def main() -> None:
     for name, times in found.items():
         shares = " | ".join(f"{times[variant] / times['fp32']:.2f}" for variant in ("int8", "int8-x64"))
         print(f"| {name} | {times['fp32']:.2f} ms | {shares} |")
-    print(f"\n{machine.cpu}, one thread, onnxruntime {machine.onnxruntime}, Python {machine.python}")
+    engine = f"ONNX Runtime {machine.engines['ONNX Runtime']}"
+    print(f"\n{machine.cpu}, one thread, {engine}, Python {machine.python}")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
 """How fast edgekd trains, as ratios on this machine: `python benchmarks/training.py [--only A,B] [--quick] [--json]`.
 
-    A  a step of fit() against a bare loop                   E  an epoch's time over more images
-    B  the same job in torchdistill and in timm              F  memory over a folder of 100,000 files
+    A  a step of fit() and of a plain loop                   E  an epoch's time for more images
+    B  the same job in torchdistill and in timm              F  memory for a folder of 100,000 files
     C  the data's share of a step                            G  on a GPU, where there is one
     D  a bf16 teacher's answers (EDGEKD_DATA: see _training_limits.py)
-    H  compiled networks against not
+    H  compiled and uncompiled networks
 
 Each variant is a process of its own; they take turns of one epoch, several rounds, and the median of the rounds'
 ratios counts. The images are synthetic but for part D. Nothing else should run meanwhile: under contention two
@@ -84,20 +84,21 @@ def main() -> None:
             if name in options.only:
                 print(f"part {name} ...", file=sys.stderr, flush=True)
                 figures += measure()
-    said = machine(options.threads)
+    record = machine(options.threads)
     if options.json:
         print(
-            json.dumps({"machine": said, "quick": options.quick, "figures": [f.to_json() for f in figures]}, indent=2)
+            json.dumps({"machine": record, "quick": options.quick, "figures": [f.to_json() for f in figures]}, indent=2)
         )
         return
     print(table(figures))
-    gpu = f", {said['gpu']}" if said["gpu"] else ""
-    versions = ", ".join(f"{package} {said[package]}" for package in PACKAGES)
+    gpu = f", {record['gpu']}" if record["gpu"] else ""
+    versions = ", ".join(f"{package} {record[package]}" for package in PACKAGES)
     print(
-        f"\n{said['cpu']}, {said['cores']} cores, {said['threads']} threads{gpu}; Python {said['python']}, {versions}"
+        f"\n{record['cpu']}, {record['cores']} cores, {record['threads']} threads{gpu}; "
+        f"Python {record['python']}, {versions}"
     )
     if options.quick:
-        print("quick: sizes too small for any of these to mean something")
+        print("quick: the sizes are too small for meaningful figures")
 
 
 if __name__ == "__main__":

@@ -56,7 +56,9 @@ def test_a_variant_declares_what_others_need(name):
     assert 0 < variant.tolerance.difference and 0 < variant.vector_tolerance
     if variant.base is not None:
         assert variants.find(variant.base).checkpoint == variant.checkpoint
-    assert any(variant.activations in backend.activations(machine) for backend in all_backends() for machine in MACHINES)
+    assert any(
+        variant.activations in backend.activations(machine) for backend in all_backends() for machine in MACHINES
+    )
 
 
 MACHINES = ("x86_64", "aarch64")

@@ -1,4 +1,4 @@
-"""ONNX's reference implementation: every operator in NumPy, as the specification defines it. Slow, and never wrong."""
+"""ONNX's reference implementation: every operator in NumPy, as the specification defines it. Exact, but slow."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from edgekd.runtime.backends import GRAPH, Activations, Array, Backend, Session,
 
 
 class ReferenceSession(Session):
-    """One graph. Engines are imported when a model is opened, so that listing backends stays light."""
+    """One graph. The engine is imported when a model is opened, so that listing backends is cheap."""
 
     device = "cpu"
 
     def __init__(self, path: Path, *, threads: int | None = None) -> None:
         if threads not in (None, 1):
-            raise BackendError("the reference implementation has no threads", found=threads, allowed=1)
+            raise BackendError("the reference implementation is single-threaded", found=threads, allowed=1)
         onnx = import_module("onnx")
         self.engine = f"onnx reference {metadata.version('onnx')}"
         try:
             model = onnx.load(path)
             self._evaluator: Any = import_module("onnx.reference").ReferenceEvaluator(model)
-        except Exception as error:  # the evaluator raises what its many operators raise
-            raise BackendError(f"{path} is no graph for the reference implementation", found=str(error)) from None
+        except Exception as error:  # the evaluator's operators may raise anything
+            raise BackendError(f"the reference implementation cannot load {path}", found=str(error)) from None
         stored = {weight.name for weight in model.graph.initializer}
         self.inputs = tuple(_info(value) for value in model.graph.input if value.name not in stored)
         self.outputs = tuple(map(_info, model.graph.output))

@@ -35,7 +35,7 @@ class NpzSamples:
 
 
 def read(settings: DataSettings) -> RawData:
-    """All images as the training split: edgekd carves validation and test out of it."""
+    """All images as the training split; edgekd splits off validation and test."""
     file = _file(settings)
     try:
         with np.load(file, allow_pickle=False) as content:
@@ -52,7 +52,7 @@ def read(settings: DataSettings) -> RawData:
 
 
 def fingerprint(settings: DataSettings) -> dict[str, Any]:
-    """Size and time of change: the images are prepared anew when the file changes."""
+    """Size and time of change: the images are prepared again when the file changes."""
     status = _file(settings).stat()
     return {"size": status.st_size, "changed": status.st_mtime_ns}
 
