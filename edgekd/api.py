@@ -20,7 +20,7 @@ from edgekd.runtime.accuracy import FolderAccuracy, measure
 
 RecipeLike: TypeAlias = "str | os.PathLike[str] | Mapping[str, Any] | Recipe"
 PathLike: TypeAlias = "str | os.PathLike[str]"
-# By the recipe's section: from `num_classes` and the recipe's `arguments`, as keywords, to a torch.nn.Module.
+# By section of the recipe, functions from `num_classes` and the recipe's `arguments` (keywords) to a torch.nn.Module.
 Factories: TypeAlias = "Mapping[str, Callable[..., Any]]"
 
 

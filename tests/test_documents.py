@@ -52,9 +52,9 @@ def _options(words: list[str]) -> tuple[set[str], list[str]]:
     return known | {option for parameter in command.params for option in parameter.opts}, words
 
 
-def _taught(said: dict[str, Any]) -> bool:
-    """Whether a recipe's scheme wants a teacher."""
-    scheme = said.get("distill", {}).get("scheme", "offline")
+def _needs_teacher(recipe: dict[str, Any]) -> bool:
+    """Whether a recipe's scheme needs a teacher."""
+    scheme = recipe.get("distill", {}).get("scheme", "offline")
     return bool(plugins.load("scheme", scheme if isinstance(scheme, str) else scheme["name"]).needs_teacher)
 
 
@@ -77,9 +77,9 @@ def test_recipes_are_valid(page, tmp_path, monkeypatch):
         "student": {"model": "cifar/resnet8"},
     }
     for text in _blocks(page, "yaml"):
-        said = yaml.safe_load(text)
-        others = {key: value for key, value in rest.items() if key != "teacher" or _taught(said)}
-        whole = said if "name" in said else {**others, **said}
+        written = yaml.safe_load(text)
+        others = {key: value for key, value in rest.items() if key != "teacher" or _needs_teacher(written)}
+        whole = written if "name" in written else {**others, **written}
         assert recipe.from_mapping(whole, allow_code=True).settings.name == "shoes"
 
 
@@ -87,10 +87,10 @@ def test_the_network_of_your_own_is_distilled_as_its_page_shows(tmp_path):
     """Its files as they stand there, its program in a process of its own; fewer images and epochs."""
     page = ROOT / "docs" / "own_network.md"
     _write_files(page, tmp_path)
-    (said,) = map(yaml.safe_load, _blocks(page, "yaml"))
-    said["data"]["limit"] = 128
-    said["teacher"]["train"] = {"epochs": 1}
-    (tmp_path / "shoes.yaml").write_text(yaml.safe_dump(said))
+    (written,) = map(yaml.safe_load, _blocks(page, "yaml"))
+    written["data"]["limit"] = 128
+    written["teacher"]["train"] = {"epochs": 1}
+    (tmp_path / "shoes.yaml").write_text(yaml.safe_dump(written))
     (program,) = (text for text in _blocks(page, "python") if "edgekd.distill" in text)
     (load,) = (text for text in _blocks(page, "python") if "Checkpoint.load" in text)
     (tmp_path / "program.py").write_text(program)

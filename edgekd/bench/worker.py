@@ -22,7 +22,7 @@ from edgekd.errors import BenchError, EdgekdError
 from edgekd.runtime.backends import Array, Session, open_session
 
 _BUSY_SHARE = 0.1
-# Long enough for the kernel's 10 ms clock to see what others do.
+# Long enough for the kernel's 10 ms clock to register other processes' load.
 _WATCH_SECONDS = 0.2
 
 

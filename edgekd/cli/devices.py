@@ -47,7 +47,7 @@ def list_devices(as_json: bool) -> None:
 @click.argument("name")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def show_device(name: str, as_json: bool) -> None:
-    """Show the device NAME: all_backends figure with its unit, its source and whether it was verified."""
+    """Show the device NAME: every figure with its unit, its source and whether it was verified."""
     import json
 
     from rich.markup import escape

@@ -17,7 +17,7 @@ from PIL import Image
 from edgekd.data.sources import Samples
 from edgekd.runtime.preprocess import Pixels, square
 
-# What Pillow's readers raise on damaged files, next to OSError.
+# What Pillow's readers raise on damaged files.
 BROKEN = (
     OSError,
     ValueError,

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from edgekd.quantization.quantizers import HIGHEST, LOWEST
 
-# Its annotations are those of a compiled script; a traced function passes plain numbers too.
+# Typed as Any: its annotations are for compiled scripts, while traced functions also pass plain numbers.
 _onnx: Any = opset18
 
 
@@ -81,7 +81,7 @@ def _zero() -> Any:
     return _onnx.Constant(value=ir.tensor(0, dtype=ir.DataType.INT8))
 
 
-# What torch.onnx.export takes as `custom_translation_table`.
+# The `custom_translation_table` of torch.onnx.export.
 TRANSLATIONS: dict[Callable[..., Any], Callable[..., Any]] = {
     torch.ops.edgekd.quantize_per_tensor.default: _onnx_quantize_per_tensor,
     torch.ops.edgekd.dequantize_per_tensor.default: _onnx_dequantize_per_tensor,

@@ -16,7 +16,7 @@ from edgekd.quantization.operations import is_identity
 from edgekd.quantization.placement import activation_quantizers, grids
 from edgekd.quantization.quantizers import HIGHEST, LOWEST, WeightQuantizer
 
-# What parametrize calls a weight that it holds and that weight's grid, and what a graph calls them.
+# Names under torch's parametrization, and the names in the exported graph.
 _GRAPH_NAMES = {
     ".parametrizations.weight.original": ".weight",
     ".parametrizations.weight.0.scale": ".weight_scale",

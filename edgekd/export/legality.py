@@ -21,9 +21,9 @@ from edgekd.runtime import backends
 
 __all__ = ["JETPACKS", "VERSIONS", "Finding", "Verdict", "check", "has_int8", "is_offered", "read"]
 
-# Shown where nobody asks for a version.
+# Checked by default.
 VERSIONS: tuple[str, ...] = ("8.6", "10.3", "10.13", "10.16", "11.4")
-# What a version comes with.
+# The JetPack release that each version comes with.
 JETPACKS = {
     "8.2": "JetPack 4.6",
     "8.5": "JetPack 5.1",
@@ -35,7 +35,7 @@ JETPACKS = {
 }
 
 _MAJORS = (8, 10, 11)
-# TensorRT 8 parses no newer opset; what 10 and 11 do with one newer than this was not read anywhere.
+# The newest opset that TensorRT 8 parses, and the newest that is documented for 10 and 11.
 _CEILING_8, _KNOWN_10 = 17, 20
 _INT8_OPERATORS = frozenset({"QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger", "DynamicQuantizeLinear"})
 _DecodeError: type[Exception] = import_module("google.protobuf.message").DecodeError

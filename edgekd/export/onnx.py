@@ -27,7 +27,7 @@ from edgekd.runtime.backends import open_reference
 
 VERSION = 2
 INPUT, OUTPUT = "input", "logits"
-# The exporter itself leaves this where it is asked for less.
+# The exporter writes this opset where a lower one is requested.
 _LOWEST_EXPORTED = 18
 
 

@@ -15,13 +15,13 @@ from onnx import defs
 from edgekd.errors import ExportError, UsageError
 from edgekd.export._scopes import Scope, attribute, expanded, of_onnx, opset_of, scopes, title
 
-# The newest opset whose changes were read; an older onnx does not know that one itself.
+# The newest opset that this converter covers; an older onnx package does not know it.
 OLDEST, NEWEST = 17, min(25, defs.onnx_opset_version())
-# The IR version that came out with each opset.
+# The IR version that was released with each opset.
 _IR_VERSIONS = {17: 8, 18: 8, 19: 9, 20: 9, 21: 10, 22: 10, 23: 11, 24: 12, 25: 13}
 
 Shapes = Mapping[str, "list[int | None]"]
-# Changes a node in place. Returns why it cannot, or None.
+# Rewrites a node in place. Returns the reason why it cannot, or None.
 Rewrite = Callable[[Scope, onnx.NodeProto, Shapes], "str | None"]
 
 
@@ -90,7 +90,7 @@ def _since(node: onnx.NodeProto, opset: int) -> int | None:
         return None
 
 
-# Attributes that newer versions have, or use otherwise, with the values at which these change nothing.
+# Attributes that newer versions added or changed, with the values at which they have no effect.
 _AT_DEFAULT: dict[str, dict[str, Any]] = {
     "AveragePool": {"dilations": {1}, "ceil_mode": 0},
     "MaxPool": {"ceil_mode": 0},
@@ -100,7 +100,7 @@ _AT_DEFAULT: dict[str, dict[str, Any]] = {
     "DequantizeLinear": {"block_size": 0, "output_dtype": 0},
     "Resize": {"antialias": 0, "keep_aspect_ratio_policy": "stretch", "axes": None},
 }
-# Values that only newer versions give a meaning to.
+# Attribute values that only newer versions support.
 _NEW_VALUES = {
     "Pad": ("mode", ("wrap",)),
     "Resize": ("coordinate_transformation_mode", ("half_pixel_symmetric",)),

@@ -12,9 +12,9 @@ from edgekd.runtime import backends
 from edgekd.runtime.backends import Activations
 from edgekd.store.artifacts import Json
 
-# Latencies this close are the same: which is ahead changes from run to run.
+# Latencies within this ratio count as equal, because their order changes from run to run.
 SAME = 1.05
-# Milliseconds of one call, by model.
+# Milliseconds per call, by model.
 Latencies = Mapping[ModelId, float]
 
 

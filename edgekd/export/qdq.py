@@ -11,9 +11,9 @@ import numpy.typing as npt
 import onnx
 from onnx import NodeProto, TensorProto, numpy_helper
 
-# What comes out of these is never below 0.
+# Operators whose output is never below 0.
 _POSITIVE = frozenset({"Relu", "Sigmoid", "HardSigmoid", "Softmax", "Exp", "Abs"})
-# Never below 0 where none of their values is; the other inputs of these are numbers such as axes.
+# Operators whose output is never below 0 if their first input is not; other inputs are numbers such as axes.
 _KEEPS_SIGN = frozenset(
     {"MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "ReduceMean", "ReduceMax", "Identity", "Reshape"}
 ) | {"Transpose", "Flatten", "Squeeze", "Unsqueeze", "Split", "Slice", "Gather", "QuantizeLinear", "DequantizeLinear"}

@@ -22,7 +22,7 @@ from edgekd.recipe.code import CodeFile, code_not_allowed, read, reference
 
 _ONE_FILE = "one file must hold the whole network; what it imports must be an installed package, not a file beside it"
 
-# What may run in this process, for as long as somebody's permission lasts: threads of one run share it.
+# The files that may run in this process now; threads of one run share them.
 _permitted: list[CodeFile] = []
 _loading: list[Path] = []
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from edgekd.errors import ModelError
 
-# Where trainers commonly put the state dict inside what they save.
+# Keys under which training scripts commonly save the state dict.
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
 
 
@@ -75,8 +75,7 @@ def load_state(model: nn.Module, state: Mapping[str, Tensor], *, origin: object)
 
 @dataclass(frozen=True)
 class NewHead:
-    """A last layer that is newly initialised: the weights have `before` classes (0: no classifier), the network has
-    `after`."""
+    """A newly initialised last layer: the weights have `before` classes (0: no classifier), the network `after`."""
 
     layer: str
     before: int

@@ -16,7 +16,7 @@ from edgekd.errors import ModelError
 from edgekd.models.cost import cost
 
 _WEIGHTED = (nn.Conv2d, nn.Linear)
-# The share that is cut is searched to this; widths move in steps far coarser than that.
+# The pruning ratio is searched to this precision; widths change in far coarser steps.
 _PRECISION = 1 / 128
 
 

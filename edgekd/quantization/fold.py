@@ -17,7 +17,6 @@ def has_activation(module: nn.Module) -> bool:
 
 def fold_norms(network: fx.GraphModule) -> None:
     """Fold every foldable batch norm, in place; the folded weights and biases are trainable.
-    In eval mode the outputs stay the same up to rounding. A norm stays where its input has another user, is no
 
     In eval mode the outputs stay the same up to rounding. A norm is not folded where its input has another user, is
     not a convolution, or is a convolution that runs more than once, or where the norm keeps no running statistics.

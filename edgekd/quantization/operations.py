@@ -35,7 +35,7 @@ _COMPUTING_NAMES = _RELU_NAMES | {
     *("hardswish", "hardsigmoid", "hardtanh", "sigmoid", "tanh", "silu", "mish", "gelu", "leaky_relu", "elu", "prelu"),
     *("conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "linear", "batch_norm"),
 }
-# Called as functions these have their weights from elsewhere, so that no quantizer can be put on them.
+# As functions these take their weights as arguments, so that no quantizer can be attached to them.
 _FLOAT_WEIGHTS = frozenset({"conv1d", "conv2d", "conv3d", "linear", "batch_norm"}) | {
     *("conv_transpose1d", "conv_transpose2d", "conv_transpose3d"),
 }
@@ -56,7 +56,7 @@ _PRESERVING_NAMES = frozenset(
 )
 _SIZE_METHODS = frozenset({"size", "dim", "numel", "ndimension"})
 _SIZE_ATTRIBUTES = frozenset({"shape", "ndim", "dtype", "device", "is_cuda", "requires_grad"})
-# One call gives several tensors: what is on a grid are its items.
+# One call returns several tensors; the grids are those of its items.
 _MANY = frozenset({"chunk", "split", "unbind"})
 
 
@@ -123,7 +123,6 @@ def keeps_float_weights(node: fx.Node, network: fx.GraphModule) -> bool:
 
 def uses_weight_unchanged(module: nn.Module) -> bool:
     """Whether a layer computes with its weight unchanged, so that its weight can be folded and rounded.
-    One derived from torch's own may pad or cast, which is no matter; or it standardises its weight first, as timm's
 
     A subclass of a torch layer may pad or cast its input, which is fine. It may also standardise its weight first, as
     timm's StdConv2d does: then the output is not linear in the weight.

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from edgekd.errors import ModelError
 
 LOWEST, HIGHEST = -128, 127
-# How much of each new batch's absolute maximum goes into the running mean.
+# Weight of each new batch's absolute maximum in the running mean.
 _MOMENTUM = 0.05
-# Engines want scales above 0, also for a channel that is all zeros.
+# Engines require scales above 0, also for a channel of zeros.
 _SMALLEST_SCALE = torch.finfo(torch.float32).eps
 
 
@@ -24,7 +24,6 @@ def scale_of(amax: Tensor) -> Tensor:
 
 class ActivationQuantizer(nn.Module):
     """One scale per tensor, from a running mean of the tensor's absolute maximum.
-    It observes in training mode until it is frozen; in eval mode it never does. The state is `amax` and `seen`, so a
 
     It observes values in training mode until it is frozen, and never in eval mode. Its state is `amax` and `seen`, so
     that a loaded network in eval mode computes what the saved one did.

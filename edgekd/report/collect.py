@@ -138,7 +138,7 @@ def _quantization(result: Quantized | None) -> Json | None:
 
 
 def _legality(result: Result) -> list[Json]:
-    """Every shipped graph that TensorRT is given, against all_backends version that is checked by default."""
+    """Check every shipped graph that is meant for TensorRT for every version that is checked by default."""
     rows = []
     for variant, model in result.exported.shipped.items():
         if not legality.is_offered(variants.find(variant).activations):

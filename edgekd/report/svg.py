@@ -17,7 +17,7 @@ _STAR = [
     (reach * math.sin(turn * math.pi / 5), -reach * math.cos(turn * math.pi / 5))
     for turn, reach in enumerate((1.45, 0.65) * 5)
 ]
-# Each shape's corners around its middle, in radii.
+# Each shape's corners around its centre, in radii.
 _CORNERS: dict[str, list[tuple[float, float]]] = {
     "square": [(-0.9, -0.9), (0.9, -0.9), (0.9, 0.9), (-0.9, 0.9)],
     "triangle-down": [(0.0, 1.2), (1.2, -0.9), (-1.2, -0.9)],

@@ -101,7 +101,7 @@ def _chosen(manifest: BundleManifest, backend: Backend, variants: Sequence[str] 
             )
     if not accepted:
         raise BackendError(
-            f"{backend.title} accepted no variant of {manifest.path}",
+            f"{backend.title} accepts no variant of {manifest.path}",
             found=", ".join(f"{name}: {record.activations}" for name, record in manifest.variants.items()),
             allowed=f"activations in {', '.join(runs)}",
             hint="export the bundle again with other variants",

@@ -80,7 +80,7 @@ class Details(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
-# A plain `Artifact` is one of any kind.
+# A plain `Artifact` may be of any kind.
 D = TypeVar("D", bound=Details, default=Any)
 
 

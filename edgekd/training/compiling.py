@@ -17,7 +17,7 @@ from torch._dynamo.exc import FailOnRecompileLimitHit, TorchDynamoException
 from edgekd.errors import TrainingError
 
 Forward = Callable[[Tensor], Tensor]
-# Students and teachers of one architecture share their code; PyTorch's own limit is 8.
+# Networks of one architecture share compiled code; PyTorch's default limit is 8.
 _NETWORKS_OF_ONE_CODE = 64
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from edgekd.errors import NonFiniteLossError, OutOfMemoryError
 
-# Reading a GPU's value waits for the GPU; on a CPU it is free.
+# Reading a value synchronises a GPU; on a CPU it costs nothing.
 _CHECK_EVERY = 50
 
 

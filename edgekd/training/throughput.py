@@ -24,10 +24,10 @@ from edgekd.training.host import autocast, possible_precisions, training_precisi
 
 Format = Literal["channels_last", "contiguous"]
 
-# A trial costs some 30 steps: shorter trainings go by the rules, and are the same on every machine.
+# A trial costs about 30 steps. Shorter trainings use fixed rules, which give equal results on every machine.
 _WORTH_TIMING = 1000
 _WARM, _TIMED = 2, 5
-# Less is noise.
+# Smaller differences are noise.
 _CLEARLY_FASTER = 0.95
 _FILE = "throughput.json"
 

@@ -38,7 +38,7 @@ def test_a_failing_worker_is_an_error_with_its_last_words():
 
 
 def test_an_error_of_the_real_worker_comes_back_as_its_class():
-    with pytest.raises(BackendError, match="is not there") as caught:
+    with pytest.raises(BackendError, match="does not exist") as caught:
         run_job(JOB)
     assert caught.value.hint is not None
 
@@ -46,7 +46,7 @@ def test_an_error_of_the_real_worker_comes_back_as_its_class():
 def test_the_current_folder_is_no_place_to_import_from(tmp_path, monkeypatch):
     (tmp_path / "random.py").write_text("raise RuntimeError('imported from the current folder')")
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(BackendError, match="is not there"):
+    with pytest.raises(BackendError, match="does not exist"):
         run_job(JOB)
 
 

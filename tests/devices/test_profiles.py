@@ -127,7 +127,7 @@ def test_a_name_is_no_path(name):
         (BOARD + "channel_multiple: 0\n", "channel_multiple"),
         (BOARD + "power_modes: [{name: MAXN, id: 0, cpu_cores: 4, source: a file}]\n", "power_modes.0.id"),
         (BOARD + "power_modes: [{name: MAXN, gpu_mhz: -1, cpu_cores: 4, source: a file}]\n", "power_modes.0.gpu_mhz"),
-        (BOARD.replace("name: board", "name: other"), "name is not the file's"),
+        (BOARD.replace("name: board", "name: other"), "name differs from the file's name"),
         (BOARD.encode() + b"\xff", "cannot be read as YAML"),
     ],
 )

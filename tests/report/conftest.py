@@ -134,7 +134,7 @@ def sample_record() -> Json:
         ],
         "training": [
             training("teacher", "Teacher, timm/resnet50", 0.983),
-            training("baseline", "Student from labels alone", 0.953),
+            training("baseline", "Baseline (labels only)", 0.953),
             training("student", "Distilled student", 0.974),
         ],
         "pruning": None,

@@ -48,29 +48,28 @@ def test_a_good_run(minimal: Json) -> None:
     said = sentence(minimal, [TEACHER, BASELINE, STUDENT], teacher_fp32=2.79, student_fp32=0.31)
     assert said == (
         "97.2 % at 0.310 ms: 14× smaller and 9.0× faster than the teacher, "
-        "+1.3 points over the same student trained from labels alone."
+        "+1.3 points over the same student trained on labels only."
     )
 
 
 def test_a_student_that_distillation_made_worse(minimal: Json) -> None:
     said = sentence(minimal, [TEACHER, BASELINE, entry("student-fp32", 0.94, 1_000_000)])
     assert said == (
-        "94.0 % in 1.00 MB: 14× smaller than the teacher, "
-        "−1.9 points against the same student trained from labels alone."
+        "94.0 % in 1.00 MB: 14× smaller than the teacher, −1.9 points against the same student trained on labels only."
     )
 
 
 def test_a_gain_within_the_interval_is_no_gain(minimal: Json) -> None:
     said = sentence(minimal, [BASELINE, entry("student-fp32", 0.964, 1_000_000)])
     assert said == (
-        "96.4 % in 1.00 MB: no different within the 95 % interval "
-        "from the same student trained from labels alone (+0.5 points)."
+        "96.4 % in 1.00 MB: not significantly different "
+        "from the same student trained on labels only (+0.5 points, within the 95 % interval)."
     )
 
 
 def test_another_architecture_is_not_the_same_student(minimal: Json) -> None:
     other = {**STUDENT, "architecture": "pruned"}
-    assert sentence(minimal, [BASELINE, other]).endswith("+1.3 points over the baseline trained from labels alone.")
+    assert sentence(minimal, [BASELINE, other]).endswith("+1.3 points over the baseline trained on labels only.")
 
 
 def test_smaller_but_slower(minimal: Json) -> None:
@@ -119,7 +118,7 @@ def test_where_nothing_says_it_the_most_accurate_file_of_the_bundle_is_meant(min
 def test_a_pruned_student_is_compared_with_the_unpruned_one(minimal: Json) -> None:
     baseline, pruned = {**BASELINE, "macs": 20}, {**entry("pruned-fp32", 0.972, 500_000), "macs": 9}
     said = sentence(minimal, [baseline, pruned])
-    assert said == "97.2 % in 500 kB: +1.3 points over the unpruned student trained from labels alone."
+    assert said == "97.2 % in 500 kB: +1.3 points over the unpruned student trained on labels only."
 
 
 def test_the_interval_of_a_difference() -> None:

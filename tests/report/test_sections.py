@@ -60,7 +60,7 @@ def test_the_variants_stand_side_by_side_with_ptq_beside_them(whole: Json) -> No
 
 def test_each_engine_says_which_variant_it_takes_and_on_what_ground(whole: Json) -> None:
     found = precision(whole)
-    assert found.engines == ("ONNX Runtime x86-64", "TensorRT", "OpenVINO", "ONNX Runtime elsewhere")
+    assert found.engines == ("ONNX Runtime x86-64", "TensorRT", "OpenVINO", "ONNX Runtime, other machines")
     ranks = {row.label: row.cells[-4:] for row in found.rows}
     assert ranks["Quantized, int8-x64"] == ("1st", "–", "–", "–")
     assert ranks["Quantized, int8"] == ("–", "1st", "1st", "–")
@@ -68,7 +68,7 @@ def test_each_engine_says_which_variant_it_takes_and_on_what_ground(whole: Json)
     assert set(ranks["Quantized without training, int8"]) == {"–"}
     measured, by_rule = found.orders
     assert measured.endswith(": ONNX Runtime x86-64.")
-    assert by_rule == "Order by rule, not measured: TensorRT, OpenVINO, ONNX Runtime elsewhere."
+    assert by_rule == "Order by rule, not measured: TensorRT, OpenVINO, ONNX Runtime, other machines."
 
 
 def test_an_order_that_lacks_a_measurement_is_no_measured_one(whole: Json) -> None:
@@ -89,7 +89,7 @@ def test_quantization_without_training_compares_itself_with_nothing(whole: Json)
     whole["models"] = [m for m in whole["models"] if m["role"] != "ptq"]
     whole["quantization"]["mode"] = "ptq"
     facts = dict(precision(whole).facts)
-    assert facts["Made by"] == "calibration alone (PTQ)"
+    assert facts["Method"] == "calibration only (PTQ)"
     assert "QAD against PTQ" not in facts
 
 
@@ -101,7 +101,7 @@ def test_pruning_says_what_was_kept_and_what_was_wanted(whole: Json) -> None:
         ("MACs", "56.5 M", "27.1 M", "48.0 %", "≤ 50.0 %"),
         ("Parameters", "1.53 M", "611 k", "40.0 %", "–"),
     ]
-    assert found.summary == "58 of 60 layers became narrower. Widths are cut to multiples of 8."
+    assert found.summary == "58 of 60 layers have fewer channels, in multiples of 8."
     assert len(found.layers) == 60
     assert tuple(map(spaced, found.layers[2])) == ("features.2.block.0", "32", "16", "50.0 %")
 

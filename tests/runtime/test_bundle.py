@@ -47,7 +47,7 @@ def test_load_takes_the_first_and_any_by_name(many_bundle):
     ],
 )
 def test_words_about_engines_that_make_no_sense(many_bundle, engines, message):
-    with pytest.raises(BundleError, match=f"cannot be understood(?s:.)*{message}"):
+    with pytest.raises(BundleError, match=f"is not valid(?s:.)*{message}"):
         read(many_bundle("fp32", engines=engines))
 
 

@@ -162,7 +162,7 @@ def test_bench_measures_the_built_engines(device, many_bundle):
         ({"compute_capability": "7.2"}, r"another GPU\n  found: Orin, .* 7.2\n"),
         ({"graph": "0" * 64}, r"another graph\n  found: sha256 0000"),
         ({"sha256": "0" * 64}, r"was changed after it was built\n  found: sha256 "),
-        ({"options": 3}, "no engine's record"),
+        ({"options": 3}, "not a valid engine record"),
     ],
 )
 def test_a_loose_engine_is_held_against_its_record_first(device, linear_bundle, tmp_path, change, message):
@@ -192,7 +192,7 @@ def test_what_cannot_be_built_is_said_before_building(device, many_bundle):
     bundle = many_bundle(*ALL)
     with pytest.raises(BackendError, match=r"cannot compute in int8(?s:.)*Tegra X1, compute capability 5.3"):
         engines.build(bundle)
-    with pytest.raises(UsageError, match="does not take the variant int8-x64"):
+    with pytest.raises(UsageError, match="does not accept the variant int8-x64"):
         engines.build(bundle, ["int8-x64"])
     with pytest.raises(UnknownNameError, match="did you mean 'fp16'"):
         engines.build(bundle, ["fp61"])
@@ -204,7 +204,7 @@ def test_what_cannot_be_built_is_said_before_building(device, many_bundle):
 def test_a_precision_that_no_build_knows(device, many_bundle):
     device()
     bundle = many_bundle("fp8", engines={"tensorrt": ["fp8"]})
-    with pytest.raises(BackendError, match=r"TensorRT takes no variant(?s:.)*found: fp8: float8"):
+    with pytest.raises(BackendError, match=r"TensorRT accepts no variant(?s:.)*found: fp8: float8"):
         engines.build(bundle)
     manifest = json.loads((bundle / "bundle.json").read_text())
     manifest["variants"]["fp8"]["activations"] = "float16"

@@ -10,7 +10,7 @@ from edgekd.export.onnx_model import OnnxModel
 from edgekd.export.variant import Variant
 from edgekd.recipe.settings import ExportSettings, Tolerance
 
-# A second graph in the same folder: both inputs of every addition quantized, as other int8 forms need it.
+# A second graph in the same folder, with both inputs of every addition quantized, from which int8-x64 is made.
 ALL_PAIRS = "all-pairs.onnx"
 
 if TYPE_CHECKING:  # it brings PyTorch

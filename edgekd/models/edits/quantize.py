@@ -11,7 +11,7 @@ from edgekd.errors import ModelError
 from edgekd.models.edits import Edit
 from edgekd.quantization.placement import insert
 
-# Of the placement rules and the names they give; an older checkpoint names the version that it was written with.
+# Version of the placement rules and of the quantizers' names; a checkpoint records the version it was written with.
 VERSION = 1
 
 

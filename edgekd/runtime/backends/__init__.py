@@ -18,7 +18,7 @@ from edgekd.runtime.bundle import BundleManifest
 Array = npt.NDArray[Any]
 Progress = Callable[[int, int, str], None]
 GRAPH = ".onnx"
-# The type of the activations between a graph's layers; uint8 is int8 for engines that are fast on unsigned steps.
+# The type of the activations between a graph's layers; uint8 is int8 for engines with fast kernels for unsigned values.
 Activations = Literal["float32", "float16", "int8", "uint8"]
 _Self = TypeVar("_Self", bound="Session")
 

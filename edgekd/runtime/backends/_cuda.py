@@ -36,7 +36,7 @@ _SIGNATURES: dict[str, tuple[Any, ...]] = {
     "cuMemcpyDtoHAsync_v2": (c_void_p, c_uint64, c_size_t, c_void_p),
     "cuGetErrorString": (c_int, POINTER(c_char_p)),
 }
-# A stream that waits for the default one would wait for whatever else the process does on the GPU.
+# A blocking stream would wait for other work of this process on the default stream.
 _NON_BLOCKING = 1
 _COMPUTE_CAPABILITY = (75, 76)
 _NAME_BYTES = 256

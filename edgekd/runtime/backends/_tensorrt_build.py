@@ -15,7 +15,7 @@ from typing import Any
 
 from edgekd.errors import BackendError
 
-# What a weakly typed build must be allowed so that it computes a graph of this precision.
+# The flags that a weakly typed build needs to compute a graph in this precision.
 PRECISIONS: dict[str, tuple[str, ...]] = {"fp32": (), "fp16": ("FP16",), "int8": ("INT8", "FP16")}
 _STRONG_FROM = (10, 12)
 _DYNAMIC = -1

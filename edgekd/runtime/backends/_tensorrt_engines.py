@@ -17,7 +17,7 @@ from edgekd.runtime.engine_cache import Identity
 from edgekd.runtime.gpu import Gpu
 
 NAME = "tensorrt"
-# Part of every engine's identity: raise it where a change here makes another engine from the same options.
+# Part of every engine's identity; increased when a change here makes another engine from the same options.
 _BUILDER = 1
 
 
@@ -82,7 +82,7 @@ def import_tensorrt() -> Any:
         return import_module("tensorrt")
     except (ImportError, OSError) as error:
         raise BackendError(
-            "TensorRT's Python package cannot be import_tensorrt",
+            "TensorRT's Python package cannot be imported",
             found=f"{type(error).__name__}: {error}",
             hint="its libraries must be of the same version; in a container on a Jetson, of the host's L4T release",
         ) from None

@@ -28,7 +28,7 @@ from edgekd.runtime.backends._tensorrt_engines import NAME, build, built, device
 
 _SUFFIXES = (".engine", ".plan")
 
-# By name, for the numbers behind them moved between versions. BF16, FP8, … have no NumPy type.
+# By name, because the numbers differ between versions. BF16, FP8, … have no NumPy type.
 _DTYPES = {
     "FLOAT": "float32",
     "HALF": "float16",

@@ -103,7 +103,7 @@ def test_timings_of_no_use_are_begun_anew(timings, graph):
     assert not plan.timings_replaced and asked["timings"] == [b"timings"]
 
 
-@pytest.mark.parametrize(("shape", "message"), [((-1, 3, -1, -1), "no fixed size"), ((), "no fixed size")])
+@pytest.mark.parametrize(("shape", "message"), [((-1, 3, -1, -1), "dynamic input size"), ((), "dynamic input size")])
 def test_inputs_of_no_fixed_size_are_refused(shape, message, graph, monkeypatch):
     monkeypatch.setattr("tensorrt_stand_in.SHAPE", shape)
     with pytest.raises(BackendError, match=message):

@@ -63,5 +63,5 @@ def _file(settings: DataSettings) -> Path:
     return settings.root
 
 
-# What the images show is not known; a recipe may set data.augment.flip.
+# It is not known whether mirroring keeps the class; a recipe may set data.augment.flip.
 SOURCE = Source(read=read, fingerprint=fingerprint, mirror=False)
