@@ -1,11 +1,11 @@
 """Places quantizers so that engines can run the network in int8.
 
-An activation quantizer stands behind the input and behind every operation that makes new values, except
-- before a ReLU that alone uses them: engines compute both at once, so the quantizer stands behind the ReLU;
-- on the way to the network's output, which stays float.
-Operations that only move or pick values (max-pool, reshape, the items of chunk, zero padding …) leave them on the grid
-that they are on: `grids` says on which, and an export repeats that grid behind them. Both inputs of a residual add are
-quantized, as ONNX Runtime wants it. Biases stay float.
+There is an activation quantizer after the input and after every operation that computes new values, except
+- before a ReLU that is their only user: engines fuse both, so the quantizer is placed after the ReLU;
+- before the network's output, which stays in float.
+Operations that only move or select values (max-pool, reshape, the items of chunk, zero padding …) keep the grid of their
+input: `grids` returns it, and an export repeats its Q/DQ pair after them. Both inputs of a residual addition are
+quantized, as ONNX Runtime requires. Biases stay in float.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""One self-contained page about a run: `record` says what it holds, `html` renders it."""
+"""One self-contained page about a run: `record` defines its content, `html` renders it."""
