@@ -83,7 +83,7 @@ class NewHead:
 
     def __str__(self) -> str:
         became = f"its {self.before} classes became {self.after}" if self.before else "its weights came without one"
-        return f"The classifier ({self.layer}) is newly initialised: {became}."
+        return f"The classifier ({self.layer}) was newly initialised: {became}."
 
     def replaced(self, model: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The state dict with the network's own tensors for this layer."""

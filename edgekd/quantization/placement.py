@@ -3,7 +3,7 @@
 There is an activation quantizer after the input and after every operation that computes new values, except
 - before a ReLU that is their only user: engines fuse both, so the quantizer is placed after the ReLU;
 - before the network's output, which stays in float.
-Operations that only move or select values (max-pool, reshape, the items of chunk, zero padding …) keep the grid of their
+Operations that only move or select values (max-pool, reshape, items of chunk, zero padding …) keep the grid of their
 input: `grids` returns it, and an export repeats its Q/DQ pair after them. Both inputs of a residual addition are
 quantized, as ONNX Runtime requires. Biases stay in float.
 """

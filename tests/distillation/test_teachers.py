@@ -127,7 +127,7 @@ def test_fine_tuning_loads_all_but_the_classifier(other_classes, small_digits):
     own = begun.network.state_dict()
     same = {name for name in state if own[name].shape == state[name].shape and torch.equal(own[name], state[name])}
     assert set(state) - same == {"linear.weight", "linear.bias"} and own["linear.weight"].std() > 0.0
-    assert begun.warnings == ["The classifier (linear) was made anew: its 7 classes became 10."]
+    assert begun.warnings == ["The classifier (linear) was newly initialised: its 7 classes became 10."]
 
 
 def test_a_new_classifier_is_said_and_a_folder_of_other_classes_is_fine_tuned(
@@ -145,7 +145,7 @@ def test_a_new_classifier_is_said_and_a_folder_of_other_classes_is_fine_tuned(
     (tmp_path / "ten").mkdir()
     still = AugmentSettings(crop="none", flip=False)
     ten = train(model, small_digits, TrainingSetup(TrainSettings(**STEPS), still), tmp_path / "ten")
-    assert ten.metrics["warnings"] == ["The classifier (linear) was made anew: its 7 classes became 10."]
+    assert ten.metrics["warnings"] == ["The classifier (linear) was newly initialised: its 7 classes became 10."]
     assert ten.details.training.new_classifier == NewClassifier(layer="linear", classes_before=7)
     assert checkpoints.load(ten).linear.out_features == 10 and "calibration" not in ten.metrics
     for path in (seven.path, other_classes):
@@ -188,7 +188,7 @@ def test_published_weights_of_other_classes(model, small_digits, monkeypatch):
         monkeypatch.setattr(_builder, "_resolve_pretrained_source", lambda _: ("state_dict", dict(published)))
     settings = TeacherSettings(model=model, pretrained=True, stem="standard", train=TrainSettings(**STEPS))
     begun = begin(settings, small_digits)
-    assert begun.warnings == ["The classifier (fc) was made anew: its 1000 classes became 10."]
+    assert begun.warnings == ["The classifier (fc) was newly initialised: its 1000 classes became 10."]
     assert torch.equal(begun.network.state_dict()["layer4.1.conv2.weight"], published["layer4.1.conv2.weight"])
     with pytest.raises(ModelError, match=r"1000 classes(?s:.)*teacher\.train"):
         begin(settings.model_copy(update={"train": None}), small_digits)

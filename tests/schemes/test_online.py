@@ -152,7 +152,7 @@ def test_a_students_new_classifier_is_said(stages, distilled, tmp_path):
     peer = f"{{model: cifar/resnet8, checkpoint: {tmp_path / 'seven.safetensors'}}}"
     made = distilled(stages(*SMALL, f"distill.scheme={{name: online, peers: [{peer}]}}", teacher=None))
     told = made.others["student2"]
-    assert told.metrics["warnings"] == ["The classifier (linear) was made anew: its 7 classes became 10."]
+    assert told.metrics["warnings"] == ["The classifier (linear) was newly initialised: its 7 classes became 10."]
     assert told.details.training.new_classifier == NewClassifier(layer="linear", classes_before=7)
     assert made.student.metrics["warnings"] == []
 
