@@ -136,7 +136,7 @@ def test_preflight_asks_its_check_before_anything_is_trained(outside: Outside, t
 def test_its_section_is_checked_with_the_rest(outside: Outside, tmp_path: Path) -> None:
     file = tmp_path / "tiny.yaml"
     file.write_text(json.dumps({**RECIPE, "refresh": {"imagse": 3}}, indent=1))
-    with pytest.raises(RecipeError, match=r"tiny.yaml:\d+ refresh.imagse: no such key; did you mean 'images'"):
+    with pytest.raises(RecipeError, match=r"tiny.yaml:\d+ refresh.imagse: unknown key; did you mean 'images'"):
         recipes.load(file, settings=outside.settings)
     with pytest.raises(UsageError, match="has no refresh section"):
         pipeline.run_until("refresh", outside.recipe(refresh=None), tmp_path / "run", chain=outside.chain)
