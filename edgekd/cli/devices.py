@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
     from edgekd.devices.profiles import Profile
 
-_FIGURES = {"local": "measured on this machine", "board": "from its profile, not measured"}
+_FIGURES = {"local": "measured here", "board": "from its profile, not measured"}
 _UNKNOWN_PRECISIONS = "depends on the engine"
 _WIDTH_IN_FILES = 160
 

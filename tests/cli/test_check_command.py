@@ -102,14 +102,14 @@ def test_a_device_brings_its_versions_and_its_precisions(tmp_path):
 
 def test_wrong_usage_is_named(tmp_path):
     file = linear(tmp_path / "m.onnx")
-    with pytest.raises(UsageError, match="runs no TensorRT") as caught:
+    with pytest.raises(UsageError, match="does not run TensorRT") as caught:
         examine(file, (), "raspberry-pi-4")
     assert "onnxruntime" in str(caught.value)
     with pytest.raises(UnknownNameError):
         examine(file, (), "jetson-orin-nano-8g")
-    with pytest.raises(UsageError, match="no TensorRT version"):
+    with pytest.raises(UsageError, match="unknown TensorRT version"):
         examine(file, ("7.1",), None)
-    with pytest.raises(ExportError, match="is not there"):
+    with pytest.raises(ExportError, match="does not exist"):
         examine(tmp_path / "n.onnx", (), None)
 
 

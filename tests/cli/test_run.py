@@ -244,7 +244,7 @@ def test_an_accuracy_of_ones_own_images(finished, tmp_path):
     assert (found["accuracy"], found["samples"], len(found["unreadable"])) == (1.0, len(images), 1)
     (tmp_path / "own" / "eleven").mkdir()
     wrong = _edgekd(tmp_path, "eval", str(folder / result["bundle"]), "own")
-    assert wrong.returncode == 1 and "classes that this bundle does not know" in wrong.stderr
+    assert wrong.returncode == 1 and "classes that this bundle does not have" in wrong.stderr
 
 
 def test_a_teacher_for_other_classes_is_refused_before_any_training(finished, tmp_path):

@@ -240,5 +240,5 @@ def test_simkd_refuses_what_does_not_fit():
         simkd(torch.zeros(2, 1), torch.zeros(2, 8))
     with pytest.raises(ValueError, match=r"two maps or two vectors, not \(2, 8\) of the student"):
         simkd(torch.zeros(2, 8), torch.zeros(2, 8, 2, 2))
-    with pytest.raises(ValueError, match="cannot make a map"):
+    with pytest.raises(ValueError, match="cannot project"):
         Simkd((5,), (8, 2, 2))

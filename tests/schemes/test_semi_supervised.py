@@ -233,7 +233,7 @@ def test_a_plan_touches_nothing(stages, tmp_path):
     ("said", "message"),
     [
         (["distill.scheme=semi-supervised"], "no unlabelled images"),
-        (["distill.scheme={name: semi-supervised, unlabelled: no/where}"], "no/where is no folder"),
+        (["distill.scheme={name: semi-supervised, unlabelled: no/where}"], "no/where is not a folder"),
         (["distill.scheme={name: semi-supervised, labels: 0}"], "cross_entropy needs labels, and with labels: 0"),
         ([FEW, "distill.scheme.mix=true"], "cross_entropy needs labels, and with mix"),
         ([FEW, "distill.objective=[{method: dkd}]"], "learns nothing from unlabelled images"),
