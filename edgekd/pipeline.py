@@ -34,15 +34,15 @@ def chain(run: Run) -> Result:
     """Every stage in order, up to the bundle; engines are built from it afterwards."""
     images = data(run)
     preflight(run, images)
-    guide = teacher(run, images)
-    alone = baseline(run, images)
-    warnings = schemes.teacher_warnings(run, guide, alone)
-    student = schemes.distill(run, guide, images)
-    further = schemes.continuation(run, student, guide, images)
-    pruned = prune(run, student.student, further)
+    trained_teacher = teacher(run, images)
+    labels_only = baseline(run, images)
+    warnings = schemes.teacher_warnings(run, trained_teacher, labels_only)
+    student = schemes.distill(run, trained_teacher, images)
+    continuation = schemes.continuation(run, student, trained_teacher, images)
+    pruned = prune(run, student.student, continuation)
     final = pruned.recovered if pruned is not None else student.student
-    quantized = quantize(run, final, further)
-    networks = exported_networks(guide, student, alone, pruned)
+    quantized = quantize(run, final, continuation)
+    networks = exported_networks(trained_teacher, student, labels_only, pruned)
     exported = export(run, networks, quantized, images)
     scores = evaluate(run, exported.models, images, student.heads)
     measured = benchmark_models(run, exported.models)
@@ -68,17 +68,17 @@ def run(
     console: Console | None = None,
     chain: Chain = chain,
 ) -> RunResult:
-    """Run a recipe, or what an earlier run of it left undone.
+    """Run a recipe; finished stages of an earlier run are reused.
 
     Args:
-        folder: the run's; made if it is not there.
-        listener: told of each stage when it begins and when it is done.
+        folder: of the run; created if needed.
+        listener: notified when a stage begins and when it is done.
         console: shows progress and warnings.
-        chain: the stages; another one than edgekd's own, for stages from outside.
+        chain: the stages; default: edgekd's own.
 
     Raises:
         RunLockedError: another run is working in the folder.
-        EdgekdError: as each stage says; what was finished stays.
+        EdgekdError: see the stages; finished stages are kept.
     """
     store = Store(folder, listener)
     with store.lock():
@@ -86,7 +86,7 @@ def run(
         made = chain(current)
         publish(made.bundle, folder / "bundle")
         report = _report(recipe, made, store, folder)
-        # Last, and with everything else safe: an engine builder is the one part that may be here or not.
+        # Last, when everything else is stored: an engine builder is available on some machines only.
         built = engines(current, made.bundle, made.exported.shipped)
         if built is not None:
             made = replace(made, engines=built)
@@ -113,7 +113,7 @@ def run_until(
 
     Raises:
         UnknownNameError: the chain has no such stage.
-        UsageError: the recipe has no section for it, or the stage has no artifact of its own.
+        UsageError: the recipe has no section for it, or the stage has no single artifact.
         RunLockedError, EdgekdError: as run().
     """
     store = Store(folder, listener)
@@ -173,7 +173,7 @@ def _run_until(name: str, recipe: Recipe, store: Store, console: Console | None,
 
 
 class _Reached(Exception):
-    """The stage that a run was to end with is done."""
+    """The stage that a run ends with is done."""
 
     def __init__(self, artifact: Artifact | None) -> None:
         super().__init__()
@@ -197,7 +197,7 @@ def _require_section(recipe: Recipe, stage: Stage) -> None:
 
 
 def _without_comparison(recipe: Recipe, stage: Stage) -> RecipeSettings:
-    """A run up to one network trains no baseline, which is there to compare finished ones with."""
+    """Without the baseline, which is only compared with finished networks, where the run ends before any comparison."""
     if stage.compares:
         return recipe.settings
     distill = recipe.settings.distill.model_copy(update={"baseline": False})

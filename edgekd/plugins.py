@@ -1,7 +1,7 @@
 """Plugins by name: files of edgekd, then entry points of installed packages, then folders that the user names.
 
 A file's name is the plugin's name, and it exports one typed object, which is checked when it is loaded. Listing imports
-nothing, so that a broken plugin is in nobody's way until it is asked for.
+nothing, so a broken plugin affects neither the others nor `--help` until it is loaded.
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ _ROOT = Path(__file__).parent
 def find(kind: str) -> list[Plugin]:
     """All plugins of a kind: edgekd's by name, then those of packages, then those in folders; nothing is imported.
 
-    A name that is there twice is listed twice, but for one and the same file. A file whose name begins with an
-    underscore is a helper, not a plugin.
+    A name that exists twice is listed twice, unless both are the same file. A file whose name begins with an underscore
+    is a helper, not a plugin.
 
     Raises:
-        UsageError: a folder that the user names is not there, or has no plugins.
+        UsageError: a folder that the user names does not exist, or has no plugins.
     """
     wanted = KINDS[kind]
     home = _ROOT.joinpath(*wanted.package.split("."))
@@ -85,7 +85,7 @@ def load(kind: str, name: str, *, where: str = "") -> Any:
 
 
 def listed(kind: str) -> Iterator[tuple[Plugin, EdgekdError | None]]:
-    """Every plugin of a kind with what is wrong with it, as far as that is known without importing: a name twice."""
+    """Every plugin of a kind, with an error where its name exists twice; nothing is imported."""
     known = find(kind)
     for plugin in known:
         same = [other for other in known if other.name == plugin.name]
@@ -93,7 +93,7 @@ def listed(kind: str) -> Iterator[tuple[Plugin, EdgekdError | None]]:
 
 
 def check(kind: str) -> Iterator[tuple[Plugin, EdgekdError | None]]:
-    """Import every plugin of a kind: each with what is wrong with it, None where nothing is."""
+    """Import every plugin of a kind: each with its error, None where it loads."""
     for plugin, problem in listed(kind):
         try:
             if problem is None:
@@ -107,10 +107,10 @@ def check(kind: str) -> Iterator[tuple[Plugin, EdgekdError | None]]:
 def load_all(kind: str) -> dict[str, Any]:
     """The objects of all plugins of a kind, by name.
 
-    A broken one from outside is left out with a PluginWarning, so that it does not take down its neighbours.
+    A broken one from outside is left out with a PluginWarning.
 
     Raises:
-        PluginError: a broken one of edgekd's own, or one from outside that has the name of one of those.
+        PluginError: one of edgekd's own is broken, or one from outside has its name.
     """
     own = {plugin.name for plugin in find(kind) if plugin.origin == "edgekd"}
     loaded = {}
@@ -128,7 +128,7 @@ def code_key(kind: str, name: str) -> dict[str, str]:
     """What identifies the code of a plugin from outside, to be added to the settings of a stage that runs it.
 
     Args:
-        kind, name: of a plugin that loads.
+        kind, name: of a plugin that can be loaded.
 
     Returns:
         "code": a SHA-256 over its file and the helpers beside it (names with an underscore in front), and a package's
@@ -163,7 +163,7 @@ def folders_of_user() -> list[Path]:
     """The folders in $EDGEKD_PLUGINS, which `edgekd --plugins` adds to.
 
     Raises:
-        UsageError: one is not there, or has no subfolder that is called after a kind.
+        UsageError: one does not exist, or has no subfolder with the name of a kind.
     """
     allowed = [plural(kind) for kind in KINDS if KINDS[kind].outside]
     found = folders_in(FOLDERS)
@@ -199,7 +199,7 @@ def _load(plugin: Plugin) -> Any:
         raise _broken(plugin, found=kind, allowed=_described(wanted))
     own = getattr(found, "name", plugin.name)
     if own != plugin.name:
-        raise _broken(plugin, found=f"it calls itself {own!r}", allowed=repr(plugin.name), hint="name both alike")
+        raise _broken(plugin, found=f"its name is {own!r}", allowed=repr(plugin.name), hint="the file's name decides")
     return found
 
 
@@ -222,7 +222,7 @@ def _import(plugin: Plugin) -> ModuleType:
 
 
 def _explain(error: BaseException, module: str) -> str:
-    """An error in one line, with the line of the plugin in which it came up."""
+    """An error in one line, with the line of the plugin that raised it."""
     if isinstance(error, SyntaxError):
         return f"SyntaxError: {error.msg}, in {error.filename}, line {error.lineno}: {(error.text or '').strip()}"
     text = " ".join(f"{type(error).__name__}: {error}".split())
@@ -243,7 +243,7 @@ def _broken(plugin: Plugin, *, found: str, allowed: str | None = None, hint: str
 
 
 def _file(plugin: Plugin) -> str:
-    """The file of a plugin that was imported, or was tried to."""
+    """The file of a plugin whose import was tried."""
     try:
         spec = find_spec(plugin.module) if plugin.folder is None else None
     except Exception:  # importing the package above it may fail in any way, and is reported already
@@ -253,7 +253,7 @@ def _file(plugin: Plugin) -> str:
 
 def _ambiguous(found: list[Plugin]) -> PluginError:
     return PluginError(
-        f"two plugins are called {found[0].name!r}: which {KINDS[found[0].kind].noun} is meant?",
+        f"two {KINDS[found[0].kind].noun} plugins have the name {found[0].name!r}",
         found=" and ".join(plugin.place for plugin in found),
         hint="rename one, or leave its folder or package out",
     )

@@ -1,4 +1,4 @@
-"""What can be known to be wrong before the first training: every network is built, untrained, and every stage asked."""
+"""Checks before the first training: every network is built, untrained, and every stage runs its check on them."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from edgekd.training import train as training
 
 
 class PreflightDetails(Details):
-    """The networks' classes, and the stages that were asked about them."""
+    """The networks' Python classes, and the stages whose checks were run."""
 
     networks: tuple[str, ...]
     stages: tuple[str, ...]
 
 
 class Preflight(Artifact[PreflightDetails]):
-    """That a recipe's networks were built and checked for a data set."""
+    """A record that a recipe's networks were built and checked for a data set."""
 
     kind = "preflight"
 
@@ -42,17 +42,17 @@ STAGE = Stage("preflight", "Preflight", version=1, facts=_facts)
 
 
 def preflight(run: Run, data: Dataset) -> Preflight:
-    """Build all networks, untrained: what is wrong with one must not cost another's training.
+    """Build and check all networks, untrained, so that an error in one is found before another is trained.
 
-    A plan does so too where the data is there: it refuses what the run would refuse.
+    A plan does so too where the data is prepared: it refuses what the run would refuse.
 
     Raises:
         ModelError: arguments, weights or classes do not fit, one is quantized already, the student cannot be
-            pruned or quantized as asked, or a network of the user's own does not answer or export as it must.
-        UsageError: an objective names a layer that is not there, or layers that it cannot compare.
+            pruned or quantized as asked, or a network of the user's own has the wrong outputs or cannot be exported.
+        UsageError: an objective names a layer that does not exist, or layers that it cannot compare.
         DataError: too few images to calibrate on.
     """
-    stages = [stage for stage in run.stages if stage.check is not None and _is_asked_for(stage, run)]
+    stages = [stage for stage in run.stages if stage.check is not None and _is_in_recipe(stage, run)]
     made = run.stage(
         STAGE,
         Preflight,
@@ -66,7 +66,7 @@ def preflight(run: Run, data: Dataset) -> Preflight:
 
 
 def check(run: Run, data: Dataset, stages: list[Stage]) -> PreflightDetails:
-    """Build the networks and ask each stage; what was looked at. Raises as preflight()."""
+    """Build the networks and run each stage's check. Raises as preflight()."""
     recipe = run.recipe
     opset = recipe.export.opset
     others = [build(model, data, opset) for model in schemes.models_of(recipe, data.classes)]
@@ -92,7 +92,7 @@ def check(run: Run, data: Dataset, stages: list[Stage]) -> PreflightDetails:
 def build(model: ModelSettings, data: Dataset, opset: int) -> nn.Module:
     """A network for these classes and this image size, with random weights where published ones are named.
 
-    Published networks are known to export to ONNX; of a user's own nobody knows before it is tried.
+    Published networks are known to export to ONNX; a user's own is exported to find out.
 
     Raises:
         ModelError: it cannot be built, is quantized already, or is the user's own and cannot be exported.
@@ -117,12 +117,12 @@ def _check_export(network: nn.Module, name: str, image_size: int, opset: int) ->
         ) from error
 
 
-def _is_asked_for(stage: Stage, run: Run) -> bool:
+def _is_in_recipe(stage: Stage, run: Run) -> bool:
     return stage.section is None or getattr(run.recipe, stage.section) is not None
 
 
 def _key(run: Run, stages: list[Stage]) -> Json:
-    """All that decides about the networks; where images lie and what is measured at the end does not."""
+    """Everything that the checks depend on: not where images lie, nor what is measured at the end."""
     recipe = settings_json(run.recipe, exclude={"name", "data", "bench", "export"})
     del recipe["distill"]["baseline"]  # the student once more
     models = [model for model in (run.recipe.teacher, run.recipe.student) if model is not None]

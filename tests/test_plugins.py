@@ -193,10 +193,10 @@ def test_a_name_twice_names_both_places(folder, tmp_path, monkeypatch):
     with pytest.raises(PluginError, match=r"edgekd/data/sources/digits\.py and .*other/sources/digits\.py"):
         source_named("digits")
     assert source_named("cifar10").mirror
-    with pytest.raises(PluginError, match="two plugins are called 'digits'"):
+    with pytest.raises(PluginError, match="two data source plugins have the name 'digits'"):
         plugins.load_all("source")
     shown = _edgekd("plugins", "source")
-    assert shown.stdout.count("my-source is broken") == 2 and "two plugins are called" in shown.stdout
+    assert shown.stdout.count("my-source is broken") == 2 and "two data source plugins have the name" in shown.stdout
 
 
 def test_the_same_folder_twice_is_one(folder, tmp_path, monkeypatch):
@@ -233,7 +233,7 @@ def test_an_object_with_another_name_is_refused(folder):
     (folder / "backends" / "mine.py").write_text(code)
     plugin = next(plugin for plugin in plugins.find("backend") if plugin.name == "mine")
     named = Plugin(**{**vars(plugin), "attribute": "BACKEND"})
-    with pytest.raises(PluginError, match="it calls itself 'other'|is of type Named"):
+    with pytest.raises(PluginError, match="its name is 'other'|is of type Named"):
         plugins._load(named)
 
 
