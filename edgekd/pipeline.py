@@ -25,7 +25,8 @@ from edgekd.stages.prune import prune
 from edgekd.stages.quantize import quantize
 from edgekd.stages.train import baseline, teacher
 from edgekd.store.artifacts import Artifact, write_json
-from edgekd.store.store import Listener, Outline, Plan, PlannedStage, Store
+from edgekd.store.plan import Outline, Plan, PlannedStage
+from edgekd.store.store import Listener, Store
 
 Chain = Callable[[Run], Result]
 

@@ -16,7 +16,7 @@ from edgekd.quantization.placement import refuse_quantized
 from edgekd.recipe.settings import ModelSettings
 from edgekd.runs import Run, Stage, Untrained, settings_json
 from edgekd.store.artifacts import Artifact, Details, Json
-from edgekd.store.store import is_pending
+from edgekd.store.plan import is_pending
 from edgekd.training import train as training
 
 

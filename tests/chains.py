@@ -18,7 +18,7 @@ from edgekd.stages import train as train_stage
 from edgekd.stages.distill import Continuation, Distilled
 from edgekd.stages.prune import Pruned, prune
 from edgekd.stages.quantize import Quantized, quantize
-from edgekd.store.store import Outline
+from edgekd.store.plan import Outline
 
 
 @dataclass(frozen=True)

@@ -62,7 +62,7 @@ def environment(root: Path = _ROOT) -> Environment:
         kernel=platform.release(),
         python=platform.python_version(),
         numpy=_version("numpy"),
-        engines=_engines(),
+        engines={each.title: version for each in all_backends() if (version := each.version()) is not None},
         governor=_text(root / "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
         power_mode=_nvpmodel(),
         l4t=_l4t(root),
@@ -113,11 +113,6 @@ def _nvpmodel() -> str | None:
         if label.strip() == "NV Power Mode":
             return mode.strip()
     return None
-
-
-def _engines() -> dict[str, str]:
-    versions = {backend.title: backend.version() for backend in all_backends()}
-    return {title: version for title, version in versions.items() if version is not None}
 
 
 def _version(package: str) -> str | None:

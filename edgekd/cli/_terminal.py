@@ -25,7 +25,8 @@ from rich.table import Table
 from edgekd.export.model_id import ModelId
 from edgekd.runtime import backends
 from edgekd.store.artifacts import Artifact, Json
-from edgekd.store.store import Done, PlannedStage
+from edgekd.store.plan import PlannedStage
+from edgekd.store.store import Done
 
 if TYPE_CHECKING:
     from edgekd.pipeline import RunResult

@@ -65,7 +65,7 @@ def pad_crop(pixels: Tensor, view: Tensor, *, size: int, padding: int, flip: boo
     # 32 bits are enough for the pixels of any batch, and are written faster than 64.
     steps = torch.arange(size, dtype=torch.int32, device=pixels.device)
     columns = torch.where(_mirrored(view, flip)[:, None], size - 1 - steps, steps)
-    top, left = (_floor(view[:, axis] * places, places - 1)[:, None] for axis in (_VERTICAL, _HORIZONTAL))
+    top, left = ((view[:, axis] * places).int().clamp_(max=places - 1)[:, None] for axis in (_VERTICAL, _HORIZONTAL))
     rows = torch.arange(count, dtype=torch.int32, device=pixels.device)[:, None] * side + top + steps
     index = rows[:, :, None] * side + (left + columns)[:, None, :]
     return padded.reshape(-1, 3).index_select(0, index.view(-1)).view(count, size, size, 3)
@@ -164,7 +164,3 @@ def middle(pixels: Tensor, size: int) -> Tensor:
 
 def _mirrored(view: Tensor, flip: bool) -> Tensor:
     return view[:, _FLIP] < 0.5 if flip else torch.zeros(len(view), dtype=torch.bool, device=view.device)
-
-
-def _floor(values: Tensor, largest: int) -> Tensor:
-    return values.int().clamp_(max=largest)

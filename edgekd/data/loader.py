@@ -121,7 +121,9 @@ class Loader:
             resolve(variation.augment, preprocessing, mirror=variation.mirror) if variation is not None else None
         )
         self._normalise = Normalise(preprocessing, self.device)
-        self._workers = _default_workers(split) if workers is None else workers
+        if workers is None:
+            workers = min(len(os.sched_getaffinity(0)), _MOST_WORKERS) if split.streamed else 0
+        self._workers = workers
 
     @property
     def image_count(self) -> int:
@@ -220,7 +222,3 @@ class _Steps(Dataset["Tensor | DataError"]):
             return torch.from_numpy(self._read(self._steps[step]))
         except DataError as error:
             return error
-
-
-def _default_workers(split: Split) -> int:
-    return min(len(os.sched_getaffinity(0)), _MOST_WORKERS) if split.streamed else 0

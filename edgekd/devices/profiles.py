@@ -132,14 +132,15 @@ def find(name: str, folder: Path | None = None) -> Profile:
     return profile
 
 
+def own_folder() -> Path:
+    """Where edgekd's own profiles lie: in the wheel, or beside the package in a checkout."""
+    return next(place for place in _PLACES if place.is_dir())
+
+
 def _files(folder: Path | None) -> list[Path]:
     """All profiles, each file once even where the user names edgekd's own folder."""
-    folders = [*folders_in(FOLDERS), _home()] if folder is None else [folder]
+    folders = [*folders_in(FOLDERS), own_folder()] if folder is None else [folder]
     return list(dict.fromkeys(file.resolve() for place in folders for file in sorted(place.glob("*.yaml"))))
-
-
-def _home() -> Path:
-    return next(place for place in _PLACES if place.is_dir())
 
 
 def _mapping(file: Path) -> dict[str, Any]:

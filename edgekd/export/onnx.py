@@ -6,7 +6,6 @@ The conversions to each variant are in variants/.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +72,7 @@ def seal(
         ExportError: the graph is not valid ONNX, or its outputs differ.
     """
     file = write(graph, out)
-    heads = _heads(source)
+    heads = source.heads if isinstance(source, OnnxModel) else source.details.architecture.heads
     report = compare(
         file,
         expected,
@@ -152,7 +151,3 @@ def write(graph: onnx.ModelProto, out: Path, name: str = "model.onnx") -> Path:
     file = out / name
     onnx.save(graph, file)
     return file
-
-
-def _heads(source: Checkpoint | OnnxModel) -> Mapping[str, tuple[str, ...]]:
-    return source.heads if isinstance(source, OnnxModel) else source.details.architecture.heads

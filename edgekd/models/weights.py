@@ -60,8 +60,9 @@ def load_state(model: nn.Module, state: Mapping[str, Tensor], *, origin: object)
     own = model.state_dict()
     missing, unexpected, other = _mismatches(own, state)
     shapes = [f"{name} is {tuple(state[name].shape)}, the network has {tuple(own[name].shape)}" for name in other]
+    named = (("missing", missing), ("unexpected", unexpected))
     problems = [
-        *(f"{len(names)} tensors {what}, e.g. {names[0]}" for what, names in _named(missing, unexpected) if names),
+        *(f"{len(names)} tensors {what}, e.g. {names[0]}" for what, names in named if names),
         *shapes[:3],
     ]
     if problems:
@@ -131,7 +132,3 @@ def _mismatches(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> tuple
     # torch-pruning and older PyTorch versions omit this counter, which inference does not use.
     missing = sorted(k for k in own if k not in state and not k.endswith("num_batches_tracked"))
     return missing, sorted(set(state) - set(own)), [k for k in own if k in state and own[k].shape != state[k].shape]
-
-
-def _named(missing: list[str], unexpected: list[str]) -> tuple[tuple[str, list[str]], ...]:
-    return ("missing", missing), ("unexpected", unexpected)

@@ -270,7 +270,7 @@ def _siblings(location: Location, model: type[BaseModel]) -> list[str]:
         field = model.model_fields.get(str(part))
         if field is None:
             return []
-        nested = [kind for kind in _kinds(field.annotation) if _is_model(kind)]
+        nested = [kind for kind in _kinds(field.annotation) if isinstance(kind, type) and issubclass(kind, BaseModel)]
         if nested:
             model = nested[0]
     return sorted(model.model_fields)
@@ -281,10 +281,6 @@ def _kinds(annotation: object) -> Iterator[Any]:
     yield annotation
     for inner in get_args(annotation):
         yield from _kinds(inner)
-
-
-def _is_model(kind: object) -> bool:
-    return isinstance(kind, type) and issubclass(kind, BaseModel)
 
 
 def _line_of(problem: str) -> tuple[int, str]:

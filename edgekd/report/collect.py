@@ -14,7 +14,6 @@ from edgekd.export.model_id import ModelId
 from edgekd.models.checkpoint import Checkpoint
 from edgekd.recipe.load import Recipe
 from edgekd.report.result import Result
-from edgekd.runs import Role
 from edgekd.runtime import backends
 from edgekd.stages.benchmark import Measurements
 from edgekd.stages.prune import Pruned
@@ -47,6 +46,7 @@ def collect(recipe: Recipe, result: Result, log: Sequence[Done], place: Path) ->
         log: the stages in order.
         place: the folder in which the bundle was published.
     """
+    measurements = [result.measured, *([result.engines] if result.engines is not None else [])]
     names = dict.fromkeys(name.variant for name in result.exported.models)
     return {
         "title": recipe.settings.name,
@@ -70,7 +70,7 @@ def collect(recipe: Recipe, result: Result, log: Sequence[Done], place: Path) ->
         ],
         "pruning": _pruning(result.pruned),
         "quantization": _quantization(result.quantized),
-        "measurements": [_measurement(record) for each in _measured(result) for record in each.records],
+        "measurements": [_measurement(record) for each in measurements for record in each.records],
         "legality": _legality(result),
         "engines": result.bundle.details.engines,
         "engine_titles": preference.titles(),
@@ -80,7 +80,9 @@ def collect(recipe: Recipe, result: Result, log: Sequence[Done], place: Path) ->
         "not_run": not_run(recipe.settings.bench.devices, result.exported.shipped),
         "bundle": {"path": str(place), "files": _files(result.bundle)},
         "warnings": _warnings(result),
-        "roles": {role.name: _role(role) for role in result.roles},
+        "roles": {
+            role.name: {"legend": role.legend, "shape": role.shape, "colour": role.colour} for role in result.roles
+        },
     }
 
 
@@ -89,10 +91,6 @@ def _loaded(result: Result) -> str | None:
     backend = backends.choose(next(iter(result.exported.models.values())).graph)
     order = result.bundle.details.engines.get(preference.name_here(backend.name), ())
     return str(result.exported.shipped[order[0]]) if order else None
-
-
-def _measured(result: Result) -> list[Measurements]:
-    return [result.measured, *([result.engines] if result.engines is not None else [])]
 
 
 def not_run(devices: Sequence[str], shipped: Iterable[str]) -> list[Json]:
@@ -244,7 +242,3 @@ def _files(bundle: Artifact) -> list[Json]:
         {"name": name, "size_bytes": record.size_bytes, "note": notes.get(name, "test vectors")}
         for name, record in bundle.manifest.files.items()
     ]
-
-
-def _role(role: Role) -> Json:
-    return {"legend": role.legend, "shape": role.shape, "colour": role.colour}

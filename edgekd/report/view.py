@@ -69,6 +69,7 @@ def view(record: Record) -> View:
     labels = model_labels(record.models)
     batches = sorted({entry.batch_size for entry in _first_place(record)})
     shown_model = chosen(record)
+    places = dict.fromkeys(entry.place for entry in record.measurements)
     training_curves = _curves(record)
     bars = [charts.Bar(labels[model.id], mark_of(record, model.role), model.size_bytes) for model in record.models]
     return View(
@@ -82,7 +83,7 @@ def view(record: Record) -> View:
         unmeasured=tuple(_unmeasured(record, labels)),
         sizes=figure(charts.bars, bars) if bars else None,
         numerics=tuple(_numerics_row(entry, labels) for entry in record.numerics),
-        places=tuple(_places(record, labels)),
+        places=tuple(_place(record, place, labels) for place in places),
         training=figure(charts.curves, training_curves) if training_curves else None,
         precision=sections.precision(record, labels),
         pruning=sections.pruning(record.pruning) if record.pruning is not None else None,
@@ -171,11 +172,6 @@ def _numerics_row(entry: NumericsEntry, labels: dict[str, str]) -> NumericsRow:
         f"{entry.images:,}",
     )
     return NumericsRow(labels[entry.model], cells, entry.within)
-
-
-def _places(record: Record, labels: dict[str, str]) -> list[Place]:
-    places = dict.fromkeys(entry.place for entry in record.measurements)
-    return [_place(record, place, labels) for place in places]
 
 
 def _place(record: Record, place: tuple[str, str, int], labels: dict[str, str]) -> Place:

@@ -7,7 +7,6 @@
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
 import shutil
@@ -16,12 +15,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeVar, cast
+from typing import Any, Literal, Protocol, TypeVar
 
-from safetensors import SafetensorError
-
-from edgekd.errors import ArtifactError, OutOfMemoryError, RunLockedError, StoreError
+from edgekd.errors import ArtifactError, RunLockedError
 from edgekd.store.artifacts import FORMAT, Artifact, Json, StageRecord, digest, write_manifest
+from edgekd.store.system_errors import clear_system_errors
 
 A = TypeVar("A", bound=Artifact)
 State = Literal["reused", "run", "planned"]
@@ -49,14 +47,6 @@ class Done:
     artifact: Artifact
     seconds: float
     facts: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class PlannedStage:
-    name: str
-    title: str
-    state: State
-    why: str
 
 
 def no_facts(artifact: Artifact) -> Sequence[str]:
@@ -124,16 +114,16 @@ class Store:
             ArtifactError: a finished stage's files or manifest were changed, or its folder belongs to another stage.
             StoreError: the disk is full or the folder cannot be written.
         """
-        record = _record(label.name, label.version, settings, inputs)
-        place = self._place(record)
+        record = record_of(label, settings, inputs)
+        place = self.place_of(record)
         if place.exists():
-            artifact = _finished(kind, place, record)
+            artifact = finished(kind, place, record)
             # A kill between the rename and the clean-up leaves this behind.
             shutil.rmtree(self.root / "partial" / place.name, ignore_errors=True)
             return self._done(label, "reused", artifact)
         if self._listener is not None:
             self._listener.begin(label.name)
-        with _clear_system_errors(self.root):
+        with clear_system_errors(self.root):
             artifact = self._make(kind, record, place, make)
         return self._done(label, "run", artifact)
 
@@ -154,7 +144,8 @@ class Store:
         shutil.rmtree(partial)
         return kind(place, manifest)
 
-    def _place(self, record: StageRecord) -> Path:
+    def place_of(self, record: StageRecord) -> Path:
+        """Where a stage's finished artifact lies."""
         return self.root / "stages" / f"{record.name}-{record.key[:16]}"
 
     def _done(self, label: StageLabel, state: State, artifact: A) -> A:
@@ -173,7 +164,7 @@ class Store:
         Raises:
             RunLockedError: another process holds the lock; StoreError: the folder cannot be created.
         """
-        with _clear_system_errors(self.root):
+        with clear_system_errors(self.root):
             self.root.mkdir(parents=True, exist_ok=True)
             stream = (self.root / ".lock").open("a+")
         with stream:
@@ -190,81 +181,9 @@ class Store:
             stream.truncate(0)
             stream.write(f"process {os.getpid()}, since {time.strftime('%H:%M:%S')}")
             stream.flush()
-            with _clear_system_errors(self.root):
+            with clear_system_errors(self.root):
                 yield
             stream.truncate(0)
-
-
-class Plan(Store):
-    """A store that runs nothing and lists what would be reused and what would run."""
-
-    makes = False
-
-    def __init__(self, root: Path) -> None:
-        super().__init__(root)
-        self.stages: list[PlannedStage] = []
-
-    def stage(
-        self,
-        kind: type[A],
-        label: StageLabel,
-        *,
-        settings: Json,
-        inputs: Mapping[str, Artifact],
-        make: Callable[[Path], A],
-    ) -> A:
-        waiting = [role for role, artifact in inputs.items() if is_pending(artifact)]
-        if waiting:
-            self.stages.append(
-                PlannedStage(label.name, label.title or label.name, "planned", f"needs {', '.join(waiting)} first")
-            )
-            return cast(A, _Pending())
-        record = _record(label.name, label.version, settings, inputs)
-        place = self._place(record)
-        if place.exists():
-            self.stages.append(PlannedStage(label.name, label.title or label.name, "reused", place.name))
-            return _finished(kind, place, record)
-        begun = (self.root / "partial" / place.name).exists()
-        self.stages.append(
-            PlannedStage(
-                label.name, label.title or label.name, "run", "resumes an interrupted run" if begun else "not made yet"
-            )
-        )
-        return cast(A, _Pending())
-
-
-class Outline(Store):
-    """A store for listing a chain's stages: nothing is read or made, every artifact is pending."""
-
-    makes = False
-
-    def __init__(self) -> None:
-        super().__init__(Path())
-
-    def stage(
-        self,
-        kind: type[A],
-        label: StageLabel,
-        *,
-        settings: Json,
-        inputs: Mapping[str, Artifact],
-        make: Callable[[Path], A],
-    ) -> A:
-        return cast(A, _Pending())
-
-
-class _Pending(Artifact):
-    """A placeholder for an artifact that is not made yet."""
-
-    kind = "pending"
-
-    def __init__(self) -> None:
-        pass
-
-
-def is_pending(artifact: Artifact) -> bool:
-    """Whether an artifact is a plan's placeholder for one that is not made yet."""
-    return isinstance(artifact, _Pending)
 
 
 def resume_folder(out: Path) -> Path:
@@ -272,14 +191,17 @@ def resume_folder(out: Path) -> Path:
     return out.with_name(out.name + ".resume")
 
 
-def _record(name: str, version: int, settings: Json, inputs: Mapping[str, Artifact]) -> StageRecord:
+def record_of(label: StageLabel, settings: Json, inputs: Mapping[str, Artifact]) -> StageRecord:
+    """What identifies a stage: its name, version and settings, and the digests of its inputs."""
+    name, version = label.name, label.version
     digests = {role: artifact.digest for role, artifact in inputs.items()}
     # The format is part of the key: an artifact in an older format is made again, not refused.
     key = digest({"format": FORMAT, "stage": name, "version": version, "settings": settings, "inputs": digests})
     return StageRecord(name=name, key=key, version=version, settings=settings, inputs=digests, seconds=0.0)
 
 
-def _finished(kind: type[A], place: Path, record: StageRecord) -> A:
+def finished(kind: type[A], place: Path, record: StageRecord) -> A:
+    """The finished artifact in `place`, checked whole; raises ArtifactError for a changed one or another stage's."""
     artifact = kind.load(place)
     stage = artifact.manifest.stage
     if stage is None or stage.key != record.key:
@@ -290,57 +212,6 @@ def _finished(kind: type[A], place: Path, record: StageRecord) -> A:
             hint=f"delete {place} to make it again",
         )
     return artifact
-
-
-@contextmanager
-def _clear_system_errors(root: Path) -> Iterator[None]:
-    """Turns the system's errors about disk and memory into StoreError and OutOfMemoryError."""
-    try:
-        yield
-    except (MemoryError, RuntimeError) as error:
-        # PyTorch raises a RuntimeError, on a GPU a subclass of it; this module does not import PyTorch.
-        if not isinstance(error, MemoryError) and "allocate memory" not in str(error) + _memory_error_text(error):
-            raise
-        raise _out_of_memory(error) from error
-    except (OSError, SafetensorError) as error:
-        if isinstance(error, OSError) and error.errno == errno.ENOMEM:
-            raise _out_of_memory(error) from error
-        # safetensors reports the system's error only as text.
-        full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-        if full or os.strerror(errno.ENOSPC) in str(error):
-            raise StoreError(
-                f"no room left on the disk of {root}",
-                found=f"{_free_bytes(root) / 1e6:.0f} MB free",
-                hint="free some space and run the same command again: finished stages and epochs are kept",
-            ) from error
-        if not isinstance(error, OSError):
-            raise
-        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM) and _inside(error.filename, root):
-            raise StoreError(
-                f"{error.filename} cannot be written: {error.strerror}", hint="name another folder with --out"
-            ) from error
-        raise
-
-
-def _memory_error_text(error: BaseException) -> str:
-    return "cannot allocate memory" if type(error).__name__ == "OutOfMemoryError" else ""
-
-
-def _out_of_memory(error: BaseException) -> OutOfMemoryError:
-    return OutOfMemoryError(
-        "this machine has too little memory for this stage",
-        found=str(error) or type(error).__name__,
-        hint="use a smaller batch_size (finished stages are kept), or data.storage: streamed (runs from the data on)",
-    )
-
-
-def _inside(filename: object, root: Path) -> bool:
-    return isinstance(filename, (str, os.PathLike)) and Path(filename).absolute().is_relative_to(root.absolute())
-
-
-def _free_bytes(path: Path) -> int:
-    existing = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
-    return shutil.disk_usage(existing).free
 
 
 def _sync_files(folder: Path) -> None:

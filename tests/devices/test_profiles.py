@@ -84,7 +84,7 @@ def test_a_board_keeps_unit_source_and_doubt(tmp_path):
 
 def test_folders_of_the_user_come_before_edgekds(tmp_path, monkeypatch):
     (tmp_path / "board.yaml").write_text(BOARD)
-    monkeypatch.setenv(profiles.FOLDERS, os.pathsep.join([str(tmp_path), str(profiles._home())]))
+    monkeypatch.setenv(profiles.FOLDERS, os.pathsep.join([str(tmp_path), str(profiles.own_folder())]))
     assert profiles.find("board").title == "A board"
     assert profiles.names() == tuple(sorted(["board", "this-machine", *BOARDS]))
     assert profiles.find("raspberry-pi-5").kind == "board"
@@ -95,7 +95,7 @@ def test_a_name_twice_names_both_files(tmp_path, monkeypatch):
     monkeypatch.setenv(profiles.FOLDERS, str(tmp_path))
     with pytest.raises(UsageError) as caught:
         profiles.find("rtx-3090")
-    for folder in (tmp_path, profiles._home()):
+    for folder in (tmp_path, profiles.own_folder()):
         assert str(folder / "rtx-3090.yaml") in str(caught.value)
     monkeypatch.setenv(profiles.FOLDERS, str(tmp_path / "nowhere"))
     with pytest.raises(UsageError, match="EDGEKD_PROFILES names"):

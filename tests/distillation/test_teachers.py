@@ -28,7 +28,8 @@ from edgekd.recipe.settings import AugmentSettings, ModelSettings, TeacherSettin
 from edgekd.runs import Run
 from edgekd.stages import data as data_stage
 from edgekd.stages import train as train_stage
-from edgekd.store.store import Plan, Store
+from edgekd.store.plan import Plan
+from edgekd.store.store import Store
 from edgekd.training.train import TrainingSetup, adopt, begin, train
 
 KD = TermSettings(method="kd", temperature=4.0)

@@ -18,7 +18,8 @@ from edgekd.recipe.load import from_mapping
 from edgekd.runs import Run
 from edgekd.stages import prune, quantize
 from edgekd.stages.distill import Distilled
-from edgekd.store.store import Plan, Store
+from edgekd.store.plan import Plan
+from edgekd.store.store import Store
 from edgekd.training.fit import accuracy
 from edgekd.training.train import evaluation_loader
 

@@ -17,7 +17,8 @@ from edgekd.recipe.settings import RecipeSettings
 from edgekd.runs import Run
 from edgekd.runtime import load
 from edgekd.store.artifacts import Artifact, Json, digest
-from edgekd.store.store import Plan, StageLabel
+from edgekd.store.plan import Plan
+from edgekd.store.store import StageLabel
 
 WEAK = {"model": "cifar/resnet8", "train": {"epochs": 1, "batch_size": 32, "seed": 1}}
 PARITY = {"even": ["0", "2", "4", "6", "8"], "odd": ["1", "3", "5", "7", "9"]}

@@ -23,7 +23,8 @@ from edgekd.models.build import build
 from edgekd.schemes.data_free import Parameters, check_classes, compose, mirrors
 from edgekd.stages import data as data_stage
 from edgekd.stages import train as train_stage
-from edgekd.store.store import Plan, Store, resume_folder
+from edgekd.store.plan import Plan
+from edgekd.store.store import Store, resume_folder
 
 CLAIM = "distill.scheme={name: data-free, images: 256, iterations: 40}"
 NOISE = "distill.scheme={name: data-free, images: 256, iterations: 0}"

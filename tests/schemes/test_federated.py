@@ -27,7 +27,8 @@ from edgekd.recipe.settings import AugmentSettings, StepSettings
 from edgekd.runs import Run
 from edgekd.schemes import federated
 from edgekd.stages import data as data_stage
-from edgekd.store.store import Plan, Store
+from edgekd.store.plan import Plan
+from edgekd.store.store import Store
 from edgekd.training.fit import accuracy
 from edgekd.training.train import evaluation_loader, training_loader
 

@@ -27,7 +27,7 @@ from edgekd.runtime import load
 from edgekd.schemes._heads import Batches, Columns, Head, MultiTask, Together
 from edgekd.stages import data as data_stage
 from edgekd.stages import train as train_stage
-from edgekd.store.store import Plan
+from edgekd.store.plan import Plan
 from edgekd.training.fit import accuracy
 from edgekd.training.start import start
 from edgekd.training.train import evaluation_loader

@@ -7,7 +7,7 @@ from dataclasses import replace
 from edgekd import schemes
 from edgekd.stages import data as data_stage
 from edgekd.stages import train as train_stage
-from edgekd.store.store import Plan
+from edgekd.store.plan import Plan
 
 
 def test_a_student_learns_from_the_teacher_alone(stages, distilled, score):

@@ -24,7 +24,8 @@ from edgekd.runtime.preprocess import Preprocessing
 from edgekd.schemes.online import OBJECTIVE, Cohort, Mutual, Parameters, check_networks
 from edgekd.stages import data as data_stage
 from edgekd.stages import train as train_stage
-from edgekd.store.store import Plan, Store
+from edgekd.store.plan import Plan
+from edgekd.store.store import Store
 
 SMALL = ("data.limit=64", "data.image_size=8", "distill.batch_size=32", "distill.epochs=2", "distill.scheme=online")
 THREE = "distill.scheme={name: online, peers: [{model: cifar/resnet8}, {model: cifar/resnet14}]}"

@@ -19,7 +19,8 @@ from edgekd.errors import RecipeError
 from edgekd.recipe.settings import TermSettings
 from edgekd.stages import data as data_stage
 from edgekd.stages import train as train_stage
-from edgekd.store.store import Plan, Store
+from edgekd.store.plan import Plan
+from edgekd.store.store import Store
 
 scheme = import_module("edgekd.schemes.self")
 SMALL = ("data.limit=64", "data.image_size=8", "distill.batch_size=32", "distill.epochs=3")

@@ -28,7 +28,8 @@ from edgekd.schemes.semi_supervised import Mixing, PartlyLabelled
 from edgekd.stages import data as data_stage
 from edgekd.stages import prune
 from edgekd.stages import train as train_stage
-from edgekd.store.store import Plan, Store
+from edgekd.store.plan import Plan
+from edgekd.store.store import Store
 
 FEW = "distill.scheme={name: semi-supervised, labels: 50}"
 KD = "distill.objective=[{method: kd}]"

@@ -24,7 +24,7 @@ from edgekd.runtime.backends.onnxruntime import OrtSession
 from edgekd.schemes.task_conditioned import Conditional, groups_of
 from edgekd.stages import data as data_stage
 from edgekd.stages import train as train_stage
-from edgekd.store.store import Plan
+from edgekd.store.plan import Plan
 from edgekd.training.train import evaluation_loader
 
 ODD_EVEN = "[['1', '3', '5', '7', '9'], ['0', '2', '4', '6', '8']]"

@@ -10,7 +10,8 @@ import pytest
 
 from edgekd.errors import ArtifactError, OutOfMemoryError, RunLockedError, StoreError
 from edgekd.store.artifacts import Artifact, Details, read_json
-from edgekd.store.store import Plan, StageLabel, Store, resume_folder
+from edgekd.store.plan import Plan
+from edgekd.store.store import StageLabel, Store, resume_folder
 
 
 class NoteDetails(Details):

@@ -8,7 +8,6 @@ differ between versions.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,7 +60,7 @@ def build(trt: Any, log: Any, graph: Path, options: Options, *, timings: bytes =
     """
     trt.init_libnvinfer_plugins(log, "")
     builder = trt.Builder(log)
-    network = builder.create_network(_mask(creation_flags(trt)))
+    network = builder.create_network(sum(1 << int(flag) for flag in creation_flags(trt)))
     # The parser owns the weights until the engine is built.
     parser = trt.OnnxParser(network, log)
     if not parser.parse_from_file(str(graph)):
@@ -121,10 +120,6 @@ def _release(version: str) -> tuple[int, int]:
     if match is None:
         raise BackendError("TensorRT's version is not valid", found=version, allowed="e.g. 10.3.0")
     return int(match[1]), int(match[2])
-
-
-def _mask(flags: Iterable[Any]) -> int:
-    return sum(1 << int(flag) for flag in flags)
 
 
 def _add_profile(builder: Any, config: Any, network: Any, options: Options, graph: Path) -> None:

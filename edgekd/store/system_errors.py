@@ -1,0 +1,62 @@
+"""The system's errors about disk and memory as edgekd's own."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from safetensors import SafetensorError
+
+from edgekd.errors import OutOfMemoryError, StoreError
+
+
+@contextmanager
+def clear_system_errors(root: Path) -> Iterator[None]:
+    """Turns the system's errors about disk and memory into StoreError and OutOfMemoryError."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        # PyTorch raises a RuntimeError, on a GPU a subclass of it; this module does not import PyTorch.
+        known = type(error).__name__ == "OutOfMemoryError" or "allocate memory" in str(error)
+        if not known and not isinstance(error, MemoryError):
+            raise
+        raise _out_of_memory(error) from error
+    except (OSError, SafetensorError) as error:
+        if isinstance(error, OSError) and error.errno == errno.ENOMEM:
+            raise _out_of_memory(error) from error
+        # safetensors reports the system's error only as text.
+        full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+        if full or os.strerror(errno.ENOSPC) in str(error):
+            raise StoreError(
+                f"no room left on the disk of {root}",
+                found=f"{_free_bytes(root) / 1e6:.0f} MB free",
+                hint="free some space and run the same command again: finished stages and epochs are kept",
+            ) from error
+        if not isinstance(error, OSError):
+            raise
+        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM) and _inside(error.filename, root):
+            raise StoreError(
+                f"{error.filename} cannot be written: {error.strerror}", hint="name another folder with --out"
+            ) from error
+        raise
+
+
+def _out_of_memory(error: BaseException) -> OutOfMemoryError:
+    return OutOfMemoryError(
+        "this machine has too little memory for this stage",
+        found=str(error) or type(error).__name__,
+        hint="use a smaller batch_size (finished stages are kept), or data.storage: streamed (runs from the data on)",
+    )
+
+
+def _inside(filename: object, root: Path) -> bool:
+    return isinstance(filename, (str, os.PathLike)) and Path(filename).absolute().is_relative_to(root.absolute())
+
+
+def _free_bytes(path: Path) -> int:
+    existing = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
+    return shutil.disk_usage(existing).free
