@@ -47,7 +47,7 @@ from edgekd.recipe.settings import (
 )
 from edgekd.runs import Run, Stage
 from edgekd.schemes import Scheme
-from edgekd.schemes._objective import check_answers, check_on_logits, said_or
+from edgekd.schemes._objective import check_answers, check_on_logits, objective_or
 from edgekd.schemes._unlabelled import ON_ANSWERS as OBJECTIVE
 from edgekd.schemes._unlabelled import check_later_links, needing_labels
 from edgekd.stages import _facts
@@ -87,7 +87,7 @@ class Parameters(Settings):
 
 def check(recipe: RecipeSettings, parameters: Parameters) -> None:
     """Raises UsageError for what makes no sense here, MissingDependencyError without Flower."""
-    objective = said_or(recipe, OBJECTIVE)
+    objective = objective_or(recipe, OBJECTIVE)
     check_on_logits("federated", objective, why="a client sends its answers, not its layers")
     if labelled := needing_labels(objective):
         raise UsageError(
@@ -130,7 +130,7 @@ def distill(run: Run, teacher: Checkpoint | None, data: Dataset, parameters: Par
     if parameters.alone:
         alone = _alone(run, data, dealt, parameters)
         others["client1alone"] = _first_client(run, "client1alone", alone, public)
-    return Distilled(student, others, objective=said_or(run.recipe, OBJECTIVE), learns_from=public)
+    return Distilled(student, others, objective=objective_or(run.recipe, OBJECTIVE), learns_from=public)
 
 
 def models_of(recipe: RecipeSettings, parameters: Parameters) -> tuple[ModelSettings, ...]:
@@ -167,7 +167,7 @@ def _habits(run: Run, parameters: Parameters, views: int) -> Habits:
     return Habits(
         models=models_of(recipe, parameters),
         steps=recipe.distill,
-        objective=said_or(recipe, OBJECTIVE),
+        objective=objective_or(recipe, OBJECTIVE),
         augment=recipe.data.augment,
         first_epochs=parameters.first_epochs,
         own_epochs=parameters.local_epochs,
@@ -222,7 +222,7 @@ def _alone(run: Run, data: Dataset, dealt: Partition, parameters: Parameters) ->
 
 def _student(run: Run, public: Dataset, dealt: Partition, last: Round) -> Checkpoint:
     recipe = run.recipe
-    settings, augment, objective = recipe.distill, recipe.data.augment, said_or(recipe, OBJECTIVE)
+    settings, augment, objective = recipe.distill, recipe.data.augment, objective_or(recipe, OBJECTIVE)
 
     def make(out: Path) -> Checkpoint:
         consensus = np.load(last.path / "consensus.npy")

@@ -25,7 +25,7 @@ from edgekd.models.checkpoint import Checkpoint
 from edgekd.recipe.settings import RecipeSettings, Settings
 from edgekd.runs import Run
 from edgekd.schemes import Scheme
-from edgekd.schemes._objective import known
+from edgekd.schemes._objective import known_methods
 from edgekd.stages.distill import STAGE, Distilled, trained
 from edgekd.store.artifacts import Json
 from edgekd.training.bf16 import answering
@@ -50,7 +50,7 @@ def check(recipe: RecipeSettings, parameters: Parameters) -> None:
             hint="add e.g. {method: cross_entropy}, or leave the scheme out",
         )
     # Where a loss may fall below zero no noise explains it, and its weight would only grow.
-    if signed := [method.name for method in known(recipe.distill.objective) if method.signed]:
+    if signed := [method.name for method in known_methods(recipe.distill.objective) if method.signed]:
         raise UsageError(
             f"{signed[0]} falls below zero: it learns how sure it is itself",
             allowed="losses that are never negative",

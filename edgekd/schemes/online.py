@@ -35,7 +35,7 @@ from edgekd.recipe.settings import (
 from edgekd.runs import Run, Stage
 from edgekd.runtime.preprocess import Preprocessing
 from edgekd.schemes import Scheme
-from edgekd.schemes._objective import Objective, check_answers, check_on_logits, said_or
+from edgekd.schemes._objective import Objective, check_answers, check_on_logits, objective_or
 from edgekd.stages import _facts
 from edgekd.stages.distill import Distilled
 from edgekd.store.artifacts import Artifact, Details, Json
@@ -123,7 +123,7 @@ class Mutual(nn.Module):
 
 
 def check(recipe: RecipeSettings, parameters: Parameters) -> None:
-    objective = said_or(recipe, OBJECTIVE)
+    objective = objective_or(recipe, OBJECTIVE)
     check_answers("online", objective)
     check_on_logits("online", objective, why="students that learn from each other have no layers of a finished teacher")
     models = models_of(recipe, parameters)
@@ -150,7 +150,7 @@ def distill(run: Run, teacher: Checkpoint | None, data: Dataset, parameters: Par
     """One stage trains all students, then one stage each takes its checkpoint out."""
     recipe = run.recipe
     settings, augment = recipe.distill, recipe.data.augment
-    models, objective = models_of(recipe, parameters), said_or(recipe, OBJECTIVE)
+    models, objective = models_of(recipe, parameters), objective_or(recipe, OBJECTIVE)
     setup = TrainingSetup(settings, augment, run.progress(TOGETHER.name))
     together = run.stage(
         TOGETHER,

@@ -35,7 +35,7 @@ from edgekd.recipe.settings import ModelSettings, RecipeSettings, Settings, Term
 from edgekd.runs import Run, Stage
 from edgekd.schemes import Scheme
 from edgekd.schemes._classes import check_disjoint, check_partition, unpublished
-from edgekd.schemes._objective import check_on_logits, known, said_or
+from edgekd.schemes._objective import check_on_logits, known_methods, objective_or
 from edgekd.stages import _facts
 from edgekd.stages import quantize as quantization
 from edgekd.stages.distill import Distilled, distilled, trained
@@ -65,9 +65,10 @@ def check(recipe: RecipeSettings, parameters: Parameters) -> None:
     """Raises UsageError for groups, losses or links of the chain that cannot work with experts."""
     if not isinstance(parameters.groups, int):
         check_disjoint(parameters.groups, _WHERE)
-    check_on_logits("task-conditioned", said_or(recipe, _OBJECTIVE), why="experts learn a part of the teacher's answer")
+    objective = objective_or(recipe, _OBJECTIVE)
+    check_on_logits("task-conditioned", objective, why="experts learn a part of the teacher's logits")
     # Most images are of no class that an expert knows.
-    if refused := [method.name for method in known(said_or(recipe, _OBJECTIVE)) if method.needs_labels]:
+    if refused := [method.name for method in known_methods(objective) if method.needs_labels]:
         raise UsageError(
             "an expert has no label for images of other classes",
             found=", ".join(refused),
@@ -115,7 +116,7 @@ def distill(run: Run, teacher: Checkpoint, data: Dataset, parameters: Parameters
         inputs={**named, "data": data},
         make=lambda out: combine(experts, data, out),
     )
-    recipe, objective = run.recipe, said_or(run.recipe, _OBJECTIVE)
+    recipe, objective = run.recipe, objective_or(run.recipe, _OBJECTIVE)
     if not parameters.single:
         return Distilled(student, objective=objective)
     single = distilled(run, recipe.student, teacher, data, recipe.distill, objective, stage=SINGLE)
@@ -174,7 +175,7 @@ def _expert(run: Run, teacher: Checkpoint, data: Dataset, parameters: Parameters
         key={
             "group": [number, said] if isinstance(said, int) else list(said[number]),
             "model": origin_of(model),
-            "objective": objective_json(said_or(run.recipe, _OBJECTIVE)),
+            "objective": objective_json(objective_or(run.recipe, _OBJECTIVE)),
         },
         inputs=inputs,
         make=lambda out: _train(run, name, teacher, data, parameters, number, out),
@@ -192,7 +193,7 @@ def _train(
     begun = start(_expert_of(run.recipe, parameters), data.details.preprocessing, group, adopted=False)
     network = begun.network
     guide = Teacher.of(teacher, best_device(), settings.teacher_precision, compile=settings.compile)
-    said = said_or(run.recipe, _OBJECTIVE)
+    said = objective_or(run.recipe, _OBJECTIVE)
     terms = build_terms(said, networks_for(network, None, data))
     columns = torch.tensor([data.classes.index(each) for each in group])
     history = fit(

@@ -25,16 +25,18 @@ ROUNDS = {"rounds": 1, "clients": 2, "first_epochs": 1, "local_epochs": 1, "publ
 # What a recipe says to each at the least, in as little as can be trained.
 TINY: dict[str, dict[str, Any]] = {
     "assistant": {"model": "cifar/resnet8x2", "epochs": 1},
+    "born-again": {},
     "data-free": {"images": 20, "iterations": 1, "batch_size": 10},
     "ensemble": {"teachers": [WEAK]},
     "federated": ROUNDS,
     "hybrid": {},
+    "last-epoch": {},
     "multi-task": {"single": False, "tasks": {"parity": {"classes": PARITY, "teacher": WEAK}}},
     "offline": {},
     "online": {},
-    "self": {},
     "semi-supervised": {"labels": 50},
     "task-conditioned": {"groups": 2, "single": False},
+    "teacher-free": {},
 }
 every_scheme = pytest.mark.parametrize("scheme", list(TINY))
 
