@@ -1,4 +1,4 @@
-"""Images whose labels a scheme does not use: no later link may bring them back."""
+"""Images whose labels a scheme does not use: no later stage may bring them back."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def without_labels(objective: Sequence[TermSettings]) -> tuple[TermSettings, ...
     return kept if any(method_named(term.method).needs_teacher for term in kept) else ON_ANSWERS
 
 
-def check_later_links(recipe: RecipeSettings, reason: str) -> None:
+def check_later_stages(recipe: RecipeSettings, reason: str) -> None:
     """Raises UsageError where recovery or QAD names losses that need labels; `reason`: why there are none."""
     for name, section in (("prune", recipe.prune), ("quantize", recipe.quantize)):
         if section is not None and (found := needing_labels(section.objective or ())):

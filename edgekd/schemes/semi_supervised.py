@@ -39,7 +39,8 @@ from edgekd.distillation import distill as stage
 from edgekd.distillation.method import method_named
 from edgekd.distillation.objective import Distillation, Teacher
 from edgekd.distillation.objective_settings import objective_json
-from edgekd.distillation.terms import Networks, Seen, Terms, build_terms
+from edgekd.distillation.partly_labelled import PartlyLabelled
+from edgekd.distillation.terms import Networks, build_terms
 from edgekd.errors import UsageError
 from edgekd.models import checkpoint as checkpoints
 from edgekd.models.checkpoint import Checkpoint
@@ -47,7 +48,7 @@ from edgekd.recipe.settings import RecipeSettings, Settings, Share
 from edgekd.runs import Run, Stage
 from edgekd.schemes import Scheme, _selection
 from edgekd.schemes._selection import Selection
-from edgekd.schemes._unlabelled import check_later_links, needing_labels, without_labels
+from edgekd.schemes._unlabelled import check_later_stages, needing_labels, without_labels
 from edgekd.stages import _facts
 from edgekd.stages.data import prepared
 from edgekd.stages.distill import STAGE, Distilled, trained
@@ -105,7 +106,7 @@ def check(recipe: RecipeSettings, parameters: Parameters) -> None:
             hint="leave it out of distill.objective",
         )
     if _hides_labels(parameters):
-        check_later_links(recipe, "semi-supervised hides those of most images")
+        check_later_stages(recipe, "semi-supervised hides those of most images")
 
 
 def check_networks(recipe: RecipeSettings, parameters: Parameters, teacher: nn.Module, data: Dataset) -> None:
@@ -145,26 +146,6 @@ def distill(run: Run, teacher: Checkpoint, data: Dataset, parameters: Parameters
     return Distilled(student, {ALONE.name: alone}, objective=later)
 
 
-class PartlyLabelled(Terms):
-    """Terms over a batch in which some targets are −1: those that need labels look at the other rows only.
-
-    Where no row has a label they are 0, without gradient.
-    """
-
-    def forward(self, seen: Seen) -> dict[str, Tensor]:
-        assert seen.targets is not None
-        rows = (seen.targets >= 0).nonzero()[:, 0]
-        everything, labelled = replace(seen, targets=None), _rows_of(seen, rows)
-        losses: dict[str, Tensor] = {}
-        with torch.autocast(seen.student_logits.device.type, enabled=False):
-            for name, term in zip(self.names, self.each, strict=True):
-                if not term.method.needs_labels:
-                    losses[name] = term(everything)
-                else:
-                    losses[name] = term(labelled) if len(rows) else seen.student_logits.new_zeros(())
-        return losses
-
-
 class Mixing(Distillation):
     """Function matching: every image is mixed with another, λ ~ U(0, 1) of its own; both networks see the mixture."""
 
@@ -177,7 +158,7 @@ class Mixing(Distillation):
 
 
 def _hides_labels(parameters: Parameters) -> bool:
-    """Whether the data has labels that the student is not to learn from, in later links either."""
+    """Whether the data has labels that the student is not to learn from, in later stages either."""
     return parameters.labels is not None or parameters.mix
 
 
@@ -268,21 +249,6 @@ def _alone(
         out,
         loader=training_loader(data, settings, augment, split=split),
         record=Record(training={"labels": selection.metrics["labelled"]}),
-    )
-
-
-def _rows_of(seen: Seen, rows: Tensor) -> Seen:
-    def of(features: Mapping[str, Tensor] | None) -> Mapping[str, Tensor] | None:
-        return None if features is None else {path: feature[rows] for path, feature in features.items()}
-
-    return Seen(
-        student_logits=seen.student_logits[rows],
-        teacher_logits=None if seen.teacher_logits is None else seen.teacher_logits[rows],
-        targets=None if seen.targets is None else seen.targets[rows],
-        indices=None if seen.indices is None else seen.indices[rows],
-        student_features=of(seen.student_features),
-        teacher_features=of(seen.teacher_features),
-        epoch=seen.epoch,
     )
 
 
