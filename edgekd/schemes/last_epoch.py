@@ -50,7 +50,7 @@ class LastEpoch(nn.Module):
 
     Args:
         terms: losses on logits.
-        samples, classes: N and C.
+        shape: (N, C), images and classes.
         steps: in one epoch.
         epochs: T.
         share: α of the last epoch.
@@ -61,13 +61,13 @@ class LastEpoch(nn.Module):
     memory: Tensor
 
     def __init__(
-        self, terms: Terms, *, samples: int, classes: int, steps: int, epochs: int, share: float, growing: bool
+        self, terms: Terms, *, shape: tuple[int, int], steps: int, epochs: int, share: float, growing: bool
     ) -> None:
         super().__init__()
         self.terms = terms
         self._steps, self._epochs, self._share, self._growing = steps, epochs, share, growing
         self.register_buffer("step", torch.zeros((), dtype=torch.int64))
-        self.register_buffer("memory", torch.full((samples, classes), torch.nan, dtype=torch.float16))
+        self.register_buffer("memory", torch.full(shape, torch.nan, dtype=torch.float16))
 
     def forward(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         logits: Tensor = model(batch.images)
@@ -111,8 +111,7 @@ def distill(run: Run, teacher: Checkpoint | None, data: Dataset, parameters: Par
             networks = networks_for(student, None, data)
             return LastEpoch(
                 build_terms(objective, networks),
-                samples=networks.sample_count,
-                classes=len(data.classes),
+                shape=(networks.sample_count, len(data.classes)),
                 steps=len(loader),
                 epochs=settings.epochs,
                 share=parameters.share,

@@ -1,4 +1,4 @@
-"""Fine-tuned teachers, how far their certainty can be trusted, and what speaks against them."""
+"""Fine-tuned teachers, how far their confidence can be trusted, and warnings about them."""
 
 from __future__ import annotations
 

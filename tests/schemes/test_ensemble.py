@@ -124,7 +124,7 @@ def test_a_plan_touches_nothing(stages, tmp_path, planned):
     ("scheme", "objective", "message"),
     [
         ({"name": "ensemble"}, [{"method": "kd"}], "teachers"),
-        ({"name": "ensemble", "teachers": []}, [{"method": "kd"}], "an ensemble of one teacher"),
+        ({"name": "ensemble", "teachers": []}, [{"method": "kd"}], "an ensemble needs more than one teacher"),
         (_scheme("mean", {"model": "cifar/resnet14"}), [{"method": "kd"}], "a teacher must be trained"),
         (_scheme("mean", {**WEAK, "model": "cifar/resnet15"}), [{"method": "kd"}], "unknown model of cifar"),
         (_scheme("median"), [{"method": "kd"}], "confidence"),

@@ -192,7 +192,7 @@ def test_a_plan_touches_nothing(stages, tmp_path):
             ["distill.scheme=federated", "prune.objective=[{method: kd}, {method: cross_entropy}]"],
             "cross_entropy in prune.objective needs labels",
         ),
-        (["distill.scheme=federated", "distill.teacher_outputs=on"], "no one teacher to store"),
+        (["distill.scheme=federated", "distill.teacher_outputs=on"], "no single teacher whose outputs could be stored"),
     ],
 )
 def test_what_makes_no_sense_is_refused_before_anything_runs(stages, overrides, message):

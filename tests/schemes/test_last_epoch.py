@@ -26,7 +26,7 @@ SCHEME = "distill.scheme=last-epoch"
 
 def last_epoch(**arguments):
     terms = build_terms(OBJECTIVE, Networks(nn.Identity(), None, 8, 6))
-    return LastEpoch(terms, **{**arguments, "samples": 6, "classes": 3, "steps": 2, "epochs": 4})
+    return LastEpoch(terms, **{**arguments, "shape": (6, 3), "steps": 2, "epochs": 4})
 
 
 def batch(rows: list[int], seed: int = 0) -> Batch:

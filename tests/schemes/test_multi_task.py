@@ -9,24 +9,22 @@ import chains
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 from edgekd import pipeline, schemes
 from edgekd.data.dataset import Dataset
-from edgekd.data.loader import Batch
 from edgekd.distillation.distill import check_classes
-from edgekd.distillation.objective import Teacher
-from edgekd.distillation.terms import Networks, build_terms
 from edgekd.errors import ModelError, RecipeError, UsageError
 from edgekd.models import checkpoint as checkpoints
 from edgekd.models.build import build
 from edgekd.models.cost import cost
 from edgekd.recipe.load import Recipe
-from edgekd.recipe.settings import ModelSettings, TermSettings
+from edgekd.recipe.settings import ModelSettings
 from edgekd.runtime import load
-from edgekd.schemes._heads import Batches, Columns, Head, MultiTask, Together
+from edgekd.schemes._heads import Columns
 from edgekd.stages import data as data_stage
 from edgekd.stages import train as train_stage
+from edgekd.stages.distill import STAGE
+from edgekd.stages.distill import distilled as distill_stage
 from edgekd.store.store import Plan
 from edgekd.training.fit import accuracy
 from edgekd.training.start import start
@@ -38,70 +36,9 @@ GROUPS = "classes: {even: ['0', '2', '4', '6', '8'], odd: ['1', '3', '5', '7', '
 PARITY = f"distill.scheme={{name: multi-task, single: false, tasks: {{parity: {{{GROUPS}, {TEACHER}}}}}}}"
 DIGITS = "source: digits, image_size: 16, validation: 0.15"
 OWN = f"data: {{{DIGITS}, test: 0.25, limit: 200}}, teacher: {{model: cifar/resnet8, train: {{epochs: 1, {STEPS}}}}}"
-
 BRIEF = {"batch_size": 64, "precision": "fp32"}
 EVEN = {"even": ["0", "2", "4", "6", "8"], "odd": ["1", "3", "5", "7", "9"]}
 WEAK = {"model": "cifar/resnet8", "train": {"epochs": 1, **BRIEF}}
-
-
-class Says(nn.Module):
-    """Answers every image alike."""
-
-    def __init__(self, *logits: float) -> None:
-        super().__init__()
-        self.logits = nn.Parameter(torch.tensor(logits))
-
-    def forward(self, x):
-        return self.logits.expand(len(x), -1)
-
-
-def _head(teacher, columns, *, weight=1.0, groups=None, method="mse"):
-    terms = build_terms([TermSettings(method=method)], Networks(teacher, None, 8, 4))
-    return Head(Teacher(teacher, torch.device("cpu"), "fp32"), terms, columns, weight, groups)
-
-
-def _batch(*targets):
-    count = len(targets)
-    return Batch(torch.zeros(count, 3, 8, 8), torch.tensor(targets), torch.arange(count))
-
-
-def test_each_head_learns_its_own_teachers_answers():
-    student = Says(0.0, 1.0, 2.0, 5.0, 7.0)
-    heads = {
-        "main": _head(Says(0.0, 0.0, 0.0), slice(0, 3)),
-        "other": _head(Says(5.0, 5.0), slice(3, 5), weight=0.5),
-    }
-    losses = MultiTask(heads)(student, Batches(**vars(_batch(0, 1))))
-    assert {name: loss.item() for name, loss in losses.items()} == {"main mse": 5.0, "other mse": 2.0}
-
-
-def test_a_grouped_task_learns_grouped_labels():
-    head = _head(Says(0.0, 0.0), slice(2, 4), groups=torch.tensor([1, 0]), method="cross_entropy")
-    logits = torch.tensor([[9.0, 9.0, 3.0, 0.0]])
-    # Class 1 is group 0, whose logit is 3.
-    assert head(logits, _batch(1))["cross_entropy"].item() == pytest.approx(np.log1p(np.exp(-3.0)))
-
-
-class Counting:
-    """Batches of one number each: which, and of which epoch."""
-
-    device, image_size = torch.device("cpu"), 8
-
-    def __init__(self, steps):
-        self.steps = steps
-
-    def __len__(self):
-        return self.steps
-
-    def epoch(self, number):
-        return (_batch(10 * number + step) for step in range(self.steps))
-
-
-def test_a_shorter_task_begins_again_and_a_longer_one_is_cut_off():
-    shown = list(Together(Counting(3), {"short": Counting(2), "long": Counting(4)}).epoch(1))
-    assert [batch.targets.item() for batch in shown] == [10, 11, 12]
-    assert [batch.others["short"].targets.item() for batch in shown] == [20, 21, 30]
-    assert [batch.others["long"].targets.item() for batch in shown] == [10, 11, 12]
 
 
 def _score(checkpoint, columns, data):
@@ -238,9 +175,8 @@ def test_two_heads_match_two_students_at_half_the_cost(stages, distilled, score)
         made = distilled(chain)
         by = {done.name: done.artifact for done in chain.store.log}
         settings, data = alone.recipe.distill, by["data-parity"]
-        other = alone.distilled(
-            "parity", alone.recipe.student, by["teacher-parity"], data, settings, settings.objective
-        )
+        stage, teacher = replace(STAGE, name="parity"), by["teacher-parity"]
+        other = distill_stage(alone, alone.recipe.student, teacher, data, settings, settings.objective, stage=stage)
         digits = score(made.student, by["data"]) - score(made.others["single"], by["data"])
         differences.append([digits, _score(made.student, slice(10, 12), data) - score(other, data)])
         costs.append(made.student.metrics["macs"] / (2 * other.metrics["macs"]))
@@ -252,10 +188,10 @@ def test_two_heads_match_two_students_at_half_the_cost(stages, distilled, score)
     ("scheme", "said"),
     [
         (f"tasks: {{main: {{{GROUPS}, {TEACHER}}}}}", "two tasks are called main"),
-        (f"tasks: {{a: {{{TEACHER}}}}}", "either classes .* or data"),
+        (f"tasks: {{a: {{{TEACHER}}}}}", "either classes .* or its own data"),
         (f"tasks: {{a: {{classes: {{x: ['1'], y: ['1']}}, {TEACHER}}}}}", "more than once: 1"),
         (f"tasks: {{a: {{data: {{source: digits}}, {TEACHER}}}}}", "must be prepared alike"),
-        (f"tasks: {{a: {{data: {{{DIGITS}, test: 0.3}}, {TEACHER}}}}}", "split otherwise"),
+        (f"tasks: {{a: {{data: {{{DIGITS}, test: 0.3}}, {TEACHER}}}}}", "in another split"),
         (f"tasks: {{a: {{{GROUPS}}}}}", "teacher"),
     ],
 )

@@ -47,4 +47,4 @@ def test_auto_says_why_the_teacher_stays_live(stages, distilled):
         "distill.teacher_outputs=auto", "distill.epochs=1", "distill.objective=[{method: kd}, {method: attention}]"
     )
     told = distilled(chain).student.metrics["teacher_outputs"]
-    assert told["digest"] is None and told["decision"]["why"] == "attention asks for the teacher's layers"
+    assert told["digest"] is None and told["decision"]["why"] == "attention compares the teacher's layers"

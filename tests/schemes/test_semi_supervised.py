@@ -9,7 +9,6 @@ import chains
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 from PIL import Image
 
 from edgekd import schemes
@@ -18,13 +17,12 @@ from edgekd.data.dataset import Dataset, open_split
 from edgekd.data.leaks import contents
 from edgekd.data.loader import Batch
 from edgekd.distillation.objective import Answers
-from edgekd.distillation.objective_settings import inherited
-from edgekd.distillation.terms import Networks, Seen, build_terms
+from edgekd.distillation.partly_labelled import PartlyLabelled
+from edgekd.distillation.terms import Networks, build_terms
 from edgekd.errors import DataError, RecipeError
 from edgekd.recipe.settings import TermSettings
-from edgekd.schemes._selection import Opinion, Selection, draw_labelled, sure
-from edgekd.schemes._unlabelled import without_labels
-from edgekd.schemes.semi_supervised import Mixing, PartlyLabelled
+from edgekd.schemes._selection import Selection
+from edgekd.schemes.semi_supervised import Mixing
 from edgekd.stages import data as data_stage
 from edgekd.stages import prune
 from edgekd.stages import train as train_stage
@@ -41,33 +39,6 @@ def terms(*methods: str) -> PartlyLabelled:
 
 def selection_of(chain) -> Selection:
     return next(done.artifact for done in reversed(chain.store.log) if done.name == "selection")
-
-
-def seen(targets: list[int]) -> Seen:
-    torch.manual_seed(0)
-    student, teacher = torch.randn(2, 4, 3)
-    return Seen(student.requires_grad_(), teacher, torch.tensor(targets), torch.arange(4))
-
-
-def test_losses_that_need_labels_look_at_labelled_rows_only():
-    batch = seen([-1, 2, -1, 0])
-    losses = terms("kd", "cross_entropy", "dkd")(batch)
-    assert losses["cross_entropy"].item() == pytest.approx(
-        F.cross_entropy(batch.student_logits[[1, 3]], torch.tensor([2, 0])).item()
-    )
-    all_four = F.kl_div(
-        F.log_softmax(batch.student_logits / 4, 1), F.softmax(batch.teacher_logits / 4, 1), reduction="batchmean"
-    )
-    assert losses["kd"].item() == pytest.approx(16 * all_four.item(), rel=1e-5)
-    (gradient,) = torch.autograd.grad(losses["dkd"], batch.student_logits)
-    assert gradient[[0, 2]].eq(0).all() and gradient[[1, 3]].ne(0).any()
-
-
-def test_without_a_labelled_row_they_are_zero_and_the_rest_still_learns():
-    batch = seen([-1] * 4)
-    losses = terms("kd", "nkd")(batch)
-    assert losses["nkd"].item() == 0.0 and not losses["nkd"].requires_grad
-    assert torch.autograd.grad(sum(losses.values()), batch.student_logits)[0].ne(0).any()
 
 
 def test_both_networks_see_the_same_mixture():
@@ -90,26 +61,6 @@ def test_both_networks_see_the_same_mixture():
     share, others = torch.rand(64, 1, 1, 1), images[torch.randperm(64)]
     assert seen_by["student"].equal(seen_by["teacher"])
     assert seen_by["student"].allclose(share * images + (1 - share) * others)
-
-
-def test_the_filter_and_the_balance_by_hand():
-    tops = np.array([0.9, 0.2, 0.8, 0.7, 0.95, 0.6, 0.5], dtype=np.float32)
-    opinion = Opinion(tops, np.array([0, 1, 0, 0, 0, 1, 0]))
-    assert sure(opinion, 0.5, balance=False, seed=0).tolist() == [0, 2, 3, 4, 5, 6]
-    # Six are left, two classes occur: three each, the most confident of class 0, class 1's only one three times.
-    assert sure(opinion, 0.5, balance=True, seed=0).tolist() == [0, 2, 4, 5, 5, 5]
-    assert sure(opinion, 0.99, balance=True, seed=0).tolist() == []
-
-
-def test_labels_are_the_images_that_a_limit_keeps(stages):
-    data = data_stage.data(stages())
-    train = open_split(data, "train")
-    chosen = draw_labelled(train.labels, 50, 10, seed=0)
-    limited = open_split(data_stage.data(stages("data.limit=50")), "train")
-    assert contents(train, np.flatnonzero(chosen)) == contents(limited)
-    assert not draw_labelled(train.labels, 0, 10, seed=0).any() and draw_labelled(train.labels, None, 10, seed=0).all()
-    with pytest.raises(DataError, match="distill.scheme.labels(.|\n)*10 .one a class. to"):
-        draw_labelled(train.labels, 9, 10, seed=0)
 
 
 def test_five_labels_a_class_and_the_rest_without_beat_these_labels_alone(stages, distilled, score):
@@ -256,13 +207,6 @@ def test_wrong_numbers_of_labels_are_refused_before_the_teacher_is_trained(stage
         with pytest.raises(DataError, match="distill.scheme.labels"):
             chains.checked(chain)
         assert [done.name for done in chain.store.log] == ["data"]
-
-
-def test_later_links_learn_from_answers_alone_where_labels_are_hidden():
-    said = [TermSettings(method="fitnets"), TermSettings(method="dkd"), TermSettings(method="cross_entropy")]
-    assert inherited(without_labels(said)) == (TermSettings(method="kd"),)
-    said = [TermSettings(method="dist", warmup_epochs=1.0), TermSettings(method="nkd")]
-    assert inherited(without_labels(said)) == (TermSettings(method="dist"),)
 
 
 def test_hidden_labels_do_not_matter_to_recovery(stages, tmp_path):

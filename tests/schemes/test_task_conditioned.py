@@ -52,7 +52,7 @@ def test_classes_are_split_evenly_in_their_order_or_as_named():
     [
         (4, "more than classes"),
         ((("a",), ("b",)), "in no group: c"),
-        ((("a", "b"), ("c", "d")), "no class of the data: d"),
+        ((("a", "b"), ("c", "d")), "not a class of the data: d"),
         ((("a", "b"), ("b", "c")), "more than once: b"),
         ((("a", "b", "c"),), "two or more"),
     ],
@@ -147,7 +147,7 @@ def test_what_cannot_work_is_refused_before_anything_runs(stages, overrides, sai
 
 def test_groups_that_are_not_the_datas_cost_no_teacher(stages, distilled):
     chain = stages(SCHEME, "distill.scheme.groups=[['0', '1'], ['2', 'x']]", "teacher.train.seed=9")
-    with pytest.raises(UsageError, match="no class of the data: x"):
+    with pytest.raises(UsageError, match="not a class of the data: x"):
         chains.checked(chain)
     assert [done.name for done in chain.store.log] == ["data"]
 

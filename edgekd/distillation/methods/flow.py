@@ -49,7 +49,7 @@ class Flow(nn.Module):
         student_shapes, teacher_shapes: of the maps, shallow to deep, with or without the batch.
 
     Raises:
-        ValueError: other depths, fewer than two of them, or a tap that is no map.
+        ValueError: other depths, fewer than two of them, or a tap that is not a map.
     """
 
     def __init__(self, student_shapes: Sequence[Shape], teacher_shapes: Sequence[Shape]) -> None:
