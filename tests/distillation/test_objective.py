@@ -52,7 +52,7 @@ def test_terms_are_weighted_and_summed_by_name(batch):
         assert losses[name].item() == pytest.approx(value.item(), rel=1e-6)
 
 
-def test_the_teacher_is_asked_in_eval_mode_and_never_trained_or_saved(batch):
+def test_the_teacher_runs_in_eval_mode_and_never_trained_or_saved(batch):
     network = nn.Sequential(nn.BatchNorm2d(3), nn.Flatten(), nn.Linear(48, 5)).train()
     before = {name: value.clone() for name, value in network.state_dict().items()}
     student = _net(3)
@@ -106,13 +106,13 @@ def test_a_teacher_of_other_classes_is_refused(smoothed, small_digits, tmp_path)
 
 def test_a_term_warms_up_and_recovery_does_not():
     student, teacher = _net(1), _net(2)
-    (said,) = objective = [TermSettings(method="kd", warmup_epochs=4.0)]
+    (term,) = objective = [TermSettings(method="kd", warmup_epochs=4.0)]
     terms = build_terms(objective, Networks(student, teacher, 4, 6))
     logits = torch.randn(6, 5), torch.randn(6, 5)
     full = kd(*logits).item()
     for epoch, share in ((0.0, 0.0), (2.0, 0.5), (4.0, 1.0), (40.0, 1.0)):
         assert terms(Seen(*logits, epoch=epoch))["kd"].item() == pytest.approx(share * full)
-    assert inherited([said])[0].warmup_epochs == 0.0
+    assert inherited([term])[0].warmup_epochs == 0.0
 
 
 def test_what_recovery_takes_over():
@@ -121,7 +121,7 @@ def test_what_recovery_takes_over():
     assert inherited([TermSettings(method="crd"), kept[1]]) == DistillSettings().objective
 
 
-def test_a_teacher_that_no_term_asks_is_not_run(batch):
+def test_a_teacher_that_no_term_needs_is_not_run(batch):
     def never(batch):
         raise AssertionError
 

@@ -47,6 +47,7 @@ def test_a_teacher_without_batch_norms_is_refused_before_anything_is_made(stages
     assert not list(tmp_path.glob("run/partial/*/artifact.resume/*"))
 
 
+@pytest.mark.slow
 def test_a_student_that_never_saw_an_image_knows_the_classes(stages, distilled, score):
     chain, noise = stages(CLAIM, STEPS), stages(NOISE, STEPS)
     data = data_stage.data(chain)
@@ -157,12 +158,12 @@ def test_a_plan_touches_nothing(stages, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("said", "message"),
+    ("parameter", "message"),
     [("iterations: -1", "iterations"), ("images: 0", "images"), ("batch_size: 1", "batch_size"), ("tv: 1.0", "tv")],
 )
-def test_wrong_parameters_are_one_clear_message(stages, said, message):
+def test_wrong_parameters_are_one_clear_message(stages, parameter, message):
     with pytest.raises(RecipeError, match=message) as error:
-        stages(f"distill.scheme={{name: data-free, {said}}}")
+        stages(f"distill.scheme={{name: data-free, {parameter}}}")
     assert len(error.value.problems) == 1
 
 
@@ -196,9 +197,9 @@ def test_a_teacher_without_batch_norms_is_refused_before_it_is_trained(stages, d
     )
 
 
-def test_later_links_see_synthetic_images_only(stages):
+def test_later_stages_see_synthetic_images_only(stages):
     later = {
-        "student": {"model": "torchvision/mobilenet_v3_small"},
+        "student": {"model": "cifar/resnet8x2"},
         "prune": {"epochs": 1, "batch_size": 10, "multiple": 8},
         "quantize": {"epochs": 1, "batch_size": 10, "calibration_images": 16},
     }

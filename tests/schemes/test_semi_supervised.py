@@ -29,6 +29,7 @@ from edgekd.stages import train as train_stage
 from edgekd.store.store import Plan, Store
 
 FEW = "distill.scheme={name: semi-supervised, labels: 50}"
+SMALL = ("data.limit=300", "teacher.train.epochs=1", "distill.epochs=1", "distill.scheme.confidence=0.0")
 KD = "distill.objective=[{method: kd}]"
 
 
@@ -63,16 +64,15 @@ def test_both_networks_see_the_same_mixture():
     assert seen_by["student"].allclose(share * images + (1 - share) * others)
 
 
-def test_five_labels_a_class_and_the_rest_without_beat_these_labels_alone(stages, distilled, score):
-    chain = stages(FEW)
+def test_five_labels_per_class_and_the_rest_without(stages, distilled):
+    chain = stages(*SMALL, FEW)
     made, data = distilled(chain), data_stage.data(chain)
-    assert score(made.student, data) > score(made.others["labelsonly"], data) + 0.03
     found, counts = made.student.metrics["images"], data.details.counts
     assert found["labelled"] == 50 and found["pool"] == counts["train"] - 50
     assert made.others["labelsonly"].details.training.labels == 50
     selection = selection_of(chain)
     assert not selection.labelled(data).labels.min() < 0 and set(selection.unlabelled(data, None).labels) == {-1}
-    again = stages(FEW)
+    again = stages(*SMALL, FEW)
     assert distilled(again).student.digest == made.student.digest
     assert {done.state for done in again.store.log} == {"reused"}
 
@@ -83,7 +83,7 @@ def test_five_labels_a_class_and_the_rest_without_beat_these_labels_alone(stages
     [("cifar/resnet8", 50, 4, 0.05), ("torchvision/shufflenet_v2_x0_5", 200, 8, 0.03)],
 )
 def test_the_gain_over_three_draws_of_labels(stages, distilled, score, model, labels, epochs, least):
-    """A mobile network needs labels more than a small ResNet does: 20 a class are few for it, 5 for the other."""
+    """A mobile network needs labels more than a small ResNet does: 20 per class are few for it, 5 for the other."""
     gains = []
     for seed in range(3):
         scheme = f"distill.scheme={{name: semi-supervised, labels: {labels}}}"
@@ -181,7 +181,7 @@ def test_a_plan_touches_nothing(stages, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("said", "message"),
+    ("overrides", "message"),
     [
         (["distill.scheme=semi-supervised"], "no unlabelled images"),
         (["distill.scheme={name: semi-supervised, unlabelled: no/where}"], "no/where is not a folder"),
@@ -194,9 +194,9 @@ def test_a_plan_touches_nothing(stages, tmp_path):
         ([FEW, "distill.scheme.labls=3"], "did you mean 'labels'"),
     ],
 )
-def test_what_makes_no_sense_is_said_before_anything_runs(stages, said, message):
+def test_what_makes_no_sense_is_refused_before_anything_runs(stages, overrides, message):
     with pytest.raises(RecipeError, match=message) as caught:
-        stages(*said)
+        stages(*overrides)
     assert len(caught.value.problems) == 1
 
 
@@ -215,8 +215,8 @@ def test_hidden_labels_do_not_matter_to_recovery(stages, tmp_path):
     chain = stages(FEW, *small, student=student, prune={"epochs": 1, "batch_size": 32, "multiple": 8})
     data = data_stage.data(chain)
     made = chains.networks(chain)
-    said = made.pruned.recovered.manifest.stage.settings["objective"]
-    assert [term["method"] for term in said] == ["kd"]
+    objective = made.pruned.recovered.manifest.stage.settings["objective"]
+    assert [term["method"] for term in objective] == ["kd"]
     shutil.copytree(data.path, tmp_path / "set")
     file = storage.labels_file(tmp_path / "set", "train")
     np.save(file, 9 - np.load(file))

@@ -49,7 +49,7 @@ def test_mistakes_are_reported_once(stages, override, message):
 @pytest.mark.slow
 def test_it_keeps_up_on_digits(stages, distilled, score):
     """Accuracy over the baseline (labels only) in the same steps, mean over three seeds, on 100 images."""
-    # On so small a set it is not told from labels only: not worse by more than seeds differ.
+    # On so small a set it cannot be distinguished from labels only: not worse by more than seeds differ.
     gains = []
     for seed in range(3):
         chain = stages(*FEW, SCHEME, f"distill.seed={seed}", teacher=None)
