@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from edgekd import plugins
 from edgekd.distillation.method import Method, method_named
-from edgekd.errors import PluginError, UsageError
+from edgekd.errors import PluginError, UnknownNameError, UsageError
 from edgekd.recipe.settings import TermSettings
 
 FLAGS = ("needs_labels", "whole_row", "signed", "changes_student")
@@ -119,3 +119,10 @@ def test_those_that_declare_something_rare():
         "signed": {"variational"},
         "changes_student": {"simkd"},
     }
+
+
+def test_an_unknown_method_and_a_wrong_parameter():
+    with pytest.raises(UnknownNameError, match="did you mean 'mse'"):
+        method_named("msee")
+    with pytest.raises(ValueError, match="temperatur"):
+        method_named("kd").check(TermSettings(method="kd", temperatur=2.0))
