@@ -1,6 +1,6 @@
 """A teacher's logits, computed once for a number of views of every training image, and read from then on.
 
-A view is what one epoch's augmentation makes of an image; its draws come from (seed, view) alone, so that the same
+A view is what one epoch's augmentation makes of an image; its draws come from (seed, view) only, so that the same
 pixels are shown again when its logits are read (Beyer et al. 2022 on why the teacher must see what the student sees;
 Wu et al., TinyViT, 2022, section 3.2, on keeping seeds with sparse logits).
 

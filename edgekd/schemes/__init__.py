@@ -1,4 +1,4 @@
-"""Ways of distilling: who teaches whom, and on what. One file per scheme, of its name, with `SCHEME`.
+"""Distillation schemes: which networks learn from which, on what data. One file per scheme, of its name, with `SCHEME`.
 
 A scheme composes stages over a Run. A plan calls it too, so that what an artifact holds may only be read inside a
 stage's `make`.

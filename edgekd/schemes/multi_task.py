@@ -129,7 +129,7 @@ def distill(run: Run, teacher: Checkpoint, data: Dataset, parameters: Parameters
     tasks = _ready(run, teacher, data, parameters)
     objective = recipe.distill.objective
 
-    def further(
+    def continue_training(
         stage: Stage,
         student: Checkpoint,
         settings: RecoverySettings,
@@ -145,7 +145,7 @@ def distill(run: Run, teacher: Checkpoint, data: Dataset, parameters: Parameters
     others: dict[str, Checkpoint] = {}
     if parameters.single:
         others["single"] = distilled(run, recipe.student, teacher, data, recipe.distill, objective, stage=SINGLE)
-    return Distilled(student, others, train=further, heads=heads)
+    return Distilled(student, others, train=continue_training, heads=heads)
 
 
 def _ready(run: Run, teacher: Checkpoint, data: Dataset, parameters: Parameters) -> dict[str, Ready]:
@@ -153,11 +153,11 @@ def _ready(run: Run, teacher: Checkpoint, data: Dataset, parameters: Parameters)
     augment = run.recipe.data.augment
     tasks = {parameters.main: Ready(data, teacher, 1.0, None, augment)}
     prepared = {name: _data(run, name, task, data) for name, task in parameters.tasks.items()}
-    photos = {name: prepared[name] for name, task in parameters.tasks.items() if task.data is not None}
+    own_images = {name: prepared[name] for name, task in parameters.tasks.items() if task.data is not None}
     for name, task in parameters.tasks.items():
         own, varied = prepared[name], task.data.augment if task.data is not None else augment
-        if name in photos:
-            own = _apart(run, name, own, parameters.main, {parameters.main: data, **photos})
+        if name in own_images:
+            own = _apart(run, name, own, parameters.main, {parameters.main: data, **own_images})
         own_teacher = teacher_stage(run, f"teacher-{name}", task.teacher, own, augment=varied)
         tasks[name] = Ready(own, own_teacher, task.weight, task.classes, varied)
     return tasks

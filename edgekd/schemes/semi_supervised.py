@@ -58,7 +58,7 @@ from edgekd.training.host import best_device
 from edgekd.training.objective import Supervised
 from edgekd.training.train import Learner, Record, TrainingSetup, origin_of, train_with, training_loader
 
-ALONE = Stage("labelsonly", "Labelled images only", version=1, facts=_facts.network_facts)
+LABELS_ONLY = Stage("labelsonly", "Labelled images only", version=1, facts=_facts.network_facts)
 POOL = Stage("unlabelled", "Unlabelled images", version=folders.VERSION)
 SELECTION = Stage("selection", "Selection", version=_selection.VERSION)
 
@@ -136,15 +136,15 @@ def distill(run: Run, teacher: Checkpoint, data: Dataset, parameters: Parameters
     later = without_labels(settings.objective) if _hides_labels(parameters) else None
     if not parameters.alone or parameters.labels == 0:
         return Distilled(student, objective=later)
-    alone = trained(
+    labels_only = trained(
         run,
-        ALONE,
+        LABELS_ONLY,
         settings,
         key=key,
         inputs=sources,
-        make=lambda out: _alone(run, data, pool, selection, parameters, out),
+        make=lambda out: _labels_only(run, data, pool, selection, parameters, out),
     )
-    return Distilled(student, {ALONE.name: alone}, objective=later)
+    return Distilled(student, {LABELS_ONLY.name: labels_only}, objective=later)
 
 
 class Mixing(Distillation):
@@ -231,7 +231,7 @@ def _student(
     )
 
 
-def _alone(
+def _labels_only(
     run: Run, data: Dataset, pool: Artifact | None, selection: Selection, parameters: Parameters, out: Path
 ) -> Checkpoint:
     """In as many steps: the labelled images are repeated to the length of the other training's epoch."""
@@ -242,7 +242,7 @@ def _alone(
         lambda _: Supervised(),
         Learner(run.recipe.student),
         data,
-        TrainingSetup(settings, augment, run.progress(ALONE.name)),
+        TrainingSetup(settings, augment, run.progress(LABELS_ONLY.name)),
         out,
         loader=training_loader(data, settings, augment, split=split),
         record=Record(training={"labels": selection.metrics["labelled"]}),

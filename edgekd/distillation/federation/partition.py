@@ -1,7 +1,7 @@
 """Who holds which images of the training split: a public part without labels, and a private one for each client.
 
-flwr-datasets has a Dirichlet partitioner too. It is a package of its own, works on Hugging Face data sets only, and
-leaves no public part; the few lines of deal() are what is left of it here.
+flwr-datasets has a Dirichlet partitioner too. It is another package, works on Hugging Face data sets only, and has no
+public part, so that deal() is here.
 """
 
 from __future__ import annotations

@@ -43,7 +43,7 @@ class RoundDetails(Details):
 class Round(Artifact[RoundDetails]):
     """`client1.safetensors`, …: the clients' weights; `consensus.npy`: (V, N, C) float16, the mean of their logits.
 
-    Without the consensus where the clients learned alone.
+    There is no consensus where every client learned by itself.
     """
 
     kind = "federated-round"
