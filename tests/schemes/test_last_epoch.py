@@ -99,7 +99,7 @@ def test_the_last_epoch_is_remembered_over_a_streamed_set_too(stages, distilled,
     ("override", "message"),
     [
         ("distill.scheme={name: last-epoch, share: 0}", "share"),
-        ("distill.scheme={name: last-epoch, generations: 2}", "no such parameter of last-epoch"),
+        ("distill.scheme={name: last-epoch, generations: 2}", "unknown parameter of last-epoch"),
         ("distill.objective=[{method: cross_entropy}]", "needs a loss that compares answers"),
         ("distill.objective=[{method: attention}, {method: cross_entropy}]", "takes losses on logits only"),
         ("distill.objective=[{method: kd}]", "begins with labels only"),

@@ -35,7 +35,7 @@ def test_it_trains_and_leaves_later_stages_the_recipes_objective(stages, distill
     ("override", "message"),
     [
         ("distill.scheme={name: teacher-free, probability: 1.0}", "probability"),
-        ("distill.scheme={name: teacher-free, share: 0.5}", "no such parameter of teacher-free"),
+        ("distill.scheme={name: teacher-free, share: 0.5}", "unknown parameter of teacher-free"),
         ("distill.objective=[{method: cross_entropy}]", "needs a loss that compares answers"),
         ("distill.objective=[{method: attention}, {method: cross_entropy}]", "takes losses on logits only"),
     ],
