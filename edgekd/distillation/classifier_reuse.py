@@ -34,7 +34,7 @@ def reuse_teacher_classifier(
         The student's architecture with the edit that builds it again.
 
     Raises:
-        ModelError: one of the two ends in no linear layer, or the student in another teacher's classifier.
+        ModelError: one of the two does not end in a linear layer, or the student in another teacher's classifier.
     """
     for term in changing_student(objective):
         teacher_path, student_path = (
@@ -44,7 +44,7 @@ def reuse_teacher_classifier(
         classifier = teacher.get_submodule(teacher_path)
         if not isinstance(classifier, nn.Linear):
             raise ModelError(
-                f"{term.method} reuses the teacher's classifier, which is no linear layer",
+                f"{term.method} reuses the teacher's classifier, which is not a linear layer",
                 found=f"{teacher_path}: {type(classifier).__name__}",
                 hint="choose another teacher, or another method",
             )

@@ -29,12 +29,12 @@ from edgekd.training.train import Learner, Record, TrainingSetup, train_with, tr
 
 @dataclass(frozen=True)
 class TeacherSetup:
-    """Who answers, and how.
+    """The teacher of a training, and how it answers.
 
     Attributes:
         precision: in which the teacher computes; auto: bf16 where that was measured to keep its answers.
         cross_view: it answers to another view of each image than the student sees.
-        outputs: read its answers from here; None: ask it in every step.
+        outputs: read its answers from here; None: it runs in every step.
         decision: why they are read or not, where that was timed.
     """
 
@@ -62,7 +62,7 @@ def distill(
 
     Raises:
         ModelError: the student cannot be built, the teacher knows other classes, or a layer gives no feature.
-        UnknownNameError: there is no such layer.
+        UnknownNameError: a layer that the objective names is not there.
         TrainingError: see fit().
     """
     teacher, outputs, settings = answers.teacher, answers.outputs, setup.settings
@@ -74,12 +74,12 @@ def distill(
     def changed(model: nn.Module, architecture: Architecture) -> Architecture:
         return reuse_teacher_classifier(model, network, architecture, objective, data.details.preprocessing.image_size)
 
-    def over(model: nn.Module) -> Distillation:
+    def objective_of(model: nn.Module) -> Distillation:
         live = Live(precision, answers.cross_view, settings.compile)
         return objective_over(model, network, data, objective, source=source, live=live)
 
     return train_with(
-        over,
+        objective_of,
         Learner(learner, change=changed if changing_student(objective) else None),
         data,
         setup,
@@ -136,20 +136,21 @@ def why_live(objective: Sequence[TermSettings], cross_view: bool) -> str | None:
     if cross_view:
         return "the teacher is shown another view than the student"
     featured = [term.method for term in objective if term not in on_logits(objective)]
-    return f"{', '.join(featured)} asks for the teacher's layers" if featured else None
+    return f"{', '.join(featured)} compares the teacher's layers" if featured else None
 
 
 def networks_for(student: nn.Module, teacher: nn.Module | None, data: Dataset) -> Networks:
+    """What build_terms() needs to know of two networks that see this data."""
     return Networks(student, teacher, data.details.preprocessing.image_size, len(open_split(data, "train")))
 
 
 def check_classes(teacher: Checkpoint, data: Dataset) -> None:
-    """Raises ModelError where a teacher knows other classes than the data has, or more than them."""
+    """Raises ModelError where a teacher has other classes than the data, or several heads."""
     if heads := teacher.details.architecture.heads:
         raise ModelError(
             "the teacher has several heads, and a student learns from one",
             found=", ".join(heads),
-            hint="distill from a teacher of these classes alone",
+            hint="distill from a teacher of these classes only",
         )
     if teacher.classes != data.classes:
         raise ModelError(
@@ -161,7 +162,7 @@ def check_classes(teacher: Checkpoint, data: Dataset) -> None:
 
 
 class _OtherView:
-    """Asks a teacher about the second view of each image."""
+    """A teacher that is shown the second view of each image."""
 
     def __init__(self, source: Source) -> None:
         self._source = source

@@ -1,4 +1,4 @@
-"""Images from a teacher alone: DeepInversion (Yin et al., Dreaming to Distill, 2020, section 3.2).
+"""Images from a teacher only: DeepInversion (Yin et al., Dreaming to Distill, 2020, section 3.2).
 
 A batch of noise is optimised until the teacher sees the wanted classes in it, and until the statistics that it causes
 at the teacher's batch norms are those that the real images left there:
@@ -6,14 +6,13 @@ at the teacher's batch norms are those that the real images left there:
     w_CE CE(teacher(x), y) + w_BN Σ_l (‖μ_l(x) − mean_l‖ + ‖σ²_l(x) − var_l‖) + w_TV TV(x) + w_L2 mean x²
 
 TV and L2 are means over the pixels here, so that their weights mean the same for every image size. The competition
-with a student (the paper's Adaptive DeepInversion) is not done: the images depend on the teacher alone.
+with a student (the paper's Adaptive DeepInversion) is not done: the images depend on the teacher only.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -26,7 +25,8 @@ from torch import Tensor, nn
 from edgekd.data import storage
 from edgekd.data.augment import Normalise, generator, middle
 from edgekd.data.sources import Labels
-from edgekd.errors import ArtifactError, ModelError, NonFiniteLossError
+from edgekd.distillation.inversion_losses import check_batch_norms, reading_gaps, total_variation
+from edgekd.errors import ArtifactError, NonFiniteLossError
 from edgekd.models import checkpoint as checkpoints
 from edgekd.models.checkpoint import Checkpoint
 from edgekd.recipe.settings import Positive, Settings
@@ -38,7 +38,7 @@ from edgekd.training.guard import clear_memory_errors
 from edgekd.training.host import best_device, keep_freed_memory
 
 VERSION = 2
-IMAGES_A_CLASS = 64
+IMAGES_PER_CLASS = 64
 SPLIT = "train"
 _ORDER, _NOISE = 0, 1
 
@@ -47,7 +47,7 @@ Weight = Annotated[float, Field(ge=0.0)]
 
 class InversionSettings(Settings):
     images: Positive | None = Field(
-        None, description=f"how many, classes in equal parts; default: {IMAGES_A_CLASS} for each class"
+        None, description=f"how many, classes in equal parts; default: {IMAGES_PER_CLASS} for each class"
     )
     iterations: Annotated[int, Field(ge=0)] = Field(200, description="steps for each batch; 0 leaves noise")
     batch_size: Annotated[int, Field(ge=2)] = Field(
@@ -62,7 +62,7 @@ class InversionSettings(Settings):
 
 
 class SyntheticDetails(Details):
-    """Whose images these are (the teacher's digest), of which classes, how many, and how the teacher sees them."""
+    """Of synthetic images: their teacher's digest, their classes, how many, and how the teacher sees them."""
 
     teacher: str
     classes: tuple[str, ...]
@@ -71,7 +71,7 @@ class SyntheticDetails(Details):
 
 
 class SyntheticImages(Artifact[SyntheticDetails]):
-    """Images that a teacher's statistics gave, with the classes that they were made for."""
+    """Images made from a teacher's statistics, with the classes that they were made for."""
 
     kind = "synthetic-images"
 
@@ -106,11 +106,11 @@ def synthesise(
     for number, rows in enumerate(batches):
         if not _file(folder, number).exists():
             pixels = maker.batch(number, labels[rows], _counted(progress, number, len(batches), settings.iterations))
-            _keep(_file(folder, number), pixels)
+            _save(_file(folder, number), pixels)
     with storage.scratch(out / ".images.npy", len(labels), preprocessing.resize) as room:
         right = 0
         for number, rows in enumerate(batches):
-            room[rows] = pixels = _kept(_file(folder, number), (len(rows), *room.shape[1:]))
+            room[rows] = pixels = _read(_file(folder, number), (len(rows), *room.shape[1:]))
             right += maker.recognised(pixels, labels[rows])
         (out / ".images.npy").rename(storage.pixels_file(out, SPLIT))
     np.save(storage.labels_file(out, SPLIT), labels)
@@ -121,67 +121,15 @@ def synthesise(
 
 
 def wanted_classes(images: int | None, classes: int, seed: int) -> Labels:
-    """(N,) int64: as many of each class, give or take one, in every stretch of them too."""
-    count = IMAGES_A_CLASS * classes if images is None else images
+    """(N,) int64: as many of each class, give or take one, in every run of them too.
+
+    Args:
+        images: N; None: IMAGES_PER_CLASS of each class.
+    """
+    count = IMAGES_PER_CLASS * classes if images is None else images
     order = torch.randperm(classes, generator=generator(seed, 0, _ORDER)).numpy()
     labels: Labels = order[np.arange(count) % classes]
     return labels
-
-
-def check_batch_norms(network: nn.Module) -> None:
-    """Raises ModelError where there is nothing to match."""
-    if not batch_norms(network):
-        raise ModelError(
-            f"{type(network).__name__} has no batch norms, whose statistics data-free distillation begins with",
-            found="no BatchNorm2d with running statistics",
-            allowed="e.g. a ResNet, MobileNet, EfficientNet or RegNet as the teacher; not ViT or ConvNeXt",
-            hint="take another teacher, or distill on images: scheme: offline, or semi-supervised without labels",
-        )
-
-
-def batch_norms(network: nn.Module) -> list[nn.BatchNorm2d]:
-    return [m for m in network.modules() if isinstance(m, nn.BatchNorm2d) and m.running_mean is not None]
-
-
-@contextmanager
-def reading_gaps(network: nn.Module) -> Iterator[list[Tensor]]:
-    """Inside, every pass through the network appends one statistics_gap() for each batch norm."""
-    gaps: list[Tensor] = []
-
-    def read(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        assert isinstance(layer, nn.BatchNorm2d) and layer.running_mean is not None and layer.running_var is not None
-        gaps.append(statistics_gap(inputs[0], layer.running_mean, layer.running_var))
-
-    hooks = [layer.register_forward_pre_hook(read) for layer in batch_norms(network)]
-    try:
-        yield gaps
-    finally:
-        for hook in hooks:
-            hook.remove()
-
-
-def statistics_gap(features: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
-    """‖μ(x) − mean‖ + ‖σ²(x) − variance‖ (equation 4), over a batch and its pixels.
-
-    Args:
-        features: (B, C, H, W), what comes into the batch norm.
-        mean, variance: (C,), its running statistics.
-    """
-    rows = features.movedim(1, 3).flatten(0, 2)
-    centre = rows.mean(0)
-    spread = (rows - centre).square().mean(0)
-    gap: Tensor = torch.linalg.vector_norm(centre - mean) + torch.linalg.vector_norm(spread - variance)
-    return gap
-
-
-def total_variation(images: Tensor) -> Tensor:
-    """Mean squared difference of neighbours, of all four directions summed; (B, C, H, W) to a scalar."""
-    return (
-        (images[..., 1:, :] - images[..., :-1, :]).square().mean()
-        + (images[..., 1:] - images[..., :-1]).square().mean()
-        + (images[..., 1:, 1:] - images[..., :-1, :-1]).square().mean()
-        + (images[..., 1:, :-1] - images[..., :-1, 1:]).square().mean()
-    )
 
 
 def draw_shift(reach: int, random: torch.Generator) -> tuple[int, int, bool]:
@@ -209,7 +157,7 @@ class _Maker:
         keep_freed_memory()
 
     def batch(self, number: int, labels: Labels, show: Callable[[int], None]) -> Pixels:
-        """(B, resize, resize, 3); depends on the seed and the batch's number alone. Raises as synthesise()."""
+        """(B, resize, resize, 3); depends on the seed and the batch's number only. Raises as synthesise()."""
         settings, side = self._settings, self._preprocessing.resize
         random = generator(settings.seed, number, _NOISE)
         targets = torch.from_numpy(labels).to(self._device)
@@ -233,7 +181,7 @@ class _Maker:
         return self._bytes(canvas.detach())
 
     def recognised(self, pixels: Pixels, labels: Labels) -> int:
-        """How many of these the teacher takes for what they are meant to be."""
+        """How many of these the teacher gives the class that they were made for."""
         images = self._normalise(middle(torch.from_numpy(pixels).to(self._device), self._preprocessing.image_size))
         with torch.no_grad():
             answers: Tensor = self._network(images).argmax(1)
@@ -280,7 +228,7 @@ def _file(folder: Path, number: int) -> Path:
     return folder / f"batch-{number}.npy"
 
 
-def _keep(file: Path, pixels: Pixels) -> None:
+def _save(file: Path, pixels: Pixels) -> None:
     """Whole or not at all."""
     beside = file.with_suffix(".new")
     with beside.open("wb") as stream:
@@ -290,7 +238,7 @@ def _keep(file: Path, pixels: Pixels) -> None:
     beside.replace(file)
 
 
-def _kept(file: Path, shape: tuple[int, ...]) -> Pixels:
+def _read(file: Path, shape: tuple[int, ...]) -> Pixels:
     try:
         pixels: Pixels = np.load(file)
         if pixels.shape != shape or pixels.dtype != np.uint8:

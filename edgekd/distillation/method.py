@@ -1,7 +1,7 @@
 """The contract of a distillation method: the typed object `METHOD` that each file in methods/ exports.
 
 The file's name is the method's name, the name of its pure function, and in CamelCase the name of its class. What a loss
-asks for is read off its signature: positional parameters are its inputs, keyword-only ones are what a recipe may set.
+needs is read off its signature: positional parameters are its inputs, keyword-only ones are what a recipe may set.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ _NAMES = ("temperature", "standardize")
 
 @dataclass(frozen=True, kw_only=True)
 class Method:
-    """A loss, and what others need to know of it. It is checked where it is made, against the signatures.
+    """A loss, and its properties that others need. It is checked where it is made, against the signatures.
 
     Attributes:
-        function: the pure loss; None where no part without weights or memory is one (crd).
+        function: the pure loss; None where all of it has weights or a memory (crd).
         module: the class, where the loss has weights or a memory: it is built from the features' shapes.
         taps: for a loss on features: which layers are compared where the recipe names none.
         needs_labels: it has no value without targets.
@@ -63,7 +63,7 @@ class Method:
     file: Path = field(init=False, repr=False)
 
     def __new__(cls, *positional: object, **members: object) -> Method:
-        """Note the file that makes it, and name that file where a member is misspelt: __init__ would not."""
+        """Note the file that makes it, so that a message about a misspelt member names it: __init__ would not."""
         made = object.__new__(cls)
         frame = inspect.currentframe()
         assert frame is not None and frame.f_back is not None
@@ -96,7 +96,7 @@ class Method:
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        """What it asks for, by name; see INPUTS."""
+        """The names of its inputs; see INPUTS."""
         return tuple(p.name for p in _positional(self._called))
 
     @property
@@ -142,7 +142,7 @@ class Method:
         return None if self.temperature is None else float(self.parameters_of(term)[self.temperature])
 
     def standardizes(self, term: TermSettings) -> bool:
-        """Whether a term asks for standardized logits; what else it sets is not checked."""
+        """Whether a term sets standardized logits; its other parameters are not checked."""
         if self.standardize is None:
             return False
         return bool(term.parameters.get(self.standardize, self.parameter_model.model_fields[self.standardize].default))
@@ -178,7 +178,7 @@ class Method:
 
     @property
     def _called(self) -> Callable[..., Any]:
-        """What is given the inputs."""
+        """What the inputs are passed to."""
         return self.module.forward if self.module is not None else self.make
 
     def _check_types(self) -> None:
@@ -207,7 +207,7 @@ class Method:
         functions = [self._called] if self.function is None else [self._called, self.function]
         for name in (p.name for function in functions for p in _positional(function)):
             if name not in INPUTS:
-                self._refuse_name("no loss can ask for", name, INPUTS)
+                self._refuse_name("no loss has the input", name, INPUTS)
         for name in self.shape_inputs:
             if name not in SHAPES:
                 self._refuse_name("no class can be built from", name, SHAPES)
@@ -229,11 +229,11 @@ class Method:
         features = [name for name in self.inputs if name in FEATURES]
         single = [name for name in features if name.endswith("feature")]
         reason = {
-            "a loss on features says which layers it compares: taps": bool(features) and self.taps is None,
-            "taps is for losses that ask for features": self.taps is not None and not features,
+            "a loss on features needs taps: which layers it compares": bool(features) and self.taps is None,
+            "taps is for losses with features as inputs": self.taps is not None and not features,
             "a loss compares pairs of layers or all at once, not both": 0 < len(single) < len(features),
-            "needs_labels is for losses that ask for targets": self.needs_labels and "targets" not in self.inputs,
-            "whole_row is for losses that ask for teacher_logits": self.whole_row
+            "needs_labels is for losses with targets as an input": self.needs_labels and "targets" not in self.inputs,
+            "whole_row is for losses with teacher_logits as an input": self.whole_row
             and "teacher_logits" not in self.inputs,
             "changes_student is for losses on features with a function and a class": self.changes_student
             and (self.function is None or self.module is None or self.taps is None),

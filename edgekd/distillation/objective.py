@@ -1,4 +1,4 @@
-"""A weighted sum of terms over one batch, with the teacher asked once."""
+"""A weighted sum of terms over one batch, with one pass through the teacher."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from edgekd.training.host import autocast
 
 @dataclass(frozen=True)
 class Answers:
-    """A teacher's outputs for a batch: (B, C) logits in single precision, and the features that were asked for."""
+    """A teacher's outputs for a batch: (B, C) logits in single precision, and the features at the tapped layers."""
 
     logits: Tensor
     features: Features = field(default_factory=dict)
@@ -37,10 +37,10 @@ class Source(Protocol):
 class Teacher:
     """A frozen network that answers.
 
-    It is no nn.Module, so that a student's optimiser, checkpoint and resume state never hold it.
+    It is not an nn.Module, so that a student's optimiser, checkpoint and resume state never hold it.
 
     Args:
-        layers: what of it is tapped.
+        layers: the paths of its tapped layers; see edgekd.distillation.taps.
         precision: in which it computes; see of().
         compile: through torch.compile; not with layers.
     """
@@ -74,7 +74,7 @@ class Teacher:
         """A checkpoint's network; with "auto" in bf16 only where that is known to keep its answers.
 
         Raises:
-            UsageError: bf16 is asked for by name, and cannot be had.
+            UsageError: `wanted` is bf16, which this teacher or device does not support.
         """
         network = checkpoints.load(checkpoint)
         precision, _ = answering(checkpoint, network, device, wanted)
@@ -92,7 +92,7 @@ class Distillation(nn.Module):
 
     Args:
         student: the network itself, which fit() may wrap before it hands it to forward().
-        teacher: None where no term asks one.
+        teacher: None where no term compares with one.
     """
 
     def __init__(self, student: nn.Module, teacher: Source | None, terms: Terms) -> None:

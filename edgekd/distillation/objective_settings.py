@@ -1,4 +1,4 @@
-"""An objective as a recipe sets it: which of its terms do what, and what later stages take over of it."""
+"""An objective as a recipe sets it: groups of its terms, and what later stages take over."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from edgekd.store.artifacts import Json
 def inherited(objective: Sequence[TermSettings]) -> tuple[TermSettings, ...]:
     """What a later training takes over: the losses on logits, for layers may be gone or narrower, without warm-up.
 
-    Where none of them asks the teacher, the default objective: else nothing would be distilled any more.
+    Where none of them compares with the teacher, the default objective: else nothing would be distilled any more.
     """
     kept = [term.model_copy(update={"warmup_epochs": 0.0}) for term in on_logits(objective)]
     if not any(method_named(term.method).needs_teacher for term in kept):

@@ -1,18 +1,16 @@
 """A teacher's logits, computed once for a number of views of every training image, and read from then on.
 
-A view is what one epoch's augmentation makes of an image; its draws come from (seed, view) alone, so that the same
+A view is what one epoch's augmentation makes of an image; its draws come from (seed, view) only, so that the same
 pixels are shown again when its logits are read (Beyer et al. 2022 on why the teacher must see what the student sees;
 Wu et al., TinyViT, 2022, section 3.2, on keeping seeds with sparse logits).
 
 view-<n>.npy          (N, C) float16 logits, or with top_k (N, k + 1) float16: the largest log-probabilities, and the
                       logarithm of what all others have together
-view-<n>-classes.npy  (N, k) int32, whose they are
+view-<n>-classes.npy  (N, k) int32, the classes they belong to
 """
 
 from __future__ import annotations
 
-import math
-import os
 import shutil
 import tempfile
 import time
@@ -24,13 +22,11 @@ from statistics import median
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
 
 from edgekd.data.dataset import Dataset
 from edgekd.data.loader import Batch
-from edgekd.data.storage import link_or_copy
 from edgekd.distillation.objective import Answers, Source, Teacher
-from edgekd.errors import ModelError
+from edgekd.distillation.output_files import OutputWriter, spread
 from edgekd.models.checkpoint import Checkpoint
 from edgekd.recipe.settings import OutputSettings, Precision
 from edgekd.store.artifacts import Artifact, Details, read_json, write_json
@@ -39,7 +35,6 @@ from edgekd.training.host import best_device
 from edgekd.training.train import TrainingSetup, training_loader
 
 VERSION = 1
-_SAVE_EVERY = 64
 _TIMED_BATCHES = 6
 # Storing has to save this share of the teacher's time, or it is not worth its disk and its fewer views.
 _WORTHWHILE = 0.75
@@ -76,7 +71,7 @@ class TeacherOutputs(Artifact[OutputsDetails]):
 
 @dataclass(frozen=True)
 class Decision:
-    """Whether storing pays, and what that was decided by: milliseconds a batch, bytes on the disk."""
+    """Whether storing pays, and what that was decided by: milliseconds per batch, bytes on the disk."""
 
     stored: bool
     why: str
@@ -94,10 +89,10 @@ def store(
     *,
     precision: Precision = "auto",
 ) -> TeacherOutputs:
-    """Ask a teacher about all views of all training images; goes on where an interrupted run stopped.
+    """Store a teacher's logits for all views of all training images; goes on where an interrupted run stopped.
 
     Args:
-        setup: of the student's training: the views' seed, and how many images are asked about at once.
+        setup: of the student's training: the views' seed, and the batch size.
         precision: in which the teacher answers.
         out: an empty folder, which becomes the artifact.
 
@@ -108,7 +103,7 @@ def store(
     steps, progress = setup.settings, setup.progress
     loader = training_loader(data, steps, setup.augment)
     classes, views = len(data.classes), settings.views
-    writer = _Writer(resume_folder(out), loader.image_count, classes, settings)
+    writer = OutputWriter(resume_folder(out), loader.image_count, classes, settings)
     device = best_device()
     source = Teacher.of(teacher, device, precision)
     total, done = views * loader.image_count, writer.done
@@ -132,24 +127,24 @@ def store(
 
 
 class Stored:
-    """Reads what a teacher said before about the same view of the same image; see objective.Source."""
+    """Reads a teacher's stored logits for the same view of the same image; see objective.Source."""
 
     def __init__(self, outputs: TeacherOutputs, device: torch.device) -> None:
         self._classes, self._device = outputs.details.classes, device
         names = [f"view-{view}.npy" for view in range(outputs.views)]
         self._values = [np.load(outputs.path / name, mmap_mode="r") for name in names]
-        self._whose: list[npt.NDArray[np.int32]] | None = None
+        self._top_classes: list[npt.NDArray[np.int32]] | None = None
         if outputs.details.top_k is not None:
             names = [f"view-{view}-classes.npy" for view in range(outputs.views)]
-            self._whose = [np.load(outputs.path / name, mmap_mode="r") for name in names]
+            self._top_classes = [np.load(outputs.path / name, mmap_mode="r") for name in names]
 
     def __call__(self, batch: Batch) -> Answers:
         rows = batch.indices.cpu().numpy()
         values = torch.from_numpy(self._values[batch.view][rows]).to(self._device).float()
-        if self._whose is None:
+        if self._top_classes is None:
             return Answers(values)
-        whose = torch.from_numpy(self._whose[batch.view][rows]).to(self._device).long()
-        return Answers(_spread(values, whose, self._classes))
+        top_classes = torch.from_numpy(self._top_classes[batch.view][rows]).to(self._device).long()
+        return Answers(spread(values, top_classes, self._classes))
 
 
 def decide(
@@ -164,14 +159,16 @@ def decide(
     """Time the live teacher against reading, on a few batches; once, for a resumed training must do the same.
 
     Args:
-        folder: where the decision is kept.
+        folder: for the decision.
+        setup: of the student's training.
+        precision: in which the teacher answers.
     """
-    kept = folder / "teacher-outputs.json"
-    if kept.exists():
-        return Decision(**read_json(kept))
+    file = folder / "teacher-outputs.json"
+    if file.exists():
+        return Decision(**read_json(file))
     decision = _decide(folder, teacher, data, settings, setup, precision)
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(kept, asdict(decision))
+    write_json(file, asdict(decision))
     return decision
 
 
@@ -191,13 +188,13 @@ def _decide(
     size = settings.views * loader.image_count * width * (2 if settings.top_k is None else 6)
     folder.mkdir(parents=True, exist_ok=True)
     if size > shutil.disk_usage(folder).free / 2:
-        return Decision(False, "they would take more than half of the disk's free room", size_bytes=size)
+        return Decision(False, "they would take more than half of the free disk space", size_bytes=size)
     batches = [batch for batch, _ in zip(loader.epoch(0), range(_TIMED_BATCHES), strict=False)]
     live = Teacher.of(teacher, best_device(), precision)
     live_ms = _milliseconds(live, batches)
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         one = OutputSettings(views=1, top_k=settings.top_k)
-        writer = _Writer(Path(scratch) / "parts", loader.image_count, len(data.classes), one)
+        writer = OutputWriter(Path(scratch) / "parts", loader.image_count, len(data.classes), one)
         for batch in batches:
             writer.write(0, batch.indices.cpu().numpy(), live(batch).logits)
         (Path(scratch) / "all").mkdir()
@@ -227,90 +224,3 @@ def _milliseconds(source: Source, batches: Sequence[Batch]) -> float:
         float(source(batch).logits.sum())
         times.append(1e3 * (time.perf_counter() - start))
     return median(times)
-
-
-def _kept(logits: Tensor, top_k: int) -> tuple[Tensor, Tensor]:
-    """(B, k + 1) log-probabilities, the last that of all other classes together, and (B, k) whose the first are."""
-    ordered, whose = logits.log_softmax(1).sort(dim=1, descending=True)
-    others = ordered[:, top_k:].logsumexp(1, keepdim=True)
-    return torch.cat([ordered[:, :top_k], others], dim=1), whose[:, :top_k]
-
-
-def _spread(values: Tensor, whose: Tensor, classes: int) -> Tensor:
-    """Log-probabilities of all classes: the kept ones, and the rest in equal parts for the others."""
-    kept, others = values[:, :-1], values[:, -1:]
-    full = (others - math.log(max(1, classes - kept.shape[1]))).expand(-1, classes).clone()
-    return full.scatter_(1, whose, kept)
-
-
-class _Writer:
-    """Writes views beside the artifact, and notes now and then how far they are safe on the disk."""
-
-    def __init__(self, folder: Path, images: int, classes: int, settings: OutputSettings) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self._folder, self._images, self._unsaved = folder, images, 0
-        self._top_k = None if settings.top_k is None else min(settings.top_k, classes)
-        width = classes if self._top_k is None else self._top_k + 1
-        self._open: dict[str, npt.NDArray[np.generic]] = {}
-        for view in range(settings.views):
-            self._allocate(f"view-{view}.npy", (images, width), np.float16)
-            if self._top_k is not None:
-                self._allocate(f"view-{view}-classes.npy", (images, self._top_k), np.int32)
-        self.done = int(read_json(self._head)["done"]) if self._head.exists() else 0
-        self._written = self.done
-
-    @property
-    def _head(self) -> Path:
-        return self._folder / "head.json"
-
-    def write(self, view: int, rows: npt.NDArray[np.int64], logits: Tensor) -> None:
-        """Raises ModelError where a logit is infinite in half precision."""
-        if self._top_k is None:
-            values = logits.half()
-        else:
-            values, whose = _kept(logits, self._top_k)
-            values = values.clamp_min(torch.finfo(torch.float16).min).half()
-            self._array(f"view-{view}-classes.npy")[rows] = whose.int().cpu().numpy()
-        if not bool(values.isfinite().all()):
-            raise ModelError(
-                "the teacher's logits are too large to be stored in half precision",
-                found=f"{float(logits.abs().max()):.3g}",
-                allowed="up to 65504",
-                hint="set distill.teacher_outputs.top_k, which stores log-probabilities, or teacher_outputs: off",
-            )
-        self._array(f"view-{view}.npy")[rows] = values.cpu().numpy()
-        self._written += len(rows)
-        self._unsaved += 1
-        if self._unsaved == _SAVE_EVERY:
-            self._save()
-
-    def finish(self, out: Path) -> None:
-        self._save()
-        self._open.clear()
-        for file in self._folder.glob("view-*.npy"):
-            # Not moved: a kill before the stage is sealed must find them here again.
-            link_or_copy(file, out / file.name)
-
-    def _save(self) -> None:
-        for array in self._open.values():
-            assert isinstance(array, np.memmap)
-            array.flush()
-        write_json(self._head, {"done": self._written})
-        self._unsaved = 0
-        self._open.clear()
-
-    def _array(self, name: str) -> npt.NDArray[np.generic]:
-        if name not in self._open:
-            self._open[name] = np.load(self._folder / name, mmap_mode="r+")
-        return self._open[name]
-
-    def _allocate(self, name: str, shape: tuple[int, int], dtype: type[np.generic]) -> None:
-        """Raises OSError where there is no room: writing to a map of a full disk would kill the process."""
-        path = self._folder / name
-        if path.exists():
-            return
-        beside = path.with_suffix(".new")
-        np.lib.format.open_memmap(beside, mode="w+", dtype=dtype, shape=shape)
-        with beside.open("r+b") as stream:
-            os.posix_fallocate(stream.fileno(), 0, beside.stat().st_size)
-        beside.replace(path)

@@ -44,7 +44,7 @@ class Taps:
         """From path to feature, filled by the forward pass inside the with-block; of several runs the last.
 
         The features are copies, as what comes next may be an in-place ReLU or dropout; gradients flow through them.
-        Raises ModelError where a module did not run, or gave no single tensor.
+        Raises ModelError where a module did not run, or its output is not a single tensor.
         """
         read: dict[str, Tensor] = {}
         hooks = [_listen(module, path, read, self._whose) for path, module in self._points.items()]
@@ -65,13 +65,18 @@ def modules_of(network: nn.Module) -> dict[str, nn.Module]:
 
 
 def untappable(whose: str, path: str, gives: object, hint: str | None = None) -> ModelError:
-    """What a module gives is no feature; `whose` network it is part of."""
+    """The error for a module whose output is not a feature.
+
+    Args:
+        whose: the network that it is part of, for the message.
+        gives: its output in words.
+    """
     allowed = "a map (B, C, H, W) or a vector (B, C)"
     return ModelError(f"the {whose}'s {path} cannot be tapped", found=gives, allowed=allowed, hint=hint)
 
 
 def feature_shape(value: Any) -> Shape | str:
-    """The shape of a feature of PROBEPROBE_BATCH images, without the batch, or in words what it is instead."""
+    """The shape of a feature of PROBE_BATCH images, without the batch, or in words what it is instead."""
     if not isinstance(value, Tensor):
         return f"a {type(value).__name__}" + (f" of {len(value)}" if isinstance(value, (tuple, list, dict)) else "")
     shape = tuple(value.shape)

@@ -1,4 +1,4 @@
-"""Calibration of teachers, and warnings: how far a teacher's certainty can be trusted, and what speaks against it.
+"""Calibration of teachers, and warnings: how far a teacher's confidence can be trusted, and what harms a student.
 
 T* is the calibrated temperature of Guo et al., On Calibration of Modern Neural Networks (2017), section 4.2. The gap in
 capacity is that of Mirzadeh et al., Improved Knowledge Distillation via Teacher Assistant (2020).
@@ -127,7 +127,7 @@ def not_top(logits: Tensor, temperature: float = 1.0) -> float:
 
 
 def suggest_temperature(calibration: Calibration) -> tuple[float, float]:
-    """The temperatures that nothing measured here speaks against, lowest and highest.
+    """The range of temperatures that no measurement here rules out: lowest and highest.
 
     Not below T*: there the teacher is more certain than right; nor where its answers hardly differ from labels, or from
     no answer at all. Which of these suits a student best, only a training shows.
@@ -137,7 +137,7 @@ def suggest_temperature(calibration: Calibration) -> tuple[float, float]:
 
 
 def teacher_warnings(teacher: Checkpoint, objective: Sequence[TermSettings]) -> list[str]:
-    """Warnings: what speaks against learning these terms from a teacher.
+    """Warnings about learning these terms from a teacher.
 
     Args:
         teacher: measured where a recipe trained or evaluated it; others give fewer warnings.
@@ -200,7 +200,7 @@ def _of_temperatures(teacher: Checkpoint, objective: Sequence[TermSettings]) -> 
         temperature = method.temperature_of(term)
         if temperature is None or method.standardizes(term) or not (why := _against(temperature, calibration)):
             continue
-        advice = f"Nothing measured speaks against {lowest:.2g} to {highest:.2g}."
+        advice = f"The measurements allow {lowest:.2g} to {highest:.2g}."
         found.append(f"At temperature {temperature:g} of {term.method} the teacher's answers {why}. {advice}")
     return list(dict.fromkeys(found))
 

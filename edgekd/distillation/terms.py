@@ -26,7 +26,7 @@ Pair = tuple[tuple[str, ...], tuple[str, ...]]
 
 @dataclass(frozen=True)
 class Seen:
-    """What the terms of one batch can ask for.
+    """The inputs of all terms for one batch.
 
     Attributes:
         student_logits, teacher_logits: (B, C); the teacher's only where there is one.
@@ -47,7 +47,13 @@ class Seen:
 
 @dataclass(frozen=True)
 class Networks:
-    """What adapters are built for; `teacher` is None where no network answers beside the student."""
+    """What adapters are built for.
+
+    Attributes:
+        teacher: None where no network answers beside the student.
+        image_size: pixels, height and width.
+        sample_count: images in the training split.
+    """
 
     student: nn.Module
     teacher: nn.Module | None
@@ -92,7 +98,7 @@ class Term(nn.Module):
 
 
 class Terms(nn.Module):
-    """The whole objective: its terms, and which layers they want to see."""
+    """The whole objective: its terms, and the layers that they compare."""
 
     def __init__(self, terms: Sequence[Term]) -> None:
         super().__init__()
@@ -155,7 +161,7 @@ def _build(settings: TermSettings, probed: _Probed) -> Term:
     if not method.on_features:
         return Term(settings, method, [partial(method.make, **parameters)])
     if probed.networks.teacher is None:
-        raise UsageError(f"{method.name} compares the student's layers with a teacher's, and there is no teacher here")
+        raise UsageError(f"{method.name} compares the student's layers with a teacher's, but there is no teacher here")
     student, teacher = _paths(settings, method, probed)
     pairs: list[Pair] = [((s,), (t,)) for s, t in zip(student, teacher, strict=True)]
     if method.takes_all_taps:
@@ -175,7 +181,7 @@ def _build(settings: TermSettings, probed: _Probed) -> Term:
 
 
 def _try(term: Term, probed: _Probed) -> None:
-    """Once, on zeros: what cannot be compared must not be found out in the first step of the training.
+    """Run the loss once on zeros, so that a mistake shows before the first step of the training.
 
     Raises:
         UsageError: the loss refuses these shapes.

@@ -27,6 +27,9 @@ from edgekd.recipe.yaml_lines import Document, Location, format_location, parse,
 
 _BUILT_IN = Path(__file__).parent / "built_in"
 
+# Schemes of earlier versions, and what each `kind` of them is now; the first was the default.
+_RENAMED_SCHEMES = {"self": ("born-again", "last-epoch", "teacher-free")}
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -173,8 +176,21 @@ def _check_term(term: dict[str, Any]) -> None:
 
 
 def _check_scheme(scheme: dict[str, Any]) -> None:
+    if scheme["name"] in _RENAMED_SCHEMES and scheme["name"] not in plugins.names("scheme"):
+        raise _renamed_scheme(scheme)
     for model in models_in(plugins.load("scheme", scheme["name"]).parse(SchemeSettings(**scheme))):
         check_name(model.model)
+
+
+def _renamed_scheme(scheme: dict[str, Any]) -> UsageError:
+    names = _RENAMED_SCHEMES[scheme["name"]]
+    kind = scheme.get("kind", names[0])
+    return UsageError(
+        f"the scheme {scheme['name']!r} is now one scheme per kind",
+        found=f"kind: {scheme['kind']}" if "kind" in scheme else None,
+        allowed=", ".join(names),
+        hint=f"write scheme: {kind}, or {{name: {kind}, …}} with its parameters" if kind in names else None,
+    )
 
 
 def _names(value: dict[str, Any]) -> Iterator[tuple[Location, Callable[[], object]]]:

@@ -1,4 +1,4 @@
-"""Ways of distilling: who teaches whom, and on what. A file each; the file's name is the scheme's, and it has `SCHEME`.
+"""Distillation schemes: which networks learn from which, on what data. One file per scheme, of its name, with `SCHEME`.
 
 A scheme composes stages over a Run. A plan calls it too, so that what an artifact holds may only be read inside a
 stage's `make`.
@@ -63,10 +63,10 @@ class Scheme:
         return self.parameters.model_validate_json(json.dumps(settings.parameters, default=os.fspath))
 
     def check_recipe(self, recipe: RecipeSettings) -> None:
-        """What the scheme makes of the rest of a recipe.
+        """Check the rest of a recipe against the scheme.
 
         Raises:
-            UsageError: it lacks its teacher, cannot store its outputs, or what its own check finds.
+            UsageError: it lacks its teacher, cannot store its outputs, or the scheme's own check finds a mistake.
             pydantic.ValidationError: its parameters.
         """
         name = recipe.distill.scheme.name
@@ -78,7 +78,7 @@ class Scheme:
 
 
 def scheme_named(name: str) -> Scheme:
-    """Raises UnknownNameError where there is no such scheme."""
+    """A scheme by its name. Raises UnknownNameError where there is no such scheme."""
     scheme: Scheme = plugins.load("scheme", name)
     return scheme
 
@@ -99,7 +99,7 @@ def continuation(run: Run, student: Distilled, teacher: Checkpoint | None, data:
 
 
 def teacher_warnings(run: Run, teacher: Checkpoint | None, baseline: Checkpoint | None) -> tuple[str, ...]:
-    """What speaks against the recipe's teacher, shown before a student learns from it; in a plan nothing is known."""
+    """Warnings about the recipe's teacher, shown before a student learns from it; in a plan nothing is known."""
     if teacher is None or not run.store.makes:
         return ()
     settings = run.recipe.distill
@@ -127,11 +127,11 @@ def models_of(recipe: RecipeSettings, classes: tuple[str, ...]) -> list[ModelSet
 
 
 def _check_networks(untrained: Untrained) -> None:
-    """What the scheme and its losses cannot do with these networks.
+    """Check the built, untrained networks against the scheme and its losses.
 
     Raises:
         UsageError: an objective names a layer that is not there, or layers that it cannot compare.
-        EdgekdError: what the scheme's own check finds.
+        EdgekdError: the scheme's own check finds a mistake.
     """
     recipe, teacher, data = untrained.recipe, untrained.teacher, untrained.data
     scheme = scheme_named(recipe.distill.scheme.name)
@@ -153,12 +153,12 @@ def _check_teacher(scheme: Scheme, name: str, recipe: RecipeSettings) -> None:
     if scheme.needs_teacher and recipe.teacher is None:
         raise UsageError(f"{name} needs a teacher", hint="add a teacher section")
     if not scheme.needs_teacher and recipe.teacher is not None:
-        raise UsageError(f"{name} does without a teacher", found="a teacher section", hint="leave it out")
+        raise UsageError(f"{name} does not use a teacher", found="a teacher section", hint="leave it out")
     if (changing := changing_student(objective)) and not scheme.one_teacher:
         raise UsageError(f"{changing[0].method} puts one teacher's classifier on the student: not with {name}")
     if scheme.needs_teacher and not any(method_named(term.method).needs_teacher for term in objective):
         raise UsageError(
-            f"{name} learns from a teacher, and no loss asks it",
+            f"{name} learns from a teacher, and no loss compares with it",
             found=", ".join(term.method for term in objective),
             hint="add one to distill.objective, e.g. {method: kd}",
         )
@@ -167,10 +167,10 @@ def _check_teacher(scheme: Scheme, name: str, recipe: RecipeSettings) -> None:
 def _check_outputs(scheme: Scheme, name: str, recipe: RecipeSettings) -> None:
     wanted, objective = recipe.distill.teacher_outputs, recipe.distill.objective
     if wanted.store != "off" and not scheme.one_teacher:
-        raise UsageError(f"{name} has no one teacher to store the outputs of", allowed="teacher_outputs: off")
+        raise UsageError(f"{name} has no single teacher whose outputs could be stored", allowed="teacher_outputs: off")
     if wanted.store == "on" and (featured := _on_features(objective)):
         raise UsageError(
-            f"stored outputs are logits, and {', '.join(featured)} asks for the teacher's layers: it has to run anyway",
+            f"stored outputs are logits, and {', '.join(featured)} compares the teacher's layers: it has to run anyway",
             allowed="teacher_outputs: off, or auto",
         )
     whole = [term.method for term in objective if _needs_every_logit(term)]

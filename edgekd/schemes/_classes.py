@@ -18,25 +18,35 @@ Groups = Sequence[Sequence[str]]
 
 
 def check_disjoint(groups: Groups, where: str) -> None:
-    """What is wrong with groups whatever the classes are.
+    """Check groups whatever the classes are.
+
+    Args:
+        where: the key that holds them, for the message.
 
     Raises:
         UsageError: fewer than two groups, an empty one, or a class that stands twice.
     """
     if len(groups) < 2 or not all(groups):
-        raise UsageError(f"{where}: these are no groups of classes", found=groups, allowed="two or more, none empty")
+        raise UsageError(f"{where}: these are not groups of classes", found=groups, allowed="two or more, none empty")
     twice = [name for name, count in Counter(name for group in groups for name in group).items() if count > 1]
     if twice:
         raise UsageError(f"{where}: every class is in one group", found=f"more than once: {', '.join(twice)}")
 
 
 def check_partition(groups: Groups, classes: Sequence[str], where: str) -> None:
-    """Raises UsageError where not every class of the data is in exactly one group; see also check_disjoint()."""
+    """Check groups against the data's classes.
+
+    Args:
+        where: the key that holds the groups, for the message.
+
+    Raises:
+        UsageError: not every class is in exactly one group; see also check_disjoint().
+    """
     check_disjoint(groups, where)
     named = [name for group in groups for name in group]
     missing, unknown = ([name for name in a if name not in b] for a, b in ((classes, named), (named, classes)))
     if missing or unknown:
-        parts = (("in no group", missing), ("no class of the data", unknown))
+        parts = (("in no group", missing), ("not a class of the data", unknown))
         raise UsageError(
             f"{where}: the groups do not hold the data's classes",
             found="; ".join(f"{what}: {', '.join(names[:10])}" for what, names in parts if names),
@@ -45,7 +55,7 @@ def check_partition(groups: Groups, classes: Sequence[str], where: str) -> None:
 
 
 def unpublished(model: ModelSettings) -> ModelSettings:
-    """The same, without weights that would have to be fetched only to look at its shape."""
+    """The same model without published weights: no download only to look at its shape."""
     return model.model_copy(update={"pretrained": False})
 
 
@@ -54,6 +64,7 @@ def relabel(data: Dataset, groups: Mapping[str, Sequence[str]], out: Path, *, wh
 
     Args:
         groups: the new classes, in order, each with those of `data` that it means.
+        where: the key that holds the groups, for the message.
         out: an empty folder, which becomes the data set.
 
     Raises:

@@ -1,27 +1,37 @@
-"""Several heads on one trunk, and how they are trained together."""
+"""Several heads on one trunk, trained together."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from edgekd.data.loader import Batch, BatchSource
+from edgekd.distillation.distill import check_classes, networks_for
 from edgekd.distillation.objective import Teacher
-from edgekd.distillation.terms import Seen, Terms
+from edgekd.distillation.objective_settings import objective_json
+from edgekd.distillation.terms import Seen, Terms, build_terms
+from edgekd.models.checkpoint import Checkpoint
+from edgekd.recipe.settings import ModelSettings, TeacherGuidedSettings, TermSettings
+from edgekd.schemes._tasks import Ready, columns_of, warnings_of
+from edgekd.store.artifacts import Json
+from edgekd.training.fit import BeginEpoch, Progress, accuracy
+from edgekd.training.host import best_device
+from edgekd.training.train import Learner, Record, TrainingSetup, evaluation_loader, train_with, training_loader
 
 
 @dataclass(frozen=True)
 class Batches(Batch):
-    """The main task's batch, and by name those of tasks with images of their own."""
+    """The main task's batch, and by name those of tasks with their own images."""
 
     others: Mapping[str, Batch] | None = None
 
 
-class Together:
-    """Shows a batch of each loader a step, for as many steps as the main one has.
+class JointBatches:
+    """One batch of each loader per step, for as many steps as the main one has.
 
     Every epoch begins all of them anew, shuffled; a shorter one begins again, a longer one is cut off.
     """
@@ -45,10 +55,11 @@ class Together:
 
 
 class Head(nn.Module):
-    """One task's part of the logits and what its teacher and its labels say to it.
+    """The losses of one task: its part of the logits, against its teacher's and its labels.
 
     Args:
-        columns: of the joint network's logits.
+        columns: its part of the joint network's logits.
+        weight: of all its losses.
         groups: (C,) from the main task's labels to this one's; None: the labels are its own.
     """
 
@@ -73,10 +84,10 @@ class Head(nn.Module):
 
 
 class MultiTask(nn.Module):
-    """What fit() minimises: the sum over the tasks of what their terms say.
+    """What fit() minimises: the sum over the tasks of their weighted losses.
 
     Args:
-        heads: by task; those with images of their own are in `batch.others` under their name.
+        heads: by task; batches of those with their own images are in `batch.others` under their name.
     """
 
     def __init__(self, heads: Mapping[str, Head]) -> None:
@@ -97,7 +108,7 @@ class MultiTask(nn.Module):
 
 
 class Columns(nn.Module):
-    """A network that answers one question only."""
+    """One task of a joint network: (B, 3, S, S) images to the logits in its columns."""
 
     def __init__(self, network: nn.Module, columns: slice) -> None:
         super().__init__()
@@ -106,3 +117,73 @@ class Columns(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         answers: Tensor = self._network(images)[:, self._columns]
         return answers
+
+
+@dataclass(frozen=True)
+class DistillationArguments:
+    """How all heads are trained: the first time, after pruning, or through quantizers; see fit() for `begin_epoch`."""
+
+    settings: TeacherGuidedSettings
+    objective: Sequence[TermSettings]
+    begin_epoch: BeginEpoch | None = None
+
+
+def train_heads(
+    student: ModelSettings | Checkpoint,
+    tasks: Mapping[str, Ready],
+    arguments: DistillationArguments,
+    out: Path,
+    *,
+    progress: Progress | None,
+) -> Checkpoint:
+    """Train the network of all tasks.
+
+    Args:
+        student: a new network, or a checkpoint to go on from.
+        tasks: by name, the main one first.
+        out: an empty folder, which becomes the checkpoint.
+
+    Raises:
+        ModelError: a teacher has other classes than its task's data; see also train_with().
+    """
+    settings, device = arguments.settings, best_device()
+    main, *further = tasks
+    data, columns = tasks[main].data, columns_of(tasks)
+    for ready in tasks.values():
+        check_classes(ready.teacher, ready.data)
+    teachers = {
+        name: Teacher.of(ready.teacher, device, settings.teacher_precision, compile=settings.compile)
+        for name, ready in tasks.items()
+    }
+
+    def objective_of(network: nn.Module) -> MultiTask:
+        heads = {}
+        for name, ready in tasks.items():
+            terms = build_terms(arguments.objective, networks_for(network, None, ready.data))
+            heads[name] = Head(teachers[name], terms, columns[name], ready.weight, ready.targets(data))
+        return MultiTask(heads)
+
+    def score(network: nn.Module) -> Json:
+        """Accuracy of each further head on its task's validation split."""
+        loaders = {name: evaluation_loader(tasks[name].data, "validation") for name in further}
+        return {"tasks": {name: accuracy(Columns(network, columns[name]), loaders[name], device) for name in further}}
+
+    loaders = {
+        name: training_loader(ready.data, settings, ready.augment)
+        for name, ready in tasks.items()
+        if name == main or ready.classes is None
+    }
+    return train_with(
+        objective_of,
+        Learner(student, heads={name: tasks[name].data.classes for name in further}),
+        data,
+        TrainingSetup(settings, tasks[main].augment, progress, arguments.begin_epoch),
+        out,
+        loader=JointBatches(loaders.pop(main), loaders),
+        record=Record(
+            training={"teacher": tasks[main].teacher.digest, "objective": objective_json(arguments.objective)},
+            warnings=warnings_of(tasks, arguments.objective) if isinstance(student, ModelSettings) else (),
+            of_objective=lambda _: {"teacher_precision": {name: each.precision for name, each in teachers.items()}},
+            of_network=score,
+        ),
+    )

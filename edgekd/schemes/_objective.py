@@ -1,4 +1,4 @@
-"""What schemes make of the recipe's objective."""
+"""The objective of a scheme: the recipe's or its own default, and what it must not hold."""
 
 from __future__ import annotations
 
@@ -12,14 +12,21 @@ from edgekd.recipe.settings import RecipeSettings, TermSettings
 Objective = tuple[TermSettings, ...]
 
 
-def said_or(recipe: RecipeSettings, default: Objective) -> Objective:
-    """The recipe's objective where it says one; the scheme's own where it leaves it out."""
+def objective_or(recipe: RecipeSettings, default: Objective) -> Objective:
+    """The recipe's objective where it has one, else the scheme's own `default`."""
     return recipe.distill.objective if "objective" in recipe.distill.model_fields_set else default
 
 
 def check_answers(scheme: str, objective: Objective) -> None:
-    """Raises UsageError where no term asks for another network's answers: then nothing is distilled."""
-    if not any(method.needs_teacher or method.on_features for method in known(objective)):
+    """Refuse an objective without a term on another network's answers: then nothing is distilled.
+
+    Args:
+        scheme: its name, for the message.
+
+    Raises:
+        UsageError: there is no such term.
+    """
+    if not any(method.needs_teacher or method.on_features for method in known_methods(objective)):
         raise UsageError(
             f"{scheme} needs a loss that compares answers",
             found=", ".join(term.method for term in objective),
@@ -28,8 +35,17 @@ def check_answers(scheme: str, objective: Objective) -> None:
 
 
 def check_on_logits(scheme: str, objective: Objective, *, why: str, where: str = "distill.objective") -> None:
-    """Raises UsageError where a term looks at layers."""
-    refused = [method.name for method in known(objective) if method.on_features]
+    """Refuse terms that compare layers.
+
+    Args:
+        scheme: its name, for the message.
+        why: what speaks against layers, for the message.
+        where: the key that holds the objective.
+
+    Raises:
+        UsageError: there is such a term.
+    """
+    refused = [method.name for method in known_methods(objective) if method.on_features]
     if refused:
         raise UsageError(
             f"{scheme} takes losses on logits only: {why}",
@@ -39,16 +55,23 @@ def check_on_logits(scheme: str, objective: Objective, *, why: str, where: str =
 
 
 def check_labels(scheme: str, objective: Objective) -> None:
-    """Raises UsageError where every term asks for answers, and some steps have labels alone."""
-    if all(method.needs_teacher or method.on_features for method in known(objective)):
+    """Refuse an objective without a term on labels, where the first steps have nothing else.
+
+    Args:
+        scheme: its name, for the message.
+
+    Raises:
+        UsageError: every term compares answers.
+    """
+    if all(method.needs_teacher or method.on_features for method in known_methods(objective)):
         raise UsageError(
-            f"{scheme} begins with labels alone, and no loss is on them",
+            f"{scheme} begins with labels only, and no loss is on them",
             found=", ".join(term.method for term in objective),
             hint="add {method: cross_entropy} to distill.objective",
         )
 
 
-def known(objective: Objective) -> Iterator[Method]:
-    """The methods of its terms; a name that nobody knows is reported where it stands."""
+def known_methods(objective: Objective) -> Iterator[Method]:
+    """The methods of its terms; an unknown name is left out here and reported where it stands in the recipe."""
     names = plugins.names("method")
     return (method_named(term.method) for term in objective if term.method in names)

@@ -1,4 +1,4 @@
-"""Which images a student learns from where only some have labels: drawn, checked, judged by the teacher."""
+"""Which images a student learns from where only some have labels: drawn, checked, filtered by the teacher."""
 
 from __future__ import annotations
 
@@ -30,8 +30,29 @@ _BATCH = 256
 Floats = npt.NDArray[np.float32]
 
 
+@dataclass(frozen=True)
+class Criteria:
+    """What images are chosen by.
+
+    Attributes:
+        labels: how many of the training images have one; None: all.
+        confidence: the teacher's smallest largest probability for an unlabelled image.
+        balance: as many unlabelled images of each class that the teacher predicts in them.
+        seed: draws the labelled images and the duplicates.
+    """
+
+    labels: int | None
+    confidence: float
+    balance: bool
+    seed: int
+
+    @property
+    def need_teacher(self) -> bool:
+        return self.confidence > 0.0 or self.balance
+
+
 class SelectionDetails(Details):
-    """What images were chosen by; see select()."""
+    """What images were chosen by; see Criteria."""
 
     labels: int | None
     confidence: float
@@ -57,8 +78,8 @@ class Selection(Artifact[SelectionDetails]):
 
 
 @dataclass(frozen=True)
-class Opinion:
-    """What a teacher holds of images: (N,) its largest probability, and (N,) the class that has it."""
+class Predictions:
+    """A teacher's, for N images: (N,) its largest probability, and (N,) the class that has it."""
 
     confidence: Floats
     predicted: Labels
@@ -68,41 +89,36 @@ def select(
     data: Dataset,
     pool: Artifact | None,
     teacher: Checkpoint | None,
+    criteria: Criteria,
     out: Path,
-    *,
-    labels: int | None,
-    confidence: float,
-    balance: bool,
-    seed: int,
 ) -> Selection:
     """Draw the labelled images, and choose among the others.
 
-    Left out are images that stand in validation or test, those that stand among the labelled ones, and those of
-    which the teacher is not sure.
+    Left out are images that stand in validation or test, those that stand among the labelled ones, and those for
+    which the teacher is not confident enough.
 
     Args:
         pool: a folder's images, or another data set's training split; None: what `labels` leave of the training split.
-        teacher: not asked where None.
-        labels: how many of the training images have one; None: all.
-        confidence: the teacher's smallest largest probability.
-        balance: as many images of each class that the teacher sees in them.
+        teacher: None where the criteria do not need one.
+        out: an empty folder, which becomes the artifact.
 
     Raises:
         DataError: too few or too many labels, or no unlabelled image is left.
         ModelError: the teacher knows other classes.
     """
     train = open_split(data, "train")
-    chosen = draw_labelled(train.labels, labels, len(data.classes), seed)
+    chosen = draw_labelled(train.labels, criteria.labels, len(data.classes), criteria.seed)
     images = open_pool(data, pool)
     rows = np.flatnonzero(~chosen) if pool is None else np.arange(len(images))
     found: Json = {"labelled": int(chosen.sum()), "pool": len(rows)}
     rows = _unknown(images, rows, data, Chosen(train, np.flatnonzero(chosen)), found)
     if teacher is not None and len(rows):
         check_classes(teacher, data)
-        opinion = ask(teacher, Chosen(images, rows, labelled=False), data)
-        kept = sure(opinion, confidence, balance=balance, seed=seed)
-        found["unsure"] = len(rows) - int((opinion.confidence >= confidence).sum())
-        found["classes"] = _per_class(data.classes, opinion.predicted[kept])
+        predictions = predict(teacher, Chosen(images, rows, labelled=False), data)
+        kept = confident(predictions, criteria)
+        found["unsure"] = len(rows) - int((predictions.confidence >= criteria.confidence).sum())
+        per_class = np.bincount(predictions.predicted[kept], minlength=len(data.classes)).tolist()
+        found["classes"] = dict(zip(data.classes, per_class, strict=True))
         rows = rows[kept]
     found |= {"unlabelled": len(rows), "different": len(np.unique(rows))}
     if not len(rows):
@@ -113,21 +129,26 @@ def select(
         )
     np.save(out / "labelled.npy", np.flatnonzero(chosen))
     np.save(out / "unlabelled.npy", rows)
-    details = SelectionDetails(labels=labels, confidence=confidence, balance=balance)
+    details = SelectionDetails(labels=criteria.labels, confidence=criteria.confidence, balance=criteria.balance)
     return Selection.seal(out, details=details, metrics=found)
 
 
 def check_labels(wanted: int | None, classes: int, available: int) -> None:
-    """Raises DataError where labels are wanted for fewer images than classes, or for more than there are; 0 is none."""
+    """Check how many training images are to keep their label; None is all of them, 0 is none.
+
+    Raises:
+        DataError: fewer than classes, or more than there are.
+    """
     if wanted and not classes <= wanted <= available:
         raise DataError(
             "distill.scheme.labels does not fit the training images",
             found=wanted,
-            allowed=f"0, or {classes} (one a class) to {available}",
+            allowed=f"0, or {classes} (one per class) to {available}",
         )
 
 
 def open_pool(data: Dataset, pool: Artifact | None) -> Split:
+    """The unlabelled images; see select() for `pool`."""
     if isinstance(pool, Pool):
         return pool.open()
     return open_split(pool if isinstance(pool, Dataset) else data, "train")
@@ -137,7 +158,7 @@ def draw_labelled(labels: Labels, wanted: int | None, classes: int, seed: int) -
     """Which training images keep their label, classes in proportion: (N,), True for those.
 
     Raises:
-        DataError: fewer than one a class (0 is none at all), or more than there are.
+        DataError: fewer than one per class (0 is none at all), or more than there are.
     """
     if wanted is None or wanted == 0:
         return np.full(len(labels), wanted is None)
@@ -147,8 +168,8 @@ def draw_labelled(labels: Labels, wanted: int | None, classes: int, seed: int) -
 
 
 @torch.no_grad()
-def ask(teacher: Checkpoint, split: Split, data: Dataset) -> Opinion:
-    """What the teacher holds of images as they are, not varied, in single precision."""
+def predict(teacher: Checkpoint, split: Split, data: Dataset) -> Predictions:
+    """The teacher's predictions for images as they are, without augmentation, in single precision."""
     device = best_device()
     network = checkpoints.load(teacher).eval()
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -158,23 +179,23 @@ def ask(teacher: Checkpoint, split: Split, data: Dataset) -> Opinion:
         top, predicted = network(batch.images).float().softmax(1).max(1)
         tops.append(top.cpu())
         classes.append(predicted.cpu())
-    return Opinion(torch.cat(tops).numpy(), torch.cat(classes).numpy())
+    return Predictions(torch.cat(tops).numpy(), torch.cat(classes).numpy())
 
 
-def sure(opinion: Opinion, confidence: float, *, balance: bool, seed: int) -> Labels:
+def confident(predictions: Predictions, criteria: Criteria) -> Labels:
     """Positions of the images that stay, in order, those that are duplicated more than once.
 
     Source: Xie et al., Self-training with Noisy Student (2020), section 3.1: images whose confidence is below a
     threshold are left out; of each class as many are kept, the most confident, and rare classes are filled up with
     duplicates. There that number is set by hand, here it is the mean over the classes that occur.
     """
-    kept = np.flatnonzero(opinion.confidence >= confidence)
-    if not balance or not len(kept):
+    kept = np.flatnonzero(predictions.confidence >= criteria.confidence)
+    if not criteria.balance or not len(kept):
         return kept
-    predicted, tops = opinion.predicted[kept], opinion.confidence[kept]
+    predicted, tops = predictions.predicted[kept], predictions.confidence[kept]
     present = np.unique(predicted)
     each = max(1, round(len(kept) / len(present)))
-    generator = np.random.default_rng([seed % 2**64, _LIMIT + 1])
+    generator = np.random.default_rng([criteria.seed % 2**64, _LIMIT + 1])
     parts: list[Labels] = []
     for label in present:
         own = np.flatnonzero(predicted == label)
@@ -185,12 +206,12 @@ def sure(opinion: Opinion, confidence: float, *, balance: bool, seed: int) -> La
 
 
 def repeated(split: Split, count: int) -> Split:
-    """The split's images over and over, `count` in all."""
+    """The split's images again and again, `count` in all."""
     return Chosen(split, np.arange(count) % len(split))
 
 
-def said_of(selection: Selection, classes: Sequence[str]) -> list[str]:
-    """What a person should know of a selection."""
+def warnings_of(selection: Selection, classes: Sequence[str]) -> list[str]:
+    """How many images were left out and why, and the classes that the teacher does not predict."""
     found = selection.metrics
     reasons = {
         "equal to a validation or test image": found["held_out"],
@@ -199,8 +220,8 @@ def said_of(selection: Selection, classes: Sequence[str]) -> list[str]:
     }
     lines = []
     if any(reasons.values()):
-        told = "; ".join(f"{count} {reason}" for reason, count in reasons.items() if count)
-        lines.append(f"Of {found['pool']} unlabelled images some were left out: {told}.")
+        counts = "; ".join(f"{count} {reason}" for reason, count in reasons.items() if count)
+        lines.append(f"Of {found['pool']} unlabelled images some were left out: {counts}.")
     seen = found.get("classes", {})
     if absent := [name for name in classes if seen and not seen[name]]:
         shown = ", ".join(absent[:10])
@@ -217,7 +238,3 @@ def _unknown(images: Split, rows: Labels, data: Dataset, labelled: Split, found:
     labels_known = np.array([digest in known for digest in digests], dtype=np.bool_) & ~measured
     found |= {"held_out": int(measured.sum()), "known": int(labels_known.sum())}
     return rows[~measured & ~labels_known]
-
-
-def _per_class(classes: Sequence[str], predicted: Labels) -> dict[str, int]:
-    return dict(zip(classes, np.bincount(predicted, minlength=len(classes)).tolist(), strict=True))

@@ -1,4 +1,4 @@
-"""What a task of several learns on: images that measure no other one."""
+"""The data of one of several tasks: no image that measures one of them trains another."""
 
 from __future__ import annotations
 
@@ -45,15 +45,22 @@ def columns_of(tasks: Mapping[str, Ready]) -> dict[str, slice]:
     return {name: slice(first, stop) for name, first, stop in zip(tasks, ends, ends[1:], strict=False)}
 
 
-def told(tasks: Mapping[str, Ready], objective: Sequence[TermSettings]) -> list[str]:
-    """What speaks against the teachers, and which images stand in two tasks; each once."""
+def warnings_of(tasks: Mapping[str, Ready], objective: Sequence[TermSettings]) -> list[str]:
+    """Warnings of the teachers, and of images that stand in two tasks; each once."""
     found = [warning for ready in tasks.values() for warning in teacher_warnings(ready.teacher, objective)]
     own = [each for ready in tasks.values() if ready.classes is None for each in ready.data.metrics.get("warnings", [])]
     return list(dict.fromkeys([*found, *own]))
 
 
 def check_data(where: str, own: DataSettings, main: DataSettings) -> None:
-    """Raises UsageError for images that are prepared otherwise than the main task's, or the same split otherwise."""
+    """Check a task's own images.
+
+    Args:
+        where: the key that holds `own`, for the message.
+
+    Raises:
+        UsageError: they are prepared differently from the main task's, or are the same images in another split.
+    """
     if own.preprocessing != main.preprocessing:
         raise UsageError(
             f"{where}: all tasks' images go into one network, and must be prepared alike",
@@ -64,7 +71,7 @@ def check_data(where: str, own: DataSettings, main: DataSettings) -> None:
     places = [(each.source, each.root.resolve() if each.root is not None else None) for each in (own, main)]
     if places[0] == places[1] and drawn[0] != drawn[1]:
         raise UsageError(
-            f"{where}: the same images, split otherwise: some that test one task would train another",
+            f"{where}: the same images, in another split: some that test one task would train another",
             found=drawn[0],
             allowed=f"{drawn[1]}, as the recipe's data",
         )
@@ -74,10 +81,12 @@ def apart(task: str, data: Dataset, main: str, others: Mapping[str, Dataset], ou
     """A task's data without the training images that stand in another task's validation or test split.
 
     Images are equal where their scaled pixels are. Files that stay as they are are linked, where the disk can do
-    that. The main task's training images stay, whatever they measure here: that they do is told.
+    that. The main task's training images stay, even where they measure this task: `warnings` reports it.
 
     Args:
         others: the other tasks' data by name, the one called `main` among them; prepared alike.
+        task: its name, for warnings and messages.
+        main: the name of the main task.
         out: an empty folder, which becomes the data set; its metrics have `warnings`.
 
     Raises:
@@ -96,7 +105,7 @@ def apart(task: str, data: Dataset, main: str, others: Mapping[str, Dataset], ou
     counts = dict(zip(data.classes, np.bincount(labels[kept], minlength=len(data.classes)).tolist(), strict=True))
     if empty := [name for name, count in counts.items() if count == 0]:
         raise DataError(
-            f"the task {task} has no training image of {empty[0]} that measures no other task",
+            f"the task {task} has no training image of {empty[0]} left: all of them measure another task",
             found="; ".join(warnings),
             hint="give the tasks different images, or the same validation and test split",
         )
@@ -110,7 +119,7 @@ def apart(task: str, data: Dataset, main: str, others: Mapping[str, Dataset], ou
 
 
 def _write(data: Dataset, kept: Labels, labels: Labels, out: Path) -> None:
-    """All files; those of the training split with the kept rows alone, if not all are kept."""
+    """All files; those of the training split with the kept rows only, where some are left out."""
     train = {place(out, "train") for place in (storage.labels_file, storage.pixels_file, storage.samples_file)}
     changed = train if len(kept) < len(labels) else set()
     for file in data.manifest.files:
@@ -123,6 +132,6 @@ def _write(data: Dataset, kept: Labels, labels: Labels, out: Path) -> None:
         pixels = np.load(storage.pixels_file(data.path, "train"), mmap_mode="r")
         storage.write_cached(out, "train", pixels, kept, labels[kept])
     else:
-        said = read_json(storage.samples_file(data.path, "train"))
-        samples = np.asarray(said["samples"], dtype=np.int64)
-        storage.write_streamed(out, "train", said["split"], samples[kept], labels[kept])
+        stored = read_json(storage.samples_file(data.path, "train"))
+        samples = np.asarray(stored["samples"], dtype=np.int64)
+        storage.write_streamed(out, "train", stored["split"], samples[kept], labels[kept])

@@ -1,4 +1,4 @@
-"""Images whose labels a scheme does not use: no later link may bring them back."""
+"""Images whose labels a scheme does not use: no later stage may use them either."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from edgekd.distillation.objective_settings import on_logits
 from edgekd.errors import UsageError
 from edgekd.recipe.settings import RecipeSettings, TermSettings
 
-# It learns from answers alone.
+# It learns from answers only.
 ON_ANSWERS = (TermSettings(method="kd"),)
 
 
 def needing_labels(objective: Sequence[TermSettings]) -> list[str]:
-    """Losses that cannot do without; a name that nobody knows is reported where it stands."""
+    """The losses that cannot do without labels; an unknown name is reported where it stands in the recipe."""
     known = plugins.names("method")
     return [term.method for term in objective if term.method in known and method_named(term.method).needs_labels]
 
@@ -23,14 +23,21 @@ def needing_labels(objective: Sequence[TermSettings]) -> list[str]:
 def without_labels(objective: Sequence[TermSettings]) -> tuple[TermSettings, ...]:
     """What pruned and quantized students go on learning: the losses on logits that need no label.
 
-    Where none of them asks the teacher it is ON_ANSWERS: the recipe's default looks at labels.
+    Where none of them compares the teacher's answers it is ON_ANSWERS: the recipe's default looks at labels.
     """
     kept = tuple(term for term in on_logits(objective) if not needing_labels([term]))
     return kept if any(method_named(term.method).needs_teacher for term in kept) else ON_ANSWERS
 
 
-def check_later_links(recipe: RecipeSettings, reason: str) -> None:
-    """Raises UsageError where recovery or QAD names losses that need labels; `reason`: why there are none."""
+def check_later_stages(recipe: RecipeSettings, reason: str) -> None:
+    """Refuse losses that need labels in recovery and QAD.
+
+    Args:
+        reason: why there are no labels, for the message.
+
+    Raises:
+        UsageError: there is such a loss.
+    """
     for name, section in (("prune", recipe.prune), ("quantize", recipe.quantize)):
         if section is not None and (found := needing_labels(section.objective or ())):
             raise UsageError(

@@ -38,7 +38,7 @@ _STEPS = {"epochs", "batch_size", "optimizer", "learning_rate", "weight_decay"}
 
 
 class Parameters(ModelSettings):
-    """The assistant: a model, and how it is distilled from the teacher where it is not as the student is."""
+    """The assistant: a model, and how it is distilled from the teacher where that differs from the student."""
 
     epochs: Positive | None = Field(None, description="default: distill.epochs")
     batch_size: Positive | None = Field(None, description="default: distill.batch_size")
@@ -54,14 +54,18 @@ class Parameters(ModelSettings):
         return ModelSettings(**self.model_dump(include=set(ModelSettings.model_fields)))
 
     def settings(self, student: DistillSettings) -> DistillSettings:
-        """How the assistant is distilled, where `student` says how the student is."""
+        """How the assistant is distilled: as the student, but for what is set here."""
         own: dict[str, Any] = self.model_dump(include=_STEPS, exclude_none=True)
         objective = self.objective or student.objective
         return student.model_copy(update={**own, "objective": objective, "scheme": SchemeSettings(name="offline")})
 
 
 def check(recipe: RecipeSettings, parameters: Parameters) -> None:
-    """Raises UsageError for an assistant that is none or cannot be distilled, and for layers of an unclear network."""
+    """Check the assistant against the student.
+
+    Raises:
+        UsageError: it is the student itself or cannot be distilled, or layers are named whose network is unclear.
+    """
     if parameters.assistant == recipe.student:
         raise UsageError(
             "the assistant is the student itself",
@@ -71,9 +75,9 @@ def check(recipe: RecipeSettings, parameters: Parameters) -> None:
     named = [term.method for term in recipe.distill.objective if term.student_layers or term.teacher_layers]
     if named:
         raise UsageError(
-            f"distill.objective names layers for {named[0]}, and here are three networks in two pairs",
+            f"distill.objective names layers for {named[0]}, but there are three networks in two pairs",
             allowed="no layers: they are chosen for each pair",
-            hint="give the assistant an objective of its own if the teacher's layers matter to it",
+            hint="give the assistant its own objective if the teacher's layers matter to it",
         )
     _check_objective(parameters.objective or ())
     offline = recipe.model_copy(update={"distill": parameters.settings(recipe.distill)})
@@ -88,6 +92,7 @@ def check_networks(recipe: RecipeSettings, parameters: Parameters, teacher: nn.M
 
 
 def distill(run: Run, teacher: Checkpoint, data: Dataset, parameters: Parameters) -> Distilled:
+    """Two stages: the assistant from the teacher, the student from the assistant."""
     settings, student = run.recipe.distill, run.recipe.student
     own = parameters.settings(settings)
     assistant = distilled(run, parameters.assistant, teacher, data, own, own.objective, stage=ASSISTANT)

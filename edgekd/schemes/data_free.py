@@ -1,6 +1,6 @@
 """No images: the teacher's batch norms give them (Yin et al., Dreaming to Distill, 2020).
 
-The student learns on synthetic images alone, with every loss that the recipe names; their labels are the classes that
+The student learns on synthetic images only, with every loss that the recipe names; their labels are the classes that
 they were made for. The recipe's data gives the classes, the size and the normalisation of the images, and the real
 validation and test splits, on which the student is measured and never trained. Its training images are not used:
 recovery after pruning, calibration and QAD see the synthetic images too. Only `distill.baseline`, and a teacher that is
@@ -20,13 +20,13 @@ from edgekd.data.dataset import Dataset, DatasetDetails, open_split
 from edgekd.data.sources import source_named
 from edgekd.distillation import inversion
 from edgekd.distillation.inversion import InversionSettings, SyntheticImages
+from edgekd.distillation.inversion_losses import check_batch_norms
 from edgekd.errors import DataError, UsageError
 from edgekd.models.checkpoint import Checkpoint
 from edgekd.recipe.settings import DataSettings, RecipeSettings
 from edgekd.runs import Run, Stage
 from edgekd.schemes import Scheme
 from edgekd.stages.distill import Distilled, distilled
-from edgekd.store.artifacts import Json
 
 INVERSION = Stage("inversion", "Synthetic images", version=inversion.VERSION)
 SYNTHETIC = Stage("synthetic", "Synthetic data set", version=1)
@@ -34,32 +34,33 @@ _COPIED_AT_ONCE = 256
 
 
 class Parameters(InversionSettings):
-    """Of the images; how the student learns from them is said beside the scheme."""
+    """Settings of the images only: the student learns from them as `distill` sets it."""
 
 
 def check_classes(parameters: Parameters, classes: tuple[str, ...]) -> None:
+    """Raises UsageError for fewer images than classes."""
     if parameters.images is not None and parameters.images < len(classes):
         raise UsageError(
-            "data-free is to make fewer images than there are classes",
+            "data-free would make fewer images than there are classes",
             found=f"images: {parameters.images}, and {len(classes)} classes",
-            hint=f"leave images out: then it makes {inversion.IMAGES_A_CLASS} of each class",
+            hint=f"leave images out: then it makes {inversion.IMAGES_PER_CLASS} of each class",
         )
 
 
 def check_networks(recipe: RecipeSettings, parameters: Parameters, teacher: nn.Module, data: Dataset) -> None:
     """Raises ModelError where the teacher has no batch norms."""
-    inversion.check_batch_norms(teacher)
+    check_batch_norms(teacher)
 
 
 def distill(run: Run, teacher: Checkpoint, data: Dataset, parameters: Parameters) -> Distilled:
+    """One stage makes images from the teacher, one a data set of them, one distills the student on it."""
     recipe = run.recipe
     flip = mirrors(recipe.data)
-    # Sizes and normalisation are the teacher's own, and the real images are no input: others give the same stage.
-    said: Json = {**parameters.model_dump(mode="json"), "flip": flip}
+    # Sizes and normalisation are the teacher's own, and the real images are not an input: others give the same stage.
     images = run.stage(
         INVERSION,
         SyntheticImages,
-        settings=said,
+        settings={**parameters.model_dump(mode="json"), "flip": flip},
         inputs={"teacher": teacher},
         make=lambda out: inversion.synthesise(
             teacher, parameters, out, flip=flip, progress=run.progress(INVERSION.name)
@@ -99,7 +100,7 @@ def compose(images: SyntheticImages, data: Dataset, out: Path) -> Dataset:
     real, made = data.details, images.details
     if made.preprocessing != real.preprocessing:
         raise DataError(
-            "the synthetic images are not as the data's: their teacher saw images otherwise",
+            "the synthetic images differ from the data's: their teacher saw images prepared differently",
             found=made.preprocessing,
             allowed=real.preprocessing,
             hint="set data.image_size, data.mean and data.std to the teacher's",

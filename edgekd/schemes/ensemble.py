@@ -1,4 +1,4 @@
-"""Several teachers, one student: what they say is combined into one answer before a loss sees it."""
+"""Several teachers, one student: their answers are combined into one before a loss sees it."""
 
 from __future__ import annotations
 
@@ -41,9 +41,11 @@ class Parameters(Settings):
 
 
 def check(recipe: RecipeSettings, parameters: Parameters) -> None:
-    """Raises UsageError for one teacher alone, a loss on features, and two teachers that would be the same network."""
+    """Raises UsageError for a single teacher, a loss on features, and two teachers that would be the same network."""
     if not parameters.teachers:
-        raise UsageError("an ensemble of one teacher", allowed="one or more in distill.scheme.teachers beside teacher")
+        raise UsageError(
+            "an ensemble needs more than one teacher", allowed="one or more in distill.scheme.teachers beside teacher"
+        )
     check_on_logits(
         "ensemble", recipe.distill.objective, why="layers are compared with one teacher's, here are several"
     )
@@ -51,7 +53,7 @@ def check(recipe: RecipeSettings, parameters: Parameters) -> None:
     for teacher in parameters.teachers:
         if teacher in seen:
             raise UsageError(
-                "two of the teachers are one and the same: a copy adds nothing",
+                "two of the teachers are the same network: a copy adds nothing",
                 found=f"{teacher.model} twice, with equal settings",
                 hint="give one another train.seed, model or checkpoint",
             )
@@ -59,6 +61,7 @@ def check(recipe: RecipeSettings, parameters: Parameters) -> None:
 
 
 def distill(run: Run, teacher: Checkpoint, data: Dataset, parameters: Parameters) -> Distilled:
+    """One stage per further teacher, then one for the student; pruned students go on with the recipe's teacher."""
     others = {
         f"teacher{number}": teacher_stage(run, f"teacher{number}", settings, data)
         for number, settings in enumerate(parameters.teachers, 2)
@@ -92,12 +95,12 @@ def _distill(run: Run, teachers: Mapping[str, Checkpoint], data: Dataset, combin
         for role, teacher in teachers.items()
     }
 
-    def over(student: nn.Module) -> Distillation:
+    def objective_of(student: nn.Module) -> Distillation:
         terms = build_terms(objective, stage.networks_for(student, None, data))
         return Distillation(student, Ensemble(tuple(sources.values()), combine), terms)
 
     return train_with(
-        over,
+        objective_of,
         Learner(recipe.student),
         data,
         TrainingSetup(recipe.distill, recipe.data.augment, run.progress(STAGE.name)),
@@ -123,9 +126,9 @@ class Ensemble:
 
     The answer is Σ_k w_k (z_k − mean(z_k)): the teachers' logits, each row centred, weighted. A softmax of it is, at
     every temperature and up to normalisation, the weighted geometric mean of the teachers' probabilities. That is why
-    logits are averaged and not probabilities, whose mean would need another logarithm for each temperature. A logit
-    row's own level says nothing, no softmax sees it; without centring, a teacher's level would be a target all the
-    same for losses that compare logits as numbers (mse).
+    logits are averaged and not probabilities, whose mean would need another logarithm for each temperature. The
+    level of a row of logits carries nothing, as no softmax sees it; without centring, a teacher's level would still be
+    a target for losses that compare logits as numbers (mse).
 
     Args:
         teachers: at least two.

@@ -1,4 +1,4 @@
-"""One teacher and several losses whose weights are learned along.
+"""One teacher and several losses whose weights are learned too.
 
 Source: Kendall, Gal and Cipolla, Multi-Task Learning Using Uncertainty to Weigh Losses for Scene Geometry and Semantics
 (2018), section 3.2, whose tasks are losses here.
@@ -25,7 +25,7 @@ from edgekd.models.checkpoint import Checkpoint
 from edgekd.recipe.settings import RecipeSettings, Settings
 from edgekd.runs import Run
 from edgekd.schemes import Scheme
-from edgekd.schemes._objective import known
+from edgekd.schemes._objective import known_methods
 from edgekd.stages.distill import STAGE, Distilled, trained
 from edgekd.store.artifacts import Json
 from edgekd.training.bf16 import answering
@@ -50,15 +50,15 @@ def check(recipe: RecipeSettings, parameters: Parameters) -> None:
             hint="add e.g. {method: cross_entropy}, or leave the scheme out",
         )
     # Where a loss may fall below zero no noise explains it, and its weight would only grow.
-    if signed := [method.name for method in known(recipe.distill.objective) if method.signed]:
+    if signed := [method.name for method in known_methods(recipe.distill.objective) if method.signed]:
         raise UsageError(
-            f"{signed[0]} falls below zero: it learns how sure it is itself",
+            f"{signed[0]} falls below zero: it learns its own uncertainty",
             allowed="losses that are never negative",
             hint="leave it out, or use scheme: offline",
         )
     if warmed := [term.method for term in recipe.distill.objective if term.warmup_epochs > 0]:
         raise UsageError(
-            f"a loss is weighed in units of what it is on the first batch, where {warmed[0]} would still be nothing",
+            f"a loss is weighed in units of its value on the first batch, where {warmed[0]} would still be 0",
             found="warmup_epochs",
             allowed="no warm-up: the weights are learned",
             hint="leave it out, or use scheme: offline",
@@ -66,6 +66,7 @@ def check(recipe: RecipeSettings, parameters: Parameters) -> None:
 
 
 def distill(run: Run, teacher: Checkpoint, data: Dataset, parameters: Parameters) -> Distilled:
+    """One stage."""
     recipe = run.recipe
     student = trained(
         run,
@@ -89,12 +90,12 @@ def _distill(run: Run, teacher: Checkpoint, data: Dataset, limit: float, out: Pa
     network = checkpoints.load(teacher)
     precision, why = answering(teacher, network, best_device(), recipe.distill.teacher_precision)
 
-    def over(student: nn.Module) -> Hybrid:
+    def objective_of(student: nn.Module) -> Hybrid:
         live = stage.Live(precision, compile=recipe.distill.compile)
         return Hybrid(stage.objective_over(student, network, data, objective, live=live), limit)
 
     return train_with(
-        over,
+        objective_of,
         Learner(recipe.student),
         data,
         TrainingSetup(recipe.distill, recipe.data.augment, run.progress(STAGE.name)),
@@ -123,7 +124,7 @@ class Hybrid(nn.Module):
 
     The closer L_i comes to 0, the further its best weight grows, without end, and the last bits of one loss would
     drown the others: s_i is put back into [−log limit, log limit] before each step. Put back, not squashed: it leaves
-    the bound as soon as its gradient says so.
+    the bound as soon as its gradient points away from it.
 
     Args:
         distillation: gives the L_i, none of them negative.
@@ -153,7 +154,7 @@ class Hybrid(nn.Module):
 
     @torch.no_grad()
     def weights(self) -> dict[str, float]:
-        """What each loss is multiplied with by now: what an objective with fixed weights would say."""
+        """The present factor of each loss by its name, as an objective with fixed weights would have it."""
         terms = self.distillation.terms
         factors = self._factors(self.log_variance.clamp(-self._bound, self._bound)).tolist()
         given = [term.weight for term in terms.each]

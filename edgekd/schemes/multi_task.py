@@ -1,18 +1,16 @@
-"""One student for several tasks: a shared trunk, a head a task, and for each head a teacher of its own.
+"""One student for several tasks: a shared trunk, one head per task, and for each head its own teacher.
 
 Source: Liu, He, Chen and Gao, Improving Multi-Task Deep Neural Networks via Knowledge Distillation for Natural Language
 Understanding (2019), for classifiers of images. A task is a grouping of the data's classes (the same images with
-coarser labels), or has data of its own. The recipe's `data` and `teacher` are the main task's.
+coarser labels), or has its own data. The recipe's `data` and `teacher` are the main task's.
 
 All heads are one wide last layer, and stay together through the chain: pruned and quantized networks go on learning all
-tasks, each from its teacher. What ships answers all of them in one call.
+tasks, each from its teacher. The exported network answers all of them in one call.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Annotated
 
 from pydantic import Field, model_validator
@@ -20,11 +18,7 @@ from torch import nn
 
 from edgekd.data.dataset import Dataset
 from edgekd.data.sources import source_named
-from edgekd.distillation.distill import check_classes as check_teacher
-from edgekd.distillation.distill import networks_for
-from edgekd.distillation.objective import Teacher
 from edgekd.distillation.objective_settings import objective_json
-from edgekd.distillation.terms import build_terms
 from edgekd.errors import UsageError
 from edgekd.models.checkpoint import Checkpoint
 from edgekd.models.cost import cost
@@ -35,30 +29,26 @@ from edgekd.recipe.settings import (
     RecipeSettings,
     RecoverySettings,
     Settings,
-    TeacherGuidedSettings,
     TeacherSettings,
-    TermSettings,
 )
 from edgekd.runs import Run, Stage
 from edgekd.schemes import Scheme
 from edgekd.schemes._classes import check_disjoint, check_partition, relabel, unpublished
-from edgekd.schemes._heads import Columns, Head, MultiTask, Together
+from edgekd.schemes._heads import DistillationArguments, train_heads
 from edgekd.schemes._objective import check_on_logits
-from edgekd.schemes._tasks import Ready, apart, check_data, columns_of, told
+from edgekd.schemes._tasks import Ready, apart, check_data
 from edgekd.stages import _facts
 from edgekd.stages.data import prepared
 from edgekd.stages.distill import STAGE, Distilled, distilled, trained
 from edgekd.stages.train import teacher_stage
 from edgekd.store.artifacts import Artifact, Json
 from edgekd.training import train as training
-from edgekd.training.fit import BeginEpoch, Progress, accuracy
-from edgekd.training.host import best_device
+from edgekd.training.fit import BeginEpoch
 from edgekd.training.start import start
-from edgekd.training.train import Learner, Record, TrainingSetup, evaluation_loader, train_with, training_loader
 
 GROUPED = Stage("data", "Data of a task", version=3)
 APART = Stage("apart", "Data of a task, apart from the others'", version=3)
-SINGLE = Stage("single", "Student of the main task alone", version=1, facts=_facts.network_facts)
+SINGLE = Stage("single", "Student of the main task only", version=1, facts=_facts.network_facts)
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9]*$")]
 
 
@@ -68,21 +58,21 @@ class Task(Settings):
     classes: dict[str, tuple[str, ...]] | None = Field(
         None, description="each class of the task with the data's classes that it means; the images are the same"
     )
-    data: DataSettings | None = Field(None, description="images of its own; image_size, mean and std are the recipe's")
+    data: DataSettings | None = Field(None, description="its own images; image_size, mean and std are the recipe's")
     teacher: TeacherSettings
     weight: Annotated[float, Field(gt=0.0)] = Field(1.0, description="of its losses; the main task's is 1")
 
     @model_validator(mode="after")
     def _one_origin(self) -> Task:
         if (self.classes is None) == (self.data is None):
-            raise ValueError("a task has either classes (groups of the data's) or data of its own: name one of them")
+            raise ValueError("a task has either classes (groups of the data's) or its own data: set one of them")
         return self
 
 
 class Parameters(Settings):
     tasks: dict[Name, Task] = Field(min_length=1, description="those beside the main one, by name")
     main: Name = Field("main", description="the name of the task that the recipe's data and teacher are for")
-    single: bool = Field(True, description="also distil a student of the main task alone, same steps, to compare")
+    single: bool = Field(True, description="also distil a student of the main task only, same steps, to compare")
 
 
 def check(recipe: RecipeSettings, parameters: Parameters) -> None:
@@ -103,7 +93,7 @@ def check(recipe: RecipeSettings, parameters: Parameters) -> None:
 
 
 def check_classes(parameters: Parameters, classes: tuple[str, ...]) -> None:
-    """Raises UsageError where a task's groups are none of the data's classes."""
+    """Raises UsageError where a task's groups do not hold the data's classes."""
     for name, task in parameters.tasks.items():
         if task.classes is not None:
             check_partition(list(task.classes.values()), classes, f"tasks.{name}.classes")
@@ -121,9 +111,9 @@ def check_networks(recipe: RecipeSettings, parameters: Parameters, teacher: nn.M
     joint = start(unpublished(recipe.student), seen, data.classes, adopted=False, heads=classes).network
     cost(joint, seen.image_size)
     for name, task in parameters.tasks.items():
-        guide = start(unpublished(task.teacher), seen, classes[name], adopted=task.teacher.train is None).network
-        refuse_quantized(guide, task.teacher.model)
-        cost(guide, seen.image_size)
+        untrained = start(unpublished(task.teacher), seen, classes[name], adopted=task.teacher.train is None).network
+        refuse_quantized(untrained, task.teacher.model)
+        cost(untrained, seen.image_size)
 
 
 def _classes_of(task: Task) -> tuple[str, ...]:
@@ -134,11 +124,12 @@ def _classes_of(task: Task) -> tuple[str, ...]:
 
 
 def distill(run: Run, teacher: Checkpoint, data: Dataset, parameters: Parameters) -> Distilled:
+    """Stages for each task's data and teacher, then one that trains all heads together."""
     recipe = run.recipe
     tasks = _ready(run, teacher, data, parameters)
     objective = recipe.distill.objective
 
-    def further(
+    def continue_training(
         stage: Stage,
         student: Checkpoint,
         settings: RecoverySettings,
@@ -146,15 +137,15 @@ def distill(run: Run, teacher: Checkpoint, data: Dataset, parameters: Parameters
         key: Json | None = None,
         begin_epoch: BeginEpoch | None = None,
     ) -> Checkpoint:
-        lesson = Lesson(settings, settings.objective or objective, begin_epoch)
-        return _trained(run, stage, student, tasks, lesson, key or {})
+        arguments = DistillationArguments(settings, settings.objective or objective, begin_epoch)
+        return _trained(run, stage, student, tasks, arguments, key or {})
 
-    student = _trained(run, STAGE, recipe.student, tasks, Lesson(recipe.distill, objective), {})
+    student = _trained(run, STAGE, recipe.student, tasks, DistillationArguments(recipe.distill, objective), {})
     heads = {name: tasks[name].data for name in parameters.tasks}
     others: dict[str, Checkpoint] = {}
     if parameters.single:
         others["single"] = distilled(run, recipe.student, teacher, data, recipe.distill, objective, stage=SINGLE)
-    return Distilled(student, others, train=further, heads=heads)
+    return Distilled(student, others, train=continue_training, heads=heads)
 
 
 def _ready(run: Run, teacher: Checkpoint, data: Dataset, parameters: Parameters) -> dict[str, Ready]:
@@ -162,13 +153,13 @@ def _ready(run: Run, teacher: Checkpoint, data: Dataset, parameters: Parameters)
     augment = run.recipe.data.augment
     tasks = {parameters.main: Ready(data, teacher, 1.0, None, augment)}
     prepared = {name: _data(run, name, task, data) for name, task in parameters.tasks.items()}
-    photos = {name: prepared[name] for name, task in parameters.tasks.items() if task.data is not None}
+    own_images = {name: prepared[name] for name, task in parameters.tasks.items() if task.data is not None}
     for name, task in parameters.tasks.items():
         own, varied = prepared[name], task.data.augment if task.data is not None else augment
-        if name in photos:
-            own = _apart(run, name, own, parameters.main, {parameters.main: data, **photos})
-        guide = teacher_stage(run, f"teacher-{name}", task.teacher, own, augment=varied)
-        tasks[name] = Ready(own, guide, task.weight, task.classes, varied)
+        if name in own_images:
+            own = _apart(run, name, own, parameters.main, {parameters.main: data, **own_images})
+        own_teacher = teacher_stage(run, f"teacher-{name}", task.teacher, own, augment=varied)
+        tasks[name] = Ready(own, own_teacher, task.weight, task.classes, varied)
     return tasks
 
 
@@ -201,21 +192,12 @@ def _apart(run: Run, name: str, own: Dataset, main: str, all_data: Mapping[str, 
     )
 
 
-@dataclass(frozen=True)
-class Lesson:
-    """How all heads are trained: the first time, after pruning, or through quantizers."""
-
-    settings: TeacherGuidedSettings
-    objective: Sequence[TermSettings]
-    begin_epoch: BeginEpoch | None = None
-
-
 def _trained(
     run: Run,
     stage: Stage,
     student: ModelSettings | Checkpoint,
     tasks: Mapping[str, Ready],
-    lesson: Lesson,
+    arguments: DistillationArguments,
     key: Json,
 ) -> Checkpoint:
     """The network of all tasks, as one stage."""
@@ -228,71 +210,16 @@ def _trained(
     return trained(
         run,
         stage,
-        lesson.settings,
+        arguments.settings,
         key={
             **({"model": training.origin_of(student)} if isinstance(student, ModelSettings) else {}),
-            "objective": objective_json(lesson.objective),
+            "objective": objective_json(arguments.objective),
             "tasks": [[task, ready.weight, ready.augment.model_dump(mode="json")] for task, ready in tasks.items()],
             **key,
         },
         inputs=inputs,
-        make=lambda out: _train(student, tasks, lesson, out, progress=run.progress(stage.name)),
+        make=lambda out: train_heads(student, tasks, arguments, out, progress=run.progress(stage.name)),
     )
-
-
-def _train(
-    student: ModelSettings | Checkpoint,
-    tasks: Mapping[str, Ready],
-    lesson: Lesson,
-    out: Path,
-    *,
-    progress: Progress | None,
-) -> Checkpoint:
-    """All heads on one trunk."""
-    settings, device = lesson.settings, best_device()
-    main, *further = tasks
-    data, columns = tasks[main].data, columns_of(tasks)
-    for ready in tasks.values():
-        check_teacher(ready.teacher, ready.data)
-    guides = {
-        name: Teacher.of(ready.teacher, device, settings.teacher_precision, compile=settings.compile)
-        for name, ready in tasks.items()
-    }
-
-    def over(network: nn.Module) -> MultiTask:
-        heads = {}
-        for name, ready in tasks.items():
-            terms = build_terms(lesson.objective, networks_for(network, None, ready.data))
-            heads[name] = Head(guides[name], terms, columns[name], ready.weight, ready.targets(data))
-        return MultiTask(heads)
-
-    def measure(network: nn.Module) -> Json:
-        return {"tasks": {name: _score(network, columns[name], tasks[name].data) for name in further}}
-
-    loaders = {
-        name: training_loader(ready.data, settings, ready.augment)
-        for name, ready in tasks.items()
-        if name == main or ready.classes is None
-    }
-    return train_with(
-        over,
-        Learner(student, heads={name: tasks[name].data.classes for name in further}),
-        data,
-        TrainingSetup(settings, tasks[main].augment, progress, lesson.begin_epoch),
-        out,
-        loader=Together(loaders.pop(main), loaders),
-        record=Record(
-            training={"teacher": tasks[main].teacher.digest, "objective": objective_json(lesson.objective)},
-            warnings=told(tasks, lesson.objective) if isinstance(student, ModelSettings) else (),
-            of_objective=lambda _: {"teacher_precision": {name: guide.precision for name, guide in guides.items()}},
-            of_network=measure,
-        ),
-    )
-
-
-def _score(network: nn.Module, columns: slice, data: Dataset) -> float:
-    """Of one head, on its task's validation split."""
-    return accuracy(Columns(network, columns), evaluation_loader(data, "validation"), best_device())
 
 
 SCHEME = Scheme(

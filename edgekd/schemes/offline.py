@@ -18,6 +18,7 @@ class Parameters(Settings):
 
 
 def check(recipe: RecipeSettings, parameters: Parameters) -> None:
+    """Raises UsageError for stored outputs of views that the teacher would not see."""
     if parameters.cross_view and recipe.distill.teacher_outputs.store == "on":
         raise UsageError(
             "cross_view shows the teacher another view than the stored ones", hint="set distill.teacher_outputs: off"
@@ -25,6 +26,7 @@ def check(recipe: RecipeSettings, parameters: Parameters) -> None:
 
 
 def distill(run: Run, teacher: Checkpoint, data: Dataset, parameters: Parameters) -> Distilled:
+    """One stage."""
     recipe = run.recipe
     settings, objective = recipe.distill, recipe.distill.objective
     student = distilled(run, recipe.student, teacher, data, settings, objective, cross_view=parameters.cross_view)

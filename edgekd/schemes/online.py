@@ -35,7 +35,7 @@ from edgekd.recipe.settings import (
 from edgekd.runs import Run, Stage
 from edgekd.runtime.preprocess import Preprocessing
 from edgekd.schemes import Scheme
-from edgekd.schemes._objective import Objective, check_answers, check_on_logits, said_or
+from edgekd.schemes._objective import Objective, check_answers, check_on_logits, objective_or
 from edgekd.stages import _facts
 from edgekd.stages.distill import Distilled
 from edgekd.store.artifacts import Artifact, Details, Json
@@ -87,7 +87,7 @@ class Peers(Artifact[PeersDetails]):
 class Cohort(nn.Module):
     """Students side by side: (B, 3, S, S) to each one's (B, C) logits in training, to the first one's otherwise.
 
-    All of them run every time: who looks at the layers at work, to see what precision they bear, sees everyone's.
+    All of them run every time, so that a look at the layers at work (to choose the precision) sees those of each.
     """
 
     def __init__(self, networks: Sequence[nn.Module]) -> None:
@@ -102,7 +102,7 @@ class Cohort(nn.Module):
 class Mutual(nn.Module):
     """What fit() minimises: for each student the mean of the terms over the others as its teachers.
 
-    The losses are named `student2.kd`: whose, and which.
+    The losses are named `student2.kd`: the student and the term.
     """
 
     def __init__(self, terms: Terms) -> None:
@@ -123,7 +123,8 @@ class Mutual(nn.Module):
 
 
 def check(recipe: RecipeSettings, parameters: Parameters) -> None:
-    objective = said_or(recipe, OBJECTIVE)
+    """Raises UsageError for losses that students cannot have on each other, and for two from one checkpoint."""
+    objective = objective_or(recipe, OBJECTIVE)
     check_answers("online", objective)
     check_on_logits("online", objective, why="students that learn from each other have no layers of a finished teacher")
     models = models_of(recipe, parameters)
@@ -150,7 +151,7 @@ def distill(run: Run, teacher: Checkpoint | None, data: Dataset, parameters: Par
     """One stage trains all students, then one stage each takes its checkpoint out."""
     recipe = run.recipe
     settings, augment = recipe.distill, recipe.data.augment
-    models, objective = models_of(recipe, parameters), said_or(recipe, OBJECTIVE)
+    models, objective = models_of(recipe, parameters), objective_or(recipe, OBJECTIVE)
     setup = TrainingSetup(settings, augment, run.progress(TOGETHER.name))
     together = run.stage(
         TOGETHER,
@@ -173,13 +174,16 @@ def train_together(
 ) -> Peers:
     """Train students on the same batches, each on the others' answers.
 
-    The first begins with the weights that it has when it is trained alone from the same seed; the k-th after it with
-    those of seed + 1000·k. The setting `clip_norm` bounds the gradient of all of them together.
+    The first begins with the weights that it has when it is trained by itself from the same seed; the k-th after it
+    with those of seed + 1000·k. The setting `clip_norm` bounds the gradient of all of them together.
 
     Args:
         models: two or more.
         objective: losses on logits.
         out: an empty folder, which becomes the artifact.
+
+    Returns:
+        All networks, each with its metrics under its role.
 
     Raises:
         ModelError: a student cannot be built, or its weights do not fit.
@@ -210,11 +214,12 @@ def train_together(
             classes=data.classes,
             training={role: TrainingNotes(**notes, **each.note) for role, each in zip(roles, begun, strict=True)},
         ),
-        metrics={role: _told(role, each, history, data, out) for role, each in zip(roles, begun, strict=True)},
+        metrics={role: _metrics_of(role, each, history, data, out) for role, each in zip(roles, begun, strict=True)},
     )
 
 
 def models_of(recipe: RecipeSettings, parameters: Parameters) -> tuple[ModelSettings, ...]:
+    """All students, the recipe's first."""
     return (recipe.student, *(parameters.peers if parameters.peers is not None else (recipe.student,)))
 
 
@@ -231,7 +236,7 @@ def _begun(models: Sequence[ModelSettings], data: Dataset, seed: int) -> list[St
     return begun
 
 
-def _told(role: str, begun: Start, history: Sequence[EpochRecord], data: Dataset, out: Path) -> Json:
+def _metrics_of(role: str, begun: Start, history: Sequence[EpochRecord], data: Dataset, out: Path) -> Json:
     """One student's metrics."""
     found = measured(begun.network, data)
     own = _history_of(role, history, found["validation_accuracy"])

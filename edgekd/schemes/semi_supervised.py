@@ -6,7 +6,7 @@ confidence and balanced by its classes (Xie et al., Self-training with Noisy Stu
 `mix: true` student and teacher see the same mixtures of images and no label is used: function matching (Beyer et al.,
 Knowledge distillation: A good teacher is patient and consistent, 2022, section 3).
 
-Which images have labels is said in one of these ways:
+Which images have labels is set in one of these ways:
 
     labels: 200                     200 training images, classes in proportion; the rest of them is unlabelled
     labels: 200, unlabelled: folder 200 training images; the folder's images are unlabelled, the rest is not used
@@ -14,17 +14,17 @@ Which images have labels is said in one of these ways:
     data.limit, without labels      those that the limit keeps; those that it leaves out are unlabelled
     labels: 0                       none: function matching
 
-A teacher with `train` learns from all training images of `data`, so that it has seen more labels than `labels` says:
-the usual case is a checkpoint that was trained elsewhere. With `data.limit` it sees the limited ones alone.
+A teacher with `train` learns from all training images of `data`, so that it has seen more labels than `labels` gives:
+the usual case is a checkpoint that was trained elsewhere. With `data.limit` it sees the limited ones only.
 
 Pruning's recovery and QAD see all training images of `data`. Where `labels` or `mix` hide labels, they learn from the
-teacher's answers alone.
+teacher's answers only.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -39,15 +39,16 @@ from edgekd.distillation import distill as stage
 from edgekd.distillation.method import method_named
 from edgekd.distillation.objective import Distillation, Teacher
 from edgekd.distillation.objective_settings import objective_json
-from edgekd.distillation.terms import Networks, Seen, Terms, build_terms
+from edgekd.distillation.partly_labelled import PartlyLabelled
+from edgekd.distillation.terms import Networks, build_terms
 from edgekd.errors import UsageError
 from edgekd.models import checkpoint as checkpoints
 from edgekd.models.checkpoint import Checkpoint
 from edgekd.recipe.settings import RecipeSettings, Settings, Share
 from edgekd.runs import Run, Stage
 from edgekd.schemes import Scheme, _selection
-from edgekd.schemes._selection import Selection
-from edgekd.schemes._unlabelled import check_later_links, needing_labels, without_labels
+from edgekd.schemes._selection import Criteria, Selection
+from edgekd.schemes._unlabelled import check_later_stages, needing_labels, without_labels
 from edgekd.stages import _facts
 from edgekd.stages.data import prepared
 from edgekd.stages.distill import STAGE, Distilled, trained
@@ -57,7 +58,7 @@ from edgekd.training.host import best_device
 from edgekd.training.objective import Supervised
 from edgekd.training.train import Learner, Record, TrainingSetup, origin_of, train_with, training_loader
 
-ALONE = Stage("labelsonly", "Labelled images only", version=1, facts=_facts.network_facts)
+LABELS_ONLY = Stage("labelsonly", "Labelled images only", version=1, facts=_facts.network_facts)
 POOL = Stage("unlabelled", "Unlabelled images", version=folders.VERSION)
 SELECTION = Stage("selection", "Selection", version=_selection.VERSION)
 
@@ -73,7 +74,7 @@ class Parameters(Settings):
     confidence: Share = Field(0.3, description="the teacher's top probability, below which an image is left out")
     balance: bool = Field(False, description="as many unlabelled images of each class that the teacher sees")
     mix: bool = Field(False, description="mixtures of images, the same for teacher and student, without labels")
-    alone: bool = Field(True, description="also train the student on the labelled images alone, same steps")
+    alone: bool = Field(True, description="also train the student on the labelled images only, same steps")
 
 
 def check(recipe: RecipeSettings, parameters: Parameters) -> None:
@@ -81,10 +82,10 @@ def check(recipe: RecipeSettings, parameters: Parameters) -> None:
     if parameters.unlabelled == "rest" and parameters.labels is None and recipe.data.limit is None:
         raise UsageError(
             "semi-supervised has no unlabelled images: every training image keeps its label",
-            hint="say labels: how many of them have one, or unlabelled: a folder of images, or set data.limit",
+            hint="set labels: how many of them have one, or unlabelled: a folder of images, or data.limit",
         )
     if isinstance(parameters.unlabelled, Path) and not parameters.unlabelled.is_dir():
-        raise UsageError(f"unlabelled: {parameters.unlabelled} is no folder", allowed="rest, or a folder of images")
+        raise UsageError(f"unlabelled: {parameters.unlabelled} is not a folder", allowed="rest, or a folder of images")
     methods = [term.method for term in recipe.distill.objective]
     with_labels = needing_labels(recipe.distill.objective)
     if with_labels and (parameters.mix or parameters.labels == 0):
@@ -105,7 +106,7 @@ def check(recipe: RecipeSettings, parameters: Parameters) -> None:
             hint="leave it out of distill.objective",
         )
     if _hides_labels(parameters):
-        check_later_links(recipe, "semi-supervised hides those of most images")
+        check_later_stages(recipe, "semi-supervised hides those of most images")
 
 
 def check_networks(recipe: RecipeSettings, parameters: Parameters, teacher: nn.Module, data: Dataset) -> None:
@@ -114,11 +115,12 @@ def check_networks(recipe: RecipeSettings, parameters: Parameters, teacher: nn.M
 
 
 def distill(run: Run, teacher: Checkpoint, data: Dataset, parameters: Parameters) -> Distilled:
+    """Stages for the unlabelled images, their selection, the student, and one on the labelled images only."""
     pool = _pool(run, data, parameters)
     selection = _selected(run, teacher, data, pool, parameters)
     recipe, settings = run.recipe, run.recipe.distill
     sources: Mapping[str, Artifact] = {"data": data, "selection": selection, **({"pool": pool} if pool else {})}
-    said: Json = {"model": origin_of(recipe.student), "share": parameters.share}
+    key: Json = {"model": origin_of(recipe.student), "share": parameters.share}
 
     def make(out: Path) -> Checkpoint:
         return _student(run, teacher, data, pool, selection, parameters, out)
@@ -127,42 +129,22 @@ def distill(run: Run, teacher: Checkpoint, data: Dataset, parameters: Parameters
         run,
         STAGE,
         settings,
-        key={**said, "mix": parameters.mix, "objective": objective_json(settings.objective)},
+        key={**key, "mix": parameters.mix, "objective": objective_json(settings.objective)},
         inputs={"teacher": teacher, **sources},
         make=make,
     )
     later = without_labels(settings.objective) if _hides_labels(parameters) else None
     if not parameters.alone or parameters.labels == 0:
         return Distilled(student, objective=later)
-    alone = trained(
+    labels_only = trained(
         run,
-        ALONE,
+        LABELS_ONLY,
         settings,
-        key=said,
+        key=key,
         inputs=sources,
-        make=lambda out: _alone(run, data, pool, selection, parameters, out),
+        make=lambda out: _labels_only(run, data, pool, selection, parameters, out),
     )
-    return Distilled(student, {ALONE.name: alone}, objective=later)
-
-
-class PartlyLabelled(Terms):
-    """Terms over a batch in which some targets are −1: those that need labels look at the other rows only.
-
-    Where no row has a label they are 0, without gradient.
-    """
-
-    def forward(self, seen: Seen) -> dict[str, Tensor]:
-        assert seen.targets is not None
-        rows = (seen.targets >= 0).nonzero()[:, 0]
-        everything, labelled = replace(seen, targets=None), _rows_of(seen, rows)
-        losses: dict[str, Tensor] = {}
-        with torch.autocast(seen.student_logits.device.type, enabled=False):
-            for name, term in zip(self.names, self.each, strict=True):
-                if not term.method.needs_labels:
-                    losses[name] = term(everything)
-                else:
-                    losses[name] = term(labelled) if len(rows) else seen.student_logits.new_zeros(())
-        return losses
+    return Distilled(student, {LABELS_ONLY.name: labels_only}, objective=later)
 
 
 class Mixing(Distillation):
@@ -177,7 +159,7 @@ class Mixing(Distillation):
 
 
 def _hides_labels(parameters: Parameters) -> bool:
-    """Whether the data has labels that the student is not to learn from, in later links either."""
+    """Whether the data has labels that the student is not to learn from, in later stages either."""
     return parameters.labels is not None or parameters.mix
 
 
@@ -189,29 +171,26 @@ def _pool(run: Run, data: Dataset, parameters: Parameters) -> Artifact | None:
             return None
         return prepared(run, POOL.name, settings.model_copy(update={"limit": None}), title=POOL.title)
     # What decides about decoding is in the key; the folder's place is not.
-    said = settings.model_dump(mode="json", include={"image_size", "broken", "storage"})
+    decoding = settings.model_dump(mode="json", include={"image_size", "broken", "storage"})
     return run.stage(
         POOL,
         folders.Pool,
-        settings={**said, "content": folders.fingerprint(root)},
+        settings={**decoding, "content": folders.fingerprint(root)},
         inputs={},
         make=lambda out: folders.prepare_pool(root, settings, out),
     )
 
 
 def _selected(run: Run, teacher: Checkpoint, data: Dataset, pool: Artifact | None, parameters: Parameters) -> Selection:
-    asked = teacher if parameters.confidence > 0.0 or parameters.balance else None
-    labels, confidence, balance = parameters.labels, parameters.confidence, parameters.balance
-    seed = run.recipe.data.seed
-    inputs: dict[str, Artifact | None] = {"data": data, "pool": pool, "teacher": asked}
+    criteria = Criteria(parameters.labels, parameters.confidence, parameters.balance, run.recipe.data.seed)
+    judge = teacher if criteria.need_teacher else None
+    inputs: dict[str, Artifact | None] = {"data": data, "pool": pool, "teacher": judge}
     return run.stage(
         SELECTION,
         Selection,
-        settings={"labels": labels, "confidence": confidence, "balance": balance, "seed": seed},
+        settings=asdict(criteria),
         inputs={role: artifact for role, artifact in inputs.items() if artifact is not None},
-        make=lambda out: _selection.select(
-            data, pool, asked, out, labels=labels, confidence=confidence, balance=balance, seed=seed
-        ),
+        make=lambda out: _selection.select(data, pool, judge, criteria, out),
     )
 
 
@@ -229,17 +208,16 @@ def _student(
     network = checkpoints.load(teacher)
     split = selection.mixed(data, pool, parameters.share)
 
-    def over(student: nn.Module) -> Distillation:
-        seen = Networks(student, network, data.details.preprocessing.image_size, len(split))
-        built = build_terms(objective, seen)
-        terms = PartlyLabelled(built.each)
+    def objective_of(student: nn.Module) -> Distillation:
+        networks = Networks(student, network, data.details.preprocessing.image_size, len(split))
+        terms = PartlyLabelled(build_terms(objective, networks).each)
         source = Teacher.of(
             teacher, best_device(), settings.teacher_precision, terms.teacher_layers, compile=settings.compile
         )
         return (Mixing if parameters.mix else Distillation)(student, source, terms)
 
     return train_with(
-        over,
+        objective_of,
         Learner(run.recipe.student),
         data,
         TrainingSetup(settings, augment, run.progress(STAGE.name)),
@@ -248,12 +226,12 @@ def _student(
         record=Record(
             training={"teacher": teacher.digest, "objective": objective_json(objective)},
             of_objective=lambda _: {"images": selection.metrics},
-            warnings=[*stage.teacher_warnings(teacher, objective), *_selection.said_of(selection, data.classes)],
+            warnings=[*stage.teacher_warnings(teacher, objective), *_selection.warnings_of(selection, data.classes)],
         ),
     )
 
 
-def _alone(
+def _labels_only(
     run: Run, data: Dataset, pool: Artifact | None, selection: Selection, parameters: Parameters, out: Path
 ) -> Checkpoint:
     """In as many steps: the labelled images are repeated to the length of the other training's epoch."""
@@ -264,25 +242,10 @@ def _alone(
         lambda _: Supervised(),
         Learner(run.recipe.student),
         data,
-        TrainingSetup(settings, augment, run.progress(ALONE.name)),
+        TrainingSetup(settings, augment, run.progress(LABELS_ONLY.name)),
         out,
         loader=training_loader(data, settings, augment, split=split),
         record=Record(training={"labels": selection.metrics["labelled"]}),
-    )
-
-
-def _rows_of(seen: Seen, rows: Tensor) -> Seen:
-    def of(features: Mapping[str, Tensor] | None) -> Mapping[str, Tensor] | None:
-        return None if features is None else {path: feature[rows] for path, feature in features.items()}
-
-    return Seen(
-        student_logits=seen.student_logits[rows],
-        teacher_logits=None if seen.teacher_logits is None else seen.teacher_logits[rows],
-        targets=None if seen.targets is None else seen.targets[rows],
-        indices=None if seen.indices is None else seen.indices[rows],
-        student_features=of(seen.student_features),
-        teacher_features=of(seen.teacher_features),
-        epoch=seen.epoch,
     )
 
 

@@ -1,10 +1,10 @@
 """A small student for each group of classes, combined into one network that knows them all.
 
 Every expert sees all training images and learns the teacher's logits of its own classes, so that it also learns to
-give low ones to what is none of them. Logits are compared between experts, so their scale matters, which a loss on
+give low ones to images of other classes. Logits are compared between experts, so their scale matters, which a loss on
 softmaxes does not see: Kim and Choi, Pool of Experts (SIGMOD 2021), add a loss on the scale to theirs for this reason.
-Here the objective is the regression of logits (Ba and Caruana 2014) where the recipe does not say another. Theirs share
-a trunk; here each expert is a whole network, which can also be used alone.
+Here the objective is the regression of logits (Ba and Caruana 2014) where the recipe has none. Theirs share
+a trunk; here each expert is a whole network, which can also be used by itself.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from edgekd.recipe.settings import ModelSettings, RecipeSettings, Settings, Term
 from edgekd.runs import Run, Stage
 from edgekd.schemes import Scheme
 from edgekd.schemes._classes import check_disjoint, check_partition, unpublished
-from edgekd.schemes._objective import check_on_logits, known, said_or
+from edgekd.schemes._objective import check_on_logits, known_methods, objective_or
 from edgekd.stages import _facts
 from edgekd.stages import quantize as quantization
 from edgekd.stages.distill import Distilled, distilled, trained
@@ -62,16 +62,17 @@ class Parameters(Settings):
 
 
 def check(recipe: RecipeSettings, parameters: Parameters) -> None:
-    """Raises UsageError for groups, losses or links of the chain that cannot work with experts."""
+    """Raises UsageError for groups, losses or sections of the recipe that cannot work with experts."""
     if not isinstance(parameters.groups, int):
         check_disjoint(parameters.groups, _WHERE)
-    check_on_logits("task-conditioned", said_or(recipe, _OBJECTIVE), why="experts learn a part of the teacher's answer")
+    objective = objective_or(recipe, _OBJECTIVE)
+    check_on_logits("task-conditioned", objective, why="experts learn a part of the teacher's logits")
     # Most images are of no class that an expert knows.
-    if refused := [method.name for method in known(said_or(recipe, _OBJECTIVE)) if method.needs_labels]:
+    if refused := [method.name for method in known_methods(objective) if method.needs_labels]:
         raise UsageError(
             "an expert has no label for images of other classes",
             found=", ".join(refused),
-            allowed="losses on the teacher's logits alone, e.g. distill.objective: [{method: mse}]",
+            allowed="losses on the teacher's logits only, e.g. distill.objective: [{method: mse}]",
         )
     if _expert_of(recipe, parameters).checkpoint is not None:
         raise UsageError("experts begin anew: a checkpoint knows other classes", hint="leave the checkpoint out")
@@ -83,7 +84,7 @@ def check(recipe: RecipeSettings, parameters: Parameters) -> None:
 
 
 def check_classes(parameters: Parameters, classes: tuple[str, ...]) -> None:
-    """Raises UsageError where the groups are none of these classes."""
+    """Raises UsageError where the groups do not hold these classes."""
     groups_of(classes, parameters.groups)
 
 
@@ -91,7 +92,7 @@ def check_networks(recipe: RecipeSettings, parameters: Parameters, teacher: nn.M
     """Build the experts, untrained, and what they are together.
 
     Raises:
-        ModelError: they cannot be built, or together not be quantized as the recipe asks.
+        ModelError: they cannot be built, or not be quantized together as the recipe sets it.
         DataError: too few images to calibrate on.
     """
     model, seen = unpublished(_expert_of(recipe, parameters)), data.details.preprocessing
@@ -104,8 +105,8 @@ def check_networks(recipe: RecipeSettings, parameters: Parameters, teacher: nn.M
 
 
 def distill(run: Run, teacher: Checkpoint, data: Dataset, parameters: Parameters) -> Distilled:
-    said = parameters.groups
-    count = said if isinstance(said, int) else len(said)
+    """One stage per expert, one that combines them, and where the recipe wants it one student of all classes."""
+    count = parameters.groups if isinstance(parameters.groups, int) else len(parameters.groups)
     experts = [_expert(run, teacher, data, parameters, number) for number in range(count)]
     named = {f"expert{number}": expert for number, expert in enumerate(experts, 1)}
     student = run.stage(
@@ -115,7 +116,7 @@ def distill(run: Run, teacher: Checkpoint, data: Dataset, parameters: Parameters
         inputs={**named, "data": data},
         make=lambda out: combine(experts, data, out),
     )
-    recipe, objective = run.recipe, said_or(run.recipe, _OBJECTIVE)
+    recipe, objective = run.recipe, objective_or(run.recipe, _OBJECTIVE)
     if not parameters.single:
         return Distilled(student, objective=objective)
     single = distilled(run, recipe.student, teacher, data, recipe.distill, objective, stage=SINGLE)
@@ -124,6 +125,9 @@ def distill(run: Run, teacher: Checkpoint, data: Dataset, parameters: Parameters
 
 def groups_of(classes: Sequence[str], groups: int | Sequence[Sequence[str]]) -> list[list[str]]:
     """The classes of each expert; a number splits them evenly, in their order.
+
+    Args:
+        groups: the classes of each, or how many groups there are.
 
     Raises:
         UsageError: not every class is in exactly one group, or there are fewer classes than groups.
@@ -164,7 +168,7 @@ def _expert_of(recipe: RecipeSettings, parameters: Parameters) -> ModelSettings:
 
 
 def _expert(run: Run, teacher: Checkpoint, data: Dataset, parameters: Parameters, number: int) -> Checkpoint:
-    said, name = parameters.groups, f"expert{number + 1}"
+    groups, name = parameters.groups, f"expert{number + 1}"
     model = _expert_of(run.recipe, parameters)
     inputs: Mapping[str, Artifact] = {"teacher": teacher, "data": data}
     return trained(
@@ -172,9 +176,9 @@ def _expert(run: Run, teacher: Checkpoint, data: Dataset, parameters: Parameters
         replace(EXPERT, name=name, title=f"Expert {number + 1}"),
         run.recipe.distill,
         key={
-            "group": [number, said] if isinstance(said, int) else list(said[number]),
+            "group": [number, groups] if isinstance(groups, int) else list(groups[number]),
             "model": origin_of(model),
-            "objective": objective_json(said_or(run.recipe, _OBJECTIVE)),
+            "objective": objective_json(objective_or(run.recipe, _OBJECTIVE)),
         },
         inputs=inputs,
         make=lambda out: _train(run, name, teacher, data, parameters, number, out),
@@ -191,13 +195,13 @@ def _train(
     torch.manual_seed(settings.seed)
     begun = start(_expert_of(run.recipe, parameters), data.details.preprocessing, group, adopted=False)
     network = begun.network
-    guide = Teacher.of(teacher, best_device(), settings.teacher_precision, compile=settings.compile)
-    said = said_or(run.recipe, _OBJECTIVE)
-    terms = build_terms(said, networks_for(network, None, data))
+    source = Teacher.of(teacher, best_device(), settings.teacher_precision, compile=settings.compile)
+    objective = objective_or(run.recipe, _OBJECTIVE)
+    terms = build_terms(objective, networks_for(network, None, data))
     columns = torch.tensor([data.classes.index(each) for each in group])
     history = fit(
         network,
-        Conditional(guide, terms, columns),
+        Conditional(source, terms, columns),
         training_loader(data, settings, augment),
         settings,
         resume=resume_folder(out),
@@ -210,11 +214,11 @@ def _train(
         classes=tuple(group),
         out=out,
         training=TrainingNotes(
-            epochs=settings.epochs, teacher=teacher.digest, objective=objective_json(said), **begun.note
+            epochs=settings.epochs, teacher=teacher.digest, objective=objective_json(objective), **begun.note
         ),
         metrics={
-            **record_of(history, begun, out, warnings=teacher_warnings(teacher, said)),
-            "teacher_precision": guide.precision,
+            **record_of(history, begun, out, warnings=teacher_warnings(teacher, objective)),
+            "teacher_precision": source.precision,
         },
     )
 
@@ -242,6 +246,7 @@ def combine(experts: Sequence[Checkpoint], data: Dataset, out: Path) -> Checkpoi
     named = {f"experts.{i}.{name}": value for i, state in enumerate(states) for name, value in state.items()}
     load_state(network, named, origin="the experts")
     network.to(best_device())
+    warnings = list(dict.fromkeys(warning for expert in experts for warning in expert.metrics["warnings"]))
     return checkpoints.save(
         network,
         architecture,
@@ -251,13 +256,8 @@ def combine(experts: Sequence[Checkpoint], data: Dataset, out: Path) -> Checkpoi
         training=experts[0].details.training.model_copy(
             update={"groups": [list(expert.classes) for expert in experts]}
         ),
-        metrics={**measured(network, data), "warnings": _told(experts)},
+        metrics={**measured(network, data), "warnings": warnings},
     )
-
-
-def _told(experts: Sequence[Checkpoint]) -> list[str]:
-    """What there is to warn of in any of them; each once."""
-    return list(dict.fromkeys(warning for expert in experts for warning in expert.metrics["warnings"]))
 
 
 SCHEME = Scheme(

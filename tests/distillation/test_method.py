@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from edgekd import plugins
 from edgekd.distillation.method import Method, method_named
-from edgekd.errors import PluginError, UsageError
+from edgekd.errors import PluginError, UnknownNameError, UsageError
 from edgekd.recipe.settings import TermSettings
 
 FLAGS = ("needs_labels", "whole_row", "signed", "changes_student")
@@ -83,8 +83,8 @@ def test_a_parameter_without_a_default_has_to_be_set(tmp_path):
         ("from edgekd.distillation.methods.kd import kd\nMETHOD = Method(function=kd)", "another name(?s:.)*kd"),
         (f"{LOSS}METHOD = Method(function=mine, temperature='heta')", "'heta'(?s:.)*did you mean 'heat'"),
         (f"{LOSS}METHOD = Method(function=mine, standardize='standardize')", "that is not in the signature"),
-        (f"{ON_FEATURES}METHOD = Method(function=mine)", "which layers it compares: taps"),
-        (f"{LOSS}METHOD = Method(function=mine, taps='last')", "taps is for losses that ask for features"),
+        (f"{ON_FEATURES}METHOD = Method(function=mine)", "needs taps: which layers it compares"),
+        (f"{LOSS}METHOD = Method(function=mine, taps='last')", "taps is for losses with features as inputs"),
         (f"{ON_FEATURES}METHOD = Method(function=mine, taps='last', needs_labels=True)", "needs_labels is for"),
         (f"{ON_FEATURES}METHOD = Method(function=mine, taps='last', whole_row=True)", "whole_row is for"),
         (f"{ON_FEATURES}METHOD = Method(function=mine, taps='last', changes_student=True)", "changes_student is for"),
@@ -119,3 +119,10 @@ def test_those_that_declare_something_rare():
         "signed": {"variational"},
         "changes_student": {"simkd"},
     }
+
+
+def test_an_unknown_method_and_a_wrong_parameter():
+    with pytest.raises(UnknownNameError, match="did you mean 'mse'"):
+        method_named("msee")
+    with pytest.raises(ValueError, match="temperatur"):
+        method_named("kd").check(TermSettings(method="kd", temperatur=2.0))

@@ -1,4 +1,4 @@
-"""Fine-tuned teachers, how far their certainty can be trusted, and what speaks against them."""
+"""Fine-tuned teachers, how far their confidence can be trusted, and warnings about them."""
 
 from __future__ import annotations
 
@@ -82,21 +82,21 @@ def digits_net(small_digits, tmp_path_factory):
 
 
 def _with(checkpoint, **metrics):
-    said = {**checkpoint.metrics, **metrics}
-    return Checkpoint(checkpoint.path, checkpoint.manifest.model_copy(update={"metrics": said}))
+    both = {**checkpoint.metrics, **metrics}
+    return Checkpoint(checkpoint.path, checkpoint.manifest.model_copy(update={"metrics": both}))
 
 
 @pytest.mark.parametrize(
-    ("temperature", "said"),
+    ("temperature", "message"),
     [(1.0, "nearly one-hot"), (2.0, "more certain than right"), (4.0, None), (30.0, "nearly uniform")],
 )
-def test_warnings_about_a_temperature(digits_net, temperature, said):
+def test_warnings_about_a_temperature(digits_net, temperature, message):
     measured = {"ece": 0.1, "nll": 1.0, "nll_calibrated": 0.5, "temperature": 3.0, "soft_from": 1.5, "soft_to": 20.0}
     teacher = _with(digits_net, calibration=measured)
     found = teacher_warnings(
         teacher, [KD.model_copy(update={"temperature": temperature}), TermSettings(method="cross_entropy")]
     )
-    assert [said in warning and "3 to 20" in warning for warning in found] == ([True] if said else [])
+    assert [message in warning and "3 to 20" in warning for warning in found] == ([True] if message else [])
     assert teacher_warnings(teacher, [TermSettings(method="kd", temperature=temperature, standardize=True)]) == []
 
 
@@ -175,7 +175,7 @@ def test_any_other_misfit_stays_an_error(other_classes, small_digits, tmp_path):
 
 @pytest.mark.parametrize("model", ["torchvision/resnet18", "timm/resnet18"])
 def test_published_weights_of_other_classes(model, small_digits, monkeypatch):
-    """The library's own loading, told that a network with 1000 classes is what was published."""
+    """The library's own loading, as if a network with 1000 classes were the published one."""
     source, _, name = model.partition("/")
     architecture = checkpoints.Architecture(model=model, num_classes=1000)
     published = checkpoints.build(architecture).state_dict()
@@ -196,14 +196,14 @@ def test_published_weights_of_other_classes(model, small_digits, monkeypatch):
 
 
 def test_a_chain_shows_its_warnings_before_the_student_is_trained(tmp_path, monkeypatch):
-    told = []
+    shown = []
 
     class Console:
         def progress(self, *_):
             pass
 
         def warn(self, message):
-            told.append(message)
+            shown.append(message)
 
     recipe = from_mapping(
         {
@@ -220,6 +220,6 @@ def test_a_chain_shows_its_warnings_before_the_student_is_trained(tmp_path, monk
     assert teacher is not None and set(teacher.metrics["calibration"]) == set(teachers.Calibration.__annotations__)
     assert baseline is not None and "calibration" not in baseline.metrics
     found = schemes.teacher_warnings(chain, teacher, baseline)
-    assert list(found) == told
-    assert ["smoothing" in told[0], "nearly uniform" in told[1], "labels only" in told[2]] == [True] * 3
+    assert list(found) == shown
+    assert ["smoothing" in shown[0], "nearly uniform" in shown[1], "labels only" in shown[2]] == [True] * 3
     assert schemes.teacher_warnings(Run(recipe, Plan(tmp_path)), teacher, baseline) == ()

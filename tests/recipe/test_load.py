@@ -213,3 +213,20 @@ def test_the_command_names_the_folders_of_plugins_and_profiles(tmp_path, monkeyp
     monkeypatch.setenv("EDGEKD_PLUGINS", str(tmp_path / "mine"))
     monkeypatch.setenv("EDGEKD_PROFILES", str(tmp_path))
     assert recipe.load("digits").command == f"edgekd --plugins {tmp_path / 'mine'} --profiles {tmp_path} run digits"
+
+
+@pytest.mark.parametrize(
+    ("scheme", "message"),
+    [
+        ("self", "write scheme: born-again"),
+        ("{name: self, kind: last-epoch, share: 0.5}", "found: kind: last-epoch; allowed: born-again, last-epoch"),
+        ("{name: self, kind: teacher-free}", "write scheme: teacher-free"),
+        ("{name: self, kind: reborn}", "found: kind: reborn; allowed: born-again, last-epoch, teacher-free"),
+    ],
+)
+def test_a_scheme_of_an_earlier_version_is_refused_by_the_names_it_has_now(tmp_path, scheme, message):
+    text = f"name: x\ndata: {{source: digits}}\nstudent: {{model: cifar/resnet8}}\ndistill:\n  scheme: {scheme}\n"
+    with pytest.raises(RecipeError, match="the scheme 'self' is now one scheme per kind") as caught:
+        recipe.load(_write(tmp_path, text))
+    (problem,) = caught.value.problems
+    assert ":5 distill.scheme" in problem and message in problem

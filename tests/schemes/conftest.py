@@ -40,7 +40,7 @@ def schemes_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def stages(schemes_folder: Path) -> Callable[..., Run]:
-    """From overrides (`"distill.epochs=2"`, `"distill.scheme.name=self"`) to a chain over the shared store."""
+    """From overrides (`"distill.epochs=2"`, `"distill.scheme.name=online"`) to a chain over the shared store."""
 
     def make(*overrides: str, **sections: Any) -> Run:
         recipe = from_mapping({**RECIPE, **sections}, overrides)

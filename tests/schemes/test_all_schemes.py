@@ -23,19 +23,21 @@ from edgekd.store.store import StageLabel
 WEAK = {"model": "cifar/resnet8", "train": {"epochs": 1, "batch_size": 32, "seed": 1}}
 PARITY = {"even": ["0", "2", "4", "6", "8"], "odd": ["1", "3", "5", "7", "9"]}
 ROUNDS = {"rounds": 1, "clients": 2, "first_epochs": 1, "local_epochs": 1, "public_epochs": 1, "views": 1}
-# What a recipe says to each at the least, in as little as can be trained.
+# The least that a recipe needs for each, in as little as can be trained.
 TINY: dict[str, dict[str, Any]] = {
     "assistant": {"model": "cifar/resnet8x2", "epochs": 1},
+    "born-again": {},
     "data-free": {"images": 20, "iterations": 1, "batch_size": 10},
     "ensemble": {"teachers": [WEAK]},
     "federated": ROUNDS,
     "hybrid": {},
+    "last-epoch": {},
     "multi-task": {"single": False, "tasks": {"parity": {"classes": PARITY, "teacher": WEAK}}},
     "offline": {},
     "online": {},
-    "self": {},
     "semi-supervised": {"labels": 50},
     "task-conditioned": {"groups": 2, "single": False},
+    "teacher-free": {},
 }
 every_scheme = pytest.mark.parametrize("scheme", list(TINY))
 
@@ -62,11 +64,14 @@ class Keys(Plan):
 
 
 def recipe_of(stages, scheme: str, **sections: Any) -> RecipeSettings:
-    taught = plugins.load("scheme", scheme).needs_teacher
-    said: Json = {"distill": {"epochs": 1, "batch_size": 32, "scheme": {"name": scheme, **TINY[scheme]}}, **sections}
+    needs_teacher = plugins.load("scheme", scheme).needs_teacher
+    given: Json = {"distill": {"epochs": 1, "batch_size": 32, "scheme": {"name": scheme, **TINY[scheme]}}, **sections}
     small = ("data.limit=128", "data.image_size=8")
     chain = stages(
-        *small, *(("teacher.train.epochs=1",) if taught else ()), **said, **({} if taught else {"teacher": None})
+        *small,
+        *(("teacher.train.epochs=1",) if needs_teacher else ()),
+        **given,
+        **({} if needs_teacher else {"teacher": None}),
     )
     return chain.recipe
 
@@ -107,7 +112,7 @@ def test_a_plan_runs_nothing_and_reads_nothing(stages, planned, tmp_path, scheme
 
 
 @pytest.mark.parametrize("scheme", ["offline", "multi-task"])
-def test_a_plan_says_that_recovery_waits_for_what_was_pruned(stages, tmp_path, scheme):
+def test_a_plan_shows_that_recovery_waits_for_what_was_pruned(stages, tmp_path, scheme):
     recipe = recipe_of(stages, scheme, prune={}, student={"model": "cifar/resnet8x2"})
     why = {stage.name: stage.why for stage in pipeline.plan(Recipe(recipe, "", ""), tmp_path)}
     assert "student" in why["recover"] and "teacher" in why["recover"]

@@ -12,34 +12,34 @@ from edgekd.schemes import assistant
 from edgekd.stages import data as data_stage
 from edgekd.stages import train as train_stage
 
-ALONE = "distill.objective=[{method: kd}]"
+KD = "distill.objective=[{method: kd}]"
+SMALL = ("data.limit=200", "teacher.train.epochs=1", "distill.epochs=2")
 BETWEEN = {"name": "assistant", "model": "cifar/resnet8x2", "epochs": 3}
 
 
-def _says(**more):
+def _scheme(**more):
     return f"distill.scheme={json.dumps({**BETWEEN, **more})}"
 
 
-def test_each_learns_from_the_one_before_and_all_is_reused(stages, distilled, score, planned):
-    """The assistant from layers and answers, the student from answers alone."""
-    said = (ALONE, _says(objective=[{"method": "similarity"}, {"method": "kd"}]))
-    chain = stages(*said)
+def test_each_learns_from_the_one_before_and_all_is_reused(stages, distilled, planned):
+    """The assistant from layers and answers, the student from answers only."""
+    overrides = (*SMALL, KD, _scheme(objective=[{"method": "similarity"}, {"method": "kd"}]))
+    chain = stages(*overrides)
     made = distilled(chain)
     data, assistant = data_stage.data(chain), made.others["assistant"]
     first, second = (checkpoint.details.training for checkpoint in (assistant, made.student))
     assert first.teacher == train_stage.teacher(chain, data).digest and second.teacher == assistant.digest
-    assert (first.epochs, second.epochs) == (3, 4)
+    assert (first.epochs, second.epochs) == (3, 2)
     assert [[term["method"] for term in one.objective] for one in (first, second)] == [["similarity", "kd"], ["kd"]]
-    assert score(assistant, data) > 0.85 and score(made.student, data) > 0.8
-    again = stages(*said)
+    again = stages(*overrides)
     distilled(again)
     assert {done.state for done in again.store.log} == {"reused"}
-    plan = planned(stages(*said, "distill.scheme.learning_rate=0.05"), chain.store.root)
+    plan = planned(stages(*overrides, "distill.scheme.learning_rate=0.05"), chain.store.root)
     assert plan == {"data": "reused", "teacher": "reused", "assistant": "run", "distill": "planned"}
 
 
 def test_a_plan_touches_nothing(stages, tmp_path, planned):
-    plan = planned(stages(_says()), tmp_path / "plan")
+    plan = planned(stages(_scheme()), tmp_path / "plan")
     assert plan == {"data": "run", "teacher": "planned", "assistant": "planned", "distill": "planned"}
     assert not (tmp_path / "plan").exists()
 
@@ -59,7 +59,7 @@ LAYERS = {"method": "attention", "student_layers": "a", "teacher_layers": "b"}
         (BETWEEN, [LAYERS], "three networks in two pairs"),
     ],
 )
-def test_what_is_wrong_is_said_before_anything_runs(stages, scheme, objective, message):
+def test_what_is_wrong_is_refused_before_anything_runs(stages, scheme, objective, message):
     with pytest.raises(RecipeError, match=message) as raised:
         stages(distill={"scheme": scheme, "objective": objective})
     assert len(raised.value.problems) == 1
@@ -75,7 +75,7 @@ def test_with_a_teacher_far_ahead_the_way_over_an_assistant_is_no_worse_and_beat
     scheme = json.dumps({"name": "assistant", "model": "cifar/resnet14", "epochs": 12})
     sums = {"labels": 0.0, "direct": 0.0, "assisted": 0.0, "assistant": 0.0}
     for seed in range(3):
-        common = (ALONE, f"distill.seed={seed}", "data.limit=400", "distill.epochs=8")
+        common = (KD, f"distill.seed={seed}", "data.limit=400", "distill.epochs=8")
         direct = stages(*common, teacher=teacher)
         data = data_stage.data(direct)
         assisted = distilled(stages(*common, f"distill.scheme={scheme}", teacher=teacher))
@@ -94,7 +94,7 @@ def test_with_a_teacher_far_ahead_the_way_over_an_assistant_is_no_worse_and_beat
 def test_layers_that_the_assistant_does_not_have_cost_no_teacher(stages, distilled):
     """The pairs are teacher and assistant, assistant and student; what is named is the assistant's."""
     named = {"method": "attention", "student_layers": "layer9", "teacher_layers": "layer2"}
-    chain = stages(_says(objective=[named, {"method": "kd"}]), "teacher.train.seed=9")
+    chain = stages(_scheme(objective=[named, {"method": "kd"}]), "teacher.train.seed=9")
     with pytest.raises(EdgekdError, match="layer9"):
         chains.checked(chain)
     assert [done.name for done in chain.store.log] == ["data"]

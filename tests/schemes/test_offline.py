@@ -10,7 +10,7 @@ from edgekd.stages import train as train_stage
 from edgekd.store.plan import Plan
 
 
-def test_a_student_learns_from_the_teacher_alone(stages, distilled, score):
+def test_a_student_learns_from_the_teacher_only(stages, distilled, score):
     chain = stages("distill.objective=[{method: kd}]")
     made = distilled(chain)
     assert score(made.student, data_stage.data(chain)) > 0.8
@@ -42,9 +42,9 @@ def test_stored_outputs_teach_as_the_live_teacher_does(stages, distilled, score)
     assert [done.name for done in stored.store.log][1:] == ["teacher", "teacher-outputs", "distill"]
 
 
-def test_auto_says_why_the_teacher_stays_live(stages, distilled):
+def test_auto_reports_why_the_teacher_stays_live(stages, distilled):
     chain = stages(
         "distill.teacher_outputs=auto", "distill.epochs=1", "distill.objective=[{method: kd}, {method: attention}]"
     )
-    told = distilled(chain).student.metrics["teacher_outputs"]
-    assert told["digest"] is None and told["decision"]["why"] == "attention asks for the teacher's layers"
+    found = distilled(chain).student.metrics["teacher_outputs"]
+    assert found["digest"] is None and found["decision"]["why"] == "attention compares the teacher's layers"

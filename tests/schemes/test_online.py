@@ -112,7 +112,7 @@ def test_a_plan_names_every_student_and_touches_nothing(stages, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("said", "message"),
+    ("override", "message"),
     [
         ("distill.scheme={name: online, peers: []}", "peers"),
         ("distill.scheme={name: online, peer: []}", "did you mean 'peers'?"),
@@ -122,9 +122,9 @@ def test_a_plan_names_every_student_and_touches_nothing(stages, tmp_path):
         ("student.checkpoint=there.safetensors", "begin with the same weights"),
     ],
 )
-def test_what_makes_no_sense_is_said_once(stages, said, message):
+def test_mistakes_are_reported_once(stages, override, message):
     with pytest.raises(RecipeError, match="1 mistake") as raised:
-        stages(*SMALL, said, teacher=None)
+        stages(*SMALL, override, teacher=None)
     assert message in str(raised.value)
 
 
@@ -148,13 +148,13 @@ def test_int8_goes_on_learning_what_the_students_learned(stages):
     assert by["quantize"].manifest.stage.settings["objective"] == objective_json(OBJECTIVE)
 
 
-def test_a_students_new_classifier_is_said(stages, distilled, tmp_path):
+def test_a_students_new_classifier_is_reported(stages, distilled, tmp_path):
     save_state(checkpoints.build(Architecture(model="cifar/resnet8", num_classes=7)), tmp_path / "seven.safetensors")
     peer = f"{{model: cifar/resnet8, checkpoint: {tmp_path / 'seven.safetensors'}}}"
     made = distilled(stages(*SMALL, f"distill.scheme={{name: online, peers: [{peer}]}}", teacher=None))
-    told = made.others["student2"]
-    assert told.metrics["warnings"] == ["The classifier (linear) was newly initialised: its 7 classes became 10."]
-    assert told.details.training.new_classifier == NewClassifier(layer="linear", classes_before=7)
+    second = made.others["student2"]
+    assert second.metrics["warnings"] == ["The classifier (linear) was newly initialised: its 7 classes became 10."]
+    assert second.details.training.new_classifier == NewClassifier(layer="linear", classes_before=7)
     assert made.student.metrics["warnings"] == []
 
 

@@ -18,8 +18,6 @@ from edgekd.errors import require
 
 Logits = npt.NDArray[np.float16]  # (V, N, C): of V views of N images
 
-_LOGGERS = ("flwr", "flwr-telemetry")
-
 
 def flower() -> None:
     """Import Flower, so that it reports nothing to anyone, prints warnings only and writes into no home folder.
@@ -31,13 +29,12 @@ def flower() -> None:
     quiet = {"TELEMETRY_ENABLED": "0", "DISABLE_UPDATE_CHECK": "1", "LOG_LEVEL": "WARNING", "HOME": str(home)}
     for name, value in quiet.items():
         os.environ.setdefault(f"FLWR_{name}", value)
-    loggers = [logging.getLogger(name) for name in _LOGGERS]
+    loggers = [logging.getLogger(name) for name in ("flwr", "flwr-telemetry")]
     before = [list(logger.handlers) for logger in loggers]
     with warnings.catch_warnings():
         # Flower imports typer, which still asks click for two functions that are on their way out.
         warnings.filterwarnings("ignore", r"'click\.utils\.get_(binary|text)_stream'", DeprecationWarning)
-        require("flwr", purpose="the scheme federated", extra="federated")
-        for module in ("flwr.app", "flwr.clientapp", "flwr.serverapp.strategy"):
+        for module in ("flwr", "flwr.app", "flwr.clientapp", "flwr.serverapp.strategy"):
             require(module, purpose="the scheme federated", extra="federated")
     for logger, handlers in zip(loggers, before, strict=True):
         # Its own handlers would print what the root's print once more.

@@ -1,9 +1,12 @@
-"""Who holds which images of the training split: a public part without labels, and a private one for each client."""
+"""Who holds which images of the training split: a public part without labels, and a private one for each client.
+
+flwr-datasets has a Dirichlet partitioner too. It is another package, works on Hugging Face data sets only, and has no
+public part, so that deal() is here.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +20,7 @@ from edgekd.errors import DataError
 from edgekd.store.artifacts import Artifact, Details, Json
 
 VERSION = 1
-LEAST = 10  # images a client, as experiments on skewed clients commonly ask for
+LEAST = 10  # images per client, as experiments on skewed clients commonly ask for
 _TRIES = 100
 _PUBLIC, _PRIVATE = 11, 12  # streams of the seed
 
@@ -31,54 +34,45 @@ class Partition(Artifact[PartitionDetails]):
 
     kind = "partition"
 
+    @property
+    def public_rows(self) -> Labels:
+        """(N,) int64: the positions of what everybody may see."""
+        rows: Labels = np.load(self.path / "public.npy")
+        return rows
+
     def public(self, data: Dataset) -> Split:
         """What everybody may see; nobody sees its labels."""
         return Chosen(open_split(data, "train"), self.public_rows, labelled=False)
 
-    @property
-    def public_rows(self) -> Labels:
-        rows: Labels = np.load(self.path / "public.npy")
-        return rows
-
     def client(self, number: int, data: Dataset) -> Split:
-        """What client `number`, from 1, alone may see."""
+        """What only client `number`, from 1, may see."""
         return Chosen(open_split(data, "train"), np.load(self.path / f"client{number}.npy"))
 
 
-@dataclass(frozen=True)
-class Shares:
-    """How images are dealt out.
-
-    Attributes:
-        public: share of each class.
-        alpha: of the Dirichlet distribution; None: clients have classes in proportion.
-    """
-
-    clients: int
-    public: float
-    alpha: float | None
-    seed: int
-
-
-def partition(data: Dataset, shares: Shares, out: Path) -> Partition:
+def partition(
+    data: Dataset, out: Path, *, clients: int, public_share: float, alpha: float | None, seed: int
+) -> Partition:
     """Deal out the training split.
+
+    Args:
+        out: an empty folder, which becomes the artifact.
+        public_share: of each class.
+        alpha: of the Dirichlet distribution; None: clients have classes in proportion.
 
     Raises:
         DataError: too few images.
     """
-    train = open_split(data, "train")
-    seed = shares.seed % 2**64
-    public = carve(train.labels, np.array(contents(train)), data.classes, shares.public, [seed, _PUBLIC])
+    train, seed = open_split(data, "train"), seed % 2**64
+    public = carve(train.labels, np.array(contents(train)), data.classes, public_share, [seed, _PUBLIC])
     private = np.flatnonzero(~public)
-    parts = deal(train.labels[private], shares.clients, shares.alpha, [seed, _PRIVATE])
     np.save(out / "public.npy", np.flatnonzero(public))
     counts: Json = {}
-    for number, part in enumerate(parts, 1):
+    for number, part in enumerate(deal(train.labels[private], clients, alpha, [seed, _PRIVATE]), 1):
         np.save(out / f"client{number}.npy", private[part])
         found = np.bincount(train.labels[private[part]], minlength=len(data.classes))
         counts[f"client{number}"] = dict(zip(data.classes, found.tolist(), strict=True))
     metrics: Json = {"public": int(public.sum()), "images": counts}
-    return Partition.seal(out, details=PartitionDetails(clients=shares.clients), metrics=metrics)
+    return Partition.seal(out, details=PartitionDetails(clients=clients), metrics=metrics)
 
 
 def deal(labels: Labels, clients: int, alpha: float | None, seed: Sequence[int]) -> list[Labels]:
@@ -88,6 +82,9 @@ def deal(labels: Labels, clients: int, alpha: float | None, seed: Sequence[int])
     Brown 2019, as in FedDF): 100 is close to even, at 0.1 most clients lack most classes. Drawn again until each
     client has LEAST images.
 
+    Args:
+        labels: (N,) class indices.
+
     Raises:
         DataError: there are too few images, or none of 100 draws gives everybody enough.
     """
@@ -96,7 +93,7 @@ def deal(labels: Labels, clients: int, alpha: float | None, seed: Sequence[int])
         raise DataError(
             f"too few private images for {clients} clients",
             found=len(labels),
-            allowed=f"{LEAST} a client",
+            allowed=f"{LEAST} per client",
             hint="name fewer clients, or a smaller public share",
         )
     for _ in range(_TRIES):

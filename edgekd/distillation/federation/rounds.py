@@ -1,90 +1,81 @@
-"""A round of a federation: what each client does with its own images and the public ones, and what is kept of it."""
+"""A round of a federation: what each client does with its own images and the public ones, and what it leaves."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from edgekd.data.dataset import Dataset, Split
+from edgekd.data.dataset import Dataset
 from edgekd.data.loader import Batch, Loader
 from edgekd.distillation.distill import networks_for
 from edgekd.distillation.federation import Logits
 from edgekd.distillation.federation.partition import Partition
 from edgekd.distillation.objective import Answers, Distillation, Teacher
-from edgekd.distillation.terms import Seen, Terms, build_terms
-from edgekd.errors import ArtifactError, TrainingError
+from edgekd.distillation.partly_labelled import PartlyLabelled
+from edgekd.distillation.terms import build_terms
+from edgekd.errors import TrainingError
 from edgekd.models.architecture import Architecture
 from edgekd.models.build import build
 from edgekd.models.weights import load_state, read_state, save_state
 from edgekd.recipe.settings import AugmentSettings, ModelSettings, StepSettings, TermSettings
 from edgekd.store.artifacts import Artifact, Details
-from edgekd.store.store import resume_folder
 from edgekd.training.fit import Callbacks, Progress, accuracy, fit
 from edgekd.training.host import best_device
 from edgekd.training.objective import Supervised
 from edgekd.training.train import evaluation_loader, initial, training_loader
 
 VERSION = 2
-State = Mapping[str, Tensor]
-_BETWEEN_CLIENTS, _BETWEEN_ROUNDS = 1000, 1_000_000
+_CLIENT_SEEDS, _ROUND_SEEDS = 1000, 1_000_000
 
 
 class RoundDetails(Details):
-    """What a round left.
-
-    Attributes:
-        architectures, images: each client's network, and how many images of its own it has.
-        round: from 1; None where the clients learned alone.
-        views_seed: what draws the views of the public images that the consensus is about; None without a consensus.
-    """
+    """Each client's network, and how many images of its own it has."""
 
     architectures: tuple[Architecture, ...]
     images: tuple[int, ...]
-    round: int | None = None
-    views_seed: int | None = None
 
 
 class Round(Artifact[RoundDetails]):
-    """`client1.safetensors`, …: the clients' weights; `consensus.npy`: (V, N, C) float16, the mean of their logits."""
+    """`client1.safetensors`, …: the clients' weights; `consensus.npy`: (V, N, C) float16, the mean of their logits.
+
+    There is no consensus where every client learned by itself.
+    """
 
     kind = "federated-round"
 
-    def network(self, number: int) -> nn.Module:
-        """Client `number`'s, from 1, in eval mode."""
-        network, file = build(self.architecture(number)), self.path / f"client{number}.safetensors"
+    def restore(self, number: int, network: nn.Module) -> None:
+        """Load the weights of client `number`, from 1."""
+        file = self.path / f"client{number}.safetensors"
         load_state(network, read_state(file), origin=file)
+
+    def network(self, number: int) -> nn.Module:
+        """The network of client `number`, from 1, in eval mode."""
+        network = build(self.details.architectures[number - 1])
+        self.restore(number, network)
         return network.eval()
 
-    def architecture(self, number: int) -> Architecture:
-        return self.details.architectures[number - 1]
-
     @property
-    def views_seed(self) -> int:
-        """What draws the views of the public images that the consensus is about.
-
-        Raises:
-            ArtifactError: the clients learned alone, and agreed on nothing.
-        """
-        if self.details.views_seed is None:
-            raise ArtifactError(f"{self.path} has no consensus", found="clients that learned alone")
-        return self.details.views_seed
+    def consensus(self) -> Logits:
+        logits: Logits = np.load(self.path / "consensus.npy")
+        return logits
 
 
 @dataclass(frozen=True)
-class Habits:
+class ClientTraining:
     """How clients train.
 
     Attributes:
-        models: one a client.
+        models: one per client.
+        steps: of all trainings, but for their epochs; its share of warm-up stays.
+        objective: compares a client's logits with the consensus.
         first_epochs: of the first round, over a client's own images and labels.
         own_epochs, public_epochs: of a later round, over these and over the public images.
-        objective: what compares a client's answers with the consensus.
-        views: of each public image that a client is asked about.
+        views: of each public image that a client answers to.
     """
 
     models: Sequence[ModelSettings]
@@ -96,16 +87,165 @@ class Habits:
     public_epochs: int
     views: int
 
-    def short(self, epochs: int, seed: int) -> StepSettings:
-        """The same steps for other epochs, with the same share of warm-up."""
+    def settings(self, epochs: int, seed: int) -> StepSettings:
+        """`steps` over other epochs and from another seed."""
         warmup = self.steps.warmup_epochs * epochs / self.steps.epochs
         return self.steps.model_copy(update={"epochs": epochs, "seed": seed, "warmup_epochs": warmup})
 
-    def own_seed(self, client: int, number: int) -> int:
-        return self.steps.seed + _BETWEEN_CLIENTS * client + _BETWEEN_ROUNDS * number
 
-    def views_seed(self, number: int) -> int:
-        return self.steps.seed + _BETWEEN_ROUNDS * number
+@dataclass(frozen=True)
+class Clients:
+    """The clients, each called by its number from 1: what one does is done with its own images and the public ones.
+
+    Attributes:
+        resume: the folder for what they need to go on after a kill.
+    """
+
+    data: Dataset
+    partition: Partition
+    training: ClientTraining
+    resume: Path
+    progress: Progress | None = None
+
+    def begin(self, client: int) -> tuple[nn.Module, Architecture]:
+        """Its network as it is before the first round."""
+        torch.manual_seed(self._seed(client, 0))
+        return initial(self.training.models[client - 1], self.data)
+
+    def learn_consensus(self, client: int, network: nn.Module, consensus: Logits, views_seed: int) -> None:
+        """Train on the public images, in the views that the consensus is about."""
+        training = self.training
+        fit(
+            network,
+            consensus_objective(network, consensus, self.data, training.objective),
+            self._public_loader(views_seed, views=len(consensus)),
+            training.settings(training.public_epochs, views_seed),
+            resume=self.resume / f"client{client}" / "public",
+            callbacks=Callbacks(self._shown(f"client {client}, public")),
+        )
+
+    def learn_labels(self, client: int, network: nn.Module, number: int, epochs: int) -> float:
+        """Train on its own images and their labels in round `number`; the last epoch's loss."""
+        settings, own = self.training.settings(epochs, self._seed(client, number)), self.partition.client
+        history = fit(
+            network,
+            Supervised(),
+            training_loader(self.data, settings, self.training.augment, split=own(client, self.data)),
+            settings,
+            resume=self.resume / f"client{client}" / "own",
+            callbacks=Callbacks(self._shown(f"client {client}, own")),
+        )
+        return history[-1].loss
+
+    def answer(self, client: int, network: nn.Module, views_seed: int) -> Logits:
+        """(V, N, C) logits for views of the public images, computed in single precision.
+
+        Raises:
+            TrainingError: one is too large for half precision.
+        """
+        teacher, views = Teacher(network, best_device(), "fp32"), self.training.views
+        loader = self._public_loader(views_seed, views=views)
+        logits: Logits = np.empty((views, loader.image_count, len(self.data.classes)), dtype=np.float16)
+        for view in range(views):
+            for batch in loader.view(view):
+                logits[view, batch.indices.cpu().numpy()] = teacher(batch).logits.half().cpu().numpy()
+        if not np.isfinite(logits).all():
+            raise TrainingError(
+                f"client {client}'s logits are too large to be sent in half precision",
+                allowed="up to 65504",
+                hint="lower distill.learning_rate",
+            )
+        return logits
+
+    def finish(self, client: int, network: nn.Module, out: Path) -> float:
+        """Write its weights; its accuracy on the validation split, which no client ever sees."""
+        network.to(best_device(), memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+        save_state(network, out / f"client{client}.safetensors")
+        return accuracy(network, evaluation_loader(self.data, "validation"), best_device())
+
+    def details(self, architectures: Sequence[Architecture]) -> RoundDetails:
+        """Of a round, from the networks in the clients' order."""
+        images = (len(self.partition.client(number, self.data)) for number in range(1, len(architectures) + 1))
+        return RoundDetails(architectures=tuple(architectures), images=tuple(images))
+
+    def _seed(self, client: int, number: int) -> int:
+        return self.training.steps.seed + _CLIENT_SEEDS * client + _ROUND_SEEDS * number
+
+    def _public_loader(self, seed: int, *, views: int) -> Loader:
+        settings, public = self.training.settings(self.training.public_epochs, seed), self.partition.public(self.data)
+        return training_loader(self.data, settings, self.training.augment, split=public, views=views)
+
+    def _shown(self, what: str) -> Progress | None:
+        show = self.progress
+        return None if show is None else lambda done, total, note: show(done, total, f"{what}: {note}")
+
+
+def play(number: int, before: Round | None, clients: Clients, out: Path) -> Round:
+    """Round `number`: each client learns the consensus of the round before, then from its own images, and answers.
+
+    Source: Li and Wang (2019), algorithm 1, but for its beginning: there every client first trains on the public images
+    and their labels, which here nobody has. In round 1 clients learn from their own images only. Raises as fit().
+    """
+    from edgekd.distillation.federation.apps import exchange
+
+    training = clients.training
+    architectures: list[Architecture] = []
+    scores: list[float] = []
+
+    def train(client: int, consensus: Logits | None) -> tuple[Logits, float]:
+        network, architecture = clients.begin(client)
+        if before is not None:
+            before.restore(client, network)
+        if consensus is not None:
+            clients.learn_consensus(client, network, consensus, views_seed(training.steps.seed, number - 1))
+        epochs = training.first_epochs if consensus is None else training.own_epochs
+        loss = clients.learn_labels(client, network, number, epochs)
+        logits = clients.answer(client, network, views_seed(training.steps.seed, number))
+        architectures.append(architecture)
+        scores.append(clients.finish(client, network, out))
+        return logits, loss
+
+    consensus, metrics = exchange(train, len(training.models), before.consensus if before is not None else None)
+    np.save(out / "consensus.npy", consensus)
+    record = {"round": number, **metrics, "validation_accuracy": scores}
+    rounds = [*(before.metrics["rounds"] if before is not None else []), record]
+    found = {"rounds": rounds, "validation_accuracy": scores}
+    return Round.seal(out, details=clients.details(architectures), metrics=found)
+
+
+def alone(rounds: int, clients: Clients, out: Path) -> Round:
+    """Every client on its own images only, in at least as many steps as it takes in `rounds` rounds."""
+    architectures: list[Architecture] = []
+    scores: list[float] = []
+    public = len(clients.partition.public_rows)
+    for client in range(1, len(clients.training.models) + 1):
+        network, architecture = clients.begin(client)
+        own = len(clients.partition.client(client, clients.data))
+        clients.learn_labels(client, network, 0, epochs_alone(rounds, own, public, clients.training))
+        architectures.append(architecture)
+        scores.append(clients.finish(client, network, out))
+    return Round.seal(out, details=clients.details(architectures), metrics={"validation_accuracy": scores})
+
+
+def views_seed(seed: int, number: int) -> int:
+    """What draws the views of the public images in round `number`: the consensus is about these."""
+    return seed + _ROUND_SEEDS * number
+
+
+def epochs_alone(rounds: int, own: int, public: int, training: ClientTraining) -> int:
+    """Epochs over a client's `own` images that take no fewer steps than `rounds` rounds with `public` ones."""
+    batch, later = training.steps.batch_size, rounds - 1
+    own_steps, public_steps = max(1, own // batch), max(1, public // batch)
+    public_epochs = -(-later * training.public_epochs * public_steps // own_steps)
+    return training.first_epochs + later * training.own_epochs + public_epochs
+
+
+def consensus_objective(
+    network: nn.Module, consensus: Logits, data: Dataset, objective: Sequence[TermSettings]
+) -> Distillation:
+    """What fit() minimises where a network learns from the consensus on the public images."""
+    terms = PartlyLabelled(build_terms(objective, networks_for(network, None, data)).each)
+    return Distillation(network, Consensus(consensus, best_device()), terms)
 
 
 class Consensus:
@@ -121,201 +261,3 @@ class Consensus:
     def __call__(self, batch: Batch) -> Answers:
         rows = self._logits[batch.view][batch.indices.cpu().numpy()]
         return Answers(torch.from_numpy(rows).to(self._device).float())
-
-
-class Unlabelled(Terms):
-    """Terms that are shown no label."""
-
-    def forward(self, seen: Seen) -> dict[str, Tensor]:
-        return super().forward(replace(seen, targets=None))
-
-
-def digesting(
-    network: nn.Module,
-    consensus: Logits,
-    data: Dataset,
-    objective: Sequence[TermSettings],
-) -> Distillation:
-    """What fit() minimises where a network learns from the consensus on the public images."""
-    built = build_terms(objective, networks_for(network, None, data))
-    terms = Unlabelled(built.each)
-    return Distillation(network, Consensus(consensus, best_device()), terms)
-
-
-@dataclass(frozen=True)
-class Client:
-    """One client: all that it may see.
-
-    Attributes:
-        number: from 1.
-        own: its private images, with labels.
-        public: everybody's, without.
-        resume: where it keeps what it needs to go on after a kill.
-    """
-
-    number: int
-    own: Split
-    public: Split
-    data: Dataset
-    habits: Habits
-    resume: Path
-    progress: Progress | None = None
-
-    def begin(self) -> tuple[nn.Module, Architecture]:
-        """Its network as it is before the first round."""
-        torch.manual_seed(self.habits.own_seed(self.number, 0))
-        return initial(self.habits.models[self.number - 1], self.data)
-
-    def digest(self, network: nn.Module, consensus: Logits, seed: int) -> None:
-        """Learn from the consensus on public images, in the views that it is about."""
-        habits = self.habits
-        fit(
-            network,
-            digesting(network, consensus, self.data, habits.objective),
-            self._public(seed, views=len(consensus)),
-            habits.short(habits.public_epochs, seed),
-            resume=self.resume / "public",
-            callbacks=Callbacks(self._told("public")),
-        )
-
-    def revisit(self, network: nn.Module, number: int, epochs: int) -> float:
-        """Learn from its own images and their labels; the last epoch's loss."""
-        settings = self.habits.short(epochs, self.habits.own_seed(self.number, number))
-        history = fit(
-            network,
-            Supervised(),
-            training_loader(self.data, settings, self.habits.augment, split=self.own),
-            settings,
-            resume=self.resume / "own",
-            callbacks=Callbacks(self._told("own")),
-        )
-        return history[-1].loss
-
-    def answer(self, network: nn.Module, seed: int) -> Logits:
-        """(V, N, C) logits for views of the public images, computed in single precision.
-
-        Raises:
-            TrainingError: one is too large for half precision.
-        """
-        teacher, loader = Teacher(network, best_device(), "fp32"), self._public(seed, views=self.habits.views)
-        answers: Logits = np.empty((self.habits.views, len(self.public), len(self.data.classes)), dtype=np.float16)
-        for view in range(self.habits.views):
-            for batch in loader.view(view):
-                answers[view, batch.indices.cpu().numpy()] = teacher(batch).logits.half().cpu().numpy()
-        if not np.isfinite(answers).all():
-            raise TrainingError(
-                f"client {self.number}'s logits are too large to be sent in half precision",
-                allowed="up to 65504",
-                hint="lower distill.learning_rate",
-            )
-        return answers
-
-    def _public(self, seed: int, *, views: int) -> Loader:
-        settings = self.habits.short(self.habits.public_epochs, seed)
-        return training_loader(self.data, settings, self.habits.augment, split=self.public, views=views)
-
-    def _told(self, what: str) -> Progress | None:
-        tell = self.progress
-        if tell is None:
-            return None
-        return lambda done, total, note: tell(done, total, f"client {self.number}, {what}: {note}")
-
-
-def play(
-    number: int,
-    before: Round | None,
-    data: Dataset,
-    partition: Partition,
-    habits: Habits,
-    out: Path,
-    progress: Progress | None = None,
-) -> Round:
-    """Round `number`: each client digests the consensus of the round before, revisits its own images, and answers.
-
-    Source: Li and Wang (2019), algorithm 1, but for its beginning: there every client first trains on the public images
-    and their labels, which here nobody has. Round 1 is own images alone. Raises as fit().
-    """
-    from edgekd.distillation.federation.apps import Reply, Request, exchange
-
-    clients = _clients(data, partition, habits, resume_folder(out), progress)
-
-    def train(request: Request) -> Reply:
-        client = clients[request.client - 1]
-        network, _ = client.begin()
-        if request.state is not None:
-            network.load_state_dict(dict(request.state))
-        if request.consensus is None:
-            loss = client.revisit(network, request.round, habits.first_epochs)
-        else:
-            client.digest(network, request.consensus, habits.views_seed(request.round - 1))
-            loss = client.revisit(network, request.round, habits.own_epochs)
-        state = {name: value.detach().cpu().contiguous().clone() for name, value in network.state_dict().items()}
-        return Reply(state, client.answer(network, habits.views_seed(request.round)), loss)
-
-    states = [before.network(c.number).state_dict() if before else None for c in clients]
-    known = np.load(before.path / "consensus.npy") if before else None
-    made = exchange(train, states, known, first=number)
-    np.save(out / "consensus.npy", made.consensus)
-    details, scores = _saved(clients, made.states, data, out)
-    record = {
-        "round": number,
-        "losses": list(made.losses),
-        "bytes_up": made.bytes_up,
-        "bytes_down": made.bytes_down,
-        "validation_accuracy": scores,
-    }
-    rounds = [*(before.metrics["rounds"] if before else []), record]
-    return Round.seal(
-        out,
-        details=details.model_copy(update={"round": number, "views_seed": habits.views_seed(number)}),
-        metrics={"rounds": rounds, "validation_accuracy": scores},
-    )
-
-
-def alone(
-    rounds: int, data: Dataset, partition: Partition, habits: Habits, out: Path, progress: Progress | None = None
-) -> Round:
-    """Every client on its own images only, in at least as many steps as it takes in `rounds` rounds."""
-    clients = _clients(data, partition, habits, resume_folder(out), progress)
-    states = []
-    for client in clients:
-        network, _ = client.begin()
-        client.revisit(network, 0, epochs_alone(rounds, len(client.own), len(client.public), habits))
-        states.append(network.state_dict())
-    details, scores = _saved(clients, states, data, out)
-    return Round.seal(out, details=details, metrics={"validation_accuracy": scores})
-
-
-def epochs_alone(rounds: int, own: int, public: int, habits: Habits) -> int:
-    """Epochs over a client's own images that take no fewer steps than `rounds` rounds."""
-    a_step = habits.steps.batch_size
-    own_steps, public_steps = max(1, own // a_step), max(1, public // a_step)
-    later = rounds - 1
-    return habits.first_epochs + later * habits.own_epochs - (-later * habits.public_epochs * public_steps // own_steps)
-
-
-def _clients(
-    data: Dataset, partition: Partition, habits: Habits, folder: Path, progress: Progress | None
-) -> list[Client]:
-    public = partition.public(data)
-    return [
-        Client(number, partition.client(number, data), public, data, habits, folder / f"client{number}", progress)
-        for number in range(1, len(habits.models) + 1)
-    ]
-
-
-def _saved(
-    clients: Sequence[Client], states: Sequence[State], data: Dataset, out: Path
-) -> tuple[RoundDetails, list[float]]:
-    """Writes the clients' weights; a Round's details of them, and accuracy on validation, which no client ever sees."""
-    architectures: list[Architecture] = []
-    scores: list[float] = []
-    for client, state in zip(clients, states, strict=True):
-        network, architecture = client.begin()
-        network.load_state_dict(dict(state))
-        network.to(best_device(), memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
-        scores.append(accuracy(network, evaluation_loader(data, "validation"), best_device()))
-        save_state(network, out / f"client{client.number}.safetensors")
-        architectures.append(architecture)
-    images = tuple(len(client.own) for client in clients)
-    return RoundDetails(architectures=tuple(architectures), images=images), scores

@@ -34,7 +34,7 @@ def maps(shapes: Sequence[Shape], method: str) -> list[tuple[int, ...]]:
     """(C, H, W) of each, from shapes with or without the batch in front.
 
     Raises:
-        ValueError: one is no map.
+        ValueError: one is not a map.
     """
     found = [without_batch(shape) for shape in shapes]
     for shape in found:

@@ -42,7 +42,7 @@ def standardized(logits: Tensor) -> Tensor:
 
 
 def prepared(student_logits: Tensor, teacher_logits: Tensor, standardize: bool) -> tuple[Tensor, Tensor]:
-    """Both at least in single precision, the teacher's without gradient; standardized if asked."""
+    """Both at least in single precision, the teacher's without gradient; standardized where wanted."""
     student, teacher = exact(student_logits), exact(teacher_logits.detach())
     return (standardized(student), standardized(teacher)) if standardize else (student, teacher)
 

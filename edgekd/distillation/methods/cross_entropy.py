@@ -30,7 +30,7 @@ def cross_entropy(
         teacher_logits: not used.
         targets: (B,) class indices.
         label_smoothing: share of the target spread evenly over all classes (Szegedy et al. 2016, section 7).
-        standardize: on the student's standardized logits (Sun et al. 2024 standardize the teacher's term alone).
+        standardize: on the student's standardized logits (Sun et al. 2024 standardize only the teacher's term).
 
     Returns:
         A scalar: the cross-entropy in nats, mean over the batch.

@@ -27,10 +27,10 @@ def dkd(
     temperature: Temperature = 4.0,
     standardize: bool = False,
 ) -> Tensor:
-    """T² (α TCKD + β NCKD): how sure of the label, and how the other classes compare, weighted apart.
+    """T² (α TCKD + β NCKD): the confidence in the label, and how the other classes compare, weighted apart.
 
     TCKD = KL((p_t[y], 1 − p_t[y]) ‖ (p_s[y], 1 − p_s[y])) and NCKD = KL(p̂_t ‖ p̂_s), with p = softmax(z / T) and p̂ the
-    softmax over all classes but y. `kd` is α = 1, β = 1 − p_t[y]: it silences NCKD where the teacher is sure.
+    softmax over all classes but y. `kd` is α = 1, β = 1 − p_t[y]: it silences NCKD where the teacher is certain.
 
     Source: Zhao et al., Decoupled Knowledge Distillation (2022). Its code hides the label by taking 1000 off its
     logit, and takes the logarithm of probabilities that underflow to 0 (NaN on extreme logits); here the label's

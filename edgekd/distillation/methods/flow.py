@@ -15,7 +15,7 @@ def flow(student_features: Sequence[Tensor], teacher_features: Sequence[Tensor])
     """Σ over consecutive depths of the mean of (G_s − G_t)², where G = F1 F2ᵀ / (H W) is how two depths go together.
 
     Source: Yim et al., A Gift from Knowledge Distillation (2017), equations 1 and 2. There the squares are summed over
-    the entries of G; here, as in public code, they are averaged. There the student is trained on this alone first;
+    the entries of G; here, as in public code, they are averaged. There the student is first trained on only this;
     here it is one term of the objective, and no weight is known to be tuned for that: public code runs it unweighted in
     that first stage, and the 50 that goes with it multiplies another term. The two maps of a pair are averaged down to
     the smaller height and the smaller width of both, which need not be the other network's.
@@ -49,7 +49,7 @@ class Flow(nn.Module):
         student_shapes, teacher_shapes: of the maps, shallow to deep, with or without the batch.
 
     Raises:
-        ValueError: other depths, fewer than two of them, or a tap that is no map.
+        ValueError: other depths, fewer than two of them, or a tap that is not a map.
     """
 
     def __init__(self, student_shapes: Sequence[Shape], teacher_shapes: Sequence[Shape]) -> None:

@@ -56,7 +56,7 @@ class Review(nn.Module):
         width: most channels inside; fewer if the student's deepest map has fewer.
 
     Raises:
-        ValueError: another number of maps, or a tap that is no map.
+        ValueError: another number of maps, or a tap that is not a map.
     """
 
     def __init__(self, student_shapes: Sequence[Shape], teacher_shapes: Sequence[Shape], *, width: Width = 512) -> None:

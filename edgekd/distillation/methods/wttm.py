@@ -21,7 +21,7 @@ def wttm(
 ) -> Tensor:
     """U KL(p_t^γ / U ‖ softmax(z_s)), U = Σ_c p_t[c]^γ, p_t = softmax(z_t).
 
-    γ = 1 / T softens the teacher alone, which keeps the student from copying its flatness; U, from 1 to C^(1−γ), weighs
+    γ = 1 / T softens the teacher only, which keeps the student from copying its flatness; U, from 1 to C^(1−γ), weighs
     a sample by how smooth the softened teacher is. There is no T². γ = 1 is `kd` at T = 1.
 
     Source: Zheng and Yang, Knowledge Distillation Based on Transformed Teacher Matching (2024); γ from 0.1 to 0.2.

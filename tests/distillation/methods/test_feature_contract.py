@@ -31,7 +31,7 @@ CASES = [
 
 
 def _loss(name: str, shapes: Shapes) -> Callable[..., Tensor]:
-    """With the settings it has where a recipe says nothing."""
+    """With the settings it has where a recipe sets none."""
     torch.manual_seed(0)
     method = method_named(name)
     settings = method.parameter_model().model_dump()

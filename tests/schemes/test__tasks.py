@@ -79,5 +79,5 @@ def test_one_folder_under_two_paths_is_one(stages, sorted_twice, tmp_path):
     (tmp_path / "link").symlink_to(sorted_twice / "lightness")
     own = {"data": _photos(tmp_path / "link", seed=1), "teacher": {"model": "cifar/resnet8", "train": {"epochs": 1}}}
     scheme = {"name": "multi-task", "tasks": {"again": own}}
-    with pytest.raises(RecipeError, match="split otherwise"):
+    with pytest.raises(RecipeError, match="in another split"):
         stages(data=_photos(sorted_twice / "lightness"), distill={"scheme": scheme})

@@ -1,4 +1,4 @@
-"""flow, review and taylor against NumPy loops in float64, and where their formulas are thin."""
+"""flow, review and taylor against NumPy loops in float64, and what they have in common."""
 
 from __future__ import annotations
 
@@ -74,50 +74,12 @@ def _gradient_is_right(function, students: list[Tensor], oracle) -> None:
         assert along.item() == pytest.approx((ends[0] - ends[1]) / 2e-5, rel=1e-6)
 
 
-def test_flow_by_hand():
-    # G = 1/2 (1*2 + 3*4) = 7 for the student, 0 for the teacher.
-    first, second = torch.tensor([[[[1.0, 3.0]]]]), torch.tensor([[[[2.0, 4.0]]]])
-    assert flow([first, second], [first * 0, second]).item() == 49.0
-
-
 @pytest.mark.parametrize("method, oracle", [(flow, _numpy_flow), (review, _numpy_review)])
 def test_values_and_gradients_against_numpy(method, oracle):
     students = _maps([(3, 6, 10), (4, 3, 5), (5, 1, 2)])
     teachers = _maps([(3, 9, 8), (4, 4, 4), (5, 2, 2)], seed=9)
     assert method(students, teachers).item() == pytest.approx(oracle(students, teachers), rel=1e-12)
     _gradient_is_right(lambda s: method(s, teachers), students, lambda s: oracle(s, teachers))
-
-
-def test_flow_does_not_see_where_things_are():
-    maps, teachers = _maps([(3, 4, 5), (2, 4, 5)]), _maps([(3, 6, 6), (2, 3, 3)], seed=1)
-    places = torch.randperm(20, generator=torch.Generator().manual_seed(0))
-    moved = [m.flatten(2)[:, :, places].reshape(m.shape) for m in maps]
-    assert flow(moved, teachers).item() == pytest.approx(flow(maps, teachers).item(), rel=1e-12)
-
-
-def test_review_by_hand():
-    # A map of 2x1 with errors 1 and 3: levels 2x1 and 1, (5 + 1/2 * 4) / (3/2).
-    student = torch.tensor([[[[1.0], [3.0]]]])
-    assert review([student], [torch.zeros_like(student)]).item() == pytest.approx(14 / 3)
-
-
-def test_taylor_by_hand_and_its_gradient():
-    student = torch.tensor([[3.0, 1.0], [0.0, 0.0]], dtype=torch.float64, requires_grad=True)
-    teacher = torch.tensor([[1.0, 2.0], [0.0, 2.0]], dtype=torch.float64)
-    loss = taylor(student, teacher, penalty=0.1)
-    assert loss.item() == pytest.approx(((0.5 * 5 + 0.1 * 10) + 0.5 * 4) / 2)
-    (gradient,) = torch.autograd.grad(loss, student)
-    np.testing.assert_allclose(gradient, ((student - teacher + 0.2 * student) / 2).detach(), atol=1e-14)
-
-
-def test_taylor_reads_a_map_by_its_mean_and_sums_over_stages():
-    students, teachers = _maps(STUDENT), _maps(TEACHER)
-    method = Taylor(STUDENT, TEACHER, penalty=0.2).double()
-    target, expected = teachers[-1].numpy().mean((2, 3)), 0.0
-    for layer, feature in zip(method.projections, students, strict=True):
-        read = feature.numpy().mean((2, 3)) @ layer.weight.detach().numpy().T + layer.bias.detach().numpy()
-        expected += sum(0.5 * np.sum((read[b] - target[b]) ** 2) + 0.2 * np.sum(read[b] ** 2) for b in range(2)) / 2
-    assert method(students, teachers).item() == pytest.approx(expected, rel=1e-12)
 
 
 @pytest.mark.parametrize("method", [flow, review])
@@ -134,23 +96,6 @@ def test_flow_adapts_only_where_channels_differ_and_review_narrows_to_its_width(
     wide = [(8, 4, 4), (16, 2, 2)]
     widths = [Review(wide, wide, width=width).fusions[0].enter[0].out_channels for width in (4, 512)]
     assert widths == [4, 16]
-
-
-def test_review_mixes_each_map_with_what_is_deeper_by_two_shares_a_place():
-    students = _maps(STUDENT)
-    method = Review(STUDENT, TEACHER).double().eval()
-    carried = method.fusions[2](students[2], None, (1, 2))[1]
-    made, mixed = method.fusions[1](students[1], carried, (3, 5))
-    assert made.shape == (2, 4, 3, 5)
-    layers = method.fusions[1]
-    own, deep = layers.enter(students[1]).detach().numpy(), carried.detach().numpy()
-    weight, bias = layers.attention[0].weight.detach().numpy()[:, :, 0, 0], layers.attention[0].bias.detach().numpy()
-    for i in range(3):
-        for j in range(5):
-            # The deeper map is 1x2: its nearest place.
-            x, y = own[:, :, i, j], deep[:, :, 0, j * 2 // 5]
-            shares = 1 / (1 + np.exp(-(np.concatenate([x, y], 1) @ weight.T + bias)))
-            np.testing.assert_allclose(mixed[:, :, i, j].detach(), x * shares[:, :1] + y * shares[:, 1:], rtol=1e-10)
 
 
 @pytest.mark.parametrize("kind", CLASSES)
@@ -191,13 +136,6 @@ def test_finite(kind, batch, scale, dtype):
         # A slope can itself be more than the 65504 that float16 holds; in single precision it is finite.
         assert exact.grad.isfinite().all()
         torch.testing.assert_close(s.grad, exact.grad.to(dtype))
-
-
-def test_flow_keeps_single_precision_under_autocast():
-    students, teachers = ([m.float() for m in _maps([(3, 4, 4), (3, 4, 4)], seed=seed)] for seed in (0, 1))
-    with torch.autocast("cpu", torch.bfloat16):
-        inside = flow(students, teachers)
-    assert inside.item() == flow(students, teachers).item()
 
 
 def test_what_does_not_fit_is_refused():

@@ -1,0 +1,93 @@
+"""A virtual teacher in the place of a network: always right, and equally unsure of all other classes.
+
+Source: Yuan, Tay, Li, Wang and Feng, Revisiting Knowledge Distillation via Label Smoothing Regularization (2020),
+Tf-KD_reg: the teacher gives p(k) = a to the right class and (1 − a) / (C − 1) to each other.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import torch
+from pydantic import Field
+from torch import nn
+
+from edgekd.data.dataset import Dataset
+from edgekd.data.loader import Batch
+from edgekd.distillation.distill import networks_for
+from edgekd.distillation.objective import Answers, Distillation
+from edgekd.distillation.objective_settings import objective_json
+from edgekd.distillation.terms import build_terms
+from edgekd.models.checkpoint import Checkpoint
+from edgekd.recipe.settings import RecipeSettings, Settings, TermSettings
+from edgekd.runs import Run
+from edgekd.schemes import Scheme
+from edgekd.schemes._objective import check_answers, check_on_logits, objective_or
+from edgekd.stages.distill import STAGE, Distilled, trained
+from edgekd.store.artifacts import Json
+from edgekd.training.train import Learner, Record, TrainingSetup, origin_of, train_with
+
+# Where the recipe leaves distill.objective out. The weights and the temperature are ours: kd multiplies by T², which
+# Tf-KD_reg, as far as is known, does not.
+OBJECTIVE = (
+    TermSettings.model_validate({"method": "kd", "weight": 0.1, "temperature": 20.0}),
+    TermSettings(method="cross_entropy", weight=0.9),
+)
+
+
+class Parameters(Settings):
+    probability: Annotated[float, Field(gt=0.0, lt=1.0, description="of the right class")] = 0.99
+
+
+class VirtualTeacher:
+    """Answers every image with p(k) = a for its label and (1 − a) / (C − 1) for the others; see objective.Source.
+
+    Its logits are log p, so that a loss' own temperature softens them as it softens any teacher's.
+
+    Args:
+        probability: a.
+        classes: C.
+    """
+
+    def __init__(self, probability: float, classes: int) -> None:
+        self._classes = classes
+        self._right = torch.tensor(probability).log()
+        self._wrong = (torch.tensor(1.0 - probability) / max(classes - 1, 1)).log()
+
+    def __call__(self, batch: Batch) -> Answers:
+        right = nn.functional.one_hot(batch.targets, self._classes).bool()
+        return Answers(torch.where(right, self._right.to(right.device), self._wrong.to(right.device)))
+
+
+def check(recipe: RecipeSettings, parameters: Parameters) -> None:
+    """Raises UsageError where no loss compares answers, or one compares layers."""
+    objective = objective_or(recipe, OBJECTIVE)
+    check_answers("teacher-free", objective)
+    check_on_logits("teacher-free", objective, why="its teacher is not a network")
+
+
+def distill(run: Run, teacher: Checkpoint | None, data: Dataset, parameters: Parameters) -> Distilled:
+    """One stage. Pruned and quantized students go on with the recipe's objective.
+
+    This one is for a teacher that is almost certain, which a network that answers them later is not.
+    """
+    recipe, objective = run.recipe, objective_or(run.recipe, OBJECTIVE)
+    options: Json = {"scheme": "teacher-free", **parameters.model_dump(), "objective": objective_json(objective)}
+
+    def make(out: Path) -> Checkpoint:
+        virtual = VirtualTeacher(parameters.probability, len(data.classes))
+        return train_with(
+            lambda student: Distillation(student, virtual, build_terms(objective, networks_for(student, None, data))),
+            Learner(recipe.student),
+            data,
+            TrainingSetup(recipe.distill, recipe.data.augment, run.progress(STAGE.name)),
+            out,
+            record=Record(training=options),
+        )
+
+    key = {**options, "model": origin_of(recipe.student)}
+    return Distilled(trained(run, STAGE, recipe.distill, key=key, inputs={"data": data}, make=make))
+
+
+SCHEME = Scheme(Parameters, distill, needs_teacher=False, check=check)

@@ -1,0 +1,58 @@
+"""A virtual teacher in the place of a network."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from edgekd.data.loader import Batch
+from edgekd.errors import RecipeError
+from edgekd.schemes.teacher_free import VirtualTeacher
+from edgekd.stages import data as data_stage
+from edgekd.stages import train as train_stage
+
+SMALL = ("data.limit=64", "data.image_size=8", "distill.batch_size=32", "distill.epochs=3")
+FEW = ("data.limit=100", "data.validation=0.45", "distill.epochs=30", "distill.batch_size=25")
+SCHEME = "distill.scheme=teacher-free"
+
+
+def test_the_virtual_teacher_is_right_and_unsure_of_the_rest():
+    batch = Batch(torch.zeros(2, 3, 8, 8), torch.tensor([0, 3]), torch.tensor([0, 1]))
+    answers = VirtualTeacher(0.9, 5)(batch).logits.softmax(1)
+    expected = [[0.9, 0.025, 0.025, 0.025, 0.025], [0.025, 0.025, 0.025, 0.9, 0.025]]
+    torch.testing.assert_close(answers, torch.tensor(expected))
+
+
+def test_it_trains_and_leaves_later_stages_the_recipes_objective(stages, distilled):
+    """Those learn from a network, for which a temperature of 20 is not meant."""
+    made = distilled(stages(*SMALL, SCHEME, teacher=None))
+    assert made.objective is None and made.others == {}
+    assert set(made.student.metrics["history"][0]["terms"]) == {"kd", "cross_entropy"}
+    assert made.student.details.training.objective[0]["temperature"] == 20.0
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("distill.scheme={name: teacher-free, probability: 1.0}", "probability"),
+        ("distill.scheme={name: teacher-free, share: 0.5}", "unknown parameter of teacher-free"),
+        ("distill.objective=[{method: cross_entropy}]", "needs a loss that compares answers"),
+        ("distill.objective=[{method: attention}, {method: cross_entropy}]", "takes losses on logits only"),
+    ],
+)
+def test_mistakes_are_reported_once(stages, override, message):
+    with pytest.raises(RecipeError, match="1 mistake") as raised:
+        stages(SCHEME, override, teacher=None)
+    assert message in str(raised.value)
+
+
+@pytest.mark.slow
+def test_it_keeps_up_on_digits(stages, distilled, score):
+    """Accuracy over the baseline (labels only) in the same steps, mean over three seeds, on 100 images."""
+    # On so small a set it cannot be distinguished from labels only: not worse by more than seeds differ.
+    gains = []
+    for seed in range(3):
+        chain = stages(*FEW, SCHEME, f"distill.seed={seed}", teacher=None)
+        data = data_stage.data(chain)
+        gains.append(score(distilled(chain).student, data) - score(train_stage.baseline(chain, data), data))
+    assert sum(gains) / 3 > -0.015
