@@ -98,6 +98,39 @@ def small_digits(tmp_path_factory: pytest.TempPathFactory):
 
 
 @pytest.fixture(scope="session")
+def exported(small_digits, tmp_path_factory):
+    """A checkpoint with its fp32 and fp16 graphs; untrained, but with statistics of its own."""
+    import torch
+
+    from edgekd.export.numerics import real_inputs
+    from edgekd.export.variants import find
+    from edgekd.models import checkpoint as checkpoints
+    from edgekd.models.architecture import Architecture
+    from edgekd.models.build import build
+    from edgekd.recipe.settings import ExportSettings
+
+    folder = tmp_path_factory.mktemp("exported")
+    torch.manual_seed(3)
+    architecture = Architecture(
+        model="torchvision/mobilenet_v3_small", arguments={"width_mult": 0.25}, num_classes=10, small_stem=True
+    )
+    network = build(architecture)
+    network.train()(torch.from_numpy(real_inputs(small_digits)))
+    for name in ("checkpoint", "fp32", "fp16"):
+        (folder / name).mkdir()
+    student = checkpoints.save(
+        network,
+        architecture,
+        preprocessing=small_digits.details.preprocessing,
+        classes=small_digits.classes,
+        out=folder / "checkpoint",
+    )
+    settings = ExportSettings()
+    fp32 = find("fp32").convert(student, small_digits, settings, folder / "fp32")
+    return student, {"fp32": fp32, "fp16": find("fp16").convert(fp32, small_digits, settings, folder / "fp16")}
+
+
+@pytest.fixture(scope="session")
 def stand_in(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
     """Builds a driver over malloc and memcpy; what it promises is CUDA's, where it stores is not."""
     compiler = shutil.which("cc")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 
@@ -53,18 +52,6 @@ def test_a_device_is_told_what_a_workstation_is_for(arguments):
     assert shown.returncode == 1
     assert "needs torch, which is not installed here" in shown.stderr
     assert "edgekd[train]" in shown.stderr and "Traceback" not in shown.stderr
-
-
-def test_doctor_looks_without_touching():
-    shown = _edgekd("doctor", "--json")
-    assert shown.returncode == 0, shown.stderr
-    findings = {finding["what"]: finding for finding in json.loads(shown.stdout)}
-    assert findings["onnxruntime"]["ok"] and findings["workstation"]["ok"]
-    assert all(finding["hint"] is None for finding in findings.values() if finding["ok"])
-
-
-def test_the_schema_is_json():
-    assert json.loads(_edgekd("schema").stdout)["title"] == "RecipeSettings"
 
 
 def test_a_reader_that_has_seen_enough_is_no_error():

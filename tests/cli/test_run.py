@@ -11,16 +11,13 @@ import time
 from functools import partial
 from pathlib import Path
 
-import click
 import pytest
 import yaml
 
 import edgekd
 from edgekd import pipeline
-from edgekd.cli import group
-from edgekd.cli._stages import RecipeOptions
 from edgekd.data.dataset import Dataset
-from edgekd.errors import DataError, ModelError
+from edgekd.errors import ModelError
 from edgekd.export.legality import VERSIONS
 from edgekd.recipe import load as recipe
 from edgekd.runtime import load
@@ -227,26 +224,6 @@ def test_control_c_keeps_what_is_finished_and_says_how_to_go_on(finished, tmp_pa
     assert (plan["data"], plan["teacher"]) == ("reused", "run")
 
 
-def test_an_accuracy_of_ones_own_images(finished, tmp_path):
-    import numpy as np
-    from PIL import Image
-
-    folder, result = finished
-    images = np.load(folder / result["bundle"] / "vectors" / "images.npy")
-    answers = [answer.label for answer in load(folder / result["bundle"])(images)]
-    for index, (image, label) in enumerate(zip(images, answers, strict=True)):
-        (tmp_path / "own" / label).mkdir(parents=True, exist_ok=True)
-        Image.fromarray(image).save(tmp_path / "own" / label / f"{index}.png")
-    (tmp_path / "own" / answers[0] / "broken.png").write_bytes(b"no image")
-    shown = _edgekd(tmp_path, "eval", str(folder / result["bundle"]), "own", "--json")
-    assert shown.returncode == 0, shown.stderr
-    found = json.loads(shown.stdout)
-    assert (found["accuracy"], found["samples"], len(found["unreadable"])) == (1.0, len(images), 1)
-    (tmp_path / "own" / "eleven").mkdir()
-    wrong = _edgekd(tmp_path, "eval", str(folder / result["bundle"]), "own")
-    assert wrong.returncode == 1 and "classes that this bundle does not have" in wrong.stderr
-
-
 def test_a_teacher_for_other_classes_is_refused_before_any_training(finished, tmp_path):
     folder, _ = finished
     teacher = next((folder / "runs/tiny/stages").glob("teacher-*"))
@@ -268,34 +245,6 @@ def test_a_teacher_for_other_classes_is_refused_before_any_training(finished, tm
     assert "10 classes" in failed.stderr and "2, as the data has" in failed.stderr and "Traceback" not in failed.stderr
 
 
-@pytest.mark.parametrize(
-    ("override", "message"),
-    [
-        ("student.arguments.width=0.5", "unexpected keyword argument 'width'"),
-        ("student.checkpoint=weights.pth", "cannot be read as weights"),
-        ("student.checkpoint=gone.pth", "does not exist"),
-        ("prune.target.macs=0.01", "out of reach"),
-        ("student={model: timm/test_vit3, arguments: {img_size: 16}}", "cannot be pruned"),
-        ("student={model: torchvision/shufflenet_v2_x0_5}", "ShuffleNetV2 cannot be pruned"),
-    ],
-)
-def test_a_wrong_student_is_refused_before_the_teacher_is_trained(tmp_path, monkeypatch, override, message):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "weights.pth").write_bytes(b"nothing of the kind")
-    with pytest.raises(ModelError) as caught:
-        edgekd.run(RECIPE, overrides=[override])
-    assert message in str(caught.value)
-    # A checkpoint that is not there is found before even the data is read.
-    stages = [path.name[:4] for path in (tmp_path / "runs/tiny").glob("stages/*")]
-    assert stages == ([] if "gone" in override else ["data"])
-
-
-def test_too_few_images_to_calibrate_on_are_found_before_any_training(tmp_path):
-    with pytest.raises(DataError, match="too few images(?s:.)*12 in the training split(?s:.)*add training images"):
-        edgekd.run(RECIPE, tmp_path, ["data.limit=12", "data.validation=0.01"])
-    assert [path.name[:4] for path in (tmp_path / "stages").iterdir()] == ["data"]
-
-
 @pytest.mark.parametrize("role", ["student", "teacher"])
 def test_a_quantized_checkpoint_is_no_beginning(finished, tmp_path, role):
     folder, _ = finished
@@ -303,14 +252,3 @@ def test_a_quantized_checkpoint_is_no_beginning(finished, tmp_path, role):
     said = f"{{model: timm/test_efficientnet, checkpoint: {quantized}}}"
     with pytest.raises(ModelError, match="timm/test_efficientnet is already quantized(?s:.)*the float checkpoint"):
         edgekd.run(RECIPE, tmp_path, [f"{role}={said}"])
-
-
-def test_the_way_to_go_on_is_a_command_that_works():
-    assert RecipeOptions("my recipe.yaml", "runs/c d", ("a.b=1",), False, False).again("prune") == (
-        "edgekd prune 'my recipe.yaml' --set a.b=1 --out 'runs/c d'"
-    )
-    parent = click.Context(group)
-    parent.params = {"plugins": ("my plugins",), "profiles": ("boards",)}
-    with click.Context(click.Command("run"), parent=parent):
-        line = "edgekd --plugins 'my plugins' --profiles boards run shoes.yaml"
-        assert RecipeOptions("shoes.yaml", None, (), False, False).again("run") == line
