@@ -8,6 +8,9 @@ import pytest
 from onnx import TensorProto, helper
 from samples import write_small_onnx
 
+from edgekd.bench.measure import benchmark
+from edgekd.bench.measurement import Measurement
+
 Build = Callable[..., Path]
 
 
@@ -29,6 +32,12 @@ def graph(tmp_path_factory: pytest.TempPathFactory) -> Build:
 def stubborn_net(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Says that it takes images of any size; only 8 x 8 fits its Gemm."""
     return write_small_onnx(tmp_path_factory.mktemp("onnx") / "stubborn.onnx", ["batch", 3, "height", "width"])
+
+
+@pytest.fixture(scope="session")
+def measured(small_net: Path) -> list[Measurement]:
+    """The small network at two batch sizes on one thread."""
+    return benchmark(small_net, batch_sizes=(1, 4), threads=1, seconds=0.02, warmup_seconds=0.005)
 
 
 def _save(nodes: list, inputs: list, outputs: list, initialisers: list, path: Path) -> Path:
