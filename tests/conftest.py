@@ -111,9 +111,7 @@ def exported(small_digits, tmp_path_factory):
 
     folder = tmp_path_factory.mktemp("exported")
     torch.manual_seed(3)
-    architecture = Architecture(
-        model="torchvision/mobilenet_v3_small", arguments={"width_mult": 0.25}, num_classes=10, small_stem=True
-    )
+    architecture = Architecture(model="cifar/resnet8", num_classes=10)
     network = build(architecture)
     network.train()(torch.from_numpy(real_inputs(small_digits)))
     for name in ("checkpoint", "fp32", "fp16"):

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import warnings
 
 import pytest
 
 from edgekd import plugins
+from edgekd.cli import main
 
 HEAVY = "{'torch', 'onnx', 'onnxruntime', 'tensorrt', 'sklearn', 'pydantic', 'numpy', 'rich'}"
 
@@ -40,10 +42,14 @@ def test_help_is_there_and_imports_nothing_heavy(arguments):
         (("eval", "nowhere", "."), 1, "is not a bundle"),
     ],
 )
-def test_what_is_wrong_is_said_once_with_the_documented_exit_code(arguments, code, message):
-    shown = _edgekd(*arguments)
-    assert (shown.returncode, shown.stdout) == (code, "")
-    assert message in shown.stderr and "Traceback" not in shown.stderr
+def test_what_is_wrong_is_said_once_with_the_documented_exit_code(arguments, code, message, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["edgekd", *arguments])
+    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)  # main() replaces it
+    with pytest.raises(SystemExit) as ended:
+        main()
+    shown = capsys.readouterr()
+    assert (ended.value.code, shown.out) == (code, "")
+    assert shown.err.count(message) == 1 and "Traceback" not in shown.err
 
 
 @pytest.mark.parametrize("arguments", [("run", "digits"), ("schema",), ("run", "digits", "--plan")])
