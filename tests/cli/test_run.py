@@ -213,6 +213,7 @@ def test_a_changed_stage_is_refused_and_nothing_else_is_lost(finished):
     assert _plan(folder) == dict.fromkeys(CHAIN, "reused")
 
 
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
 def test_control_c_keeps_what_is_finished_and_says_how_to_go_on(finished, tmp_path):
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(RECIPE))
     command = [sys.executable, "-m", "edgekd", "run", "tiny.yaml", "--set", "teacher.train.epochs=500"]
