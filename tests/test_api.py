@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import doctest
+
 import pytest
 from PIL import Image
 
@@ -36,3 +38,12 @@ def test_evaluate_opens_the_bundle_as_asked(linear_bundle, tmp_path):
     assert (found.accuracy, found.samples) == (1.0, 1)
     with pytest.raises(DataError, match="is no folder"):
         edgekd.evaluate(linear_bundle, tmp_path / "nowhere")
+
+
+def test_the_example_of_run_works_as_it_stands(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (example,) = doctest.DocTestFinder(recurse=False).find(edgekd.run, "run", globs={})
+    shown: list[str] = []
+    result = doctest.DocTestRunner(verbose=False).run(example, out=shown.append)
+    assert result.attempted > 1 and result.failed == 0, "".join(shown)
+    assert (tmp_path / "runs" / "tiny" / "report.json").is_file()

@@ -30,7 +30,7 @@ RECIPE = {
     [
         ("student.arguments.width=0.5", "unexpected keyword argument 'width'"),
         ("student.checkpoint=weights.pth", "cannot be read as weights"),
-        ("student.checkpoint=gone.pth", "is not there"),
+        ("student.checkpoint=gone.pth", "does not exist"),
         ("prune.target.macs=0.01", "out of reach"),
         ("student={model: timm/test_vit3, arguments: {img_size: 16}}", "cannot be pruned"),
         ("student={model: torchvision/shufflenet_v2_x0_5}", "ShuffleNetV2 cannot be pruned"),

@@ -9,7 +9,7 @@ import pytest
 from onnx import TensorProto
 from samples import write_bundle_json
 
-from edgekd.bench.measure import benchmark, require_at_hand
+from edgekd.bench.measure import benchmark, require_local
 from edgekd.devices.profiles import Profile
 from edgekd.errors import BackendError, BenchError, BundleError, UnknownNameError, UsageError
 from edgekd.runtime.preprocess import Preprocessing

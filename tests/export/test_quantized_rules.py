@@ -13,7 +13,7 @@ from edgekd.export import legality
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"x_zero": None}, "takes that for int8, ONNX Runtime for uint8"),
+        ({"x_zero": None}, "reads that as int8, ONNX Runtime as uint8"),
         ({"x_zero": np.zeros((), np.uint8)}, "the zero point is uint8"),
         ({"x_zero": np.int8(3)}, "not zero"),
         ({"zero": np.array([0] * 31 + [1], np.int8)}, "not zero"),

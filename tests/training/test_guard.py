@@ -13,7 +13,7 @@ def test_the_guard_remembers_the_first_bad_step():
     good, bad = torch.tensor(1.0), torch.tensor(float("inf"))
     for step, value in enumerate([good, good, bad, good, bad], start=1):
         guard.watch(step, value)
-    with pytest.raises(NonFiniteLossError, match=r"step 4 (?s:.)*none: it went wrong in the first epoch"):
+    with pytest.raises(NonFiniteLossError, match=r"step 4 (?s:.)*none: it happened in the first epoch"):
         guard.check()
 
 

@@ -14,9 +14,9 @@ from edgekd.runtime.gpu import Gpu
 
 
 def test_why_not_tells_a_driver_a_gpu_and_none_apart(stand_in, tmp_path):
-    assert _cuda.why_not(stand_in(1)) is None
-    assert "finds no GPU" in str(_cuda.why_not(stand_in(0)))
-    assert "cannot be loaded" in str(_cuda.why_not(str(tmp_path / "gone.so")))
+    assert _cuda.unavailable_reason(stand_in(1)) is None
+    assert "finds no GPU" in str(_cuda.unavailable_reason(stand_in(0)))
+    assert "cannot be loaded" in str(_cuda.unavailable_reason(str(tmp_path / "gone.so")))
 
 
 def test_the_gpu_is_described_and_its_int8_known(stand_in):
@@ -51,7 +51,7 @@ def test_what_cuda_refuses_is_told_and_what_was_taken_goes_back(stand_in):
     driver = _cuda.Driver(library)
     with pytest.raises(BackendError, match=r"cuMemAlloc_v2 failed: out of memory \(error 2\)"):
         _cuda.Buffer(driver, (1 << 31,), "uint8")
-    with pytest.raises(BackendError, match=r"no words for \(error 400\)"):
+    with pytest.raises(BackendError, match=r"unknown error \(error 400\)"):
         driver.call("cuStreamSynchronize", None)
     gc.collect()
     assert ctypes.CDLL(library).live_handles() == 0
