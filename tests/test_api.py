@@ -36,7 +36,7 @@ def test_evaluate_opens_the_bundle_as_asked(linear_bundle, tmp_path):
     Image.new("RGB", (8, 8), (0, 250, 0)).save(tmp_path / "own" / "green" / "a.png")
     found = edgekd.evaluate(str(linear_bundle), tmp_path / "own", variant="fp32", backend="onnxruntime")
     assert (found.accuracy, found.samples) == (1.0, 1)
-    with pytest.raises(DataError, match="is no folder"):
+    with pytest.raises(DataError, match="is not a folder"):
         edgekd.evaluate(linear_bundle, tmp_path / "nowhere")
 
 

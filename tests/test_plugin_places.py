@@ -30,7 +30,7 @@ def test_folders_of_a_variable_are_each_taken_once(tmp_path, monkeypatch):
     assert folders_in("NO_SUCH_FOLDERS") == []
     (tmp_path / "file").touch()
     monkeypatch.setenv("SOME_FOLDERS", f"{tmp_path}/file")
-    with pytest.raises(UsageError, match=r"SOME_FOLDERS names .*file\n  found: a file"):
+    with pytest.raises(UsageError, match=r"SOME_FOLDERS names .*file, which is not a folder\n  found: a file"):
         folders_in("SOME_FOLDERS")
 
 

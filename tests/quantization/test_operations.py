@@ -13,7 +13,7 @@ from edgekd.quantization.operations import (
     is_identity,
     is_relu,
     keeps_float_weights,
-    uses_weight_as_it_is,
+    uses_weight_unchanged,
     weight_axis,
 )
 
@@ -71,8 +71,8 @@ class Padded(nn.Conv2d):
 
 def test_a_layer_that_changes_its_weight_first_is_found():
     torch.manual_seed(0)
-    assert uses_weight_as_it_is(nn.Conv2d(3, 4, 3)) and uses_weight_as_it_is(Padded(3, 4, 3))
-    assert not uses_weight_as_it_is(Standardised(3, 4, 3)) and not uses_weight_as_it_is(nn.ReLU())
+    assert uses_weight_unchanged(nn.Conv2d(3, 4, 3)) and uses_weight_unchanged(Padded(3, 4, 3))
+    assert not uses_weight_unchanged(Standardised(3, 4, 3)) and not uses_weight_unchanged(nn.ReLU())
 
 
 def test_output_channels_are_the_second_axis_of_a_transposed_convolution():

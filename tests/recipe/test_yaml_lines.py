@@ -30,7 +30,7 @@ def test_every_place_has_its_line_or_the_nearest_around_it():
 
 def test_a_key_that_stands_twice_is_a_problem_with_both_lines():
     document = parse("a: {x: 1}\na: 2\n", name="r.yaml")
-    assert document.problems == ["r.yaml:2 a: stands here twice (line 1)"]
+    assert document.problems == ["r.yaml:2 a: repeated key (first in line 1)"]
 
 
 def test_an_override_is_set_and_remembered():
@@ -48,9 +48,9 @@ def test_an_override_is_set_and_remembered():
         ("name", "no key=value"),
         ("=3", "no key=value"),
         ("name=[1", "not valid YAML"),
-        ("name.first=1", "there is no place 'first' in name"),
-        ("name.first.second=1", "no section"),
-        ("distill.objective.7=1", "no place 7 in distill.objective"),
+        ("name.first=1", "name has no item 'first'"),
+        ("name.first.second=1", "name.first is not a section"),
+        ("distill.objective.7=1", "distill.objective has no item 7"),
         ("teacher.layers.0=1", "set the whole list: --set 'teacher.layers="),
     ],
 )

@@ -28,11 +28,11 @@ def test_the_share_of_images_in_the_folder_of_their_class(linear_bundle, tmp_pat
 
 def test_folders_that_give_no_accuracy_are_refused(linear_bundle, tmp_path):
     model = load(linear_bundle)
-    with pytest.raises(DataError, match="is no folder"):
+    with pytest.raises(DataError, match="is not a folder"):
         measure(model, tmp_path / "nowhere")
     (tmp_path / "own" / "red").mkdir(parents=True)
     with pytest.raises(DataError, match="no readable images"):
         measure(model, tmp_path / "own")
     write(tmp_path / "own" / "yellow", "a.png", (200, 200, 0))
-    with pytest.raises(DataError, match=r"classes that this bundle does not know(?s:.)*found: yellow"):
+    with pytest.raises(DataError, match=r"classes that this bundle does not have(?s:.)*found: yellow"):
         measure(model, tmp_path / "own")

@@ -48,7 +48,7 @@ def test_where_there_is_no_bf16_nothing_is_compared(small_digits, monkeypatch):
     [
         (FOUND, "bf16", "agrees with fp32 on 99.90 %"),
         (None, "fp32", "was not compared"),
-        ({**FOUND, "keeps": False, "agreement": 0.98}, "fp32", "on 98.00 % of the answers only"),
+        ({**FOUND, "keeps": False, "agreement": 0.98}, "fp32", "on only 98.00 % of the answers"),
         ({**FOUND, "batch_ms": {"fp32": 1.0, "bf16": 2.0}}, "fp32", "slower"),
     ],
 )
@@ -56,4 +56,4 @@ def test_a_checkpoint_answers_in_bf16_where_that_was_found_to_be_as_good_and_fas
     checkpoint = SimpleNamespace(metrics={} if found is None else {"bf16": found})
     answer, reason = bf16.answering(checkpoint, network(), CPU)
     assert answer == precision and why in reason
-    assert bf16.answering(checkpoint, network(), CPU, "fp32") == ("fp32", "as the recipe says")
+    assert bf16.answering(checkpoint, network(), CPU, "fp32") == ("fp32", "set in the recipe")

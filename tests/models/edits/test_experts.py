@@ -34,10 +34,10 @@ def test_experts_are_built_from_their_architectures():
 @pytest.mark.parametrize(
     ("edit", "message"),
     [
-        ({"experts": [PART], "order": [0, 0]}, r"do not give each class once\n  found: order \[0, 0\]"),
-        ({"experts": [PART], "order": [0]}, "do not give each class once"),
-        ({"experts": [{"model": "cifar/resnet8"}], "order": [0]}, "cannot be understood"),
-        ({"experts": [PART]}, "cannot be understood"),
+        ({"experts": [PART], "order": [0, 0]}, r"do not have each class once\n  found: order \[0, 0\]"),
+        ({"experts": [PART], "order": [0]}, "do not have each class once"),
+        ({"experts": [{"model": "cifar/resnet8"}], "order": [0]}, "are not valid"),
+        ({"experts": [PART]}, "are not valid"),
     ],
 )
 def test_a_damaged_edit_is_refused(edit, message):

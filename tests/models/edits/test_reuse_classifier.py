@@ -20,7 +20,7 @@ def test_a_projector_has_the_teachers_width_and_the_students_places(student, tea
 
 
 def test_no_map_is_made_of_a_vector():
-    with pytest.raises(ValueError, match="cannot make a map"):
+    with pytest.raises(ValueError, match="cannot project"):
         projector((4,), (8, 2, 2))
 
 
@@ -34,5 +34,5 @@ def test_the_last_layer_becomes_projector_and_classifier():
 
 @pytest.mark.parametrize(("at", "found"), [("0", "Flatten"), ("9", "nothing")])
 def test_only_a_linear_layer_is_replaced(at, found):
-    with pytest.raises(ModelError, match=f"cannot be put at {at} (?s:.)*found: {found}"):
+    with pytest.raises(ModelError, match=f"cannot replace {at} (?s:.)*found: {found}"):
         apply(nn.Sequential(nn.Flatten(), nn.Linear(12, 5)), {"at": at, "features": 6, "reduction": 2})
