@@ -136,7 +136,7 @@ def test_a_device_that_is_not_at_hand_gets_no_number(finished):
     record = read_json(folder / "runs/tiny/report.json")
     said = {entry["what"]: entry["why"] for entry in record["not_run"]}
     assert "not this machine" in said["Jetson Nano 4GB"]
-    assert "no int8" in said["int8 on Jetson Nano 4GB"]
+    assert "does not support int8" in said["int8 on Jetson Nano 4GB"]
     assert {entry["device"] for entry in record["measurements"]} == {"this-machine"}
 
 
