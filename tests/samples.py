@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -31,6 +32,28 @@ def write_linear_onnx(path: Path, weight: np.ndarray, *, side: int, opset: int =
         [onnx.numpy_helper.from_array(weight.astype(np.float32), "weight")],
     )
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=10), path)
+    return path
+
+
+def write_small_onnx(path: Path, shape: Sequence[int | str]) -> Path:
+    """One convolution and one Gemm that fits images of 8 x 8, whatever the declared shape allows."""
+    onnx = pytest.importorskip("onnx", reason="the device side is tested without the ONNX tools too")
+    helper = onnx.helper
+    generator = np.random.default_rng(0)
+    weights = {"kernel": (5, 3, 3, 3), "matrix": (5 * 6 * 6, 4)}
+    initialisers = [
+        onnx.numpy_helper.from_array(generator.standard_normal(shape).astype(np.float32), name)
+        for name, shape in weights.items()
+    ]
+    nodes = [
+        helper.make_node("Conv", ["image", "kernel"], ["features"]),
+        helper.make_node("Flatten", ["features"], ["flat"]),
+        helper.make_node("Gemm", ["flat", "matrix"], ["scores"]),
+    ]
+    image = helper.make_tensor_value_info("image", onnx.TensorProto.FLOAT, shape)
+    scores = helper.make_tensor_value_info("scores", onnx.TensorProto.FLOAT, ["batch", 4])
+    graph = helper.make_graph(nodes, "graph", [image], [scores], initialisers)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
     return path
 
 

@@ -1,10 +1,43 @@
-"""The example in the docstring of edgekd.run."""
-
 from __future__ import annotations
 
 import doctest
 
+import pytest
+from PIL import Image
+
 import edgekd
+from edgekd.errors import DataError, UsageError
+from edgekd.recipe.load import from_mapping
+
+RECIPE = {
+    "name": "shoes",
+    "data": {"source": "digits", "image_size": 16, "limit": 128},
+    "teacher": {"model": "cifar/resnet8", "train": {"epochs": 1, "batch_size": 64}},
+    "student": {"model": "cifar/resnet8"},
+}
+
+
+def test_a_mapping_and_a_checked_recipe_are_the_same_run_in_the_folder_of_its_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    made = edgekd.train(RECIPE, overrides=["teacher.train.batch_size=32"])
+    assert made.path.parts[:3] == ("runs", "shoes", "stages")
+    again = edgekd.train(from_mapping(RECIPE, ["teacher.train.batch_size=32"]))
+    assert again.path == made.path and len(list((tmp_path / "runs/shoes/stages").glob("teacher-*"))) == 1
+
+
+@pytest.mark.parametrize("verb", ["prune", "quantize"])
+def test_a_verb_without_its_section_says_how_to_begin_one(verb, tmp_path):
+    with pytest.raises(UsageError, match=f"has no {verb} section"):
+        getattr(edgekd, verb)(RECIPE, tmp_path)
+
+
+def test_evaluate_opens_the_bundle_as_asked(linear_bundle, tmp_path):
+    (tmp_path / "own" / "green").mkdir(parents=True)
+    Image.new("RGB", (8, 8), (0, 250, 0)).save(tmp_path / "own" / "green" / "a.png")
+    found = edgekd.evaluate(str(linear_bundle), tmp_path / "own", variant="fp32", backend="onnxruntime")
+    assert (found.accuracy, found.samples) == (1.0, 1)
+    with pytest.raises(DataError, match="is not a folder"):
+        edgekd.evaluate(linear_bundle, tmp_path / "nowhere")
 
 
 def test_the_example_of_run_works_as_it_stands(tmp_path, monkeypatch):

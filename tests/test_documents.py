@@ -25,16 +25,29 @@ def _blocks(page: Path, language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", page.read_text(), re.DOTALL)
 
 
+def _links(page: Path) -> list[str]:
+    return re.findall(r"\]\((?!https?:)([^)#]+)\)", page.read_text())
+
+
+def _commands(page: Path) -> list[str]:
+    code = "\n".join(re.findall(r"```(?:bash)?\n(.*?)```", page.read_text(), re.DOTALL))
+    return re.findall(r"^edgekd [^\n]+", code, re.MULTILINE)
+
+
+def test_the_pages_have_links_commands_and_recipes_to_look_at():
+    for count in (_links, _commands, lambda page: _blocks(page, "yaml"), lambda page: _blocks(page, "python")):
+        assert sum(len(count(page)) for page in PAGES) >= 10
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_lead_somewhere(page):
-    for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", page.read_text()):
+    for target in _links(page):
         assert (page.parent / target).exists(), target
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_commands_and_their_options_exist(page):
-    code = "\n".join(re.findall(r"```(?:bash)?\n(.*?)```", page.read_text(), re.DOTALL))
-    for line in re.findall(r"^edgekd [^\n]+", code, re.MULTILINE):
+    for line in _commands(page):
         known, words = _options(line.split("#")[0].split()[1:])
         assert {word for word in words if word.startswith("--")} <= known, line
     for name in re.findall(r"`scripts/(\w+)", page.read_text()):

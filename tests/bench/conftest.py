@@ -3,10 +3,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
+from samples import write_small_onnx
+
+from edgekd.bench.measure import benchmark
+from edgekd.bench.measurement import Measurement
 
 Build = Callable[..., Path]
 
@@ -26,32 +29,15 @@ def graph(tmp_path_factory: pytest.TempPathFactory) -> Build:
 
 
 @pytest.fixture(scope="session")
-def small_net(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """(N, 3, 8, 8) to (N, 4): one convolution, one Gemm."""
-    return _net(["batch", 3, 8, 8], tmp_path_factory.mktemp("onnx") / "small.onnx")
+def stubborn_net(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Says that it takes images of any size; only 8 x 8 fits its Gemm."""
+    return write_small_onnx(tmp_path_factory.mktemp("onnx") / "stubborn.onnx", ["batch", 3, "height", "width"])
 
 
 @pytest.fixture(scope="session")
-def stubborn_net(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Says that it takes images of any size; only 8 x 8 fits its Gemm."""
-    return _net(["batch", 3, "height", "width"], tmp_path_factory.mktemp("onnx") / "stubborn.onnx")
-
-
-def _net(shape: Sequence[int | str], path: Path) -> Path:
-    generator = np.random.default_rng(0)
-    weights = {"kernel": (5, 3, 3, 3), "matrix": (5 * 6 * 6, 4)}
-    initialisers = [
-        numpy_helper.from_array(generator.standard_normal(shape).astype(np.float32), name)
-        for name, shape in weights.items()
-    ]
-    nodes = [
-        helper.make_node("Conv", ["image", "kernel"], ["features"]),
-        helper.make_node("Flatten", ["features"], ["flat"]),
-        helper.make_node("Gemm", ["flat", "matrix"], ["scores"]),
-    ]
-    image = helper.make_tensor_value_info("image", TensorProto.FLOAT, shape)
-    scores = helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["batch", 4])
-    return _save(nodes, [image], [scores], initialisers, path)
+def measured(small_net: Path) -> list[Measurement]:
+    """The small network at two batch sizes on one thread."""
+    return benchmark(small_net, batch_sizes=(1, 4), threads=1, seconds=0.02, warmup_seconds=0.005)
 
 
 def _save(nodes: list, inputs: list, outputs: list, initialisers: list, path: Path) -> Path:

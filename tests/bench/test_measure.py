@@ -4,14 +4,12 @@ import hashlib
 import shutil
 import subprocess
 import sys
-from datetime import datetime
 
 import pytest
 from onnx import TensorProto
 from samples import write_bundle_json
 
 from edgekd.bench.measure import benchmark, require_local
-from edgekd.bench.measurement import Measurement
 from edgekd.devices.profiles import Profile
 from edgekd.errors import BackendError, BenchError, BundleError, UnknownNameError, UsageError
 from edgekd.runtime.preprocess import Preprocessing
@@ -19,39 +17,10 @@ from edgekd.runtime.preprocess import Preprocessing
 QUICK = {"seconds": 0.02, "warmup_seconds": 0.005}
 
 
-@pytest.fixture(scope="module")
-def measured(small_net):
-    return benchmark(small_net, batch_sizes=(1, 4), threads=1, **QUICK)
-
-
 def test_batches_and_threads_are_as_asked(measured):
     assert [entry.batch_size for entry in measured] == [1, 4]
     assert [entry.input.shape for entry in measured] == [(1, 3, 8, 8), (4, 3, 8, 8)]
     assert {entry.threads for entry in measured} == {1}
-
-
-def test_the_figures_of_a_record_agree_with_each_other(measured):
-    for entry in measured:
-        latency = entry.latency_ms
-        assert 0 < latency.min <= latency.p50 <= latency.p90 <= latency.p95 <= latency.p99 <= latency.max
-        assert entry.throughput_per_s == pytest.approx(entry.batch_size * entry.runs / entry.seconds, rel=1e-3)
-        assert len(entry.samples_ms) == -(-entry.runs // entry.samples_every)
-        assert entry.warmup.runs > 0
-        assert entry.memory.baseline_bytes < entry.memory.loaded_bytes <= entry.memory.peak_bytes
-        assert entry.file.name == "small.onnx"
-        assert datetime.fromisoformat(entry.started).utcoffset().total_seconds() == 0
-
-
-def test_what_is_not_known_has_a_reason(measured):
-    entry = measured[0]
-    readings = {"clocks_mhz": entry.clocks_mhz.before, "temperatures_c": entry.temperatures_c.before}
-    values = {**readings, "energy_mj": entry.energy_mj, "power_mode": entry.power_mode, "cuda_graph": entry.cuda_graph}
-    assert {name for name, value in values.items() if value is None} == set(entry.unavailable)
-
-
-def test_a_record_is_json_and_comes_back_equal(measured):
-    for entry in measured:
-        assert Measurement.model_validate_json(entry.model_dump_json()) == entry
 
 
 def test_any_rank_with_a_batch_and_bytes(graph):

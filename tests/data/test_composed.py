@@ -33,6 +33,7 @@ def test_joined_splits_give_each_index_its_own_image_in_the_order_asked(small_di
     assert both.labels[last] == test.labels[0]
 
 
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
 def test_they_pickle_cheaply_and_give_the_same_batches_from_any_number_of_workers(small_digits):
     train = open_split(small_digits, "train")
     both = Joined([train, Chosen(train, np.array([1, 1, 4]), labelled=False)])

@@ -7,53 +7,12 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from graphs import FLOAT, ZERO, model, quantized, rules
+from onnx import TensorProto, helper
 
 from edgekd.errors import ExportError, UsageError
 from edgekd.export import legality
 from edgekd.export.qdq import with_float_weights
-
-FLOAT = TensorProto.FLOAT
-ZERO, SCALE = np.zeros((), np.int8), np.float32(0.1)
-
-
-def model(nodes, *, opset=17, constants=None, shape=("batch", 16, 8, 8), dtype=FLOAT, functions=()) -> onnx.ModelProto:
-    """A model from `x` to the last node's output."""
-    graph = helper.make_graph(
-        nodes,
-        "hand-made",
-        [helper.make_tensor_value_info("x", dtype, shape)],
-        [helper.make_tensor_value_info(nodes[-1].output[0], FLOAT, None)],
-        [numpy_helper.from_array(np.asarray(value), name) for name, value in (constants or {}).items()],
-    )
-    imports = [helper.make_opsetid("", opset), helper.make_opsetid("mine", 1)]
-    return helper.make_model(graph, opset_imports=imports, functions=functions, ir_version=8)
-
-
-def quantized(
-    operator="Conv", weight=(32, 16, 3, 3), *, axis=0, zero=None, x_scale=SCALE, x_zero=ZERO, opset=17, **more
-):
-    """x -> Q -> DQ -> one layer with an int8 weight behind a DQ, one scale an output channel."""
-    scales = np.full(weight[axis], 0.1, np.float32)
-    constants = {
-        "w8": np.ones(weight, np.int8),
-        "ws": scales,
-        "wz": np.zeros(scales.shape, np.int8) if zero is None else zero,
-        "xs": x_scale,
-        **({} if x_zero is None else {"xz": x_zero}),
-    }
-    pair = ["xs", "xz"][: 1 if x_zero is None else 2]
-    nodes = [
-        helper.make_node("QuantizeLinear", ["x", *pair], ["x8"], "q"),
-        helper.make_node("DequantizeLinear", ["x8", *pair], ["xd"], "dq"),
-        helper.make_node("DequantizeLinear", ["w8", "ws", "wz"], ["wd"], "dqw", axis=axis),
-        helper.make_node(operator, ["xd", "wd"], ["y"], "layer", **more),
-    ]
-    return model(nodes, constants=constants, opset=opset, shape=("batch", *[16, 8, 8][: len(weight) - 1]))
-
-
-def rules(graph, version="10.3", level=None):
-    return {found.rule for found in legality.check(graph, version).findings if level in (None, found.level)}
 
 
 def relu(**more) -> onnx.ModelProto:
@@ -119,97 +78,6 @@ def test_operators_that_compute_in_int8_are_refused_with_the_way_out(operator):
     assert (finding.level, finding.rule) == ("error", "int8-operator") and "QDQ" in str(finding.hint)
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"x_zero": None}, "reads that as int8, ONNX Runtime as uint8"),
-        ({"x_zero": np.zeros((), np.uint8)}, "the zero point is uint8"),
-        ({"x_zero": np.int8(3)}, "not zero"),
-        ({"zero": np.array([0] * 31 + [1], np.int8)}, "not zero"),
-    ],
-)
-def test_zero_points_are_int8_zeros_written_out(change, message):
-    findings = legality.check(quantized(**change), "10.3").findings
-    assert {(found.level, found.rule) for found in findings} == {("error", "zero-point")}
-    assert all(message in found.message for found in findings)
-
-
-def test_zero_points_and_scales_are_constants():
-    graph = quantized()
-    graph.graph.node[0].input[1:] = ["x", "x"]
-    assert rules(graph, level="error") == {"zero-point", "scale"}
-    constant = quantized()
-    kept = [tensor for tensor in constant.graph.initializer if tensor.name != "xs"]
-    del constant.graph.initializer[:]
-    constant.graph.initializer.extend(kept)
-    constant.graph.node.insert(0, helper.make_node("Constant", [], ["xs"], value_float=0.1))
-    assert rules(constant) == set()
-
-
-@pytest.mark.parametrize("scale", [0.0, -0.1, np.inf, np.nan])
-def test_scales_are_finite_and_positive(scale):
-    assert rules(quantized(x_scale=np.float32(scale)), level="error") == {"scale"}
-
-
-def test_half_precision_scales_need_opset_19_and_so_tensorrt_10():
-    half = np.float16(0.1)
-    assert rules(quantized(x_scale=half, opset=19), "10.3") == set()
-    assert rules(quantized(x_scale=half, opset=17), "10.3", "error") == {"scale-type"}
-    assert rules(quantized(x_scale=half, opset=19), "8.6", "error") == {"opset", "scale-type"}
-
-
-@pytest.mark.parametrize(
-    ("operator", "weight", "right", "attributes"),
-    [
-        ("Conv", (32, 16, 3, 3), 0, {}),
-        ("ConvTranspose", (16, 32, 3, 3), 1, {}),
-        ("Gemm", (16, 32), 1, {}),
-        ("Gemm", (32, 16), 0, {"transB": 1}),
-        ("MatMul", (16, 32), 1, {}),
-    ],
-)
-def test_weights_have_their_scales_along_the_output_channels(operator, weight, right, attributes):
-    assert rules(quantized(operator, weight, axis=right, **attributes)) == set()
-    assert rules(quantized(operator, weight, axis=right - len(weight), **attributes)) == set()
-    wrong = quantized(operator, weight, axis=1 - right, **attributes)
-    assert rules(wrong, level="error") == {"per-channel"}
-
-
-def test_a_float_weight_behind_a_whole_pair_and_a_transpose_counts_as_a_weight():
-    constants = {"w": np.ones((32, 16), np.float32), "s": np.ones(32, np.float32), "z": np.zeros(32, np.int8)}
-
-    def graph(axis):
-        nodes = [
-            helper.make_node("QuantizeLinear", ["w", "s", "z"], ["w8"], axis=axis),
-            helper.make_node("DequantizeLinear", ["w8", "s", "z"], ["wd"], axis=axis),
-            helper.make_node("Transpose", ["wd"], ["wt"], perm=[1, 0]),
-            helper.make_node("MatMul", ["x", "wt"], ["y"]),
-        ]
-        return model(nodes, constants=constants, shape=("batch", 16))
-
-    assert rules(graph(0)) == set()
-    assert rules(graph(1), level="error") == {"per-channel"}
-
-
-def test_activations_have_one_scale():
-    graph = quantized(x_scale=np.full(16, 0.1, np.float32), x_zero=np.zeros(16, np.int8))
-    assert rules(graph, level="error") == {"per-channel"}
-    assert rules(quantized(x_scale=np.full(1, 0.1, np.float32))) == set()
-
-
-def test_a_bias_stays_float():
-    graph = quantized()
-    graph.graph.initializer.extend(
-        [
-            numpy_helper.from_array(np.ones(32, np.int32), "b32"),
-            numpy_helper.from_array(np.full(32, 0.01, np.float32), "bs"),
-        ]
-    )
-    graph.graph.node.insert(0, helper.make_node("DequantizeLinear", ["b32", "bs"], ["bd"], "dqb", axis=0))
-    graph.graph.node[-1].input.append("bd")
-    assert [f.rule for f in legality.check(graph, "10.3").findings] == ["int32-bias"]
-
-
 def test_doubles_and_on_tensorrt_8_long_integers_are_named():
     for dtype, eight, ten in ((FLOAT, set(), set()), (TensorProto.DOUBLE, *({"input-type"},) * 2)):
         assert (rules(relu(dtype=dtype), "8.6"), rules(relu(dtype=dtype), "10.3")) == (eight, ten)
@@ -220,43 +88,6 @@ def test_doubles_and_on_tensorrt_8_long_integers_are_named():
 def test_a_dynamic_image_size_needs_a_profile():
     assert rules(relu(shape=("batch", 3, "height", 8)), level="warning") == {"dynamic-shape"}
     assert rules(relu(shape=("batch", 3, 8, 8))) == set()
-
-
-@pytest.mark.parametrize(
-    ("weight", "attributes", "warned"),
-    [
-        ((32, 16, 1, 1), {}, False),
-        ((8, 16, 1, 1), {}, True),
-        ((33, 16, 1, 1), {}, True),
-        ((32, 3, 1, 1), {}, True),
-        ((16, 1, 1, 1), {"group": 16}, False),
-    ],
-)
-def test_narrow_and_odd_quantized_convolutions_are_named(weight, attributes, warned):
-    found = legality.check(quantized(weight=weight, **attributes), "10.3")
-    assert found.legal and [f.rule for f in found.findings] == ["channels"] * warned
-
-
-def test_a_quantizer_between_a_layer_and_its_relu_is_named():
-    def graph(*order):
-        nodes = quantized().graph.node[:]
-        last = "y"
-        for operator in order:
-            if operator == "pair":
-                nodes.append(helper.make_node("QuantizeLinear", [last, "xs", "xz"], [f"{last}q"]))
-                nodes.append(helper.make_node("DequantizeLinear", [f"{last}q", "xs", "xz"], [f"{last}d"]))
-                last += "d"
-            else:
-                nodes.append(helper.make_node(operator, [last], [f"{last}{operator}"]))
-                last += operator
-        made = quantized()
-        del made.graph.node[:]
-        made.graph.node.extend(nodes)
-        return made
-
-    assert rules(graph("pair", "Relu"), level="warning") == {"fusion"}
-    assert rules(graph("Relu", "pair", "Sigmoid")) == set()
-    assert rules(graph("pair", "Sigmoid")) == set()
 
 
 def test_graphs_inside_are_walked_and_see_the_names_around_them():

@@ -5,14 +5,10 @@ from __future__ import annotations
 import re
 from typing import Any
 
-import pytest
-
-from edgekd.errors import ArtifactError
 from edgekd.report import sections
 from edgekd.report.html import render
-from edgekd.report.record import Stage, parse
+from edgekd.report.record import parse
 from edgekd.report.rows import model_labels
-from edgekd.report.view import view
 
 Json = dict[str, Any]
 
@@ -137,51 +133,6 @@ def test_a_version_that_was_not_checked_for_a_file_is_not_called_legal(whole: Js
     assert legality(whole).versions[2].verdicts[1].text == "not checked"
 
 
-def test_a_card_shows_what_its_stage_reports(record: Json) -> None:
-    assert [card.facts for card in view(parse(record)).cards[:2]] == [("data made",), ("teacher made",)]
-
-
-def test_a_file_without_a_latency_says_why(whole: Json) -> None:
-    (said,) = view(parse(whole)).unmeasured
-    assert said.startswith("– Not measured: Quantized without training, int8; Quantized, int8. int8 is the graph for")
-    rows = {row.label: row for row in view(parse(whole)).models}
-    assert "in the bundle" in rows["Quantized, int8"].note and "–" in rows["Quantized, int8"].cells
-    assert rows["Teacher, fp32"].note == ""
-
-
-def test_where_nothing_was_measured_no_file_is_singled_out(whole: Json) -> None:
-    whole["measurements"] = []
-    assert view(parse(whole)).unmeasured == ()
-
-
-def test_the_marks_are_explained_for_the_roles_that_are_there(whole: Json, record: Json) -> None:
-    def shown(shown: Json) -> list[str]:
-        return [mark.shape for mark, _ in view(parse(shown)).legend]
-
-    assert shown(record) == ["square", "diamond", "disc"]
-    assert shown(whole) == ["square", "diamond", "disc", "triangle-up", "cross", "star"]
-
-
-def test_networks_that_share_a_mark_are_explained_once(record: Json) -> None:
-    record["roles"] = {**record["roles"], "assistant": record["roles"]["other"]}
-    for role in ("other", "assistant"):
-        record["models"].append({**record["models"][0], "id": role, "role": role})
-    assert sum(mark.shape == "triangle-down" for mark, _ in view(parse(record)).legend) == 1
-
-
-def test_a_model_of_an_unknown_role_is_refused(record: Json) -> None:
-    record["models"][0]["role"] = "teecher"
-    with pytest.raises(ArtifactError, match="no such role: teecher"):
-        parse(record)
-
-
 def test_what_was_not_run_is_in_plain_sight(whole: Json) -> None:
     page = re.sub(r"<details>.*?</details>", "", render(whole), flags=re.DOTALL)
     assert "<strong>TensorRT</strong>: no CUDA GPU on this machine" in page
-
-
-def test_every_stage_has_a_card(whole: Json) -> None:
-    record = parse(whole)
-    unknown = Stage(name="something-else", title="Else", state="run", seconds=1.0)
-    cards = view(record.model_copy(update={"stages": (*record.stages, unknown)})).cards
-    assert len(cards) == len(record.stages) + 1 and cards[-1].facts == ()

@@ -5,21 +5,16 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import sys
-import threading
 
 import pytest
-from click.testing import CliRunner
 from samples import seal_bundle, write_bundle_json
 from tensorrt_stand_in import UNBUILDABLE
 
 from edgekd import runtime
 from edgekd.bench.measure import benchmark
-from edgekd.cli.build import command
 from edgekd.errors import BackendError, BundleError, UnknownNameError, UsageError
-from edgekd.runtime import engine_cache, engines
+from edgekd.runtime import engines
 from edgekd.runtime.backends import BuildOptions, open_session, tensorrt
-from edgekd.runtime.gpu import Gpu
 
 ALL = ("fp32", "fp16", "int8", "int8-x64")
 
@@ -34,19 +29,6 @@ def test_all_that_tensorrt_takes_is_built_once(device, many_bundle):
     assert all(engine.reused for engine in again) and trt.asked["builds"] == 3
     assert not engines.build(bundle, ["fp32"], options=BuildOptions(max_batch=9))[0].reused
     assert len(engines.find(bundle)) == 4
-
-
-def test_the_record_says_what_decides_the_engine(device, linear_bundle, tmp_path):
-    device()
-    (built,) = engines.build(linear_bundle, options=BuildOptions(opt_batch=4, workspace_mb=64, cache=tmp_path / "here"))
-    record = json.loads((built.path.parent / "engine.json").read_text())
-    assert record["graph"] == runtime.bundle.read(linear_bundle).graph_sha256("fp32")
-    assert (record["gpu"], record["compute_capability"]) == ("Orin", "8.7")
-    assert (record["engine"], record["version"]) == ("tensorrt", "10.3.0")
-    options = {"precision": "fp32", "opt_batch": 4, "max_batch": 8, "workspace_mb": 64}
-    assert record["options"].items() >= options.items()
-    (found,) = engines.find(cache=tmp_path / "here")
-    assert found.path == built.path and found.identity.key == built.path.parent.name
 
 
 def test_another_version_or_gpu_has_engines_of_its_own(device, linear_bundle):
@@ -73,57 +55,6 @@ def test_a_damaged_engine_is_refused_and_built_again(device, linear_bundle):
     assert engines.find() == [] and not engines.build(linear_bundle)[0].reused
 
 
-def test_a_record_in_another_engines_place_is_not_taken(device, linear_bundle):
-    device()
-    path = engines.build(linear_bundle)[0].path
-    record = json.loads((path.parent / "engine.json").read_text())
-    (path.parent / "engine.json").write_text(json.dumps({**record, "graph": "0" * 64}))
-    assert engines.find() == []
-
-
-def test_builders_at_once_do_not_hurt_each_other(tmp_path):
-    gpu = Gpu("Orin", (8, 7), "12.6")
-    identity = engine_cache.Identity("a" * 64, "Orin", "8.7", "tensorrt", "10.3.0", {"precision": "fp16"})
-    plans = [bytes([number]) * 100_000 for number in range(8)]
-    found = []
-
-    def put(plan):
-        found.append(engine_cache.put(identity, plan, seconds=1.0, device=gpu, cache=tmp_path))
-
-    threads = [threading.Thread(target=put, args=(plan,)) for plan in plans]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len({engine.sha256 for engine in found}) == 1 and len(found) == 8
-    assert engine_cache.take(identity, tmp_path).path.read_bytes() in plans
-    assert [file.name for file in tmp_path.iterdir()] == [identity.key]
-
-
-def test_a_cache_that_is_a_file_is_one_message(device, linear_bundle, tmp_path):
-    device()
-    (tmp_path / "file").touch()
-    with pytest.raises(BackendError, match=r"file cannot be written(?s:.)*XDG_CACHE_HOME"):
-        engines.build(linear_bundle, options=BuildOptions(cache=tmp_path / "file"))
-
-
-def test_load_prefers_what_was_built_and_says_so(device, many_bundle):
-    device()
-    bundle = many_bundle(*ALL)
-    assert runtime.load(bundle).engine.startswith("onnxruntime ")
-    engines.build(bundle, ["fp32"])
-    assert (runtime.load(bundle).engine, runtime.load(bundle).variant) == ("tensorrt 10.3.0", "fp32")
-    assert runtime.load(bundle, variant="fp16").engine.startswith("onnxruntime ")
-    assert runtime.load(bundle, backend="onnxruntime").variant == "fp32"
-    with pytest.raises(BackendError, match=r"on this device for int8(?s:.)*edgekd build .* --variant int8"):
-        runtime.load(bundle, backend="tensorrt", variant="int8")
-    engines.build(bundle)
-    model = runtime.load(bundle)
-    assert model.variant == "int8" and model.verify().difference < 1e-5
-    with pytest.raises(BackendError, match=r"not built for(?s:.)*\(8, 3, 4, 4\)"):
-        model.run(model._vector("vectors/input.npy").repeat(3, axis=0))
-
-
 def test_the_engine_asked_for_last_is_the_one_that_runs(device, linear_bundle):
     device()
     for size in (2, 4):
@@ -131,16 +62,6 @@ def test_the_engine_asked_for_last_is_the_one_that_runs(device, linear_bundle):
     small, large = engines.build(linear_bundle, options=BuildOptions(2))[0].path, engines.find()[1].path
     os.utime(large.parent / "engine.json", (1, 1))
     assert tensorrt.BACKEND.engines.built(runtime.bundle.read(linear_bundle)) == {"fp32": small}
-
-
-def test_a_tensorrt_that_does_not_load_is_not_usable(device, linear_bundle, monkeypatch):
-    device()
-    engines.build(linear_bundle)
-    monkeypatch.setitem(sys.modules, "tensorrt", None)
-    monkeypatch.setattr(tensorrt, "find_spec", lambda name: type("Spec", (), {"origin": "x"}))
-    assert runtime.load(linear_bundle).engine.startswith("onnxruntime ")
-    with pytest.raises(BackendError, match="cannot be imported"):
-        runtime.load(linear_bundle, backend="tensorrt")
 
 
 def test_bench_measures_the_built_engines(device, many_bundle):
@@ -225,19 +146,6 @@ def test_finished_engines_outlive_a_later_failure(device, many_bundle):
     assert len(engines.find()) == 1 and trt.asked["builds"] == 2
 
 
-def test_the_command_prints_a_table_or_json_and_notes_damaged_timings(device, linear_bundle):
-    device()
-    (timing,) = engines.build(linear_bundle)[0].path.parents[1].glob("timing-*.cache")
-    timing.write_bytes(b"damaged")
-    shown = CliRunner().invoke(command, [str(linear_bundle), "--max-batch", "2"], catch_exceptions=False)
-    header, row = shown.stdout.splitlines()
-    assert header.split() == ["variant", "seconds", "MB", "place"] and row.split()[:2] == ["fp32", "built"]
-    assert "engine 1 of 1: fp32" in shown.stderr and "was damaged" in shown.stderr
-    shown = CliRunner().invoke(command, [str(linear_bundle), "--json"], catch_exceptions=False)
-    (record,) = json.loads(shown.stdout)
-    assert record["reused"] and record["path"].endswith("model.engine")
-
-
 @pytest.mark.tensorrt
 def test_a_real_engine_answers_as_the_bundle_says(linear_bundle, tmp_path, monkeypatch):
     if (reason := tensorrt.BACKEND.available()) is not None:
@@ -247,46 +155,3 @@ def test_a_real_engine_answers_as_the_bundle_says(linear_bundle, tmp_path, monke
     model = runtime.load(linear_bundle)
     assert model.engine.startswith("tensorrt ") and model.verify().images == 3
     assert engines.build(linear_bundle, options=BuildOptions(4))[0].reused and built.size_bytes > 0
-
-
-def test_a_runs_last_stage_builds_and_measures_what_shipped(device, many_bundle, tmp_path):
-    from edgekd.export.bundle import Bundle, BundleDetails
-    from edgekd.export.model_id import ModelId
-    from edgekd.recipe.settings import BenchSettings
-    from edgekd.stages.engines import measure_engines
-
-    device()
-    folder = many_bundle("fp32", "fp16", "int8", "int8-x64")
-    bundle = Bundle.seal(folder, details=BundleDetails(name="linear", variants=(), engines={}))
-    roles = {"fp32": "pruned", "fp16": "pruned", "int8": "quantized", "int8-x64": "quantized"}
-    shipped = {variant: ModelId(role, variant) for variant, role in roles.items()}
-    (tmp_path / "out").mkdir()
-    settings = BenchSettings(batch_sizes=(2,), seconds=0.02, warmup_seconds=0.0)
-    found = measure_engines(bundle, shipped, settings, tmp_path / "out")
-    rows = {(row["model"], row["batch_size"], row["backend"], row["engine"]) for row in found.records}
-    built = ("pruned-fp32", "pruned-fp16", "quantized-int8")
-    assert rows == {(model, 2, "tensorrt", "tensorrt 10.3.0") for model in built}
-    assert set(found.details.engines["tensorrt"]) == {"fp32", "fp16", "int8"}
-
-
-def test_the_engines_stage_is_kept_and_made_again_for_another_gpu(device, many_bundle, tmp_path):
-    from edgekd.export.bundle import Bundle, BundleDetails
-    from edgekd.export.model_id import ModelId
-    from edgekd.recipe import load as recipe
-    from edgekd.runs import Run
-    from edgekd.stages import engines as engines_stage
-    from edgekd.store.store import Store
-
-    device()
-    bundle = Bundle.seal(many_bundle("fp32"), details=BundleDetails(name="linear", variants=(), engines={}))
-    settings = recipe.load("digits", ["bench={batch_sizes: [1], seconds: 0.02, warmup_seconds: 0.0}"]).settings
-
-    def state() -> str:
-        store = Store(tmp_path / "run")
-        made = engines_stage.engines(Run(settings, store), bundle, {"fp32": ModelId("pruned", "fp32")})
-        assert [row["model"] for row in made.records] == ["pruned-fp32"]
-        return store.log[-1].state
-
-    assert [state(), state()] == ["run", "reused"]
-    device(name="Thor", capability=(11, 0))
-    assert state() == "run"

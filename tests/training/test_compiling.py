@@ -7,14 +7,15 @@ import torch
 from torch import nn
 
 from edgekd.data.loader import Loader
+from edgekd.distillation.distill import TeacherSetup, distill
 from edgekd.errors import RecipeError, TrainingError
 from edgekd.recipe.load import from_mapping
-from edgekd.recipe.settings import AugmentSettings, TrainSettings
+from edgekd.recipe.settings import AugmentSettings, DistillSettings, ModelSettings, TrainSettings
 from edgekd.store.artifacts import read_json
 from edgekd.training.compiling import compiled
 from edgekd.training.fit import fit
 from edgekd.training.objective import Supervised
-from edgekd.training.train import evaluation_loader, training_loader
+from edgekd.training.train import TrainingSetup, evaluation_loader, train, training_loader
 
 
 def _network(*more: nn.Module) -> nn.Module:
@@ -83,3 +84,24 @@ def test_what_does_not_go_together_is_told_before_anything_runs(sections, messag
     }
     with pytest.raises(RecipeError, match=message):
         from_mapping({key: value for key, value in recipe.items() if value is not None})
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+def test_compiled_student_and_teacher_on_a_gpu(small_digits, tmp_path):
+    shifted = AugmentSettings(padding=1, flip=False)
+    for name in ("teacher", "student"):
+        (tmp_path / name).mkdir()
+    model = ModelSettings(model="cifar/resnet8")
+    settings = TrainSettings(epochs=10, batch_size=32, compile=True)
+    teacher = train(model, small_digits, TrainingSetup(settings, shifted), tmp_path / "teacher")
+    assert teacher.metrics["validation_accuracy"] > 0.8
+    student = distill(
+        model,
+        TeacherSetup(teacher),
+        DistillSettings().objective,
+        small_digits,
+        TrainingSetup(DistillSettings(epochs=10, batch_size=32, compile=True), shifted),
+        tmp_path / "student",
+    )
+    assert student.metrics["validation_accuracy"] > 0.8

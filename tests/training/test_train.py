@@ -8,13 +8,17 @@ import pytest
 import torch
 from samples import resealed
 
+from edgekd.distillation.distill import TeacherSetup, distill
 from edgekd.errors import ModelError
 from edgekd.models import checkpoint as checkpoints
+from edgekd.models.checkpoint import Checkpoint
 from edgekd.models.weights import save_state
-from edgekd.recipe.settings import AugmentSettings, ModelSettings, TrainSettings
+from edgekd.recipe.settings import AugmentSettings, DistillSettings, ModelSettings, TrainSettings
+from edgekd.training.host import best_device
 from edgekd.training.train import TrainingSetup, adopt, initial, origin_of, train
 
 STILL = AugmentSettings(crop="none", flip=False)
+SHIFTED = AugmentSettings(padding=1, flip=False)
 
 
 @pytest.fixture(scope="module")
@@ -116,3 +120,27 @@ def test_trained_further_it_keeps_its_classifier_and_says_so(renamed, small_digi
     made = train(renamed, small_digits, TrainingSetup(settings, STILL), _folder(tmp_path, "out"))
     (told,) = made.metrics["warnings"]
     assert "class 3 is 5, and 3 in the data" in told and made.classes == small_digits.classes
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+def test_teacher_student_and_adoption_on_a_gpu(small_digits, tmp_path):
+    assert best_device().type == "cuda"
+    model = ModelSettings(model="cifar/resnet8")
+    settings = TrainSettings(epochs=10, batch_size=32, ema=0.9)
+    teacher = train(model, small_digits, TrainingSetup(settings, SHIFTED), _folder(tmp_path, "teacher"))
+    assert teacher.metrics["validation_accuracy"] > 0.8
+    student = distill(
+        ModelSettings(model="torchvision/mobilenet_v3_small", arguments={"width_mult": 0.35}),
+        TeacherSetup(teacher),
+        DistillSettings().objective,
+        small_digits,
+        TrainingSetup(DistillSettings(epochs=20, batch_size=32), SHIFTED),
+        _folder(tmp_path, "student"),
+    )
+    assert student.metrics["validation_accuracy"] > 0.5
+    again = adopt(
+        ModelSettings(model="cifar/resnet8", checkpoint=teacher.path), small_digits, _folder(tmp_path, "again")
+    )
+    assert again.metrics["validation_accuracy"] == pytest.approx(teacher.metrics["validation_accuracy"], abs=0.01)
+    assert Checkpoint.load(again.path).digest == again.digest

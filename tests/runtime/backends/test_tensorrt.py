@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import ast
-import ctypes
-import gc
 import os
 import subprocess
 import sys
@@ -20,7 +18,6 @@ from edgekd.bench.measure import benchmark
 from edgekd.errors import BackendError
 from edgekd.runtime import backends
 from edgekd.runtime.backends import _cuda, _tensorrt_build, _tensorrt_engines, tensorrt
-from edgekd.runtime.gpu import Gpu
 
 # What the code calls an object of a TensorRT class, with or without a leading underscore.
 ROLES = {
@@ -36,6 +33,8 @@ ROLES = {
     "problem": "ParserError",
     "timing_cache": "ITimingCache",
 }
+
+
 # Names that not every version has; the code asks whether they are there.
 PROBED = {"EXPLICIT_BATCH", "FP16", "INT8", "STRONGLY_TYPED", "node_name", "node_operator"}
 unusable = pytest.mark.skipif(tensorrt.BACKEND.available() is None, reason="TensorRT can be used here")
@@ -174,50 +173,6 @@ def test_each_type_has_numpys_or_is_refused_by_name(dtype):
     else:
         bits = {"FLOAT": 32, "HALF": 16, "BOOL": 8}.get(dtype) or int(dtype.removeprefix("U").removeprefix("INT"))
         assert np.dtype(tensorrt._numpy_dtype("x", dtype)).itemsize * 8 == bits
-
-
-def test_why_not_tells_a_driver_a_gpu_and_none_apart(stand_in, tmp_path):
-    assert _cuda.unavailable_reason(stand_in(1)) is None
-    assert "finds no GPU" in str(_cuda.unavailable_reason(stand_in(0)))
-    assert "cannot be loaded" in str(_cuda.unavailable_reason(str(tmp_path / "gone.so")))
-
-
-def test_the_gpu_is_described_and_its_int8_known(stand_in):
-    found = _cuda.device(stand_in(1, name="Orin", capability=(8, 7)))
-    assert found == Gpu("Orin", (8, 7), "12.6")
-    able = [(5, 3), (6, 0), (6, 1), (6, 2), (7, 0), (8, 7), (12, 0)]
-    assert [Gpu("x", each, "12.6").has_int8 for each in able] == [False, False, True, False, True, True, True]
-    with pytest.raises(BackendError, match="cuDeviceGet failed"):
-        _cuda.device(stand_in(0))
-
-
-def test_a_tensor_goes_there_and_back_and_leaves_nothing(stand_in):
-    library = stand_in(1)
-    driver = _cuda.Driver(library)
-    stream, buffer = _cuda.Stream(driver), _cuda.Buffer(driver, (2, 3), "float32")
-    values = np.arange(6, dtype=np.float32).reshape(2, 3)
-    buffer.array[...] = values
-    buffer.upload(stream)
-    buffer.array[...] = -1
-    buffer.download(stream)
-    stream.synchronize()
-    assert np.array_equal(buffer.array, values)
-    counter = ctypes.CDLL(library).live_handles
-    assert counter() == 3
-    del stream, buffer
-    gc.collect()
-    assert counter() == 0
-
-
-def test_what_cuda_refuses_is_told_and_what_was_taken_goes_back(stand_in):
-    library = stand_in(1)
-    driver = _cuda.Driver(library)
-    with pytest.raises(BackendError, match=r"cuMemAlloc_v2 failed: out of memory \(error 2\)"):
-        _cuda.Buffer(driver, (1 << 31,), "uint8")
-    with pytest.raises(BackendError, match=r"unknown error \(error 400\)"):
-        driver.call("cuStreamSynchronize", None)
-    gc.collect()
-    assert ctypes.CDLL(library).live_handles() == 0
 
 
 @pytest.mark.tensorrt

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 
+import click
 import pytest
 from click.testing import CliRunner
 
 from edgekd import plugins
+from edgekd.cli import group
 from edgekd.cli._stages import RecipeOptions
 from edgekd.errors import ModelError, UsageError
 
@@ -53,3 +55,14 @@ def test_a_plan_runs_no_code(recipe):
 def test_the_command_that_goes_on_allows_it_too():
     assert RecipeOptions("r.yaml", None, (), True, False).again("run") == "edgekd run r.yaml --allow-code"
     assert RecipeOptions("r.yaml", None, (), False, False).again("run") == "edgekd run r.yaml"
+
+
+def test_the_way_to_go_on_is_a_command_that_works():
+    assert RecipeOptions("my recipe.yaml", "runs/c d", ("a.b=1",), False, False).again("prune") == (
+        "edgekd prune 'my recipe.yaml' --set a.b=1 --out 'runs/c d'"
+    )
+    parent = click.Context(group)
+    parent.params = {"plugins": ("my plugins",), "profiles": ("boards",)}
+    with click.Context(click.Command("run"), parent=parent):
+        line = "edgekd --plugins 'my plugins' --profiles boards run shoes.yaml"
+        assert RecipeOptions("shoes.yaml", None, (), False, False).again("run") == line

@@ -5,9 +5,7 @@ import json
 import pytest
 from click.testing import CliRunner
 
-from edgekd.bench.measure import benchmark
 from edgekd.bench.measurement import Measurement
-from edgekd.bench.show import notes
 from edgekd.cli.bench import command
 from edgekd.errors import BenchError
 
@@ -40,13 +38,3 @@ def test_a_shape_that_is_none(shape):
     result = CliRunner().invoke(command, ["model.onnx", "--input-shape", shape])
     assert result.exit_code == 2
     assert "1x3x224x224" in result.stderr
-
-
-def test_doubtful_figures_are_noted(small_net):
-    (entry,) = benchmark(small_net, seconds=0.02, warmup_seconds=0.0)
-    steady = entry.throttling.model_copy(update={"flagged": False})
-    assert notes([entry.model_copy(update={"busy": False, "throttling": steady})]) == []
-    slower = entry.throttling.model_copy(update={"flagged": True, "slower_share": 0.25})
-    busy, throttled = notes([entry.model_copy(update={"busy": True, "throttling": slower})])
-    assert "busy" in busy and "batch 1" in busy
-    assert "25.0% slower" in throttled

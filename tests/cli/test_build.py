@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 
@@ -10,6 +11,7 @@ from click.testing import CliRunner
 
 from edgekd.cli.build import command
 from edgekd.errors import BundleError, UnknownNameError
+from edgekd.runtime import engines
 from edgekd.runtime.backends import tensorrt
 
 
@@ -34,3 +36,16 @@ def test_what_is_no_bundle_changed_or_unknown(linear_bundle, tmp_path):
 @pytest.mark.parametrize("options", [["--max-batch", "0"], ["--opt-batch", "x"], ["--workspace-mb", "0"]])
 def test_numbers_that_are_none(linear_bundle, options):
     assert CliRunner().invoke(command, [str(linear_bundle), *options]).exit_code == 2
+
+
+def test_the_command_prints_a_table_or_json_and_notes_damaged_timings(device, linear_bundle):
+    device()
+    (timing,) = engines.build(linear_bundle)[0].path.parents[1].glob("timing-*.cache")
+    timing.write_bytes(b"damaged")
+    shown = CliRunner().invoke(command, [str(linear_bundle), "--max-batch", "2"], catch_exceptions=False)
+    header, row = shown.stdout.splitlines()
+    assert header.split() == ["variant", "seconds", "MB", "place"] and row.split()[:2] == ["fp32", "built"]
+    assert "engine 1 of 1: fp32" in shown.stderr and "was damaged" in shown.stderr
+    shown = CliRunner().invoke(command, [str(linear_bundle), "--json"], catch_exceptions=False)
+    (record,) = json.loads(shown.stdout)
+    assert record["reused"] and record["path"].endswith("model.engine")

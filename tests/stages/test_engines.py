@@ -49,3 +49,46 @@ def test_engines_are_the_last_link_and_stand_in_plan_report_and_terminal(device,
     assert "tensorrt 10.3.0" in result.report.read_text()
     show_result(result, as_json=False)
     assert "student-fp16 in tensorrt 10.3.0: p50" in capsys.readouterr().out
+
+
+def test_a_runs_last_stage_builds_and_measures_what_shipped(device, many_bundle, tmp_path):
+    from edgekd.export.bundle import Bundle, BundleDetails
+    from edgekd.export.model_id import ModelId
+    from edgekd.recipe.settings import BenchSettings
+    from edgekd.stages.engines import measure_engines
+
+    device()
+    folder = many_bundle("fp32", "fp16", "int8", "int8-x64")
+    bundle = Bundle.seal(folder, details=BundleDetails(name="linear", variants=(), engines={}))
+    roles = {"fp32": "pruned", "fp16": "pruned", "int8": "quantized", "int8-x64": "quantized"}
+    shipped = {variant: ModelId(role, variant) for variant, role in roles.items()}
+    (tmp_path / "out").mkdir()
+    settings = BenchSettings(batch_sizes=(2,), seconds=0.02, warmup_seconds=0.0)
+    found = measure_engines(bundle, shipped, settings, tmp_path / "out")
+    rows = {(row["model"], row["batch_size"], row["backend"], row["engine"]) for row in found.records}
+    built = ("pruned-fp32", "pruned-fp16", "quantized-int8")
+    assert rows == {(model, 2, "tensorrt", "tensorrt 10.3.0") for model in built}
+    assert set(found.details.engines["tensorrt"]) == {"fp32", "fp16", "int8"}
+
+
+def test_the_engines_stage_is_kept_and_made_again_for_another_gpu(device, many_bundle, tmp_path):
+    from edgekd.export.bundle import Bundle, BundleDetails
+    from edgekd.export.model_id import ModelId
+    from edgekd.recipe import load as recipe
+    from edgekd.runs import Run
+    from edgekd.stages import engines as engines_stage
+    from edgekd.store.store import Store
+
+    device()
+    bundle = Bundle.seal(many_bundle("fp32"), details=BundleDetails(name="linear", variants=(), engines={}))
+    settings = recipe.load("digits", ["bench={batch_sizes: [1], seconds: 0.02, warmup_seconds: 0.0}"]).settings
+
+    def state() -> str:
+        store = Store(tmp_path / "run")
+        made = engines_stage.engines(Run(settings, store), bundle, {"fp32": ModelId("pruned", "fp32")})
+        assert [row["model"] for row in made.records] == ["pruned-fp32"]
+        return store.log[-1].state
+
+    assert [state(), state()] == ["run", "reused"]
+    device(name="Thor", capability=(11, 0))
+    assert state() == "run"

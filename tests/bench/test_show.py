@@ -1,0 +1,14 @@
+from __future__ import annotations
+
+from edgekd.bench.measure import benchmark
+from edgekd.bench.show import notes
+
+
+def test_doubtful_figures_are_noted(small_net):
+    (entry,) = benchmark(small_net, seconds=0.02, warmup_seconds=0.0)
+    steady = entry.throttling.model_copy(update={"flagged": False})
+    assert notes([entry.model_copy(update={"busy": False, "throttling": steady})]) == []
+    slower = entry.throttling.model_copy(update={"flagged": True, "slower_share": 0.25})
+    busy, throttled = notes([entry.model_copy(update={"busy": True, "throttling": slower})])
+    assert "busy" in busy and "batch 1" in busy
+    assert "25.0% slower" in throttled

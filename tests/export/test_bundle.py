@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+
+from edgekd.export.bundle import Contents, pack, publish
+from edgekd.export.model_id import ModelId
+from edgekd.recipe.settings import BenchSettings
+from edgekd.runtime import load
+from edgekd.stages.benchmark import measure_models
+from edgekd.stages.evaluate import evaluate_models
+
+
+def test_a_bundle_loads_verifies_and_carries_its_metrics(exported, small_digits, tmp_path):
+    student, models = exported
+    (tmp_path / "evaluation").mkdir()
+    (tmp_path / "packed").mkdir()
+    named = {ModelId("student", variant): model for variant, model in models.items()}
+    evaluation = evaluate_models(named, small_digits, tmp_path / "evaluation")
+    (tmp_path / "measured").mkdir()
+    measurements = measure_models(named, BenchSettings(batch_sizes=(1,), seconds=0.05), tmp_path / "measured")
+    contents = Contents("digits", {variant: ModelId("student", variant) for variant in models}, named, student)
+    bundle = pack(contents, evaluation.rows, measurements.records, small_digits, tmp_path / "packed")
+    publish(bundle, tmp_path / "bundle")
+    publish(bundle, tmp_path / "bundle")
+    for variant in models:
+        model = load(tmp_path / "bundle", variant=variant)
+        assert model.verify().images == 8
+        assert model.classes == student.classes
+    manifest = json.loads((tmp_path / "bundle" / "bundle.json").read_text())
+    assert manifest["variants"]["fp32"]["metrics"]["accuracy"] == evaluation.rows[0]["accuracy"]
+    assert manifest["variants"]["fp32"]["latency"]["provenance"] == "measured"
+    assert not (tmp_path / "bundle" / "manifest.json").exists()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bundle", "evaluation", "measured", "packed"]
+    images = np.load(tmp_path / "bundle" / "vectors" / "images.npy")
+    logits = np.load(tmp_path / "bundle" / "vectors" / "logits.fp32.npy")
+    answers = [digit.label for digit in load(tmp_path / "bundle", variant="fp32")(images)]
+    assert answers == [student.classes[i] for i in logits.argmax(1)]

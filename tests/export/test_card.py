@@ -1,0 +1,23 @@
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+from edgekd.export.card import card
+from edgekd.models.architecture import Architecture
+
+
+def test_the_card_has_every_files_accuracy_and_every_head():
+    architecture = Architecture(
+        model="cifar/resnet8", arguments={"width": 2}, num_classes=5, heads={"shape": ("round", "square", "flat")}
+    )
+    student = SimpleNamespace(classes=("cat", "dog"), metrics={"parameters": 78042, "macs": 12_000_000})
+    data = SimpleNamespace(details=SimpleNamespace(source="digits", preprocessing=SimpleNamespace(image_size=32)))
+    score = {"accuracy": 0.875, "interval": (0.7, 0.95), "samples": 40, "engine": "onnxruntime 1.20"}
+    head = {**score, "accuracy": 0.5, "interval": (0.35, 0.65)}
+    variants = {"fp32": {"file": "model.fp32.onnx", "metrics": {**score, "heads": {"shape": head}}}}
+    text = card("pets", architecture, student, variants, data)
+    assert "| fp32 | `model.fp32.onnx` | 87.50% (70.00% to 95.00%) | 40 | onnxruntime 1.20 |" in text
+    assert "| fp32, shape | `model.fp32.onnx` | 50.00% (35.00% to 65.00%) | 40 |" in text
+    assert "cat, dog\n\nshape: round, square, flat" in text
+    assert "cifar/resnet8 (width=2), 78,042 parameters, 12,000,000 MACs" in text
+    assert "for 2 classes at 32x32 pixels" in text

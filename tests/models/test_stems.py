@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from edgekd.errors import ModelError
+from edgekd.models.architecture import Architecture
+from edgekd.models.build import build
+from edgekd.models.stems import shrink_stem, wants_small_stem
+
+# How often the last feature map is smaller than the image, with the small stem.
+STRIDES = {
+    "torchvision/mobilenet_v2": 16,
+    "torchvision/mobilenet_v3_small": 16,
+    "torchvision/shufflenet_v2_x0_5": 8,
+    "torchvision/squeezenet1_1": 4,
+    "torchvision/mnasnet0_5": 16,
+    "torchvision/efficientnet_b0": 16,
+    "torchvision/resnet18": 8,
+    "timm/mobilenetv3_small_050": 16,
+    "timm/resnet18": 8,
+}
+
+
+def _last_map(model: nn.Module, side: int) -> int:
+    """The side of the smallest map that a convolution with more than one pixel makes."""
+    sides = []
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            module.register_forward_hook(lambda _m, _i, out: sides.append(out.shape[-1]))
+    with torch.no_grad():
+        model.eval()(torch.zeros(1, 3, side, side))
+    return min(size for size in sides if size > 1)
+
+
+@pytest.mark.parametrize(("name", "stride"), STRIDES.items())
+def test_small_stems_keep_the_image(name, stride):
+    assert wants_small_stem(name, 32, "auto") and not wants_small_stem(name, 224, "auto")
+    model = build(Architecture(model=name, num_classes=4, small_stem=True))
+    # Max-pools round up or down; SqueezeNet's odd sizes are within one pixel.
+    assert abs(_last_map(model, 64) - 64 // stride) <= 1
+
+
+def test_a_seven_by_seven_stem_becomes_its_centre():
+    model = build(Architecture(model="torchvision/resnet18", num_classes=2))
+    wide = model.get_submodule("conv1").weight.clone()
+    shrink_stem(model, "torchvision/resnet18")
+    assert torch.equal(model.get_submodule("conv1").weight, wide[:, :, 2:5, 2:5])
+
+
+def test_a_stem_that_nobody_knows_is_refused():
+    with pytest.raises(ModelError, match="no small-image stem for torchvision/vit_b_16"):
+        wants_small_stem("torchvision/vit_b_16", 32, "small")
+    assert not wants_small_stem("torchvision/vit_b_16", 32, "auto")

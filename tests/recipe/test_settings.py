@@ -1,0 +1,86 @@
+"""Mistakes within and between a recipe's sections."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from edgekd.errors import RecipeError
+from edgekd.recipe import load as recipe
+
+GOOD = """\
+name: shoes
+data: {source: digits, image_size: 32}
+teacher: {model: cifar/resnet20, train: {epochs: 2, learning_rate: 1e-1}}
+student: {model: torchvision/mobilenet_v3_small}
+"""
+
+
+def _write(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(text)
+    return path
+
+
+def test_label_smoothing_belongs_to_a_training_from_labels(tmp_path):
+    path = _write(tmp_path, GOOD)
+    with pytest.raises(RecipeError, match="distill.label_smoothing: unknown key"):
+        recipe.load(path, ["distill.label_smoothing=0.1"])
+    settings = recipe.load(path, ["teacher.train.label_smoothing=0.1", "distill.epochs=7", "distill.seed=3"]).settings
+    assert settings.teacher.train is not None and settings.teacher.train.label_smoothing == 0.1
+    assert (settings.distill.training.epochs, settings.distill.training.seed) == (7, 3)
+    assert settings.distill.training.label_smoothing == 0.0
+
+
+def test_an_untrained_teacher_is_refused(tmp_path):
+    with pytest.raises(RecipeError, match="a teacher must be trained"):
+        recipe.load(_write(tmp_path, GOOD.replace(", train: {epochs: 2, learning_rate: 1e-1}", "")))
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        ("prune: {target: {}}", "prune.target: a target is either macs or parameters"),
+        ("prune: {target: {macs: 0.5, parameters: 0.5}}", "prune.target: a target is either macs or parameters"),
+        ("prune: {target: {macs: 1.0}}", "prune.target.macs: Input should be less than 1"),
+        ("prune: {device: jetson-orin-nano-9gb}", "did you mean 'jetson-orin-nano-8gb'"),
+        ("prune: {objective: [{method: kdd}]}", "prune.objective[0].method: unknown distillation method 'kdd'"),
+        ("quantize: {objective: [{method: kd, temprature: 2}]}", "quantize.objective[0].temprature: unknown parameter"),
+        ("quantize: {mode: qat}", "did you mean 'qad'"),
+        (
+            "quantize: {calibration_images: 1}",
+            "quantize.calibration_images: Input should be greater than or equal to 16",
+        ),
+        ("quantize: {precision: bf16}", "quantize.precision: Input should be 'auto' or 'fp32'"),
+        ("export: {variants: [fp32, int8]}", "int8 needs a quantize section"),
+        ("export: {variants: [fp32, int8-x64]}", "int8-x64 is derived from it"),
+        ("export: {variants: [fp16]}", "fp32 must be among the variants: fp16 is derived from it"),
+        ("export: {variants: [fp32, fp61]}", "yaml:5 export.variants[1]: unknown export variant 'fp61'"),
+        ("export: {variants: [fp32, fp61]}", "allowed: fp16, fp32, int8, int8-x64; next: did you mean 'fp16'?"),
+        ("export: {tolerance: {int9: {difference: 1.0, agreement: 1.0}}}", "export.tolerance.int9: unknown export"),
+        ("export: {variants: [fp32]}\nquantize: {}", "add int8 to export.variants, or remove the quantize section"),
+    ],
+)
+def test_mistakes_in_the_optional_links(tmp_path, said, message):
+    with pytest.raises(RecipeError) as caught:
+        recipe.load(_write(tmp_path, GOOD + said + "\n"))
+    assert len(caught.value.problems) == 1 and message in caught.value.problems[0]
+
+
+def test_int8_is_exported_where_there_is_something_to_export(tmp_path):
+    assert recipe.load(_write(tmp_path, GOOD)).settings.variants == ("fp32", "fp16")
+    both = recipe.load(_write(tmp_path, GOOD + "quantize: {}\n")).settings
+    assert both.variants == ("fp32", "fp16", "int8", "int8-x64")
+    tolerant = recipe.load(
+        _write(tmp_path, GOOD), ["export.tolerance={fp16: {difference: 0.5, agreement: 0.5}}"]
+    ).settings
+    assert tolerant.export.tolerance_of("fp16").difference == 0.5
+    assert tolerant.export.tolerance_of("fp32") == both.export.tolerance_of("fp32")
+
+
+def test_layers_are_one_path_or_a_list():
+    term = {"method": "fitnets", "student_layers": "layer1", "teacher_layers": ["layer2"]}
+    said = recipe.from_mapping({**yaml.safe_load(GOOD), "distill": {"objective": [term]}}).settings.distill.objective[0]
+    assert (said.student_layers, said.teacher_layers) == (("layer1",), ("layer2",))

@@ -1,0 +1,27 @@
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+from edgekd.report.rows import model_labels, span
+
+
+def model(id: str, title: str, variant: str) -> SimpleNamespace:
+    return SimpleNamespace(id=id, title=title, variant=variant)
+
+
+def test_models_are_called_by_title_and_variant_and_told_apart_by_their_id():
+    models = [
+        *(model("a", "Student", "fp32"), model("b", "Student", "fp16"), model("c", "Student", "fp16")),
+        model("d", "Quantized int8", "int8"),
+    ]
+    assert model_labels(models) == {
+        "a": "Student, fp32",
+        "b": "Student, fp16 (b)",
+        "c": "Student, fp16 (c)",
+        "d": "Quantized int8",
+    }
+
+
+def test_intervals_are_in_percent_with_a_real_minus():
+    assert span(0.965, 0.979) == "96.5 to\u00a097.9"
+    assert span(-0.015, 0.007, sign="+") == "−1.5 to\u00a0+0.7"

@@ -1,0 +1,38 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from samples import write_linear_onnx
+
+from edgekd.errors import BackendError
+from edgekd.runtime.backends import onnxruntime
+from edgekd.runtime.backends.onnxruntime import OrtSession
+
+
+@pytest.mark.parametrize(
+    ("machine", "activations"),
+    [
+        ("x86_64", ("float32", "uint8", "float16")),
+        ("aarch64", ("float32", "int8", "float16")),
+        (None, ("float32", "float16")),
+    ],
+)
+def test_int8_is_of_the_kind_that_the_processor_is_fast_at(machine, activations):
+    assert onnxruntime.BACKEND.activations(machine) == activations
+
+
+def test_a_graphs_tensors_and_answers_by_hand(tmp_path):
+    weight = np.arange(12 * 2, dtype=np.float32).reshape(12, 2)
+    session = OrtSession(write_linear_onnx(tmp_path / "x.onnx", weight, side=2), threads=1)
+    (info,) = session.inputs
+    assert (info.name, info.shape, info.dtype) == ("input", ("batch", 3, 2, 2), "float32")
+    x = np.random.default_rng(0).random((3, 3, 2, 2), np.float32)
+    np.testing.assert_allclose(session.bind(x)(), x.reshape(3, 12) @ weight, rtol=1e-5)
+    with pytest.raises(BackendError, match="another shape"):
+        session.bind(x[:, :2])
+
+
+def test_a_session_says_that_it_computes_as_written(tmp_path):
+    file = write_linear_onnx(tmp_path / "x.onnx", np.ones((12, 2)), side=2)
+    engine = onnxruntime.BACKEND.open_as_written(file).engine
+    assert engine == f"{OrtSession(file).engine}, Q/DQ as written"

@@ -1,0 +1,20 @@
+from __future__ import annotations
+
+from edgekd.export.model_id import ModelId
+from edgekd.recipe.settings import BenchSettings
+from edgekd.stages.benchmark import at_hand, measure_models
+
+
+def test_only_devices_that_are_here_are_measured_on():
+    assert at_hand(BenchSettings(devices=("jetson-nano-4gb", "this-machine"))) == ["this-machine"]
+
+
+def test_one_record_per_model_and_batch_size_and_the_models_digests(exported, tmp_path):
+    models = {ModelId("student", variant): model for variant, model in exported[1].items()}
+    settings = BenchSettings(batch_sizes=(1, 2), seconds=0.02, warmup_seconds=0.0)
+    told = []
+    made = measure_models(models, settings, tmp_path, progress=lambda *given: told.append(given))
+    rows = [(ModelId.of(row), row["batch_size"], row["provenance"]) for row in made.records]
+    assert rows == [(model, size, "measured") for model in models for size in (1, 2)]
+    assert made.details.models == {str(name): model.digest for name, model in models.items()}
+    assert told == [(0, 2, "student-fp32, ONNX Runtime"), (1, 2, "student-fp16, ONNX Runtime")]

@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+from edgekd.data.dataset import Dataset
+from edgekd.models.checkpoint import Checkpoint
+from edgekd.recipe.load import from_mapping
+from edgekd.runs import Run, Stage
+from edgekd.stages.distill import STUDENT
+from edgekd.stages.export import export
+from edgekd.stages.quantize import Quantized
+from edgekd.stages.train import TEACHER
+from edgekd.store.store import Outline
+
+RECIPE = {
+    "name": "x",
+    "data": {"source": "digits"},
+    "teacher": {"model": "cifar/resnet8", "train": {"epochs": 1}},
+    "student": {"model": "cifar/resnet8"},
+    "quantize": {},
+}
+
+
+def exported(*overrides, trained=True):
+    """What is exported of networks that are not made yet."""
+    run = Run(from_mapping(RECIPE, overrides).settings, Outline())
+
+    def made(kind):
+        return run.stage(Stage("x", "X", version=1), kind, settings={}, inputs={}, make=kind)
+
+    networks = {TEACHER: made(Checkpoint), STUDENT: made(Checkpoint)}
+    calibrated = made(Checkpoint)
+    return export(run, networks, Quantized(calibrated, made(Checkpoint) if trained else calibrated), made(Dataset))
+
+
+def test_every_network_in_its_own_form_and_what_ships_in_all():
+    made = exported()
+    assert list(map(str, made.models)) == [
+        *("teacher-fp32", "student-fp32", "student-fp16", "ptq-int8", "quantized-int8", "quantized-int8-x64")
+    ]
+    assert {variant: str(model) for variant, model in made.shipped.items()} == {
+        "fp32": "student-fp32",
+        "fp16": "student-fp16",
+        "int8": "quantized-int8",
+        "int8-x64": "quantized-int8-x64",
+    }
+
+
+def test_a_network_that_is_only_calibrated_is_not_compared_with_itself():
+    assert "ptq-int8" not in map(str, exported(trained=False).models)
+    assert "ptq-int8" not in map(str, exported("quantize.baseline=false").models)

@@ -1,0 +1,26 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from edgekd.errors import NonFiniteLossError, OutOfMemoryError
+from edgekd.training.guard import Guard, clear_memory_errors
+
+
+def test_the_guard_remembers_the_first_bad_step():
+    guard = Guard(torch.device("cpu"), epoch=0, first_step=1)
+    guard._on_cpu = False  # as on a GPU, where the check comes late
+    good, bad = torch.tensor(1.0), torch.tensor(float("inf"))
+    for step, value in enumerate([good, good, bad, good, bad], start=1):
+        guard.watch(step, value)
+    with pytest.raises(NonFiniteLossError, match=r"step 4 (?s:.)*none: it happened in the first epoch"):
+        guard.check()
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory"), torch.OutOfMemoryError("CUDA")]
+)
+def test_memory_that_runs_out_is_one_clear_message(error):
+    with pytest.raises(OutOfMemoryError, match=r"a batch of 64(?s:.)*batch_size to 32"):
+        with clear_memory_errors(64, torch.device("cpu")):
+            raise error

@@ -1,0 +1,22 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from edgekd.data.loader import Batch
+from edgekd.training.objective import Supervised
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.5])
+def test_cross_entropy_by_hand(smoothing):
+    """Logits 0 and log 3 are probabilities 1/4 and 3/4; half a label smoothed is 3/4 of it and 1/4 of the other."""
+    share = 1 - smoothing / 2
+    expected = share * math.log(4) + (1 - share) * math.log(4 / 3)
+    images = torch.zeros(2, 1, 1, 2)
+    images[..., 1] = math.log(3)
+    batch = Batch(images, torch.tensor([0, 0]), torch.arange(2))
+    (loss,) = Supervised(label_smoothing=smoothing)(nn.Flatten(), batch).values()
+    assert loss.item() == pytest.approx(expected)
