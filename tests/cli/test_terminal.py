@@ -4,7 +4,8 @@ import json
 from types import SimpleNamespace
 
 from edgekd.cli._terminal import Terminal, show_artifact, show_plan
-from edgekd.store.store import Done, PlannedStage
+from edgekd.store.plan import PlannedStage
+from edgekd.store.store import Done
 
 
 def test_each_stage_is_one_line_and_a_warning_is_shown_once(capsys):

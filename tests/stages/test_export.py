@@ -8,7 +8,7 @@ from edgekd.stages.distill import STUDENT
 from edgekd.stages.export import export
 from edgekd.stages.quantize import Quantized
 from edgekd.stages.train import TEACHER
-from edgekd.store.store import Outline
+from edgekd.store.plan import Outline
 
 RECIPE = {
     "name": "x",
