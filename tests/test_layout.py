@@ -21,11 +21,12 @@ OF_THE_WHOLE = {
 }
 # Losses are tested together where they have the same contract: one on logits, on maps, on relations, with a memory.
 OF_MANY_LOSSES = {
-    f"distillation/test_{name}.py"
-    for name in (
-        *("examples", "feature_contract", "feature_methods", "feature_training", "logits_methods", "map_methods"),
-        *("memory_methods", "methods", "relation_methods"),
-    )
+    "distillation/test_examples.py",
+    *(
+        f"distillation/methods/test_{name}.py"
+        for name in ("feature_contract", "feature_training", "logits_by_row", "logits_contract", "maps", "relations")
+    ),
+    "distillation/methods/test_single_features.py",
 }
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from edgekd.errors import ArtifactError, OutOfMemoryError, RunLockedError, StoreError
+from edgekd.errors import ArtifactError, RunLockedError
 from edgekd.store.artifacts import Artifact, Details, read_json
 from edgekd.store.plan import Plan
 from edgekd.store.store import StageLabel, Store, resume_folder
@@ -130,37 +130,3 @@ def test_a_second_run_in_the_folder_is_refused_and_a_dead_one_holds_nothing(tmp_
     holder.communicate()
     with Store(tmp_path).lock():
         pass
-
-
-def test_a_full_disk_is_one_clear_message(tmp_path):
-    def fill(out: Path) -> Note:
-        # /dev/full answers every write as a full disk does.
-        (out / "note.txt").symlink_to("/dev/full")
-        return _write("w" * 100_000)(out)
-
-    with pytest.raises(StoreError, match=r"no room left(?s:.)*finished stages and epochs are kept"):
-        Store(tmp_path).stage(Note, StageLabel("train", 1), settings={}, inputs={}, make=fill)
-
-
-def test_a_plan_runs_nothing_and_says_what_waits(tmp_path):
-    def never(out: Path) -> Note:
-        raise AssertionError("a plan ran a stage")
-
-    done = _stage(Store(tmp_path))
-    plan = Plan(tmp_path)
-    reused = _stage(plan)
-    assert reused.digest == done.digest
-    pending = plan.stage(Note, StageLabel("distill", 1), settings={}, inputs={"t": reused}, make=never)
-    plan.stage(Note, StageLabel("export", 1), settings={}, inputs={"student": pending}, make=never)
-    assert [(s.name, s.state) for s in plan.stages] == [("train", "reused"), ("distill", "run"), ("export", "planned")]
-    assert plan.stages[-1].why == "needs student first"
-    assert not (tmp_path / "partial" / "distill").exists()
-
-
-@pytest.mark.parametrize("error", [MemoryError(), OSError(12, "Cannot allocate memory")])
-def test_memory_that_runs_out_is_one_clear_message(tmp_path, error):
-    def fail(out: Path) -> Note:
-        raise error
-
-    with pytest.raises(OutOfMemoryError, match=r"too little memory(?s:.)*finished stages are kept"):
-        Store(tmp_path).stage(Note, StageLabel("train", 1), settings={}, inputs={}, make=fail)

@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+from edgekd.store.artifacts import Artifact, Details
+from edgekd.store.plan import Outline, Plan, is_pending
+from edgekd.store.store import StageLabel, Store
+
+TRAIN, DISTILL, EXPORT = (StageLabel(name, 1) for name in ("train", "distill", "export"))
+
+
+class Note(Artifact[Details]):
+    kind = "note"
+
+
+def make(out: Path) -> Note:
+    (out / "note.txt").write_text("w")
+    return Note.seal(out, details=Details())
+
+
+def never(out: Path) -> Note:
+    raise AssertionError("a plan ran a stage")
+
+
+def test_a_plan_runs_nothing_and_says_what_waits(tmp_path: Path) -> None:
+    done = Store(tmp_path).stage(Note, TRAIN, settings={}, inputs={}, make=make)
+    plan = Plan(tmp_path)
+    reused = plan.stage(Note, TRAIN, settings={}, inputs={}, make=never)
+    assert reused.digest == done.digest and not is_pending(reused)
+    pending = plan.stage(Note, DISTILL, settings={}, inputs={"t": reused}, make=never)
+    assert is_pending(pending)
+    plan.stage(Note, EXPORT, settings={}, inputs={"student": pending}, make=never)
+    assert [(s.name, s.state) for s in plan.stages] == [("train", "reused"), ("distill", "run"), ("export", "planned")]
+    assert plan.stages[-1].why == "needs student first"
+    assert not (tmp_path / "partial" / "distill").exists()
+
+
+def test_a_plan_tells_what_an_interrupted_run_resumes(tmp_path: Path) -> None:
+    def interrupted(out: Path) -> Note:
+        raise KeyboardInterrupt
+
+    try:
+        Store(tmp_path).stage(Note, TRAIN, settings={}, inputs={}, make=interrupted)
+    except KeyboardInterrupt:
+        pass
+    plan = Plan(tmp_path)
+    plan.stage(Note, TRAIN, settings={}, inputs={}, make=never)
+    plan.stage(Note, DISTILL, settings={}, inputs={}, make=never)
+    assert [stage.why for stage in plan.stages] == ["resumes an interrupted run", "not made yet"]
+
+
+def test_an_outline_reads_nothing(tmp_path: Path) -> None:
+    """Not even the digest of an input: a chain can be listed before anything of it is there."""
+    first = Outline().stage(Note, TRAIN, settings={}, inputs={}, make=never)
+    assert is_pending(Outline().stage(Note, DISTILL, settings={}, inputs={"t": first}, make=never))

@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from edgekd.errors import OutOfMemoryError, StoreError
+from edgekd.store.system_errors import clear_system_errors
+
+
+def test_a_full_disk_is_one_clear_message(tmp_path: Path) -> None:
+    (tmp_path / "note.txt").symlink_to("/dev/full")  # answers every write as a full disk does
+    message = r"no room left on the disk(?s:.)*MB free(?s:.)*finished stages and epochs are kept"
+    with pytest.raises(StoreError, match=message), clear_system_errors(tmp_path):
+        (tmp_path / "note.txt").write_text("w" * 100_000)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes"),
+    ],
+)
+def test_memory_that_runs_out_is_one_clear_message(tmp_path: Path, error: Exception) -> None:
+    message = r"too little memory(?s:.)*finished stages are kept"
+    with pytest.raises(OutOfMemoryError, match=message), clear_system_errors(tmp_path):
+        raise error
+
+
+def test_a_folder_without_rights_names_the_way_out(tmp_path: Path) -> None:
+    denied = PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(tmp_path / "stages"))
+    with (
+        pytest.raises(StoreError, match=r"cannot be written: Permission denied(?s:.)*--out"),
+        clear_system_errors(tmp_path),
+    ):
+        raise denied
+
+
+@pytest.mark.parametrize("error", [RuntimeError("shapes differ"), FileNotFoundError(errno.ENOENT, "gone", "elsewhere")])
+def test_any_other_error_stays_what_it_is(tmp_path: Path, error: Exception) -> None:
+    with pytest.raises(type(error)) as raised, clear_system_errors(tmp_path):
+        raise error
+    assert raised.value is error
