@@ -127,7 +127,7 @@ def objective_over(
     live, terms = live or Live(), build_terms(objective, networks_for(student, teacher, data))
     if source is None:
         assert teacher is not None
-        source = Teacher(teacher, best_device(), live.precision, terms.teacher_layers, compile=live.compile)
+        source = Teacher(teacher, best_device(), live.precision, terms.teacher_layers, use_compile=live.compile)
     return Distillation(student, _OtherView(source) if live.cross_view else source, terms)
 
 

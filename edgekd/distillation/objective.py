@@ -42,7 +42,7 @@ class Teacher:
     Args:
         layers: the paths of its tapped layers; see edgekd.distillation.taps.
         precision: in which it computes; see of().
-        compile: through torch.compile; not with layers.
+        use_compile: through torch.compile; not with layers.
     """
 
     def __init__(
@@ -52,11 +52,11 @@ class Teacher:
         precision: Literal["fp32", "bf16"],
         layers: Sequence[str] = (),
         *,
-        compile: bool = False,
+        use_compile: bool = False,
     ) -> None:
         self._network = network.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
         self._network.requires_grad_(False)
-        self._forward = compiled(self._network) if compile else self._network
+        self._forward = compiled(self._network) if use_compile else self._network
         self._taps = Taps(network, layers)
         self._device = device
         self.precision = precision
@@ -69,7 +69,7 @@ class Teacher:
         wanted: Precision,
         layers: Sequence[str] = (),
         *,
-        compile: bool = False,
+        use_compile: bool = False,
     ) -> Teacher:
         """A checkpoint's network; with "auto" in bf16 only where that is known to keep its answers.
 
@@ -78,7 +78,7 @@ class Teacher:
         """
         network = checkpoints.load(checkpoint)
         precision, _ = answering(checkpoint, network, device, wanted)
-        return cls(network, device, precision, layers, compile=compile)
+        return cls(network, device, precision, layers, use_compile=use_compile)
 
     @torch.no_grad()
     def __call__(self, batch: Batch) -> Answers:

@@ -152,7 +152,7 @@ def train_heads(
     for ready in tasks.values():
         check_classes(ready.teacher, ready.data)
     teachers = {
-        name: Teacher.of(ready.teacher, device, settings.teacher_precision, compile=settings.compile)
+        name: Teacher.of(ready.teacher, device, settings.teacher_precision, use_compile=settings.compile)
         for name, ready in tasks.items()
     }
 

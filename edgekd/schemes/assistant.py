@@ -30,7 +30,7 @@ from edgekd.recipe.settings import (
 from edgekd.runs import Run, Stage
 from edgekd.schemes import Scheme
 from edgekd.stages import _facts
-from edgekd.stages.distill import Distilled, distilled
+from edgekd.stages.distill import Distilled, Guidance, distilled
 from edgekd.training.train import initial
 
 ASSISTANT = Stage("assistant", "Assistant", version=1, facts=_facts.network_facts)
@@ -95,8 +95,8 @@ def distill(run: Run, teacher: Checkpoint, data: Dataset, parameters: Parameters
     """Two stages: the assistant from the teacher, the student from the assistant."""
     settings, student = run.recipe.distill, run.recipe.student
     own = parameters.settings(settings)
-    assistant = distilled(run, parameters.assistant, teacher, data, own, own.objective, stage=ASSISTANT)
-    made = distilled(run, student, assistant, data, settings, settings.objective)
+    assistant = distilled(run, parameters.assistant, Guidance(teacher, data, own.objective), own, stage=ASSISTANT)
+    made = distilled(run, student, Guidance(assistant, data, settings.objective), settings)
     return Distilled(made, {"assistant": assistant})
 
 

@@ -16,7 +16,7 @@ from edgekd.runs import Run
 from edgekd.schemes import Scheme
 from edgekd.schemes._objective import check_answers
 from edgekd.stages import train
-from edgekd.stages.distill import STAGE, Distilled, distilled
+from edgekd.stages.distill import STAGE, Distilled, Guidance, distilled
 
 # Generation g starts from the seed + 1000·g: the same seed would give each of them the first one's initial weights.
 _SEED_STEP = 1000
@@ -39,7 +39,8 @@ def distill(run: Run, teacher: Checkpoint | None, data: Dataset, parameters: Par
         settings = recipe.distill.model_copy(update={"seed": recipe.distill.seed + _SEED_STEP * number})
         stage = replace(STAGE, name=f"generation{number}", title=f"Generation {number}")
         objective = recipe.distill.objective
-        generations.append(distilled(run, recipe.student, generations[-1], data, settings, objective, stage=stage))
+        guidance = Guidance(generations[-1], data, objective)
+        generations.append(distilled(run, recipe.student, guidance, settings, stage=stage))
     others = {f"generation{number}": before for number, before in enumerate(generations[:-1])}
     if recipe.distill.baseline:
         del others["generation0"]

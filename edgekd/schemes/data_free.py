@@ -26,7 +26,7 @@ from edgekd.models.checkpoint import Checkpoint
 from edgekd.recipe.settings import DataSettings, RecipeSettings
 from edgekd.runs import Run, Stage
 from edgekd.schemes import Scheme
-from edgekd.stages.distill import Distilled, distilled
+from edgekd.stages.distill import Distilled, Guidance, distilled
 
 INVERSION = Stage("inversion", "Synthetic images", version=inversion.VERSION)
 SYNTHETIC = Stage("synthetic", "Synthetic data set", version=1)
@@ -73,7 +73,7 @@ def distill(run: Run, teacher: Checkpoint, data: Dataset, parameters: Parameters
         inputs={"images": images, "data": data},
         make=lambda out: compose(images, data, out),
     )
-    student = distilled(run, recipe.student, teacher, synthetic, recipe.distill, recipe.distill.objective)
+    student = distilled(run, recipe.student, Guidance(teacher, synthetic, recipe.distill.objective), recipe.distill)
     return Distilled(student, learns_from=synthetic)
 
 

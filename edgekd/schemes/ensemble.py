@@ -91,7 +91,7 @@ def _distill(run: Run, teachers: Mapping[str, Checkpoint], data: Dataset, combin
         stage.check_classes(teacher, data)
     settings = recipe.distill
     sources = {
-        role: Teacher.of(teacher, best_device(), settings.teacher_precision, compile=settings.compile)
+        role: Teacher.of(teacher, best_device(), settings.teacher_precision, use_compile=settings.compile)
         for role, teacher in teachers.items()
     }
 

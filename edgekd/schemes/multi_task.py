@@ -39,7 +39,7 @@ from edgekd.schemes._objective import check_on_logits
 from edgekd.schemes._tasks import Ready, apart, check_data
 from edgekd.stages import _facts
 from edgekd.stages.data import prepared
-from edgekd.stages.distill import STAGE, Distilled, distilled, trained
+from edgekd.stages.distill import STAGE, Distilled, Guidance, distilled, trained
 from edgekd.stages.train import teacher_stage
 from edgekd.store.artifacts import Artifact, Json
 from edgekd.training import train as training
@@ -144,7 +144,9 @@ def distill(run: Run, teacher: Checkpoint, data: Dataset, parameters: Parameters
     heads = {name: tasks[name].data for name in parameters.tasks}
     others: dict[str, Checkpoint] = {}
     if parameters.single:
-        others["single"] = distilled(run, recipe.student, teacher, data, recipe.distill, objective, stage=SINGLE)
+        others["single"] = distilled(
+            run, recipe.student, Guidance(teacher, data, objective), recipe.distill, stage=SINGLE
+        )
     return Distilled(student, others, train=continue_training, heads=heads)
 
 

@@ -10,7 +10,7 @@ from edgekd.models.checkpoint import Checkpoint
 from edgekd.recipe.settings import RecipeSettings, Settings
 from edgekd.runs import Run
 from edgekd.schemes import Scheme
-from edgekd.stages.distill import Distilled, distilled
+from edgekd.stages.distill import Distilled, Guidance, distilled
 
 
 class Parameters(Settings):
@@ -29,7 +29,7 @@ def distill(run: Run, teacher: Checkpoint, data: Dataset, parameters: Parameters
     """One stage."""
     recipe = run.recipe
     settings, objective = recipe.distill, recipe.distill.objective
-    student = distilled(run, recipe.student, teacher, data, settings, objective, cross_view=parameters.cross_view)
+    student = distilled(run, recipe.student, Guidance(teacher, data, objective, parameters.cross_view), settings)
     return Distilled(student)
 
 

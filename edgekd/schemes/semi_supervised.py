@@ -212,7 +212,7 @@ def _student(
         networks = Networks(student, network, data.details.preprocessing.image_size, len(split))
         terms = PartlyLabelled(build_terms(objective, networks).each)
         source = Teacher.of(
-            teacher, best_device(), settings.teacher_precision, terms.teacher_layers, compile=settings.compile
+            teacher, best_device(), settings.teacher_precision, terms.teacher_layers, use_compile=settings.compile
         )
         return (Mixing if parameters.mix else Distillation)(student, source, terms)
 

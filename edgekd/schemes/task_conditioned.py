@@ -38,7 +38,7 @@ from edgekd.schemes._classes import check_disjoint, check_partition, unpublished
 from edgekd.schemes._objective import check_on_logits, known_methods, objective_or
 from edgekd.stages import _facts
 from edgekd.stages import quantize as quantization
-from edgekd.stages.distill import Distilled, distilled, trained
+from edgekd.stages.distill import Distilled, Guidance, distilled, trained
 from edgekd.store.artifacts import Artifact, Json
 from edgekd.store.store import resume_folder
 from edgekd.training.fit import Callbacks, fit
@@ -119,7 +119,7 @@ def distill(run: Run, teacher: Checkpoint, data: Dataset, parameters: Parameters
     recipe, objective = run.recipe, objective_or(run.recipe, _OBJECTIVE)
     if not parameters.single:
         return Distilled(student, objective=objective)
-    single = distilled(run, recipe.student, teacher, data, recipe.distill, objective, stage=SINGLE)
+    single = distilled(run, recipe.student, Guidance(teacher, data, objective), recipe.distill, stage=SINGLE)
     return Distilled(student, {"single": single}, objective=objective)
 
 
@@ -195,7 +195,7 @@ def _train(
     torch.manual_seed(settings.seed)
     begun = start(_expert_of(run.recipe, parameters), data.details.preprocessing, group, adopted=False)
     network = begun.network
-    source = Teacher.of(teacher, best_device(), settings.teacher_precision, compile=settings.compile)
+    source = Teacher.of(teacher, best_device(), settings.teacher_precision, use_compile=settings.compile)
     objective = objective_or(run.recipe, _OBJECTIVE)
     terms = build_terms(objective, networks_for(network, None, data))
     columns = torch.tensor([data.classes.index(each) for each in group])

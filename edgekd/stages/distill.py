@@ -107,38 +107,50 @@ def role_named(name: str) -> Role:
     return Role(name, name.replace("-", " ").capitalize(), "further network of the scheme", "triangle-down", "purple")
 
 
+@dataclass(frozen=True)
+class Guidance:
+    """What a student learns from.
+
+    Attributes:
+        teacher: the network whose outputs it learns from.
+        data: the training and validation images.
+        objective: the weighted losses.
+        cross_view: whether the teacher sees another view of each image than the student.
+    """
+
+    teacher: Checkpoint
+    data: Dataset
+    objective: Sequence[TermSettings]
+    cross_view: bool = False
+
+
 def distilled(
     run: Run,
     student: ModelSettings | Checkpoint,
-    teacher: Checkpoint,
-    data: Dataset,
+    guidance: Guidance,
     settings: StepSettings,
-    objective: Sequence[TermSettings],
     *,
     stage: Stage = STAGE,
-    cross_view: bool = False,
 ) -> Checkpoint:
     """A student distilled from one teacher, as a stage.
 
     Args:
         student: a new network, or a checkpoint to train further.
-        teacher: the network whose outputs it learns from.
-        data: the training and validation images.
+        guidance: the teacher, the images and the losses.
         settings: of the training.
-        objective: the weighted losses.
         stage: the stage that this training is in the chain.
-        cross_view: whether the teacher sees another view of each image than the student.
 
     Raises:
         ModelError: a network cannot be built, or its weights do not fit.
         UsageError: the objective does not fit the networks.
         TrainingError: see edgekd.training.fit.
     """
+    teacher, data, objective = guidance.teacher, guidance.data, guidance.objective
     start: Mapping[str, Artifact] = {} if isinstance(student, ModelSettings) else {"student": student}
     key: Json = {
         **({"model": origin_of(student)} if isinstance(student, ModelSettings) else {}),
         "objective": objective_json(objective),
-        **({"cross_view": True} if cross_view else {}),
+        **({"cross_view": True} if guidance.cross_view else {}),
     }
     wanted = settings.teacher_outputs if isinstance(settings, DistillSettings) else OutputSettings()
     stored = outputs(run, teacher, data, wanted, settings) if wanted.store == "on" else None
@@ -146,11 +158,11 @@ def distilled(
         key["teacher_outputs"] = settings_json(wanted)
 
     def make(out: Path) -> Checkpoint:
-        guide = TeacherSetup(teacher, precision_in(settings), cross_view, stored)
+        answers = TeacherSetup(teacher, precision_in(settings), guidance.cross_view, stored)
         if wanted.store == "auto":
-            guide = _decided(run, guide, data, wanted, settings, objective, out)
+            answers = _decided(run, answers, guidance, wanted, settings, out)
         setup = TrainingSetup(settings, run.recipe.data.augment, run.progress(stage.name))
-        return distillation.distill(student, guide, objective, data, setup, out)
+        return distillation.distill(student, answers, objective, data, setup, out)
 
     return trained(
         run,
@@ -227,16 +239,17 @@ def precision_in(settings: StepSettings) -> Precision:
 def _decided(
     run: Run,
     answers: TeacherSetup,
-    data: Dataset,
+    guidance: Guidance,
     wanted: OutputSettings,
     settings: StepSettings,
-    objective: Sequence[TermSettings],
     out: Path,
 ) -> TeacherSetup:
     """The teacher, with stored outputs where they make the training faster, and the measurement behind the choice."""
-    if (why := distillation.why_live(objective, answers.cross_view)) is not None:
+    if (why := distillation.why_live(guidance.objective, answers.cross_view)) is not None:
         return replace(answers, decision=storing.Decision(False, why))
     setup = TrainingSetup(settings, run.recipe.data.augment)
-    decision = storing.decide(resume_folder(out), answers.teacher, data, wanted, setup, precision=answers.precision)
-    stored = outputs(run, answers.teacher, data, wanted, settings) if decision.stored else None
+    decision = storing.decide(
+        resume_folder(out), answers.teacher, guidance.data, wanted, setup, precision=answers.precision
+    )
+    stored = outputs(run, answers.teacher, guidance.data, wanted, settings) if decision.stored else None
     return replace(answers, outputs=stored, decision=decision)

@@ -17,7 +17,7 @@ from edgekd.pruning.channels import PrunedNetwork, check_reachable, prune_channe
 from edgekd.recipe.settings import PruneSettings, PruneTarget
 from edgekd.runs import Role, Run, Stage, Untrained, settings_json
 from edgekd.stages import _facts
-from edgekd.stages.distill import Continuation, distilled
+from edgekd.stages.distill import Continuation, Guidance, distilled
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,9 @@ def recovered(run: Run, network: Checkpoint, settings: PruneSettings, continuati
     if continuation.train is not None:
         return continuation.train(RECOVER, network, settings)
     objective = settings.objective or continuation.objective
-    return distilled(run, network, continuation.teacher, continuation.data, settings, objective, stage=RECOVER)
+    return distilled(
+        run, network, Guidance(continuation.teacher, continuation.data, objective), settings, stage=RECOVER
+    )
 
 
 def channel_multiple(settings: PruneSettings) -> int:

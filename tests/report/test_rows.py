@@ -5,8 +5,8 @@ from types import SimpleNamespace
 from edgekd.report.rows import model_labels, span
 
 
-def model(id: str, title: str, variant: str) -> SimpleNamespace:
-    return SimpleNamespace(id=id, title=title, variant=variant)
+def model(name: str, title: str, variant: str) -> SimpleNamespace:
+    return SimpleNamespace(id=name, title=title, variant=variant)
 
 
 def test_models_are_called_by_title_and_variant_and_told_apart_by_their_id():

@@ -23,7 +23,7 @@ from edgekd.runtime import load
 from edgekd.schemes._heads import Columns
 from edgekd.stages import data as data_stage
 from edgekd.stages import train as train_stage
-from edgekd.stages.distill import STAGE
+from edgekd.stages.distill import STAGE, Guidance
 from edgekd.stages.distill import distilled as distill_stage
 from edgekd.store.plan import Plan
 from edgekd.training.fit import accuracy
@@ -194,7 +194,9 @@ def test_two_heads_match_two_students_at_half_the_cost(stages, distilled, score)
         by = {done.name: done.artifact for done in chain.store.log}
         settings, data = offline.recipe.distill, by["data-parity"]
         stage, teacher = replace(STAGE, name="parity"), by["teacher-parity"]
-        other = distill_stage(offline, offline.recipe.student, teacher, data, settings, settings.objective, stage=stage)
+        other = distill_stage(
+            offline, offline.recipe.student, Guidance(teacher, data, settings.objective), settings, stage=stage
+        )
         digits = score(made.student, by["data"]) - score(made.others["single"], by["data"])
         differences.append([digits, _score(made.student, slice(10, 12), data) - score(other, data)])
         costs.append(made.student.metrics["macs"] / (2 * other.metrics["macs"]))

@@ -169,10 +169,10 @@ def test_details_that_do_not_fit_are_refused(note):
         NoteOfAnotherVersion.load(note.path)
 
 
-@pytest.mark.parametrize("format", [1, None, "2"])
-def test_another_format_is_refused(note, format):
-    _change(note.path, lambda manifest: manifest.update(format=format))
-    with pytest.raises(ArtifactError, match=rf"another format(?s:.)*format {format}(?s:.)*delete it and run again"):
+@pytest.mark.parametrize("other", [1, None, "2"])
+def test_another_format_is_refused(note, other):
+    _change(note.path, lambda manifest: manifest.update(format=other))
+    with pytest.raises(ArtifactError, match=rf"another format(?s:.)*format {other}(?s:.)*delete it and run again"):
         read_manifest(note.path)
 
 

@@ -34,8 +34,8 @@ def _fitted(data, folder, network, **settings):
 def test_compiled_and_not_learn_the_same(small_digits, tmp_path):
     plain, whole = _network(), _network()
     histories = [
-        _fitted(small_digits, tmp_path / f"{compile}", network, compile=compile, ema=0.9)
-        for network, compile in ((plain, False), (whole, True))
+        _fitted(small_digits, tmp_path / f"{use_compile}", network, compile=use_compile, ema=0.9)
+        for network, use_compile in ((plain, False), (whole, True))
     ]
     losses = [[record.loss for record in history] for history in histories]
     assert losses[1] == pytest.approx(losses[0], rel=1e-3)
