@@ -26,7 +26,7 @@ def test_a_mapping_and_a_checked_recipe_are_the_same_run_in_the_folder_of_its_na
 
 
 @pytest.mark.parametrize("verb", ["prune", "quantize"])
-def test_a_verb_without_its_section_says_how_to_begin_one(verb, tmp_path):
+def test_a_verb_without_its_section_states_how_to_begin_one(verb, tmp_path):
     with pytest.raises(UsageError, match=f"has no {verb} section"):
         getattr(edgekd, verb)(RECIPE, tmp_path)
 

@@ -9,14 +9,14 @@ from edgekd.errors import EdgekdError, MissingDependencyError, RecipeError, Unkn
 
 
 def test_the_tree_in_the_docstring_is_the_classes():
-    told, parents = {}, {}
+    documented, parents = {}, {}
     for indent, name in re.findall(r"^([│ ]*[├└─ ]*)(\w+Error)\b", errors.__doc__, re.MULTILINE):
         depth = len(indent) // 4
         parents[depth] = name
-        told[name] = parents.get(depth - 1)
+        documented[name] = parents.get(depth - 1)
     classes = [each for each in vars(errors).values() if isinstance(each, type) and issubclass(each, EdgekdError)]
     found = {each.__name__: each.__base__.__name__ for each in classes if each is not EdgekdError}
-    assert told == {"EdgekdError": None, **found}
+    assert documented == {"EdgekdError": None, **found}
 
 
 def test_the_exit_codes_are_those_of_the_docstring():
@@ -49,7 +49,7 @@ def test_a_recipe_counts_its_mistakes():
     assert str(RecipeError("a.yaml", ["one", "two"])).startswith("a.yaml: 2 mistakes\n")
 
 
-def test_a_module_that_is_missing_is_told_from_one_that_is_broken(tmp_path, monkeypatch):
+def test_a_module_that_is_missing_is_reported_from_one_that_is_broken(tmp_path, monkeypatch):
     assert require("math", purpose="this", extra="train").pi > 3
     with pytest.raises(MissingDependencyError, match=r"this needs edgekd_is_not_this(?s:.)*edgekd\[train\]"):
         require("edgekd_is_not_this", purpose="this", extra="train")

@@ -20,7 +20,7 @@ def test_the_chains_stages_stand_in_order_whether_or_not_the_recipe_asks_for_the
     assert names.index("distill") < names.index("prune") < names.index("quantize") < names.index("export")
 
 
-def test_a_plan_writes_nothing_and_says_what_waits_for_what(tmp_path):
+def test_a_plan_writes_nothing_and_states_what_waits_for_what(tmp_path):
     planned = {stage.name: (stage.state, stage.why) for stage in pipeline.plan(from_mapping(RECIPE), tmp_path / "run")}
     assert planned["data"] == ("run", "not made yet")
     assert planned["distill"][0] == "planned" and "teacher" in planned["distill"][1]

@@ -267,7 +267,7 @@ def test_some_kinds_are_closed(folder, kind):
     assert "mine" not in plugins.names(kind)
 
 
-def test_a_folder_that_is_no_plugin_folder_is_refused(tmp_path, monkeypatch):
+def test_a_folder_that_is_not_a_plugin_folder_is_refused(tmp_path, monkeypatch):
     monkeypatch.setenv(plugins.FOLDERS, str(tmp_path / "nowhere"))
     with pytest.raises(UsageError, match="EDGEKD_PLUGINS names .*nowhere"):
         plugins.names("source")

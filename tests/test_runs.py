@@ -53,19 +53,21 @@ def test_what_is_finished_is_announced_with_its_artifact(tmp_path):
     assert reached == [("count", one), ("count", None), ("count", one)]
 
 
-def test_without_a_console_there_is_no_progress_and_warnings_go_nowhere(tmp_path):
+def test_without_a_console_there_is_not_a_progress_and_warnings_go_nowhere(tmp_path):
     current = run(tmp_path)
     assert current.progress("count") is None
     current.warn(["unheard"])
 
 
-def test_a_console_is_told_by_the_stages_name(tmp_path):
-    told = []
-    console = SimpleNamespace(progress=lambda *given: told.append(given), warn=lambda message: told.append(message))
+def test_a_console_is_reported_by_the_stages_name(tmp_path):
+    reported = []
+    console = SimpleNamespace(
+        progress=lambda *given: reported.append(given), warn=lambda message: reported.append(message)
+    )
     current = run(tmp_path, console=console)
     current.progress("count")(1, 2, "half")
     current.warn(["one", "two"])
-    assert told == [("count", 1, 2, "half"), "one", "two"]
+    assert reported == [("count", 1, 2, "half"), "one", "two"]
 
 
 def test_settings_are_plain_json_without_what_is_left_out():

@@ -41,7 +41,7 @@ def test_a_jetson_is_read_from_its_files(tmp_path: Path):
     assert env.governor == "schedutil"
 
 
-def test_a_bare_system_says_so(tmp_path: Path):
+def test_a_bare_system_is_reported_as_such(tmp_path: Path):
     env = environment(tmp_path)
     assert (env.board, env.governor, env.l4t) == (None, None, None)
     assert env.cpu == platform.machine()

@@ -63,7 +63,7 @@ def test_a_model_that_loads_but_does_not_run(stubborn_net):
         benchmark(stubborn_net, input_shape=(1, 3, 9, 9), **QUICK)
 
 
-def test_files_and_folders_that_are_no_model(tmp_path):
+def test_files_and_folders_that_are_not_models(tmp_path):
     for name in ("image.jpg", "model.engine"):
         (tmp_path / name).write_bytes(b"x")
         with pytest.raises(BackendError, match=f"no available engine opens {name}"):
@@ -144,7 +144,7 @@ def test_devices(small_net):
         {"variant": "fp32"},
     ],
 )
-def test_wrong_usage_is_said_before_anything_is_measured(small_net, options):
+def test_wrong_usage_is_reported_before_anything_is_measured(small_net, options):
     with pytest.raises(UsageError):
         benchmark(small_net, **options)
 

@@ -43,7 +43,7 @@ def test_an_error_of_the_real_worker_comes_back_as_its_class():
     assert caught.value.hint is not None
 
 
-def test_the_current_folder_is_no_place_to_import_from(tmp_path, monkeypatch):
+def test_the_current_folder_is_not_a_place_to_import_from(tmp_path, monkeypatch):
     (tmp_path / "random.py").write_text("raise RuntimeError('imported from the current folder')")
     monkeypatch.chdir(tmp_path)
     with pytest.raises(BackendError, match="does not exist"):

@@ -40,7 +40,7 @@ def test_throttling_is_flagged_above_three_percent(last, flagged):
     assert found.slower_share == pytest.approx(last - 1.0, abs=1e-6)
 
 
-def test_one_outlier_is_no_throttling():
+def test_one_outlier_is_not_throttling():
     assert not throttling(ms(*[1.0] * 299, 500.0)).flagged
 
 

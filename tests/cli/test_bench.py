@@ -19,7 +19,7 @@ def test_json_is_a_list_of_records_and_nothing_else(small_net):
     assert [entry.batch_size for entry in records] == [1, 2]
 
 
-def test_the_table_has_a_line_a_record(small_net):
+def test_the_table_has_one_line_per_record(small_net):
     result = CliRunner().invoke(command, [str(small_net), *QUICK])
     assert result.exit_code == 0
     title, header, row, *_ = result.stdout.splitlines()

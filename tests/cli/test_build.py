@@ -23,7 +23,7 @@ def test_without_tensorrt_or_a_gpu_there_is_one_message(linear_bundle):
     assert str(tensorrt.BACKEND.available()) in shown.stderr and "Traceback" not in shown.stderr
 
 
-def test_what_is_no_bundle_changed_or_unknown(linear_bundle, tmp_path):
+def test_what_is_not_a_bundle_changed_or_unknown(linear_bundle, tmp_path):
     refused = CliRunner().invoke(command, [str(tmp_path)])
     assert isinstance(refused.exception, BundleError)
     refused = CliRunner().invoke(command, [str(linear_bundle), "--variant", "fp23"])

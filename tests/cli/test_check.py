@@ -55,7 +55,7 @@ def test_a_legal_graph_is_a_table_and_exit_code_0(tmp_path):
     assert "was not read" in shown.stdout
 
 
-def test_an_illegal_graph_says_where_and_why_and_fails(tmp_path):
+def test_an_illegal_graph_states_where_and_why_and_fails(tmp_path):
     shown = check(quantized(tmp_path / "m.onnx", np.uint8(128)), "--tensorrt", "10.3", "--tensorrt", "8.6.2")
     assert shown.returncode == 1
     assert shown.stderr == "edgekd: m.onnx is not legal for TensorRT 10.3, 8.6.2\n"
@@ -71,7 +71,7 @@ def test_json_carries_every_finding(tmp_path):
     assert [(found["level"], found["rule"], found["node"]) for found in entry["findings"]] == [("error", "opset", "")]
 
 
-def test_without_onnx_it_says_what_to_install(tmp_path):
+def test_without_onnx_it_states_what_to_install(tmp_path):
     shown = check(tmp_path / "m.onnx", prelude="sys.modules['onnx'] = None")
     assert shown.returncode == 1
     assert "edgekd check needs onnx" in shown.stderr and "edgekd[onnx]" in shown.stderr

@@ -53,14 +53,14 @@ def test_what_is_wrong_is_said_once_with_the_documented_exit_code(arguments, cod
 
 
 @pytest.mark.parametrize("arguments", [("run", "digits"), ("schema",), ("run", "digits", "--plan")])
-def test_a_device_is_told_what_a_workstation_is_for(arguments):
+def test_a_device_learns_what_a_workstation_is_for(arguments):
     shown = _edgekd(*arguments, prelude="sys.modules['torch'] = None")
     assert shown.returncode == 1
     assert "needs torch, which is not installed here" in shown.stderr
     assert "edgekd[train]" in shown.stderr and "Traceback" not in shown.stderr
 
 
-def test_a_reader_that_has_seen_enough_is_no_error():
+def test_a_reader_that_has_seen_enough_is_not_an_error():
     command = f"{sys.executable} -m edgekd schema | head -c 10"
     shown = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True)
     assert (shown.returncode, shown.stderr) == (0, "")

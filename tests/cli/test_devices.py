@@ -52,7 +52,7 @@ def test_a_board_shows_sources_doubts_and_power_modes():
     assert any(line[:5] == ["MAXN_SUPER", "6", "max", "max", "4"] for line in lines)
 
 
-def test_brackets_in_a_note_are_no_markup():
+def test_brackets_in_a_note_are_not_markup():
     assert "pip install 'edgekd[tensorrt]'" in _shown("show", "rtx-4090")
 
 

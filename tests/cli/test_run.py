@@ -106,7 +106,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict]:
     return folder, json.loads(done.stdout)
 
 
-def test_the_bundle_verifies_and_says_what_was_measured(finished):
+def test_the_bundle_verifies_and_states_what_was_measured(finished):
     folder, result = finished
     model = load(folder / result["bundle"])
     rows = {row["model"]: row for row in result["evaluation"]}
@@ -134,9 +134,9 @@ def test_what_was_measured_decides_what_onnx_runtime_takes(finished):
 def test_a_device_that_is_not_at_hand_gets_no_number(finished):
     folder, _ = finished
     record = read_json(folder / "runs/tiny/report.json")
-    said = {entry["what"]: entry["why"] for entry in record["not_run"]}
-    assert "not this machine" in said["Jetson Nano 4GB"]
-    assert "does not support int8" in said["int8 on Jetson Nano 4GB"]
+    value = {entry["what"]: entry["why"] for entry in record["not_run"]}
+    assert "not this machine" in value["Jetson Nano 4GB"]
+    assert "does not support int8" in value["int8 on Jetson Nano 4GB"]
     assert {entry["device"] for entry in record["measurements"]} == {"this-machine"}
 
 
@@ -148,7 +148,7 @@ def test_every_graph_for_tensorrt_is_legal_there(finished):
     assert {row["version"] for row in rows} == set(VERSIONS)
 
 
-def test_the_test_split_is_touched_by_the_evaluation_alone(finished):
+def test_the_test_split_is_touched_only_by_the_evaluation(finished):
     folder, _ = finished
     counts = Dataset.load(next((folder / "runs/tiny/stages").glob("data-*"))).details.counts
     rows = read_json(folder / "runs/tiny/report.json")
@@ -214,7 +214,7 @@ def test_a_changed_stage_is_refused_and_nothing_else_is_lost(finished):
 
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
-def test_control_c_keeps_what_is_finished_and_says_how_to_go_on(finished, tmp_path):
+def test_control_c_keeps_what_is_finished_and_prints_how_to_resume(finished, tmp_path):
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(RECIPE))
     command = [sys.executable, "-m", "edgekd", "run", "tiny.yaml", "--set", "teacher.train.epochs=500"]
     # A suite that runs as a background job has its children ignore Ctrl-C; a person's shell does not.
@@ -253,9 +253,9 @@ def test_a_teacher_for_other_classes_is_refused_before_any_training(finished, tm
 
 
 @pytest.mark.parametrize("role", ["student", "teacher"])
-def test_a_quantized_checkpoint_is_no_beginning(finished, tmp_path, role):
+def test_a_quantized_checkpoint_is_not_a_beginning(finished, tmp_path, role):
     folder, _ = finished
     (quantized,) = (folder / "runs/tiny/stages").glob("quantize-*")
-    said = f"{{model: timm/test_efficientnet, checkpoint: {quantized}}}"
+    value = f"{{model: timm/test_efficientnet, checkpoint: {quantized}}}"
     with pytest.raises(ModelError, match="timm/test_efficientnet is already quantized(?s:.)*the float checkpoint"):
-        edgekd.run(RECIPE, tmp_path, [f"{role}={said}"])
+        edgekd.run(RECIPE, tmp_path, [f"{role}={value}"])

@@ -21,7 +21,7 @@ def recipe(tmp_path, monkeypatch):
     """Its network leaves a trace when it is loaded."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "nets.py").write_text("open('ran', 'w').close()\nraise ValueError('loaded')\n")
-    said = {
+    content = {
         "name": "own",
         "data": {"source": "digits", "image_size": 16, "limit": 128},
         "teacher": {"model": "nets.py:build", "train": {"epochs": 1}},
@@ -29,7 +29,7 @@ def recipe(tmp_path, monkeypatch):
         "prune": {},
         "quantize": {},
     }
-    (tmp_path / "recipe.yaml").write_text(json.dumps(said))
+    (tmp_path / "recipe.yaml").write_text(json.dumps(content))
     return tmp_path / "recipe.yaml"
 
 
@@ -52,7 +52,7 @@ def test_a_plan_runs_no_code(recipe):
     assert shown.exit_code == 0 and not recipe.with_name("ran").exists()
 
 
-def test_the_command_that_goes_on_allows_it_too():
+def test_the_command_that_resumes_allows_it_too():
     assert RecipeOptions("r.yaml", None, (), True, False).again("run") == "edgekd run r.yaml --allow-code"
     assert RecipeOptions("r.yaml", None, (), False, False).again("run") == "edgekd run r.yaml"
 

@@ -19,7 +19,7 @@ def test_each_stage_is_one_line_and_a_warning_is_shown_once(capsys):
     assert lines == ["… distill", "! too soft", "✓ distill 1.5 s validation 97.00%, [1, 2]", "= data reused"]
 
 
-def test_an_interruption_says_how_to_go_on_and_quiet_says_nothing(capsys):
+def test_an_interruption_states_how_to_resume_and_quiet_prints_nothing(capsys):
     for quiet in (False, True):
         try:
             with Terminal(quiet=quiet, resume="edgekd run x"):

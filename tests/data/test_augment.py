@@ -93,7 +93,7 @@ def test_the_whole_area_resized_is_the_image() -> None:
 
 @given(st.integers(-(2**63), 2**63 - 1), st.integers(0, 2000), st.integers(0, 40), st.integers(0, 40))
 @settings(deadline=None)
-def test_a_view_depends_on_seed_epoch_and_sample_alone(seed: int, epoch: int, count: int, more: int) -> None:
+def test_a_view_depends_on_seed_epoch_and_sample_only(seed: int, epoch: int, count: int, more: int) -> None:
     view = draw_view(seed, epoch, count)
     assert view.shape == (count, DRAWS) and torch.equal(draw_view(seed, epoch, count + more)[:count], view)
     assert torch.all((view >= 0) & (view < 1))
@@ -145,6 +145,6 @@ def test_none_is_the_centre() -> None:
 
 
 @pytest.mark.parametrize("scale", [(0.0, 1.0), (0.9, 0.5), (0.5, 1.5)])
-def test_a_scale_that_is_no_range(scale: tuple[float, float]) -> None:
+def test_a_scale_that_is_not_a_range(scale: tuple[float, float]) -> None:
     with pytest.raises(UsageError, match=r"data\.augment\.scale"):
         resolve(AugmentSettings(scale=scale), Preprocessing(32, 32), mirror=True)

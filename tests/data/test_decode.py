@@ -21,9 +21,9 @@ def saved(image: Image.Image, kind: str) -> Image.Image:
 
 
 def test_order_pixels_and_progress() -> None:
-    told: list[tuple[int, int]] = []
-    decoded = list(decode_all([SAMPLES, SAMPLES], 8, pixels=True, progress=lambda *a: told.append(a)))
-    assert len(decoded) == 300 and told[-1] == (300, 300) and told == sorted(told)
+    reported: list[tuple[int, int]] = []
+    decoded = list(decode_all([SAMPLES, SAMPLES], 8, pixels=True, progress=lambda *a: reported.append(a)))
+    assert len(decoded) == 300 and reported[-1] == (300, 300) and reported == sorted(reported)
     for index, one in enumerate(decoded):
         image = SAMPLES.image(index % 150)
         assert one.pixels is not None and np.array_equal(one.pixels, square(image, 8))

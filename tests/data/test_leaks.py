@@ -54,9 +54,9 @@ def test_conflicting_labels_by_hand() -> None:
 
 
 def test_shared_rows_are_those_that_another_set_measures_with(tmp_path: Path) -> None:
-    def made(name: str, **said: Any) -> Dataset:
+    def made(name: str, **settings: Any) -> Dataset:
         (tmp_path / name).mkdir()
-        return prepare(DataSettings(source="digits", **{"image_size": 8, **said}), tmp_path / name)
+        return prepare(DataSettings(source="digits", **{"image_size": 8, **settings}), tmp_path / name)
 
     one, other = made("one"), made("other", seed=1)
     train = open_split(one, "train").pixels(np.arange(len(open_split(one, "train"))))

@@ -59,7 +59,7 @@ def test_the_sources_own_splits_are_kept(make_folder: MakeFolder, run: Callable[
     assert counts(run(make_folder(folders))) == [20, 3, 7]
 
 
-def test_validation_is_carved_from_train_alone(make_folder: MakeFolder, run: Callable[..., Dataset]) -> None:
+def test_validation_is_carved_from_train_only(make_folder: MakeFolder, run: Callable[..., Dataset]) -> None:
     assert counts(run(make_folder({"train/a": 10, "train/b": 10, "test/a": 3, "test/b": 4}))) == [18, 2, 7]
 
 

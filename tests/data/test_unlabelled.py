@@ -15,9 +15,9 @@ from edgekd.errors import DataError
 from edgekd.recipe.settings import DataSettings
 
 
-def made(root: Path, out: Path, **said) -> Pool:
+def made(root: Path, out: Path, **settings) -> Pool:
     out.mkdir()
-    return prepare_pool(root, DataSettings(source="digits", image_size=16, **said), out)
+    return prepare_pool(root, DataSettings(source="digits", image_size=16, **settings), out)
 
 
 def test_images_at_any_depth_are_read_and_hidden_ones_are_not(make_folder, tmp_path):

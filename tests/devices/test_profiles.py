@@ -28,7 +28,7 @@ def test_every_shipped_profile_is_valid_and_this_machine_claims_no_figures():
 
 
 @pytest.mark.parametrize("name", BOARDS)
-def test_a_shipped_board_says_what_it_runs_and_where_every_figure_stands(name):
+def test_a_shipped_board_states_what_it_runs_and_where_every_figure_stands(name):
     board = profiles.find(name)
     assert board.kind == "board" and board.arch and board.precisions
     assert board.engines and set(board.engines) <= set(plugins.names("backend"))
@@ -108,7 +108,7 @@ def test_unknown_device_names_the_nearest():
 
 
 @pytest.mark.parametrize("name", ["../pyproject", "/etc/passwd", ""])
-def test_a_name_is_no_path(name):
+def test_a_name_is_not_a_path(name):
     with pytest.raises(UnknownNameError):
         profiles.find(name)
 

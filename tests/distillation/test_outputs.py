@@ -59,7 +59,7 @@ def test_views_differ_and_come_back(small_digits):
     assert any(not torch.equal(first[0][i], first[1][i]) for i in both)
 
 
-def test_an_interrupted_storing_goes_on_and_ends_in_the_same_files(teacher, small_digits, tmp_path, monkeypatch):
+def test_an_interrupted_storing_resumes_and_ends_in_the_same_files(teacher, small_digits, tmp_path, monkeypatch):
     whole = _store(teacher, small_digits, tmp_path / "whole", views=2)
     monkeypatch.setattr(output_files, "_SAVE_EVERY", 2)
     before = []

@@ -152,7 +152,7 @@ def test_a_probe_leaves_no_trace(toy):
     ("path", "found"),
     [("pool", "a tuple of 2"), ("unused", "nothing: it does not run in this network")],
 )
-def test_what_is_no_feature_has_no_shape(toy, path, found):
+def test_what_is_not_a_feature_has_no_shape(toy, path, found):
     with pytest.raises(ModelError) as caught:
         Probe(toy, 8).shapes([path])
     assert caught.value.found == found

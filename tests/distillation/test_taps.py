@@ -46,7 +46,7 @@ def test_hooks_live_only_inside_the_block(toy):
     assert read["norm"].shape[0] == 3
 
 
-def test_what_did_not_run_or_is_no_tensor_cannot_be_read(toy):
+def test_what_did_not_run_or_is_not_a_tensor_cannot_be_read(toy):
     with pytest.raises(ModelError, match="network's unused cannot be tapped"), Taps(toy, ["unused"]).reading():
         toy(torch.randn(3, 3, 8, 8))
     with pytest.raises(ModelError) as caught, Taps(toy, ["pool"], whose="student").reading():

@@ -104,7 +104,7 @@ def test_the_source_reads_what_was_saved(example, digits):
         ({"labels": np.array([{}, {}])}, "cannot be read"),
     ],
 )
-def test_the_source_says_what_is_wrong_with_a_file(example, tmp_path, changes, message):
+def test_the_source_states_what_is_wrong_with_a_file(example, tmp_path, changes, message):
     good = {"images": np.zeros((2, 4, 4), np.uint8), "labels": np.array([0, 1]), "classes": np.array(["a", "b"])}
     content = {name: array for name, array in {**good, **changes}.items() if array is not None}
     np.savez(tmp_path / "data.npz", **content)

@@ -20,15 +20,15 @@ def relu(**more) -> onnx.ModelProto:
 
 
 @pytest.mark.parametrize("version", [*legality.VERSIONS, "8.2", "8.6.1", "10.0", "11.99"])
-def test_a_symmetric_int8_graph_is_legal_everywhere_and_raises_no_doubt(version):
+def test_a_symmetric_int8_graph_is_legal_everywhere_and_raises_no_warning(version):
     verdict = legality.check(with_float_weights(quantized()), version)
     assert verdict.legal and verdict.findings == () and verdict.version == version
 
 
-@pytest.mark.parametrize(("version", "doubts"), [("8.6", {"stored-weight"}), ("10.3", set()), ("11.4", set())])
-def test_weights_stored_in_int8_are_in_doubt_on_tensorrt_8(version, doubts):
+@pytest.mark.parametrize(("version", "warned"), [("8.6", {"stored-weight"}), ("10.3", set()), ("11.4", set())])
+def test_weights_stored_in_int8_are_warned_about_on_tensorrt_8(version, warned):
     assert legality.check(quantized(), version).legal
-    assert rules(quantized(), version) == doubts
+    assert rules(quantized(), version) == warned
 
 
 @pytest.mark.parametrize("version", ["8.1", "7.2", "9.0", "12.0", "10", "10.x", "10.3.0.1", "", "-8.6", "8.6 "])
@@ -38,7 +38,7 @@ def test_other_versions_are_refused_with_those_that_are_known(version):
     assert "10.3" in str(caught.value) and "from 8.2" in str(caught.value)
 
 
-def test_the_note_says_which_parser_was_read():
+def test_the_note_states_which_parser_was_read():
     assert legality.check(relu(), "8.6").note.endswith("TensorRT 8.6's parser")
     assert "TensorRT 8.2's parser, carried forward" in legality.check(relu(), "8.3").note
     assert "TensorRT 10.1's parser, carried forward" in legality.check(relu(), "11.4").note

@@ -25,7 +25,7 @@ def test_the_graph_answers_as_the_network_does_at_any_batch_size(exported, small
         np.testing.assert_allclose(session.bind(inputs[:size])(), expected, atol=1e-4)
 
 
-def test_the_graph_is_what_it_says(exported):
+def test_the_graph_is_what_it_declares(exported):
     _, models = exported
     for precision, model in models.items():
         graph = onnx.load(model.graph)

@@ -113,7 +113,7 @@ def test_attributes_at_their_defaults_are_dropped():
     assert kept == {"mode", "kernel_shape", "to"}
 
 
-def test_the_type_that_a_zero_point_says_again_is_dropped():
+def test_the_type_that_a_zero_point_repeats_is_dropped():
     nodes = [helper.make_node("QuantizeLinear", ["input", "s", "z"], ["q"], output_dtype=TensorProto.INT8)]
     nodes.append(helper.make_node("DequantizeLinear", ["q", "s", "z"], ["y"]))
     lowered = lower(model(nodes, opset=21, constants={"s": np.float32(0.1), "z": np.int8(0)}))

@@ -53,7 +53,7 @@ def test_a_damaged_edit_is_one_clear_error(edit):
 @pytest.mark.parametrize(
     "edit", [EXPERTS, {"edit": "experts"}, {"edit": "quantize"}, {"edit": "reuse_classifier", "at": "", **HEAD}]
 )
-def test_an_edit_that_says_itself_what_is_wrong_is_heard(edit):
+def test_an_error_of_an_edit_itself_is_passed_on(edit):
     with pytest.raises(ModelError) as raised:
         build(SMALL.edited(edit))
     assert "cannot be replayed" not in str(raised.value)

@@ -36,8 +36,8 @@ def test_a_function_is_named_by_its_file(module, nets):
 
 
 def test_a_run_from_python_trains_it_and_carries_its_file(module, nets, tmp_path):
-    said = {**RECIPE, "teacher": {"train": {"epochs": 1, "batch_size": 32}}, "student": {"model": "cifar/resnet8"}}
-    checkpoint = edgekd.train(said, tmp_path / "run", models={"teacher": module.build})
+    recipe = {**RECIPE, "teacher": {"train": {"epochs": 1, "batch_size": 32}}, "student": {"model": "cifar/resnet8"}}
+    checkpoint = edgekd.train(recipe, tmp_path / "run", models={"teacher": module.build})
     copies = [name for name in checkpoint.manifest.files if name.startswith("code/")]
     assert len(copies) == 1 and (checkpoint.path / copies[0]).read_bytes() == nets.read_bytes()
 
@@ -45,9 +45,9 @@ def test_a_run_from_python_trains_it_and_carries_its_file(module, nets, tmp_path
 def test_other_code_in_the_recipe_is_not_allowed_with_it(module, nets, tmp_path):
     other = tmp_path / "other.py"
     other.write_text("def build(num_classes): ...\n")
-    said = {**RECIPE, "teacher": {"model": f"{other}:build", "train": {"epochs": 1}}}
+    recipe = {**RECIPE, "teacher": {"model": f"{other}:build", "train": {"epochs": 1}}}
     with pytest.raises(UsageError, match="--allow-code") as raised:
-        edgekd.train(said, tmp_path / "run", models={"student": module.build})
+        edgekd.train(recipe, tmp_path / "run", models={"student": module.build})
     assert str(other) in str(raised.value) and str(nets) not in str(raised.value)
 
 

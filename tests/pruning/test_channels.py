@@ -61,7 +61,7 @@ def test_the_channels_that_go_are_those_with_the_smallest_weights():
     torch.testing.assert_close(found.model[0].weight, network[0].weight[strong])
 
 
-def test_a_target_out_of_reach_says_what_is_in_reach():
+def test_a_target_out_of_reach_states_what_is_in_reach():
     network = _build("torchvision/mobilenet_v3_small", {"width_mult": 0.25})
     with pytest.raises(ModelError, match="target 0.05 of the macs is out of reach") as caught:
         prune_channels(network, measure="macs", target=0.05, multiple=8, image_size=32)

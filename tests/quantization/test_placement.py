@@ -114,7 +114,7 @@ def test_what_cannot_be_quantized_is_named():
     assert quantized.placed == ("x", "relu", "norm", "conv2d")
 
 
-def test_a_network_that_cannot_be_traced_says_why():
+def test_a_network_that_cannot_be_traced_states_why():
     class Branching(nn.Module):
         def forward(self, x):
             return x if x.sum() > 0 else -x
@@ -125,7 +125,7 @@ def test_a_network_that_cannot_be_traced_says_why():
         insert(insert(_Net()).model)
 
 
-def test_optional_inputs_are_no_values_of_the_network():
+def test_optional_inputs_are_not_values_of_the_network():
     class Masked(nn.Module):
         def __init__(self):
             super().__init__()

@@ -105,11 +105,11 @@ def test_without_being_asked_for_no_code_is_accepted(nets):
     ],
 )
 def test_models_in_a_schemes_parameters_are_code_too(nets, scheme):
-    said = _recipe(student={"model": "cifar/resnet8"}, distill={"scheme": scheme})
+    content = _recipe(student={"model": "cifar/resnet8"}, distill={"scheme": scheme})
     if scheme["name"] == "online":
-        del said["teacher"]
+        del content["teacher"]
     file = nets.with_name("recipe.yaml")
-    file.write_text(yaml.safe_dump(said))
+    file.write_text(yaml.safe_dump(content))
     with pytest.raises(UsageError, match="--allow-code"):
         load(file)
     recipe = load(file, allow_code=True)
@@ -120,14 +120,14 @@ def test_models_in_a_schemes_parameters_are_code_too(nets, scheme):
 def test_a_checkpoint_that_carries_code_is_refused_without_being_asked_for(nets, tmp_path):
     place = _checkpoint(tmp_path / "c", nets)
     teacher = {"model": "cifar/resnet8", "checkpoint": str(tmp_path / "c")}
-    said = _recipe(teacher=teacher, student={"model": "cifar/resnet8"})
+    content = _recipe(teacher=teacher, student={"model": "cifar/resnet8"})
     with pytest.raises(UsageError, match="brings Python code") as raised:
-        from_mapping(said)
+        from_mapping(content)
     assert str(place) in str(raised.value)
-    assert [file.path for file in from_mapping(said, allow_code=True).code] == [place]
+    assert [file.path for file in from_mapping(content, allow_code=True).code] == [place]
     place.write_text("import os\n")
     with pytest.raises(ArtifactError, match=r"nets\.py was changed after it was written"):
-        from_mapping(said, allow_code=True)
+        from_mapping(content, allow_code=True)
 
 
 def test_permission_for_one_file_is_none_for_another(nets, tmp_path):
@@ -163,5 +163,5 @@ def test_mistakes_are_reported_with_their_line(nets, student, message):
 
 
 def test_a_recipe_of_published_networks_has_no_code():
-    said = _recipe(student={"model": "cifar/resnet8"})
-    assert list(code_in(said)) == [] and from_mapping(said).code == ()
+    content = _recipe(student={"model": "cifar/resnet8"})
+    assert list(code_in(content)) == [] and from_mapping(content).code == ()

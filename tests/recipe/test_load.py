@@ -96,7 +96,7 @@ def test_a_wrong_override_is_named_as_one(tmp_path):
     ("text", "message"),
     [("a: [1", "not valid YAML"), ("- 1", "a mapping"), ("", "a mapping"), ("a: !!python/object:os.system {}", "YAML")],
 )
-def test_what_is_no_recipe_at_all(tmp_path, text, message):
+def test_what_is_not_a_recipe_at_all(tmp_path, text, message):
     with pytest.raises(RecipeError, match=message):
         recipe.load(_write(tmp_path, text))
 
@@ -126,7 +126,7 @@ def test_every_built_in_recipe_is_valid_and_equal_to_its_mapping():
         ({"method": "kd", "weight": -1}, "weight: Input should be greater than 0; found: -1"),
     ],
 )
-def test_what_a_term_says_about_layers_is_checked(term, message):
+def test_what_a_term_states_about_layers_is_checked(term, message):
     with pytest.raises(RecipeError) as caught:
         recipe.from_mapping({**yaml.safe_load(GOOD), "distill": {"objective": [term]}})
     assert len(caught.value.problems) == 1 and message in caught.value.problems[0]

@@ -40,7 +40,7 @@ def test_an_untrained_teacher_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("said", "message"),
+    ("yaml_section", "message"),
     [
         ("prune: {target: {}}", "prune.target: a target is either macs or parameters"),
         ("prune: {target: {macs: 0.5, parameters: 0.5}}", "prune.target: a target is either macs or parameters"),
@@ -63,9 +63,9 @@ def test_an_untrained_teacher_is_refused(tmp_path):
         ("export: {variants: [fp32]}\nquantize: {}", "add int8 to export.variants, or remove the quantize section"),
     ],
 )
-def test_mistakes_in_the_optional_links(tmp_path, said, message):
+def test_mistakes_in_the_optional_sections(tmp_path, yaml_section, message):
     with pytest.raises(RecipeError) as caught:
-        recipe.load(_write(tmp_path, GOOD + said + "\n"))
+        recipe.load(_write(tmp_path, GOOD + yaml_section + "\n"))
     assert len(caught.value.problems) == 1 and message in caught.value.problems[0]
 
 
@@ -82,5 +82,7 @@ def test_int8_is_exported_where_there_is_something_to_export(tmp_path):
 
 def test_layers_are_one_path_or_a_list():
     term = {"method": "fitnets", "student_layers": "layer1", "teacher_layers": ["layer2"]}
-    said = recipe.from_mapping({**yaml.safe_load(GOOD), "distill": {"objective": [term]}}).settings.distill.objective[0]
-    assert (said.student_layers, said.teacher_layers) == (("layer1",), ("layer2",))
+    parsed = recipe.from_mapping({**yaml.safe_load(GOOD), "distill": {"objective": [term]}}).settings.distill.objective[
+        0
+    ]
+    assert (parsed.student_layers, parsed.teacher_layers) == (("layer1",), ("layer2",))

@@ -59,7 +59,7 @@ def test_an_override_without_a_place_is_refused(override, message):
         set_value(parse(TEXT, name="r.yaml"), override)
 
 
-def test_what_is_no_yaml_has_the_line():
+def test_what_is_not_yaml_has_the_line():
     with pytest.raises(RecipeError, match="r.yaml:2: not valid YAML"):
         parse("a: 1\nb: [1}\n", name="r.yaml")
 

@@ -45,23 +45,23 @@ STUDENT = entry("student-fp32", 0.972, 1_000_000)
 
 
 def test_a_good_run(minimal: Json) -> None:
-    said = sentence(minimal, [TEACHER, BASELINE, STUDENT], teacher_fp32=2.79, student_fp32=0.31)
-    assert said == (
+    text = sentence(minimal, [TEACHER, BASELINE, STUDENT], teacher_fp32=2.79, student_fp32=0.31)
+    assert text == (
         "97.2 % at 0.310 ms: 14× smaller and 9.0× faster than the teacher, "
         "+1.3 points over the same student trained on labels only."
     )
 
 
 def test_a_student_that_distillation_made_worse(minimal: Json) -> None:
-    said = sentence(minimal, [TEACHER, BASELINE, entry("student-fp32", 0.94, 1_000_000)])
-    assert said == (
+    text = sentence(minimal, [TEACHER, BASELINE, entry("student-fp32", 0.94, 1_000_000)])
+    assert text == (
         "94.0 % in 1.00 MB: 14× smaller than the teacher, −1.9 points against the same student trained on labels only."
     )
 
 
-def test_a_gain_within_the_interval_is_no_gain(minimal: Json) -> None:
-    said = sentence(minimal, [BASELINE, entry("student-fp32", 0.964, 1_000_000)])
-    assert said == (
+def test_a_gain_within_the_interval_is_not_a_gain(minimal: Json) -> None:
+    text = sentence(minimal, [BASELINE, entry("student-fp32", 0.964, 1_000_000)])
+    assert text == (
         "96.4 % in 1.00 MB: not significantly different "
         "from the same student trained on labels only (+0.5 points, within the 95 % interval)."
     )
@@ -73,14 +73,14 @@ def test_another_architecture_is_not_the_same_student(minimal: Json) -> None:
 
 
 def test_smaller_but_slower(minimal: Json) -> None:
-    said = sentence(minimal, [TEACHER, STUDENT], teacher_fp32=1.0, student_fp32=1.5)
-    assert said == "97.2 % at 1.50 ms: 14× smaller but 1.5× slower than the teacher."
+    text = sentence(minimal, [TEACHER, STUDENT], teacher_fp32=1.0, student_fp32=1.5)
+    assert text == "97.2 % at 1.50 ms: 14× smaller but 1.5× slower than the teacher."
 
 
 def test_about_the_same_is_not_called_a_gain(minimal: Json) -> None:
     twin = entry("student-fp32", 0.972, 13_900_000)
-    said = sentence(minimal, [TEACHER, twin], teacher_fp32=1.0, student_fp32=1.01)
-    assert said == "97.2 % at 1.01 ms: as large and as fast as the teacher."
+    text = sentence(minimal, [TEACHER, twin], teacher_fp32=1.0, student_fp32=1.01)
+    assert text == "97.2 % at 1.01 ms: as large and as fast as the teacher."
 
 
 def test_without_a_teacher_or_a_baseline(minimal: Json) -> None:
@@ -109,7 +109,7 @@ def test_what_an_app_gets_is_what_the_sentence_is_about(minimal: Json) -> None:
         parse({**minimal, "models": models, "loaded": "student-int8"})
 
 
-def test_where_nothing_says_it_the_most_accurate_file_of_the_bundle_is_meant(minimal: Json) -> None:
+def test_without_an_order_the_most_accurate_file_of_the_bundle_is_meant(minimal: Json) -> None:
     unshipped = {**entry("teacher-fp32", 0.99, 9_000_000), "ships": False}
     models = [unshipped, STUDENT, entry("student-fp16", 0.5, 500_000)]
     assert (star := chosen(parse({**minimal, "models": models}))) is not None and star.id == "student-fp32"
@@ -117,8 +117,8 @@ def test_where_nothing_says_it_the_most_accurate_file_of_the_bundle_is_meant(min
 
 def test_a_pruned_student_is_compared_with_the_unpruned_one(minimal: Json) -> None:
     baseline, pruned = {**BASELINE, "macs": 20}, {**entry("pruned-fp32", 0.972, 500_000), "macs": 9}
-    said = sentence(minimal, [baseline, pruned])
-    assert said == "97.2 % in 500 kB: +1.3 points over the unpruned student trained on labels only."
+    text = sentence(minimal, [baseline, pruned])
+    assert text == "97.2 % in 500 kB: +1.3 points over the unpruned student trained on labels only."
 
 
 def test_the_interval_of_a_difference() -> None:

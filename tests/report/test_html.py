@@ -79,9 +79,9 @@ def test_hostile_names_stay_text(whole: Json) -> None:
     assert sum(attack in word for word in page.words) >= 12
 
 
-def test_every_section_says_what_the_record_says(record: Json) -> None:
+def test_every_section_states_what_the_record_states(record: Json) -> None:
     text = " ".join(" ".join(Page(render(record)).words).replace("\u00a0", " ").split())
-    for said in (
+    for shown in (
         "97.2 % at",
         "13 min 32 s, reused",
         "94.3 MB",
@@ -94,7 +94,7 @@ def test_every_section_says_what_the_record_says(record: Json) -> None:
         "edgekd run shoes.yaml --set distill.epochs=30",
         "torchvision/mobilenet_v3_small",
     ):
-        assert said in text, said
+        assert shown in text, shown
 
 
 def test_a_file_out_of_tolerance_is_marked_in_words(record: Json) -> None:
@@ -108,7 +108,7 @@ def test_further_heads_stand_below_their_model(record: Json) -> None:
     assert "parity 98.6 % (96.8 to 99.4)" in render(record).replace("\u00a0", " ")
 
 
-def test_models_that_read_the_same_are_told_apart(record: Json) -> None:
+def test_models_that_read_the_same_are_distinguished(record: Json) -> None:
     record["models"][3]["variant"] = "fp32"
     assert "Distilled student, fp32 (student-fp16)" in render(record)
 

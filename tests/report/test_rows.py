@@ -9,7 +9,7 @@ def model(name: str, title: str, variant: str) -> SimpleNamespace:
     return SimpleNamespace(id=name, title=title, variant=variant)
 
 
-def test_models_are_called_by_title_and_variant_and_told_apart_by_their_id():
+def test_models_are_called_by_title_and_variant_and_distinguished_by_their_id():
     models = [
         *(model("a", "Student", "fp32"), model("b", "Student", "fp16"), model("c", "Student", "fp16")),
         model("d", "Quantized int8", "int8"),

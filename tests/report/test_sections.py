@@ -31,7 +31,7 @@ def legality(record: Json) -> sections.Legality:
     return found
 
 
-def test_a_run_without_these_links_has_none_of_their_sections(record: Json, whole: Json) -> None:
+def test_a_run_without_these_stages_has_none_of_their_sections(record: Json, whole: Json) -> None:
     names = [f'id="{name}"' for name in ("precision", "pruning", "legality")]
     assert all(name in render(whole) for name in names)
     assert not any(name in render(record) for name in names)
@@ -54,7 +54,7 @@ def test_the_variants_stand_side_by_side_with_ptq_beside_them(whole: Json) -> No
     assert found.rows[0].cells[2] == "–"
 
 
-def test_each_engine_says_which_variant_it_takes_and_on_what_ground(whole: Json) -> None:
+def test_each_engine_states_which_variant_it_takes_and_on_what_ground(whole: Json) -> None:
     found = precision(whole)
     assert found.engines == ("ONNX Runtime x86-64", "TensorRT", "OpenVINO", "ONNX Runtime, other machines")
     ranks = {row.label: row.cells[-4:] for row in found.rows}
@@ -67,12 +67,12 @@ def test_each_engine_says_which_variant_it_takes_and_on_what_ground(whole: Json)
     assert by_rule == "Order by rule, not measured: TensorRT, OpenVINO, ONNX Runtime, other machines."
 
 
-def test_an_order_that_lacks_a_measurement_is_no_measured_one(whole: Json) -> None:
+def test_an_order_that_lacks_a_measurement_is_not_a_measured_one(whole: Json) -> None:
     whole["measurements"] = [m for m in whole["measurements"] if m["model"] != "pruned-fp16"]
-    assert [said.partition(":")[0] for said in precision(whole).orders] == ["Order by rule, not measured"]
+    assert [order.partition(":")[0] for order in precision(whole).orders] == ["Order by rule, not measured"]
 
 
-def test_what_quantization_did_is_told(whole: Json) -> None:
+def test_what_quantization_did_is_reported(whole: Json) -> None:
     facts = {name: spaced(value) for name, value in precision(whole).facts}
     assert facts["Left in float"] == "2 operations"
     assert facts["Calibrated on"] == "512 training images"
@@ -89,7 +89,7 @@ def test_quantization_without_training_compares_itself_with_nothing(whole: Json)
     assert "QAD against PTQ" not in facts
 
 
-def test_pruning_says_what_was_kept_and_what_was_wanted(whole: Json) -> None:
+def test_pruning_states_what_was_kept_and_what_was_wanted(whole: Json) -> None:
     pruning = parse(whole).pruning
     assert pruning is not None
     found = sections.pruning(pruning)
@@ -111,7 +111,7 @@ def test_a_verdict_counts_its_errors_and_warnings(whole: Json) -> None:
     assert [version.jetpack for version in found.versions] == ["JetPack 6.0", "JetPack 6.1, 6.2", "workstation"]
 
 
-def test_equal_messages_are_told_once_with_a_count(whole: Json) -> None:
+def test_equal_messages_are_shown_once_with_a_count(whole: Json) -> None:
     error, warning = legality(whole).messages
     assert (error.level, error.text, error.count) == (
         "error",

@@ -12,9 +12,9 @@ def test_a_card_shows_what_its_stage_reports(record: Json) -> None:
     assert [card.facts for card in view(parse(record)).cards[:2]] == [("data made",), ("teacher made",)]
 
 
-def test_a_file_without_a_latency_says_why(whole: Json) -> None:
-    (said,) = view(parse(whole)).unmeasured
-    assert said.startswith("– Not measured: Quantized without training, int8; Quantized, int8. int8 is the graph for")
+def test_a_file_without_a_latency_states_why(whole: Json) -> None:
+    (note,) = view(parse(whole)).unmeasured
+    assert note.startswith("– Not measured: Quantized without training, int8; Quantized, int8. int8 is the graph for")
     rows = {row.label: row for row in view(parse(whole)).models}
     assert "in the bundle" in rows["Quantized, int8"].note and "–" in rows["Quantized, int8"].cells
     assert rows["Teacher, fp32"].note == ""

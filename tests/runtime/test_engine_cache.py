@@ -14,7 +14,7 @@ from edgekd.runtime.backends import BuildOptions
 from edgekd.runtime.gpu import Gpu
 
 
-def test_the_record_says_what_decides_the_engine(device, linear_bundle, tmp_path):
+def test_the_record_states_what_decides_the_engine(device, linear_bundle, tmp_path):
     device()
     (built,) = engines.build(linear_bundle, options=BuildOptions(opt_batch=4, workspace_mb=64, cache=tmp_path / "here"))
     record = json.loads((built.path.parent / "engine.json").read_text())

@@ -108,7 +108,7 @@ def test_a_loose_engine_without_a_record_goes_to_tensorrt(device, linear_bundle,
         runtime.load(loose)
 
 
-def test_what_cannot_be_built_is_said_before_building(device, many_bundle):
+def test_what_cannot_be_built_is_reported_before_building(device, many_bundle):
     trt = device(name="NVIDIA Tegra X1", capability=(5, 3))
     bundle = many_bundle(*ALL)
     with pytest.raises(BackendError, match=r"cannot compute in int8(?s:.)*Tegra X1, compute capability 5.3"):
@@ -147,7 +147,7 @@ def test_finished_engines_outlive_a_later_failure(device, many_bundle):
 
 
 @pytest.mark.tensorrt
-def test_a_real_engine_answers_as_the_bundle_says(linear_bundle, tmp_path, monkeypatch):
+def test_a_real_engine_answers_as_the_bundle_states(linear_bundle, tmp_path, monkeypatch):
     if (reason := tensorrt.BACKEND.available()) is not None:
         pytest.fail(reason)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))

@@ -117,7 +117,7 @@ def test_unknown_variant_and_backend(linear_bundle):
 
 
 @pytest.mark.parametrize("what", [3, np.zeros((2, 2), np.float32), np.zeros((4, 4, 5), np.uint8), "not/there.png"])
-def test_what_is_no_image_is_refused(linear_bundle, what):
+def test_what_is_not_an_image_is_refused(linear_bundle, what):
     with pytest.raises(DataError, match=r"not an image|does not exist"):
         load(linear_bundle)(what)
 

@@ -12,7 +12,7 @@ from edgekd.runtime.backends import tensorrt
 ALL = ("fp32", "fp16", "int8", "int8-x64")
 
 
-def test_load_prefers_what_was_built_and_says_so(device, many_bundle):
+def test_load_prefers_what_was_built_and_reports_it(device, many_bundle):
     device()
     bundle = many_bundle(*ALL)
     assert runtime.load(bundle).engine.startswith("onnxruntime ")

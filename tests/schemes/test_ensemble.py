@@ -136,7 +136,7 @@ def test_a_plan_touches_nothing(stages, tmp_path, planned):
         (_scheme(), [{"method": "kd"}, {"method": "attention"}], "here are several"),
     ],
 )
-def test_what_is_wrong_is_said_before_anything_runs(stages, scheme, objective, message):
+def test_what_is_wrong_is_reported_before_anything_runs(stages, scheme, objective, message):
     with pytest.raises(RecipeError, match=message) as raised:
         stages(distill={"scheme": scheme, "objective": objective})
     assert len(raised.value.problems) == 1

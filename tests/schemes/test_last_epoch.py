@@ -68,7 +68,7 @@ def test_a_sample_that_was_not_shown_yet_pulls_the_student_nowhere():
     assert float(objective(model, batch([4, 5]))["kd"]) == 0.0
 
 
-def test_a_killed_training_goes_on_to_the_same_bits(stages, distilled, kill_at, tmp_path):
+def test_a_killed_training_resumes_to_the_same_bits(stages, distilled, kill_at, tmp_path):
     chain = stages(*SMALL, SCHEME, teacher=None)
     whole = distilled(chain)
     with pytest.raises(kill_at.Killed):

@@ -93,7 +93,7 @@ def test_the_first_student_begins_as_it_does_alone(stages, distilled):
     assert not torch.equal(weights[0], weights[2])
 
 
-def test_a_killed_training_goes_on_to_the_same_bits(stages, distilled, kill_at, tmp_path):
+def test_a_killed_training_resumes_to_the_same_bits(stages, distilled, kill_at, tmp_path):
     chain = stages(*SMALL, teacher=None)
     whole = distilled(chain)
     with pytest.raises(kill_at.Killed):
@@ -140,7 +140,7 @@ def test_students_that_teach_each_other_beat_each_alone(stages, distilled, score
     assert min(sum(scores) for scores in zip(*together, strict=True)) > sum(alone)
 
 
-def test_int8_goes_on_learning_what_the_students_learned(stages):
+def test_int8_continues_learning_what_the_students_learned(stages):
     later = {"epochs": 1, "batch_size": 32, "calibration_images": 16}
     chain = stages(*SMALL, teacher=None, quantize=later)
     chains.networks(chain)

@@ -131,7 +131,7 @@ def test_a_folder_gives_images_but_none_that_is_measured_or_labelled(stages, dis
     assert not kept & {digest for name in ("validation", "test") for digest in contents(open_split(data, name))}
 
 
-def test_an_unsure_teacher_leaves_images_out_and_says_so(stages, distilled):
+def test_an_unsure_teacher_leaves_images_out_and_reports_it(stages, distilled):
     chain = stages(
         "distill.scheme={name: semi-supervised, labels: 50, confidence: 0.9, balance: true, alone: false}",
         "distill.epochs=1",

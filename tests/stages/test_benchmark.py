@@ -12,9 +12,9 @@ def test_only_devices_that_are_here_are_measured_on():
 def test_one_record_per_model_and_batch_size_and_the_models_digests(exported, tmp_path):
     models = {ModelId("student", variant): model for variant, model in exported[1].items()}
     settings = BenchSettings(batch_sizes=(1, 2), seconds=0.02, warmup_seconds=0.0)
-    told = []
-    made = measure_models(models, settings, tmp_path, progress=lambda *given: told.append(given))
+    reported = []
+    made = measure_models(models, settings, tmp_path, progress=lambda *given: reported.append(given))
     rows = [(ModelId.of(row), row["batch_size"], row["provenance"]) for row in made.records]
     assert rows == [(model, size, "measured") for model in models for size in (1, 2)]
     assert made.details.models == {str(name): model.digest for name, model in models.items()}
-    assert told == [(0, 2, "student-fp32, ONNX Runtime"), (1, 2, "student-fp16, ONNX Runtime")]
+    assert reported == [(0, 2, "student-fp32, ONNX Runtime"), (1, 2, "student-fp16, ONNX Runtime")]

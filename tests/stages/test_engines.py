@@ -23,7 +23,7 @@ RECIPE = {
 }
 
 
-def test_engines_are_the_last_link_and_stand_in_plan_report_and_terminal(device, tmp_path, monkeypatch, capsys):
+def test_engines_are_the_last_stage_and_stand_in_plan_report_and_terminal(device, tmp_path, monkeypatch, capsys):
     loaded = recipe.from_mapping(RECIPE)
     device()
 

@@ -30,7 +30,7 @@ def _student(folder, model="torchvision/mobilenet_v2", **arguments) -> Checkpoin
     )
 
 
-def test_a_pruned_checkpoint_says_what_was_cut_and_rebuilds_without_gradients(tmp_path):
+def test_a_pruned_checkpoint_states_what_was_pruned_and_rebuilds_without_gradients(tmp_path):
     student = _student(tmp_path / "student", width_mult=0.35)
     (tmp_path / "pruned").mkdir()
     pruned = prune_checkpoint(student, PruneTarget(macs=0.5), 8, tmp_path / "pruned")

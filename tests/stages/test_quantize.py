@@ -49,7 +49,7 @@ def _amax(checkpoint: Checkpoint) -> dict[str, float]:
     return {path: float(q.amax) for path, q in activation_quantizers(checkpoints.load(checkpoint)).items()}
 
 
-def test_calibration_keeps_the_accuracy_and_says_what_it_did(student, calibrated):
+def test_calibration_keeps_the_accuracy_and_states_what_it_did(student, calibrated):
     assert calibrated.metrics["calibration_images"] == 64
     assert calibrated.metrics["quantized_values"] == len(_amax(calibrated)) > 10
     assert calibrated.metrics["validation_accuracy"] > student.metrics["validation_accuracy"] - 0.1

@@ -185,7 +185,7 @@ def test_another_format_is_refused(note, other):
         ("[" * 100_000, "cannot be read as JSON"),
     ],
 )
-def test_a_manifest_that_is_no_json_is_refused(note, text, message):
+def test_a_manifest_that_is_not_json_is_refused(note, text, message):
     (note.path / "manifest.json").write_text(text)
     with pytest.raises(ArtifactError, match=message):
         Note.load(note.path)

@@ -22,7 +22,7 @@ def never(out: Path) -> Note:
     raise AssertionError("a plan ran a stage")
 
 
-def test_a_plan_runs_nothing_and_says_what_waits(tmp_path: Path) -> None:
+def test_a_plan_runs_nothing_and_states_what_waits(tmp_path: Path) -> None:
     done = Store(tmp_path).stage(Note, TRAIN, settings={}, inputs={}, make=make)
     plan = Plan(tmp_path)
     reused = plan.stage(Note, TRAIN, settings={}, inputs={}, make=never)

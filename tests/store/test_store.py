@@ -112,7 +112,7 @@ def test_settings_that_json_cannot_hold_are_an_error_not_their_repr(tmp_path):
         _stage(Store(tmp_path), settings={"root": Path("x")})
 
 
-def test_the_manifest_says_what_made_it(tmp_path):
+def test_the_manifest_states_what_made_it(tmp_path):
     stage = read_json(_stage(Store(tmp_path), settings={"epochs": 3}).path / "manifest.json")["stage"]
     assert (stage["name"], stage["settings"], stage["version"]) == ("train", {"epochs": 3}, 1)
     assert stage["seconds"] >= 0

@@ -38,7 +38,7 @@ def test_answers_are_counted_in_both_formats(small_digits, has_bf16):
     assert found["accuracy"]["bf16"] == pytest.approx((rounded == targets).float().mean().item())
 
 
-def test_where_there_is_no_bf16_nothing_is_compared(small_digits, monkeypatch):
+def test_where_there_is_not_a_bf16_nothing_is_compared(small_digits, monkeypatch):
     monkeypatch.setattr(host, "cpu_has_bf16", lambda: False)
     assert bf16.compare(network(), evaluation_loader(small_digits, "validation"), CPU) is None
 

@@ -74,7 +74,7 @@ def test_a_compiled_teacher_answers_as_it_did():
         ({"distill": {"compile": True, "scheme": "federated"}, "teacher": None}, "compiling them anew"),
     ],
 )
-def test_what_does_not_go_together_is_told_before_anything_runs(sections, message):
+def test_what_does_not_go_together_is_reported_before_anything_runs(sections, message):
     recipe = {
         "name": "x",
         "data": {"source": "digits", "image_size": 16},

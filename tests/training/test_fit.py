@@ -59,7 +59,7 @@ def _same(one: nn.Module, other: nn.Module) -> bool:
     return all(torch.equal(a, b) for a, b in pairs)
 
 
-def test_it_learns_and_says_how(small_digits, tmp_path):
+def test_it_learns_and_states_how(small_digits, tmp_path):
     model, history = _fit(small_digits, tmp_path, epochs=8)
     assert [record.epoch for record in history] == list(range(1, 9))
     assert history[-1].loss < history[0].loss / 2
@@ -89,7 +89,7 @@ def test_a_changed_state_is_refused(small_digits, tmp_path):
         _fit(small_digits, tmp_path)
 
 
-def test_a_loss_that_is_no_number_stops_with_step_and_last_good_state(small_digits, tmp_path):
+def test_a_loss_that_is_not_a_number_stops_with_step_and_last_good_state(small_digits, tmp_path):
     class Poisoned(Supervised):
         steps = 0
 

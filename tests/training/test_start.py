@@ -26,7 +26,7 @@ def test_small_images_get_a_small_stem():
     assert small and not large
 
 
-def test_published_weights_of_other_classes_are_no_teacher_as_they_are(monkeypatch):
+def test_published_weights_of_other_classes_are_not_teacher_as_they_are(monkeypatch):
     """Nothing is downloaded for that: the number of classes is known before."""
     monkeypatch.setattr("edgekd.training.start.build", lambda architecture, pretrained: build(architecture))
     from edgekd.models.build import build

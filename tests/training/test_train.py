@@ -33,7 +33,7 @@ def _folder(tmp_path, name):
     return tmp_path / name
 
 
-def test_a_trained_network_says_how_it_was_trained(trained):
+def test_a_trained_network_states_how_it_was_trained(trained):
     assert len(trained.metrics["history"]) == 2
     assert trained.metrics["validation_accuracy"] == trained.metrics["history"][-1]["validation_accuracy"]
     assert trained.details.training.epochs == 2
@@ -75,13 +75,13 @@ def test_what_cannot_be_adopted_is_named(trained, small_digits, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("model", "said", "message"),
+    ("model", "more", "message"),
     [
         ("torchvision/mobilenet_v3_small", {"arguments": {"width_mult": 0.5}}, "other arguments"),
         ("torchvision/mobilenet_v3_small", {"stem": "standard"}, "another stem"),
     ],
 )
-def test_a_folder_that_contradicts_the_recipe_is_refused(small_digits, tmp_path, model, said, message):
+def test_a_folder_that_contradicts_the_recipe_is_refused(small_digits, tmp_path, model, more, message):
     own = ModelSettings(model=model, arguments={"width_mult": 0.25})
     settings = TrainSettings(epochs=1, batch_size=128)
     made = train(own, small_digits, TrainingSetup(settings, STILL), _folder(tmp_path, "made"))
@@ -89,7 +89,7 @@ def test_a_folder_that_contradicts_the_recipe_is_refused(small_digits, tmp_path,
     assert agreed.arguments == {"width_mult": 0.25} and agreed.small_stem
     assert initial(ModelSettings(model=model, checkpoint=made.path), small_digits)[1] == agreed
     with pytest.raises(ModelError, match=message):
-        initial(ModelSettings(model=model, checkpoint=made.path, **said), small_digits)
+        initial(ModelSettings(model=model, checkpoint=made.path, **more), small_digits)
 
 
 def test_a_folder_that_saw_other_colours_is_refused(trained, small_digits, tmp_path):
@@ -115,11 +115,11 @@ def test_a_folder_whose_classes_are_named_otherwise_is_not_adopted(renamed, smal
         adopt(renamed, small_digits, _folder(tmp_path, "out"))
 
 
-def test_trained_further_it_keeps_its_classifier_and_says_so(renamed, small_digits, tmp_path):
+def test_trained_further_it_keeps_its_classifier_and_reports_it(renamed, small_digits, tmp_path):
     settings = TrainSettings(epochs=1, batch_size=64, precision="fp32")
     made = train(renamed, small_digits, TrainingSetup(settings, STILL), _folder(tmp_path, "out"))
-    (told,) = made.metrics["warnings"]
-    assert "class 3 is 5, and 3 in the data" in told and made.classes == small_digits.classes
+    (warning,) = made.metrics["warnings"]
+    assert "class 3 is 5, and 3 in the data" in warning and made.classes == small_digits.classes
 
 
 @pytest.mark.gpu

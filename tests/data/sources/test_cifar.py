@@ -32,8 +32,8 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     meta = write("batches.meta", {"label_names": list("abcdefghij")})
     monkeypatch.setattr(datasets.CIFAR10, "train_list", [train])
     monkeypatch.setattr(datasets.CIFAR10, "test_list", [test])
-    said = {"filename": meta[0], "key": "label_names", "md5": meta[1]}
-    monkeypatch.setattr(datasets.CIFAR10, "meta", said)
+    meta_file = {"filename": meta[0], "key": "label_names", "md5": meta[1]}
+    monkeypatch.setattr(datasets.CIFAR10, "meta", meta_file)
     return tmp_path
 
 
@@ -57,7 +57,7 @@ def test_the_checksum_is_the_fingerprint_wherever_the_files_lie(root: Path, tmp_
     assert there == wanted == {"archive_md5": datasets.CIFAR10.tgz_md5}
 
 
-def test_missing_files_say_how_to_get_them(tmp_path: Path) -> None:
+def test_missing_files_state_how_to_get_them(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="data.download: true"):
         cifar100.read(DataSettings(source="cifar100", root=tmp_path))
     with pytest.raises(DataError, match="needs a root"):

@@ -30,8 +30,8 @@ def table(labels: list[Any], *, image: str = "img", label: str = "label", names:
     made = pa.table({image: images, label: labels})
     if names is None:
         return made
-    said = names if isinstance(names, bytes) else json.dumps({"info": {"features": {label: {"names": names}}}})
-    return made.replace_schema_metadata({"huggingface": said})
+    metadata = names if isinstance(names, bytes) else json.dumps({"info": {"features": {label: {"names": names}}}})
+    return made.replace_schema_metadata({"huggingface": metadata})
 
 
 def read(root: Path) -> Any:

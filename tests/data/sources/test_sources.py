@@ -57,7 +57,7 @@ def test_the_protocol_is_light() -> None:
 
 
 @pytest.mark.parametrize("labels", [(0, 1, 2), (0, -1)])
-def test_a_label_that_is_no_class(labels: tuple[int, ...]) -> None:
+def test_a_label_that_is_not_a_class(labels: tuple[int, ...]) -> None:
     with pytest.raises(DataError, match=r"train\[\d\]"):
         RawData(("a", "b"), {"train": samples(*labels)})
 

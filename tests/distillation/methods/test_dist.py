@@ -63,7 +63,7 @@ def test_dist_has_no_columns_in_a_batch_of_one_and_nothing_in_one_class(seven_ro
     assert loss.item() == 0.0 and not single.grad.any()
 
 
-def test_a_student_that_says_nothing_gets_no_wild_gradient_from_dist(seven_rows):
+def test_a_constant_student_gets_no_wild_gradient_from_dist(seven_rows):
     flat = torch.zeros(7, 4).requires_grad_()
     loss = dist(flat, seven_rows[1].float(), temperature=1.0)
     loss.backward()

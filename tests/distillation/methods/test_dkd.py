@@ -22,8 +22,8 @@ def test_dkd_by_hand_on_two_classes():
 def test_kd_is_dkd_with_the_teachers_doubt_as_beta(seven_rows):
     student, teacher, targets = seven_rows
     for s, t, y in zip(student.split(1), teacher.split(1), targets.split(1), strict=True):
-        doubt = 1 - (t / 4).softmax(1)[0, y].item()
-        assert dkd(s, t, y, beta=doubt).item() == pytest.approx(kd(s, t).item(), rel=1e-12)
+        uncertainty = 1 - (t / 4).softmax(1)[0, y].item()
+        assert dkd(s, t, y, beta=uncertainty).item() == pytest.approx(kd(s, t).item(), rel=1e-12)
 
 
 def test_dkd_keeps_its_value_where_the_label_is_certain_or_hopeless():

@@ -50,7 +50,7 @@ def test_contract_surface(method):
         TypeAdapter(hints[setting.name]).validate_python(setting.default, strict=True)
 
 
-def test_those_that_the_tail_of_the_classes_changes_say_so():
+def test_those_that_depend_on_the_tail_of_the_classes_declare_it():
     assert all(method_named(name).whole_row for name in ("interpolated", "mse", "wttm"))
     assert not any(method_named(name).whole_row for name in ("kd", "dkd", "cross_entropy"))
 

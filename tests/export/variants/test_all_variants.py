@@ -127,7 +127,7 @@ def test_one_more_variant_is_accepted_planned_and_listed(monkeypatch, tmp_path):
     assert "fp16-again" in options[0]["items"]["enum"]
 
 
-def test_a_variant_that_is_no_default_is_made_where_it_is_named(monkeypatch):
+def test_a_variant_that_is_not_a_default_is_made_where_it_is_named(monkeypatch):
     added_plugin(monkeypatch, "variant", replace(variants.find("fp16"), name="rare", by_default=False))
     assert "rare" not in default_variants(quantized=True)
     with pytest.raises(RecipeError, match="fp32 must be among the variants: rare is derived from it"):

@@ -9,7 +9,7 @@ from edgekd.models.edits import Edit
 
 
 @pytest.mark.parametrize("name", plugins.names("edit"))
-def test_an_edit_says_which_networks_it_builds(name):
+def test_an_edit_states_which_networks_it_builds(name):
     edit = plugins.load("edit", name)
     assert isinstance(edit, Edit)
     part = {"model": "cifar/resnet8", "num_classes": 2}

@@ -84,7 +84,7 @@ def test_a_closed_session_answers_no_more(session):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_file_that_is_no_model_is_refused(name, tmp_path):
+def test_a_file_that_is_not_a_model_is_refused(name, tmp_path):
     backend = backends.find(name)
     (tmp_path / "x.txt").write_bytes(b"no model")
     with pytest.raises(BackendError):
@@ -152,7 +152,7 @@ def test_one_more_backend_is_preferred_listed_and_recorded(another, many_bundle)
     assert load(many_bundle("fp32", "fp16"), backend="another").variant == "fp16"
 
 
-def test_a_backend_that_is_not_installed_is_said_to_have_no_figures(another, monkeypatch):
+def test_a_backend_that_is_not_installed_is_reported_to_have_no_figures(another, monkeypatch):
     absent = replace(another, name="absent", title="Absent", available=lambda: "it is not installed")
     before = fingerprint(environment())
     added_plugin(monkeypatch, "backend", replace(absent, version=lambda: None))

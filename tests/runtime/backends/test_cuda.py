@@ -46,7 +46,7 @@ def test_a_tensor_goes_there_and_back_and_leaves_nothing(stand_in):
     assert counter() == 0
 
 
-def test_what_cuda_refuses_is_told_and_what_was_taken_goes_back(stand_in):
+def test_what_cuda_refuses_is_reported_and_what_was_taken_goes_back(stand_in):
     library = stand_in(1)
     driver = _cuda.Driver(library)
     with pytest.raises(BackendError, match=r"cuMemAlloc_v2 failed: out of memory \(error 2\)"):

@@ -32,7 +32,7 @@ def test_a_graphs_tensors_and_answers_by_hand(tmp_path):
         session.bind(x[:, :2])
 
 
-def test_a_session_says_that_it_computes_as_written(tmp_path):
+def test_a_session_states_that_it_computes_as_written(tmp_path):
     file = write_linear_onnx(tmp_path / "x.onnx", np.ones((12, 2)), side=2)
     engine = onnxruntime.BACKEND.open_as_written(file).engine
     assert engine == f"{OrtSession(file).engine}, Q/DQ as written"

@@ -92,7 +92,7 @@ def test_cuda_is_asked_and_tensorrt_never_imported(tmp_path):
     assert "CUDA" in answer.stdout and "next" not in answer.stdout and answer.stdout.endswith("False\n")
 
 
-def test_a_folder_called_tensorrt_is_no_package(tmp_path, monkeypatch):
+def test_a_folder_called_tensorrt_is_not_a_package(tmp_path, monkeypatch):
     if tensorrt.find_spec("tensorrt"):
         pytest.skip("TensorRT's package is installed here")
     (tmp_path / "tensorrt").mkdir()
@@ -126,7 +126,7 @@ def test_the_command_line_gives_one_message(tmp_path):
     assert "Traceback" not in answer.stderr and not answer.stdout
 
 
-def test_an_onnx_graph_is_no_engine(tmp_path):
+def test_an_onnx_graph_is_not_an_engine(tmp_path):
     with pytest.raises(BackendError, match="runs engines, not model.onnx"):
         tensorrt.BACKEND.open(tmp_path / "model.onnx")
 

@@ -71,7 +71,7 @@ def test_strong_typing_begins_with_10_12(version, strong):
 
 
 @pytest.mark.parametrize("version", API)
-def test_all_that_the_parser_refuses_is_told_at_once(version, graph):
+def test_all_that_the_parser_refuses_is_reported_at_once(version, graph):
     graph.write_bytes(UNREADABLE)
     with pytest.raises(BackendError) as caught:
         build(version, graph)
