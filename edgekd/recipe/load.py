@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shlex
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
@@ -19,16 +18,12 @@ from edgekd import plugins
 from edgekd.devices import profiles
 from edgekd.errors import EdgekdError, RecipeError, UnknownNameError, UsageError, nearest, require
 from edgekd.plugin_places import folders_in
-from edgekd.recipe import methods
 from edgekd.recipe.code import CodeFile, allowed_code, with_absolute_paths
-from edgekd.recipe.model_names import check_name
-from edgekd.recipe.settings import RecipeSettings, SchemeSettings, TermSettings, models_in
+from edgekd.recipe.mentions import Mention, mentions
+from edgekd.recipe.settings import RecipeSettings
 from edgekd.recipe.yaml_lines import Document, Location, format_location, parse, set_value
 
 _BUILT_IN = Path(__file__).parent / "built_in"
-
-# Schemes of earlier versions, and what each `kind` of them is now; the first was the default.
-_RENAMED_SCHEMES = {"self": ("born-again", "last-epoch", "teacher-free")}
 
 
 @dataclass(frozen=True)
@@ -141,23 +136,23 @@ def _check(
         problems.append(f"{document.name}: {error}")
     else:
         problems += _scheme_problems(document, settings)
-    for location, message in _name_problems(document.value):
+    for location, message in _name_problems(document.value, model):
         problems.append(f"{document.where(location)} {format_location(location)}: {message}")
     if problems:
         raise RecipeError(document.name, sorted(dict.fromkeys(problems), key=_line_of))
     return settings, allowed_code(document.value, allow_code, name=document.name)
 
 
-def _name_problems(value: dict[str, Any]) -> Iterator[tuple[Location, str]]:
-    """Names of sources, models, methods and devices that do not exist: pydantic does not know them."""
-    for location, check in _names(value):
+def _name_problems(value: dict[str, Any], model: type[RecipeSettings]) -> Iterator[tuple[Location, str]]:
+    """Names of sources, models, methods, devices, … that do not exist: pydantic does not know them."""
+    for mention in mentions(value, model):
         try:
-            check()
+            mention.check()
         except EdgekdError as error:
-            yield location, "; ".join(str(error).split("\n  "))
+            yield mention.location, "; ".join(str(error).split("\n  "))
         except ValidationError as error:
             for problem in _root_causes(error.errors()):
-                yield (*location[:-1], *problem["loc"]), _explain_parameter(problem, value, location)
+                yield (*mention.location[:-1], *problem["loc"]), _explain_parameter(problem, mention)
 
 
 def _scheme_problems(document: Document, settings: RecipeSettings) -> Iterator[str]:
@@ -169,67 +164,6 @@ def _scheme_problems(document: Document, settings: RecipeSettings) -> Iterator[s
     except UsageError as error:
         location = ("distill", "scheme")
         yield f"{document.where(location)} {format_location(location)}: {'; '.join(str(error).split(chr(10) + '  '))}"
-
-
-def _check_term(term: dict[str, Any]) -> None:
-    methods.load(term["method"]).check(TermSettings.model_validate_json(json.dumps(term)))
-
-
-def _check_scheme(scheme: dict[str, Any]) -> None:
-    if scheme["name"] in _RENAMED_SCHEMES and scheme["name"] not in plugins.names("scheme"):
-        raise _renamed_scheme(scheme)
-    for model in models_in(plugins.load("scheme", scheme["name"]).parse(SchemeSettings(**scheme))):
-        check_name(model.model)
-
-
-def _renamed_scheme(scheme: dict[str, Any]) -> UsageError:
-    names = _RENAMED_SCHEMES[scheme["name"]]
-    kind = scheme.get("kind", names[0])
-    return UsageError(
-        f"the scheme {scheme['name']!r} is now one scheme per kind",
-        found=f"kind: {scheme['kind']}" if "kind" in scheme else None,
-        allowed=", ".join(names),
-        hint=f"write scheme: {kind}, or {{name: {kind}, …}} with its parameters" if kind in names else None,
-    )
-
-
-def _names(value: dict[str, Any]) -> Iterator[tuple[Location, Callable[[], object]]]:
-    for section, key, check in (
-        ("data", "source", partial(plugins.load, "source")),
-        ("teacher", "model", check_name),
-        ("student", "model", check_name),
-        ("prune", "device", profiles.find),
-    ):
-        if isinstance(name := _get(value, section, key), str):
-            yield (section, key), partial(check, name)
-    for section in ("distill", "prune", "quantize"):
-        for index, term in enumerate(_items(value, section, "objective")):
-            if isinstance(term, dict) and isinstance(term.get("method"), str):
-                yield (section, "objective", index, "method"), partial(_check_term, term)
-    scheme = _get(value, "distill", "scheme")
-    scheme = {"name": scheme} if isinstance(scheme, str) else scheme
-    if isinstance(scheme, dict) and isinstance(scheme.get("name"), str):
-        yield ("distill", "scheme", "name"), partial(_check_scheme, scheme)
-    for index, variant in enumerate(_items(value, "export", "variants")):
-        if isinstance(variant, str):
-            yield ("export", "variants", index), partial(plugins.load, "variant", variant)
-    tolerances = _get(value, "export", "tolerance")
-    for variant in tolerances if isinstance(tolerances, dict) else ():
-        if isinstance(variant, str):
-            yield ("export", "tolerance", variant), partial(plugins.load, "variant", variant)
-    for index, device in enumerate(_items(value, "bench", "devices")):
-        if isinstance(device, str):
-            yield ("bench", "devices", index), partial(profiles.find, device)
-
-
-def _get(value: dict[str, Any], section: str, key: str) -> Any:
-    inner = value.get(section)
-    return inner.get(key) if isinstance(inner, dict) else None
-
-
-def _items(value: dict[str, Any], section: str, key: str) -> list[Any]:
-    items = _get(value, section, key)
-    return items if isinstance(items, list) else []
 
 
 def _describe(document: Document, problem: ErrorDetails, model: type[BaseModel]) -> str:
@@ -251,19 +185,13 @@ def _root_causes(problems: list[ErrorDetails]) -> Iterator[ErrorDetails]:
             yield problem
 
 
-def _explain_parameter(problem: ErrorDetails, value: dict[str, Any], location: Location) -> str:
-    if problem["type"] != "extra_forbidden":
+def _explain_parameter(problem: ErrorDetails, mention: Mention) -> str:
+    if problem["type"] != "extra_forbidden" or mention.parameters is None:
         return _explain(problem)
-    if location[1] == "scheme":
-        scheme = value["distill"]["scheme"]
-        name = scheme if isinstance(scheme, str) else scheme["name"]
-        options = _siblings(problem["loc"][:-1], plugins.load("scheme", name).parameters)
-    else:
-        name = value[str(location[0])]["objective"][location[2]]["method"]
-        options = sorted(methods.load(name).parameter_model.model_fields)
+    options = _siblings(problem["loc"][:-1], mention.parameters())
     near = nearest(str(problem["loc"][-1]), options)
     known = f"Known: {', '.join(options) or 'none'}"
-    return f"unknown parameter of {name}{f'; did you mean {near!r}?' if near else '.'} {known}"
+    return f"unknown parameter of {mention.name}{f'; did you mean {near!r}?' if near else '.'} {known}"
 
 
 def _explain(problem: ErrorDetails) -> str:

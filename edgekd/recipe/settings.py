@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -12,6 +13,16 @@ from edgekd import plugins
 from edgekd.recipe.code import reference
 from edgekd.runtime.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 
+
+@dataclass(frozen=True)
+class NameOf:
+    """Marks a string as the name of something outside the recipe, which edgekd.recipe.mentions looks up."""
+
+    kind: Literal["source", "model", "variant", "device"]
+
+
+DeviceName = Annotated[str, NameOf("device")]
+VariantName = Annotated[str, NameOf("variant")]
 Positive = Annotated[int, Field(gt=0)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 Share = Annotated[float, Field(ge=0.0, lt=1.0)]
@@ -54,7 +65,9 @@ class AugmentSettings(Settings):
 class DataSettings(Settings):
     """The images, how they are split, and how the networks see them."""
 
-    source: str = Field(description="name of a data source; `edgekd plugins source` lists them")
+    source: Annotated[str, NameOf("source")] = Field(
+        description="name of a data source; `edgekd plugins source` lists them"
+    )
     root: Path | None = Field(None, description="folder (or file) that the source reads")
     download: bool = Field(False, description="let torchvision download the data set into root")
     image_size: Annotated[int, Field(ge=8, le=1024)] = Field(
@@ -138,7 +151,7 @@ class TrainSettings(StepSettings):
 class ModelSettings(Settings):
     """A network: its architecture and the weights that it starts from."""
 
-    model: str = Field(
+    model: Annotated[str, NameOf("model")] = Field(
         description="source/name, e.g. torchvision/mobilenet_v3_small or timm/resnet50; or a function of your own: "
         "nets.py:build"
     )
@@ -311,7 +324,9 @@ class PruneSettings(RecoverySettings):
     """Structured pruning to a target, then recovery by distillation."""
 
     target: PruneTarget = PruneTarget(macs=0.5)
-    device: str = Field("this-machine", description="device whose channel_multiple the layers' widths are rounded to")
+    device: DeviceName = Field(
+        "this-machine", description="device whose channel_multiple the layers' widths are rounded to"
+    )
     multiple: Positive | None = Field(None, description="round the widths to multiples of this number instead")
 
 
@@ -342,15 +357,17 @@ class Tolerance(Settings):
 
 
 class ExportSettings(Settings):
-    """The exported variants and their ONNX opset; variant names are checked in edgekd.recipe.load."""
+    """The exported variants and their ONNX opset; unknown names are reported with their line."""
 
-    variants: tuple[str, ...] | None = Field(
+    variants: tuple[VariantName, ...] | None = Field(
         None, min_length=1, description="variants to export; default: all, the int8 ones only with a quantize section"
     )
     opset: Literal[17, 18, 19, 20, 21, 22, 23] = Field(
         17, description="ONNX opset; 17 is the newest that TensorRT 8.6 (JetPack 6.0) reads"
     )
-    tolerance: dict[str, Tolerance] = Field({}, description="tolerances by variant that replace the variants' defaults")
+    tolerance: dict[VariantName, Tolerance] = Field(
+        {}, description="tolerances by variant that replace the variants' defaults"
+    )
 
     @model_validator(mode="after")
     def _has_base_variants(self) -> ExportSettings:
@@ -368,14 +385,14 @@ class ExportSettings(Settings):
 
 
 def _known_variants(names: Iterable[str]) -> list[Any]:
-    """The variants of these names. Unknown names are skipped: edgekd.recipe.load reports them with their line."""
+    """The variants of these names. Unknown names are skipped: edgekd.recipe.mentions looks them up."""
     return [plugins.load("variant", name) for name in names if name in plugins.names("variant")]
 
 
 class BenchSettings(Settings):
     """The benchmark of the exported files."""
 
-    devices: tuple[str, ...] = Field(
+    devices: tuple[DeviceName, ...] = Field(
         ("this-machine",), min_length=1, description="devices by name; `edgekd devices list` shows them"
     )
     batch_sizes: tuple[Positive, ...] = Field((1, 8), min_length=1)
