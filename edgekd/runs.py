@@ -19,6 +19,7 @@ from edgekd.training.fit import Progress
 
 T = TypeVar("T")
 Shape = Literal["disc", "square", "diamond", "triangle-up", "triangle-down", "cross", "star"]
+Part = Literal["teacher", "baseline", "calibrated", "quantized", "network"]
 Colour = Literal["ink", "grey", "accent", "blue", "purple", "ochre", "magenta"]
 
 
@@ -37,6 +38,7 @@ class Role:
         name: part of a model's identity, e.g. "student".
         title: in tables and charts.
         legend: the text beside the mark in the legend.
+        part: in comparisons; "calibrated" is quantized without training, "network" takes no part of its own.
         shape, colour: of the mark.
     """
 
@@ -45,6 +47,7 @@ class Role:
     legend: str
     shape: Shape = "triangle-down"
     colour: Colour = "purple"
+    part: Part = "network"
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,7 @@ class Stage:
     """What a stage's file declares about it, for the report, the terminal, the plan and the preflight.
 
     Attributes:
-        name: of its folders in the store, and of its command.
+        name: of its folders in the store, and for `--until`.
         title: in the report.
         version: part of its key; raised when the same settings make another artifact.
         section: the recipe's section without which the stage is skipped; None: it always runs.

@@ -427,6 +427,24 @@ class RecipeSettings(Settings):
         return self
 
     @property
+    def objectives(self) -> dict[str, tuple[TermSettings, ...]]:
+        """The losses that each section trains the student with, by section; empty where it inherits them."""
+        sections = {name: getattr(self, name) for name in type(self).model_fields}
+        return {
+            name: section.objective or ()
+            for name, section in sections.items()
+            if isinstance(section, (DistillSettings, RecoverySettings))
+        }
+
+    @property
+    def compiled(self) -> tuple[str, ...]:
+        """The sections whose training compiles the student."""
+        sections = {name: getattr(self, name) for name in type(self).model_fields}
+        return tuple(
+            name for name, each in sections.items() if isinstance(each, TeacherGuidedSettings) and each.compile
+        )
+
+    @property
     def variants(self) -> tuple[str, ...]:
         """The variants in the bundle."""
         return self.export.variants or default_variants(quantized=self.quantize is not None)

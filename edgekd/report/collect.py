@@ -81,7 +81,8 @@ def collect(recipe: Recipe, result: Result, log: Sequence[Done], place: Path) ->
         "bundle": {"path": str(place), "files": _files(result.bundle)},
         "warnings": _warnings(result),
         "roles": {
-            role.name: {"legend": role.legend, "shape": role.shape, "colour": role.colour} for role in result.roles
+            role.name: {"legend": role.legend, "shape": role.shape, "colour": role.colour, "part": role.part}
+            for role in result.roles
         },
     }
 

@@ -61,12 +61,12 @@ def single(record: Record, model: ModelEntry) -> MeasurementEntry | None:
 
 
 def teacher_of(record: Record) -> ModelEntry | None:
-    return next((model for model in record.models if model.role == "teacher"), None)
+    return next((model for model in record.models if record.part(model) == "teacher"), None)
 
 
 def baseline_of(record: Record, model: ModelEntry) -> ModelEntry | None:
     """The baseline in the model's variant, or else the first baseline."""
-    baselines = [other for other in record.models if other.role == "baseline"]
+    baselines = [other for other in record.models if record.part(other) == "baseline"]
     return next((b for b in baselines if b.variant == model.variant), baselines[0] if baselines else None)
 
 

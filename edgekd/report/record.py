@@ -65,11 +65,12 @@ class Stage(_Frozen):
 
 
 class RoleEntry(_Frozen):
-    """The mark of a role's networks, and its text in the legend."""
+    """The mark of a role's networks, its text in the legend, and its part in comparisons."""
 
     legend: str
     shape: Literal["disc", "square", "diamond", "triangle-up", "triangle-down", "cross", "star"]
     colour: Literal["ink", "grey", "accent", "blue", "purple", "ochre", "magenta"]
+    part: Literal["teacher", "baseline", "calibrated", "quantized", "network"]
 
 
 class HeadScore(_Frozen):
@@ -282,6 +283,10 @@ class Record(_Frozen):
         if unknown := named - set(ids):
             raise ValueError(f"no such model: {', '.join(sorted(unknown))}")
         return self
+
+    def part(self, model: ModelEntry) -> str:
+        """What a model is in comparisons: its role's part."""
+        return self.roles[model.role].part
 
     def model(self, model_id: str) -> ModelEntry:
         return next(model for model in self.models if model.id == model_id)

@@ -81,7 +81,7 @@ class Legality:
 
 def precision(record: Record, labels: dict[str, str]) -> Precision | None:
     """None where nothing was quantized."""
-    models = [model for model in record.models if model.ships or model.role == "ptq"]
+    models = [model for model in record.models if model.ships or record.part(model) == "calibrated"]
     if not any(model.precision == "int8" for model in models):
         return None
     reference = next((model for model in models if model.ships and model.precision == "fp32"), None)
@@ -172,8 +172,8 @@ def _quantized(record: Record) -> list[tuple[str, str]]:
         ("Calibrated on", f"{quantization.calibration_images:,} training images"),
         ("Left in float", f"{left:,} {'operation' if left == 1 else 'operations'}"),
     ]
-    ptq = next((model for model in record.models if model.role == "ptq"), None)
-    trained = [model for model in record.models if model.role == "quantized"]
+    ptq = next((model for model in record.models if record.part(model) == "calibrated"), None)
+    trained = [model for model in record.models if record.part(model) == "quantized"]
     qad = next((model for model in trained if ptq is not None and model.variant == ptq.variant), None)
     if ptq is not None and qad is not None:
         facts.append(("QAD against PTQ", f"{_gap(qad, ptq)} points"))

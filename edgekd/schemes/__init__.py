@@ -145,7 +145,8 @@ def _check_networks(untrained: Untrained) -> None:
         build_terms(recipe.distill.objective, networks_for(student, teacher, data))
 
 
-STAGE = Stage(distilling.STAGE.name, distilling.STAGE.title, version=distilling.STAGE.version, check=_check_networks)
+# The stage with the checks that only a scheme can make.
+STAGE = replace(distilling.STAGE, check=_check_networks)
 
 
 def _check_teacher(scheme: Scheme, name: str, recipe: RecipeSettings) -> None:
@@ -181,12 +182,11 @@ def _check_outputs(scheme: Scheme, name: str, recipe: RecipeSettings) -> None:
 
 
 def _check_objective(scheme: Scheme, name: str, recipe: RecipeSettings) -> None:
-    for section_name, section in (("distill", recipe.distill), ("prune", recipe.prune)):
-        read = _on_features(section.objective or ()) if section is not None and section.compile else []
-        if read:
+    for section in recipe.compiled:
+        if read := _on_features(recipe.objectives[section]):
             raise UsageError(
                 f"{', '.join(read)} reads layers while the network runs, which a compiled one does not let it do",
-                hint=f"leave {section_name}.compile out",
+                hint=f"leave {section}.compile out",
             )
     if cold := [term.method for term in recipe.distill.objective if term.warmup_epochs >= recipe.distill.epochs]:
         raise UsageError(

@@ -38,8 +38,9 @@ def check_later_stages(recipe: RecipeSettings, reason: str) -> None:
     Raises:
         UsageError: there is such a loss.
     """
-    for name, section in (("prune", recipe.prune), ("quantize", recipe.quantize)):
-        if section is not None and (found := needing_labels(section.objective or ())):
+    later = {name: objective for name, objective in recipe.objectives.items() if name != "distill"}
+    for name, objective in later.items():
+        if found := needing_labels(objective):
             raise UsageError(
                 f"{', '.join(found)} in {name}.objective needs labels, and {reason}",
                 hint="name losses on the teacher's answers only, or leave the objective out",

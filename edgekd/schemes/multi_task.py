@@ -78,9 +78,8 @@ class Parameters(Settings):
 def check(recipe: RecipeSettings, parameters: Parameters) -> None:
     """Raises UsageError for tasks, losses or a student that cannot be trained together."""
     why = "each head has another teacher, and the trunk cannot resemble them all"
-    for name, section in (("distill", recipe.distill), ("prune", recipe.prune), ("quantize", recipe.quantize)):
-        if section is not None:
-            check_on_logits("multi-task", section.objective or (), why=why, where=f"{name}.objective")
+    for section, objective in recipe.objectives.items():
+        check_on_logits("multi-task", objective, why=why, where=f"{section}.objective")
     if parameters.main in parameters.tasks:
         raise UsageError(f"two tasks are called {parameters.main}", hint="main: names the recipe's own task")
     if recipe.student.checkpoint is not None:

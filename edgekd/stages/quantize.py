@@ -68,8 +68,15 @@ STAGE = Stage(
     check=_check,
 )
 
-PTQ = Role("ptq", "Quantized without training", "quantized without training (PTQ)", shape="cross", colour="ochre")
-QUANTIZED = Role("quantized", "Quantized", "quantized", shape="star", colour="magenta")
+PTQ = Role(
+    "ptq",
+    "Quantized without training",
+    "quantized without training (PTQ)",
+    shape="cross",
+    colour="ochre",
+    part="calibrated",
+)
+QUANTIZED = Role("quantized", "Quantized", "quantized", shape="star", colour="magenta", part="quantized")
 
 
 def quantize(run: Run, student: Checkpoint, continuation: Continuation) -> Quantized | None:

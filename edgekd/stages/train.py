@@ -17,13 +17,14 @@ from edgekd.training.train import TrainingSetup
 STAGE = Stage("teacher", "Teacher", version=1, facts=_facts.network_facts)
 BASELINE_STAGE = Stage("baseline", "Baseline (labels only)", version=1, compares=True, facts=_facts.network_facts)
 
-TEACHER = Role("teacher", "Teacher", "teacher", shape="square", colour="ink")
+TEACHER = Role("teacher", "Teacher", "teacher", shape="square", colour="ink", part="teacher")
 BASELINE = Role(
     "baseline",
     "Baseline (labels only)",
     "baseline: the student trained from labels only",
     shape="diamond",
     colour="grey",
+    part="baseline",
 )
 
 

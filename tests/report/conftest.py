@@ -26,7 +26,7 @@ _TITLES = {
 
 # The roles that the stages declare, so that the page is tested with the marks that it shows.
 ROLES = {
-    role.name: {"legend": role.legend, "shape": role.shape, "colour": role.colour}
+    role.name: {"legend": role.legend, "shape": role.shape, "colour": role.colour, "part": role.part}
     for role in (TEACHER, role_named("other"), BASELINE, STUDENT, RECOVERED, PTQ, QUANTIZED)
 }
 
