@@ -25,7 +25,7 @@ from edgekd.distillation.terms import build_terms
 from edgekd.errors import UsageError
 from edgekd.models.checkpoint import Checkpoint
 from edgekd.recipe.settings import ModelSettings, RecipeSettings, SchemeSettings, TermSettings, models_in
-from edgekd.runs import Run, Stage, Untrained
+from edgekd.runs import Run, Untrained
 from edgekd.stages import distill as distilling
 from edgekd.stages.distill import Continuation, Distilled
 from edgekd.training.train import initial
