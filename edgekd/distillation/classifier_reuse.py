@@ -1,4 +1,4 @@
-"""The teacher's classifier on the student, where the objective has simkd, so that it ships with the student."""
+"""The teacher's classifier on the student, if the objective has simkd, so that it ships with the student."""
 
 from __future__ import annotations
 
@@ -23,11 +23,13 @@ def reuse_teacher_classifier(
     objective: Sequence[TermSettings],
     image_size: int,
 ) -> Architecture:
-    """Put the teacher's classifier, frozen, behind a new projector on the student, where the objective has simkd.
+    """Put the teacher's classifier, frozen, behind a new projector on the student, if the objective has simkd.
 
     Args:
         student: changed in place.
+        teacher: its last layer is copied.
         architecture: the student's.
+        objective: the terms of the training.
         image_size: pixels, height and width.
 
     Returns:

@@ -1,4 +1,4 @@
-"""A student that learns from one teacher: live, or from stored answers."""
+"""A student that learns from one teacher: live, or from stored outputs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import nn
 from edgekd.data.dataset import Dataset, open_split
 from edgekd.data.loader import Batch
 from edgekd.distillation.classifier_reuse import reuse_teacher_classifier
-from edgekd.distillation.objective import Answers, Distillation, Source, Teacher
+from edgekd.distillation.objective import Distillation, Outputs, Source, Teacher
 from edgekd.distillation.objective_settings import changing_student, objective_json, on_logits
 from edgekd.distillation.outputs import Decision, Stored, TeacherOutputs
 from edgekd.distillation.teachers import teacher_warnings as teacher_warnings
@@ -29,13 +29,14 @@ from edgekd.training.train import Learner, Record, TrainingSetup, train_with, tr
 
 @dataclass(frozen=True)
 class TeacherSetup:
-    """The teacher of a training, and how it answers.
+    """The teacher of a training, and how its outputs are computed.
 
     Attributes:
-        precision: in which the teacher computes; auto: bf16 where that was measured to keep its answers.
-        cross_view: it answers to another view of each image than the student sees.
-        outputs: read its answers from here; None: it runs in every step.
-        decision: why they are read or not, where that was timed.
+        teacher: its checkpoint.
+        precision: of its forward pass; auto: bf16 if that was measured to keep its predictions.
+        cross_view: whether it sees another view of each image than the student.
+        outputs: its stored outputs; None: it runs in every step.
+        decision: why they are stored or not, if that was timed.
     """
 
     teacher: Checkpoint
@@ -47,35 +48,38 @@ class TeacherSetup:
 
 def distill(
     learner: ModelSettings | Checkpoint,
-    answers: TeacherSetup,
+    guide: TeacherSetup,
     objective: Sequence[TermSettings],
     data: Dataset,
     setup: TrainingSetup,
     out: Path,
 ) -> Checkpoint:
-    """Train a student on a teacher's answers, or go on training one: after pruning, or through quantizers.
+    """Train a student on a teacher's outputs, or train one further: after pruning, or through quantizers.
 
     Args:
-        learner: the student: a new network, or a checkpoint to go on from.
+        learner: the student: a new network, or a checkpoint to train further.
+        guide: the teacher, and how its outputs are computed.
         objective: the weighted terms.
+        data: the training and validation images.
+        setup: of the training.
         out: an empty folder, which becomes the student's checkpoint.
 
     Raises:
-        ModelError: the student cannot be built, the teacher knows other classes, or a layer gives no feature.
-        UnknownNameError: a layer that the objective names is not there.
+        ModelError: the student cannot be built, the teacher has other classes, or a layer gives no feature.
+        UnknownNameError: the objective names an unknown layer.
         TrainingError: see fit().
     """
-    teacher, outputs, settings = answers.teacher, answers.outputs, setup.settings
+    teacher, outputs, settings = guide.teacher, guide.outputs, setup.settings
     check_classes(teacher, data)
     network = checkpoints.load(teacher)
     source: Source | None = Stored(outputs, best_device()) if outputs else None
-    precision, why = answering(teacher, network, best_device(), answers.precision)
+    precision, why = answering(teacher, network, best_device(), guide.precision)
 
     def changed(model: nn.Module, architecture: Architecture) -> Architecture:
         return reuse_teacher_classifier(model, network, architecture, objective, data.details.preprocessing.image_size)
 
     def objective_of(model: nn.Module) -> Distillation:
-        live = Live(precision, answers.cross_view, settings.compile)
+        live = Live(precision, guide.cross_view, settings.compile)
         return objective_over(model, network, data, objective, source=source, live=live)
 
     return train_with(
@@ -89,7 +93,7 @@ def distill(
             settings,
             setup.augment,
             views=outputs.views if outputs else None,
-            second_view=answers.cross_view,
+            second_view=guide.cross_view,
         ),
         record=Record(
             training={"teacher": teacher.digest, "objective": objective_json(objective)},
@@ -98,7 +102,7 @@ def distill(
                 "teacher_precision": {"precision": precision, "why": why} if source is None else None,
                 "teacher_outputs": {
                     "digest": outputs.digest if outputs else None,
-                    "decision": asdict(answers.decision) if answers.decision else None,
+                    "decision": asdict(guide.decision) if guide.decision else None,
                 },
             },
         ),
@@ -107,7 +111,13 @@ def distill(
 
 @dataclass(frozen=True)
 class Live:
-    """How a teacher runs beside the student."""
+    """How a teacher runs beside the student.
+
+    Attributes:
+        precision: of its forward pass.
+        cross_view: whether it sees another view of each image than the student.
+        compile: whether it runs through torch.compile; not with layers.
+    """
 
     precision: Literal["fp32", "bf16"] = "fp32"
     cross_view: bool = False
@@ -123,7 +133,19 @@ def objective_over(
     source: Source | None = None,
     live: Live | None = None,
 ) -> Distillation:
-    """What fit() minimises where one teacher answers: live, or from another source of its answers."""
+    """What fit() minimises for a student with one teacher.
+
+    Args:
+        student: the network to train.
+        teacher: None only if a source is given and no term compares layers.
+        data: for the size and the number of its images.
+        objective: the weighted terms.
+        source: of the teacher's outputs; None: the teacher runs live.
+        live: how the teacher runs.
+
+    Raises:
+        UsageError, UnknownNameError, ModelError: see build_terms().
+    """
     live, terms = live or Live(), build_terms(objective, networks_for(student, teacher, data))
     if source is None:
         assert teacher is not None
@@ -132,23 +154,37 @@ def objective_over(
 
 
 def why_live(objective: Sequence[TermSettings], cross_view: bool) -> str | None:
-    """Why stored logits would not do; None where they would."""
+    """Why the teacher must run live; None if stored logits suffice.
+
+    Args:
+        objective: the terms of the training.
+        cross_view: whether the teacher sees another view of each image than the student.
+    """
     if cross_view:
-        return "the teacher is shown another view than the student"
+        return "the teacher sees another view than the student"
     featured = [term.method for term in objective if term not in on_logits(objective)]
     return f"{', '.join(featured)} compares the teacher's layers" if featured else None
 
 
 def networks_for(student: nn.Module, teacher: nn.Module | None, data: Dataset) -> Networks:
-    """What build_terms() needs to know of two networks that see this data."""
+    """What build_terms() needs to know of two networks and their data.
+
+    Args:
+        teacher: None if no term compares its layers.
+        data: for the size and the number of its images.
+    """
     return Networks(student, teacher, data.details.preprocessing.image_size, len(open_split(data, "train")))
 
 
 def check_classes(teacher: Checkpoint, data: Dataset) -> None:
-    """Raises ModelError where a teacher has other classes than the data, or several heads."""
+    """Check that a student of these classes can learn from a teacher.
+
+    Raises:
+        ModelError: the teacher has other classes than the data, or several heads.
+    """
     if heads := teacher.details.architecture.heads:
         raise ModelError(
-            "the teacher has several heads, and a student learns from one",
+            "the teacher has several heads, but distillation needs a teacher with one head",
             found=", ".join(heads),
             hint="distill from a teacher of these classes only",
         )
@@ -162,11 +198,11 @@ def check_classes(teacher: Checkpoint, data: Dataset) -> None:
 
 
 class _OtherView:
-    """A teacher that is shown the second view of each image."""
+    """A teacher that sees the second view of each image."""
 
     def __init__(self, source: Source) -> None:
         self._source = source
 
-    def __call__(self, batch: Batch) -> Answers:
+    def __call__(self, batch: Batch) -> Outputs:
         assert batch.second is not None
         return self._source(replace(batch, images=batch.second))

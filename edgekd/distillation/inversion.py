@@ -1,7 +1,7 @@
 """Images from a teacher only: DeepInversion (Yin et al., Dreaming to Distill, 2020, section 3.2).
 
-A batch of noise is optimised until the teacher sees the wanted classes in it, and until the statistics that it causes
-at the teacher's batch norms are those that the real images left there:
+A batch of noise is optimised until the teacher predicts the wanted classes for it, and until its statistics at the
+teacher's batch norms are those of the real images:
 
     w_CE CE(teacher(x), y) + w_BN Σ_l (‖μ_l(x) − mean_l‖ + ‖σ²_l(x) − var_l‖) + w_TV TV(x) + w_L2 mean x²
 
@@ -62,7 +62,7 @@ class InversionSettings(Settings):
 
 
 class SyntheticDetails(Details):
-    """Of synthetic images: their teacher's digest, their classes, how many, and how the teacher sees them."""
+    """Of synthetic images: their teacher's digest, their classes, how many, and the teacher's preprocessing."""
 
     teacher: str
     classes: tuple[str, ...]
@@ -84,9 +84,11 @@ def synthesise(
     flip: bool,
     progress: Progress | None = None,
 ) -> SyntheticImages:
-    """Make images batch by batch; goes on after the last batch that an interrupted run finished.
+    """Make images batch by batch, continuing after the last batch that an interrupted run finished.
 
     Args:
+        teacher: with batch norms; it is not changed.
+        settings: how many images, and how they are optimised.
         flip: whether a mirrored image keeps its class.
         out: an empty folder, which becomes the artifact.
 
@@ -121,10 +123,15 @@ def synthesise(
 
 
 def wanted_classes(images: int | None, classes: int, seed: int) -> Labels:
-    """(N,) int64: as many of each class, give or take one, in every run of them too.
+    """The classes that the images are made for: balanced (±1), also within any contiguous range.
 
     Args:
         images: N; None: IMAGES_PER_CLASS of each class.
+        classes: how many.
+        seed: of the order of the classes.
+
+    Returns:
+        (N,) int64.
     """
     count = IMAGES_PER_CLASS * classes if images is None else images
     order = torch.randperm(classes, generator=generator(seed, 0, _ORDER)).numpy()
@@ -133,7 +140,15 @@ def wanted_classes(images: int | None, classes: int, seed: int) -> Labels:
 
 
 def draw_shift(reach: int, random: torch.Generator) -> tuple[int, int, bool]:
-    """How far an image moves down and to the right, up to `reach` pixels either way, and whether it is mirrored."""
+    """How far an image is shifted, and whether it is mirrored.
+
+    Args:
+        reach: the largest shift either way, in pixels.
+        random: the generator that is drawn from.
+
+    Returns:
+        Pixels down, pixels to the right, and whether it is mirrored.
+    """
     down, right = torch.randint(-reach, reach + 1, (2,), generator=random).tolist()
     return down, right, bool(torch.randint(0, 2, (), generator=random))
 
@@ -181,11 +196,11 @@ class _Maker:
         return self._bytes(canvas.detach())
 
     def recognised(self, pixels: Pixels, labels: Labels) -> int:
-        """How many of these the teacher gives the class that they were made for."""
+        """For how many of these images the teacher predicts the class that they were made for."""
         images = self._normalise(middle(torch.from_numpy(pixels).to(self._device), self._preprocessing.image_size))
         with torch.no_grad():
-            answers: Tensor = self._network(images).argmax(1)
-        return int((answers.cpu() == torch.from_numpy(labels)).sum())
+            predicted: Tensor = self._network(images).argmax(1)
+        return int((predicted.cpu() == torch.from_numpy(labels)).sum())
 
     def _loss(self, images: Tensor, targets: Tensor) -> Tensor:
         settings = self._settings
@@ -199,7 +214,7 @@ class _Maker:
         )
 
     def _seen(self, canvas: Tensor, random: torch.Generator) -> Tensor:
-        """Shifted by up to a sixteenth, what leaves on one side comes in on the other; perhaps mirrored; its middle."""
+        """The centre crop after a random cyclic shift by up to a sixteenth of the side, and perhaps mirroring."""
         size, side = self._preprocessing.image_size, self._preprocessing.resize
         reach = max(1, size // 16)
         down, right, mirrored = draw_shift(reach, random)
@@ -229,7 +244,7 @@ def _file(folder: Path, number: int) -> Path:
 
 
 def _save(file: Path, pixels: Pixels) -> None:
-    """Whole or not at all."""
+    """Written atomically."""
     beside = file.with_suffix(".new")
     with beside.open("wb") as stream:
         np.save(stream, pixels)

@@ -12,10 +12,10 @@ from edgekd.errors import ModelError
 
 
 def check_batch_norms(network: nn.Module) -> None:
-    """Raises ModelError where there is nothing to match."""
+    """Raises ModelError if the network has no batch norms with statistics to match."""
     if not batch_norms(network):
         raise ModelError(
-            f"{type(network).__name__} has no batch norms, whose statistics data-free distillation begins with",
+            f"{type(network).__name__} has no batch norms, whose statistics data-free distillation needs",
             found="no BatchNorm2d with running statistics",
             allowed="e.g. a ResNet, MobileNet, EfficientNet or RegNet as the teacher; not ViT or ConvNeXt",
             hint="take another teacher, or distill on images: scheme: offline, or semi-supervised without labels",
@@ -29,7 +29,7 @@ def batch_norms(network: nn.Module) -> list[nn.BatchNorm2d]:
 
 @contextmanager
 def reading_gaps(network: nn.Module) -> Iterator[list[Tensor]]:
-    """Inside, every pass through the network appends one statistics_gap() for each batch norm."""
+    """In the with-block every forward pass appends one statistics_gap() per batch norm to the returned list."""
     gaps: list[Tensor] = []
 
     def read(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
@@ -48,7 +48,7 @@ def statistics_gap(features: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
     """‖μ(x) − mean‖ + ‖σ²(x) − variance‖ (equation 4), over a batch and its pixels.
 
     Args:
-        features: (B, C, H, W), what comes into the batch norm.
+        features: (B, C, H, W), the batch norm's input.
         mean, variance: (C,), its running statistics.
     """
     rows = features.movedim(1, 3).flatten(0, 2)

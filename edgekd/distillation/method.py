@@ -159,21 +159,25 @@ class Method:
         if students is None and teachers is None:
             return
         if not self.on_features:
-            raise UsageError(f"{self.name} is a loss on logits: it looks at no layers", hint="leave the layers out")
+            raise UsageError(
+                f"{self.name} is a loss on logits: it does not use layers",
+                hint="remove student_layers and teacher_layers",
+            )
         if students is None or teachers is None:
             raise UsageError(
-                f"{self.name} compares layers of two networks, and one is named",
-                allowed="student_layers and teacher_layers, or neither: then they are chosen",
+                f"{self.name} compares layers of two networks, but layers of one network are set",
+                allowed="both student_layers and teacher_layers, or neither: then they are chosen",
             )
         if self.changes_student:
             raise UsageError(
-                f"{self.name} changes the student's last layer: it looks at no others", hint="leave them out"
+                f"{self.name} changes the student's last layer and uses no other layers",
+                hint="remove student_layers and teacher_layers",
             )
         if len(students) != len(teachers) and not self.takes_all_taps:
             raise UsageError(
-                f"{self.name} compares layers one with one",
+                f"{self.name} compares layers in pairs",
                 found=f"{len(students)} student_layers, {len(teachers)} teacher_layers",
-                allowed="as many of each",
+                allowed="equally many of each",
             )
 
     @property

@@ -21,7 +21,7 @@ from edgekd.training.host import autocast
 
 
 @dataclass(frozen=True)
-class Answers:
+class Outputs:
     """A teacher's outputs for a batch: (B, C) logits in single precision, and the features at the tapped layers."""
 
     logits: Tensor
@@ -29,20 +29,22 @@ class Answers:
 
 
 class Source(Protocol):
-    """Where a teacher's answers come from: a network that runs, several of them, or outputs that were stored."""
+    """Where a teacher's outputs come from: one live network, several of them, or stored outputs."""
 
-    def __call__(self, batch: Batch) -> Answers: ...
+    def __call__(self, batch: Batch) -> Outputs: ...
 
 
 class Teacher:
-    """A frozen network that answers.
+    """A frozen network, run live.
 
     It is not an nn.Module, so that a student's optimiser, checkpoint and resume state never hold it.
 
     Args:
+        network: moved to the device, set to eval mode and frozen.
+        device: where it runs.
+        precision: of its forward pass; see of().
         layers: the paths of its tapped layers; see edgekd.distillation.taps.
-        precision: in which it computes; see of().
-        use_compile: through torch.compile; not with layers.
+        use_compile: run it through torch.compile; not with layers.
     """
 
     def __init__(
@@ -71,7 +73,13 @@ class Teacher:
         *,
         use_compile: bool = False,
     ) -> Teacher:
-        """A checkpoint's network; with "auto" in bf16 only where that is known to keep its answers.
+        """A checkpoint's network; with "auto" in bf16 only if that is known to keep its predictions.
+
+        Args:
+            checkpoint: the teacher.
+            device: where it runs.
+            wanted: its precision.
+            layers, use_compile: see Teacher.
 
         Raises:
             UsageError: `wanted` is bf16, which this teacher or device does not support.
@@ -81,18 +89,19 @@ class Teacher:
         return cls(network, device, precision, layers, use_compile=use_compile)
 
     @torch.no_grad()
-    def __call__(self, batch: Batch) -> Answers:
+    def __call__(self, batch: Batch) -> Outputs:
         with autocast(self.precision, self._device), self._taps.reading() as features:
             logits: Tensor = self._forward(batch.images)
-        return Answers(logits.float(), features)
+        return Outputs(logits.float(), features)
 
 
 class Distillation(nn.Module):
-    """What fit() minimises: the terms of the student's and the teacher's answers to the same images.
+    """What fit() minimises: the terms of the student's and the teacher's outputs for the same images.
 
     Args:
         student: the network itself, which fit() may wrap before it hands it to forward().
-        teacher: None where no term compares with one.
+        teacher: the source of its outputs; None if no term needs them.
+        terms: the weighted losses.
     """
 
     def __init__(self, student: nn.Module, teacher: Source | None, terms: Terms) -> None:
@@ -104,15 +113,15 @@ class Distillation(nn.Module):
     def forward(self, model: Forward, batch: Batch) -> dict[str, Tensor]:
         with self._taps.reading() as features:
             logits = model(batch.images)
-        answers = self._teacher(batch) if self._teacher is not None and self.terms.needs_teacher else None
+        outputs = self._teacher(batch) if self._teacher is not None and self.terms.needs_teacher else None
         losses: dict[str, Tensor] = self.terms(
             Seen(
                 student_logits=logits,
-                teacher_logits=answers.logits if answers else None,
+                teacher_logits=outputs.logits if outputs else None,
                 targets=batch.targets,
                 indices=batch.indices,
                 student_features=features,
-                teacher_features=answers.features if answers else None,
+                teacher_features=outputs.features if outputs else None,
                 epoch=batch.epoch,
             )
         )

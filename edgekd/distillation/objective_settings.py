@@ -1,4 +1,4 @@
-"""An objective as a recipe sets it: groups of its terms, and what later stages take over."""
+"""An objective as a recipe sets it: groups of its terms, and those that later stages keep."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from edgekd.store.artifacts import Json
 
 
 def inherited(objective: Sequence[TermSettings]) -> tuple[TermSettings, ...]:
-    """What a later training takes over: the losses on logits, for layers may be gone or narrower, without warm-up.
+    """The losses of a later training: those on logits, since layers may be removed or narrower, without warm-up.
 
-    Where none of them compares with the teacher, the default objective: else nothing would be distilled any more.
+    If none of them uses the teacher, the default objective: otherwise nothing would be distilled.
     """
     kept = [term.model_copy(update={"warmup_epochs": 0.0}) for term in on_logits(objective)]
     if not any(method_named(term.method).needs_teacher for term in kept):
@@ -22,12 +22,12 @@ def inherited(objective: Sequence[TermSettings]) -> tuple[TermSettings, ...]:
 
 
 def objective_json(objective: Sequence[TermSettings]) -> list[Json]:
-    """An objective as keys and manifests hold it; a method from outside edgekd with what identifies its code."""
+    """An objective for keys and manifests; methods from outside edgekd with a digest of their code."""
     return [term.model_dump(mode="json") | plugins.code_key("method", term.method) for term in objective]
 
 
 def on_logits(objective: Sequence[TermSettings]) -> tuple[TermSettings, ...]:
-    """The terms that look at no layers."""
+    """The terms that do not use layers."""
     return tuple(term for term in objective if not method_named(term.method).on_features)
 
 

@@ -1,4 +1,4 @@
-"""The files of stored teacher outputs, written so that a kill loses at most some batches; see outputs.py for them."""
+"""The files of stored teacher outputs: an interruption loses a few batches at most; their format: outputs.py."""
 
 from __future__ import annotations
 
@@ -16,18 +16,27 @@ from edgekd.errors import ModelError
 from edgekd.recipe.settings import OutputSettings
 from edgekd.store.artifacts import read_json, write_json
 
-_SAVE_EVERY = 64  # batches
+# Batches between two flushes: an interruption loses these at most, and flushing after each would slow the teacher down.
+_SAVE_EVERY = 64
 
 
 def compress(logits: Tensor, top_k: int) -> tuple[Tensor, Tensor]:
-    """(B, C) logits to (B, k + 1) log-probabilities, the last of all other classes together, and (B, k) the classes."""
+    """The largest log-probabilities of each row, and the sum of the rest.
+
+    Args:
+        logits: (B, C), unnormalised.
+        top_k: k, from 1 to C.
+
+    Returns:
+        (B, k + 1) log-probabilities, the last one that of all other classes together, and (B, k) the classes.
+    """
     ordered, classes = logits.log_softmax(1).sort(dim=1, descending=True)
     others = ordered[:, top_k:].logsumexp(1, keepdim=True)
     return torch.cat([ordered[:, :top_k], others], dim=1), classes[:, :top_k]
 
 
 def spread(values: Tensor, top_classes: Tensor, classes: int) -> Tensor:
-    """(B, C) log-probabilities from what compress() gave: the rest is shared out evenly among the other classes.
+    """(B, C) log-probabilities from the results of compress(): the rest is divided evenly among the other classes.
 
     Args:
         values: (B, k + 1) log-probabilities.
@@ -40,14 +49,15 @@ def spread(values: Tensor, top_classes: Tensor, classes: int) -> Tensor:
 
 
 class OutputWriter:
-    """Writes views beside the artifact, and notes now and then how far they are safe on the disk.
+    """Writes views beside the artifact, and records from time to time how many rows are safely on the disk.
 
     Args:
-        folder: for the files until finish(); what an interrupted run left there is gone on with.
+        folder: for the files until finish(); files of an interrupted run are continued.
         images, classes: N and C.
+        settings: how many views, and how many classes of each.
 
     Attributes:
-        done: how many rows an interrupted run left, over all views.
+        done: how many rows an interrupted run has written, over all views.
 
     Raises:
         OSError: no room on the disk.
@@ -73,7 +83,16 @@ class OutputWriter:
         return self._folder / "head.json"
 
     def write(self, view: int, rows: npt.NDArray[np.int64], logits: Tensor) -> None:
-        """Write (B, C) logits of these images in a view. Raises ModelError where one is infinite in half precision."""
+        """Write the logits of some images in one view.
+
+        Args:
+            view: its number, from 0.
+            rows: (B,) positions of the images in the training split.
+            logits: (B, C), unnormalised.
+
+        Raises:
+            ModelError: a logit is too large for half precision.
+        """
         if self._top_k is None:
             values = logits.half()
         else:
@@ -98,7 +117,7 @@ class OutputWriter:
         self._save()
         self._open.clear()
         for file in self._folder.glob("view-*.npy"):
-            # Not moved: a kill before the stage is sealed must find them here again.
+            # Not moved: if the run is interrupted before the stage is sealed, they are needed here again.
             link_or_copy(file, out / file.name)
 
     def _save(self) -> None:

@@ -1,11 +1,11 @@
-"""A teacher's logits, computed once for a number of views of every training image, and read from then on.
+"""A teacher's logits, computed once for a number of views of every training image, and stored for the trainings.
 
-A view is what one epoch's augmentation makes of an image; its draws come from (seed, view) only, so that the same
-pixels are shown again when its logits are read (Beyer et al. 2022 on why the teacher must see what the student sees;
+A view is what one epoch's augmentation makes of an image; its draws depend on (seed, view) only, so that the student
+sees the pixels that the logits were computed for (Beyer et al. 2022 on why the teacher must see what the student sees;
 Wu et al., TinyViT, 2022, section 3.2, on keeping seeds with sparse logits).
 
-view-<n>.npy          (N, C) float16 logits, or with top_k (N, k + 1) float16: the largest log-probabilities, and the
-                      logarithm of what all others have together
+view-<n>.npy          (N, C) float16 logits, or with top_k (N, k + 1) float16: the largest log-probabilities, and
+                      the logarithm of the sum of all other probabilities
 view-<n>-classes.npy  (N, k) int32, the classes they belong to
 """
 
@@ -25,7 +25,7 @@ import torch
 
 from edgekd.data.dataset import Dataset
 from edgekd.data.loader import Batch
-from edgekd.distillation.objective import Answers, Source, Teacher
+from edgekd.distillation.objective import Outputs, Source, Teacher
 from edgekd.distillation.output_files import OutputWriter, spread
 from edgekd.models.checkpoint import Checkpoint
 from edgekd.recipe.settings import OutputSettings, Precision
@@ -36,7 +36,7 @@ from edgekd.training.train import TrainingSetup, training_loader
 
 VERSION = 1
 _TIMED_BATCHES = 6
-# Storing has to save this share of the teacher's time, or it is not worth its disk and its fewer views.
+# Above this share of a live teacher's time, storing does not justify the disk space and the smaller number of views.
 _WORTHWHILE = 0.75
 
 
@@ -47,7 +47,7 @@ class OutputsDetails(Details):
         views: of each image.
         top_k: how many classes' log-probabilities are kept; None: every logit.
         seed: draws the views.
-        teacher: the digest of the checkpoint that answered, in `precision`.
+        teacher: the digest of its checkpoint, which ran in `precision`.
     """
 
     views: int
@@ -71,7 +71,7 @@ class TeacherOutputs(Artifact[OutputsDetails]):
 
 @dataclass(frozen=True)
 class Decision:
-    """Whether storing pays, and what that was decided by: milliseconds per batch, bytes on the disk."""
+    """Whether outputs are stored, and the measurements behind it: milliseconds per batch, bytes on the disk."""
 
     stored: bool
     why: str
@@ -89,11 +89,14 @@ def store(
     *,
     precision: Precision = "auto",
 ) -> TeacherOutputs:
-    """Store a teacher's logits for all views of all training images; goes on where an interrupted run stopped.
+    """Store a teacher's logits for all views of all training images; continues what an interrupted run has written.
 
     Args:
+        teacher: its checkpoint.
+        data: the training images.
+        settings: how many views, and how many classes of each.
         setup: of the student's training: the views' seed, and the batch size.
-        precision: in which the teacher answers.
+        precision: of the teacher's forward pass.
         out: an empty folder, which becomes the artifact.
 
     Raises:
@@ -138,13 +141,13 @@ class Stored:
             names = [f"view-{view}-classes.npy" for view in range(outputs.views)]
             self._top_classes = [np.load(outputs.path / name, mmap_mode="r") for name in names]
 
-    def __call__(self, batch: Batch) -> Answers:
+    def __call__(self, batch: Batch) -> Outputs:
         rows = batch.indices.cpu().numpy()
         values = torch.from_numpy(self._values[batch.view][rows]).to(self._device).float()
         if self._top_classes is None:
-            return Answers(values)
+            return Outputs(values)
         top_classes = torch.from_numpy(self._top_classes[batch.view][rows]).to(self._device).long()
-        return Answers(spread(values, top_classes, self._classes))
+        return Outputs(spread(values, top_classes, self._classes))
 
 
 def decide(
@@ -156,12 +159,17 @@ def decide(
     *,
     precision: Precision = "auto",
 ) -> Decision:
-    """Time the live teacher against reading, on a few batches; once, for a resumed training must do the same.
+    """Compare the time of a live teacher with that of reading, on a few batches.
+
+    It is measured once, since a resumed training must read the same outputs.
 
     Args:
-        folder: for the decision.
+        folder: the file with the decision is written here.
+        teacher: its checkpoint.
+        data: the training images.
+        settings: how many views, and how many classes of each.
         setup: of the student's training.
-        precision: in which the teacher answers.
+        precision: of the teacher's forward pass.
     """
     file = folder / "teacher-outputs.json"
     if file.exists():
@@ -188,7 +196,7 @@ def _decide(
     size = settings.views * loader.image_count * width * (2 if settings.top_k is None else 6)
     folder.mkdir(parents=True, exist_ok=True)
     if size > shutil.disk_usage(folder).free / 2:
-        return Decision(False, "they would take more than half of the free disk space", size_bytes=size)
+        return Decision(False, "the outputs would take more than half of the free disk space", size_bytes=size)
     batches = [batch for batch, _ in zip(loader.epoch(0), range(_TIMED_BATCHES), strict=False)]
     live = Teacher.of(teacher, best_device(), precision)
     live_ms = _milliseconds(live, batches)

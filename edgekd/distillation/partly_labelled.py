@@ -12,9 +12,9 @@ from edgekd.distillation.terms import Seen, Terms
 
 
 class PartlyLabelled(Terms):
-    """Terms over a batch in which some targets are −1: those that need labels look at the other rows only.
+    """Terms over a batch in which some targets are −1: those that need labels use the other rows only.
 
-    Where no row has a label they are 0, without gradient.
+    If no row has a label they are 0, without gradient.
     """
 
     def forward(self, seen: Seen) -> dict[str, Tensor]:

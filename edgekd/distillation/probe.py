@@ -23,9 +23,15 @@ class Layer:
 
 
 class Probe:
-    """What one forward pass of zeros, `image_size` pixels wide, shows of a network; it leaves no trace there.
+    """The shapes of a network's features, from one forward pass of zeros that leaves the network unchanged.
 
-    Messages call the network `whose`. Raises ModelError where it cannot take images of this size.
+    Args:
+        network: the network to probe.
+        image_size: pixels, height and width.
+        whose: what messages call the network.
+
+    Raises:
+        ModelError: the network cannot take images of this size.
     """
 
     def __init__(self, network: nn.Module, image_size: int, *, whose: str = "network") -> None:
@@ -51,10 +57,14 @@ class Probe:
         return {path: self._shape(path) for path in paths}
 
     def choose(self, kind: Kind) -> tuple[str, ...]:
-        """The paths that `kind` means for this network.
+        """The paths of the layers of one kind.
 
-        stages: for each resolution, from the largest, the last map before the next. last, middle: one of these.
-        embedding: what goes into the classifier. Raises ModelError where the network has no such features.
+        Args:
+            kind: stages: the last map of each resolution, from the largest; maps: those of them with more than one
+                position; last, middle: one of the stages; embedding: the input of the classifier.
+
+        Raises:
+            ModelError: the network has no such features.
         """
         if kind == "embedding":
             return (self._embedding(),)
@@ -62,7 +72,7 @@ class Probe:
 
     @property
     def classifier(self) -> str:
-        """The path of the last layer. Raises ModelError where none gives one number per class."""
+        """The path of the last layer. Raises ModelError if no layer gives one number per class."""
         return self._head().path
 
     def _shape(self, path: str) -> Shape:
@@ -83,7 +93,7 @@ class Probe:
         return f"e.g., with shapes at {self._image_size} pixels: {shown}"
 
     def _embedding(self) -> str:
-        """A dropout would show the student's with holes, the teacher's whole."""
+        """Before a dropout, which would set values of the student's to 0 and none of the teacher's."""
         head = self._head()
         order = list(self._runs.values())
         before = order[order.index(head) - 1]
@@ -105,17 +115,20 @@ class Probe:
 
     def _stages(self) -> tuple[str, ...]:
         if self._traced:
-            raise ModelError(f"the {self.whose} is traced: its stages are gone", hint="name paths, or use embedding")
+            raise ModelError(
+                f"the {self.whose} is traced: its stages are not known", hint="name paths, or use embedding"
+            )
         head = self._classifier()
         stages: list[_Run] = []
-        for run in self._road("", head):
+        for run in self._main_path("", head):
             height, before = _height(run.output), _height(stages[-1].output) if stages else self._image_size
             if run is head or run.pools or _height(run.input) == 1 < before:
                 break
             if not stages or _halved(before, height):
                 stages.append(run)
             elif not _halved(height, before):
-                # Convolutions without padding shave a pixel off: that is no new stage. Larger maps are for a head.
+                # Convolutions without padding remove a border pixel, which does not start a new stage. Larger maps are
+                # for a head.
                 stages[-1] = run
         self._refuse_shallow(stages[-1] if stages else None)
         return tuple(run.path for run in stages)
@@ -124,18 +137,19 @@ class Probe:
         shapes = self.shapes(self._stages())
         return tuple(path for path, shape in shapes.items() if _height(shape) > 1)
 
-    def _road(self, container: str, head: _Run | None) -> Iterator[_Run]:
-        """The modules that maps go through one after the other, in order.
+    def _main_path(self, container: str, head: _Run | None) -> Iterator[_Run]:
+        """The modules that the feature maps pass through, in order.
 
-        A module is looked into if it makes more than one step in resolution, or is where the maps end. Others are
-        blocks and stages: inside, maps are wide for a moment, squeezed, or in one of two branches.
+        A module's children are listed too if it reduces the resolution in several steps, or if the maps end inside it.
+        Other modules are blocks and stages, whose inner maps are temporarily wider or narrower, or in one of two
+        branches.
         """
         for run in self._runs.values():
             if self._parent(run.path) != container or run.passes or not _is_map(run.input):
                 continue
             inside = [inner for inner in self._runs.values() if inner.path.startswith(f"{run.path}.")]
             if not _is_map(run.output) or head in inside or _has_steps(run, inside):
-                yield from self._road(run.path, head)
+                yield from self._main_path(run.path, head)
             if _is_map(run.output):
                 yield run
 
@@ -147,7 +161,7 @@ class Probe:
         return path
 
     def _refuse_shallow(self, last: _Run | None) -> None:
-        """A vision transformer's only map is its patches, before everything that it learns."""
+        """Refuse a network whose maps end early: a vision transformer's only map is its patches."""
         order = list(self._runs.values())
         depth = order.index(last) if last else -1
         rest = [run for run in order[depth + 1 :] if isinstance(run.output, str)]
@@ -157,9 +171,17 @@ class Probe:
 
 
 def pair(student: Probe, teacher: Probe, kind: Kind) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Equally many paths for both. Stages are matched from the deepest backwards; `middle` is that of the matched ones.
+    """Equally many paths of both networks. Stages are matched from the deepest backwards.
 
-    Raises ModelError where one of them has no such features.
+    Args:
+        student, teacher: the probed networks.
+        kind: see Probe.choose(); middle is that of the matched stages.
+
+    Returns:
+        The student's paths and the teacher's.
+
+    Raises:
+        ModelError: one of them has no such features.
     """
     if kind == "embedding":
         return student.choose(kind), teacher.choose(kind)

@@ -23,10 +23,17 @@ PROBE_BATCH = 2
 
 
 class Taps:
-    """Reads what some modules give, while the network runs as ever.
+    """Records the outputs of modules during a forward pass, without changing it.
 
     The modules are found once, so that wrapping the network later changes nothing.
-    Raises UnknownNameError where the network has no such module.
+
+    Args:
+        network: whose modules are tapped.
+        paths: of the modules; see this file's docstring.
+        whose: what messages call the network.
+
+    Raises:
+        UnknownNameError: the network has no such module.
     """
 
     def __init__(self, network: nn.Module, paths: Sequence[str], *, whose: str = "network") -> None:
@@ -41,10 +48,15 @@ class Taps:
 
     @contextmanager
     def reading(self) -> Iterator[dict[str, Tensor]]:
-        """From path to feature, filled by the forward pass inside the with-block; of several runs the last.
+        """Record the features of the forward pass inside the with-block; of a module that runs several times the last.
 
-        The features are copies, as what comes next may be an in-place ReLU or dropout; gradients flow through them.
-        Raises ModelError where a module did not run, or its output is not a single tensor.
+        The features are copies, since the next module may be an in-place ReLU or dropout; gradients flow through them.
+
+        Returns:
+            From path to feature, complete when the block ends.
+
+        Raises:
+            ModelError: a module did not run, or its output is not a single tensor.
         """
         read: dict[str, Tensor] = {}
         hooks = [_listen(module, path, read, self._whose) for path, module in self._points.items()]
@@ -60,7 +72,7 @@ class Taps:
 
 
 def modules_of(network: nn.Module) -> dict[str, nn.Module]:
-    """By every name: one module may have two. Without the network itself: its output is the logits."""
+    """The modules by path, without the network itself; a module that is used twice has two paths."""
     return {path: module for path, module in network.named_modules(remove_duplicate=False) if path}
 
 
@@ -68,15 +80,17 @@ def untappable(whose: str, path: str, gives: object, hint: str | None = None) ->
     """The error for a module whose output is not a feature.
 
     Args:
-        whose: the network that it is part of, for the message.
+        whose: what the message calls the network.
+        path: of the module.
         gives: its output in words.
+        hint: for the message.
     """
     allowed = "a map (B, C, H, W) or a vector (B, C)"
     return ModelError(f"the {whose}'s {path} cannot be tapped", found=gives, allowed=allowed, hint=hint)
 
 
 def feature_shape(value: Any) -> Shape | str:
-    """The shape of a feature of PROBE_BATCH images, without the batch, or in words what it is instead."""
+    """The shape of a feature of PROBE_BATCH images, without the batch; for any other value, a description in words."""
     if not isinstance(value, Tensor):
         return f"a {type(value).__name__}" + (f" of {len(value)}" if isinstance(value, (tuple, list, dict)) else "")
     shape = tuple(value.shape)

@@ -1,4 +1,4 @@
-"""Calibration of teachers, and warnings: how far a teacher's confidence can be trusted, and what harms a student.
+"""Calibration of teachers, and warnings about teachers that students learn little from.
 
 T* is the calibrated temperature of Guo et al., On Calibration of Modern Neural Networks (2017), section 4.2. The gap in
 capacity is that of Mirzadeh et al., Improved Knowledge Distillation via Teacher Assistant (2020).
@@ -26,8 +26,8 @@ from edgekd.training.train import evaluation_loader
 
 LEAST, MOST = 0.05, 20.0
 _BINS = 15
-# Answers are as good as one-hot where all other classes share less than this, and as good as uniform above that share
-# of the largest entropy. Both grow with the temperature, so that they bound a range of it.
+# Outputs count as one-hot if all other classes together have less probability than this, and as uniform above this
+# share of the largest entropy. Both grow with the temperature, so that they bound a range of it.
 _ONE_HOT, _UNIFORM = 0.01, 0.97
 _COLDEST, _HOTTEST = 1e-2, 1e4
 # A rule of thumb, as the paper has none: it is given as advice. Both must hold.
@@ -38,14 +38,14 @@ _CLEARLY = 1.25
 
 @dataclass(frozen=True)
 class Calibration:
-    """What a validation split shows of a network's certainty.
+    """How well a network's confidence agrees with its accuracy on a validation split.
 
     Attributes:
         ece: expected calibration error, a share.
         nll: negative log-likelihood in nats for one image, at temperature 1; `nll_calibrated`: at `temperature`.
-        temperature: what minimises it, between LEAST and MOST; None where it is at one of these ends, as for a network
-            that makes no mistake: then nothing is known of it.
-        soft_from, soft_to: between these temperatures answers are neither nearly one-hot nor nearly uniform.
+        temperature: T*, which minimises it, between LEAST and MOST; None if it is at one of these ends, as for a
+            network that makes no mistake: then T* is not known.
+        soft_from, soft_to: between these temperatures outputs are neither nearly one-hot nor nearly uniform.
     """
 
     ece: float
@@ -57,12 +57,25 @@ class Calibration:
 
 
 def calibration_of(network: nn.Module, data: Dataset) -> Json:
-    """A network's calibration on the validation split, as a teacher's metrics keep it."""
-    return {"calibration": asdict(calibrate(*_answers(network, evaluation_loader(data, "validation"))))}
+    """A network's calibration on the validation split, as a teacher's metrics keep it.
+
+    Args:
+        network: moved to the best device and set to eval mode.
+        data: whose validation split is used.
+
+    Returns:
+        Under "calibration", the fields of Calibration.
+    """
+    return {"calibration": asdict(calibrate(*_outputs(network, evaluation_loader(data, "validation"))))}
 
 
 def calibrate(logits: Tensor, targets: Tensor) -> Calibration:
-    """(N, C) logits and (N,) class indices, C > 1, to the calibration that they show; computed in double precision."""
+    """The calibration that these logits show, computed in double precision.
+
+    Args:
+        logits: (N, C), C > 1, unnormalised.
+        targets: (N,) class indices.
+    """
     logits = logits.double()
     best = best_temperature(logits, targets)
     inside = LEAST * 1.01 < best < MOST / 1.01
@@ -77,22 +90,42 @@ def calibrate(logits: Tensor, targets: Tensor) -> Calibration:
 
 
 def expected_calibration_error(logits: Tensor, targets: Tensor, *, bins: int = _BINS) -> float:
-    """Mean distance of accuracy from certainty over bins of equal width, weighted by how many fall into each."""
-    certainty, answers = logits.double().softmax(1).max(1)
-    right = (answers == targets).double()
-    place = (certainty * bins).ceil().long().clamp(1, bins) - 1
-    gaps = torch.zeros(bins, dtype=torch.float64, device=logits.device).index_add_(0, place, right - certainty)
+    """Mean difference of accuracy and confidence over bins of the confidence, weighted by the images in each bin.
+
+    Args:
+        logits: (N, C), unnormalised.
+        targets: (N,) class indices.
+        bins: how many, of equal width.
+
+    Returns:
+        From 0 to 1.
+    """
+    confidence, predicted = logits.double().softmax(1).max(1)
+    correct = (predicted == targets).double()
+    number = (confidence * bins).ceil().long().clamp(1, bins) - 1
+    gaps = torch.zeros(bins, dtype=torch.float64, device=logits.device).index_add_(0, number, correct - confidence)
     return float(gaps.abs().sum()) / len(targets)
 
 
 def negative_log_likelihood(logits: Tensor, targets: Tensor, temperature: float = 1.0) -> float:
+    """Of the softened probabilities, in nats per image.
+
+    Args:
+        logits: (N, C), unnormalised.
+        targets: (N,) class indices.
+        temperature: T, above 0.
+    """
     return float(F.cross_entropy(logits.double() / temperature, targets))
 
 
 def best_temperature(logits: Tensor, targets: Tensor) -> float:
-    """The one with the least negative log-likelihood: golden section on its logarithm.
+    """The temperature with the least negative log-likelihood, from LEAST to MOST: golden section on its logarithm.
 
-    The likelihood's logarithm is concave in 1/T, so that there is one optimum; it is found to a millionth.
+    The log-likelihood is concave in 1/T, so that there is one optimum; it is found to a relative error of 1e-6.
+
+    Args:
+        logits: (N, C), unnormalised.
+        targets: (N,) class indices.
     """
     ratio = (math.sqrt(5.0) - 1.0) / 2.0
     low, high = math.log(LEAST), math.log(MOST)
@@ -103,7 +136,7 @@ def best_temperature(logits: Tensor, targets: Tensor) -> float:
     left, right = high - ratio * (high - low), low + ratio * (high - low)
     at_left, at_right = loss(left), loss(right)
     while high - low > 1e-6:
-        # Where both are 0 to the last digit, every answer is right: colder is no worse.
+        # If both are exactly 0, every prediction is correct: a lower temperature is no worse.
         if at_left <= at_right:
             high, right, at_right = right, left, at_left
             left = high - ratio * (high - low)
@@ -116,21 +149,34 @@ def best_temperature(logits: Tensor, targets: Tensor) -> float:
 
 
 def entropy_share(logits: Tensor, temperature: float = 1.0) -> float:
-    """Mean entropy of the softened answers, as a share of the largest, log C."""
+    """Mean entropy of the softened outputs, as a share of the largest, log C.
+
+    Args:
+        logits: (N, C), C > 1, unnormalised.
+        temperature: T, above 0.
+    """
     log = (logits.double() / temperature).log_softmax(1)
     return float(-(log.exp() * log).sum(1).mean()) / math.log(logits.shape[1])
 
 
 def not_top(logits: Tensor, temperature: float = 1.0) -> float:
-    """Mean probability of all classes but the first, softened."""
+    """Mean probability, softened, of all classes but the most probable one together.
+
+    Args:
+        logits: (N, C), unnormalised.
+        temperature: T, above 0.
+    """
     return float((1.0 - (logits.double() / temperature).softmax(1).amax(1)).mean())
 
 
 def suggest_temperature(calibration: Calibration) -> tuple[float, float]:
     """The range of temperatures that no measurement here rules out: lowest and highest.
 
-    Not below T*: there the teacher is more certain than right; nor where its answers hardly differ from labels, or from
-    no answer at all. Which of these suits a student best, only a training shows.
+    Not below T*, where the teacher is overconfident; nor where its outputs hardly differ from labels, or from a uniform
+    distribution. Which of these temperatures suits a student best, only a training shows.
+
+    Args:
+        calibration: the teacher's.
     """
     lowest = max(calibration.soft_from, calibration.temperature or 0.0)
     return min(lowest, calibration.soft_to), calibration.soft_to
@@ -140,10 +186,11 @@ def teacher_warnings(teacher: Checkpoint, objective: Sequence[TermSettings]) -> 
     """Warnings about learning these terms from a teacher.
 
     Args:
-        teacher: measured where a recipe trained or evaluated it; others give fewer warnings.
+        teacher: calibrated if a recipe trained or evaluated it; others give fewer warnings.
+        objective: the terms that a student is trained with.
 
     Returns:
-        One sentence or two for each.
+        One or two sentences per warning.
 
     Raises:
         pydantic.ValidationError: a term's parameters.
@@ -152,15 +199,20 @@ def teacher_warnings(teacher: Checkpoint, objective: Sequence[TermSettings]) -> 
 
 
 def gap_warnings(teacher: Checkpoint, baseline: Checkpoint, *, assisted: bool) -> list[str]:
-    """Warnings from a teacher's figures beside those of the baseline (labels only); none for other classes.
+    """Warnings from comparing a teacher with the baseline (labels only); none if their classes differ.
 
     Args:
-        assisted: an assistant stands between them already.
+        teacher: with its validation accuracy, MACs and parameters.
+        baseline: the student's network, trained on labels only, with the same.
+        assisted: whether there is an assistant between teacher and student already.
+
+    Returns:
+        One warning at most.
     """
     if teacher.classes != baseline.classes:
         return []
     high, low = teacher.metrics["validation_accuracy"], baseline.metrics["validation_accuracy"]
-    figures = f"{high:.1%} of the validation split right, the baseline (labels only) {low:.1%}"
+    figures = f"a validation accuracy of {high:.1%}, the baseline (labels only) of {low:.1%}"
     if high < low:
         return [f"The teacher has {figures}: there is little to learn from it. Train it longer, or take another."]
     larger = {key: teacher.metrics[key] / max(baseline.metrics[key], 1) for key in ("macs", "parameters")}
@@ -189,7 +241,7 @@ def _of_smoothing(teacher: Checkpoint, objective: Sequence[TermSettings]) -> lis
 
 
 def _of_temperatures(teacher: Checkpoint, objective: Sequence[TermSettings]) -> list[str]:
-    """Only a teacher that a recipe made or took has been measured; a standardized answer has another scale."""
+    """Only a teacher that a recipe made or took has been measured; a standardized row of logits has another scale."""
     measured = teacher.metrics.get("calibration")
     if measured is None:
         return []
@@ -201,18 +253,18 @@ def _of_temperatures(teacher: Checkpoint, objective: Sequence[TermSettings]) -> 
         if temperature is None or method.standardizes(term) or not (why := _against(temperature, calibration)):
             continue
         advice = f"The measurements allow {lowest:.2g} to {highest:.2g}."
-        found.append(f"At temperature {temperature:g} of {term.method} the teacher's answers {why}. {advice}")
+        found.append(f"At temperature {temperature:g} of {term.method} the teacher's outputs {why}. {advice}")
     return list(dict.fromkeys(found))
 
 
 def _against(temperature: float, calibration: Calibration) -> str | None:
     known = calibration.temperature
     if temperature < calibration.soft_from:
-        return f"are nearly one-hot (other classes share less than {_ONE_HOT:.0%}): they hold little more than labels"
+        return f"are nearly one-hot (other classes together below {_ONE_HOT:.0%}): they tell little more than labels"
     if temperature > calibration.soft_to:
-        return f"are nearly uniform (more than {_UNIFORM:.0%} of the largest entropy): they hold little at all"
+        return f"are nearly uniform (more than {_UNIFORM:.0%} of the largest entropy): they tell almost nothing"
     if known is not None and temperature * _CLEARLY < known:
-        return f"are more certain than right on the validation split: calibrated at {known:.2g} (Guo et al. 2017)"
+        return f"are overconfident on the validation split: calibrated at {known:.2g} (Guo et al. 2017)"
     return None
 
 
@@ -226,8 +278,8 @@ def _where(rising: Callable[[float], float], value: float) -> float:
 
 
 @torch.no_grad()
-def _answers(network: nn.Module, loader: Loader) -> tuple[Tensor, Tensor]:
-    """In the precision in which it answers as a teacher: logits (N, C), targets (N,)."""
+def _outputs(network: nn.Module, loader: Loader) -> tuple[Tensor, Tensor]:
+    """Logits (N, C), in the precision in which the network runs as a teacher, and targets (N,)."""
     device = best_device()
     network.to(device).eval()
     precision = resolve_precision("auto", network, device, inference=True)

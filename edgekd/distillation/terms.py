@@ -33,7 +33,7 @@ class Seen:
         targets: (B,) class indices.
         indices: (B,) positions in the training split.
         student_features, teacher_features: by the path they were tapped at.
-        epoch: epochs done, with a fraction: how far terms are warmed up.
+        epoch: epochs completed, with a fraction: sets the progress of warm-ups.
     """
 
     student_logits: Tensor
@@ -50,7 +50,7 @@ class Networks:
     """What adapters are built for.
 
     Attributes:
-        teacher: None where no network answers beside the student.
+        teacher: None if no term compares its layers.
         image_size: pixels, height and width.
         sample_count: images in the training split.
     """
@@ -85,6 +85,12 @@ class Term(nn.Module):
         return warm * self.weight * reduce(add, values)
 
     def inputs(self, seen: Seen, student: Sequence[str], teacher: Sequence[str]) -> dict[str, Any]:
+        """The arguments of the loss by name, for one pair of taps.
+
+        Args:
+            seen: the batch.
+            student, teacher: the paths of the features that are compared; empty for a loss on logits.
+        """
         found: dict[str, Any] = {name: getattr(seen, name) for name in self.method.inputs if name not in FEATURES}
         for name, paths, features in (
             ("student_feature", student, seen.student_features),
@@ -130,16 +136,26 @@ class Terms(nn.Module):
 def build_terms(objective: Sequence[TermSettings], networks: Networks) -> Terms:
     """The objective's terms with their adapters for two networks.
 
+    Args:
+        objective: the terms as a recipe sets them.
+        networks: student and teacher, and their data's sizes.
+
+    Returns:
+        The terms, tried once on zeros of the features' shapes.
+
     Raises:
-        UsageError: a term needs a teacher's features and there is no teacher; see also Method.check().
-        UnknownNameError, ModelError: layers that are not there, or give nothing that can be compared.
+        UsageError: a term compares layers and there is no teacher, or it cannot compare these layers; see also
+            Method.check().
+        UnknownNameError: the objective names an unknown layer or method.
+        ModelError: a layer gives no feature.
+        pydantic.ValidationError: a term's parameters.
     """
     probed = _Probed(networks)
     return Terms([_build(settings, probed) for settings in objective])
 
 
 class _Probed:
-    """Both networks, looked into once and only where a term wants it."""
+    """Both networks, each probed once, and only if a term needs it."""
 
     def __init__(self, networks: Networks) -> None:
         self.networks = networks
@@ -167,7 +183,7 @@ def _build(settings: TermSettings, probed: _Probed) -> Term:
     if method.takes_all_taps:
         pairs = [(student, teacher)]
     if method.changes_student:
-        # The student was given the adapter already: what is compared is as wide as the teacher's.
+        # The adapter is part of the student already: its feature is as wide as the teacher's.
         assert method.function is not None
         losses: list[Callable[..., Tensor]] = [method.function for _ in pairs]
     elif method.module is None:
@@ -181,7 +197,7 @@ def _build(settings: TermSettings, probed: _Probed) -> Term:
 
 
 def _try(term: Term, probed: _Probed) -> None:
-    """Run the loss once on zeros, so that a mistake shows before the first step of the training.
+    """Run the loss once on zeros, so that an error is raised before the first step of the training.
 
     Raises:
         UsageError: the loss refuses these shapes.

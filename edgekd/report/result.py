@@ -65,7 +65,7 @@ def exported_networks(
     """The networks that are exported in float, by role, in the order of the report."""
     networks = {
         TEACHER: teacher,
-        **{role_named(name): network for name, network in student.others.items()},
+        **{role_named(name, student.titles.get(name)): network for name, network in student.others.items()},
         BASELINE: baseline,
         STUDENT: student.student,
         RECOVERED: pruned.recovered if pruned is not None else None,

@@ -1,7 +1,7 @@
-"""Distillation schemes: which networks learn from which, on what data. One file per scheme, of its name, with `SCHEME`.
+"""Distillation schemes: which networks learn from which, on what data.
 
-A scheme composes stages over a Run. A plan calls it too, so that what an artifact holds may only be read inside a
-stage's `make`.
+There is one file per scheme, named after it, which exports `SCHEME`. A scheme composes stages over a Run. A plan calls
+it too, so that an artifact's contents may only be read inside a stage's `make`.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ class Scheme:
     Attributes:
         parameters: what a recipe may set beside the scheme's name: a strict pydantic model.
         distill: (run, teacher, data, parameters) to Distilled: makes the student, stage by stage.
-        needs_teacher: whether the recipe's `teacher` is needed; without it, none may be named.
+        needs_teacher: whether the recipe must have a `teacher`; otherwise it must have none.
         one_teacher: its student learns from one teacher by stages.distill.distilled(): then stored outputs, and
             methods that change the student (simkd), work with it.
         assisted: it puts a network between a teacher and a far smaller student.
         same_classes: the models in its parameters are built for the data's classes.
-        check: (recipe, parameters): raises UsageError for what is wrong before anything runs.
-        check_classes: (parameters, classes): the same for what the data's classes show.
-        check_networks: (recipe, parameters, teacher, data): the same for what the built, untrained teacher shows.
+        check: (recipe, parameters): raises UsageError for mistakes in a recipe, before anything runs.
+        check_classes: (parameters, classes): the same for mistakes that depend on the data's classes.
+        check_networks: (recipe, parameters, teacher, data): the same for those that depend on the untrained teacher.
     """
 
     parameters: type[BaseModel]
@@ -59,14 +59,25 @@ class Scheme:
     check_networks: Callable[[RecipeSettings, Any, Any, Dataset], None] | None = None
 
     def parse(self, settings: SchemeSettings) -> BaseModel:
-        """A recipe's parameters, defaults filled in. Raises pydantic.ValidationError."""
+        """The scheme's parameters in a recipe, with defaults.
+
+        Args:
+            settings: the recipe's `distill.scheme`.
+
+        Returns:
+            An instance of `parameters`.
+
+        Raises:
+            pydantic.ValidationError: an unknown or wrong parameter.
+        """
         return self.parameters.model_validate_json(json.dumps(settings.parameters, default=os.fspath))
 
     def check_recipe(self, recipe: RecipeSettings) -> None:
         """Check the rest of a recipe against the scheme.
 
         Raises:
-            UsageError: it lacks its teacher, cannot store its outputs, or the scheme's own check finds a mistake.
+            UsageError: the teacher is missing or superfluous, its outputs cannot be stored, a loss cannot be used, or
+                the scheme's own check finds a mistake.
             pydantic.ValidationError: its parameters.
         """
         name = recipe.distill.scheme.name
@@ -78,13 +89,24 @@ class Scheme:
 
 
 def scheme_named(name: str) -> Scheme:
-    """A scheme by its name. Raises UnknownNameError where there is no such scheme."""
+    """A scheme by its name.
+
+    Raises:
+        UnknownNameError: there is no such scheme.
+        PluginError: its file is broken.
+    """
     scheme: Scheme = plugins.load("scheme", name)
     return scheme
 
 
 def distill(run: Run, teacher: Checkpoint | None, data: Dataset) -> Distilled:
-    """The student, as the recipe's scheme makes it."""
+    """The student, as the recipe's scheme makes it.
+
+    Args:
+        run: with the recipe.
+        teacher: None for a scheme without one.
+        data: the recipe's.
+    """
     settings = run.recipe.distill.scheme
     scheme = scheme_named(settings.name)
     own = replace(run, code=plugins.code_key("scheme", settings.name))
@@ -93,13 +115,29 @@ def distill(run: Run, teacher: Checkpoint | None, data: Dataset) -> Distilled:
 
 
 def continuation(run: Run, student: Distilled, teacher: Checkpoint | None, data: Dataset) -> Continuation:
-    """How pruned and quantized students go on learning."""
+    """How pruned and quantized students are trained further.
+
+    Args:
+        run: with the recipe.
+        student: the result of the scheme.
+        teacher: None for a scheme without one: then the student itself takes its place.
+        data: the recipe's.
+    """
     objective = inherited(student.objective or run.recipe.distill.objective)
     return Continuation(teacher or student.student, student.learns_from or data, objective, student.train)
 
 
 def teacher_warnings(run: Run, teacher: Checkpoint | None, baseline: Checkpoint | None) -> tuple[str, ...]:
-    """Warnings about the recipe's teacher, shown before a student learns from it; in a plan nothing is known."""
+    """Show warnings about the recipe's teacher, before a student learns from it.
+
+    Args:
+        run: with the recipe; a plan has no metrics yet, and so no warnings.
+        teacher: None for a scheme without one.
+        baseline: to compare it with; None if the recipe turns it off.
+
+    Returns:
+        The warnings.
+    """
     if teacher is None or not run.store.makes:
         return ()
     settings = run.recipe.distill
@@ -112,12 +150,20 @@ def teacher_warnings(run: Run, teacher: Checkpoint | None, baseline: Checkpoint 
 
 
 def models_named(recipe: RecipeSettings) -> list[ModelSettings]:
-    """All models of a recipe's scheme, whatever classes they are for."""
+    """All models in the parameters of a recipe's scheme, whatever their classes."""
     return models_in(scheme_named(recipe.distill.scheme.name).parse(recipe.distill.scheme))
 
 
 def models_of(recipe: RecipeSettings, classes: tuple[str, ...]) -> list[ModelSettings]:
-    """The models of a scheme's parameters that are built for these classes; raises what its check_classes does."""
+    """The models in a scheme's parameters that are built for the data's classes.
+
+    Args:
+        recipe: with the scheme and its parameters.
+        classes: the data's.
+
+    Raises:
+        UsageError: the parameters do not fit the classes; see Scheme.check_classes.
+    """
     settings = recipe.distill.scheme
     scheme = scheme_named(settings.name)
     parameters = scheme.parse(settings)
@@ -130,7 +176,7 @@ def _check_networks(untrained: Untrained) -> None:
     """Check the built, untrained networks against the scheme and its losses.
 
     Raises:
-        UsageError: an objective names a layer that is not there, or layers that it cannot compare.
+        UsageError: an objective names an unknown layer, or layers that it cannot compare.
         EdgekdError: the scheme's own check finds a mistake.
     """
     recipe, teacher, data = untrained.recipe, untrained.teacher, untrained.data
@@ -138,7 +184,7 @@ def _check_networks(untrained: Untrained) -> None:
     if scheme.check_networks is not None:
         scheme.check_networks(recipe, scheme.parse(recipe.distill.scheme), teacher, data)
     if teacher is not None and not scheme.assisted:  # an assisted student never learns from it
-        # Afresh: a loss may change the student, and others look at it as it is.
+        # A new copy, because a loss may modify the student and other checks need it unmodified.
         student, architecture = initial(recipe.student.model_copy(update={"pretrained": False}), data)
         objective = recipe.distill.objective
         reuse_teacher_classifier(student, teacher, architecture, objective, untrained.image_size)
@@ -154,12 +200,15 @@ def _check_teacher(scheme: Scheme, name: str, recipe: RecipeSettings) -> None:
     if scheme.needs_teacher and recipe.teacher is None:
         raise UsageError(f"{name} needs a teacher", hint="add a teacher section")
     if not scheme.needs_teacher and recipe.teacher is not None:
-        raise UsageError(f"{name} does not use a teacher", found="a teacher section", hint="leave it out")
+        raise UsageError(f"{name} does not use a teacher", found="a teacher section", hint="remove the teacher section")
     if (changing := changing_student(objective)) and not scheme.one_teacher:
-        raise UsageError(f"{changing[0].method} puts one teacher's classifier on the student: not with {name}")
+        raise UsageError(
+            f"{changing[0].method} puts one teacher's classifier on the student, "
+            f"which the scheme {name} does not support"
+        )
     if scheme.needs_teacher and not any(method_named(term.method).needs_teacher for term in objective):
         raise UsageError(
-            f"{name} learns from a teacher, and no loss compares with it",
+            f"{name} learns from a teacher, but no loss uses it",
             found=", ".join(term.method for term in objective),
             hint="add one to distill.objective, e.g. {method: kd}",
         )
@@ -171,22 +220,20 @@ def _check_outputs(scheme: Scheme, name: str, recipe: RecipeSettings) -> None:
         raise UsageError(f"{name} has no single teacher whose outputs could be stored", allowed="teacher_outputs: off")
     if wanted.store == "on" and (featured := _on_features(objective)):
         raise UsageError(
-            f"stored outputs are logits, and {', '.join(featured)} compares the teacher's layers: it has to run anyway",
+            f"stored outputs are logits, and {', '.join(featured)} compares the teacher's layers, so it has to run",
             allowed="teacher_outputs: off, or auto",
         )
     whole = [term.method for term in objective if _needs_every_logit(term)]
     if wanted.store != "off" and wanted.top_k is not None and whole:
-        raise UsageError(
-            f"top_k shares the tail out evenly, and {', '.join(whole)} looks at every logit", hint="leave top_k out"
-        )
+        raise UsageError(f"top_k divides the tail evenly, but {', '.join(whole)} uses every logit", hint="remove top_k")
 
 
 def _check_objective(scheme: Scheme, name: str, recipe: RecipeSettings) -> None:
     for section in recipe.compiled:
         if read := _on_features(recipe.objectives[section]):
             raise UsageError(
-                f"{', '.join(read)} reads layers while the network runs, which a compiled one does not let it do",
-                hint=f"leave {section}.compile out",
+                f"{', '.join(read)} reads layers while the network runs, which a compiled network does not allow",
+                hint=f"remove {section}.compile",
             )
     if cold := [term.method for term in recipe.distill.objective if term.warmup_epochs >= recipe.distill.epochs]:
         raise UsageError(

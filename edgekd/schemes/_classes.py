@@ -1,4 +1,4 @@
-"""Networks and data whose classes are parts or groups of a data set's."""
+"""Networks and data sets whose classes are subsets or groups of another data set's."""
 
 from __future__ import annotations
 
@@ -18,13 +18,14 @@ Groups = Sequence[Sequence[str]]
 
 
 def check_disjoint(groups: Groups, where: str) -> None:
-    """Check groups whatever the classes are.
+    """Check groups without knowing the data's classes.
 
     Args:
+        groups: the names of the classes in each group.
         where: the key that holds them, for the message.
 
     Raises:
-        UsageError: fewer than two groups, an empty one, or a class that stands twice.
+        UsageError: fewer than two groups, an empty one, or a class that occurs twice.
     """
     if len(groups) < 2 or not all(groups):
         raise UsageError(f"{where}: these are not groups of classes", found=groups, allowed="two or more, none empty")
@@ -37,6 +38,8 @@ def check_partition(groups: Groups, classes: Sequence[str], where: str) -> None:
     """Check groups against the data's classes.
 
     Args:
+        groups: the names of the classes in each group.
+        classes: the data's.
         where: the key that holds the groups, for the message.
 
     Raises:
@@ -48,21 +51,22 @@ def check_partition(groups: Groups, classes: Sequence[str], where: str) -> None:
     if missing or unknown:
         parts = (("in no group", missing), ("not a class of the data", unknown))
         raise UsageError(
-            f"{where}: the groups do not hold the data's classes",
+            f"{where}: the groups are not a partition of the data's classes",
             found="; ".join(f"{what}: {', '.join(names[:10])}" for what, names in parts if names),
             allowed=f"each of {', '.join(classes[:20])} once",
         )
 
 
 def unpublished(model: ModelSettings) -> ModelSettings:
-    """The same model without published weights: no download only to look at its shape."""
+    """The same model without published weights, so that a check of its shape downloads nothing."""
     return model.model_copy(update={"pretrained": False})
 
 
 def relabel(data: Dataset, groups: Mapping[str, Sequence[str]], out: Path, *, where: str) -> Dataset:
-    """The same images under coarser labels; their files are linked, not copied, where the disk can do that.
+    """The same images under coarser labels; their files are linked, not copied, if the disk supports it.
 
     Args:
+        data: the data set.
         groups: the new classes, in order, each with those of `data` that it means.
         where: the key that holds the groups, for the message.
         out: an empty folder, which becomes the data set.

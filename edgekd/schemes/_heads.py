@@ -33,7 +33,7 @@ class Batches(Batch):
 class JointBatches:
     """One batch of each loader per step, for as many steps as the main one has.
 
-    Every epoch begins all of them anew, shuffled; a shorter one begins again, a longer one is cut off.
+    Every epoch restarts and shuffles all of them; a shorter one is repeated, a longer one is truncated.
     """
 
     def __init__(self, main: BatchSource, others: Mapping[str, BatchSource]) -> None:
@@ -55,9 +55,11 @@ class JointBatches:
 
 
 class Head(nn.Module):
-    """The losses of one task: its part of the logits, against its teacher's and its labels.
+    """The losses of one task: its part of the logits, compared with its teacher's and its labels.
 
     Args:
+        teacher: the task's.
+        terms: losses on logits.
         columns: its part of the joint network's logits.
         weight: of all its losses.
         groups: (C,) from the main task's labels to this one's; None: the labels are its own.
@@ -96,7 +98,7 @@ class MultiTask(nn.Module):
         self.heads = nn.ModuleList(heads.values())
 
     def forward(self, model: nn.Module, batch: Batches) -> dict[str, Tensor]:
-        # One pass over all images, so that batch norms see in training what their statistics will be.
+        # One pass over all images, so that batch norms normalise by the statistics that they keep.
         others = dict(batch.others or {})
         parts = [batch.images, *(other.images for other in others.values())]
         logits = dict(zip(("", *others), model(torch.cat(parts)).split([len(part) for part in parts]), strict=True))
@@ -115,8 +117,8 @@ class Columns(nn.Module):
         self._network, self._columns = network, columns
 
     def forward(self, images: Tensor) -> Tensor:
-        answers: Tensor = self._network(images)[:, self._columns]
-        return answers
+        logits: Tensor = self._network(images)[:, self._columns]
+        return logits
 
 
 @dataclass(frozen=True)
@@ -139,8 +141,9 @@ def train_heads(
     """Train the network of all tasks.
 
     Args:
-        student: a new network, or a checkpoint to go on from.
+        student: a new network, or a checkpoint to train further.
         tasks: by name, the main one first.
+        arguments: settings and objective.
         out: an empty folder, which becomes the checkpoint.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The objective of a scheme: the recipe's or its own default, and what it must not hold."""
+"""The objective of a scheme: the recipe's or its own default, and the checks of its losses."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ Objective = tuple[TermSettings, ...]
 
 
 def objective_or(recipe: RecipeSettings, default: Objective) -> Objective:
-    """The recipe's objective where it has one, else the scheme's own `default`."""
+    """The recipe's objective if it sets one, otherwise the scheme's own default."""
     return recipe.distill.objective if "objective" in recipe.distill.model_fields_set else default
 
 
-def check_answers(scheme: str, objective: Objective) -> None:
-    """Refuse an objective without a term on another network's answers: then nothing is distilled.
+def check_outputs(scheme: str, objective: Objective) -> None:
+    """Refuse an objective without a term on another network's outputs, with which nothing would be distilled.
 
     Args:
         scheme: its name, for the message.
@@ -28,7 +28,7 @@ def check_answers(scheme: str, objective: Objective) -> None:
     """
     if not any(method.needs_teacher or method.on_features for method in known_methods(objective)):
         raise UsageError(
-            f"{scheme} needs a loss that compares answers",
+            f"{scheme} needs a loss that compares outputs of two networks",
             found=", ".join(term.method for term in objective),
             hint="add one to distill.objective, e.g. {method: kd}",
         )
@@ -39,7 +39,7 @@ def check_on_logits(scheme: str, objective: Objective, *, why: str, where: str =
 
     Args:
         scheme: its name, for the message.
-        why: what speaks against layers, for the message.
+        why: the reason, for the message.
         where: the key that holds the objective.
 
     Raises:
@@ -50,28 +50,28 @@ def check_on_logits(scheme: str, objective: Objective, *, why: str, where: str =
         raise UsageError(
             f"{scheme} takes losses on logits only: {why}",
             found=", ".join(refused),
-            hint=f"leave these out of {where}",
+            hint=f"remove these from {where}",
         )
 
 
 def check_labels(scheme: str, objective: Objective) -> None:
-    """Refuse an objective without a term on labels, where the first steps have nothing else.
+    """Refuse an objective without a term on labels, for schemes whose first steps have labels only.
 
     Args:
         scheme: its name, for the message.
 
     Raises:
-        UsageError: every term compares answers.
+        UsageError: every term compares outputs of two networks.
     """
     if all(method.needs_teacher or method.on_features for method in known_methods(objective)):
         raise UsageError(
-            f"{scheme} begins with labels only, and no loss is on them",
+            f"{scheme} begins with labels only, but no loss uses them",
             found=", ".join(term.method for term in objective),
             hint="add {method: cross_entropy} to distill.objective",
         )
 
 
 def known_methods(objective: Objective) -> Iterator[Method]:
-    """The methods of its terms; an unknown name is left out here and reported where it stands in the recipe."""
+    """The methods of its terms; an unknown name is left out here and reported with its line of the recipe."""
     names = plugins.names("method")
     return (method_named(term.method) for term in objective if term.method in names)

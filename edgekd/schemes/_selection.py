@@ -1,4 +1,4 @@
-"""Which images a student learns from where only some have labels: drawn, checked, filtered by the teacher."""
+"""Selection of training images when only some have labels: drawn, checked, filtered by the teacher."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ from edgekd.store.artifacts import Artifact, Details, Json
 from edgekd.training.host import best_device
 
 VERSION = 1
-_LIMIT = 2  # the stream that data.limit draws from: `labels: 200` are the images that `limit: 200` would keep
+_LIMIT = 2  # added to the seed as data.limit does, so that `labels: 200` are the images that `limit: 200` would keep
 _BATCH = 256
 Floats = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class Criteria:
-    """What images are chosen by.
+    """How images are selected.
 
     Attributes:
         labels: how many of the training images have one; None: all.
-        confidence: the teacher's smallest largest probability for an unlabelled image.
-        balance: as many unlabelled images of each class that the teacher predicts in them.
+        confidence: the teacher's top-1 probability, below which an unlabelled image is left out.
+        balance: select equally many unlabelled images of each class that the teacher predicts.
         seed: draws the labelled images and the duplicates.
     """
 
@@ -52,7 +52,7 @@ class Criteria:
 
 
 class SelectionDetails(Details):
-    """What images were chosen by; see Criteria."""
+    """How images were selected; see Criteria."""
 
     labels: int | None
     confidence: float
@@ -71,7 +71,12 @@ class Selection(Artifact[SelectionDetails]):
         return Chosen(open_pool(data, pool), np.load(self.path / "unlabelled.npy"), labelled=False)
 
     def mixed(self, data: Dataset, pool: Artifact | None, share: float) -> Split:
-        """Every unlabelled image once, and the labelled ones as often as gives them `share` of the whole."""
+        """Every unlabelled image once, and the labelled ones repeated until they are a share of the whole.
+
+        Args:
+            data, pool: see select().
+            share: of labelled images, below 1; they are never fewer than without repetition.
+        """
         some, many = self.labelled(data), self.unlabelled(data, pool)
         wanted = round(share / (1.0 - share) * len(many))
         return Joined([many, repeated(some, max(wanted, len(some)))]) if len(some) else many
@@ -94,17 +99,19 @@ def select(
 ) -> Selection:
     """Draw the labelled images, and choose among the others.
 
-    Left out are images that stand in validation or test, those that stand among the labelled ones, and those for
-    which the teacher is not confident enough.
+    Left out are images that are also in the validation or test split or among the labelled ones, and those for which
+    the teacher's confidence is below the threshold.
 
     Args:
-        pool: a folder's images, or another data set's training split; None: what `labels` leave of the training split.
-        teacher: None where the criteria do not need one.
+        data: whose training split is drawn from.
+        pool: a folder's images, or another data set's training split; None: the training images that keep no label.
+        teacher: None if the criteria do not need one.
+        criteria: how images are selected.
         out: an empty folder, which becomes the artifact.
 
     Raises:
         DataError: too few or too many labels, or no unlabelled image is left.
-        ModelError: the teacher knows other classes.
+        ModelError: the teacher has other classes.
     """
     train = open_split(data, "train")
     chosen = draw_labelled(train.labels, criteria.labels, len(data.classes), criteria.seed)
@@ -134,7 +141,12 @@ def select(
 
 
 def check_labels(wanted: int | None, classes: int, available: int) -> None:
-    """Check how many training images are to keep their label; None is all of them, 0 is none.
+    """Check how many training images keep their label.
+
+    Args:
+        wanted: how many; None: all, 0: none.
+        classes: how many classes there are.
+        available: how many training images there are.
 
     Raises:
         DataError: fewer than classes, or more than there are.
@@ -206,7 +218,7 @@ def confident(predictions: Predictions, criteria: Criteria) -> Labels:
 
 
 def repeated(split: Split, count: int) -> Split:
-    """The split's images again and again, `count` in all."""
+    """The split's images, repeated in order up to a number of images."""
     return Chosen(split, np.arange(count) % len(split))
 
 
@@ -216,7 +228,7 @@ def warnings_of(selection: Selection, classes: Sequence[str]) -> list[str]:
     reasons = {
         "equal to a validation or test image": found["held_out"],
         "equal to a labelled image": found["known"],
-        "the teacher is not sure": found.get("unsure", 0),
+        "teacher confidence below the threshold": found.get("unsure", 0),
     }
     lines = []
     if any(reasons.values()):
@@ -225,12 +237,14 @@ def warnings_of(selection: Selection, classes: Sequence[str]) -> list[str]:
     seen = found.get("classes", {})
     if absent := [name for name in classes if seen and not seen[name]]:
         shown = ", ".join(absent[:10])
-        lines.append(f"The teacher sees no unlabelled image of {len(absent)} of {len(classes)} classes: {shown}.")
+        lines.append(
+            f"The teacher predicts {len(absent)} of {len(classes)} classes for none of the unlabelled images: {shown}."
+        )
     return lines
 
 
 def _unknown(images: Split, rows: Labels, data: Dataset, labelled: Split, found: Json) -> Labels:
-    """Images that neither stand among those that measure nor have a label already; counts what it leaves out."""
+    """The images that are neither in an evaluation split nor labelled already; counts the others in `found`."""
     held_out = measured_contents(data)
     known = set(contents(labelled))
     digests = contents(images, rows)

@@ -1,4 +1,4 @@
-"""The data of one of several tasks: no image that measures one of them trains another."""
+"""The data of several tasks: no image of one task's evaluation splits is in another task's training split."""
 
 from __future__ import annotations
 
@@ -23,7 +23,15 @@ from edgekd.store.artifacts import read_json
 
 @dataclass(frozen=True)
 class Ready:
-    """A task whose data and teacher are made; `classes` where its labels are groups of the main one's."""
+    """A task with its data and teacher.
+
+    Attributes:
+        data: its images and labels.
+        teacher: for its head.
+        weight: of its losses.
+        classes: each of its classes with those of the main task; None if it has its own images.
+        augment: of its training images.
+    """
 
     data: Dataset
     teacher: Checkpoint
@@ -32,7 +40,7 @@ class Ready:
     augment: AugmentSettings
 
     def targets(self, main: Dataset) -> Tensor | None:
-        """(C,) int64: for each of the main task's classes the task's own; None where the labels are its own."""
+        """(C,) int64: the task's class for each class of the main task; None if the task has its own images."""
         if self.classes is None:
             return None
         of = {name: group for group, names in enumerate(self.classes.values()) for name in names}
@@ -40,13 +48,13 @@ class Ready:
 
 
 def columns_of(tasks: Mapping[str, Ready]) -> dict[str, slice]:
-    """Where each task's logits stand in the joint network's."""
+    """The columns of each task's logits in the joint network's output, by name; the tasks in the order of the heads."""
     ends = np.cumsum([0, *(len(ready.data.classes) for ready in tasks.values())]).tolist()
     return {name: slice(first, stop) for name, first, stop in zip(tasks, ends, ends[1:], strict=False)}
 
 
 def warnings_of(tasks: Mapping[str, Ready], objective: Sequence[TermSettings]) -> list[str]:
-    """Warnings of the teachers, and of images that stand in two tasks; each once."""
+    """Warnings about the teachers, and about images that are in two tasks; each once."""
     found = [warning for ready in tasks.values() for warning in teacher_warnings(ready.teacher, objective)]
     own = [each for ready in tasks.values() if ready.classes is None for each in ready.data.metrics.get("warnings", [])]
     return list(dict.fromkeys([*found, *own]))
@@ -57,6 +65,8 @@ def check_data(where: str, own: DataSettings, main: DataSettings) -> None:
 
     Args:
         where: the key that holds `own`, for the message.
+        own: the task's data section.
+        main: the recipe's.
 
     Raises:
         UsageError: they are prepared differently from the main task's, or are the same images in another split.
@@ -68,25 +78,26 @@ def check_data(where: str, own: DataSettings, main: DataSettings) -> None:
             allowed=main.preprocessing,
         )
     drawn = [{key: getattr(each, key) for key in ("validation", "test", "seed")} for each in (own, main)]
-    places = [(each.source, each.root.resolve() if each.root is not None else None) for each in (own, main)]
-    if places[0] == places[1] and drawn[0] != drawn[1]:
+    origins = [(each.source, each.root.resolve() if each.root is not None else None) for each in (own, main)]
+    if origins[0] == origins[1] and drawn[0] != drawn[1]:
         raise UsageError(
-            f"{where}: the same images, in another split: some that test one task would train another",
+            f"{where}: the same images in another split: one task would train on evaluation images of another",
             found=drawn[0],
             allowed=f"{drawn[1]}, as the recipe's data",
         )
 
 
-def apart(task: str, data: Dataset, main: str, others: Mapping[str, Dataset], out: Path) -> Dataset:
-    """A task's data without the training images that stand in another task's validation or test split.
+def without_shared_images(task: str, data: Dataset, main: str, others: Mapping[str, Dataset], out: Path) -> Dataset:
+    """A task's data without the training images that are in another task's validation or test split.
 
-    Images are equal where their scaled pixels are. Files that stay as they are are linked, where the disk can do
-    that. The main task's training images stay, even where they measure this task: `warnings` reports it.
+    Images are equal where their scaled pixels are. Unchanged files are linked, if the disk supports it.
+    The main task's training images stay, even those in this task's evaluation splits: `warnings` reports them.
 
     Args:
-        others: the other tasks' data by name, the one called `main` among them; prepared alike.
         task: its name, for warnings and messages.
+        data: the task's.
         main: the name of the main task.
+        others: the other tasks' data by name, including the main task's; prepared alike.
         out: an empty folder, which becomes the data set; its metrics have `warnings`.
 
     Raises:
@@ -94,18 +105,18 @@ def apart(task: str, data: Dataset, main: str, others: Mapping[str, Dataset], ou
     """
     shared = {name: shared_rows(data, "train", [other]) for name, other in others.items()}
     warnings = [
-        f"{task}: {len(rows)} training images were left out, as they stand in {name}'s validation or test split."
+        f"{task}: {len(rows)} training images were left out, since they are in {name}'s validation or test split."
         for name, rows in shared.items()
         if len(rows)
     ]
     if known := len(shared_rows(others[main], "train", [data])):
-        warnings.append(f"{task}: {known} of {main}'s training images stand in its validation or test split.")
+        warnings.append(f"{task}: {known} of {main}'s training images are in its validation or test split.")
     labels: Labels = np.load(storage.labels_file(data.path, "train"))
     kept = np.setdiff1d(np.arange(len(labels)), np.concatenate(list(shared.values())))
     counts = dict(zip(data.classes, np.bincount(labels[kept], minlength=len(data.classes)).tolist(), strict=True))
     if empty := [name for name, count in counts.items() if count == 0]:
         raise DataError(
-            f"the task {task} has no training image of {empty[0]} left: all of them measure another task",
+            f"the task {task} has no training image of {empty[0]} left: all are in evaluation splits of other tasks",
             found="; ".join(warnings),
             hint="give the tasks different images, or the same validation and test split",
         )
@@ -120,7 +131,7 @@ def apart(task: str, data: Dataset, main: str, others: Mapping[str, Dataset], ou
 
 def _write(data: Dataset, kept: Labels, labels: Labels, out: Path) -> None:
     """All files; those of the training split with the kept rows only, where some are left out."""
-    train = {place(out, "train") for place in (storage.labels_file, storage.pixels_file, storage.samples_file)}
+    train = {file_of(out, "train") for file_of in (storage.labels_file, storage.pixels_file, storage.samples_file)}
     changed = train if len(kept) < len(labels) else set()
     for file in data.manifest.files:
         if out / file not in changed:

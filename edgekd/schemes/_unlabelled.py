@@ -10,23 +10,23 @@ from edgekd.distillation.objective_settings import on_logits
 from edgekd.errors import UsageError
 from edgekd.recipe.settings import RecipeSettings, TermSettings
 
-# It learns from answers only.
-ON_ANSWERS = (TermSettings(method="kd"),)
+# It needs no labels.
+WITHOUT_LABELS = (TermSettings(method="kd"),)
 
 
 def needing_labels(objective: Sequence[TermSettings]) -> list[str]:
-    """The losses that cannot do without labels; an unknown name is reported where it stands in the recipe."""
+    """The losses that need labels; an unknown name is left out here and reported with its line of the recipe."""
     known = plugins.names("method")
     return [term.method for term in objective if term.method in known and method_named(term.method).needs_labels]
 
 
 def without_labels(objective: Sequence[TermSettings]) -> tuple[TermSettings, ...]:
-    """What pruned and quantized students go on learning: the losses on logits that need no label.
+    """The losses for pruned and quantized students: those on logits that need no label.
 
-    Where none of them compares the teacher's answers it is ON_ANSWERS: the recipe's default looks at labels.
+    If none of them uses the teacher's outputs it is WITHOUT_LABELS, since the recipe's default needs labels.
     """
     kept = tuple(term for term in on_logits(objective) if not needing_labels([term]))
-    return kept if any(method_named(term.method).needs_teacher for term in kept) else ON_ANSWERS
+    return kept if any(method_named(term.method).needs_teacher for term in kept) else WITHOUT_LABELS
 
 
 def check_later_stages(recipe: RecipeSettings, reason: str) -> None:
@@ -43,5 +43,5 @@ def check_later_stages(recipe: RecipeSettings, reason: str) -> None:
         if found := needing_labels(objective):
             raise UsageError(
                 f"{', '.join(found)} in {name}.objective needs labels, and {reason}",
-                hint="name losses on the teacher's answers only, or leave the objective out",
+                hint="name losses on the teacher's outputs only, or remove the objective",
             )

@@ -38,7 +38,7 @@ _STEPS = {"epochs", "batch_size", "optimizer", "learning_rate", "weight_decay"}
 
 
 class Parameters(ModelSettings):
-    """The assistant: a model, and how it is distilled from the teacher where that differs from the student."""
+    """The assistant: a model, and the settings of its distillation that differ from the student's."""
 
     epochs: Positive | None = Field(None, description="default: distill.epochs")
     batch_size: Positive | None = Field(None, description="default: distill.batch_size")
@@ -54,7 +54,7 @@ class Parameters(ModelSettings):
         return ModelSettings(**self.model_dump(include=set(ModelSettings.model_fields)))
 
     def settings(self, student: DistillSettings) -> DistillSettings:
-        """How the assistant is distilled: as the student, but for what is set here."""
+        """The settings of the assistant's distillation: the student's, except those that are set here."""
         own: dict[str, Any] = self.model_dump(include=_STEPS, exclude_none=True)
         objective = self.objective or student.objective
         return student.model_copy(update={**own, "objective": objective, "scheme": SchemeSettings(name="offline")})
@@ -64,7 +64,8 @@ def check(recipe: RecipeSettings, parameters: Parameters) -> None:
     """Check the assistant against the student.
 
     Raises:
-        UsageError: it is the student itself or cannot be distilled, or layers are named whose network is unclear.
+        UsageError: it is the student itself or cannot be distilled, or the objective names layers,
+            which would apply to two different pairs.
     """
     if parameters.assistant == recipe.student:
         raise UsageError(
@@ -101,7 +102,7 @@ def distill(run: Run, teacher: Checkpoint, data: Dataset, parameters: Parameters
 
 
 def _paired(model: ModelSettings, teacher: nn.Module, data: Dataset, objective: Sequence[TermSettings]) -> nn.Module:
-    """The learner of a pair, changed as its objective changes it."""
+    """The untrained student of a pair, with the changes that its objective makes to it."""
     learner, architecture = initial(model.model_copy(update={"pretrained": False}), data)
     reuse_teacher_classifier(learner, teacher, architecture, objective, data.details.preprocessing.image_size)
     build_terms(objective, networks_for(learner, teacher, data))

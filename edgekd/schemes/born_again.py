@@ -14,7 +14,7 @@ from edgekd.models.checkpoint import Checkpoint
 from edgekd.recipe.settings import Positive, RecipeSettings, Settings
 from edgekd.runs import Run
 from edgekd.schemes import Scheme
-from edgekd.schemes._objective import check_answers
+from edgekd.schemes._objective import check_outputs
 from edgekd.stages import train
 from edgekd.stages.distill import STAGE, Distilled, Guidance, distilled
 
@@ -27,8 +27,8 @@ class Parameters(Settings):
 
 
 def check(recipe: RecipeSettings, parameters: Parameters) -> None:
-    """Raises UsageError where no loss compares a student with the generation before."""
-    check_answers("born-again", recipe.distill.objective)
+    """Raises UsageError if no loss compares a student with the generation before."""
+    check_outputs("born-again", recipe.distill.objective)
 
 
 def distill(run: Run, teacher: Checkpoint | None, data: Dataset, parameters: Parameters) -> Distilled:

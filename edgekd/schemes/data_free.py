@@ -1,10 +1,10 @@
-"""No images: the teacher's batch norms give them (Yin et al., Dreaming to Distill, 2020).
+"""No training images: they are made from the teacher's batch norms (Yin et al., Dreaming to Distill, 2020).
 
 The student learns on synthetic images only, with every loss that the recipe names; their labels are the classes that
 they were made for. The recipe's data gives the classes, the size and the normalisation of the images, and the real
-validation and test splits, on which the student is measured and never trained. Its training images are not used:
-recovery after pruning, calibration and QAD see the synthetic images too. Only `distill.baseline`, and a teacher that is
-trained here, look at them.
+validation and test splits, on which the student is evaluated only. Its training images are not used:
+recovery after pruning, calibration and QAD use the synthetic images too. Only `distill.baseline`, and a teacher that is
+trained here, use them.
 """
 
 from __future__ import annotations
@@ -85,11 +85,13 @@ def mirrors(settings: DataSettings) -> bool:
 
 
 def compose(images: SyntheticImages, data: Dataset, out: Path) -> Dataset:
-    """A data set with the synthetic images to train on, and the real validation and test splits to measure on.
+    """A data set with the synthetic images to train on, and the real validation and test splits for evaluation.
 
-    Nothing of the real training split is in it, or in its digest.
+    Neither its contents nor its digest depend on the real training split.
 
     Args:
+        images: the synthetic ones.
+        data: the real data set.
         out: an empty folder, which becomes the data set.
 
     Raises:
@@ -100,7 +102,7 @@ def compose(images: SyntheticImages, data: Dataset, out: Path) -> Dataset:
     real, made = data.details, images.details
     if made.preprocessing != real.preprocessing:
         raise DataError(
-            "the synthetic images differ from the data's: their teacher saw images prepared differently",
+            "the synthetic images differ from the data's: their teacher has another preprocessing",
             found=made.preprocessing,
             allowed=real.preprocessing,
             hint="set data.image_size, data.mean and data.std to the teacher's",

@@ -1,4 +1,4 @@
-"""Several teachers, one student: their answers are combined into one before a loss sees it."""
+"""Several teachers, one student: their outputs are combined into one before the losses are computed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from edgekd.data.dataset import Dataset
 from edgekd.data.loader import Batch
 from edgekd.distillation import distill as stage
-from edgekd.distillation.objective import Answers, Distillation, Source, Teacher
+from edgekd.distillation.objective import Distillation, Outputs, Source, Teacher
 from edgekd.distillation.objective_settings import objective_json
 from edgekd.distillation.terms import build_terms
 from edgekd.errors import UsageError
@@ -33,10 +33,11 @@ Combine = Literal["mean", "confidence", "entropy"]
 
 class Parameters(Settings):
     teachers: tuple[TeacherSettings, ...] = Field(
-        description="the further teachers, at least one, each as the recipe's teacher is written"
+        description="the further teachers, at least one, each with the keys of the recipe's teacher"
     )
     combine: Combine = Field(
-        "mean", description="confidence: more weight where a teacher fits the label; entropy: where it is surer"
+        "mean",
+        description="confidence: more weight where a teacher fits the label; entropy: where its entropy is lower",
     )
 
 
@@ -46,14 +47,12 @@ def check(recipe: RecipeSettings, parameters: Parameters) -> None:
         raise UsageError(
             "an ensemble needs more than one teacher", allowed="one or more in distill.scheme.teachers beside teacher"
         )
-    check_on_logits(
-        "ensemble", recipe.distill.objective, why="layers are compared with one teacher's, here are several"
-    )
+    check_on_logits("ensemble", recipe.distill.objective, why="several teachers have several sets of layers")
     seen = [recipe.teacher]
     for teacher in parameters.teachers:
         if teacher in seen:
             raise UsageError(
-                "two of the teachers are the same network: a copy adds nothing",
+                "two of the teachers are the same network, which adds nothing",
                 found=f"{teacher.model} twice, with equal settings",
                 hint="give one another train.seed, model or checkpoint",
             )
@@ -61,7 +60,7 @@ def check(recipe: RecipeSettings, parameters: Parameters) -> None:
 
 
 def distill(run: Run, teacher: Checkpoint, data: Dataset, parameters: Parameters) -> Distilled:
-    """One stage per further teacher, then one for the student; pruned students go on with the recipe's teacher."""
+    """One stage per further teacher, then one for the student; later stages use the recipe's teacher only."""
     others = {
         f"teacher{number}": teacher_stage(run, f"teacher{number}", settings, data)
         for number, settings in enumerate(parameters.teachers, 2)
@@ -124,11 +123,11 @@ def _distill(run: Run, teachers: Mapping[str, Checkpoint], data: Dataset, combin
 class Ensemble:
     """All teachers, live, as one.
 
-    The answer is Σ_k w_k (z_k − mean(z_k)): the teachers' logits, each row centred, weighted. A softmax of it is, at
+    The output is Σ_k w_k (z_k − mean(z_k)): the teachers' logits, each row centred, weighted. A softmax of it is, at
     every temperature and up to normalisation, the weighted geometric mean of the teachers' probabilities. That is why
     logits are averaged and not probabilities, whose mean would need another logarithm for each temperature. The
-    level of a row of logits carries nothing, as no softmax sees it; without centring, a teacher's level would still be
-    a target for losses that compare logits as numbers (mse).
+    mean of a row of logits carries no information, as softmax ignores it; without centring, a teacher's mean would
+    still be a target for losses that compare logits as numbers (mse).
 
     Args:
         teachers: at least two.
@@ -139,26 +138,30 @@ class Ensemble:
         self._teachers = teachers
         self._combine = combine
 
-    def __call__(self, batch: Batch) -> Answers:
+    def __call__(self, batch: Batch) -> Outputs:
         logits = torch.stack([teacher(batch).logits for teacher in self._teachers])
         share = weights(logits, batch.targets, self._combine)
         centred = logits - logits.mean(2, keepdim=True)
-        return Answers((share.unsqueeze(2) * centred).sum(0))
+        return Outputs((share.unsqueeze(2) * centred).sum(0))
 
 
 def weights(logits: Tensor, targets: Tensor, combine: Combine) -> Tensor:
-    """Each teacher's share of each image's answer, (K, B); an image's shares sum to one.
+    """Each teacher's share of each image's combined output; an image's shares sum to one.
 
-    mean: 1/K (You et al. 2017, learning from multiple teacher networks, there of softened answers).
+    mean: 1/K (You et al. 2017, learning from multiple teacher networks, there of softened outputs).
     confidence: (1 − softmax_k(CE_k)) / (K − 1), CE_k the cross-entropy with the label: CA-MKD (Zhang, Chen and Wang
         2022). They weight each teacher's loss; here its logits, so that any loss can follow.
-    entropy: softmax_k(−H_k), H_k the entropy of a teacher's answer in nats. Weights from entropy, without labels, are
+    entropy: softmax_k(−H_k), H_k the entropy of a teacher's output in nats. Weights from entropy, without labels, are
         Kwon et al.'s (2020); this form, unlike 1/H_k, stays finite where a teacher is certain. For two teachers it is
-        CA-MKD's formula with H in the place of CE.
+        CA-MKD's formula with H instead of CE.
 
     Args:
         logits: (K, B, C), K ≥ 2.
-        targets: (B,) class indices; only confidence looks at them.
+        targets: (B,) class indices; only confidence uses them.
+        combine: one of these three.
+
+    Returns:
+        (K, B).
     """
     count, size = logits.shape[:2]
     if combine == "mean":

@@ -1,20 +1,20 @@
-"""Clients that keep their images to themselves teach a student through their answers to public images.
+"""Clients that keep their own images train a student through their outputs on public images.
 
-The training split is dealt out to clients, evenly or skewed, but for a public share whose labels nobody uses. In each
-round every client learns from the consensus of the round before on the public images, then from its own images and
+The training split is partitioned between clients, evenly or skewed, and a public share whose labels are not used. In
+each round every client learns from the consensus of the round before on the public images, then from its own images and
 labels, and sends its logits for the public ones; their mean is the new consensus. No weights are sent, so that every
 client may have a model of its own: FedMD (Li and Wang, FedMD: Heterogenous Federated Learning via Model Distillation,
 2019, algorithm 1). After the last round the student is distilled on the public images from the consensus: the server's
 step of FedDF (Lin, Kong, Stich and Jaggi, Ensemble Distillation for Robust Model Fusion in Federated Learning, 2020),
 which does it after each round and begins with averaged weights, where there are none here.
 
-Here the clients are trained one after another in this process: it shows what a federation would give, and what it would
-send. The rounds are Flower's (edgekd/distillation/federation/apps.py). That no images or weights are sent does not mean
-that logits tell nothing about them: nothing is encrypted, and no noise is added.
+Here the clients are trained one after another in this process: it estimates what a federation would gain, and what it
+would send. The rounds are Flower's (edgekd/distillation/federation/apps.py). No images or weights are sent, but
+logits may reveal something about them: nothing is encrypted, and no noise is added.
 
 A `teacher` section is refused. The report's `baseline` learns from all training images and their labels: what
-pooling the data would give. The validation split measures the clients; nobody learns from it. Pruning's
-recovery, calibration and QAD see what the student saw: the public images, without labels.
+pooling the data would give. The clients are evaluated on the validation split, which no training uses. Pruning's
+recovery, calibration and QAD use what the student used: the public images, without labels.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ from edgekd.models.checkpoint import Checkpoint, TrainingNotes
 from edgekd.recipe.settings import ModelSettings, Positive, Ratio, RecipeSettings, Settings, StepSettings
 from edgekd.runs import Run, Stage
 from edgekd.schemes import Scheme
-from edgekd.schemes._objective import check_answers, check_on_logits, objective_or
-from edgekd.schemes._unlabelled import ON_ANSWERS as OBJECTIVE
+from edgekd.schemes._objective import check_on_logits, check_outputs, objective_or
+from edgekd.schemes._unlabelled import WITHOUT_LABELS as OBJECTIVE
 from edgekd.schemes._unlabelled import check_later_stages, needing_labels
 from edgekd.stages import _facts
 from edgekd.stages.distill import STAGE, Distilled, trained
@@ -48,12 +48,13 @@ from edgekd.store.store import resume_folder
 from edgekd.training.train import Learner, Record, TrainingSetup, origin_of, train_with, training_loader
 
 
-def _facts_of_round(played: Round) -> list[str]:
-    scores = played.metrics["validation_accuracy"]
+def _facts_of_round(made: Round) -> list[str]:
+    scores = made.metrics["validation_accuracy"]
     return [f"validation of {len(scores)} clients {min(scores):.2%} to {max(scores):.2%}"]
 
 
-PARTITION = Stage("partition", "Images dealt out to clients", version=PARTITION_VERSION)
+PARTITION = Stage("partition", "Partition of the images between clients", version=PARTITION_VERSION)
+_TITLES = {"client1": "First client", "client1alone": "First client, on its own"}
 PUBLIC = Stage("public", "Public images", version=1)
 ROUND = Stage("round", "Round", version=rounds.VERSION, facts=_facts_of_round)
 ALONE = Stage("alone", "Clients on their own", version=rounds.VERSION, facts=_facts_of_round)
@@ -77,26 +78,27 @@ class Parameters(Settings):
 
 
 def check(recipe: RecipeSettings, parameters: Parameters) -> None:
-    """Raises UsageError for what makes no sense here, MissingDependencyError without Flower."""
+    """Raises UsageError for a recipe that federated cannot run, MissingDependencyError without Flower."""
     objective = objective_or(recipe, OBJECTIVE)
-    check_on_logits("federated", objective, why="a client sends its answers, not its layers")
+    check_on_logits("federated", objective, why="a client sends its logits, not its layers")
     if labelled := needing_labels(objective):
         raise UsageError(
             f"{', '.join(labelled)} needs labels, and the public images of the scheme federated have none",
             hint="leave it out of distill.objective: clients learn from their own labels anyway",
         )
     check_later_stages(recipe, "the public images of the scheme federated have none")
-    check_answers("federated", objective)
+    check_outputs("federated", objective)
     if cold := [term.method for term in objective if term.warmup_epochs > 0.0]:
         raise UsageError(
-            f"{', '.join(cold)} would warm up anew in every round of federated",
+            f"{', '.join(cold)} would warm up again in every round of federated",
             found="warmup_epochs above 0",
             hint="leave warmup_epochs out of distill.objective",
         )
     if recipe.distill.compile:
         raise UsageError(
-            "federated trains its clients a few epochs a round: compiling them anew each time costs more than it saves",
-            hint="leave distill.compile out",
+            "federated trains its clients for a few epochs per round: "
+            "compiling them again each time costs more than it saves",
+            hint="remove distill.compile",
         )
     if parameters.models is not None and len(parameters.models) not in (1, parameters.clients):
         raise UsageError(
@@ -108,28 +110,28 @@ def check(recipe: RecipeSettings, parameters: Parameters) -> None:
 
 
 def distill(run: Run, teacher: Checkpoint | None, data: Dataset, parameters: Parameters) -> Distilled:
-    """One stage deals the images out, one takes the public ones, one plays each round, one distills the student."""
+    """One stage partitions the images, one makes the public data set, one runs each round, one distills the student."""
     flower()
-    dealt = _dealt(run, data, parameters)
+    partitioned = _partitioned(run, data, parameters)
     public = run.stage(
         PUBLIC,
         Dataset,
         settings={},
-        inputs={"data": data, "partition": dealt},
-        make=lambda out: public_part(data, dealt.public_rows, out),
+        inputs={"data": data, "partition": partitioned},
+        make=lambda out: public_part(data, partitioned.public_rows, out),
     )
-    last = _round(run, data, dealt, parameters, 1, None)
+    last = _round(run, data, partitioned, parameters, 1, None)
     for number in range(2, parameters.rounds + 1):
-        last = _round(run, data, dealt, parameters, number, last)
-    student = _student(run, public, dealt, last, parameters.rounds)
-    others = {"client1": _first_client(run, "client1", "First client", last, public)}
+        last = _round(run, data, partitioned, parameters, number, last)
+    student = _student(run, public, partitioned, last, parameters.rounds)
+    others = {"client1": _first_client(run, "client1", last, public)}
     if parameters.alone:
-        alone = _alone(run, data, dealt, parameters)
-        others["client1alone"] = _first_client(run, "client1alone", "First client, on its own", alone, public)
-    return Distilled(student, others, objective=objective_or(run.recipe, OBJECTIVE), learns_from=public)
+        alone = _alone(run, data, partitioned, parameters)
+        others["client1alone"] = _first_client(run, "client1alone", alone, public)
+    return Distilled(student, others, objective=objective_or(run.recipe, OBJECTIVE), learns_from=public, titles=_TITLES)
 
 
-def _dealt(run: Run, data: Dataset, parameters: Parameters) -> Partition:
+def _partitioned(run: Run, data: Dataset, parameters: Parameters) -> Partition:
     alpha = parameters.alpha if parameters.partition == "dirichlet" else None
     clients, share, seed = parameters.clients, parameters.public, run.recipe.data.seed
     return run.stage(
@@ -170,17 +172,17 @@ def _key(training: ClientTraining) -> Json:
 
 
 def _round(
-    run: Run, data: Dataset, dealt: Partition, parameters: Parameters, number: int, before: Round | None
+    run: Run, data: Dataset, partitioned: Partition, parameters: Parameters, number: int, before: Round | None
 ) -> Round:
-    # A client learns from no more views than it has epochs for: only the student needs all of them.
+    # A client uses no more views than it has epochs: only the student needs all of them.
     final = number == parameters.rounds
     views = parameters.views if final else min(parameters.views, parameters.public_epochs)
     training, name = _training(run, parameters, views), f"round{number}"
     begun: Mapping[str, Artifact] = {"before": before} if before is not None else {}
 
     def make(out: Path) -> Round:
-        clients = Clients(data, dealt, training, resume_folder(out), run.progress(name))
-        return rounds.play(number, before, clients, out)
+        clients = Clients(data, partitioned, training, resume_folder(out), run.progress(name))
+        return rounds.run_round(number, before, clients, out)
 
     objective = objective_json(training.objective)
     return run.stage(
@@ -189,35 +191,35 @@ def _round(
         name=name,
         title=f"Round {number}",
         settings={**_key(training), "round": number, "views": views, "objective": objective},
-        inputs={**begun, "data": data, "partition": dealt},
+        inputs={**begun, "data": data, "partition": partitioned},
         make=make,
     )
 
 
-def _alone(run: Run, data: Dataset, dealt: Partition, parameters: Parameters) -> Round:
+def _alone(run: Run, data: Dataset, partitioned: Partition, parameters: Parameters) -> Round:
     training = _training(run, parameters, views=1)
 
     def make(out: Path) -> Round:
-        clients = Clients(data, dealt, training, resume_folder(out), run.progress(ALONE.name))
-        return rounds.alone(parameters.rounds, clients, out)
+        clients = Clients(data, partitioned, training, resume_folder(out), run.progress(ALONE.name))
+        return rounds.train_without_consensus(parameters.rounds, clients, out)
 
     return run.stage(
         ALONE,
         Round,
         settings={**_key(training), "rounds": parameters.rounds},
-        inputs={"data": data, "partition": dealt},
+        inputs={"data": data, "partition": partitioned},
         make=make,
     )
 
 
-def _student(run: Run, public: Dataset, dealt: Partition, last: Round, number: int) -> Checkpoint:
+def _student(run: Run, public: Dataset, partitioned: Partition, last: Round, number: int) -> Checkpoint:
     """The student on the consensus of the last round, which is round `number`."""
     recipe, settings, augment = run.recipe, run.recipe.distill, run.recipe.data.augment
     objective = objective_or(recipe, OBJECTIVE)
 
     def make(out: Path) -> Checkpoint:
         consensus = last.consensus
-        # The views that the clients answered to, not those of the student's own seed.
+        # The views that the consensus was computed for, not those of the student's own seed.
         shown = settings.model_copy(update={"seed": rounds.views_seed(settings.seed, number)})
         return train_with(
             lambda student: rounds.consensus_objective(student, consensus, public, objective),
@@ -228,7 +230,7 @@ def _student(run: Run, public: Dataset, dealt: Partition, last: Round, number: i
             loader=training_loader(public, shown, augment, views=len(consensus)),
             record=Record(
                 training={"consensus": last.digest, "objective": objective_json(objective)},
-                of_objective=lambda _: {"federation": {**dealt.metrics, **last.metrics}},
+                of_objective=lambda _: {"federation": {**partitioned.metrics, **last.metrics}},
             ),
         )
 
@@ -237,12 +239,12 @@ def _student(run: Run, public: Dataset, dealt: Partition, last: Round, number: i
         STAGE,
         settings,
         key={"scheme": "federated", "model": origin_of(recipe.student), "objective": objective_json(objective)},
-        inputs={"data": public, "partition": dealt, "consensus": last},
+        inputs={"data": public, "partition": partitioned, "consensus": last},
         make=make,
     )
 
 
-def _first_client(run: Run, role: str, title: str, origin: Round, public: Dataset) -> Checkpoint:
+def _first_client(run: Run, role: str, origin: Round, public: Dataset) -> Checkpoint:
     def make(out: Path) -> Checkpoint:
         accuracy = origin.metrics["validation_accuracy"][0]
         return checkpoints.save(
@@ -256,7 +258,7 @@ def _first_client(run: Run, role: str, title: str, origin: Round, public: Datase
         )
 
     inputs: Mapping[str, Artifact] = {"clients": origin, "data": public}
-    return run.stage(CLIENT, Checkpoint, name=role, title=title, settings={}, inputs=inputs, make=make)
+    return run.stage(CLIENT, Checkpoint, name=role, title=_TITLES[role], settings={}, inputs=inputs, make=make)
 
 
 SCHEME = Scheme(Parameters, distill, needs_teacher=False, check=check)

@@ -35,21 +35,21 @@ from edgekd.training.train import Learner, Record, TrainingSetup, origin_of, tra
 
 class Parameters(Settings):
     limit: Annotated[float, Field(gt=1.0, le=1e6)] = Field(
-        100.0, description="how many times a weight may rise above, or fall below, what it is at the first batch"
+        100.0, description="the largest factor by which a weight may rise or fall from its value on the first batch"
     )
 
 
 def check(recipe: RecipeSettings, parameters: Parameters) -> None:
-    """Raises UsageError where there is nothing to weigh, or a loss that no weight can be learned for."""
+    """Raises UsageError for a single loss, or a loss whose weight cannot be learned."""
     methods = [term.method for term in recipe.distill.objective]
     if len(methods) < 2:
         raise UsageError(
-            "hybrid learns how much each loss weighs against the others",
+            "hybrid learns the weights of several losses",
             found=f"one loss: {methods[0]}",
             allowed="two terms or more in distill.objective",
             hint="add e.g. {method: cross_entropy}, or leave the scheme out",
         )
-    # Where a loss may fall below zero no noise explains it, and its weight would only grow.
+    # A loss below zero has no meaning as a likelihood with noise: its weight would only grow.
     if signed := [method.name for method in known_methods(recipe.distill.objective) if method.signed]:
         raise UsageError(
             f"{signed[0]} falls below zero: it learns its own uncertainty",
@@ -58,7 +58,7 @@ def check(recipe: RecipeSettings, parameters: Parameters) -> None:
         )
     if warmed := [term.method for term in recipe.distill.objective if term.warmup_epochs > 0]:
         raise UsageError(
-            f"a loss is weighed in units of its value on the first batch, where {warmed[0]} would still be 0",
+            f"a loss is weighted in units of its value on the first batch, where {warmed[0]} would still be 0",
             found="warmup_epochs",
             allowed="no warm-up: the weights are learned",
             hint="leave it out, or use scheme: offline",
@@ -114,16 +114,16 @@ def _distill(run: Run, teacher: Checkpoint, data: Dataset, limit: float, out: Pa
 class Hybrid(nn.Module):
     """Σ_i exp(−s_i) L_i / U_i + s_i, with s_i learned beside the student and U_i the first value of L_i.
 
-    s_i = log σ_i², the noise that a loss is believed to have; it begins at 0. The paper's Gaussian likelihood gives
-    half of this sum; the ½ is left out, it moves no minimum. For a fixed loss the best factor exp(−s_i) is U_i / L_i:
-    every loss counts by the share of itself that it still has to lose.
+    s_i = log σ_i², the noise of a loss; it begins at 0. The paper's Gaussian likelihood gives
+    half of this sum; the ½ is left out, which does not change the minimum. For a fixed loss the best factor exp(−s_i)
+    is U_i / L_i: every loss is weighted relative to its current value.
 
     Why U_i: a loss in the thousands would fill the gradient that fit() clips, so that neither the other losses nor its
-    own s_i would move before the training is over. In units of what it was on the first batch (as in GradNorm, Chen et
+    own s_i would move before the training is over. In units of its value on the first batch (as in GradNorm, Chen et
     al. 2018) every loss begins at 1, and the weights that the recipe gives cancel out.
 
-    The closer L_i comes to 0, the further its best weight grows, without end, and the last bits of one loss would
-    drown the others: s_i is put back into [−log limit, log limit] before each step. Put back, not squashed: it leaves
+    The closer L_i comes to 0, the larger its best weight, without limit, so that one small loss would outweigh the
+    others: s_i is clamped to [−log limit, log limit] before each step. It is clamped, not squashed, so that it leaves
     the bound as soon as its gradient points away from it.
 
     Args:
@@ -143,7 +143,7 @@ class Hybrid(nn.Module):
         self.register_buffer("units", torch.zeros(count))
 
     def forward(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        """The weighted losses by their names, and as `uncertainty` what the learned weights cost: Σ s_i."""
+        """The weighted losses by their names, and as `uncertainty` the penalty Σ s_i of the learned weights."""
         with torch.no_grad():
             self.log_variance.clamp_(-self._bound, self._bound)
         losses = self.distillation(model, batch)
@@ -154,7 +154,7 @@ class Hybrid(nn.Module):
 
     @torch.no_grad()
     def weights(self) -> dict[str, float]:
-        """The present factor of each loss by its name, as an objective with fixed weights would have it."""
+        """The current weight of each loss by its name, for an objective with fixed weights."""
         terms = self.distillation.terms
         factors = self._factors(self.log_variance.clamp(-self._bound, self._bound)).tolist()
         given = [term.weight for term in terms.each]

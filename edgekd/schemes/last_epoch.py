@@ -1,8 +1,8 @@
-"""A student that learns from its own answers of the epoch before.
+"""A student that learns from its own outputs of the epoch before.
 
 Source: Kim, Ji, Yoon and Hwang, Self-Knowledge Distillation with Progressive Refinement of Targets (2021, PS-KD): the
 targets are (1 − α_t) y + α_t p_{t−1}(x), α_t = α_T · t / T in epoch t of T. Yang et al., Snapshot Distillation (2019),
-learn from an earlier epoch too.
+also learn from an earlier epoch.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from edgekd.models.checkpoint import Checkpoint
 from edgekd.recipe.settings import RecipeSettings, Settings, TermSettings
 from edgekd.runs import Run
 from edgekd.schemes import Scheme
-from edgekd.schemes._objective import check_answers, check_labels, check_on_logits, objective_or
+from edgekd.schemes._objective import check_labels, check_on_logits, check_outputs, objective_or
 from edgekd.stages.distill import STAGE, Distilled, trained
 from edgekd.store.artifacts import Json
 from edgekd.training.train import Learner, Record, TrainingSetup, origin_of, train_with, training_loader
 
-# Where the recipe leaves distill.objective out; the two are weighed by the share.
+# The default of distill.objective; the two are weighted by the share.
 OBJECTIVE = (
     TermSettings.model_validate({"method": "kd", "weight": 1.0, "temperature": 1.0}),
     TermSettings(method="cross_entropy", weight=1.0),
@@ -37,16 +37,16 @@ _LARGEST_HALF = torch.finfo(torch.float16).max
 
 
 class Parameters(Settings):
-    share: Annotated[float, Field(gt=0.0, le=1.0, description="of its own answers, in the last epoch")] = 0.8
+    share: Annotated[float, Field(gt=0.0, le=1.0, description="weight of its own outputs, in the last epoch")] = 0.8
     growing: bool = Field(True, description="the share grows with the epochs (PS-KD); else it is constant")
 
 
 class LastEpoch(nn.Module):
-    """What fit() minimises: terms on the student's own answers of the epoch before, weighted α_t; the others 1 − α_t.
+    """What fit() minimises: terms on the student's own outputs of the epoch before, weighted α_t; the others 1 − α_t.
 
-    In the first epoch α is 0. The answers are those to the view of that epoch, in half precision: 2·N·C bytes, held
+    In the first epoch α is 0. The outputs are logits for the view of that epoch, in half precision: 2·N·C bytes, held
     with the student and saved with each epoch's state. For a sample that no epoch has shown yet (the last, short batch
-    is left out) they are the student's present ones, which pull it nowhere.
+    is left out) they are the student's current ones, which give no gradient.
 
     Args:
         terms: losses on logits.
@@ -72,15 +72,15 @@ class LastEpoch(nn.Module):
     def forward(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         logits: Tensor = model(batch.images)
         now, before = logits.detach().float(), self.memory[batch.indices].float()
-        answers = torch.where(before.isnan(), now, before)
-        losses: dict[str, Tensor] = self.terms(Seen(logits, answers, batch.targets, batch.indices, epoch=batch.epoch))
+        targets = torch.where(before.isnan(), now, before)
+        losses: dict[str, Tensor] = self.terms(Seen(logits, targets, batch.targets, batch.indices, epoch=batch.epoch))
         share = self.share_now()
         self.memory[batch.indices] = now.clamp(-_LARGEST_HALF, _LARGEST_HALF).half()
         self.step += 1
-        on_answers = [term.method.needs_teacher for term in self.terms.each]
+        on_outputs = [term.method.needs_teacher for term in self.terms.each]
         return {
             name: value * (share if compares else 1.0 - share)
-            for (name, value), compares in zip(losses.items(), on_answers, strict=True)
+            for (name, value), compares in zip(losses.items(), on_outputs, strict=True)
         }
 
     def share_now(self) -> Tensor:
@@ -91,15 +91,15 @@ class LastEpoch(nn.Module):
 
 
 def check(recipe: RecipeSettings, parameters: Parameters) -> None:
-    """Raises UsageError where no loss compares answers, one compares layers, or none is on labels."""
+    """Raises UsageError if no loss compares outputs of two networks, one compares layers, or none uses labels."""
     objective = objective_or(recipe, OBJECTIVE)
-    check_answers("last-epoch", objective)
+    check_outputs("last-epoch", objective)
     check_on_logits("last-epoch", objective, why="only the last epoch's logits are kept")
     check_labels("last-epoch", objective)
 
 
 def distill(run: Run, teacher: Checkpoint | None, data: Dataset, parameters: Parameters) -> Distilled:
-    """One stage. Pruned and quantized students go on with the same objective, the student as the teacher."""
+    """One stage. Later stages train with the same objective, the student as the teacher."""
     recipe, objective = run.recipe, objective_or(run.recipe, OBJECTIVE)
     settings, augment = recipe.distill, recipe.data.augment
     options: Json = {"scheme": "last-epoch", **parameters.model_dump(), "objective": objective_json(objective)}

@@ -4,8 +4,8 @@ Source: Liu, He, Chen and Gao, Improving Multi-Task Deep Neural Networks via Kno
 Understanding (2019), for classifiers of images. A task is a grouping of the data's classes (the same images with
 coarser labels), or has its own data. The recipe's `data` and `teacher` are the main task's.
 
-All heads are one wide last layer, and stay together through the chain: pruned and quantized networks go on learning all
-tasks, each from its teacher. The exported network answers all of them in one call.
+All heads are one wide last layer, and stay together through the chain: pruned and quantized networks are trained
+further on all tasks, each with its teacher. The exported network gives the outputs of all tasks in one call.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from edgekd.schemes import Scheme
 from edgekd.schemes._classes import check_disjoint, check_partition, relabel, unpublished
 from edgekd.schemes._heads import DistillationArguments, train_heads
 from edgekd.schemes._objective import check_on_logits
-from edgekd.schemes._tasks import Ready, apart, check_data
+from edgekd.schemes._tasks import Ready, check_data, without_shared_images
 from edgekd.stages import _facts
 from edgekd.stages.data import prepared
 from edgekd.stages.distill import STAGE, Distilled, Guidance, distilled, trained
@@ -47,13 +47,13 @@ from edgekd.training.fit import BeginEpoch
 from edgekd.training.start import start
 
 GROUPED = Stage("data", "Data of a task", version=3)
-APART = Stage("apart", "Data of a task, apart from the others'", version=3)
+APART = Stage("apart", "Data of a task without the other tasks' evaluation images", version=3)
 SINGLE = Stage("single", "Student of the main task only", version=1, facts=_facts.network_facts)
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9]*$")]
 
 
 class Task(Settings):
-    """What a head beside the main one learns, and from whom."""
+    """A task beside the main one: its labels or images, and its teacher."""
 
     classes: dict[str, tuple[str, ...]] | None = Field(
         None, description="each class of the task with the data's classes that it means; the images are the same"
@@ -81,9 +81,12 @@ def check(recipe: RecipeSettings, parameters: Parameters) -> None:
     for section, objective in recipe.objectives.items():
         check_on_logits("multi-task", objective, why=why, where=f"{section}.objective")
     if parameters.main in parameters.tasks:
-        raise UsageError(f"two tasks are called {parameters.main}", hint="main: names the recipe's own task")
+        raise UsageError(
+            f"two tasks are called {parameters.main}",
+            hint="choose another name for one of them; distill.scheme.main names the recipe's own task",
+        )
     if recipe.student.checkpoint is not None:
-        raise UsageError("a student of several tasks begins anew", hint="leave student.checkpoint out")
+        raise UsageError("a student of several tasks must be trained from scratch", hint="remove student.checkpoint")
     for name, task in parameters.tasks.items():
         if task.classes is not None:
             check_disjoint(list(task.classes.values()), f"tasks.{name}.classes")
@@ -143,10 +146,11 @@ def distill(run: Run, teacher: Checkpoint, data: Dataset, parameters: Parameters
     heads = {name: tasks[name].data for name in parameters.tasks}
     others: dict[str, Checkpoint] = {}
     if parameters.single:
-        others["single"] = distilled(
+        others[SINGLE.name] = distilled(
             run, recipe.student, Guidance(teacher, data, objective), recipe.distill, stage=SINGLE
         )
-    return Distilled(student, others, train=continue_training, heads=heads)
+    titles = {SINGLE.name: SINGLE.title}
+    return Distilled(student, others, train=continue_training, heads=heads, titles=titles)
 
 
 def _ready(run: Run, teacher: Checkpoint, data: Dataset, parameters: Parameters) -> dict[str, Ready]:
@@ -186,10 +190,10 @@ def _apart(run: Run, name: str, own: Dataset, main: str, all_data: Mapping[str, 
         APART,
         Dataset,
         name=f"apart-{name}",
-        title=f"Data of {name}, apart from the others'",
+        title=f"Data of {name} without the other tasks' evaluation images",
         settings={"task": name, "main": main, "others": list(others)},
         inputs={"data": own, **{f"data-{other}": data for other, data in others.items()}},
-        make=lambda out: apart(name, own, main, others, out),
+        make=lambda out: without_shared_images(name, own, main, others, out),
     )
 
 

@@ -1,7 +1,7 @@
-"""Deep mutual learning: several students trained at once, each on the labels and on the others' answers.
+"""Deep mutual learning: several students trained at once, each on the labels and on the others' outputs.
 
 Source: Zhang, Xiang, Hospedales and Lu, Deep Mutual Learning (2018): student i minimises
-CE_i + mean over j ≠ i of KL(p_j ‖ p_i), with the others' answers taken as they are (no gradient into j).
+CE_i + mean over j ≠ i of KL(p_j ‖ p_i), with the others' outputs as constants (no gradient into j).
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from edgekd.recipe.settings import (
 from edgekd.runs import Run, Stage
 from edgekd.runtime.preprocess import Preprocessing
 from edgekd.schemes import Scheme
-from edgekd.schemes._objective import Objective, check_answers, check_on_logits, objective_or
+from edgekd.schemes._objective import Objective, check_on_logits, check_outputs, objective_or
 from edgekd.stages import _facts
 from edgekd.stages.distill import Distilled
 from edgekd.store.artifacts import Artifact, Details, Json
@@ -55,7 +55,7 @@ from edgekd.training.train import (
 
 TOGETHER = Stage("distill", "Students, trained together", version=2)
 STUDENT = Stage("student", "Student", version=2, facts=_facts.network_facts)
-# The paper's, where the recipe leaves distill.objective out.
+# The paper's; the default of distill.objective.
 OBJECTIVE = (
     TermSettings.model_validate({"method": "kd", "weight": 1.0, "temperature": 1.0}),
     TermSettings(method="cross_entropy", weight=1.0),
@@ -87,7 +87,7 @@ class Peers(Artifact[PeersDetails]):
 class Cohort(nn.Module):
     """Students side by side: (B, 3, S, S) to each one's (B, C) logits in training, to the first one's otherwise.
 
-    All of them run every time, so that a look at the layers at work (to choose the precision) sees those of each.
+    All of them run every time, so that hooks on the layers (to choose the precision) see those of each.
     """
 
     def __init__(self, networks: Sequence[nn.Module]) -> None:
@@ -95,8 +95,8 @@ class Cohort(nn.Module):
         self.networks = nn.ModuleList(networks)
 
     def forward(self, images: Tensor) -> Tensor | list[Tensor]:
-        answers: list[Tensor] = [network(images) for network in self.networks]
-        return answers if self.training else answers[0]
+        logits: list[Tensor] = [network(images) for network in self.networks]
+        return logits if self.training else logits[0]
 
 
 class Mutual(nn.Module):
@@ -110,10 +110,10 @@ class Mutual(nn.Module):
         self.terms = terms
 
     def forward(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        answers: list[Tensor] = model(batch.images)
+        outputs: list[Tensor] = model(batch.images)
         losses: dict[str, Tensor] = {}
-        for own, logits in enumerate(answers):
-            others = [answer.detach().float() for other, answer in enumerate(answers) if other != own]
+        for own, logits in enumerate(outputs):
+            others = [output.detach().float() for other, output in enumerate(outputs) if other != own]
             found = [
                 self.terms(Seen(logits, other, batch.targets, batch.indices, epoch=batch.epoch)) for other in others
             ]
@@ -123,9 +123,9 @@ class Mutual(nn.Module):
 
 
 def check(recipe: RecipeSettings, parameters: Parameters) -> None:
-    """Raises UsageError for losses that students cannot have on each other, and for two from one checkpoint."""
+    """Raises UsageError for losses on layers or on labels only, and for two students from one checkpoint."""
     objective = objective_or(recipe, OBJECTIVE)
-    check_answers("online", objective)
+    check_outputs("online", objective)
     check_on_logits("online", objective, why="students that learn from each other have no layers of a finished teacher")
     models = models_of(recipe, parameters)
     for index, model in enumerate(models):
@@ -143,12 +143,14 @@ def check_networks(recipe: RecipeSettings, parameters: Parameters, teacher: nn.M
 
 def _twins(found: object, hint: str) -> UsageError:
     return UsageError(
-        "two students of the scheme online begin with the same weights: they would never differ", found=found, hint=hint
+        "two students of the scheme online start from the same weights: they would remain identical",
+        found=found,
+        hint=hint,
     )
 
 
 def distill(run: Run, teacher: Checkpoint | None, data: Dataset, parameters: Parameters) -> Distilled:
-    """One stage trains all students, then one stage each takes its checkpoint out."""
+    """One stage trains all students, then one stage per student writes its checkpoint."""
     recipe = run.recipe
     settings, augment = recipe.distill, recipe.data.augment
     models, objective = models_of(recipe, parameters), objective_or(recipe, OBJECTIVE)
@@ -172,7 +174,7 @@ def distill(run: Run, teacher: Checkpoint | None, data: Dataset, parameters: Par
 def train_together(
     models: Sequence[ModelSettings], objective: Objective, data: Dataset, setup: TrainingSetup, out: Path
 ) -> Peers:
-    """Train students on the same batches, each on the others' answers.
+    """Train students on the same batches, each on the others' outputs.
 
     The first begins with the weights that it has when it is trained by itself from the same seed; the k-th after it
     with those of seed + 1000·k. The setting `clip_norm` bounds the gradient of all of them together.
@@ -180,6 +182,8 @@ def train_together(
     Args:
         models: two or more.
         objective: losses on logits.
+        data: the training and validation images.
+        setup: of the training.
         out: an empty folder, which becomes the artifact.
 
     Returns:

@@ -1,7 +1,7 @@
 """A teacher's soft labels for images that have none.
 
-Each step shows labelled and unlabelled images in one batch; the teacher answers to the same view that the student
-sees. Terms that need labels look at the labelled images only. The unlabelled ones can be filtered by the teacher's
+Each step shows labelled and unlabelled images in one batch; the teacher sees the same view as the
+student. Terms that need labels use the labelled images only. The unlabelled ones can be filtered by the teacher's
 confidence and balanced by its classes (Xie et al., Self-training with Noisy Student, 2020, section 3.1). With
 `mix: true` student and teacher see the same mixtures of images and no label is used: function matching (Beyer et al.,
 Knowledge distillation: A good teacher is patient and consistent, 2022, section 3).
@@ -18,7 +18,7 @@ A teacher with `train` learns from all training images of `data`, so that it has
 the usual case is a checkpoint that was trained elsewhere. With `data.limit` it sees the limited ones only.
 
 Pruning's recovery and QAD see all training images of `data`. Where `labels` or `mix` hide labels, they learn from the
-teacher's answers only.
+teacher's outputs only.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ from edgekd.training.host import best_device
 from edgekd.training.objective import Supervised
 from edgekd.training.train import Learner, Record, TrainingSetup, origin_of, train_with, training_loader
 
-LABELS_ONLY = Stage("labelsonly", "Labelled images only", version=1, facts=_facts.network_facts)
+LABELS_ONLY = Stage("labelsonly", "Labels only", version=1, facts=_facts.network_facts)
 POOL = Stage("unlabelled", "Unlabelled images", version=folders.VERSION)
 SELECTION = Stage("selection", "Selection", version=_selection.VERSION)
 
@@ -72,13 +72,13 @@ class Parameters(Settings):
     )
     share: Share = Field(0.25, description="of labelled images in an epoch, at least; they are repeated to reach it")
     confidence: Share = Field(0.3, description="the teacher's top probability, below which an image is left out")
-    balance: bool = Field(False, description="as many unlabelled images of each class that the teacher sees")
+    balance: bool = Field(False, description="equally many unlabelled images of each class that the teacher predicts")
     mix: bool = Field(False, description="mixtures of images, the same for teacher and student, without labels")
     alone: bool = Field(True, description="also train the student on the labelled images only, same steps")
 
 
 def check(recipe: RecipeSettings, parameters: Parameters) -> None:
-    """Raises UsageError where no image is unlabelled, or a term has no labels to look at."""
+    """Raises UsageError if no image is unlabelled, or a term needs labels that are not used."""
     if parameters.unlabelled == "rest" and parameters.labels is None and recipe.data.limit is None:
         raise UsageError(
             "semi-supervised has no unlabelled images: every training image keeps its label",
@@ -92,18 +92,18 @@ def check(recipe: RecipeSettings, parameters: Parameters) -> None:
         reason = "mix" if parameters.mix else "labels: 0"
         raise UsageError(
             f"{', '.join(with_labels)} needs labels, and with {reason} there are none",
-            hint="name losses on the teacher's answers only: distill.objective: [{method: kd}]",
+            hint="name losses on the teacher's outputs only: distill.objective: [{method: kd}]",
         )
     if len(with_labels) == len(methods):
         raise UsageError(
             "the objective learns nothing from unlabelled images: all of its losses need labels",
             found=", ".join(with_labels),
-            hint="add one on the teacher's answers, e.g. kd",
+            hint="add one on the teacher's outputs, e.g. kd",
         )
     if remembering := [name for name in methods if "indices" in method_named(name).inputs]:
         raise UsageError(
-            f"{', '.join(remembering)} remembers single images, and semi-supervised shows some of them twice",
-            hint="leave it out of distill.objective",
+            f"{', '.join(remembering)} stores single images, but semi-supervised shows some of them twice",
+            hint="remove it from distill.objective",
         )
     if _hides_labels(parameters):
         check_later_stages(recipe, "semi-supervised hides those of most images")
@@ -144,7 +144,8 @@ def distill(run: Run, teacher: Checkpoint, data: Dataset, parameters: Parameters
         inputs=sources,
         make=lambda out: _labels_only(run, data, pool, selection, parameters, out),
     )
-    return Distilled(student, {LABELS_ONLY.name: labels_only}, objective=later)
+    titles = {LABELS_ONLY.name: LABELS_ONLY.title}
+    return Distilled(student, {LABELS_ONLY.name: labels_only}, objective=later, titles=titles)
 
 
 class Mixing(Distillation):
@@ -170,7 +171,7 @@ def _pool(run: Run, data: Dataset, parameters: Parameters) -> Artifact | None:
         if parameters.labels is not None:
             return None
         return prepared(run, POOL.name, settings.model_copy(update={"limit": None}), title=POOL.title)
-    # What decides about decoding is in the key; the folder's place is not.
+    # The settings of decoding are in the key; the folder's path is not.
     decoding = settings.model_dump(mode="json", include={"image_size", "broken", "storage"})
     return run.stage(
         POOL,

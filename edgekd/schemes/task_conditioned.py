@@ -1,7 +1,7 @@
-"""A small student for each group of classes, combined into one network that knows them all.
+"""A small student for each group of classes, combined into one network for all classes.
 
 Every expert sees all training images and learns the teacher's logits of its own classes, so that it also learns to
-give low ones to images of other classes. Logits are compared between experts, so their scale matters, which a loss on
+give low logits to images of other classes. Logits are compared between experts, so their scale matters, which a loss on
 softmaxes does not see: Kim and Choi, Pool of Experts (SIGMOD 2021), add a loss on the scale to theirs for this reason.
 Here the objective is the regression of logits (Ba and Caruana 2014) where the recipe has none. Theirs share
 a trunk; here each expert is a whole network, which can also be used by itself.
@@ -67,7 +67,7 @@ def check(recipe: RecipeSettings, parameters: Parameters) -> None:
         check_disjoint(parameters.groups, _WHERE)
     objective = objective_or(recipe, _OBJECTIVE)
     check_on_logits("task-conditioned", objective, why="experts learn a part of the teacher's logits")
-    # Most images are of no class that an expert knows.
+    # Most images are of none of an expert's classes.
     if refused := [method.name for method in known_methods(objective) if method.needs_labels]:
         raise UsageError(
             "an expert has no label for images of other classes",
@@ -75,11 +75,13 @@ def check(recipe: RecipeSettings, parameters: Parameters) -> None:
             allowed="losses on the teacher's logits only, e.g. distill.objective: [{method: mse}]",
         )
     if _expert_of(recipe, parameters).checkpoint is not None:
-        raise UsageError("experts begin anew: a checkpoint knows other classes", hint="leave the checkpoint out")
+        raise UsageError(
+            "experts must be trained from scratch: a checkpoint has other classes", hint="remove the checkpoint"
+        )
     if recipe.prune is not None:
         raise UsageError(
             "experts cannot be pruned together: the classifiers of all but one would lose classes",
-            hint="leave the prune section out, or name a narrower student for the experts",
+            hint="remove the prune section, or name a narrower student for the experts",
         )
 
 
@@ -89,7 +91,7 @@ def check_classes(parameters: Parameters, classes: tuple[str, ...]) -> None:
 
 
 def check_networks(recipe: RecipeSettings, parameters: Parameters, teacher: nn.Module, data: Dataset) -> None:
-    """Build the experts, untrained, and what they are together.
+    """Build the experts, untrained, and the network that combines them.
 
     Raises:
         ModelError: they cannot be built, or not be quantized together as the recipe sets it.
@@ -120,7 +122,7 @@ def distill(run: Run, teacher: Checkpoint, data: Dataset, parameters: Parameters
     if not parameters.single:
         return Distilled(student, objective=objective)
     single = distilled(run, recipe.student, Guidance(teacher, data, objective), recipe.distill, stage=SINGLE)
-    return Distilled(student, {"single": single}, objective=objective)
+    return Distilled(student, {SINGLE.name: single}, objective=objective, titles={SINGLE.name: SINGLE.title})
 
 
 def groups_of(classes: Sequence[str], groups: int | Sequence[Sequence[str]]) -> list[list[str]]:

@@ -1,4 +1,4 @@
-"""A virtual teacher in the place of a network: always right, and equally unsure of all other classes.
+"""A virtual teacher instead of a network: always right, with equal probabilities for all other classes.
 
 Source: Yuan, Tay, Li, Wang and Feng, Revisiting Knowledge Distillation via Label Smoothing Regularization (2020),
 Tf-KD_reg: the teacher gives p(k) = a to the right class and (1 − a) / (C − 1) to each other.
@@ -16,14 +16,14 @@ from torch import nn
 from edgekd.data.dataset import Dataset
 from edgekd.data.loader import Batch
 from edgekd.distillation.distill import networks_for
-from edgekd.distillation.objective import Answers, Distillation
+from edgekd.distillation.objective import Distillation, Outputs
 from edgekd.distillation.objective_settings import objective_json
 from edgekd.distillation.terms import build_terms
 from edgekd.models.checkpoint import Checkpoint
 from edgekd.recipe.settings import RecipeSettings, Settings, TermSettings
 from edgekd.runs import Run
 from edgekd.schemes import Scheme
-from edgekd.schemes._objective import check_answers, check_on_logits, objective_or
+from edgekd.schemes._objective import check_on_logits, check_outputs, objective_or
 from edgekd.stages.distill import STAGE, Distilled, trained
 from edgekd.store.artifacts import Json
 from edgekd.training.train import Learner, Record, TrainingSetup, origin_of, train_with
@@ -41,7 +41,7 @@ class Parameters(Settings):
 
 
 class VirtualTeacher:
-    """Answers every image with p(k) = a for its label and (1 − a) / (C − 1) for the others; see objective.Source.
+    """Gives every image p(k) = a for its label and (1 − a) / (C − 1) for the others; see objective.Source.
 
     Its logits are log p, so that a loss' own temperature softens them as it softens any teacher's.
 
@@ -55,22 +55,22 @@ class VirtualTeacher:
         self._right = torch.tensor(probability).log()
         self._wrong = (torch.tensor(1.0 - probability) / max(classes - 1, 1)).log()
 
-    def __call__(self, batch: Batch) -> Answers:
+    def __call__(self, batch: Batch) -> Outputs:
         right = nn.functional.one_hot(batch.targets, self._classes).bool()
-        return Answers(torch.where(right, self._right.to(right.device), self._wrong.to(right.device)))
+        return Outputs(torch.where(right, self._right.to(right.device), self._wrong.to(right.device)))
 
 
 def check(recipe: RecipeSettings, parameters: Parameters) -> None:
-    """Raises UsageError where no loss compares answers, or one compares layers."""
+    """Raises UsageError if no loss compares outputs of two networks, or one compares layers."""
     objective = objective_or(recipe, OBJECTIVE)
-    check_answers("teacher-free", objective)
+    check_outputs("teacher-free", objective)
     check_on_logits("teacher-free", objective, why="its teacher is not a network")
 
 
 def distill(run: Run, teacher: Checkpoint | None, data: Dataset, parameters: Parameters) -> Distilled:
-    """One stage. Pruned and quantized students go on with the recipe's objective.
+    """One stage. Pruned and quantized students are trained further with the recipe's objective.
 
-    This one is for a teacher that is almost certain, which a network that answers them later is not.
+    This objective assumes an almost certain virtual teacher; a trained network is not one.
     """
     recipe, objective = run.recipe, objective_or(run.recipe, OBJECTIVE)
     options: Json = {"scheme": "teacher-free", **parameters.model_dump(), "objective": objective_json(objective)}

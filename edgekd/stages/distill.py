@@ -75,6 +75,7 @@ class Distilled:
         learns_from: the data for that training; None: the recipe's.
         train: replaces that training, where it is more than distillation from one teacher.
         heads: the data sets of the student's additional heads, by name.
+        titles: of the further networks in the report, by role; default: the role's name, capitalised.
     """
 
     student: Checkpoint
@@ -83,6 +84,7 @@ class Distilled:
     learns_from: Dataset | None = None
     train: ContinueTraining | None = None
     heads: Mapping[str, Dataset] = field(default_factory=dict)
+    titles: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -102,9 +104,16 @@ class Continuation:
     train: ContinueTraining | None = None
 
 
-def role_named(name: str) -> Role:
-    """The role of an additional network that a scheme makes."""
-    return Role(name, name.replace("-", " ").capitalize(), "further network of the scheme", "triangle-down", "purple")
+def role_named(name: str, title: str | None = None) -> Role:
+    """The role of an additional network that a scheme makes.
+
+    Args:
+        name: part of the network's identity.
+        title: in the report; None: the name, capitalised.
+    """
+    return Role(
+        name, title or name.replace("-", " ").capitalize(), "further network of the scheme", "triangle-down", "purple"
+    )
 
 
 @dataclass(frozen=True)
@@ -158,11 +167,11 @@ def distilled(
         key["teacher_outputs"] = settings_json(wanted)
 
     def make(out: Path) -> Checkpoint:
-        answers = TeacherSetup(teacher, precision_in(settings), guidance.cross_view, stored)
+        guide = TeacherSetup(teacher, precision_in(settings), guidance.cross_view, stored)
         if wanted.store == "auto":
-            answers = _decided(run, answers, guidance, wanted, settings, out)
+            guide = _decided(run, guide, guidance, wanted, settings, out)
         setup = TrainingSetup(settings, run.recipe.data.augment, run.progress(stage.name))
-        return distillation.distill(student, answers, objective, data, setup, out)
+        return distillation.distill(student, guide, objective, data, setup, out)
 
     return trained(
         run,
@@ -238,18 +247,18 @@ def precision_in(settings: StepSettings) -> Precision:
 
 def _decided(
     run: Run,
-    answers: TeacherSetup,
+    guide: TeacherSetup,
     guidance: Guidance,
     wanted: OutputSettings,
     settings: StepSettings,
     out: Path,
 ) -> TeacherSetup:
     """The teacher, with stored outputs where they make the training faster, and the measurement behind the choice."""
-    if (why := distillation.why_live(guidance.objective, answers.cross_view)) is not None:
-        return replace(answers, decision=storing.Decision(False, why))
+    if (why := distillation.why_live(guidance.objective, guide.cross_view)) is not None:
+        return replace(guide, decision=storing.Decision(False, why))
     setup = TrainingSetup(settings, run.recipe.data.augment)
     decision = storing.decide(
-        resume_folder(out), answers.teacher, guidance.data, wanted, setup, precision=answers.precision
+        resume_folder(out), guide.teacher, guidance.data, wanted, setup, precision=guide.precision
     )
-    stored = outputs(run, answers.teacher, guidance.data, wanted, settings) if decision.stored else None
-    return replace(answers, outputs=stored, decision=decision)
+    stored = outputs(run, guide.teacher, guidance.data, wanted, settings) if decision.stored else None
+    return replace(guide, outputs=stored, decision=decision)

@@ -1,4 +1,4 @@
-"""A student on one teacher's answers."""
+"""A student on one teacher's outputs."""
 
 from __future__ import annotations
 

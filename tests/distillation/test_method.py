@@ -50,7 +50,7 @@ def test_a_class_is_built_from_what_its_signature_asks_for(tmp_path):
     method = _method(tmp_path, f"{MODULE}METHOD = Method(module=Mine, taps='last')")
     assert method.shape_inputs == ("student_shape", "teacher_shape") and method.on_features
     assert method.inputs == ("student_feature", "teacher_feature")
-    with pytest.raises(UsageError, match="one is named"):
+    with pytest.raises(UsageError, match="layers of one network are set"):
         method.check(TermSettings(method="mine", student_layers="a"))
     with pytest.raises(UsageError, match="2 student_layers, 1 teacher_layers"):
         method.check(TermSettings(method="mine", student_layers=["a", "b"], teacher_layers=["c"]))

@@ -34,11 +34,11 @@ def test_terms_are_weighted_and_summed_by_name(batch):
         TermSettings(method="mse", weight=0.1),
         TermSettings(method="kd", weight=0.5),
     ]
-    answer = Teacher(teacher, CPU, "fp32")
+    source = Teacher(teacher, CPU, "fp32")
     terms = build_terms(objective, Networks(student, teacher, 4, 6))
-    losses = Distillation(student, answer, terms)(student, batch)
+    losses = Distillation(student, source, terms)(student, batch)
     with torch.no_grad():
-        s, t = student(batch.images), answer(batch).logits
+        s, t = student(batch.images), source(batch).logits
     expected = {"kd": 0.9 * kd(s, t, temperature=2.0), "mse": 0.1 * mse(s, t), "kd-3": 0.5 * kd(s, t)}
     assert losses.keys() == expected.keys()
     for name, value in expected.items():

@@ -1,4 +1,4 @@
-"""Teacher outputs computed once: the same answers to the same pixels, after a kill too, and only where it pays."""
+"""Teacher outputs computed once: for the same pixels, also after an interruption, and only if it is faster."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ RECIPE = {
     ("distill", "message"),
     [
         ({"teacher_outputs": "on", "objective": [{"method": "attention"}]}, "attention compares the teacher's layers"),
-        ({"teacher_outputs": {"store": "on", "top_k": 2}, "objective": [{"method": "mse"}]}, "looks at every logit"),
+        ({"teacher_outputs": {"store": "on", "top_k": 2}, "objective": [{"method": "mse"}]}, "uses every logit"),
         ({"teacher_outputs": "on", "scheme": {"name": "offline", "cross_view": True}}, "another view than the stored"),
         ({"teacher_outputs": "always"}, "off"),
     ],

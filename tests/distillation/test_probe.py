@@ -158,7 +158,7 @@ def test_what_is_not_a_feature_has_no_shape(toy, path, found):
     assert caught.value.found == found
 
 
-def test_an_unknown_path_is_answered_with_the_nearest_and_their_shapes():
+def test_the_message_for_an_unknown_path_has_the_nearest_ones_and_their_shapes():
     network = _net("cifar/resnet8")
     with pytest.raises(UsageError, match="the student has no module 'layer5'") as caught:
         Probe(network, 32, whose="student").shapes(["layer5@input"])

@@ -88,7 +88,7 @@ def _with(checkpoint, **metrics):
 
 @pytest.mark.parametrize(
     ("temperature", "message"),
-    [(1.0, "nearly one-hot"), (2.0, "more certain than right"), (4.0, None), (30.0, "nearly uniform")],
+    [(1.0, "nearly one-hot"), (2.0, "overconfident"), (4.0, None), (30.0, "nearly uniform")],
 )
 def test_warnings_about_a_temperature(digits_net, temperature, message):
     measured = {"ece": 0.1, "nll": 1.0, "nll_calibrated": 0.5, "temperature": 3.0, "soft_from": 1.5, "soft_to": 20.0}
@@ -131,7 +131,7 @@ def test_fine_tuning_loads_all_but_the_classifier(other_classes, small_digits):
     assert begun.warnings == ["The classifier (linear) was newly initialised: its 7 classes became 10."]
 
 
-def test_a_new_classifier_is_said_and_a_folder_of_other_classes_is_fine_tuned(
+def test_fine_tuning_a_checkpoint_folder_of_other_classes_records_the_new_classifier(
     other_classes, digits_net, small_digits, tmp_path
 ):
     (tmp_path / "seven").mkdir()

@@ -119,7 +119,10 @@ def test_every_built_in_recipe_is_valid_and_equal_to_its_mapping():
 @pytest.mark.parametrize(
     ("term", "message"),
     [
-        ({"method": "attention", "student_layers": ["layer1"]}, "compares layers of two networks, and one is named"),
+        (
+            {"method": "attention", "student_layers": ["layer1"]},
+            "compares layers of two networks, but layers of one network are set",
+        ),
         ({"method": "kd", "student_layers": "a", "teacher_layers": "b"}, "kd is a loss on logits"),
         ({"method": "fitnets", "student_layers": ["a", "b"], "teacher_layers": "c"}, "2 student_layers, 1 teacher"),
         ({"method": "fitnets", "student_layers": 3, "teacher_layers": "c"}, "student_layers"),

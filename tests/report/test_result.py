@@ -24,6 +24,14 @@ def test_networks_come_in_the_order_of_the_chain_and_the_last_one_ships():
     assert list(exported_networks(None, Distilled("student"), None, None).values()) == ["student"]
 
 
+def test_a_scheme_may_title_its_further_networks():
+    student = Distilled(
+        "student", {"client1alone": "by itself", "assistant": "between"}, titles={"client1alone": "Alone"}
+    )
+    titles = [role.title for role in exported_networks(None, student, None, None)]
+    assert titles == ["Alone", "Assistant", "Student, distilled"]
+
+
 def test_a_quantized_network_is_compared_with_its_calibration_where_it_was_trained():
     assert [role.name for role in result(quantized=Quantized("int8", "trained")).roles][-2:] == ["ptq", "quantized"]
     assert [role.name for role in result(quantized=Quantized("int8", "int8")).roles][-2:] == ["pruned", "quantized"]

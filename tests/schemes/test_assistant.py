@@ -22,7 +22,7 @@ def _scheme(**more):
 
 
 def test_each_learns_from_the_one_before_and_all_is_reused(stages, distilled, planned):
-    """The assistant from layers and answers, the student from answers only."""
+    """The assistant from layers and logits, the student from logits only."""
     overrides = (*SMALL, KD, _scheme(objective=[{"method": "similarity"}, {"method": "kd"}]))
     chain = stages(*overrides)
     made = distilled(chain)

@@ -55,7 +55,7 @@ def test_without_a_baseline_generation_0_is_shown(stages, distilled):
     [
         ("distill.scheme={name: born-again, generations: 0}", "generations"),
         ("distill.scheme={name: born-again, share: 0.5}", "unknown parameter of born-again"),
-        ("distill.objective=[{method: cross_entropy}]", "needs a loss that compares answers"),
+        ("distill.objective=[{method: cross_entropy}]", "needs a loss that compares outputs"),
     ],
 )
 def test_mistakes_are_reported_once(stages, override, message):

@@ -10,7 +10,7 @@ import torch
 
 from edgekd.data.loader import Batch
 from edgekd.distillation.methods.kd import kd
-from edgekd.distillation.objective import Answers
+from edgekd.distillation.objective import Outputs
 from edgekd.errors import RecipeError
 from edgekd.schemes.ensemble import Ensemble, weights
 from edgekd.stages import data as data_stage
@@ -39,31 +39,31 @@ def _batch(targets):
 def test_the_mean_is_the_geometric_mean_of_probabilities_at_every_temperature():
     torch.manual_seed(0)
     logits = torch.randn(3, 4, 5)
-    answer = Ensemble([lambda _, z=z: Answers(z) for z in logits], "mean")(_batch([0] * 4)).logits
+    combined = Ensemble([lambda _, z=z: Outputs(z) for z in logits], "mean")(_batch([0] * 4)).logits
     for temperature in (1.0, 4.0):
         geometric = (logits / temperature).softmax(2).log().mean(0).exp()
         expected = geometric / geometric.sum(1, keepdim=True)
-        assert torch.allclose((answer / temperature).softmax(1), expected, atol=1e-6)
+        assert torch.allclose((combined / temperature).softmax(1), expected, atol=1e-6)
 
 
-def test_a_teachers_own_level_does_not_reach_the_answer():
+def test_the_mean_of_a_teachers_logits_does_not_change_the_output():
     torch.manual_seed(0)
     logits = torch.randn(2, 4, 5)
     for combine in ("mean", "confidence", "entropy"):
         plain, raised = (
-            Ensemble([lambda _, z=z: Answers(z) for z in both], combine)(_batch([0, 1, 2, 3])).logits
+            Ensemble([lambda _, z=z: Outputs(z) for z in both], combine)(_batch([0, 1, 2, 3])).logits
             for both in (logits, logits + torch.tensor([7.0, -3.0]).view(2, 1, 1))
         )
         assert torch.allclose(plain, raised, atol=1e-5)
         assert torch.allclose(plain.sum(1), torch.zeros(4), atol=1e-5)
 
 
-def test_equal_teachers_answer_as_one_does():
+def test_equal_teachers_have_the_output_of_one():
     torch.manual_seed(0)
     logits, student = torch.randn(4, 5), torch.randn(4, 5)
     for combine in ("mean", "confidence", "entropy"):
-        answer = Ensemble([lambda _: Answers(logits)] * 3, combine)(_batch([0, 1, 2, 3])).logits
-        assert kd(student, answer).item() == pytest.approx(kd(student, logits).item(), rel=1e-5)
+        combined = Ensemble([lambda _: Outputs(logits)] * 3, combine)(_batch([0, 1, 2, 3])).logits
+        assert kd(student, combined).item() == pytest.approx(kd(student, logits).item(), rel=1e-5)
 
 
 def test_weights_by_hand():
@@ -132,8 +132,8 @@ def test_a_plan_touches_nothing(stages, tmp_path, planned):
         (_scheme("mean", {"model": "cifar/resnet14"}), [{"method": "kd"}], "a teacher must be trained"),
         (_scheme("mean", {**WEAK, "model": "cifar/resnet15"}), [{"method": "kd"}], "unknown model of cifar"),
         (_scheme("median"), [{"method": "kd"}], "confidence"),
-        (_scheme("mean", WEAK, WEAK), [{"method": "kd"}], "a copy adds nothing"),
-        (_scheme(), [{"method": "kd"}, {"method": "attention"}], "here are several"),
+        (_scheme("mean", WEAK, WEAK), [{"method": "kd"}], "which adds nothing"),
+        (_scheme(), [{"method": "kd"}, {"method": "attention"}], "several sets of layers"),
     ],
 )
 def test_what_is_wrong_is_reported_before_anything_runs(stages, scheme, objective, message):

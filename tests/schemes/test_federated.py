@@ -41,9 +41,9 @@ def tiny(stages, extra: str = "", *overrides: str, **sections) -> Run:
     return stages(*SMALL, "data.limit=120", "distill.epochs=1", scheme, *overrides, teacher=None, **sections)
 
 
-def score_of(played: Round, number: int, data: Dataset) -> float:
+def score_of(made: Round, number: int, data: Dataset) -> float:
     """A client's accuracy on the test split."""
-    return accuracy(played.network(number), evaluation_loader(data, "test"), torch.device("cpu"))
+    return accuracy(made.network(number), evaluation_loader(data, "test"), torch.device("cpu"))
 
 
 def test_what_a_federation_leaves(stages, distilled):
@@ -51,14 +51,15 @@ def test_what_a_federation_leaves(stages, distilled):
     made, data = distilled(chain), data_stage.data(chain)
     found = {done.name: done.artifact for done in chain.store.log}
     assert set(made.others) == {"client1", "client1alone"}
+    assert made.titles == {"client1": "First client", "client1alone": "First client, on its own"}
     assert (
         made.others["client1alone"].metrics["validation_accuracy"] == found["alone"].metrics["validation_accuracy"][0]
     )
-    played = made.student.metrics["federation"]["rounds"]
-    assert [record["round"] for record in played] == [1, 2]
+    records = made.student.metrics["federation"]["rounds"]
+    assert [record["round"] for record in records] == [1, 2]
     logits = 2 * 10 * len(found["partition"].public(data))
     # One view in the first round, as many as there are epochs on the public images; two clients.
-    assert 2 * logits < played[0]["bytes_up"] < 2 * (logits + 200) and played[0]["bytes_down"] == 0
+    assert 2 * logits < records[0]["bytes_up"] < 2 * (logits + 200) and records[0]["bytes_down"] == 0
     assert set(found["partition"].public(data).labels) == {-1}
 
 
@@ -100,16 +101,17 @@ def test_nobody_sees_an_image_that_is_not_theirs_not_even_later_stages(stages, t
 
         return run
 
-    for name in ("learn_consensus", "learn_labels", "answer"):
+    for name in ("learn_consensus", "learn_labels", "public_logits"):
         monkeypatch.setattr(Clients, name, named(getattr(Clients, name)))
     pixels = CachedSplit.pixels
     monkeypatch.setattr(CachedSplit, "pixels", watched)
     store = Store(tmp_path, Watch())
     chain = Run(tiny(stages, ", models: [{model: cifar/resnet8}]", **LATER).recipe, store)
     chains.networks(chain)
-    dealt = next(done.artifact for done in store.log if done.name == "partition")
+    partitioned = next(done.artifact for done in store.log if done.name == "partition")
     public, first, second = (
-        {("data", row) for row in np.load(dealt.path / f"{n}.npy").tolist()} for n in ("public", "client1", "client2")
+        {("data", row) for row in np.load(partitioned.path / f"{n}.npy").tolist()}
+        for n in ("public", "client1", "client2")
     )
     assert not (public & first or public & second or first & second)
     for name in ("distill", "recover", "calibrate", "quantize"):
@@ -120,8 +122,8 @@ def test_nobody_sees_an_image_that_is_not_theirs_not_even_later_stages(stages, t
         assert public <= seen[f"{client} round2"] <= public | own
     assert {name.partition(" ")[0] for name in seen} == {"partition", "client"}
     made = {done.name: done.artifact for done in store.log}
-    theirs = [contents(dealt.client(number, made["data"])) for number in (1, 2)]
-    assert contents(open_split(made["public"], "train")) == contents(dealt.public(made["data"]))
+    theirs = [contents(partitioned.client(number, made["data"])) for number in (1, 2)]
+    assert contents(open_split(made["public"], "train")) == contents(partitioned.public(made["data"]))
     assert not set(contents(open_split(made["public"], "train"))) & {digest for one in theirs for digest in one}
     for name in ("recover", "quantize"):
         assert [term["method"] for term in made[name].manifest.stage.settings["objective"]] == ["kd"]
@@ -152,15 +154,15 @@ def test_an_interrupted_round_ends_in_the_same_bits(stages, distilled, tmp_path,
 
     def stop(self, client, network, seed):
         calls.append(client)
-        if len(calls) == 4:  # the second client of the second round, trained and about to answer
+        if len(calls) == 4:  # the second client of the second round, trained and about to compute its logits
             raise KeyboardInterrupt
-        return answer(self, client, network, seed)
+        return public_logits(self, client, network, seed)
 
-    answer = Clients.answer
-    monkeypatch.setattr(Clients, "answer", stop)
+    public_logits = Clients.public_logits
+    monkeypatch.setattr(Clients, "public_logits", stop)
     with pytest.raises(KeyboardInterrupt):
         distilled(broken)
-    monkeypatch.setattr(Clients, "answer", answer)
+    monkeypatch.setattr(Clients, "public_logits", public_logits)
     assert distilled(Run(chain.recipe, Store(tmp_path))).student.digest == whole.digest
 
 
@@ -187,7 +189,7 @@ def test_a_plan_touches_nothing(stages, tmp_path):
         (["distill.scheme={name: federated, models: [{model: cifar/resnet10}]}"], "resnet10"),
         (["distill.scheme=federated", "distill.objective=[{method: kd}, {method: cross_entropy}]"], "needs labels"),
         (["distill.scheme=federated", "distill.objective=[{method: kd}, {method: fitnets}]"], "losses on logits only"),
-        (["distill.scheme=federated", "distill.objective=[{method: kd, warmup_epochs: 1.0}]"], "anew in every round"),
+        (["distill.scheme=federated", "distill.objective=[{method: kd, warmup_epochs: 1.0}]"], "again in every round"),
         (
             ["distill.scheme=federated", "prune.objective=[{method: kd}, {method: cross_entropy}]"],
             "cross_entropy in prune.objective needs labels",

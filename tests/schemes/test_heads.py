@@ -15,7 +15,7 @@ from edgekd.schemes._heads import Batches, Head, JointBatches, MultiTask
 
 
 class Says(nn.Module):
-    """Answers every image alike."""
+    """Gives every image the same logits."""
 
     def __init__(self, *logits: float) -> None:
         super().__init__()
@@ -35,7 +35,7 @@ def _batch(*targets):
     return Batch(torch.zeros(count, 3, 8, 8), torch.tensor(targets), torch.arange(count))
 
 
-def test_each_head_learns_its_own_teachers_answers():
+def test_each_head_learns_its_own_teachers_outputs():
     student = Says(0.0, 1.0, 2.0, 5.0, 7.0)
     heads = {
         "main": _head(Says(0.0, 0.0, 0.0), slice(0, 3)),

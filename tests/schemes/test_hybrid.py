@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from edgekd.data.loader import Batch
-from edgekd.distillation.objective import Answers, Distillation
+from edgekd.distillation.objective import Distillation, Outputs
 from edgekd.distillation.terms import Networks, build_terms
 from edgekd.errors import RecipeError
 from edgekd.recipe.settings import TermSettings
@@ -25,11 +25,11 @@ SMALL = ("data.limit=200", "teacher.train.epochs=1")
 BATCH = Batch(torch.ones(2, 3, 1, 1), torch.tensor([0, 1]), torch.arange(2))
 
 
-def _objective(student, answer, weights=(1.0, 1.0), limit=100.0):
+def _objective(student, target, weights=(1.0, 1.0), limit=100.0):
     methods = ("mse", "cross_entropy")
     terms = [TermSettings(method=method, weight=weight) for method, weight in zip(methods, weights, strict=True)]
     built = build_terms(terms, Networks(student, None, 1, 2))
-    return Hybrid(Distillation(student, lambda batch: Answers(answer), built), limit)
+    return Hybrid(Distillation(student, lambda batch: Outputs(target), built), limit)
 
 
 @pytest.fixture
@@ -39,8 +39,8 @@ def student() -> nn.Module:
 
 
 def test_the_sum_and_its_gradient_by_hand(student):
-    answer = torch.full((2, 4), 3.0)
-    objective = _objective(student, answer)
+    target = torch.full((2, 4), 3.0)
+    objective = _objective(student, target)
     first = objective(student, BATCH)
     assert [first[name].item() for name in ("mse", "cross_entropy")] == pytest.approx([1.0, 1.0])
     assert first["uncertainty"].item() == 0.0
@@ -72,8 +72,8 @@ def test_on_fixed_losses_the_factors_become_their_reciprocals(student):
 
 
 def test_the_recipes_weights_cancel_out(student):
-    answer = torch.full((2, 4), 3.0)
-    plain, scaled = _objective(student, answer), _objective(student, answer, weights=(1e6, 1e-3))
+    target = torch.full((2, 4), 3.0)
+    plain, scaled = _objective(student, target), _objective(student, target, weights=(1e6, 1e-3))
     for objective in (plain, scaled):
         objective(student, BATCH)
     assert scaled.weights() == pytest.approx(plain.weights(), rel=1e-5)

@@ -1,4 +1,4 @@
-"""A student that learns from its own answers of the epoch before."""
+"""A student that learns from its own outputs of the epoch before."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def batch(rows: list[int], seed: int = 0) -> Batch:
     return Batch(logits, torch.zeros(len(rows), dtype=torch.int64), torch.tensor(rows))
 
 
-def test_the_last_epochs_answers_teach_with_a_growing_share():
+def test_the_last_epochs_outputs_have_a_growing_weight():
     objective, model = last_epoch(share=0.8, growing=True), nn.Identity()
     before, now = batch([4, 1]), batch([4, 1], seed=1)
     first = objective(model, before)
@@ -100,7 +100,7 @@ def test_the_last_epoch_is_remembered_over_a_streamed_set_too(stages, distilled,
     [
         ("distill.scheme={name: last-epoch, share: 0}", "share"),
         ("distill.scheme={name: last-epoch, generations: 2}", "unknown parameter of last-epoch"),
-        ("distill.objective=[{method: cross_entropy}]", "needs a loss that compares answers"),
+        ("distill.objective=[{method: cross_entropy}]", "needs a loss that compares outputs"),
         ("distill.objective=[{method: attention}, {method: cross_entropy}]", "takes losses on logits only"),
         ("distill.objective=[{method: kd}]", "begins with labels only"),
     ],

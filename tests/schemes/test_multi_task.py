@@ -55,7 +55,7 @@ def _score(checkpoint, columns, data):
     return accuracy(Columns(checkpoints.load(checkpoint), columns), loader)
 
 
-def test_one_trunk_answers_both_tasks(stages, distilled):
+def test_one_trunk_has_the_outputs_of_both_tasks(stages, distilled):
     chain = stages(*SMALL)
     made = distilled(chain)
     by = {done.name: done.artifact for done in chain.store.log}

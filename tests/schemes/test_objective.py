@@ -6,7 +6,7 @@ import pytest
 
 from edgekd.errors import UsageError
 from edgekd.recipe.settings import TermSettings
-from edgekd.schemes._objective import check_answers, check_labels, check_on_logits, known_methods, objective_or
+from edgekd.schemes._objective import check_labels, check_on_logits, check_outputs, known_methods, objective_or
 
 KD, LABELS, LAYERS = (TermSettings(method=name) for name in ("kd", "cross_entropy", "fitnets"))
 
@@ -18,9 +18,9 @@ def test_a_default_holds_where_the_recipe_has_no_objective(stages):
 
 
 def test_an_objective_that_distills_nothing_is_refused():
-    check_answers("online", (KD, LABELS)), check_answers("online", (LAYERS,))
-    with pytest.raises(UsageError, match="online needs a loss that compares answers"):
-        check_answers("online", (LABELS,))
+    check_outputs("online", (KD, LABELS)), check_outputs("online", (LAYERS,))
+    with pytest.raises(UsageError, match="online needs a loss that compares outputs"):
+        check_outputs("online", (LABELS,))
 
 
 def test_losses_on_layers_are_refused_with_the_reason():

@@ -59,7 +59,7 @@ def test_no_student_is_moved_by_anothers_loss():
     assert cohort.networks[1].weight.grad is None
 
 
-def test_when_not_training_the_first_student_answers_and_all_can_be_looked_at():
+def test_in_eval_mode_the_output_is_the_first_students_and_all_run():
     cohort, _ = mutual(2)
     seen = []
     cohort.networks[1].register_forward_pre_hook(lambda *_: seen.append(1))
@@ -117,9 +117,9 @@ def test_a_plan_names_every_student_and_touches_nothing(stages, tmp_path):
         ("distill.scheme={name: online, peers: []}", "peers"),
         ("distill.scheme={name: online, peer: []}", "did you mean 'peers'?"),
         ("distill.scheme={name: online, peers: [{model: cifar/resnet10}]}", "'resnet10'"),
-        ("distill.objective=[{method: cross_entropy}]", "online needs a loss that compares answers"),
+        ("distill.objective=[{method: cross_entropy}]", "online needs a loss that compares outputs"),
         ("distill.objective=[{method: kd}, {method: fitnets}]", "online takes losses on logits only"),
-        ("student.checkpoint=there.safetensors", "begin with the same weights"),
+        ("student.checkpoint=there.safetensors", "start from the same weights"),
     ],
 )
 def test_mistakes_are_reported_once(stages, override, message):
@@ -175,5 +175,5 @@ def test_two_with_the_same_published_weights_would_never_differ(stages, tmp_path
     if not refused:
         check_networks(recipe, Parameters(), None, data)
         return
-    with pytest.raises(UsageError, match="would never differ"):
+    with pytest.raises(UsageError, match="would remain identical"):
         check_networks(recipe, Parameters(), None, data)

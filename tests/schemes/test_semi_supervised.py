@@ -16,7 +16,7 @@ from edgekd.data import storage
 from edgekd.data.dataset import Dataset, open_split
 from edgekd.data.leaks import contents
 from edgekd.data.loader import Batch
-from edgekd.distillation.objective import Answers
+from edgekd.distillation.objective import Outputs
 from edgekd.distillation.partly_labelled import PartlyLabelled
 from edgekd.distillation.terms import Networks, build_terms
 from edgekd.errors import DataError, RecipeError
@@ -51,9 +51,9 @@ def test_both_networks_see_the_same_mixture():
             seen_by["student"] = images
             return images.mean((2, 3))
 
-    def teacher(batch: Batch) -> Answers:
+    def teacher(batch: Batch) -> Outputs:
         seen_by["teacher"] = batch.images
-        return Answers(batch.images.mean((2, 3)))
+        return Outputs(batch.images.mean((2, 3)))
 
     images = torch.arange(64.0)[:, None, None, None].expand(64, 3, 4, 4)
     batch = Batch(images, torch.full((64,), -1), torch.arange(64))
@@ -71,6 +71,7 @@ def test_five_labels_per_class_and_the_rest_without(stages, distilled):
     found, counts = made.student.metrics["images"], data.details.counts
     assert found["labelled"] == 50 and found["pool"] == counts["train"] - 50
     assert made.others["labelsonly"].details.training.labels == 50
+    assert made.titles == {"labelsonly": "Labels only"}
     selection = selection_of(chain)
     assert not selection.labelled(data).labels.min() < 0 and set(selection.unlabelled(data, None).labels) == {-1}
     again = stages(*SMALL, FEW)
@@ -138,7 +139,7 @@ def test_an_unsure_teacher_leaves_images_out_and_reports_it(stages, distilled):
     )
     made = distilled(chain)
     found = made.student.metrics["images"]
-    assert found["unsure"] > 0 and "not sure" in made.student.metrics["warnings"][0]
+    assert found["unsure"] > 0 and "teacher confidence below the threshold" in made.student.metrics["warnings"][0]
     assert len(set(found["classes"].values())) == 1 and sum(found["classes"].values()) == found["unlabelled"]
 
 

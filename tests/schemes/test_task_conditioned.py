@@ -33,7 +33,7 @@ SCHEME = f"distill.scheme={{name: task-conditioned, groups: {ODD_EVEN}}}"
 
 
 class Constant(nn.Module):
-    """Answers every image alike."""
+    """Gives every image the same logits."""
 
     def __init__(self, *logits: float) -> None:
         super().__init__()
@@ -105,11 +105,11 @@ def _on_its_own(expert, data):
     """Accuracy on the test images of the classes that it knows."""
     batches = list(evaluation_loader(data, "test").epoch(0))
     with torch.no_grad():
-        answers = torch.cat([checkpoints.load(expert)(batch.images).argmax(1) for batch in batches])
+        predicted = torch.cat([checkpoints.load(expert)(batch.images).argmax(1) for batch in batches])
     labels = torch.cat([batch.targets for batch in batches])
     columns = torch.tensor([data.classes.index(name) for name in expert.classes])
     known = torch.isin(labels, columns)
-    return (columns[answers] == labels)[known].double().mean().item()
+    return (columns[predicted] == labels)[known].double().mean().item()
 
 
 def _exports(network, folder):

@@ -11,7 +11,7 @@ from PIL import Image
 from edgekd.data.dataset import Dataset, open_split
 from edgekd.data.leaks import contents, measured_contents
 from edgekd.errors import DataError, RecipeError
-from edgekd.schemes._tasks import apart
+from edgekd.schemes._tasks import without_shared_images
 from edgekd.stages import data as data_stage
 
 
@@ -55,7 +55,7 @@ def test_no_image_that_measures_one_task_trains_another(stages, distilled, sorte
     assert after == {**before, "train": before["train"] - shared}
     assert sum(by["apart-redness"].metrics["classes"]["train"].values()) == after["train"]
     left_out, stays = made.student.metrics["warnings"][-2:]
-    assert left_out.startswith(f"redness: {shared} training images were left out, as they stand in main's validation")
+    assert left_out.startswith(f"redness: {shared} training images were left out, since they are in main's validation")
     assert stays.startswith(f"redness: {sum(_measured_and_trained(by, 'data-redness', 'data'))} of main's training")
     assert by["teacher-redness"].manifest.stage.inputs["data"] == by["apart-redness"].digest
 
@@ -64,7 +64,7 @@ def test_images_that_only_measure_other_tasks_are_refused(stages, sorted_twice, 
     data = data_stage.data(stages(data=_photos(sorted_twice / "lightness")))
     _all_from(data, "test", tmp_path / "copy")
     with pytest.raises(DataError, match="no training image of False"):
-        apart("b", Dataset.load(tmp_path / "copy"), "a", {"a": data}, tmp_path)
+        without_shared_images("b", Dataset.load(tmp_path / "copy"), "a", {"a": data}, tmp_path)
 
 
 def _all_from(data, split, out):

@@ -1,4 +1,4 @@
-"""A virtual teacher in the place of a network."""
+"""A virtual teacher instead of a network."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ SCHEME = "distill.scheme=teacher-free"
 
 def test_the_virtual_teacher_is_right_and_unsure_of_the_rest():
     batch = Batch(torch.zeros(2, 3, 8, 8), torch.tensor([0, 3]), torch.tensor([0, 1]))
-    answers = VirtualTeacher(0.9, 5)(batch).logits.softmax(1)
+    probabilities = VirtualTeacher(0.9, 5)(batch).logits.softmax(1)
     expected = [[0.9, 0.025, 0.025, 0.025, 0.025], [0.025, 0.025, 0.025, 0.9, 0.025]]
-    torch.testing.assert_close(answers, torch.tensor(expected))
+    torch.testing.assert_close(probabilities, torch.tensor(expected))
 
 
 def test_it_trains_and_leaves_later_stages_the_recipes_objective(stages, distilled):
@@ -36,7 +36,7 @@ def test_it_trains_and_leaves_later_stages_the_recipes_objective(stages, distill
     [
         ("distill.scheme={name: teacher-free, probability: 1.0}", "probability"),
         ("distill.scheme={name: teacher-free, share: 0.5}", "unknown parameter of teacher-free"),
-        ("distill.objective=[{method: cross_entropy}]", "needs a loss that compares answers"),
+        ("distill.objective=[{method: cross_entropy}]", "needs a loss that compares outputs"),
         ("distill.objective=[{method: attention}, {method: cross_entropy}]", "takes losses on logits only"),
     ],
 )

@@ -7,7 +7,7 @@ from edgekd.recipe.settings import TermSettings
 from edgekd.schemes._unlabelled import without_labels
 
 
-def test_later_stages_learn_from_answers_only_where_labels_are_hidden():
+def test_later_stages_use_outputs_only_if_labels_are_hidden():
     objective = [TermSettings(method="fitnets"), TermSettings(method="dkd"), TermSettings(method="cross_entropy")]
     assert inherited(without_labels(objective)) == (TermSettings(method="kd"),)
     objective = [TermSettings(method="dist", warmup_epochs=1.0), TermSettings(method="nkd")]

@@ -71,7 +71,7 @@ def test_a_compiled_teacher_answers_as_it_did():
         ({"distill": {"compile": True, "objective": [{"method": "attention"}]}}, "attention reads layers"),
         ({"prune": {"compile": True, "objective": [{"method": "fitnets"}]}}, "fitnets reads layers"),
         ({"quantize": {"compile": True}}, "quantize.compile"),
-        ({"distill": {"compile": True, "scheme": "federated"}, "teacher": None}, "compiling them anew"),
+        ({"distill": {"compile": True, "scheme": "federated"}, "teacher": None}, "compiling them again"),
     ],
 )
 def test_what_does_not_go_together_is_reported_before_anything_runs(sections, message):

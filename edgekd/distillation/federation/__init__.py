@@ -1,4 +1,4 @@
-"""Federated distillation: who holds which images, what a client does in a round, and Flower, which carries it.
+"""Federated distillation: the partition of the images, a client's part of a round, and the exchange through Flower.
 
 apps.py is the only file that imports Flower; call flower() before it.
 """
@@ -20,7 +20,7 @@ Logits = npt.NDArray[np.float16]  # (V, N, C): of V views of N images
 
 
 def flower() -> None:
-    """Import Flower, so that it reports nothing to anyone, prints warnings only and writes into no home folder.
+    """Import Flower with telemetry and update checks off, a log of warnings only, and its home in a temporary folder.
 
     Raises:
         MissingDependencyError: it is not installed here.
@@ -32,11 +32,11 @@ def flower() -> None:
     loggers = [logging.getLogger(name) for name in ("flwr", "flwr-telemetry")]
     before = [list(logger.handlers) for logger in loggers]
     with warnings.catch_warnings():
-        # Flower imports typer, which still asks click for two functions that are on their way out.
+        # Flower imports typer, which still uses two deprecated functions of click.
         warnings.filterwarnings("ignore", r"'click\.utils\.get_(binary|text)_stream'", DeprecationWarning)
         for module in ("flwr", "flwr.app", "flwr.clientapp", "flwr.serverapp.strategy"):
             require(module, purpose="the scheme federated", extra="federated")
     for logger, handlers in zip(loggers, before, strict=True):
-        # Its own handlers would print what the root's print once more.
+        # Its own handlers would print each message a second time, after the root's.
         logger.handlers[:] = handlers
         logger.setLevel(logging.WARNING)

@@ -1,11 +1,11 @@
 """A round of a federation as Flower messages, in one process.
 
 Flower gives the round itself (its strategy loop, client app, records and messages). What it lacks is here: a mean of
-half-precision logits that neither overflows nor depends on who answers first, and a Grid that calls the clients in this
-process (Flower's own starts Ray). No socket is opened.
+half-precision logits that neither overflows nor depends on the order of the replies, and a Grid that calls the clients
+in this process (Flower's own starts Ray). No socket is opened.
 
-What comes down is the consensus of the round before, what goes up are a client's logits; its images and weights stay
-with it. Call flower() before importing this file.
+A client receives the consensus of the round before and sends its logits; its images and weights are not sent. Call
+flower() before importing this file.
 """
 
 from __future__ import annotations
@@ -46,7 +46,11 @@ def exchange(train: Train, clients: int, consensus: Logits | None) -> tuple[Logi
 
 
 def client_app(train: Train) -> ClientApp:
-    """A client that trains when it is asked to, and replies with its logits."""
+    """A client that trains on request and replies with its logits.
+
+    Args:
+        train: what the client with a number does in a round.
+    """
     app = ClientApp()
 
     @app.train()
@@ -88,13 +92,16 @@ class MeanLogits(FedAvg):
         return []
 
 
-def mean_logits(votes: Sequence[Logits]) -> Logits:
+def mean_logits(logits: Sequence[Logits]) -> Logits:
     """The clients' mean (Li and Wang 2019, algorithm 1; Lin et al. 2020, equation 3), summed in double precision.
 
     Args:
-        votes: (V, N, C) of each client.
+        logits: one array (V, N, C) float16 per client.
+
+    Returns:
+        (V, N, C) float16.
     """
-    mean: Logits = np.stack(votes).mean(axis=0, dtype=np.float64).astype(np.float16)
+    mean: Logits = np.stack(logits).mean(axis=0, dtype=np.float64).astype(np.float16)
     return mean
 
 
@@ -121,7 +128,7 @@ class LocalGrid(Grid):
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
         return [self._app(message, self._contexts[message.metadata.dst_node_id]) for message in messages]
 
-    # Grid makes the rest abstract, for runs that a SuperLink holds. A strategy does not ask for it.
+    # These are abstract in Grid, for runs on a SuperLink. A strategy does not use them.
     def _no_super_link(self, *args: Any, **options: Any) -> Any:
         raise NotImplementedError("no SuperLink holds this run")
 

@@ -1,4 +1,4 @@
-"""Who holds which images of the training split: a public part without labels, and a private one for each client.
+"""Partitions the training images between clients and a public part, whose labels are not used.
 
 flwr-datasets has a Dirichlet partitioner too. It is another package, works on Hugging Face data sets only, and has no
 public part, so that deal() is here.
@@ -20,9 +20,10 @@ from edgekd.errors import DataError
 from edgekd.store.artifacts import Artifact, Details, Json
 
 VERSION = 1
-LEAST = 10  # images per client, as experiments on skewed clients commonly ask for
+LEAST = 10  # images per client, as is common in experiments on skewed clients
 _TRIES = 100
-_PUBLIC, _PRIVATE = 11, 12  # streams of the seed
+# Appended to the seed, so that the public part and the clients' parts are drawn independently of each other.
+_PUBLIC, _PRIVATE = 11, 12
 
 
 class PartitionDetails(Details):
@@ -36,28 +37,31 @@ class Partition(Artifact[PartitionDetails]):
 
     @property
     def public_rows(self) -> Labels:
-        """(N,) int64: the positions of what everybody may see."""
+        """(N,) int64: the positions of the public images in the training split."""
         rows: Labels = np.load(self.path / "public.npy")
         return rows
 
     def public(self, data: Dataset) -> Split:
-        """What everybody may see; nobody sees its labels."""
+        """The public images, without labels."""
         return Chosen(open_split(data, "train"), self.public_rows, labelled=False)
 
     def client(self, number: int, data: Dataset) -> Split:
-        """What only client `number`, from 1, may see."""
+        """The private images of client `number`, from 1, with labels."""
         return Chosen(open_split(data, "train"), np.load(self.path / f"client{number}.npy"))
 
 
 def partition(
     data: Dataset, out: Path, *, clients: int, public_share: float, alpha: float | None, seed: int
 ) -> Partition:
-    """Deal out the training split.
+    """Partition the training split.
 
     Args:
+        data: whose training split is partitioned.
         out: an empty folder, which becomes the artifact.
-        public_share: of each class.
-        alpha: of the Dirichlet distribution; None: clients have classes in proportion.
+        clients: how many.
+        public_share: the public part's share of each class, from 0 to 1.
+        alpha: of the Dirichlet distribution; None: every client has the same proportions of classes.
+        seed: of the draws.
 
     Raises:
         DataError: too few images.
@@ -78,15 +82,21 @@ def partition(
 def deal(labels: Labels, clients: int, alpha: float | None, seed: Sequence[int]) -> list[Labels]:
     """Positions of each client's images, sorted; each image is one client's.
 
-    With `alpha` each class is shared out in proportions drawn from a symmetric Dirichlet distribution (Hsu, Qi and
+    With `alpha` each class is divided in proportions drawn from a symmetric Dirichlet distribution (Hsu, Qi and
     Brown 2019, as in FedDF): 100 is close to even, at 0.1 most clients lack most classes. Drawn again until each
     client has LEAST images.
 
     Args:
         labels: (N,) class indices.
+        clients: how many.
+        alpha: above 0; None: every client has the same proportions of classes, give or take one image.
+        seed: of the draws.
+
+    Returns:
+        One array of positions per client.
 
     Raises:
-        DataError: there are too few images, or none of 100 draws gives everybody enough.
+        DataError: there are too few images, or none of 100 draws gives every client enough.
     """
     generator = np.random.default_rng(seed)
     if len(labels) < clients * LEAST:

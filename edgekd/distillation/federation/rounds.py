@@ -1,4 +1,4 @@
-"""A round of a federation: what each client does with its own images and the public ones, and what it leaves."""
+"""A round of a federation: every client's training on public and own images, and the artifact of the round."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from edgekd.data.loader import Batch, Loader
 from edgekd.distillation.distill import networks_for
 from edgekd.distillation.federation import Logits
 from edgekd.distillation.federation.partition import Partition
-from edgekd.distillation.objective import Answers, Distillation, Teacher
+from edgekd.distillation.objective import Distillation, Outputs, Teacher
 from edgekd.distillation.partly_labelled import PartlyLabelled
 from edgekd.distillation.terms import build_terms
 from edgekd.errors import TrainingError
@@ -43,24 +43,34 @@ class RoundDetails(Details):
 class Round(Artifact[RoundDetails]):
     """`client1.safetensors`, …: the clients' weights; `consensus.npy`: (V, N, C) float16, the mean of their logits.
 
-    There is no consensus where every client learned by itself.
+    There is no consensus if the clients were trained without one.
     """
 
     kind = "federated-round"
 
     def restore(self, number: int, network: nn.Module) -> None:
-        """Load the weights of client `number`, from 1."""
+        """Load a client's weights.
+
+        Args:
+            number: of the client, from 1.
+            network: of the client's architecture, changed in place.
+        """
         file = self.path / f"client{number}.safetensors"
         load_state(network, read_state(file), origin=file)
 
     def network(self, number: int) -> nn.Module:
-        """The network of client `number`, from 1, in eval mode."""
+        """A client's network, in eval mode.
+
+        Args:
+            number: of the client, from 1.
+        """
         network = build(self.details.architectures[number - 1])
         self.restore(number, network)
         return network.eval()
 
     @property
     def consensus(self) -> Logits:
+        """(V, N, C) float16, the mean of the clients' logits. Raises OSError if there is none."""
         logits: Logits = np.load(self.path / "consensus.npy")
         return logits
 
@@ -71,11 +81,11 @@ class ClientTraining:
 
     Attributes:
         models: one per client.
-        steps: of all trainings, but for their epochs; its share of warm-up stays.
+        steps: settings of all trainings except their epochs; the share of warm-up epochs stays the same.
         objective: compares a client's logits with the consensus.
         first_epochs: of the first round, over a client's own images and labels.
         own_epochs, public_epochs: of a later round, over these and over the public images.
-        views: of each public image that a client answers to.
+        views: of each public image for which a client computes logits.
     """
 
     models: Sequence[ModelSettings]
@@ -88,17 +98,20 @@ class ClientTraining:
     views: int
 
     def settings(self, epochs: int, seed: int) -> StepSettings:
-        """`steps` over other epochs and from another seed."""
+        """`steps` with other epochs and another seed."""
         warmup = self.steps.warmup_epochs * epochs / self.steps.epochs
         return self.steps.model_copy(update={"epochs": epochs, "seed": seed, "warmup_epochs": warmup})
 
 
 @dataclass(frozen=True)
 class Clients:
-    """The clients, each called by its number from 1: what one does is done with its own images and the public ones.
+    """The clients, by their numbers from 1: each trains on its own images and on the public ones only.
 
     Attributes:
-        resume: the folder for what they need to go on after a kill.
+        data: whose training split the partition divides.
+        partition: the images of each client, and the public ones.
+        training: how the clients train.
+        resume: the folder for the state that an interrupted training resumes from.
     """
 
     data: Dataset
@@ -108,12 +121,22 @@ class Clients:
     progress: Progress | None = None
 
     def begin(self, client: int) -> tuple[nn.Module, Architecture]:
-        """Its network as it is before the first round."""
+        """A client's network before the first round, and its architecture."""
         torch.manual_seed(self._seed(client, 0))
         return initial(self.training.models[client - 1], self.data)
 
     def learn_consensus(self, client: int, network: nn.Module, consensus: Logits, views_seed: int) -> None:
-        """Train on the public images, in the views that the consensus is about."""
+        """Train a client on the public images, in the views that the consensus was computed for.
+
+        Args:
+            client: its number, from 1.
+            network: the client's, changed in place.
+            consensus: (V, N, C) float16.
+            views_seed: of these views; see views_seed().
+
+        Raises:
+            TrainingError: see fit().
+        """
         training = self.training
         fit(
             network,
@@ -125,7 +148,20 @@ class Clients:
         )
 
     def learn_labels(self, client: int, network: nn.Module, number: int, epochs: int) -> float:
-        """Train on its own images and their labels in round `number`; the last epoch's loss."""
+        """Train a client on its own images and their labels.
+
+        Args:
+            client: its number, from 1.
+            network: the client's, changed in place.
+            number: of the round, from 1; 0 outside of rounds.
+            epochs: over its images.
+
+        Returns:
+            The last epoch's loss.
+
+        Raises:
+            TrainingError: see fit().
+        """
         settings, own = self.training.settings(epochs, self._seed(client, number)), self.partition.client
         history = fit(
             network,
@@ -137,11 +173,19 @@ class Clients:
         )
         return history[-1].loss
 
-    def answer(self, client: int, network: nn.Module, views_seed: int) -> Logits:
-        """(V, N, C) logits for views of the public images, computed in single precision.
+    def public_logits(self, client: int, network: nn.Module, views_seed: int) -> Logits:
+        """A client's logits for views of the public images, computed in single precision.
+
+        Args:
+            client: its number, from 1, for the message.
+            network: the client's.
+            views_seed: of these views; see views_seed().
+
+        Returns:
+            (V, N, C) float16.
 
         Raises:
-            TrainingError: one is too large for half precision.
+            TrainingError: a logit is too large for half precision.
         """
         teacher, views = Teacher(network, best_device(), "fp32"), self.training.views
         loader = self._public_loader(views_seed, views=views)
@@ -158,13 +202,26 @@ class Clients:
         return logits
 
     def finish(self, client: int, network: nn.Module, out: Path) -> float:
-        """Write its weights; its accuracy on the validation split, which no client ever sees."""
+        """Write a client's weights.
+
+        Args:
+            client: its number, from 1.
+            network: the client's.
+            out: the folder for the weights.
+
+        Returns:
+            Its accuracy on the validation split, from 0 to 1; no client trains on that split.
+        """
         network.to(best_device(), memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
         save_state(network, out / f"client{client}.safetensors")
         return accuracy(network, evaluation_loader(self.data, "validation"), best_device())
 
     def details(self, architectures: Sequence[Architecture]) -> RoundDetails:
-        """Of a round, from the networks in the clients' order."""
+        """Of a round.
+
+        Args:
+            architectures: in the clients' order.
+        """
         images = (len(self.partition.client(number, self.data)) for number in range(1, len(architectures) + 1))
         return RoundDetails(architectures=tuple(architectures), images=tuple(images))
 
@@ -180,11 +237,20 @@ class Clients:
         return None if show is None else lambda done, total, note: show(done, total, f"{what}: {note}")
 
 
-def play(number: int, before: Round | None, clients: Clients, out: Path) -> Round:
-    """Round `number`: each client learns the consensus of the round before, then from its own images, and answers.
+def run_round(number: int, before: Round | None, clients: Clients, out: Path) -> Round:
+    """Run one round: each client trains on the last consensus, then on its own images, and computes its public logits.
 
-    Source: Li and Wang (2019), algorithm 1, but for its beginning: there every client first trains on the public images
-    and their labels, which here nobody has. In round 1 clients learn from their own images only. Raises as fit().
+    Source: Li and Wang (2019), algorithm 1, except for its beginning: there every client first trains on the public
+    images and their labels, which do not exist here. In round 1 clients train on their own images only.
+
+    Args:
+        number: of the round, from 1.
+        before: the round before; None in round 1.
+        clients: the clients.
+        out: an empty folder, which becomes the artifact.
+
+    Raises:
+        TrainingError: a client's logits are too large for half precision; see also fit().
     """
     from edgekd.distillation.federation.apps import exchange
 
@@ -200,7 +266,7 @@ def play(number: int, before: Round | None, clients: Clients, out: Path) -> Roun
             clients.learn_consensus(client, network, consensus, views_seed(training.steps.seed, number - 1))
         epochs = training.first_epochs if consensus is None else training.own_epochs
         loss = clients.learn_labels(client, network, number, epochs)
-        logits = clients.answer(client, network, views_seed(training.steps.seed, number))
+        logits = clients.public_logits(client, network, views_seed(training.steps.seed, number))
         architectures.append(architecture)
         scores.append(clients.finish(client, network, out))
         return logits, loss
@@ -213,27 +279,51 @@ def play(number: int, before: Round | None, clients: Clients, out: Path) -> Roun
     return Round.seal(out, details=clients.details(architectures), metrics=found)
 
 
-def alone(rounds: int, clients: Clients, out: Path) -> Round:
-    """Every client on its own images only, in at least as many steps as it takes in `rounds` rounds."""
+def train_without_consensus(rounds: int, clients: Clients, out: Path) -> Round:
+    """Train every client on its own images only, for comparison.
+
+    Args:
+        rounds: of the federation; each client takes at least as many steps as in these rounds.
+        clients: the clients.
+        out: an empty folder, which becomes the artifact.
+
+    Returns:
+        The clients, without a consensus.
+
+    Raises:
+        TrainingError: see fit().
+    """
     architectures: list[Architecture] = []
     scores: list[float] = []
     public = len(clients.partition.public_rows)
     for client in range(1, len(clients.training.models) + 1):
         network, architecture = clients.begin(client)
         own = len(clients.partition.client(client, clients.data))
-        clients.learn_labels(client, network, 0, epochs_alone(rounds, own, public, clients.training))
+        clients.learn_labels(client, network, 0, epochs_without_consensus(rounds, own, public, clients.training))
         architectures.append(architecture)
         scores.append(clients.finish(client, network, out))
     return Round.seal(out, details=clients.details(architectures), metrics={"validation_accuracy": scores})
 
 
 def views_seed(seed: int, number: int) -> int:
-    """What draws the views of the public images in round `number`: the consensus is about these."""
+    """The seed of the views of the public images in a round: the consensus is computed for these views.
+
+    Args:
+        seed: of the training.
+        number: of the round, from 1.
+    """
     return seed + _ROUND_SEEDS * number
 
 
-def epochs_alone(rounds: int, own: int, public: int, training: ClientTraining) -> int:
-    """Epochs over a client's `own` images that take no fewer steps than `rounds` rounds with `public` ones."""
+def epochs_without_consensus(rounds: int, own: int, public: int, training: ClientTraining) -> int:
+    """Epochs over a client's own images that take at least as many steps as the rounds.
+
+    Args:
+        rounds: how many.
+        own: how many images the client has.
+        public: how many images are public.
+        training: how the client trains.
+    """
     batch, later = training.steps.batch_size, rounds - 1
     own_steps, public_steps = max(1, own // batch), max(1, public // batch)
     public_epochs = -(-later * training.public_epochs * public_steps // own_steps)
@@ -243,21 +333,29 @@ def epochs_alone(rounds: int, own: int, public: int, training: ClientTraining) -
 def consensus_objective(
     network: nn.Module, consensus: Logits, data: Dataset, objective: Sequence[TermSettings]
 ) -> Distillation:
-    """What fit() minimises where a network learns from the consensus on the public images."""
+    """What fit() minimises when a network learns from the consensus on the public images.
+
+    Args:
+        network: the learner.
+        consensus: (V, N, C) float16.
+        data: for the size of its images.
+        objective: losses on logits that need no labels.
+    """
     terms = PartlyLabelled(build_terms(objective, networks_for(network, None, data)).each)
     return Distillation(network, Consensus(consensus, best_device()), terms)
 
 
 class Consensus:
-    """Reads what the clients agreed on about the same view of the same public image; see objective.Source.
+    """Reads the consensus for the same view of the same public image; see objective.Source.
 
     Args:
         logits: (V, N, C) float16.
+        device: where the logits are needed.
     """
 
     def __init__(self, logits: Logits, device: torch.device) -> None:
         self._logits, self._device = logits, device
 
-    def __call__(self, batch: Batch) -> Answers:
+    def __call__(self, batch: Batch) -> Outputs:
         rows = self._logits[batch.view][batch.indices.cpu().numpy()]
-        return Answers(torch.from_numpy(rows).to(self._device).float())
+        return Outputs(torch.from_numpy(rows).to(self._device).float())

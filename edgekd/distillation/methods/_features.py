@@ -25,7 +25,7 @@ def without_batch(shape: Shape) -> tuple[int, ...]:
 
 
 def vectors(feature: Tensor) -> Tensor:
-    """(B, C, H, W) averaged over its places, or (B, C) as it is; at least single precision."""
+    """(B, C, H, W) averaged over its positions, or (B, C) as it is; at least single precision."""
     feature = exact(feature)
     return feature.mean((2, 3)) if feature.ndim == 4 else feature
 
@@ -52,7 +52,7 @@ def fits(feature: Tensor, layer: nn.Module) -> Tensor:
 def comparable(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
     """Both maps of the same height and width, or both vectors, (B, C) each; the teacher's without gradient.
 
-    A map beside a vector is averaged over its places. Both come in the wider precision of the two, at least single.
+    A map beside a vector is averaged over its positions. Both come in the wider precision of the two, at least single.
     """
     student, teacher = exact(student), exact(teacher.detach())
     dtype = torch.promote_types(student.dtype, teacher.dtype)
@@ -91,7 +91,7 @@ def same_size(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
 def through(layers: nn.Sequential, feature: Tensor) -> Tensor:
     """`layers(feature)`, by the running statistics where a batch has too little for its own.
 
-    One sample, and one place of its map: its variance is none, and torch refuses to train batch norm on it.
+    One sample with one position has no variance, and torch refuses to train batch norm on it.
     """
     alone = feature.shape[0] == 1 and (feature[0, 0].numel() == 1 or isinstance(layers[0], nn.AdaptiveAvgPool2d))
     if not (layers.training and alone):

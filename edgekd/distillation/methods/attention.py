@@ -8,11 +8,11 @@ from edgekd.distillation.methods._logits import exact
 
 
 def attention(student_feature: Tensor, teacher_feature: Tensor) -> Tensor:
-    """mean (q(f_s) − q(f_t))², where q is the map of mean_c f_c² over places, divided by its length.
+    """mean (q(f_s) − q(f_t))², where q is the map of mean_c f_c² over positions, divided by its length.
 
     Source: Zagoruyko and Komodakis, Paying More Attention to Attention (2017), section 3.1, equation 2 with p = 2. The
-    mean runs over batch and places, as in the authors' code, for which the usual weight of 1000 is meant; one pair of
-    taps, the caller sums over pairs.
+    mean runs over batch and positions, as in the authors' code, for which the usual weight of 1000 is meant; one pair
+    of taps, the caller sums over pairs.
 
     Args:
         student_feature: (B, C, H, W).
@@ -20,10 +20,10 @@ def attention(student_feature: Tensor, teacher_feature: Tensor) -> Tensor:
             are averaged down to the smaller ones first. An image of zeros has an attention of zeros.
 
     Returns:
-        A scalar: the mean over batch and places, 0 or more.
+        A scalar: the mean over batch and positions, 0 or more.
 
     Raises:
-        ValueError: a feature without places, or one place left: its attention is 1, whatever the networks compute.
+        ValueError: a feature without positions, or with one position left: its attention is always 1.
 
     Example:
         >>> import torch
@@ -39,8 +39,8 @@ def attention(student_feature: Tensor, teacher_feature: Tensor) -> Tensor:
     if student[0, 0].numel() == 1:
         ours, theirs = tuple(student_feature.shape[2:]), tuple(teacher_feature.shape[2:])
         raise ValueError(
-            f"attention compares maps of more than one place, not {ours} of the student and {theirs} of the teacher, "
-            "of which one is left when both are of a size; tap shallower layers"
+            f"attention compares maps of more than one position, not {ours} of the student and {theirs} of "
+            "the teacher, of which one is left when both are of a size; tap shallower layers"
         )
     return (_attention(student) - _attention(teacher)).square().mean()
 

@@ -24,8 +24,8 @@ def correlation(student_feature: Tensor, teacher_feature: Tensor, *, gamma: Widt
     pairs count. Its usual weight of 0.02 belongs to that other value.
 
     Args:
-        student_feature, teacher_feature: embeddings (B, C), or (B, C, H, W), which is averaged over its places; of any
-            C each. No gradient reaches the teacher's. With one sample the loss and its gradient are 0.
+        student_feature, teacher_feature: embeddings (B, C), or (B, C, H, W), which is averaged over its positions; of
+            any C each. No gradient reaches the teacher's. With one sample the loss and its gradient are 0.
         gamma: γ, how fast the kernel falls with distance.
 
     Returns:

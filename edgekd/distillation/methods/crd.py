@@ -47,9 +47,9 @@ def contrast(scores: Tensor, log_z: Tensor, sample_count: int) -> tuple[Tensor, 
 
 
 class Crd(nn.Module):
-    """Distinguish one image's embedding by the other network from those of K other images, both ways round.
+    """Distinguish one image's embedding by the other network from those of K other images, in both directions.
 
-    The others are remembered: a moving average of every training sample's embedding, one memory per network. The
+    The others are stored: a moving average of every training sample's embedding, one memory per network. The
     memories and the two constants Z (set by the first training step; the student's is the first) are buffers, so that
     a saved state resumes: exactly on a CPU; on CUDA scatter_add_ and index_copy_ are not deterministic. Each process of
     a distributed training keeps its own memories. They are updated after the step's loss, without gradient, in training
@@ -59,14 +59,15 @@ class Crd(nn.Module):
     from all other samples, repeats allowed: some may be of the same class, as in the paper's form without labels;
     public code leaves those out by label, and the tuned weight of 0.8 was found with negatives of other classes only.
     The memory starts as random rows of length 1, in public code only about so. Where an index stands in a batch twice,
-    one of its two embeddings is remembered.
+    one of its two embeddings is stored.
 
-    Room needed: two banks of sample_count · dimension, some arrays of B · (1 + negatives) and a chunk of 64 MiB, or of
+    Memory: two banks of sample_count · dimension, some arrays of B · (1 + negatives) and a chunk of 64 MiB, or of
     one sample's candidates where these are more. A memory of up to 16 times as many samples as a sample has
     candidates is multiplied whole; of a larger one the candidates' rows are gathered.
 
     Args:
-        student_shape, teacher_shape: of the embeddings, with or without the batch; a map is averaged over its places.
+        student_shape, teacher_shape: of the embeddings, with or without the batch; a map is averaged over its
+            positions.
         sample_count: N, samples in the training split.
         dimension: of the common space.
         negatives: K, for each sample of a batch; may exceed N.

@@ -10,14 +10,14 @@ def fitnets(student_feature: Tensor, teacher_feature: Tensor) -> Tensor:
     """mean (r(f_s) − f_t)²: the regression of a hint, given the student's feature as it comes out of the regressor.
 
     Source: Romero et al., FitNets: Hints for Thin Deep Nets (2015), equation 3. There half the squared length; here
-    the mean over batch, channels and places, as in public code, for which the usual weight of 100 is meant.
+    the mean over batch, channels and positions, as in public code, for which the usual weight of 100 is meant.
 
     Args:
         student_feature, teacher_feature: (B, C, H, W) or (B, C), the same C. Maps of different sizes are averaged down
-            to the smaller one; a map beside a vector is averaged over its places. No gradient reaches the teacher's.
+            to the smaller one; a map beside a vector is averaged over its positions. No gradient reaches the teacher's.
 
     Returns:
-        A scalar: the mean over batch, channels and places.
+        A scalar: the mean over batch, channels and positions.
 
     Raises:
         ValueError: different channels.
@@ -29,7 +29,7 @@ def fitnets(student_feature: Tensor, teacher_feature: Tensor) -> Tensor:
 
 class Fitnets(nn.Module):
     """`fitnets` behind a regressor from the student's channels to the teacher's: a 1x1 convolution on maps, a linear
-    layer where either feature is a vector. It keeps places as they are, so that it also works at other image sizes.
+    layer where either feature is a vector. It keeps positions as they are, so that it also works at other image sizes.
 
     Source: Romero et al. (2015), section 2.1.
 

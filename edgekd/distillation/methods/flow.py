@@ -28,7 +28,7 @@ def flow(student_features: Sequence[Tensor], teacher_features: Sequence[Tensor])
         A scalar: the sum over consecutive depths of means over batch and entries.
 
     Raises:
-        ValueError: other channels, other depths, fewer than two of them, or a tensor in place of a list.
+        ValueError: other channels, other depths, fewer than two of them, or a tensor instead of a list.
     """
     same_depths(student_features, teacher_features, "flow", least=2)
     for s, t in zip(student_features, teacher_features, strict=True):

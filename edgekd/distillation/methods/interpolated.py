@@ -20,8 +20,8 @@ def interpolated(
     """(1 − α) · mse + α · soft_cross_entropy.
 
     Source: Tang et al., Distilling Task-Specific Knowledge from BERT into Simple Neural Networks (2019), section 3.2.
-    There the part that α weighs is the cross-entropy with the hard labels; here the soft cross-entropy stands in its
-    place, and labels are a term of their own. There α = 0, only the regression, was best on text.
+    There the part that α weighs is the cross-entropy with the hard labels; here the soft cross-entropy replaces
+    it, and labels are a term of their own. There α = 0, only the regression, was best on text.
 
     Args:
         student_logits, teacher_logits: (B, C), unnormalised; no gradient reaches the teacher's.

@@ -20,9 +20,9 @@ def pkt(student_feature: Tensor, teacher_feature: Tensor) -> Tensor:
     the mean over i and j, B times less: its usual weight of 30000 is 30000 / B here (about 470 at a batch of 64).
 
     Args:
-        student_feature, teacher_feature: (B, C) or (B, C, H, W), which is averaged over its places; of any C each. No
-            gradient reaches the teacher's. A sample of zeros has a cosine of 0 with every sample. With one sample the
-            loss and its gradient are 0.
+        student_feature, teacher_feature: (B, C) or (B, C, H, W), which is averaged over its positions; of any C each.
+            No gradient reaches the teacher's. A sample of zeros has a cosine of 0 with every sample. With one sample
+            the loss and its gradient are 0.
 
     Returns:
         A scalar: the divergence in nats, summed over j, mean over the batch.

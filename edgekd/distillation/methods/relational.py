@@ -16,7 +16,7 @@ Weight = Annotated[float, Field(ge=0.0)]
 # (B, B) distances or (B, C) rows, and some of the samples as vertices.
 Cosines = Callable[[Tensor, slice], Tensor]
 
-# Numbers held at once: 8 MiB in double precision, which fits caches. Up to 101 samples a batch is one piece of angles.
+# Numbers held at once: 8 MiB in double precision, which fits caches. Up to 101 samples per batch need one piece only.
 _PIECE = 2**20
 
 
@@ -29,13 +29,13 @@ def relational(
 
     Source: Park et al., Relational Knowledge Distillation (2019), section 3.2. As in the authors' code the means run
     over all B² pairs and B³ triplets, i = j included, where both networks have 0. There all B³ angles
-    are held at once; here they are computed in pieces, and again for the gradient. Samples at the same place have a
+    are held at once; here they are computed in pieces, and again for the gradient. Samples with equal features have a
     distance and angles of 0 with a gradient of 0.
 
     Args:
-        student_feature, teacher_feature: (B, C) or (B, C, H, W), which is averaged over its places; of any C each. No
-            gradient reaches the teacher's. With one sample the loss and its gradient are 0.
-        distance_weight, angle_weight: what the two parts weigh.
+        student_feature, teacher_feature: (B, C) or (B, C, H, W), which is averaged over its positions; of any C each.
+            No gradient reaches the teacher's. With one sample the loss and its gradient are 0.
+        distance_weight, angle_weight: weights of the two parts.
 
     Returns:
         A scalar: the weighted sum of both means.

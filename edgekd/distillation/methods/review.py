@@ -15,7 +15,7 @@ Width = Annotated[int, Field(ge=1)]
 
 
 def review(student_features: Sequence[Tensor], teacher_features: Sequence[Tensor]) -> Tensor:
-    """Σ over depths of the hierarchical context loss: MSE of whole maps and of their averages on 4x4, 2x2 and 1 place.
+    """Σ over depths of the hierarchical context loss: MSE of whole maps and of their 4x4, 2x2 and 1x1 averages.
 
     The weights are 1, 1/2, 1/4, 1/8, divided by their sum; a level that is not smaller than the map is left out.
 
@@ -33,7 +33,7 @@ def review(student_features: Sequence[Tensor], teacher_features: Sequence[Tensor
         A scalar: the sum over depths.
 
     Raises:
-        ValueError: other channels, another number of maps, or a tensor in place of a list.
+        ValueError: other channels, another number of maps, or a tensor instead of a list.
     """
     same_depths(student_features, teacher_features, "review", least=1)
     pairs = list(zip(student_features, teacher_features, strict=True))
@@ -46,10 +46,10 @@ class Review(nn.Module):
     """`review` of a student whose maps are fused from the deepest to the shallowest: each has seen all deeper ones.
 
     At each depth: a 1x1 convolution to the inner width, a weighted sum with what came from below (two weights per
-    place, by attention on both), the teacher's size, and a 3x3 convolution to the teacher's channels.
+    position, by attention on both), the teacher's size, and a 3x3 convolution to the teacher's channels.
 
     Source: Chen et al. (2021), section 3. In its public code the deepest level is the pooled embedding, as a map of one
-    place, beyond the last map; here the taps decide.
+    position, beyond the last map; here the taps decide.
 
     Args:
         student_shapes, teacher_shapes: of the maps, shallow to deep, with or without the batch.

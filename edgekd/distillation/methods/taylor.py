@@ -15,11 +15,11 @@ Penalty = Annotated[float, Field(ge=0.0)]
 
 
 def taylor(student_feature: Tensor, teacher_feature: Tensor, *, penalty: Penalty = 1e-3) -> Tensor:
-    """½ ‖f_k − f*‖² + penalty · ‖f_k‖², summed over features: one stage's regression on the teacher's answer.
+    """½ ‖f_k − f*‖² + penalty · ‖f_k‖², summed over features: one stage's regression on the teacher's feature.
 
     The name: each stage k of the student is read as an approximation of the teacher's last feature f*, through a
-    first-order (linear) read-out; a stage's map is averaged over its places first. The penalty keeps a shallow stage
-    from answering with large features what it cannot know; with it the best f_k is f* / (1 + 2 penalty), not f*.
+    first-order (linear) read-out; a stage's map is averaged over its positions first. The penalty keeps a shallow stage
+    from predicting with large features what it cannot know; with it the best f_k is f* / (1 + 2 penalty), not f*.
 
     It sums over features, so that it is hundreds to thousands at first: weights of 1e-3 to 1e-2 are where to begin.
 

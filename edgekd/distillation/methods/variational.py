@@ -19,16 +19,16 @@ def variational(student_feature: Tensor, teacher_feature: Tensor, *, variance: T
     A bound on their mutual information, up to a constant; below 0 where σ² is below 1.
 
     Source: Ahn et al., Variational Information Distillation for Knowledge Transfer (2019). The mean runs over batch,
-    channels and places, as in public code, for which the usual weight of 1 is meant.
+    channels and positions, as in public code, for which the usual weight of 1 is meant.
 
     Args:
         student_feature: μ(f_s), the prediction of the teacher's feature, (B, C, H, W) or (B, C).
         teacher_feature: of the same C. Maps of different sizes are averaged down to the smaller one; a map beside a
-            vector is averaged over its places. No gradient reaches it.
+            vector is averaged over its positions. No gradient reaches it.
         variance: σ², (C,), above 0; None is 1 everywhere. `Variational` learns it; recipes do not set it.
 
     Returns:
-        A scalar: the mean over batch, channels and places, in nats; it can be below 0.
+        A scalar: the mean over batch, channels and positions, in nats; it can be below 0.
 
     Raises:
         ValueError: different channels.

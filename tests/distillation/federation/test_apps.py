@@ -15,7 +15,7 @@ from edgekd.distillation.federation.apps import exchange, mean_logits  # noqa: E
 
 
 def counting(client: int, consensus: np.ndarray | None) -> tuple[np.ndarray, float]:
-    """A client that answers with its number and what was agreed before."""
+    """A client whose logits are its number plus the last consensus."""
     value = client + (0.0 if consensus is None else float(consensus[0, 0, 0]))
     return np.full((1, 2, 3), value, "f2"), value
 

@@ -10,7 +10,7 @@ from edgekd.distillation.federation.partition import LEAST, deal, partition
 from edgekd.errors import DataError
 
 
-def test_every_image_is_dealt_to_one_client():
+def test_every_image_belongs_to_one_client():
     labels = np.repeat(np.arange(4), 50)
     for alpha in (None, 100.0, 0.2):
         parts = deal(labels, 3, alpha, [0])
@@ -28,10 +28,10 @@ def test_every_image_is_dealt_to_one_client():
 
 
 def test_public_images_are_nobodys_and_their_labels_are_hidden(small_digits, tmp_path):
-    dealt = partition(small_digits, tmp_path, clients=2, public_share=0.3, alpha=0.5, seed=0)
-    public, own = dealt.public(small_digits), [dealt.client(number, small_digits) for number in (1, 2)]
+    partitioned = partition(small_digits, tmp_path, clients=2, public_share=0.3, alpha=0.5, seed=0)
+    public, own = partitioned.public(small_digits), [partitioned.client(number, small_digits) for number in (1, 2)]
     assert set(public.labels) == {-1} and all((split.labels >= 0).all() for split in own)
     assert sum(map(len, (public, *own))) == small_digits.details.counts["train"]
     assert len(public) == pytest.approx(0.3 * small_digits.details.counts["train"], abs=10)
     assert not set(contents(public)) & set(contents(own[0])) | set(contents(public)) & set(contents(own[1]))
-    assert [sum(dealt.metrics["images"][f"client{number}"].values()) for number in (1, 2)] == list(map(len, own))
+    assert [sum(partitioned.metrics["images"][f"client{number}"].values()) for number in (1, 2)] == list(map(len, own))

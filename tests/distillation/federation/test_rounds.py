@@ -7,7 +7,7 @@ import torch
 
 from edgekd.data.loader import Batch
 from edgekd.distillation.federation.partition import partition
-from edgekd.distillation.federation.rounds import Clients, ClientTraining, Consensus, epochs_alone
+from edgekd.distillation.federation.rounds import Clients, ClientTraining, Consensus, epochs_without_consensus
 from edgekd.recipe.settings import AugmentSettings, ModelSettings, StepSettings
 from edgekd.training.train import training_loader
 
@@ -23,7 +23,7 @@ def test_a_consensus_is_read_by_view_and_image():
 def test_a_client_alone_takes_no_fewer_steps():
     training = ClientTraining((), StepSettings(batch_size=10), (), AUGMENT, 5, 2, 3, 1)
     # Two later rounds: 2·2 epochs of its own; 2·3 of 40 public images are 24 steps, 8 epochs of 3 steps.
-    assert epochs_alone(3, 30, 40, training) == 5 + 4 + 8
+    assert epochs_without_consensus(3, 30, 40, training) == 5 + 4 + 8
 
 
 def test_other_epochs_keep_the_share_of_warm_up():
@@ -32,27 +32,27 @@ def test_other_epochs_keep_the_share_of_warm_up():
     assert (short.epochs, short.seed, short.warmup_epochs) == (4, 7, 1.0)
 
 
-def test_clients_answer_in_single_precision_in_the_order_of_the_images(small_digits, tmp_path):
-    (tmp_path / "dealt").mkdir()
-    dealt = partition(small_digits, tmp_path / "dealt", clients=2, public_share=0.1, alpha=None, seed=0)
+def test_clients_compute_logits_in_single_precision_in_the_order_of_the_images(small_digits, tmp_path):
+    (tmp_path / "partitioned").mkdir()
+    partitioned = partition(small_digits, tmp_path / "partitioned", clients=2, public_share=0.1, alpha=None, seed=0)
     steps = StepSettings(batch_size=8, precision="bf16")
     training = ClientTraining([ModelSettings(model="cifar/resnet8")] * 2, steps, (), AUGMENT, 1, 1, 1, views=2)
-    clients = Clients(small_digits, dealt, training, tmp_path)
+    clients = Clients(small_digits, partitioned, training, tmp_path)
     network, _ = clients.begin(1)
-    answers = clients.answer(1, network, 5)
-    public = dealt.public(small_digits)
+    logits = clients.public_logits(1, network, 5)
+    public = partitioned.public(small_digits)
     loader = training_loader(small_digits, training.settings(1, 5), AUGMENT, split=public, views=2)
-    assert answers.shape == (2, len(public), 10) and not np.array_equal(*answers)
+    assert logits.shape == (2, len(public), 10) and not np.array_equal(*logits)
     with torch.no_grad():
         for view in range(2):
             images = torch.cat([batch.images for batch in loader.view(view)])
-            assert np.array_equal(answers[view], network(images).half().numpy())
+            assert np.array_equal(logits[view], network(images).half().numpy())
 
 
 def test_clients_of_one_model_begin_with_other_weights(small_digits, tmp_path):
     training = ClientTraining([ModelSettings(model="cifar/resnet8")] * 2, StepSettings(), (), AUGMENT, 1, 1, 1, 1)
-    (tmp_path / "dealt").mkdir()
-    dealt = partition(small_digits, tmp_path / "dealt", clients=2, public_share=0.1, alpha=None, seed=0)
-    clients = Clients(small_digits, dealt, training, tmp_path)
+    (tmp_path / "partitioned").mkdir()
+    partitioned = partition(small_digits, tmp_path / "partitioned", clients=2, public_share=0.1, alpha=None, seed=0)
+    clients = Clients(small_digits, partitioned, training, tmp_path)
     first, again, second = (next(clients.begin(number)[0].parameters()) for number in (1, 1, 2))
     assert torch.equal(first, again) and not torch.equal(first, second)

@@ -51,12 +51,12 @@ def test_attention_pools_before_it_squares():
     assert attention(student, teacher).item() == pytest.approx(expected, rel=1e-12)
 
 
-def test_attention_needs_places():
+def test_attention_needs_positions():
     with pytest.raises(ValueError, match=r"maps \(B, C, H, W\), not \(2, 3\)"):
         attention(torch.zeros(2, 3), torch.zeros(2, 3, 4, 4))
 
 
 @pytest.mark.parametrize(("student", "teacher"), [((1, 1), (1, 1)), ((4, 4), (1, 1)), ((1, 5), (5, 1))])
 def test_attention_of_one_place_is_refused_as_it_is_always_one(student, teacher):
-    with pytest.raises(ValueError, match=rf"more than one place, not \({student[0]}, {student[1]}\) of the student"):
+    with pytest.raises(ValueError, match=rf"more than one position, not \({student[0]}, {student[1]}\) of the student"):
         attention(torch.randn(2, 3, *student), torch.randn(2, 3, *teacher))

@@ -19,14 +19,14 @@ def test_dkd_by_hand_on_two_classes():
     assert found.item() == pytest.approx(expected)
 
 
-def test_kd_is_dkd_with_the_teachers_doubt_as_beta(seven_rows):
+def test_kd_is_dkd_with_beta_one_minus_the_teachers_probability_of_the_label(seven_rows):
     student, teacher, targets = seven_rows
     for s, t, y in zip(student.split(1), teacher.split(1), targets.split(1), strict=True):
         uncertainty = 1 - (t / 4).softmax(1)[0, y].item()
         assert dkd(s, t, y, beta=uncertainty).item() == pytest.approx(kd(s, t).item(), rel=1e-12)
 
 
-def test_dkd_keeps_its_value_where_the_label_is_certain_or_hopeless():
+def test_dkd_keeps_its_value_where_the_labels_probability_is_near_one_or_zero():
     # z = 400 and 0, 0 at T = 1: p[y] rounds to 1, but log(1 - p[y]) = log 2 - 400; teacher of equal logits.
     student, teacher = torch.tensor([[400.0, 0.0, 0.0]], requires_grad=True), torch.zeros(1, 3)
     loss = dkd(student, teacher, torch.tensor([0]), temperature=1.0)

@@ -18,7 +18,7 @@ def test_shapes_come_with_or_without_the_batch():
         maps([(3, 4, 4), (3,)], "flow")
 
 
-def test_a_map_beside_a_vector_is_averaged_over_its_places():
+def test_a_map_beside_a_vector_is_averaged_over_its_positions():
     feature = torch.arange(8.0).view(1, 2, 2, 2)
     assert vectors(feature).tolist() == [[1.5, 5.5]]
     student, teacher = comparable(feature, torch.ones(1, 2, requires_grad=True))

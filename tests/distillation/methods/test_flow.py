@@ -22,8 +22,8 @@ def test_flow_by_hand():
 
 def test_flow_does_not_see_where_things_are():
     maps, teachers = _maps([(3, 4, 5), (2, 4, 5)]), _maps([(3, 6, 6), (2, 3, 3)], seed=1)
-    places = torch.randperm(20, generator=torch.Generator().manual_seed(0))
-    moved = [m.flatten(2)[:, :, places].reshape(m.shape) for m in maps]
+    positions = torch.randperm(20, generator=torch.Generator().manual_seed(0))
+    moved = [m.flatten(2)[:, :, positions].reshape(m.shape) for m in maps]
     assert flow(moved, teachers).item() == pytest.approx(flow(maps, teachers).item(), rel=1e-12)
 
 

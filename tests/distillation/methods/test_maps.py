@@ -24,7 +24,7 @@ def _maps(shapes: list[tuple[int, ...]], *, batch: int = 2, seed: int = 0) -> li
 
 
 def _pool(x: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Adaptive averages, by loops: place i covers floor(i n / m) to ceil((i + 1) n / m)."""
+    """Adaptive averages, by loops: position i covers floor(i n / m) to ceil((i + 1) n / m)."""
     out = np.zeros((*x.shape[:2], height, width))
     for i in range(height):
         for j in range(width):

@@ -24,7 +24,7 @@ def test_review_by_hand():
     assert review([student], [torch.zeros_like(student)]).item() == pytest.approx(14 / 3)
 
 
-def test_review_mixes_each_map_with_what_is_deeper_by_two_shares_a_place():
+def test_review_mixes_each_map_with_the_deeper_one_by_two_weights_per_position():
     students = _maps(STUDENT)
     method = Review(STUDENT, TEACHER).double().eval()
     carried = method.fusions[2](students[2], None, (1, 2))[1]
@@ -35,7 +35,7 @@ def test_review_mixes_each_map_with_what_is_deeper_by_two_shares_a_place():
     weight, bias = layers.attention[0].weight.detach().numpy()[:, :, 0, 0], layers.attention[0].bias.detach().numpy()
     for i in range(3):
         for j in range(5):
-            # The deeper map is 1x2: its nearest place.
+            # The deeper map is 1x2: its nearest position.
             x, y = own[:, :, i, j], deep[:, :, 0, j * 2 // 5]
             shares = 1 / (1 + np.exp(-(np.concatenate([x, y], 1) @ weight.T + bias)))
             np.testing.assert_allclose(mixed[:, :, i, j].detach(), x * shares[:, :1] + y * shares[:, 1:], rtol=1e-10)
