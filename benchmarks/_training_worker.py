@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from edgekd.data.dataset import Dataset
 from edgekd.data.loader import Batch, Loader
 from edgekd.distillation.distill import Live, objective_over
-from edgekd.distillation.objective import Answers, Source
+from edgekd.distillation.objective import Outputs, Source
 from edgekd.distillation.outputs import Stored, TeacherOutputs
 from edgekd.models import checkpoint as checkpoints
 from edgekd.models.build import build
@@ -41,8 +41,8 @@ class SinglePrecision:
         self._network = network.to(memory_format=torch.channels_last).eval().requires_grad_(False)
 
     @torch.no_grad()
-    def __call__(self, batch: Batch) -> Answers:
-        return Answers(self._network(batch.images))
+    def __call__(self, batch: Batch) -> Outputs:
+        return Outputs(self._network(batch.images))
 
 
 def network_of(job: Job, role: Literal["student", "teacher"]) -> nn.Module:

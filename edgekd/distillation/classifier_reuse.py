@@ -69,7 +69,7 @@ def _replace(classifier: nn.Linear, found: nn.Module, term: TermSettings) -> Non
     """The student has a teacher's classifier from an earlier training: this teacher's takes its place."""
     if not isinstance(found, nn.Linear) or found.weight.shape != classifier.weight.shape:
         raise ModelError(
-            f"{term.method} cannot go on with this student: it ends in the classifier of another teacher",
+            f"{term.method} cannot train this student further: it ends in the classifier of another teacher",
             found=getattr(found, "in_features", type(found).__name__),
             allowed=f"{classifier.in_features} features, as this teacher has",
             hint="begin from a student without it, or name another loss",

@@ -46,6 +46,8 @@ Weight = Annotated[float, Field(ge=0.0)]
 
 
 class InversionSettings(Settings):
+    """How many synthetic images are made, and how they are optimised."""
+
     images: Positive | None = Field(
         None, description=f"how many, classes in equal parts; default: {IMAGES_PER_CLASS} for each class"
     )

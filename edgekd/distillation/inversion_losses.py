@@ -23,7 +23,7 @@ def check_batch_norms(network: nn.Module) -> None:
 
 
 def batch_norms(network: nn.Module) -> list[nn.BatchNorm2d]:
-    """Those with running statistics."""
+    """The batch norms of a network that keep running statistics."""
     return [m for m in network.modules() if isinstance(m, nn.BatchNorm2d) and m.running_mean is not None]
 
 
@@ -59,7 +59,14 @@ def statistics_gap(features: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
 
 
 def total_variation(images: Tensor) -> Tensor:
-    """Mean squared difference of neighbours, of all four directions summed; (B, C, H, W) to a scalar."""
+    """The mean squared difference of neighbouring pixels, summed over the four directions.
+
+    Args:
+        images: (B, C, H, W).
+
+    Returns:
+        A scalar.
+    """
     return (
         (images[..., 1:, :] - images[..., :-1, :]).square().mean()
         + (images[..., 1:] - images[..., :-1]).square().mean()

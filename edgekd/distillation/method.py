@@ -85,11 +85,12 @@ class Method:
 
     @property
     def name(self) -> str:
+        """The name in a recipe: that of the file."""
         return self.file.stem
 
     @property
     def make(self) -> Callable[..., Any]:
-        """What gives the loss: the class where it has weights, else the function."""
+        """The class if the loss has weights or a memory, otherwise the function."""
         made = self.module or self.function
         assert made is not None
         return made
@@ -101,7 +102,7 @@ class Method:
 
     @property
     def shape_inputs(self) -> tuple[str, ...]:
-        """What its class is built from, by name; see SHAPES."""
+        """The names of its class' positional parameters; see SHAPES."""
         if self.module is None or self.module.__init__ is nn.Module.__init__:
             return ()
         return tuple(p.name for p in _positional(self.module.__init__))
@@ -113,16 +114,17 @@ class Method:
 
     @property
     def on_features(self) -> bool:
+        """Whether it compares layers, and not logits."""
         return self.taps is not None
 
     @property
     def takes_all_taps(self) -> bool:
-        """Whether it compares all layers at once, and not one pair after the other."""
+        """Whether it compares all layers at once instead of pair by pair."""
         return "student_features" in self.inputs
 
     @cached_property
     def parameter_model(self) -> type[BaseModel]:
-        """A strict model of what a recipe may set: the keyword-only parameters."""
+        """A strict model of the parameters that a recipe may set, from the keyword-only parameters of the signature."""
         function = self.module.__init__ if self.module is not None else self.make
         hints = get_type_hints(function, include_extras=True)
         found: dict[str, Any] = {
@@ -134,11 +136,28 @@ class Method:
         return create_model(f"{self.name}_parameters", __config__=config, **found)
 
     def parameters_of(self, term: TermSettings) -> dict[str, Any]:
-        """What a term sets, defaults filled in. Raises pydantic.ValidationError."""
+        """A term's parameters by name, with defaults.
+
+        Args:
+            term: of this method.
+
+        Raises:
+            pydantic.ValidationError: an unknown or wrong parameter.
+        """
         return self.parameter_model.model_validate(term.parameters).model_dump()
 
     def temperature_of(self, term: TermSettings) -> float | None:
-        """None where it has no temperature. Raises pydantic.ValidationError."""
+        """A term's temperature.
+
+        Args:
+            term: of this method.
+
+        Returns:
+            None if the method has no temperature.
+
+        Raises:
+            pydantic.ValidationError: an unknown or wrong parameter.
+        """
         return None if self.temperature is None else float(self.parameters_of(term)[self.temperature])
 
     def standardizes(self, term: TermSettings) -> bool:
@@ -148,7 +167,10 @@ class Method:
         return bool(term.parameters.get(self.standardize, self.parameter_model.model_fields[self.standardize].default))
 
     def check(self, term: TermSettings) -> None:
-        """Check what can be checked of a term before there is a network.
+        """Check a term as far as possible without networks.
+
+        Args:
+            term: of this method.
 
         Raises:
             pydantic.ValidationError: its parameters.

@@ -111,6 +111,7 @@ class Distillation(nn.Module):
         self.terms = terms
 
     def forward(self, model: Forward, batch: Batch) -> dict[str, Tensor]:
+        """The weighted losses of a batch, scalars by the names of their terms."""
         with self._taps.reading() as features:
             logits = model(batch.images)
         outputs = self._teacher(batch) if self._teacher is not None and self.terms.needs_teacher else None

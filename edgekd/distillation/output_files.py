@@ -113,7 +113,11 @@ class OutputWriter:
             self._save()
 
     def finish(self, out: Path) -> None:
-        """Put the files of all views into a folder."""
+        """Link or copy the files of all views into a folder.
+
+        Args:
+            out: an existing folder.
+        """
         self._save()
         self._open.clear()
         for file in self._folder.glob("view-*.npy"):

@@ -66,6 +66,7 @@ class TeacherOutputs(Artifact[OutputsDetails]):
 
     @property
     def views(self) -> int:
+        """How many views of each image are stored."""
         return self.details.views
 
 

@@ -18,6 +18,7 @@ class PartlyLabelled(Terms):
     """
 
     def forward(self, seen: Seen) -> dict[str, Tensor]:
+        """The weighted losses by name; see Terms."""
         assert seen.targets is not None
         rows = (seen.targets >= 0).nonzero()[:, 0]
         everything, labelled = replace(seen, targets=None), _rows_of(seen, rows)

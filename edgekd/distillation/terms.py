@@ -79,6 +79,7 @@ class Term(nn.Module):
         return self._functions or tuple(self.adapters)
 
     def forward(self, seen: Seen) -> Tensor:
+        """The weighted loss of a batch, a scalar: the sum over the pairs of taps, times its warm-up."""
         pairs = self.pairs or (((), ()),)
         values = [loss(**self.inputs(seen, *pair)) for loss, pair in zip(self.losses, pairs, strict=True)]
         warm = min(1.0, seen.epoch / self._warmup_epochs) if self._warmup_epochs else 1.0
@@ -116,6 +117,7 @@ class Terms(nn.Module):
 
     @property
     def needs_teacher(self) -> bool:
+        """Whether a term uses the teacher's outputs."""
         return any(term.method.needs_teacher for term in self.each)
 
     @cached_property

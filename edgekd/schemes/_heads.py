@@ -44,6 +44,7 @@ class JointBatches:
         return len(self._main)
 
     def epoch(self, number: int) -> Iterator[Batches]:
+        """The joint batches of epoch `number`, from 0."""
         others = {name: self._again(loader, number) for name, loader in self._others.items()}
         for batch in self._main.epoch(number):
             yield Batches(**vars(batch), others={name: next(batches) for name, batches in others.items()})
@@ -74,7 +75,15 @@ class Head(nn.Module):
         self.register_buffer("groups", groups, persistent=False)
 
     def forward(self, logits: Tensor, batch: Batch) -> dict[str, Tensor]:
-        """From (B, ΣC) joint logits of this task's images to its weighted losses."""
+        """The task's weighted losses.
+
+        Args:
+            logits: (B, ΣC), the joint network's for this task's images.
+            batch: these images, with the task's labels or the main task's.
+
+        Returns:
+            Scalars by the names of the terms.
+        """
         seen = Seen(
             student_logits=logits[:, self._columns],
             teacher_logits=self._teacher(batch).logits if self.terms.needs_teacher else None,
@@ -98,6 +107,7 @@ class MultiTask(nn.Module):
         self.heads = nn.ModuleList(heads.values())
 
     def forward(self, model: nn.Module, batch: Batches) -> dict[str, Tensor]:
+        """The weighted losses, scalars by task and term."""
         # One pass over all images, so that batch norms normalise by the statistics that they keep.
         others = dict(batch.others or {})
         parts = [batch.images, *(other.images for other in others.values())]

@@ -48,6 +48,7 @@ class Criteria:
 
     @property
     def need_teacher(self) -> bool:
+        """Whether the teacher's predictions are used."""
         return self.confidence > 0.0 or self.balance
 
 
@@ -65,9 +66,11 @@ class Selection(Artifact[SelectionDetails]):
     kind = "selection"
 
     def labelled(self, data: Dataset) -> Split:
+        """The training images that keep their label."""
         return Chosen(open_split(data, "train"), np.load(self.path / "labelled.npy"))
 
     def unlabelled(self, data: Dataset, pool: Artifact | None) -> Split:
+        """The selected unlabelled images, some repeated; see select() for `pool`."""
         return Chosen(open_pool(data, pool), np.load(self.path / "unlabelled.npy"), labelled=False)
 
     def mixed(self, data: Dataset, pool: Artifact | None, share: float) -> Split:
@@ -84,7 +87,12 @@ class Selection(Artifact[SelectionDetails]):
 
 @dataclass(frozen=True)
 class Predictions:
-    """A teacher's, for N images: (N,) its largest probability, and (N,) the class that has it."""
+    """A teacher's predictions for N images.
+
+    Attributes:
+        confidence: (N,) the largest probability.
+        predicted: (N,) the index of its class.
+    """
 
     confidence: Floats
     predicted: Labels
@@ -167,7 +175,16 @@ def open_pool(data: Dataset, pool: Artifact | None) -> Split:
 
 
 def draw_labelled(labels: Labels, wanted: int | None, classes: int, seed: int) -> npt.NDArray[np.bool_]:
-    """Which training images keep their label, classes in proportion: (N,), True for those.
+    """Draw the training images that keep their label, classes in proportion.
+
+    Args:
+        labels: (N,) class indices.
+        wanted: how many; None: all, 0: none.
+        classes: how many classes there are.
+        seed: of the draw.
+
+    Returns:
+        (N,), True for the images that keep their label.
 
     Raises:
         DataError: fewer than one per class (0 is none at all), or more than there are.

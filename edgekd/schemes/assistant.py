@@ -51,6 +51,7 @@ class Parameters(ModelSettings):
 
     @property
     def assistant(self) -> ModelSettings:
+        """The assistant's model."""
         return ModelSettings(**self.model_dump(include=set(ModelSettings.model_fields)))
 
     def settings(self, student: DistillSettings) -> DistillSettings:

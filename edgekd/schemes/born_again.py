@@ -23,6 +23,8 @@ _SEED_STEP = 1000
 
 
 class Parameters(Settings):
+    """How many generations are trained."""
+
     generations: Positive = Field(1, description="distilled ones after the first, which learns from labels")
 
 

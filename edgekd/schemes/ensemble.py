@@ -32,6 +32,8 @@ Combine = Literal["mean", "confidence", "entropy"]
 
 
 class Parameters(Settings):
+    """The further teachers, and how the outputs are combined."""
+
     teachers: tuple[TeacherSettings, ...] = Field(
         description="the further teachers, at least one, each with the keys of the recipe's teacher"
     )

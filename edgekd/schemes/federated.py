@@ -62,6 +62,8 @@ CLIENT = Stage("client", "First client", version=1, facts=_facts.network_facts)
 
 
 class Parameters(Settings):
+    """The clients, their data and their training."""
+
     clients: Annotated[int, Field(ge=2)] = 3
     rounds: Positive = 5
     first_epochs: Positive = Field(20, description="over a client's own images, before it sends anything")

@@ -34,6 +34,8 @@ from edgekd.training.train import Learner, Record, TrainingSetup, origin_of, tra
 
 
 class Parameters(Settings):
+    """The limits of the learned weights."""
+
     limit: Annotated[float, Field(gt=1.0, le=1e6)] = Field(
         100.0, description="the largest factor by which a weight may rise or fall from its value on the first batch"
     )

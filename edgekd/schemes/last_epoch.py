@@ -37,6 +37,8 @@ _LARGEST_HALF = torch.finfo(torch.float16).max
 
 
 class Parameters(Settings):
+    """The weight of the outputs of the epoch before."""
+
     share: Annotated[float, Field(gt=0.0, le=1.0, description="weight of its own outputs, in the last epoch")] = 0.8
     growing: bool = Field(True, description="the share grows with the epochs (PS-KD); else it is constant")
 
@@ -70,6 +72,7 @@ class LastEpoch(nn.Module):
         self.register_buffer("memory", torch.full(shape, torch.nan, dtype=torch.float16))
 
     def forward(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        """The weighted losses of a batch by the names of their terms; stores the batch's logits for the next epoch."""
         logits: Tensor = model(batch.images)
         now, before = logits.detach().float(), self.memory[batch.indices].float()
         targets = torch.where(before.isnan(), now, before)

@@ -70,6 +70,8 @@ class Task(Settings):
 
 
 class Parameters(Settings):
+    """The tasks beside the main one."""
+
     tasks: dict[Name, Task] = Field(min_length=1, description="those beside the main one, by name")
     main: Name = Field("main", description="the name of the task that the recipe's data and teacher are for")
     single: bool = Field(True, description="also distil a student of the main task only, same steps, to compare")

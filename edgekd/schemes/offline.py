@@ -14,6 +14,8 @@ from edgekd.stages.distill import Distilled, Guidance, distilled
 
 
 class Parameters(Settings):
+    """The views of the images."""
+
     cross_view: bool = Field(False, description="the teacher sees another view of the image than the student")
 
 

@@ -64,6 +64,8 @@ _SEEDS_BETWEEN = 1000
 
 
 class Parameters(Settings):
+    """The students beside the recipe's."""
+
     peers: tuple[ModelSettings, ...] | None = Field(
         None, min_length=1, description="students beside the recipe's; default: one more of the same model"
     )
@@ -110,6 +112,7 @@ class Mutual(nn.Module):
         self.terms = terms
 
     def forward(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        """The weighted losses of a batch, scalars by student and term."""
         outputs: list[Tensor] = model(batch.images)
         losses: dict[str, Tensor] = {}
         for own, logits in enumerate(outputs):
@@ -228,7 +231,7 @@ def models_of(recipe: RecipeSettings, parameters: Parameters) -> tuple[ModelSett
 
 
 def role_of(index: int) -> str:
-    """student, student2, student3, …"""
+    """A student's role by its index, from 0: student, student2, student3, …"""
     return "student" if index == 0 else f"student{index + 1}"
 
 

@@ -64,6 +64,8 @@ SELECTION = Stage("selection", "Selection", version=_selection.VERSION)
 
 
 class Parameters(Settings):
+    """Which images have labels, and how the others are selected."""
+
     labels: Annotated[int, Field(ge=0)] | None = Field(
         None, description="training images that keep their label, classes in proportion; default: all"
     )

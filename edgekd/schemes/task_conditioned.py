@@ -54,6 +54,8 @@ _WHERE = "groups"
 
 
 class Parameters(Settings):
+    """The groups of classes and the experts' network."""
+
     groups: Annotated[int, Field(ge=2)] | tuple[tuple[str, ...], ...] = Field(
         description="the classes of each expert, or how many experts share the classes, in their order"
     )
@@ -107,7 +109,7 @@ def check_networks(recipe: RecipeSettings, parameters: Parameters, teacher: nn.M
 
 
 def distill(run: Run, teacher: Checkpoint, data: Dataset, parameters: Parameters) -> Distilled:
-    """One stage per expert, one that combines them, and where the recipe wants it one student of all classes."""
+    """One stage per expert, one that combines them, and by default one student of all classes."""
     count = parameters.groups if isinstance(parameters.groups, int) else len(parameters.groups)
     experts = [_expert(run, teacher, data, parameters, number) for number in range(count)]
     named = {f"expert{number}": expert for number, expert in enumerate(experts, 1)}
@@ -159,6 +161,7 @@ class Conditional(nn.Module):
         self.register_buffer("columns", columns, persistent=False)
 
     def forward(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        """The weighted losses of a batch by the names of their terms."""
         wanted = self._teacher(batch).logits.index_select(1, self.columns)
         seen = Seen(student_logits=model(batch.images), teacher_logits=wanted, epoch=batch.epoch)
         losses: dict[str, Tensor] = self.terms(seen)

@@ -37,6 +37,8 @@ OBJECTIVE = (
 
 
 class Parameters(Settings):
+    """The virtual teacher."""
+
     probability: Annotated[float, Field(gt=0.0, lt=1.0, description="of the right class")] = 0.99
 
 

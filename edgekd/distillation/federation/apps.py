@@ -73,7 +73,7 @@ class MeanLogits(FedAvg):
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
-        """FedAvg's messages in the clients' order: it shuffles them, and a run is to be the same each time."""
+        """FedAvg's messages in the clients' order: FedAvg shuffles them, which would make runs differ."""
         messages = super().configure_train(server_round, arrays, config, grid)
         return sorted(messages, key=lambda message: message.metadata.dst_node_id)
 
@@ -89,6 +89,7 @@ class MeanLogits(FedAvg):
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
+        """None: the clients are evaluated when their training ends."""
         return []
 
 

@@ -27,6 +27,8 @@ _PUBLIC, _PRIVATE = 11, 12
 
 
 class PartitionDetails(Details):
+    """How many clients there are."""
+
     clients: int
 
 

@@ -98,7 +98,7 @@ class ClientTraining:
     views: int
 
     def settings(self, epochs: int, seed: int) -> StepSettings:
-        """`steps` with other epochs and another seed."""
+        """`steps` for a training of so many epochs from another seed; the share of warm-up epochs stays the same."""
         warmup = self.steps.warmup_epochs * epochs / self.steps.epochs
         return self.steps.model_copy(update={"epochs": epochs, "seed": seed, "warmup_epochs": warmup})
 

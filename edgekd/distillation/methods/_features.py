@@ -44,7 +44,7 @@ def maps(shapes: Sequence[Shape], method: str) -> list[tuple[int, ...]]:
 
 
 def fits(feature: Tensor, layer: nn.Module) -> Tensor:
-    """In the precision of the layer's weights; at least single precision where it has none."""
+    """A feature in the precision of the layer's weights, or in at least single precision if the layer has none."""
     weight = next(layer.parameters(), None)
     return exact(feature) if weight is None else feature.to(weight.dtype)
 
@@ -63,7 +63,7 @@ def comparable(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def same_channels(student: Tensor, teacher: Tensor, method: str) -> None:
-    """Raises ValueError where a loss that compares channel by channel is given others, and names its adapters."""
+    """Raises ValueError if the channels of two features (B, C, …) differ; it names the class with an adapter."""
     if student.shape[1] != teacher.shape[1]:
         raise ValueError(
             f"{method} needs equal channels, not {student.shape[1]} of the student and {teacher.shape[1]} of the "
@@ -72,7 +72,7 @@ def same_channels(student: Tensor, teacher: Tensor, method: str) -> None:
 
 
 def same_depths(students: Sequence[object], teachers: Sequence[object], method: str, *, least: int) -> None:
-    """Raises ValueError where a loss on all taps is not given lists, as many of both networks, `least` or more."""
+    """Raises ValueError if these are not two lists of equal length, of at least `least` maps."""
     if isinstance(students, Tensor) or isinstance(teachers, Tensor):
         raise ValueError(f"{method} takes a list of maps of each network, shallow to deep, not one tensor")
     if len(students) != len(teachers) or len(students) < least:
@@ -89,7 +89,7 @@ def same_size(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def through(layers: nn.Sequential, feature: Tensor) -> Tensor:
-    """`layers(feature)`, by the running statistics where a batch has too little for its own.
+    """`layers(feature)`, with batch norms in eval mode if the batch is too small for statistics.
 
     One sample with one position has no variance, and torch refuses to train batch norm on it.
     """
@@ -104,7 +104,7 @@ def through(layers: nn.Sequential, feature: Tensor) -> Tensor:
 
 
 def unit(rows: Tensor, dim: int = 1) -> Tensor:
-    """Each row divided by its length; a row of zeros stays one, and its gradient stays finite.
+    """Each row along `dim` divided by its length; a row of zeros stays zeros, with a finite gradient.
 
     Dividing by the largest value first keeps the squares from overflow and underflow; the length of the result does
     not depend on it, so that no gradient is lost by not following it.

@@ -20,7 +20,7 @@ def exact(logits: Tensor) -> Tensor:
 
 
 def centred(rows: Tensor) -> Tensor:
-    """Each row less its mean; a row of equal values gives exact zeros, not the mean's rounding, and no gradient."""
+    """Each row of (B, C) minus its mean; a row of equal values gives exact zeros and no gradient."""
     varies = rows.amax(1, keepdim=True) > rows.amin(1, keepdim=True)
     return torch.where(varies, rows - rows.mean(1, keepdim=True), 0.0)
 
@@ -42,7 +42,7 @@ def standardized(logits: Tensor) -> Tensor:
 
 
 def prepared(student_logits: Tensor, teacher_logits: Tensor, standardize: bool) -> tuple[Tensor, Tensor]:
-    """Both at least in single precision, the teacher's without gradient; standardized where wanted."""
+    """Both logits (B, C) in at least single precision, the teacher's without gradient; standardized on request."""
     student, teacher = exact(student_logits), exact(teacher_logits.detach())
     return (standardized(student), standardized(teacher)) if standardize else (student, teacher)
 
@@ -58,18 +58,18 @@ def divergence(log_teacher: Tensor, log_student: Tensor) -> Tensor:
 
 
 def labels(targets: Tensor | None, method: str) -> Tensor:
-    """Raises ValueError where a loss that needs labels is given none."""
+    """The targets. Raises ValueError if there are none; `method` is the loss, for the message."""
     if targets is None:
         raise ValueError(f"{method} needs the labels: pass targets=")
     return targets
 
 
 def of_label(values: Tensor, targets: Tensor) -> Tensor:
-    """The label's entry of each row, (B,)."""
+    """The label's entry of each row of (B, C), as (B,)."""
     return values.gather(1, targets[:, None]).squeeze(1)
 
 
 def of_others(values: Tensor, targets: Tensor) -> Tensor:
-    """Each row without its label's entry, (B, C − 1), in order."""
+    """Each row of (B, C) without its label's entry, as (B, C − 1), in order."""
     columns = torch.arange(values.shape[1] - 1, device=values.device)[None, :]
     return values.gather(1, columns + (columns >= targets[:, None]))
