@@ -138,7 +138,7 @@ class OutputWriter:
         return self._open[name]
 
     def _allocate(self, name: str, shape: tuple[int, int], dtype: type[np.generic]) -> None:
-        """Raises OSError where there is no room: writing to a map of a full disk would kill the process."""
+        """Reserves the space. Raises OSError if the disk is full: writing to the memory map would end the process."""
         path = self._folder / name
         if path.exists():
             return

@@ -228,7 +228,7 @@ def gap_warnings(teacher: Checkpoint, baseline: Checkpoint, *, assisted: bool) -
 
 
 def _of_smoothing(teacher: Checkpoint, objective: Sequence[TermSettings]) -> list[str]:
-    """A smoothed teacher's outputs hold less about similar classes (Müller, Kornblith and Hinton 2019, section 4)."""
+    """A smoothed teacher's outputs tell less about similar classes (Müller, Kornblith and Hinton 2019, section 4)."""
     smoothing = teacher.details.training.label_smoothing
     hot = [term.method for term in objective if (method_named(term.method).temperature_of(term) or 0.0) > 2.0]
     if not smoothing:

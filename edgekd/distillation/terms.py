@@ -122,7 +122,7 @@ class Terms(nn.Module):
 
     @cached_property
     def names(self) -> tuple[str, ...]:
-        """In the recipe's order; a method may stand in an objective twice, with other parameters."""
+        """The terms' names, in the recipe's order; a method that occurs twice has a number at its second name."""
         names: list[str] = []
         for term in self.each:
             name = term.method.name

@@ -69,7 +69,7 @@ class Parameters(Settings):
     first_epochs: Positive = Field(20, description="over a client's own images, before it sends anything")
     local_epochs: Positive = Field(2, description="of a later round, over a client's own images")
     public_epochs: Positive = Field(8, description="of a later round, over the public images, with the consensus")
-    public: Ratio = Field(0.3, description="share of the training images that everybody may see, without labels")
+    public: Ratio = Field(0.3, description="share of the training images that is public, without labels")
     partition: Literal["iid", "dirichlet"] = Field("dirichlet", description="dirichlet: clients have skewed classes")
     alpha: Annotated[float, Field(gt=0.0)] = Field(0.5, description="of dirichlet: 100 is even, 0.1 very skewed")
     views: Positive = Field(4, description="of each public image that the student learns from; each costs as much sent")

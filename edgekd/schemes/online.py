@@ -179,8 +179,8 @@ def train_together(
 ) -> Peers:
     """Train students on the same batches, each on the others' outputs.
 
-    The first begins with the weights that it has when it is trained by itself from the same seed; the k-th after it
-    with those of seed + 1000·k. The setting `clip_norm` bounds the gradient of all of them together.
+    The first starts from the weights that it would have if trained by itself with the same seed; the k-th after it
+    from those of seed + 1000·k. The setting `clip_norm` bounds the gradient of all of them together.
 
     Args:
         models: two or more.
@@ -269,11 +269,11 @@ def _student(run: Run, role: str, together: Peers) -> Checkpoint:
         title=role.capitalize(),
         settings={},
         inputs=inputs,
-        make=lambda out: _taken_out(together, role, out),
+        make=lambda out: _checkpoint_of(together, role, out),
     )
 
 
-def _taken_out(together: Peers, role: str, out: Path) -> Checkpoint:
+def _checkpoint_of(together: Peers, role: str, out: Path) -> Checkpoint:
     details, origin = together.details, together.path / f"{role}.safetensors"
     architecture = details.architectures[role]
     network = build(architecture)

@@ -40,7 +40,9 @@ OBJECTIVE = [
 ]
 
 
-def test_a_killed_training_with_adapters_ends_in_the_same_bits_and_ships_none_of_them(teacher, small_digits, tmp_path):
+def test_an_interrupted_training_with_adapters_ends_in_the_same_bits_and_exports_none_of_them(
+    teacher, small_digits, tmp_path
+):
     def run(name: str, **others: object):
         (tmp_path / name).mkdir(exist_ok=True)
         return distill(

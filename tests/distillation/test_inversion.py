@@ -9,7 +9,7 @@ import torch
 from edgekd.distillation import inversion
 
 
-def test_classes_are_balanced_in_every_stretch():
+def test_classes_are_balanced_in_every_range():
     labels = inversion.wanted_classes(None, 7, seed=0)
     assert np.bincount(labels).tolist() == [inversion.IMAGES_PER_CLASS] * 7
     assert sorted(labels[14:21]) == list(range(7))

@@ -22,7 +22,7 @@ def test_total_variation_by_hand():
     assert total_variation(image).item() == (4 + 9) / 2 + (1 + 4) / 2 + 16 + 1
 
 
-def test_a_network_is_read_only_inside():
+def test_gaps_are_recorded_only_inside_the_block():
     network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.BatchNorm2d(4, track_running_stats=False)).eval()
     images = torch.randn(2, 3, 5, 5)
     before = [value.clone() for value in network.state_dict().values()]

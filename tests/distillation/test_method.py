@@ -46,7 +46,7 @@ def test_what_others_need_comes_from_the_members_and_the_signature(tmp_path):
         method.check(TermSettings(method="mine", student_layers="a", teacher_layers="b"))
 
 
-def test_a_class_is_built_from_what_its_signature_asks_for(tmp_path):
+def test_a_class_is_built_from_the_parameters_in_its_signature(tmp_path):
     method = _method(tmp_path, f"{MODULE}METHOD = Method(module=Mine, taps='last')")
     assert method.shape_inputs == ("student_shape", "teacher_shape") and method.on_features
     assert method.inputs == ("student_feature", "teacher_feature")
@@ -111,7 +111,7 @@ def test_contract_each_file_exports_a_method_of_its_name(name):
     assert (method.temperature is None) == ("temperature" not in method.parameter_model.model_fields or name == "crd")
 
 
-def test_those_that_declare_something_rare():
+def test_methods_with_rare_properties():
     declared = {flag: {n for n in plugins.names("method") if getattr(method_named(n), flag)} for flag in FLAGS}
     assert declared == {
         "needs_labels": {"cross_entropy", "dkd", "nkd"},

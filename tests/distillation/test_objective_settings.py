@@ -6,7 +6,7 @@ from edgekd.distillation.objective_settings import changing_student, inherited, 
 from edgekd.recipe.settings import DistillSettings, TermSettings
 
 
-def test_what_recovery_takes_over():
+def test_the_losses_that_recovery_keeps():
     kept = [TermSettings(method="dkd"), TermSettings(method="cross_entropy")]
     assert list(inherited([*kept, TermSettings(method="attention")])) == kept
     assert inherited([TermSettings(method="crd"), kept[1]]) == DistillSettings().objective

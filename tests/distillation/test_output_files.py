@@ -11,7 +11,7 @@ from edgekd.errors import ModelError
 from edgekd.recipe.settings import OutputSettings
 
 
-def test_what_top_k_leaves_out_shares_the_rest_evenly():
+def test_classes_that_top_k_leaves_out_share_the_rest_evenly():
     # Of four classes two are kept, with 1/2 and 1/4: each other has 1/8.
     logits = torch.tensor([[0.25, 0.15, 0.5, 0.1]]).log() + 3.0
     top, classes = compress(logits, 2)

@@ -83,7 +83,7 @@ def test_an_interrupted_storing_resumes_and_ends_in_the_same_files(teacher, smal
         np.testing.assert_allclose(a.astype(np.float32), b.astype(np.float32), atol=0.05)
 
 
-def test_auto_measures_once_and_does_not_store_what_is_read_once(teacher, small_digits, tmp_path):
+def test_auto_measures_once_and_does_not_store_outputs_that_are_read_once(teacher, small_digits, tmp_path):
     few = outputs.decide(tmp_path, teacher, small_digits, OutputSettings(views=6), TrainingSetup(STEPS, VARIED))
     assert not few.stored and "nothing is read twice" in few.why
     long = StepSettings(epochs=1000, batch_size=48)

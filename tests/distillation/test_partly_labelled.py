@@ -22,7 +22,7 @@ def seen(targets: list[int]) -> Seen:
     return Seen(student.requires_grad_(), teacher, torch.tensor(targets), torch.arange(4))
 
 
-def test_losses_that_need_labels_look_at_labelled_rows_only():
+def test_losses_that_need_labels_use_labelled_rows_only():
     batch = seen([-1, 2, -1, 0])
     losses = terms("kd", "cross_entropy", "dkd")(batch)
     assert losses["cross_entropy"].item() == pytest.approx(
@@ -36,7 +36,7 @@ def test_losses_that_need_labels_look_at_labelled_rows_only():
     assert gradient[[0, 2]].eq(0).all() and gradient[[1, 3]].ne(0).any()
 
 
-def test_without_a_labelled_row_they_are_zero_and_the_rest_still_learns():
+def test_without_a_labelled_row_they_are_zero_and_the_other_losses_still_train():
     batch = seen([-1] * 4)
     losses = terms("kd", "nkd")(batch)
     assert losses["nkd"].item() == 0.0 and not losses["nkd"].requires_grad

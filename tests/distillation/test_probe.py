@@ -138,7 +138,7 @@ def test_layers_come_in_order_of_their_last_run(toy):
     ]
 
 
-def test_a_probe_leaves_no_trace(toy):
+def test_a_probe_leaves_the_network_unchanged(toy):
     toy.train()
     toy.norm.eval()
     before = {name: value.clone() for name, value in toy.state_dict().items()}

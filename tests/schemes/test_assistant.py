@@ -38,7 +38,7 @@ def test_each_learns_from_the_one_before_and_all_is_reused(stages, distilled, pl
     assert plan == {"data": "reused", "teacher": "reused", "assistant": "run", "distill": "planned"}
 
 
-def test_a_plan_touches_nothing(stages, tmp_path, planned):
+def test_a_plan_writes_nothing(stages, tmp_path, planned):
     plan = planned(stages(_scheme()), tmp_path / "plan")
     assert plan == {"data": "run", "teacher": "planned", "assistant": "planned", "distill": "planned"}
     assert not (tmp_path / "plan").exists()
@@ -59,14 +59,14 @@ LAYERS = {"method": "attention", "student_layers": "a", "teacher_layers": "b"}
         (BETWEEN, [LAYERS], "three networks in two pairs"),
     ],
 )
-def test_what_is_wrong_is_refused_before_anything_runs(stages, scheme, objective, message):
+def test_mistakes_are_refused_before_anything_runs(stages, scheme, objective, message):
     with pytest.raises(RecipeError, match=message) as raised:
         stages(distill={"scheme": scheme, "objective": objective})
     assert len(raised.value.problems) == 1
 
 
 @pytest.mark.slow
-def test_with_a_teacher_far_ahead_the_way_over_an_assistant_is_no_worse_and_beats_labels(stages, distilled, score):
+def test_with_a_far_better_teacher_an_assistant_is_no_worse_and_beats_labels(stages, distilled, score):
     """Mean of three seeds, 400 images; the student takes the same steps on all three ways."""
     teacher = {
         "model": "cifar/resnet14x2",
@@ -91,7 +91,7 @@ def test_with_a_teacher_far_ahead_the_way_over_an_assistant_is_no_worse_and_beat
     assert sums["assisted"] > sums["direct"] - 0.01, sums
 
 
-def test_layers_that_the_assistant_does_not_have_cost_no_teacher(stages, distilled):
+def test_layers_that_the_assistant_does_not_have_are_refused_before_the_teacher_is_trained(stages, distilled):
     """The pairs are teacher and assistant, assistant and student; what is named is the assistant's."""
     named = {"method": "attention", "student_layers": "layer9", "teacher_layers": "layer2"}
     chain = stages(_scheme(objective=[named, {"method": "kd"}]), "teacher.train.seed=9")

@@ -36,7 +36,7 @@ def test_born_again_takes_losses_on_features(stages, distilled):
     assert set(made.student.metrics["history"][0]["terms"]) == {"attention", "cross_entropy"}
 
 
-def test_a_plan_names_the_generations_and_touches_nothing(stages, tmp_path):
+def test_a_plan_names_the_generations_and_writes_nothing(stages, tmp_path):
     chain = stages("distill.scheme={name: born-again, generations: 2}", teacher=None)
     plan = replace(chain, store=Plan(tmp_path / "plan"))
     schemes.distill(plan, None, data_stage.data(plan))

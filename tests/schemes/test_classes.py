@@ -32,7 +32,7 @@ def test_groups_are_checked_before_the_classes_are_known():
         check_disjoint((("a",), ("a",)), "tasks.a.classes")
 
 
-def test_coarser_labels_stand_in_the_groups_order(small_digits, tmp_path):
+def test_coarser_labels_follow_the_order_of_the_groups(small_digits, tmp_path):
     groups = {"odd": list("13579"), "even": list("02468")}
     coarse = relabel(small_digits, groups, tmp_path, where="groups")
     fine = open_split(small_digits, "train").labels
@@ -41,5 +41,5 @@ def test_coarser_labels_stand_in_the_groups_order(small_digits, tmp_path):
     assert coarse.metrics["classes"]["train"] == {"odd": int((fine % 2).sum()), "even": int((1 - fine % 2).sum())}
 
 
-def test_a_model_that_is_only_looked_at_is_not_downloaded():
+def test_a_model_that_is_only_checked_is_not_downloaded():
     assert not unpublished(ModelSettings(model="timm/resnet18", pretrained=True)).pretrained

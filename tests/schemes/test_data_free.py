@@ -49,7 +49,7 @@ def test_a_teacher_without_batch_norms_is_refused_before_anything_is_made(stages
 
 
 @pytest.mark.slow
-def test_a_student_that_never_saw_an_image_knows_the_classes(stages, distilled, score):
+def test_a_student_of_synthetic_images_recognises_real_ones(stages, distilled, score):
     chain, noise = stages(CLAIM, STEPS), stages(NOISE, STEPS)
     data = data_stage.data(chain)
     learned, confused = score(distilled(chain).student, data), score(distilled(noise).student, data)
@@ -100,7 +100,7 @@ def test_destroyed_training_images_give_the_same_student(stages, distilled, tmp_
     ]
 
 
-def test_finished_batches_survive_a_kill(stages, tmp_path):
+def test_finished_batches_survive_an_interruption(stages, tmp_path):
     chain = stages()
     teacher = train_stage.teacher(chain, data_stage.data(chain))
     settings = InversionSettings(images=20, iterations=2, batch_size=10)
@@ -142,14 +142,14 @@ def test_real_splits_that_are_streamed_are_decoded(stages, tmp_path):
         compose(images, larger, tmp_path / "set")
 
 
-def test_stored_outputs_are_those_to_the_synthetic_images(stages, distilled):
+def test_stored_outputs_are_those_for_the_synthetic_images(stages, distilled):
     chain = stages(TINY, "distill.epochs=1", "distill.teacher_outputs={store: on, views: 1}")
     distilled(chain)
     outputs = next(done.artifact for done in chain.store.log if done.name == "teacher-outputs")
     assert outputs.details.images == 20
 
 
-def test_a_plan_touches_nothing(stages, tmp_path):
+def test_a_plan_writes_nothing(stages, tmp_path):
     plan = replace(stages(TINY), store=Plan(tmp_path / "plan"))
     data = data_stage.data(plan)
     schemes.distill(plan, train_stage.teacher(plan, data), data)

@@ -118,7 +118,7 @@ def test_every_combination_beats_the_worst_teacher_and_labels_help_most(stages, 
     assert sums["confidence"] > max(0.85, sums["mean"] + 0.2), sums
 
 
-def test_a_plan_touches_nothing(stages, tmp_path, planned):
+def test_a_plan_writes_nothing(stages, tmp_path, planned):
     plan = planned(stages(_override("mean")), tmp_path / "plan")
     assert plan == {"data": "run", "teacher": "planned", "teacher2": "planned", "distill": "planned"}
     assert not (tmp_path / "plan").exists()
@@ -136,7 +136,7 @@ def test_a_plan_touches_nothing(stages, tmp_path, planned):
         (_scheme(), [{"method": "kd"}, {"method": "attention"}], "several sets of layers"),
     ],
 )
-def test_what_is_wrong_is_reported_before_anything_runs(stages, scheme, objective, message):
+def test_mistakes_are_reported_before_anything_runs(stages, scheme, objective, message):
     with pytest.raises(RecipeError, match=message) as raised:
         stages(distill={"scheme": scheme, "objective": objective})
     assert len(raised.value.problems) == 1

@@ -46,7 +46,7 @@ def score_of(made: Round, number: int, data: Dataset) -> float:
     return accuracy(made.network(number), evaluation_loader(data, "test"), torch.device("cpu"))
 
 
-def test_what_a_federation_leaves(stages, distilled):
+def test_the_results_of_a_federation(stages, distilled):
     chain = tiny(stages)
     made, data = distilled(chain), data_stage.data(chain)
     found = {done.name: done.artifact for done in chain.store.log}
@@ -77,7 +77,7 @@ def test_over_seeds_student_and_clients_gain_from_the_federation(stages, distill
     assert np.mean(together) > np.mean(alone)
 
 
-def test_nobody_sees_an_image_that_is_not_theirs_not_even_later_stages(stages, tmp_path, monkeypatch):
+def test_no_client_and_no_later_stage_uses_an_image_of_another_client(stages, tmp_path, monkeypatch):
     seen: dict[str, set[tuple[str, int]]] = defaultdict(set)
     doing = [""]
 
@@ -171,7 +171,7 @@ def test_clients_may_have_models_of_their_own(stages, distilled):
     assert made.student.details.architecture.model == "cifar/resnet8"
 
 
-def test_a_plan_touches_nothing(stages, tmp_path):
+def test_a_plan_writes_nothing(stages, tmp_path):
     chain = tiny(stages)
     plan = replace(chain, store=Plan(tmp_path / "plan"))
     schemes.distill(plan, None, data_stage.data(plan))
@@ -197,7 +197,7 @@ def test_a_plan_touches_nothing(stages, tmp_path):
         (["distill.scheme=federated", "distill.teacher_outputs=on"], "no single teacher whose outputs could be stored"),
     ],
 )
-def test_what_makes_no_sense_is_refused_before_anything_runs(stages, overrides, message):
+def test_mistakes_are_refused_before_anything_runs(stages, overrides, message):
     with pytest.raises(RecipeError, match=message) as caught:
         stages(*overrides, teacher=None)
     assert len(caught.value.problems) == 1
@@ -227,5 +227,5 @@ def test_without_flower_one_message_names_what_to_install(tmp_path: Path):
     assert "pip install 'edgekd[federated]'" in printed
 
 
-def test_the_default_objective_asks_for_no_label():
+def test_the_default_objective_needs_no_label():
     assert [term.method for term in federated.OBJECTIVE] == ["kd"]

@@ -67,7 +67,7 @@ class Counting:
         return (_batch(10 * number + step) for step in range(self.steps))
 
 
-def test_a_shorter_task_begins_again_and_a_longer_one_is_cut_off():
+def test_a_shorter_task_is_repeated_and_a_longer_one_is_truncated():
     shown = list(JointBatches(Counting(3), {"short": Counting(2), "long": Counting(4)}).epoch(1))
     assert [batch.targets.item() for batch in shown] == [10, 11, 12]
     assert [batch.others["short"].targets.item() for batch in shown] == [20, 21, 30]

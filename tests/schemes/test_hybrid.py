@@ -79,7 +79,7 @@ def test_the_recipes_weights_cancel_out(student):
     assert scaled.weights() == pytest.approx(plain.weights(), rel=1e-5)
 
 
-def test_a_loss_that_vanishes_gets_no_endless_weight_and_comes_back_from_the_bound(student):
+def test_a_loss_near_zero_has_a_bounded_weight_that_can_fall_again(student):
     objective = _objective(student, torch.zeros(2, 4), limit=10.0)
     objective(student, BATCH)
     optimiser = torch.optim.SGD([objective.log_variance], lr=0.5)
@@ -112,7 +112,7 @@ def test_a_loss_that_begins_at_zero_waits_for_its_unit(student):
 
 
 @pytest.mark.slow
-def test_bad_weights_cost_nothing(stages, distilled, score):
+def test_learned_weights_make_up_for_bad_ones(stages, distilled, score):
     """Against the same bad weights kept, and against the default objective, whose weights are the literature's."""
     fixed, learned, tuned = (distilled(stages(*each)).student for each in ((BAD,), (BAD, HYBRID), ()))
     data = data_stage.data(stages())
@@ -129,7 +129,7 @@ def test_the_learned_weights_are_reported(stages, distilled):
     assert weights["similarity"] < 1e5 and all(weight > 0 for weight in weights.values())
 
 
-def test_weights_go_on_after_a_kill_where_they_stood(stages, distilled, monkeypatch, tmp_path):
+def test_learned_weights_resume_after_an_interruption(stages, distilled, monkeypatch, tmp_path):
     """Killed while the third epoch is saved: the resumed run ends in the same bits, learned weights included."""
     from edgekd.training.state import TrainingState
 
@@ -167,7 +167,7 @@ def test_an_equal_one_is_reused_and_the_limit_is_in_the_key(stages, distilled, p
     assert plan == {"data": "reused", "teacher": "reused", "distill": "run"}
 
 
-def test_a_plan_touches_nothing(stages, tmp_path, planned):
+def test_a_plan_writes_nothing(stages, tmp_path, planned):
     plan = planned(stages(HYBRID), tmp_path / "plan")
     assert plan == {"data": "run", "teacher": "planned", "distill": "planned"}
     assert not (tmp_path / "plan").exists()
@@ -183,7 +183,7 @@ def test_a_plan_touches_nothing(stages, tmp_path, planned):
         ({"name": "hybrid", "limits": 5.0}, [{"method": "kd"}, {"method": "mse"}], "did you mean 'limit'"),
     ],
 )
-def test_what_is_wrong_is_refused_before_anything_runs(stages, scheme, objective, message):
+def test_mistakes_are_refused_before_anything_runs(stages, scheme, objective, message):
     with pytest.raises(RecipeError, match=message) as raised:
         stages(distill={"scheme": scheme, "objective": objective})
     assert len(raised.value.problems) == 1

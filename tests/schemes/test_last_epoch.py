@@ -61,14 +61,14 @@ def test_ps_kds_soft_targets_are_these_two_terms_up_to_their_entropy():
     torch.testing.assert_close(ours, theirs)
 
 
-def test_a_sample_that_was_not_shown_yet_pulls_the_student_nowhere():
+def test_a_sample_that_was_not_shown_yet_gives_no_gradient():
     objective, model = last_epoch(share=0.8, growing=False), nn.Identity()
     objective(model, batch([0, 1])), objective(model, batch([2, 3]))
     assert objective.share_now() > 0 and objective.memory[[4, 5]].isnan().all()
     assert float(objective(model, batch([4, 5]))["kd"]) == 0.0
 
 
-def test_a_killed_training_resumes_to_the_same_bits(stages, distilled, kill_at, tmp_path):
+def test_an_interrupted_training_resumes_to_the_same_bits(stages, distilled, kill_at, tmp_path):
     chain = stages(*SMALL, SCHEME, teacher=None)
     whole = distilled(chain)
     with pytest.raises(kill_at.Killed):
@@ -80,7 +80,7 @@ def test_a_killed_training_resumes_to_the_same_bits(stages, distilled, kill_at, 
     assert [done.state for done in again.store.log] == ["reused", "reused"]
 
 
-def test_the_last_epoch_is_remembered_over_a_streamed_set_too(stages, distilled, tmp_path):
+def test_the_last_epochs_outputs_are_kept_for_a_streamed_set_too(stages, distilled, tmp_path):
     shades = np.random.default_rng(0).integers(0, 256, (2, 24, 8, 8, 3), dtype=np.uint8)
     for name, images in zip(("dark", "light"), (shades[0] // 2, 255 - shades[1] // 2), strict=True):
         (tmp_path / name).mkdir()
@@ -118,7 +118,7 @@ def test_later_stages_learn_what_the_student_did(stages, distilled):
 
 
 @pytest.mark.slow
-def test_it_keeps_up_on_digits(stages, distilled, score):
+def test_it_is_not_worse_than_the_baseline_on_digits(stages, distilled, score):
     """Accuracy over the baseline (labels only) in the same steps, mean over three seeds, on 100 images."""
     # On so small a set it cannot be distinguished from labels only: not worse by more than seeds differ.
     gains = []

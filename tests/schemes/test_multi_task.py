@@ -75,13 +75,13 @@ def test_one_trunk_has_the_outputs_of_both_tasks(stages, distilled):
     assert {done.state for done in again.store.log} == {"reused"}
 
 
-def test_the_head_of_another_task_costs_next_to_nothing(stages, distilled):
+def test_the_head_of_another_task_adds_few_operations(stages, distilled):
     student = distilled(stages(*SMALL)).student
     one_task = build(student.details.architecture.model_copy(update={"num_classes": 10, "heads": {}}))
     assert student.metrics["macs"] < 1.01 * cost(one_task, 16)["macs"]
 
 
-def test_a_student_of_several_heads_cannot_teach_but_can_be_started_from(stages, distilled, tmp_path):
+def test_a_student_of_several_heads_is_no_teacher_but_can_initialise_a_student(stages, distilled, tmp_path):
     chain = stages(*SMALL)
     made = distilled(chain)
     folder = {"model": "cifar/resnet8", "checkpoint": made.student.path}
@@ -99,7 +99,7 @@ def test_a_student_of_several_heads_cannot_teach_but_can_be_started_from(stages,
     assert begun.network(torch.zeros(1, 3, 16, 16)).shape == (1, 10)
 
 
-def test_pruned_and_quantized_networks_go_on_learning_all_tasks(stages):
+def test_pruned_and_quantized_networks_are_trained_further_on_all_tasks(stages):
     later = {
         "prune": {**BRIEF, "epochs": 1, "target": {"macs": 0.8}},
         "quantize": {**BRIEF, "mode": "qad", "epochs": 1, "calibration_images": 16},
@@ -216,7 +216,7 @@ def test_two_heads_match_two_students_at_half_the_cost(stages, distilled, score)
         (f"tasks: {{a: {{{GROUPS}}}}}", "teacher"),
     ],
 )
-def test_tasks_that_make_no_sense_are_refused(stages, scheme, message):
+def test_tasks_that_cannot_be_trained_are_refused(stages, scheme, message):
     with pytest.raises(RecipeError, match=message):
         stages(f"distill.scheme={{name: multi-task, {scheme}}}")
 
@@ -227,7 +227,7 @@ def test_losses_on_features_are_refused(stages, section):
         stages(PARITY, f"{section}.objective=[{{method: fitnets}}]")
 
 
-def test_groups_that_are_not_the_datas_cost_no_teacher(stages, distilled):
+def test_groups_that_are_not_the_datas_are_refused_before_the_teacher_is_trained(stages, distilled):
     scheme = f"distill.scheme={{name: multi-task, tasks: {{a: {{classes: {{x: ['0'], y: ['1']}}, {TEACHER}}}}}}}"
     chain = stages(scheme, "teacher.train.seed=9")
     with pytest.raises(UsageError, match="in no group: 2"):
@@ -244,7 +244,7 @@ def test_a_plan_names_what_each_task_needs(stages, tmp_path):
     assert names == ["data", "teacher", "data-parity", "teacher-parity", "distill"]
 
 
-def test_a_tasks_teacher_that_cannot_be_built_costs_no_other(stages, distilled):
+def test_a_tasks_teacher_that_cannot_be_built_is_refused_before_any_training(stages, distilled):
     teacher = "teacher: {model: cifar/resnet14, arguments: {wdith: 2}, train: {epochs: 1}}"
     scheme = f"distill.scheme={{name: multi-task, tasks: {{a: {{{GROUPS}, {teacher}}}}}}}"
     chain = stages(scheme, "teacher.train.seed=9")

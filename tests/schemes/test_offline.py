@@ -25,7 +25,7 @@ def test_cross_view_shows_the_teacher_other_pixels_and_still_teaches(stages, dis
     assert made.student.digest != distilled(stages()).student.digest
 
 
-def test_a_plan_touches_nothing(stages, tmp_path):
+def test_a_plan_writes_nothing(stages, tmp_path):
     chain = stages()
     plan = replace(chain, store=Plan(tmp_path / "plan"))
     data = data_stage.data(plan)
@@ -34,7 +34,7 @@ def test_a_plan_touches_nothing(stages, tmp_path):
     assert not (tmp_path / "plan").exists()
 
 
-def test_stored_outputs_teach_as_the_live_teacher_does(stages, distilled, score):
+def test_stored_outputs_train_the_same_student_as_the_live_teacher(stages, distilled, score):
     live, stored = stages(), stages("distill.teacher_outputs={store: on, views: 2}")
     data = data_stage.data(live)
     scores = [score(distilled(chain).student, data) for chain in (live, stored)]

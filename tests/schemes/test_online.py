@@ -52,7 +52,7 @@ def test_each_student_learns_the_labels_and_the_mean_of_the_others():
     assert len(losses) == 6
 
 
-def test_no_student_is_moved_by_anothers_loss():
+def test_no_student_gets_gradients_from_the_losses_of_others():
     cohort, objective = mutual(2)
     objective(cohort, BATCH)["student.kd"].backward()
     assert cohort.networks[0].weight.grad.abs().sum() > 0
@@ -93,7 +93,7 @@ def test_the_first_student_begins_as_it_does_alone(stages, distilled):
     assert not torch.equal(weights[0], weights[2])
 
 
-def test_a_killed_training_resumes_to_the_same_bits(stages, distilled, kill_at, tmp_path):
+def test_an_interrupted_training_resumes_to_the_same_bits(stages, distilled, kill_at, tmp_path):
     chain = stages(*SMALL, teacher=None)
     whole = distilled(chain)
     with pytest.raises(kill_at.Killed):
@@ -103,7 +103,7 @@ def test_a_killed_training_resumes_to_the_same_bits(stages, distilled, kill_at, 
     assert resumed.others["student2"].digest == whole.others["student2"].digest
 
 
-def test_a_plan_names_every_student_and_touches_nothing(stages, tmp_path):
+def test_a_plan_names_every_student_and_writes_nothing(stages, tmp_path):
     chain = stages(*SMALL, THREE, teacher=None)
     plan = replace(chain, store=Plan(tmp_path / "plan"))
     schemes.distill(plan, None, data_stage.data(plan))
@@ -129,7 +129,7 @@ def test_mistakes_are_reported_once(stages, override, message):
 
 
 @pytest.mark.slow
-def test_students_that_teach_each_other_beat_each_alone(stages, distilled, score):
+def test_students_that_learn_from_each_other_beat_each_alone(stages, distilled, score):
     """All three, in the mean over three seeds, on 100 images."""
     together, alone = [], []
     for seed in range(3):
@@ -159,7 +159,7 @@ def test_a_students_new_classifier_is_reported(stages, distilled, tmp_path):
 
 
 @pytest.mark.parametrize(("classes", "refused"), [(1000, True), (10, False)])
-def test_two_with_the_same_published_weights_would_never_differ(stages, tmp_path, classes, refused):
+def test_two_students_with_the_same_published_weights_are_refused(stages, tmp_path, classes, refused):
     """With another number of classes each begins with a last layer of its own."""
     published = {"model": "torchvision/mobilenet_v3_small", "pretrained": True}
     recipe = stages(*SMALL, teacher=None, student=published).recipe

@@ -23,7 +23,7 @@ def _waiting(recipe: recipes.Recipe, folder: Path) -> list[str]:
     return [stage.name for stage in pipeline.plan(recipe, folder) if stage.state != "reused"]
 
 
-def test_edited_code_of_a_scheme_from_outside_distills_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_edited_code_of_a_scheme_from_outside_distills_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "plugins" / "schemes" / "mine.py"
     file.parent.mkdir(parents=True)
     file.write_text(SCHEME)

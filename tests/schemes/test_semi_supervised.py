@@ -96,7 +96,7 @@ def test_the_gain_over_three_draws_of_labels(stages, distilled, score, model, la
     assert np.mean(gains) >= least and min(gains) > 0, gains
 
 
-def test_function_matching_without_labels_comes_near_the_teacher(stages, distilled, score):
+def test_function_matching_without_labels_approaches_the_teacher(stages, distilled, score):
     chain = stages("distill.scheme={name: semi-supervised, labels: 0, mix: true}", KD, "distill.epochs=6")
     made, data = distilled(chain), data_stage.data(chain)
     assert score(made.student, data) > score(train_stage.teacher(chain, data), data) - 0.05
@@ -132,7 +132,7 @@ def test_a_folder_gives_images_but_none_that_is_measured_or_labelled(stages, dis
     assert not kept & {digest for name in ("validation", "test") for digest in contents(open_split(data, name))}
 
 
-def test_an_unsure_teacher_leaves_images_out_and_reports_it(stages, distilled):
+def test_images_of_low_teacher_confidence_are_left_out_and_reported(stages, distilled):
     chain = stages(
         "distill.scheme={name: semi-supervised, labels: 50, confidence: 0.9, balance: true, alone: false}",
         "distill.epochs=1",
@@ -173,7 +173,7 @@ def test_an_interrupted_training_ends_in_the_same_bits(stages, distilled, tmp_pa
     assert distilled(resumed).student.digest == distilled(chain).student.digest
 
 
-def test_a_plan_touches_nothing(stages, tmp_path):
+def test_a_plan_writes_nothing(stages, tmp_path):
     chain = stages(FEW)
     plan = replace(chain, store=Plan(tmp_path / "plan"))
     data = data_stage.data(plan)
@@ -190,13 +190,13 @@ def test_a_plan_touches_nothing(stages, tmp_path):
         (["distill.scheme={name: semi-supervised, labels: 0}"], "cross_entropy needs labels, and with labels: 0"),
         ([FEW, "distill.scheme.mix=true"], "cross_entropy needs labels, and with mix"),
         ([FEW, "distill.objective=[{method: dkd}]"], "learns nothing from unlabelled images"),
-        ([FEW, "distill.objective=[{method: kd}, {method: crd}]"], "crd remembers single images"),
+        ([FEW, "distill.objective=[{method: kd}, {method: crd}]"], "crd stores single images"),
         ([FEW, "quantize.objective=[{method: dkd}]"], "dkd in quantize.objective needs labels"),
         ([FEW, "distill.scheme.confidence=1.0"], "less than 1"),
         ([FEW, "distill.scheme.labls=3"], "did you mean 'labels'"),
     ],
 )
-def test_what_makes_no_sense_is_refused_before_anything_runs(stages, overrides, message):
+def test_mistakes_are_refused_before_anything_runs(stages, overrides, message):
     with pytest.raises(RecipeError, match=message) as caught:
         stages(*overrides)
     assert len(caught.value.problems) == 1
@@ -211,7 +211,7 @@ def test_wrong_numbers_of_labels_are_refused_before_the_teacher_is_trained(stage
         assert [done.name for done in chain.store.log] == ["data"]
 
 
-def test_hidden_labels_do_not_matter_to_recovery(stages, tmp_path):
+def test_recovery_does_not_depend_on_hidden_labels(stages, tmp_path):
     small = ("distill.epochs=1", "data.limit=200", "teacher.train.epochs=1", "distill.scheme.alone=false")
     student = {"model": "torchvision/mobilenet_v3_small"}
     chain = stages(FEW, *small, student=student, prune={"epochs": 1, "batch_size": 32, "multiple": 8})

@@ -72,12 +72,12 @@ def test_an_expert_regresses_its_part_of_the_teachers_logits():
     assert objective(student, batch)["mse"].item() == pytest.approx((1 - 3) ** 2 + (2 - 5) ** 2)
 
 
-def test_experts_stand_in_the_classes_order():
+def test_experts_follow_the_order_of_the_classes():
     together = Experts([Constant(1.0, 3.0), Constant(0.0, 2.0)], [2, 0, 3, 1])
     assert together(torch.zeros(2, 3, 8, 8)).tolist() == [[0.0, 1.0, 2.0, 3.0]] * 2
 
 
-def test_experts_that_give_a_class_twice_are_refused():
+def test_experts_that_share_a_class_are_refused():
     expert = {"model": "cifar/resnet8", "num_classes": 2}
     with pytest.raises(ModelError, match="each class once"):
         apply(nn.Identity(), {"edit": "experts", "experts": [expert, expert], "order": [0, 1, 1, 2]})
@@ -143,12 +143,12 @@ def test_over_three_seeds_they_are_better_than_one_student(stages, distilled, sc
         (["prune.target.macs=0.5"], "cannot be pruned together"),
     ],
 )
-def test_what_cannot_work_is_refused_before_anything_runs(stages, overrides, message):
+def test_mistakes_are_refused_before_anything_runs(stages, overrides, message):
     with pytest.raises(RecipeError, match=message):
         stages(SCHEME, *overrides)
 
 
-def test_groups_that_are_not_the_datas_cost_no_teacher(stages, distilled):
+def test_groups_that_are_not_the_datas_are_refused_before_the_teacher_is_trained(stages, distilled):
     chain = stages(SCHEME, "distill.scheme.groups=[['0', '1'], ['2', 'x']]", "teacher.train.seed=9")
     with pytest.raises(UsageError, match="not a class of the data: x"):
         chains.checked(chain)
@@ -164,7 +164,7 @@ def test_a_plan_names_every_expert(stages, tmp_path):
     assert names == ["data", "teacher", "expert1", "expert2", "expert3", "experts", "single"]
 
 
-def test_experts_that_cannot_be_quantized_cost_no_teacher(stages, distilled):
+def test_experts_that_cannot_be_quantized_are_refused_before_the_teacher_is_trained(stages, distilled):
     """The recipe's student could be; they are what is quantized."""
     vit = {"model": "timm/test_vit", "arguments": {"img_size": 16}}
     chain = stages(SCHEME, "teacher.train.seed=9", quantize={"calibration_images": 16})

@@ -41,7 +41,7 @@ def _measured_and_trained(by, main, own):
 
 
 @pytest.mark.parametrize("storage", ["cached", "streamed"])
-def test_no_image_that_measures_one_task_trains_another(stages, distilled, sorted_twice, storage):
+def test_no_evaluation_image_of_one_task_is_a_training_image_of_another(stages, distilled, sorted_twice, storage):
     weak = {"model": "cifar/resnet8", "train": {"epochs": 1, "batch_size": 32, "precision": "fp32"}}
     own = {"data": _photos(sorted_twice / "redness", storage, seed=1), "teacher": weak}
     scheme = {"name": "multi-task", "single": False, "tasks": {"redness": own}}
@@ -60,7 +60,7 @@ def test_no_image_that_measures_one_task_trains_another(stages, distilled, sorte
     assert by["teacher-redness"].manifest.stage.inputs["data"] == by["apart-redness"].digest
 
 
-def test_images_that_only_measure_other_tasks_are_refused(stages, sorted_twice, tmp_path):
+def test_training_images_that_are_all_in_other_tasks_evaluation_splits_are_refused(stages, sorted_twice, tmp_path):
     data = data_stage.data(stages(data=_photos(sorted_twice / "lightness")))
     _all_from(data, "test", tmp_path / "copy")
     with pytest.raises(DataError, match="no training image of False"):

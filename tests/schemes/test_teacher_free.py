@@ -16,7 +16,7 @@ FEW = ("data.limit=100", "data.validation=0.45", "distill.epochs=30", "distill.b
 SCHEME = "distill.scheme=teacher-free"
 
 
-def test_the_virtual_teacher_is_right_and_unsure_of_the_rest():
+def test_the_virtual_teacher_is_right_and_uniform_over_the_other_classes():
     batch = Batch(torch.zeros(2, 3, 8, 8), torch.tensor([0, 3]), torch.tensor([0, 1]))
     probabilities = VirtualTeacher(0.9, 5)(batch).logits.softmax(1)
     expected = [[0.9, 0.025, 0.025, 0.025, 0.025], [0.025, 0.025, 0.025, 0.9, 0.025]]
@@ -47,7 +47,7 @@ def test_mistakes_are_reported_once(stages, override, message):
 
 
 @pytest.mark.slow
-def test_it_keeps_up_on_digits(stages, distilled, score):
+def test_it_is_not_worse_than_the_baseline_on_digits(stages, distilled, score):
     """Accuracy over the baseline (labels only) in the same steps, mean over three seeds, on 100 images."""
     # On so small a set it cannot be distinguished from labels only: not worse by more than seeds differ.
     gains = []

@@ -21,7 +21,7 @@ def correlation(student_feature: Tensor, teacher_feature: Tensor, *, gamma: Widt
 
     Source: Peng et al., Correlation Congruence for Knowledge Distillation (2019), the Gaussian kernel. Public code
     correlates each sample with the next one of the batch only, so that its value depends on the batch's order: here all
-    pairs count. Its usual weight of 0.02 belongs to that other value.
+    pairs count. Its usual weight of 0.02 was tuned for that other value.
 
     Args:
         student_feature, teacher_feature: embeddings (B, C), or (B, C, H, W), which is averaged over its positions; of

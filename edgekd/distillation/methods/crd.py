@@ -58,7 +58,7 @@ class Crd(nn.Module):
     Source: Tian, Krishnan and Isola (2020), section 3.1. Negatives are drawn with torch's global generator, uniformly
     from all other samples, repeats allowed: some may be of the same class, as in the paper's form without labels;
     public code leaves those out by label, and the tuned weight of 0.8 was found with negatives of other classes only.
-    The memory starts as random rows of length 1, in public code only about so. Where an index stands in a batch twice,
+    The memory starts as random rows of length 1 (in public code approximately). If an index is in a batch twice,
     one of its two embeddings is stored.
 
     Memory: two banks of sample_count · dimension, some arrays of B · (1 + negatives) and a chunk of 64 MiB, or of

@@ -30,12 +30,12 @@ def dkd(
     """T² (α TCKD + β NCKD): the confidence in the label, and how the other classes compare, weighted apart.
 
     TCKD = KL((p_t[y], 1 − p_t[y]) ‖ (p_s[y], 1 − p_s[y])) and NCKD = KL(p̂_t ‖ p̂_s), with p = softmax(z / T) and p̂ the
-    softmax over all classes but y. `kd` is α = 1, β = 1 − p_t[y]: it silences NCKD where the teacher is certain.
+    softmax over all classes but y. `kd` is α = 1, β = 1 − p_t[y]: it suppresses NCKD where the teacher is certain.
 
-    Source: Zhao et al., Decoupled Knowledge Distillation (2022). Its code hides the label by taking 1000 off its
+    Source: Zhao et al., Decoupled Knowledge Distillation (2022). Its code hides the label by subtracting 1000 from its
     logit, and takes the logarithm of probabilities that underflow to 0 (NaN on extreme logits); here the label's
-    column is left out and all stays in logarithms. Its warm-up belongs to the term's weight. β is 8 on CIFAR-100, 6
-    from VGG13 to MobileNetV2, and 0.5 to 2 with T = 1 on ImageNet.
+    column is left out and everything is computed in logarithms. Its warm-up is the term's `warmup_epochs`. β is 8 on
+    CIFAR-100, 6 from VGG13 to MobileNetV2, and 0.5 to 2 with T = 1 on ImageNet.
 
     Args:
         student_logits, teacher_logits: (B, C), unnormalised; no gradient reaches the teacher's. One class gives 0.

@@ -26,8 +26,8 @@ def nkd(
     """−p_t[y] log p_s[y] − γ T² Σ_{c≠y} p̂_t[c] log p̂_s[c].
 
     p = softmax(z) at T = 1; p̂ = softmax(z / T) over all classes but y, so that both sides sum to one there. The first
-    term is the labels' cross-entropy as far as the teacher trusts the label. Both are cross-entropies: at equal logits
-    the value is not 0, though the gradient of the second term is.
+    term is the labels' cross-entropy times the teacher's probability of the label. Both are cross-entropies: at equal
+    logits the value is not 0, though the gradient of the second term is.
 
     Source: Yang et al., From Knowledge Distillation to Self-Knowledge Distillation: A Unified Approach with Normalized
     Loss and Customized Soft Labels (2023). The paper adds the plain cross-entropy to it, here a term of its own.
@@ -47,8 +47,8 @@ def nkd(
     """
     targets = labels(targets, "nkd")
     student, teacher = prepared(student_logits, teacher_logits, standardize)
-    trust = of_label(log_softened(teacher, 1.0), targets).exp()
-    label = trust * of_label(log_softened(student, 1.0), targets)
+    certainty = of_label(log_softened(teacher, 1.0), targets).exp()
+    label = certainty * of_label(log_softened(student, 1.0), targets)
     other_teacher, other_student = (log_softened(of_others(z, targets), temperature) for z in (teacher, student))
     others = (other_teacher.exp() * other_student).sum(1)
     return -(label + gamma * temperature**2 * others).mean()

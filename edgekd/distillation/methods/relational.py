@@ -87,7 +87,7 @@ def _mean_over_angles(cosines: Cosines, student: Tensor, teacher: Tensor) -> Ten
 def _cosines_of_distances(distances: Tensor, vertices: slice) -> Tensor:
     """(V, B, B): at each vertex i the cosine of the angle between j and k; 0 where j or k lies on i.
 
-    By the law of cosines, in double precision: of nearly equal distances it leaves only the last digits.
+    By the law of cosines, in double precision, since the difference of nearly equal distances loses digits.
     """
     legs = distances[vertices]
     inverse = torch.where(legs > 0, torch.where(legs > 0, legs, 1.0).reciprocal(), 0.0)

@@ -20,7 +20,7 @@ def review(student_features: Sequence[Tensor], teacher_features: Sequence[Tensor
     The weights are 1, 1/2, 1/4, 1/8, divided by their sum; a level that is not smaller than the map is left out.
 
     Source: Chen et al., Distilling Knowledge via Knowledge Review (2021), section 3; the weights are those of its
-    public code, which knows square maps only. The usual weight of 5 to 8 was tuned with a warm-up of 20 epochs: set
+    public code, which supports square maps only. The usual weight of 5 to 8 was tuned with a warm-up of 20 epochs: set
     the term's `warmup_epochs`.
 
     Args:

@@ -48,7 +48,7 @@ def test_clients_train_in_the_order_of_their_numbers():
     assert order == list(range(1, 9))
 
 
-def test_what_goes_wrong_in_a_client_comes_out_as_it_is():
+def test_an_error_in_a_client_is_raised_unchanged():
     def broken(client: int, consensus: np.ndarray | None) -> tuple[np.ndarray, float]:
         raise TrainingError(f"client {client}")
 

@@ -27,7 +27,7 @@ def test_every_image_belongs_to_one_client():
         deal(np.zeros(30, dtype=np.int64), 3, 0.01, [0])
 
 
-def test_public_images_are_nobodys_and_their_labels_are_hidden(small_digits, tmp_path):
+def test_public_images_belong_to_no_client_and_have_no_labels(small_digits, tmp_path):
     partitioned = partition(small_digits, tmp_path, clients=2, public_share=0.3, alpha=0.5, seed=0)
     public, own = partitioned.public(small_digits), [partitioned.client(number, small_digits) for number in (1, 2)]
     assert set(public.labels) == {-1} and all((split.labels >= 0).all() for split in own)

@@ -20,7 +20,7 @@ def test_a_consensus_is_read_by_view_and_image():
     assert source(batch).logits.tolist() == [[10.0, 11.0], [6.0, 7.0]]
 
 
-def test_a_client_alone_takes_no_fewer_steps():
+def test_training_without_consensus_takes_at_least_as_many_steps():
     training = ClientTraining((), StepSettings(batch_size=10), (), AUGMENT, 5, 2, 3, 1)
     # Two later rounds: 2·2 epochs of its own; 2·3 of 40 public images are 24 steps, 8 epochs of 3 steps.
     assert epochs_without_consensus(3, 30, 40, training) == 5 + 4 + 8

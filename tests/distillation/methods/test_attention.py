@@ -57,6 +57,6 @@ def test_attention_needs_positions():
 
 
 @pytest.mark.parametrize(("student", "teacher"), [((1, 1), (1, 1)), ((4, 4), (1, 1)), ((1, 5), (5, 1))])
-def test_attention_of_one_place_is_refused_as_it_is_always_one(student, teacher):
+def test_attention_of_one_position_is_refused_as_it_is_always_one(student, teacher):
     with pytest.raises(ValueError, match=rf"more than one position, not \({student[0]}, {student[1]}\) of the student"):
         attention(torch.randn(2, 3, *student), torch.randn(2, 3, *teacher))

@@ -112,7 +112,7 @@ def test_negatives_are_all_others_alike_and_never_the_sample():
         assert (counts[torch.arange(SAMPLES) != own] - 1000).abs().max() < 180
 
 
-def test_memory_moves_where_the_batch_was_and_only_in_training(features):
+def test_the_memory_is_updated_at_the_batchs_rows_and_only_in_training(features):
     method, (student, teacher, indices) = _crd(momentum=0.25), features
     start = method.student_memory.clone()
     method.eval()(student, teacher, indices)
@@ -148,7 +148,7 @@ def test_a_saved_state_resumes_exactly(features):
     assert all(torch.equal(value, other.state_dict()[name]) for name, value in method.state_dict().items())
 
 
-def test_crd_trains_until_each_image_knows_its_own(features):
+def test_crd_trains_until_each_image_is_nearest_to_itself(features):
     method, (student, teacher, indices) = _crd(negatives=64), features
     optimiser = torch.optim.Adam(method.parameters(), lr=0.02)
     losses = []

@@ -132,7 +132,7 @@ def _alike(feature: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 @pytest.mark.parametrize(("name", "shapes"), CASES)
-def test_adapters_in_single_precision_take_any(name, shapes, dtype):
+def test_adapters_in_single_precision_accept_any_precision(name, shapes, dtype):
     exact = _check(name, _loss(name, shapes), *_features(shapes))
     found = _check(name, _loss(name, shapes), *_features(shapes, dtype=dtype))
     assert found.item() == pytest.approx(exact.item(), rel=1e-4 if dtype is torch.float64 else 0.1)
@@ -140,7 +140,7 @@ def test_adapters_in_single_precision_take_any(name, shapes, dtype):
 
 @pytest.mark.parametrize("networks", [torch.float16, torch.float32, torch.float64])
 @pytest.mark.parametrize(("name", "shapes"), CASES)
-def test_adapters_in_double_precision_take_any(name, shapes, networks):
+def test_adapters_in_double_precision_accept_any_precision(name, shapes, networks):
     loss = _loss(name, shapes)
     _check(name, loss.double() if isinstance(loss, nn.Module) else loss, *_features(shapes, dtype=networks))
 
@@ -153,7 +153,7 @@ def test_student_and_teacher_may_differ_in_precision(name):
 
 
 @pytest.mark.parametrize(("name", "shapes"), CASES)
-def test_a_seed_decides_everything(name, shapes):
+def test_equal_seeds_give_equal_values_and_gradients(name, shapes):
     runs = []
     for _ in range(2):
         students, teachers = _features(shapes)

@@ -25,7 +25,7 @@ def test_a_map_beside_a_vector_is_averaged_over_its_positions():
     assert student.tolist() == [[1.5, 5.5]] and not teacher.requires_grad
 
 
-def test_maps_meet_at_the_smaller_height_and_the_smaller_width():
+def test_maps_are_averaged_down_to_the_smaller_height_and_the_smaller_width():
     student, teacher = comparable(torch.ones(1, 2, 4, 2), torch.ones(1, 3, 2, 6))
     assert student.shape[2:] == teacher.shape[2:] == (2, 2)
 

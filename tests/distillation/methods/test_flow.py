@@ -20,7 +20,7 @@ def test_flow_by_hand():
     assert flow([first, second], [first * 0, second]).item() == 49.0
 
 
-def test_flow_does_not_see_where_things_are():
+def test_flow_does_not_depend_on_positions():
     maps, teachers = _maps([(3, 4, 5), (2, 4, 5)]), _maps([(3, 6, 6), (2, 3, 3)], seed=1)
     positions = torch.randperm(20, generator=torch.Generator().manual_seed(0))
     moved = [m.flatten(2)[:, :, positions].reshape(m.shape) for m in maps]

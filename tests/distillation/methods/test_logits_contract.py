@@ -71,7 +71,7 @@ def test_contract_gradients_are_right_and_none_reaches_the_teacher(logits, metho
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("standardize", [False, True])
-def test_contract_order_of_samples_and_classes_is_nothing(logits, method, standardize):
+def test_contract_order_of_samples_and_classes_does_not_matter(logits, method, standardize):
     student, teacher, targets = logits
     function, samples, classes = _function(method), torch.randperm(6), torch.tensor([3, 0, 4, 1, 2])
     moved = [z[samples][:, classes] for z in (student, teacher)]

@@ -8,7 +8,7 @@ import torch
 from edgekd.distillation.methods.mse import mse
 
 
-def test_mse_sums_over_classes_and_its_zero_mean_form_does_not_see_a_shift(logits):
+def test_mse_sums_over_classes_and_its_zero_mean_form_ignores_a_shift(logits):
     student, teacher, _ = logits
     assert mse(student, teacher).item() == pytest.approx(((student - teacher) ** 2).sum().item() / 6)
     shifted = teacher + torch.arange(6, dtype=torch.float64)[:, None]

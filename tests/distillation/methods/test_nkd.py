@@ -10,7 +10,7 @@ import torch
 from edgekd.distillation.methods.nkd import nkd
 
 
-def test_nkd_by_hand_and_its_others_are_at_rest_at_equality(seven_rows):
+def test_nkd_by_hand_and_the_others_have_no_gradient_at_equality(seven_rows):
     # p = (1/2, 1/4, 1/4) for both: 1/2 log 2 for the label, 1.5 log 2 for the others.
     z = torch.tensor([[math.log(2.0), 0.0, 0.0]], dtype=torch.float64)
     assert nkd(z, z, torch.tensor([0])).item() == pytest.approx(2 * math.log(2))

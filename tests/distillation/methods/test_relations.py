@@ -86,7 +86,7 @@ def test_against_loops(features, function, expected):
     assert function(*features).item() == pytest.approx(expected(*(f.numpy() for f in features)), rel=1e-11)
 
 
-def test_similarity_keeps_places_and_the_others_average_over_them():
+def test_similarity_keeps_positions_and_the_others_average_over_them():
     student, teacher = _normal(4, 3, 2, 5), _normal(4, 6, 4, 3, seed=1)
     arrays = student.numpy(), teacher.numpy()
     assert similarity(student, teacher).item() == pytest.approx(_similarity(*arrays), rel=1e-11)

@@ -65,7 +65,7 @@ def test_simkd_is_finite_with_one_sample(student_shape, teacher_shape, scale, dt
     assert method.projector.training
 
 
-def test_simkd_refuses_what_does_not_fit():
+def test_simkd_refuses_features_that_do_not_fit():
     with pytest.raises(ValueError, match="equal channels, not 1 of the student and 8 of the teacher; use Simkd"):
         simkd(torch.zeros(2, 1), torch.zeros(2, 8))
     with pytest.raises(ValueError, match=r"two maps or two vectors, not \(2, 8\) of the student"):
