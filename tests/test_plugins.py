@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -14,6 +15,8 @@ import pytest
 
 import edgekd
 from edgekd import plugins
+from edgekd.bench.measurement import ModelFile
+from edgekd.bench.process import Job, Options, Target
 from edgekd.data.sources import Source, source_named
 from edgekd.errors import PluginError, PluginWarning, RecipeError, UnknownNameError, UsageError
 from edgekd.plugin_places import Plugin, plural
@@ -309,3 +312,27 @@ def test_edgekd_needs_no_installation(tmp_path):
     shown = subprocess.run([sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, check=True)
     file, version = shown.stdout.splitlines()
     assert Path(file).is_relative_to(tmp_path) and version == "edgekd, version 0+unknown"
+
+
+def test_a_benchmark_needs_no_installation(tmp_path, small_net):
+    """With all other packages, but without edgekd's metadata, as where only PYTHONPATH names it."""
+    site = Path(pytest.__file__).parents[1]
+    for entry in (entry for entry in site.iterdir() if "edgekd" not in entry.name):
+        (tmp_path / entry.name).symlink_to(entry)
+    home = Path(edgekd.__file__).parent
+    shutil.copytree(home, tmp_path / home.name, ignore=shutil.ignore_patterns("__pycache__"))
+    code = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); from edgekd.bench.worker import measure; "
+    code += "from edgekd.bench.process import Job; print(measure(Job.model_validate_json(sys.argv[1])).harness)"
+    file = ModelFile(name="net", sha256="0" * 64, size_bytes=1)
+    target = Target(path=str(small_net), name="net", variant=None, backend="onnxruntime", file=file)
+    options = Options(batch_sizes=(1,), threads=1, seconds=0.01, warmup_seconds=0.0, input_shape=None)
+    job = Job(target=target, options=options, batch_size=1, device="this-machine").model_dump_json()
+    shown = subprocess.run([sys.executable, "-I", "-S", "-c", code, job], capture_output=True, text=True)
+    assert shown.stdout == "edgekd 0+unknown\n", shown.stderr
+
+
+def test_the_version_is_read_in_one_place():
+    """Elsewhere, e.g. in the report, it would be an error without the metadata."""
+    home = Path(edgekd.__file__).parent
+    reads = re.compile(r"""version\(["']edgekd["']\)""")
+    assert [file.name for file in home.rglob("*.py") if reads.search(file.read_text())] == ["version.py"]
