@@ -259,4 +259,4 @@ def _first_client(run: Run, role: str, title: str, origin: Round, public: Datase
     return run.stage(CLIENT, Checkpoint, name=role, title=title, settings={}, inputs=inputs, make=make)
 
 
-SCHEME = Scheme(Parameters, distill, needs_teacher=False, check=check)
+SCHEME = Scheme(parameters=Parameters, distill=distill, needs_teacher=False, check=check)

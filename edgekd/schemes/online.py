@@ -282,4 +282,4 @@ def _taken_out(together: Peers, role: str, out: Path) -> Checkpoint:
     )
 
 
-SCHEME = Scheme(Parameters, distill, needs_teacher=False, check=check, check_networks=check_networks)
+SCHEME = Scheme(parameters=Parameters, distill=distill, needs_teacher=False, check=check, check_networks=check_networks)
