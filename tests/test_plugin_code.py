@@ -2,78 +2,112 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from edgekd import pipeline, plugins
 from edgekd.recipe import load as recipes
+from edgekd.runs import Run
 from edgekd.runtime import backends
 from edgekd.stages import _code
+from edgekd.stages.engines import engines
+from edgekd.store.artifacts import Json, digest
+from edgekd.store.plan import Outline
+from edgekd.store.store import StageLabel
 
 FILES = {
     "models": "from edgekd.models.sources.cifar import MODELS\n",
     "variants": "from edgekd.export.variants.fp16 import VARIANT\n",
     "backends": """\
 from dataclasses import replace
+from edgekd.runtime.backends import EngineBuilder
 from edgekd.runtime.backends.onnxruntime import BACKEND
-BACKEND = replace(BACKEND, title="Mine")
+builder = EngineBuilder(build=print, built=lambda manifest: {}, device=lambda: {"gpu": "mine"})
+BACKEND = replace(BACKEND, title="Mine", engines=builder)
 """,
 }
 RECIPE = {
     "name": "tiny",
     "data": {"source": "digits", "image_size": 8, "limit": 64},
     "teacher": {"model": "cifar/resnet8", "train": {"epochs": 1}},
-    "student": {"model": "mine/resnet8"},
+    "student": {"model": "mine/resnet8", "stem": "standard"},
     "distill": {"epochs": 1, "baseline": False},
     "export": {"variants": ["fp32", "mine"]},
-    "bench": {"batch_sizes": [1], "seconds": 0.01, "warmup_seconds": 0.0},
 }
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The user's folder, with a finished run beside it that uses a plugin of each kind."""
-    folder = tmp_path_factory.mktemp("plugins")
+class Keys(Outline):
+    """Follows the keys through all stages, each of which counts its inputs' keys in; nothing is made."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.of_stage: dict[str, str] = {}
+        self._made: list[tuple[object, str]] = []
+
+    def stage(self, kind: type[Any], label: StageLabel, *, settings: Json, inputs: Any, make: Any) -> Any:
+        pending = super().stage(kind, label, settings=settings, inputs=inputs, make=make)
+        keys = {role: [key for made, key in self._made if made is each] for role, each in inputs.items()}
+        self.of_stage[label.name] = digest([settings, keys])
+        self._made.append((pending, self.of_stage[label.name]))
+        return pending
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of the user's, with a plugin of each kind."""
     for kind, text in FILES.items():
-        (folder / kind).mkdir()
-        (folder / kind / "mine.py").write_text(text)
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setenv(plugins.FOLDERS, str(folder), prepend=os.pathsep)
-        pipeline.run(recipes.from_mapping(RECIPE), folder / "run")
-        yield folder
+        (tmp_path / kind).mkdir()
+        (tmp_path / kind / "mine.py").write_text(text)
+    monkeypatch.setenv(plugins.FOLDERS, str(tmp_path))
+    return tmp_path
 
 
-def _waiting(folder: Path) -> set[str]:
-    return {stage.name for stage in pipeline.plan(recipes.from_mapping(RECIPE), folder / "run") if stage.state == "run"}
+def _keys() -> dict[str, str]:
+    keys = Keys()
+    run = Run(recipes.from_mapping(RECIPE).settings, keys)
+    made = pipeline.chain(run)
+    engines(run, made.bundle, made.exported.shipped)
+    return keys.of_stage
+
+
+EVERYTHING = {"data", "preflight", "teacher", "distill", "evaluate", "bench", "bundle", "engines"} | {
+    f"export-{model}" for model in ("teacher-fp32", "student-fp32", "student-mine")
+}
 
 
 @pytest.mark.parametrize(
-    ("kind", "first"),
+    ("kind", "kept"),
     [
-        ("models", {"preflight", "distill"}),
-        ("variants", {"export-student-mine"}),
-        ("backends", {"bench"}),
+        ("models", {"data", "teacher", "export-teacher-fp32"}),
+        ("variants", EVERYTHING - {"export-student-mine", "evaluate", "bench", "bundle", "engines"}),
+        ("backends", EVERYTHING - {"bench", "bundle", "engines"}),
     ],
 )
-def test_edited_code_runs_again_what_depends_on_it(folder: Path, kind: str, first: set[str]) -> None:
-    assert not _waiting(folder)
-    file = folder / kind / "mine.py"
-    text = file.read_text()
-    file.write_text(f"{text}# changed\n")
-    assert _waiting(folder) == first
-    file.write_text(text)
-    assert not _waiting(folder)
+def test_edited_code_runs_again_what_depends_on_it(folder: Path, kind: str, kept: set[str]) -> None:
+    before = _keys()
+    assert before == _keys() and before.keys() == EVERYTHING
+    with (folder / kind / "mine.py").open("a") as stream:
+        stream.write("# changed\n")
+    after = _keys()
+    assert {name for name in before if before[name] == after[name]} == kept
 
 
 def test_the_reference_backend_may_come_from_outside(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    mine = backends.find("mine")
+    """It computes what graphs are compared with, their test accuracy and the bundle's test vectors."""
+    own, mine = _keys(), backends.find("mine")
     monkeypatch.setattr(backends, "all_backends", lambda: [mine])
     assert backends.reference() is mine
-    assert _code.code_of_reference() == {"backends": {"mine": plugins.code_key("backend", "mine")["code"]}}
-    assert _waiting(folder) == {"export-teacher-fp32", "export-student-fp32"}
+    changed = {name for name, key in _keys().items() if key != own[name]}
+    assert changed == {name for name in EVERYTHING if name.startswith("export-")} | {
+        "evaluate",
+        "bench",
+        "bundle",
+        "engines",
+    }
+    monkeypatch.setattr(backends, "all_backends", list)
+    assert _code.code_of_reference() == {}
 
 
 def test_code_of_edgekd_itself_is_in_no_key() -> None:

@@ -116,11 +116,14 @@ RECIPE = {
 
 def test_one_more_variant_is_accepted_planned_and_listed(monkeypatch, tmp_path):
     known = variants.find("fp16")
-    added_plugin(monkeypatch, "variant", plugins.named(replace(known, title="fp16 again"), "fp16-again"))
+    file = tmp_path / "plugins" / "variants" / "fp16_again.py"
+    file.parent.mkdir(parents=True)
+    file.write_text("from edgekd.export.variants.fp16 import VARIANT\n")
+    monkeypatch.setenv(plugins.FOLDERS, str(tmp_path / "plugins"))
     assert default_variants() == ("fp32", "fp16", "fp16-again")
     loaded = recipe.from_mapping({**RECIPE, "export": {"variants": ["fp32", "fp16-again"]}})
     assert loaded.settings.export.tolerance_of("fp16-again") == known.tolerance
-    planned = [stage.name for stage in pipeline.plan(loaded, tmp_path)]
+    planned = [stage.name for stage in pipeline.plan(loaded, tmp_path / "run")]
     assert "export-student-fp16-again" in planned and "export-student-fp16" not in planned
     assert "export-teacher-fp16-again" not in planned
     options = json_schema()["$defs"]["ExportSettings"]["properties"]["variants"]["anyOf"]
