@@ -67,7 +67,10 @@ def misspelt(error: TypeError, contract: type[Any]) -> str | None:
     if "positional argument" in text and "required" not in text:
         return f"members are given by name: {', '.join(f'{name}=' for name in known)}"
     _, found, rest = text.partition("unexpected keyword argument '")
-    near = nearest(rest.partition("'")[0], known) if found else None
+    name = rest.partition("'")[0] if found else ""
+    if name in {field.name for field in _fields(contract) if not field.init}:
+        return f"leave {name} out: it is the file's"
+    near = nearest(name, known) if name else None
     return f"did you mean {near!r}?" if near else f"the members of {contract.__name__} are {', '.join(known)}"
 
 

@@ -88,6 +88,7 @@ def test_members_are_checked_down_to_nested_ones():
     [
         ((), {"titel": "x"}, "did you mean 'title'?"),
         (("x",), {}, "members are given by name: title=, inner="),
+        ((), {"name": "x"}, "leave name out: it is the file's"),
         ((), {}, "the members of Outer are title, inner"),
     ],
 )

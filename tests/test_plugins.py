@@ -240,7 +240,7 @@ WRONG = {
         "replace(KNOWN, suffixes='.onnx')": "suffixes='.onnx', of type str\n  allowed: a tuple of text",
         "replace(KNOWN, engines=EngineBuilder(build=len, built=3, device=len))": "engines.built=3, of type int",
         "Backend('onnxruntime')": "members are given by name: title=, suffixes=",
-        "Backend(name='mine')": "unexpected keyword argument 'name'",
+        "Backend(name='mine')": "leave name out: it is the file's",
         "replace(KNOWN, titel='x')": "did you mean 'title'?",
     },
     "variant": {
