@@ -12,8 +12,10 @@ The names below are loaded on first use, so that `import edgekd` is cheap:
 
 from __future__ import annotations
 
-from importlib import import_module, metadata
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+from edgekd.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from edgekd.api import distill, evaluate, export_bundle, prune, quantize, run, train
@@ -21,16 +23,6 @@ if TYPE_CHECKING:
 
 __all__ = ["benchmark", "distill", "evaluate", "export_bundle", "prune", "quantize", "run", "train"]
 
-
-def _version() -> str:
-    try:
-        return metadata.version("edgekd")
-    except metadata.PackageNotFoundError:
-        # A checkout that is not installed: the version is in the package's metadata only.
-        return "0+unknown"
-
-
-__version__ = _version()
 
 _MODULES = {"benchmark": "edgekd.bench.measure"}
 

@@ -13,13 +13,16 @@ import sys
 import traceback
 import warnings
 from collections.abc import Iterator
+from copy import copy
+from dataclasses import fields, is_dataclass
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
 from edgekd.errors import EdgekdError, PluginError, PluginWarning, UnknownNameError, UsageError, nearest
+from edgekd.plugin_members import misspelt, wrong_member
 from edgekd.plugin_places import Kind, Plugin, folders_in, in_folder, installed, plural, private_name
 
 # The environment variable with the user's folders, each with a subfolder per kind; processes that edgekd starts see it.
@@ -36,7 +39,11 @@ KINDS = {
     "variant": Kind("export variant", "export.variants", "VARIANT", "edgekd.export.variant:Variant", hyphens=True),
 }
 
+P = TypeVar("P")
+
 _ROOT = Path(__file__).parent
+# Of each plugin, the object that its file exports, and that object checked and named.
+_loaded: dict[Plugin, tuple[Any, Any]] = {}
 
 
 def find(kind: str) -> list[Plugin]:
@@ -65,7 +72,7 @@ def names(kind: str) -> tuple[str, ...]:
 
 
 def load(kind: str, name: str, *, where: str = "") -> Any:
-    """The object that a plugin's file exports.
+    """The object that a plugin's file exports, checked, and with the plugin's name where its contract has one.
 
     Args:
         where: what names it, e.g. "data.source"; for the message.
@@ -144,6 +151,18 @@ def code_key(kind: str, name: str) -> dict[str, str]:
     return {"code": digest.hexdigest()}
 
 
+def named(plugin: P, name: str) -> P:
+    """A copy of a plugin's object under a name, where its contract has one: the file does not repeat it.
+
+    Two files may export the same object, so that it cannot have the name itself.
+    """
+    if not is_dataclass(plugin) or "name" not in {field.name for field in fields(plugin) if not field.init}:
+        return plugin
+    made = copy(plugin)
+    object.__setattr__(made, "name", name)  # the contracts are frozen
+    return made
+
+
 def contract(kind: str) -> type[object]:
     """The type of the objects that plugins of a kind export."""
     module, _, name = str(KINDS[kind].contract).partition(":")
@@ -194,13 +213,30 @@ def _load(plugin: Plugin) -> Any:
             allowed=f"{plugin.attribute} = …, {_described(wanted)}",
             hint=f"a {wanted.noun} is this object",
         )
-    if wanted.contract is not None and not isinstance(found, contract(plugin.kind)):
+    known = _loaded.get(plugin)
+    if known is None or known[0] is not found:  # another object than before: it is checked once
+        known = _loaded[plugin] = found, _checked(plugin, found)
+    return known[1]
+
+
+def _checked(plugin: Plugin, found: Any) -> Any:
+    """The object under its plugin's name. Raises PluginError where it does not fit the kind's contract."""
+    wanted = KINDS[plugin.kind]
+    if wanted.contract is None:
+        return found
+    if not isinstance(found, contract(plugin.kind)):
         kind = f"{plugin.attribute} is of type {type(found).__name__}"
         raise _broken(plugin, found=kind, allowed=_described(wanted))
-    own = getattr(found, "name", plugin.name)
-    if own != plugin.name:
-        raise _broken(plugin, found=f"its name is {own!r}", allowed=repr(plugin.name), hint="the file's name decides")
-    return found
+    if (wrong := wrong_member(found, contract(plugin.kind))) is not None:
+        raise _broken(plugin, found=wrong.found, allowed=wrong.allowed)
+    made = named(found, plugin.name)
+    if (check_declaration := getattr(made, "check_declaration", None)) is not None:
+        try:
+            check_declaration()
+        except PluginError as error:
+            found = error.what if error.found is None else f"{error.what}: {error.found}"
+            raise _broken(plugin, found=found, allowed=error.allowed, hint=error.hint) from None
+    return made
 
 
 def _described(kind: Kind) -> str:
@@ -218,7 +254,8 @@ def _import(plugin: Plugin) -> ModuleType:
     except EdgekdError:
         raise
     except (Exception, SystemExit) as error:
-        raise _broken(plugin, found=_explain(error, plugin.module)) from error
+        hint = misspelt(error, contract(plugin.kind)) if isinstance(error, TypeError) else None
+        raise _broken(plugin, found=_explain(error, plugin.module), hint=hint) from error
 
 
 def _explain(error: BaseException, module: str) -> str:
@@ -233,7 +270,7 @@ def _explain(error: BaseException, module: str) -> str:
     return text
 
 
-def _broken(plugin: Plugin, *, found: str, allowed: str | None = None, hint: str | None = None) -> PluginError:
+def _broken(plugin: Plugin, *, found: str, allowed: object = None, hint: str | None = None) -> PluginError:
     return PluginError(
         f"the {KINDS[plugin.kind].noun} {plugin.name!r} is broken: {_file(plugin)}",
         found=found,

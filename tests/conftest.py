@@ -124,8 +124,8 @@ def exported(small_digits, tmp_path_factory):
         out=folder / "checkpoint",
     )
     settings = ExportSettings()
-    fp32 = find("fp32").convert(student, small_digits, settings, folder / "fp32")
-    return student, {"fp32": fp32, "fp16": find("fp16").convert(fp32, small_digits, settings, folder / "fp16")}
+    fp32 = find("fp32").export(student, small_digits, settings, folder / "fp32")
+    return student, {"fp32": fp32, "fp16": find("fp16").export(fp32, small_digits, settings, folder / "fp16")}
 
 
 @pytest.fixture(scope="session")

@@ -17,6 +17,7 @@ OF_THE_WHOLE = {
     "test_doctests.py",
     "test_documents.py",
     "test_layout.py",
+    "test_plugin_code.py",  # the code of plugins from outside, in the keys of the stages that run it
     "test_plugin_page.py",
 }
 # Losses are tested together where they have the same contract: one on logits, on maps, on relations, with a memory.

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -14,9 +16,11 @@ import pytest
 
 import edgekd
 from edgekd import plugins
+from edgekd.bench.measurement import ModelFile
+from edgekd.bench.process import Job, Options, Target
 from edgekd.data.sources import Source, source_named
 from edgekd.errors import PluginError, PluginWarning, RecipeError, UnknownNameError, UsageError
-from edgekd.plugin_places import Plugin, plural
+from edgekd.plugin_places import plural
 from edgekd.recipe import load as recipes
 from edgekd.recipe.settings import DataSettings
 
@@ -213,7 +217,7 @@ BROKEN = {
     "misspelt": ("from edgekd.data.sources import Source\nSOURCES = 1\n", "no SOURCE, but SOURCES"),
     "other-type": ("SOURCE = {}\n", "SOURCE is of type dict"),
     "no-member": (SOURCE.format(mirror=True).replace("mirror=", "miror="), "unexpected keyword argument 'miror'"),
-    "wrong-member": (SOURCE.format(mirror='"yes"'), "mirror must be True or False, not 'yes'"),
+    "wrong-member": (SOURCE.format(mirror='"yes"'), "found: mirror='yes', of type str\n  allowed: True or False"),
 }
 
 
@@ -227,14 +231,84 @@ def test_a_broken_file_is_one_message_that_names_it(folder, name):
     assert str(file) in caught.value.what and message in str(caught.value) and caught.value.hint
 
 
-def test_an_object_with_another_name_is_refused(folder):
-    (folder / "backends").mkdir()
-    code = "from types import SimpleNamespace\nclass Named:\n    name = 'other'\nBACKEND = Named()\n"
-    (folder / "backends" / "mine.py").write_text(code)
-    plugin = next(plugin for plugin in plugins.find("backend") if plugin.name == "mine")
-    named = Plugin(**{**vars(plugin), "attribute": "BACKEND"})
-    with pytest.raises(PluginError, match="its name is 'other'|is of type Named"):
-        plugins._load(named)
+# One wrong object per kind that may come from outside, and what is said of it.
+WRONG = {
+    "backend": {
+        "Backend(title=3, available='yes', open=4, suffixes=(), activations=len, version=len)": "title=3, of type int",
+        "replace(KNOWN, available='yes')": "available='yes', of type str\n  allowed: a function",
+        "replace(KNOWN, open=4)": "open=4, of type int\n  allowed: a function",
+        "replace(KNOWN, suffixes='.onnx')": "suffixes='.onnx', of type str\n  allowed: a tuple of text",
+        "replace(KNOWN, engines=EngineBuilder(build=len, built=3, device=len))": "engines.built=3, of type int",
+        "Backend('onnxruntime')": "members are given by name: title=, suffixes=",
+        "Backend(name='mine')": "leave name out: it is the file's",
+        "replace(KNOWN, titel='x')": "did you mean 'title'?",
+    },
+    "variant": {
+        "replace(KNOWN, precision='fp9')": "precision='fp9', of type str\n  allowed: 'fp32', 'fp16' or 'int8'",
+        "replace(KNOWN, convert=None)": "convert=None, of type NoneType\n  allowed: a function",
+        "replace(KNOWN, vector_tolerance='1')": "vector_tolerance='1', of type str\n  allowed: a number",
+        "replace(KNOWN, tolerance=0.1)": "tolerance=0.1, of type float\n  allowed: a Tolerance",
+        "replace(KNOWN, base=3)": "base=3, of type int\n  allowed: text or None",
+    },
+    "scheme": {
+        "replace(KNOWN, parameters=3)": "parameters=3, of type int\n  allowed: a subclass of BaseModel",
+        "replace(KNOWN, parameters=dict)": "of type type\n  allowed: a subclass of BaseModel",
+        "replace(KNOWN, distill='no')": "distill='no', of type str\n  allowed: a function",
+        "replace(KNOWN, needs_teacher=1)": "needs_teacher=1, of type int\n  allowed: True or False",
+    },
+    "models": {
+        "ModelSource(names=3, build=len, published_classes=len)": "names=3, of type int\n  allowed: a function",
+        "ModelSource(len, len, len)": "members are given by name: names=, build=, published_classes=",
+        "ModelSource(names=len)": "missing 2 required keyword-only arguments",
+    },
+    "source": {"replace(KNOWN, read=1)": "read=1, of type int\n  allowed: a function"},
+    "method": {"replace(KNOWN, signed='no')": "signed='no', of type str\n  allowed: True or False"},
+}
+KNOWN = {"backend": "onnxruntime", "variant": "fp16", "scheme": "offline", "models": "timm", "source": "digits"}
+
+
+def _write_wrong(folder: Path, kind: str, text: str, name: str) -> Path:
+    file = folder / plural(kind) / f"{name}.py"
+    file.parent.mkdir(exist_ok=True)
+    attribute, contract = plugins.KINDS[kind].attribute, plugins.KINDS[kind].contract.replace(":", " import ")
+    module = f"edgekd.{plugins.KINDS[kind].package}.{KNOWN.get(kind, 'kd')}"
+    extra = ", EngineBuilder" if kind == "backend" else ""
+    head = f"from dataclasses import replace\nfrom {module} import {attribute} as KNOWN\nfrom {contract}{extra}\n"
+    file.write_text(f"{head}{attribute} = {text}\n")
+    return file
+
+
+@pytest.mark.parametrize(("kind", "text"), [(kind, text) for kind, texts in WRONG.items() for text in texts])
+def test_a_wrong_member_is_one_message_that_names_it_and_the_file(folder, kind, text):
+    file = _write_wrong(folder, kind, text, "mine")
+    with pytest.raises(PluginError) as caught:
+        plugins.load(kind, "mine")
+    shown = str(caught.value)
+    assert f"the {plugins.KINDS[kind].noun} 'mine' is broken: {file}\n" in shown and WRONG[kind][text] in shown
+
+
+def test_wrong_members_end_in_no_traceback(folder):
+    files = [
+        _write_wrong(folder, kind, text, f"wrong{number}")
+        for kind, texts in WRONG.items()
+        for number, text in enumerate(texts)
+    ]
+    for command in (("--help",), ("plugins",), ("doctor",), ("schema",)):
+        shown = _edgekd(*command)
+        assert shown.returncode in (0, 1) and "Traceback" not in shown.stderr, shown.stderr
+    checked = _edgekd("plugins", "--check", "--json")
+    rows = [row for rows in json.loads(checked.stdout).values() for row in rows if row["broken"]]
+    assert checked.returncode == 1 and {row["file"] for row in rows} == set(map(str, files))
+
+
+def test_the_file_alone_names_a_plugin(folder):
+    """Two files may export one object: each has its own name, and edgekd's own keeps its."""
+    file = folder / "variants" / "my_half.py"
+    file.parent.mkdir()
+    file.write_text("from edgekd.export.variants.fp16 import VARIANT\n")
+    mine, own = plugins.load("variant", "my-half"), plugins.load("variant", "fp16")
+    assert (mine.name, own.name, own is plugins.load("variant", "fp16")) == ("my-half", "fp16", True)
+    assert replace(mine, title="x") == replace(own, title="x")
 
 
 def test_broken_files_take_down_neither_help_nor_neighbours(folder):
@@ -309,3 +383,27 @@ def test_edgekd_needs_no_installation(tmp_path):
     shown = subprocess.run([sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, check=True)
     file, version = shown.stdout.splitlines()
     assert Path(file).is_relative_to(tmp_path) and version == "edgekd, version 0+unknown"
+
+
+def test_a_benchmark_needs_no_installation(tmp_path, small_net):
+    """With all other packages, but without edgekd's metadata, as where only PYTHONPATH names it."""
+    site = Path(pytest.__file__).parents[1]
+    for entry in (entry for entry in site.iterdir() if "edgekd" not in entry.name):
+        (tmp_path / entry.name).symlink_to(entry)
+    home = Path(edgekd.__file__).parent
+    shutil.copytree(home, tmp_path / home.name, ignore=shutil.ignore_patterns("__pycache__"))
+    code = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); from edgekd.bench.worker import measure; "
+    code += "from edgekd.bench.process import Job; print(measure(Job.model_validate_json(sys.argv[1])).harness)"
+    file = ModelFile(name="net", sha256="0" * 64, size_bytes=1)
+    target = Target(path=str(small_net), name="net", variant=None, backend="onnxruntime", file=file)
+    options = Options(batch_sizes=(1,), threads=1, seconds=0.01, warmup_seconds=0.0, input_shape=None)
+    job = Job(target=target, options=options, batch_size=1, device="this-machine").model_dump_json()
+    shown = subprocess.run([sys.executable, "-I", "-S", "-c", code, job], capture_output=True, text=True)
+    assert shown.stdout == "edgekd 0+unknown\n", shown.stderr
+
+
+def test_the_version_is_read_in_one_place():
+    """Elsewhere, e.g. in the report, it would be an error without the metadata."""
+    home = Path(edgekd.__file__).parent
+    reads = re.compile(r"""version\(["']edgekd["']\)""")
+    assert [file.name for file in home.rglob("*.py") if reads.search(file.read_text())] == ["version.py"]

@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from importlib import metadata
 from pathlib import Path
 
 from edgekd.bench import sensors
@@ -20,6 +19,7 @@ from edgekd.bench.process import Job, error_to_json
 from edgekd.bench.timing import Timing, summarise, thinned, throttling, time_calls
 from edgekd.errors import BenchError, EdgekdError
 from edgekd.runtime.backends import Array, Session, open_session
+from edgekd.version import __version__
 
 _BUSY_SHARE = 0.1
 # Long enough for the kernel's 10 ms clock to register other processes' load.
@@ -154,7 +154,7 @@ def _record(job: Job, loaded: _Loaded, watched: _Watched, started: str) -> Measu
         busy=watched.load.others_share > _BUSY_SHARE,
         unavailable=_unavailable(env.power_mode, watched, memory),
         environment=env,
-        harness=f"edgekd {metadata.version('edgekd')}",
+        harness=f"edgekd {__version__}",
         started=started,
     )
 

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
-from typing import Any, NoReturn, get_args, get_type_hints
+from typing import Any, NoReturn, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, create_model
 from pydantic.errors import PydanticUserError
@@ -22,17 +21,17 @@ from edgekd.distillation.taps import Kind as TapKind
 from edgekd.errors import PluginError, UsageError, nearest
 from edgekd.recipe.settings import TermSettings
 
+TEACHER_INPUTS = ("teacher_logits", "teacher_feature", "teacher_features")
 FEATURES = ("student_feature", "teacher_feature", "student_features", "teacher_features")
 INPUTS = ("student_logits", "teacher_logits", "targets", "indices", *FEATURES)
 SHAPES = ("student_shape", "teacher_shape", "student_shapes", "teacher_shapes", "sample_count")
 
-_FLAGS = ("needs_labels", "whole_row", "signed", "changes_student")
 _NAMES = ("temperature", "standardize")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Method:
-    """A loss, and its properties that others need. It is checked where it is made, against the signatures.
+    """A loss, and its properties that others need. When it is loaded, it is checked against the signatures.
 
     Attributes:
         function: the pure loss; None where all of it has weights or a memory (crd).
@@ -45,12 +44,10 @@ class Method:
             edgekd.distillation.classifier_reuse.
         temperature: the parameter that softens the teacher's outputs.
         standardize: the switch that standardizes each row of logits.
-        file: the file that makes it, from which it has its name.
-
-    Raises:
-        PluginError: a member is unknown, of a wrong type, or contradicts the signatures; it names the file.
+        name: the file's name, filled in by edgekd.plugins.
     """
 
+    name: str = field(init=False, default="")
     function: Callable[..., Tensor] | None = None
     module: type[nn.Module] | None = None
     taps: TapKind | None = None
@@ -60,33 +57,18 @@ class Method:
     changes_student: bool = False
     temperature: str | None = None
     standardize: str | None = None
-    file: Path = field(init=False, repr=False)
 
-    def __new__(cls, *positional: object, **members: object) -> Method:
-        """Note the file that makes it, so that a message about a misspelt member names it: __init__ would not."""
-        made = object.__new__(cls)
-        frame = inspect.currentframe()
-        assert frame is not None and frame.f_back is not None
-        object.__setattr__(made, "file", Path(frame.f_back.f_code.co_filename))
-        known = [member.name for member in fields(cls) if member.init]
-        if positional:
-            made._refuse("members are given by name", found=positional[0], allowed=", ".join(known))
-        for name in members:
-            if name not in known:
-                made._refuse_name("there is no member", name, known)
-        return made
+    def check_declaration(self) -> None:
+        """Check the members against the name and the signatures.
 
-    def __post_init__(self) -> None:
+        Raises:
+            PluginError: they contradict each other.
+        """
         self._check_types()
         self._check_names()
         self._check_signatures()
         self._check_parameters()
         self._check_flags()
-
-    @property
-    def name(self) -> str:
-        """The name in a recipe: that of the file."""
-        return self.file.stem
 
     @property
     def make(self) -> Callable[..., Any]:
@@ -110,7 +92,7 @@ class Method:
     @property
     def needs_teacher(self) -> bool:
         """Whether it has no meaning without another network's outputs."""
-        return any(p.name.startswith("teacher") and p.default is p.empty for p in _positional(self._called))
+        return any(p.name in TEACHER_INPUTS and p.default is p.empty for p in _positional(self._called))
 
     @property
     def on_features(self) -> bool:
@@ -212,16 +194,6 @@ class Method:
             self._refuse("a method is a function, a class, or both", found="neither", allowed="function=, module=")
         if self.function is not None and not inspect.isfunction(self.function):
             self._refuse("function has another type", found=repr(self.function), allowed="a Python function")
-        if self.module is not None and not (isinstance(self.module, type) and issubclass(self.module, nn.Module)):
-            self._refuse("module has another type", found=repr(self.module), allowed="a subclass of torch.nn.Module")
-        if self.taps is not None and self.taps not in get_args(TapKind):
-            self._refuse("unknown taps", found=repr(self.taps), allowed=", ".join(get_args(TapKind)))
-        for name in _FLAGS:
-            if not isinstance(flag := getattr(self, name), bool):
-                self._refuse(f"{name} has another type", found=repr(flag), allowed="True or False")
-        for name in _NAMES:
-            if not isinstance(parameter := getattr(self, name), str | None):
-                self._refuse(f"{name} has another type", found=repr(parameter), allowed="a parameter's name, or None")
 
     def _check_names(self) -> None:
         camel = "".join(part.title() for part in self.name.split("_"))
@@ -274,7 +246,7 @@ class Method:
         self._refuse(f"{what} {name!r}", allowed=allowed, hint=f"did you mean {near!r}?" if near else None)
 
     def _refuse(self, what: str, *, found: object = None, allowed: object = None, hint: str | None = None) -> NoReturn:
-        raise PluginError(f"{self.file}: {what}", found=found, allowed=allowed, hint=hint)
+        raise PluginError(what, found=found, allowed=allowed, hint=hint)
 
 
 def method_named(name: str) -> Method:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
 
@@ -16,12 +16,12 @@ from edgekd.store.artifacts import Artifact
 Source = TypeVar("Source", bound=Artifact[Any])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Variant(Generic[Source]):
     """A form in which a network is exported; `Source` is what it is converted from.
 
     Attributes:
-        name: the file's name, with hyphens.
+        name: the file's name, with hyphens, filled in by edgekd.plugins.
         title: for people, shown after the network's name.
         note: describes the file in the list of a bundle's files.
         unmeasured: why its latency is not measured where that of others is; a sentence without its full stop.
@@ -38,24 +38,37 @@ class Variant(Generic[Source]):
             relative to the largest output.
         as_written: whether the reference backend must compute the graph as it is written, because its fast kernels are
             made for another form of the graph.
-        convert: writes the graph into an empty folder, which becomes the artifact, and verifies it on the data's
-            validation images. Raises ExportError where it cannot be written or its outputs differ.
+        convert: what export() calls, with the variant itself as the first argument.
     """
 
-    name: str
+    name: str = field(init=False, default="")
     title: str
     note: str
     precision: Literal["fp32", "fp16", "int8"]
     activations: Activations
     tolerance: Tolerance
     vector_tolerance: float
-    convert: Callable[[Source, Dataset, ExportSettings, Path], OnnxModel]
+    convert: Callable[[Variant[Source], Source, Dataset, ExportSettings, Path], OnnxModel]
     checkpoint: Literal["float", "quantized"] = "float"
     base: str | None = None
     compared_with: str | None = None
     by_default: bool = True
     as_written: bool = False
     unmeasured: str | None = None
+
+    def export(self, source: Source, data: Dataset, settings: ExportSettings, out: Path) -> OnnxModel:
+        """Write the graph, and verify it on the data's validation images.
+
+        Args:
+            source: the checkpoint, or the graph of the base variant.
+            data: the data set.
+            settings: of the export.
+            out: an empty folder, which becomes the artifact.
+
+        Raises:
+            ExportError: it cannot be written, or its outputs differ.
+        """
+        return self.convert(self, source, data, settings, out)
 
     @property
     def needs_quantize(self) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timezone
-from importlib import metadata
 from pathlib import Path
 
 from edgekd.data.dataset import Dataset
@@ -20,6 +19,7 @@ from edgekd.stages.prune import Pruned
 from edgekd.stages.quantize import Quantized
 from edgekd.store.artifacts import Artifact, Json
 from edgekd.store.store import Done
+from edgekd.version import __version__
 
 LEVELS = ("error", "warning")
 _MEASURED = (
@@ -52,7 +52,7 @@ def collect(recipe: Recipe, result: Result, log: Sequence[Done], place: Path) ->
         "title": recipe.settings.name,
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "command": recipe.command,
-        "edgekd": metadata.version("edgekd"),
+        "edgekd": __version__,
         "recipe": recipe.text,
         "data": _data(result.data),
         "stages": [

@@ -31,7 +31,7 @@ from edgekd.stages.distill import Continuation, Distilled
 from edgekd.training.train import initial
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Scheme:
     """A scheme as its file declares it.
 

@@ -123,5 +123,11 @@ def _check_objective(objective: Sequence[TermSettings]) -> None:
 
 
 SCHEME = Scheme(
-    Parameters, distill, needs_teacher=True, one_teacher=True, assisted=True, check=check, check_networks=check_networks
+    parameters=Parameters,
+    distill=distill,
+    needs_teacher=True,
+    one_teacher=True,
+    assisted=True,
+    check=check,
+    check_networks=check_networks,
 )

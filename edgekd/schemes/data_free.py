@@ -138,8 +138,8 @@ def _decode(data: Dataset, name: str, out: Path) -> None:
 
 
 SCHEME = Scheme(
-    Parameters,
-    distill,
+    parameters=Parameters,
+    distill=distill,
     needs_teacher=True,
     one_teacher=True,
     check_classes=check_classes,

@@ -175,4 +175,4 @@ def weights(logits: Tensor, targets: Tensor, combine: Combine) -> Tensor:
     return (1 - F.softmax(loss, 0)) / (count - 1)
 
 
-SCHEME = Scheme(Parameters, distill, needs_teacher=True, check=check)
+SCHEME = Scheme(parameters=Parameters, distill=distill, needs_teacher=True, check=check)

@@ -171,4 +171,4 @@ def _learned(objective: nn.Module) -> Json:
     return {"learned_weights": objective.weights()}
 
 
-SCHEME = Scheme(Parameters, distill, needs_teacher=True, check=check)
+SCHEME = Scheme(parameters=Parameters, distill=distill, needs_teacher=True, check=check)

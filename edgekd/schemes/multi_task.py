@@ -230,8 +230,8 @@ def _trained(
 
 
 SCHEME = Scheme(
-    Parameters,
-    distill,
+    parameters=Parameters,
+    distill=distill,
     needs_teacher=True,
     same_classes=False,
     check=check,

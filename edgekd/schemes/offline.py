@@ -35,4 +35,4 @@ def distill(run: Run, teacher: Checkpoint, data: Dataset, parameters: Parameters
     return Distilled(student)
 
 
-SCHEME = Scheme(Parameters, distill, needs_teacher=True, one_teacher=True, check=check)
+SCHEME = Scheme(parameters=Parameters, distill=distill, needs_teacher=True, one_teacher=True, check=check)

@@ -289,4 +289,4 @@ def _checkpoint_of(together: Peers, role: str, out: Path) -> Checkpoint:
     )
 
 
-SCHEME = Scheme(Parameters, distill, needs_teacher=False, check=check, check_networks=check_networks)
+SCHEME = Scheme(parameters=Parameters, distill=distill, needs_teacher=False, check=check, check_networks=check_networks)

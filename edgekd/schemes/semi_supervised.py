@@ -252,4 +252,4 @@ def _labels_only(
     )
 
 
-SCHEME = Scheme(Parameters, distill, needs_teacher=True, check=check, check_networks=check_networks)
+SCHEME = Scheme(parameters=Parameters, distill=distill, needs_teacher=True, check=check, check_networks=check_networks)

@@ -266,5 +266,10 @@ def combine(experts: Sequence[Checkpoint], data: Dataset, out: Path) -> Checkpoi
 
 
 SCHEME = Scheme(
-    Parameters, distill, needs_teacher=True, check=check, check_classes=check_classes, check_networks=check_networks
+    parameters=Parameters,
+    distill=distill,
+    needs_teacher=True,
+    check=check,
+    check_classes=check_classes,
+    check_networks=check_networks,
 )

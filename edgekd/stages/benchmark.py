@@ -15,6 +15,7 @@ from edgekd.export.onnx_model import OnnxModel
 from edgekd.recipe.settings import BenchSettings
 from edgekd.runs import Run, Stage, settings_json
 from edgekd.runtime.backends import Progress, graph_backends
+from edgekd.stages import _code
 from edgekd.store.artifacts import Artifact, Details, Json, read_json, write_json
 
 STAGE = Stage("bench", "Latency", version=3, compares=True, facts=lambda found: [f"{len(found.records)} measurements"])
@@ -56,6 +57,7 @@ def benchmark_models(run: Run, models: Mapping[ModelId, OnnxModel]) -> Measureme
             # Only local devices are measured.
             "devices": at_hand(settings),
             "machine": fingerprint(environment()),
+            **_code.code_of(graph_backends()),
         },
         inputs=labelled(models),
         make=lambda out: measure_models(models, settings, out, progress=run.progress(STAGE.name)),

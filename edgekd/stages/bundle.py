@@ -7,7 +7,7 @@ from edgekd.export import bundle as bundles
 from edgekd.export.bundle import Bundle
 from edgekd.models.checkpoint import Checkpoint
 from edgekd.runs import Run, Stage
-from edgekd.stages import _facts
+from edgekd.stages import _code, _facts
 from edgekd.stages.benchmark import Measurements
 from edgekd.stages.evaluate import Evaluation
 from edgekd.stages.export import Exported
@@ -41,7 +41,11 @@ def bundle(
     packed = run.stage(
         STAGE,
         Bundle,
-        settings={"name": name, "variants": {variant: str(model) for variant, model in shipped.items()}},
+        settings={
+            "name": name,
+            "variants": {variant: str(model) for variant, model in shipped.items()},
+            **_code.code_of_reference(),
+        },
         inputs={
             **{str(model): models[model] for model in shipped.values()},
             "student": student,

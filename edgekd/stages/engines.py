@@ -14,6 +14,7 @@ from edgekd.recipe.settings import BenchSettings
 from edgekd.runs import Run, Stage, settings_json
 from edgekd.runtime import engines as building
 from edgekd.runtime.backends import Backend, BuildOptions, Progress, builders
+from edgekd.stages import _code
 from edgekd.stages.benchmark import Measurements, MeasurementsDetails
 from edgekd.store.artifacts import Json, write_json
 
@@ -35,7 +36,8 @@ def engines(run: Run, bundle: Bundle, shipped: Mapping[str, ModelId]) -> Measure
     if not measured_here or not builders():
         return run.finish(STAGE, None)
     devices = {backend.name: dict(builder.device()) for backend, builder in builders()}
-    machine = {"machine": fingerprint(environment()), "built_for": devices}
+    code = _code.code_of(backend for backend, _ in builders())
+    machine = {"machine": fingerprint(environment()), "built_for": devices, **code}
     measurements = run.stage(
         STAGE,
         Measurements,

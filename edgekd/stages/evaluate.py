@@ -16,6 +16,7 @@ from edgekd.export.model_id import ModelId, labelled
 from edgekd.export.onnx_model import OnnxModel
 from edgekd.runs import Run, Stage
 from edgekd.runtime.backends import Session, open_reference, reference
+from edgekd.stages import _code
 from edgekd.store.artifacts import Artifact, Details, Json, read_json, write_json
 
 _Z95 = 1.959964
@@ -66,7 +67,7 @@ def evaluate(
     evaluation = run.stage(
         STAGE,
         Evaluation,
-        settings={},
+        settings=_code.code_of_reference(),
         inputs={**labelled(models), "data": data, **{f"data-{name}": own for name, own in further.items()}},
         make=lambda out: evaluate_models(models, data, out, heads=further),
     )

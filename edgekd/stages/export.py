@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from edgekd import plugins
 from edgekd.data.dataset import Dataset
 from edgekd.export import onnx as exports
 from edgekd.export import variants
@@ -14,7 +15,7 @@ from edgekd.export.onnx_model import OnnxModel
 from edgekd.export.variant import Variant
 from edgekd.models.checkpoint import Checkpoint
 from edgekd.runs import Role, Run, Stage, settings_json
-from edgekd.stages import _facts
+from edgekd.stages import _code, _facts
 from edgekd.stages.quantize import PTQ, QUANTIZED, Quantized
 
 
@@ -77,7 +78,12 @@ def _graph(run: Run, role: Role, variant: Variant[Any], source: Checkpoint | Onn
         OnnxModel,
         name=f"{STAGE.name}-{ModelId(role.name, variant.name)}",
         title=f"{role.title}: ONNX {variant.title}",
-        settings={"opset": settings.opset, "tolerance": settings_json(settings.tolerance_of(variant.name))},
+        settings={
+            "opset": settings.opset,
+            "tolerance": settings_json(settings.tolerance_of(variant.name)),
+            **plugins.code_key("variant", variant.name),
+            **_code.code_of_reference(),
+        },
         inputs={"source": source, "data": data},
-        make=lambda out: variant.convert(source, data, settings, out),
+        make=lambda out: variant.export(source, data, settings, out),
     )

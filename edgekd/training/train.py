@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from edgekd import plugins
 from edgekd.data.dataset import Dataset, Split, open_split
 from edgekd.data.loader import BatchSource, Loader, Variation
 from edgekd.errors import ModelError
@@ -239,6 +240,8 @@ def origin_of(model: ModelSettings) -> Json:
     origin = model.model_dump(mode="json", exclude={"train", "checkpoint"})
     if (code := code_of(model.model)) is not None:
         origin = {**origin, "model": str(code), "code": code.sha256}
+    else:
+        origin = {**origin, **plugins.code_key("models", model.model.partition("/")[0])}
     if model.checkpoint is None:
         return origin
     if model.checkpoint.is_dir():

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
-
 import pytest
 from pydantic import ValidationError
 
@@ -22,18 +19,23 @@ MODULE = """class Mine(nn.Module):
 """
 
 
-def _method(folder: Path, text: str) -> Method:
-    file = folder / "mine.py"
-    file.write_text(f"from torch import nn\nfrom edgekd.distillation.method import Method\n{text}")
-    spec = importlib.util.spec_from_file_location("mine", file)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.METHOD
+@pytest.fixture
+def made(tmp_path, monkeypatch):
+    """A function from a file's text to its method, loaded as a plugin of the user's."""
+    monkeypatch.setenv(plugins.FOLDERS, str(tmp_path))
+    (tmp_path / "methods").mkdir()
+
+    def load(text: str) -> Method:
+        code = f"from torch import nn\nfrom edgekd.distillation.method import Method\n{text}"
+        (tmp_path / "methods" / "mine.py").write_text(code)
+        return method_named("mine")
+
+    return load
 
 
-def test_what_others_need_comes_from_the_members_and_the_signature(tmp_path):
-    method = _method(tmp_path, f"{LOSS}METHOD = Method(function=mine, temperature='heat', standardize='scaled')")
-    assert (method.name, method.file) == ("mine", tmp_path / "mine.py")
+def test_what_others_need_comes_from_the_members_and_the_signature(made):
+    method = made(f"{LOSS}METHOD = Method(function=mine, temperature='heat', standardize='scaled')")
+    assert method.name == "mine"
     assert method.inputs == ("student_logits", "teacher_logits", "targets") and method.needs_teacher
     assert not (method.on_features or method.takes_all_taps or method.needs_labels or method.changes_student)
     assert list(method.parameter_model.model_fields) == ["heat", "scaled"]
@@ -46,8 +48,8 @@ def test_what_others_need_comes_from_the_members_and_the_signature(tmp_path):
         method.check(TermSettings(method="mine", student_layers="a", teacher_layers="b"))
 
 
-def test_a_class_is_built_from_the_parameters_in_its_signature(tmp_path):
-    method = _method(tmp_path, f"{MODULE}METHOD = Method(module=Mine, taps='last')")
+def test_a_class_is_built_from_the_parameters_in_its_signature(made):
+    method = made(f"{MODULE}METHOD = Method(module=Mine, taps='last')")
     assert method.shape_inputs == ("student_shape", "teacher_shape") and method.on_features
     assert method.inputs == ("student_feature", "teacher_feature")
     with pytest.raises(UsageError, match="layers of one network are set"):
@@ -56,9 +58,9 @@ def test_a_class_is_built_from_the_parameters_in_its_signature(tmp_path):
         method.check(TermSettings(method="mine", student_layers=["a", "b"], teacher_layers=["c"]))
 
 
-def test_a_parameter_without_a_default_has_to_be_set(tmp_path):
+def test_a_parameter_without_a_default_has_to_be_set(made):
     text = "def mine(student_logits, *, margin: float): ...\nMETHOD = Method(function=mine)"
-    method = _method(tmp_path, text)
+    method = made(text)
     with pytest.raises(ValidationError, match="required"):
         method.check(TermSettings(method="mine"))
     method.check(TermSettings(method="mine", margin=0.5))
@@ -70,13 +72,13 @@ def test_a_parameter_without_a_default_has_to_be_set(tmp_path):
         (f"{LOSS}METHOD = Method(function=mine, need_labels=True)", "'need_labels'(?s:.)*did you mean 'needs_labels'"),
         (f"{LOSS}METHOD = Method(mine)", "members are given by name"),
         ("METHOD = Method(needs_labels=True)", "a function, a class, or both"),
-        (f"{LOSS}METHOD = Method(function='mine')", "function has another type(?s:.)*'mine'"),
-        (f"{LOSS}METHOD = Method(module=mine)", "module has another type"),
-        (f"{LOSS}METHOD = Method(function=mine, whole_row='yes')", "whole_row has another type(?s:.)*'yes'"),
-        (f"{LOSS}METHOD = Method(function=mine, temperature=2.0)", "temperature has another type(?s:.)*2.0"),
+        (f"{LOSS}METHOD = Method(function='mine')", "function='mine', of type str(?s:.)*a function or None"),
+        (f"{LOSS}METHOD = Method(module=mine)", "module=<function mine(?s:.)*a subclass of Module or None"),
+        (f"{LOSS}METHOD = Method(function=mine, whole_row='yes')", "whole_row='yes', of type str(?s:.)*True or False"),
+        (f"{LOSS}METHOD = Method(function=mine, temperature=2.0)", "temperature=2.0, of type float(?s:.)*text or None"),
         (
             f"{ON_FEATURES}METHOD = Method(function=mine, taps='deepest')",
-            "unknown taps(?s:.)*'deepest'",
+            "taps='deepest', of type str(?s:.)*'last'",
         ),
         (f"{LOSS}mine.__name__ = 'other'\nMETHOD = Method(function=mine)", "another name(?s:.)*other(?s:.)*mine"),
         (f"{MODULE}Mine.__name__ = 'M'\nMETHOD = Method(module=Mine, taps='last')", "the class has another name"),
@@ -96,10 +98,10 @@ def test_a_parameter_without_a_default_has_to_be_set(tmp_path):
         ("def mine(student_logits, *, weight: float = 1.0): ...\nMETHOD = Method(function=mine)", "key already"),
     ],
 )
-def test_a_wrong_declaration_is_an_error_that_names_the_file(tmp_path, text, message):
+def test_a_wrong_declaration_is_an_error_that_names_the_file(made, tmp_path, text, message):
     with pytest.raises(PluginError, match=message) as caught:
-        _method(tmp_path, text)
-    assert str(tmp_path / "mine.py") in str(caught.value)
+        made(text)
+    assert str(tmp_path / "methods" / "mine.py") in str(caught.value)
 
 
 @pytest.mark.parametrize("name", plugins.names("method"))

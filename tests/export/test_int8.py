@@ -53,8 +53,8 @@ def exported(request, small_digits, tmp_path_factory):
     )
     calibrated = calibrate(student, small_digits, 64, _folder(place, "calibrated"))
     settings = ExportSettings()
-    int8 = find("int8").convert(calibrated, small_digits, settings, _folder(place, "int8"))
-    x64 = find("int8-x64").convert(int8, small_digits, settings, _folder(place, "x64"))
+    int8 = find("int8").export(calibrated, small_digits, settings, _folder(place, "int8"))
+    x64 = find("int8-x64").export(int8, small_digits, settings, _folder(place, "x64"))
     return student, calibrated, {"int8": int8, "int8-x64": x64}
 
 
@@ -167,4 +167,4 @@ def test_both_graphs_take_any_batch(exported, small_digits):
 
 def test_a_network_without_quantizers_has_no_int8(exported, small_digits, tmp_path):
     with pytest.raises(ModelError, match="has no quantizers(?s:.)*edgekd quantize"):
-        find("int8").convert(exported[0], small_digits, ExportSettings(), tmp_path)
+        find("int8").export(exported[0], small_digits, ExportSettings(), tmp_path)

@@ -84,21 +84,11 @@ class Source:
         fingerprint: identifies the content without reading all of it: names, sizes and times of files, or a version.
             It is part of the key under which the prepared images are kept. Raises as `read`.
         mirror: whether an image mirrored left to right keeps its class.
-
-    Raises:
-        TypeError: a member has the wrong type.
     """
 
     read: Callable[[DataSettings], RawData]
     fingerprint: Callable[[DataSettings], Json]
     mirror: bool
-
-    def __post_init__(self) -> None:
-        for name in ("read", "fingerprint"):
-            if not callable(getattr(self, name)):
-                raise TypeError(f"{name} must be a function of DataSettings, not {getattr(self, name)!r}")
-        if not isinstance(self.mirror, bool):
-            raise TypeError(f"mirror must be True or False, not {self.mirror!r}")
 
 
 def source_named(name: str, *, where: str = "") -> Source:

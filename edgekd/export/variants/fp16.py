@@ -10,7 +10,9 @@ from edgekd.export.variant import Variant
 from edgekd.recipe.settings import ExportSettings, Tolerance
 
 
-def convert(model: OnnxModel, data: Dataset, settings: ExportSettings, out: Path) -> OnnxModel:
+def convert(
+    variant: Variant[OnnxModel], model: OnnxModel, data: Dataset, settings: ExportSettings, out: Path
+) -> OnnxModel:
     """The fp32 graph in half precision. Args and Raises as fp32."""
     import onnx
     from onnxruntime.transformers.float16 import convert_float_to_float16
@@ -21,11 +23,10 @@ def convert(model: OnnxModel, data: Dataset, settings: ExportSettings, out: Path
     half = OrtGraph(convert_float_to_float16(onnx.load(model.graph), keep_io_types=True))
     half.topological_sort()  # the converter appends its casts at the end
     expected = graphs.expected_of(model.graph, data, reference="the fp32 graph")
-    return graphs.seal(half.model, VARIANT, model, expected, settings, out)
+    return graphs.seal(half.model, variant, model, expected, settings, out)
 
 
 VARIANT = Variant[OnnxModel](
-    name="fp16",
     title="fp16",
     note="graph in half precision, for engines that compute in it",
     precision="fp16",

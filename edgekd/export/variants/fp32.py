@@ -14,10 +14,13 @@ if TYPE_CHECKING:  # it brings PyTorch
     from edgekd.models.checkpoint import Checkpoint
 
 
-def convert(checkpoint: Checkpoint, data: Dataset, settings: ExportSettings, out: Path) -> OnnxModel:
+def convert(
+    variant: Variant[Checkpoint], checkpoint: Checkpoint, data: Dataset, settings: ExportSettings, out: Path
+) -> OnnxModel:
     """Export to `input` (batch, 3, S, S) float32, normalised, and `logits` (batch, C) float32, with a dynamic batch.
 
     Args:
+        variant: the variant that is exported.
         checkpoint: the network.
         data: the graph is verified on its validation images.
         settings: of the export.
@@ -32,11 +35,10 @@ def convert(checkpoint: Checkpoint, data: Dataset, settings: ExportSettings, out
     network = checkpoints.load(checkpoint)
     graph = graphs.graph_of(network, checkpoint.details.preprocessing.image_size, settings.opset)
     expected = graphs.expected_of(network, data, reference="PyTorch in float32")
-    return graphs.seal(graph, VARIANT, checkpoint, expected, settings, out)
+    return graphs.seal(graph, variant, checkpoint, expected, settings, out)
 
 
 VARIANT: Variant[Checkpoint] = Variant(
-    name="fp32",
     title="fp32",
     note="graph in single precision",
     precision="fp32",

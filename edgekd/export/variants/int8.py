@@ -17,7 +17,9 @@ if TYPE_CHECKING:  # it brings PyTorch
     from edgekd.models.checkpoint import Checkpoint
 
 
-def convert(checkpoint: Checkpoint, data: Dataset, settings: ExportSettings, out: Path) -> OnnxModel:
+def convert(
+    variant: Variant[Checkpoint], checkpoint: Checkpoint, data: Dataset, settings: ExportSettings, out: Path
+) -> OnnxModel:
     """The network with int8 weights, constant scales and zero points 0. Args and Raises as fp32.
 
     Raises:
@@ -35,11 +37,10 @@ def convert(checkpoint: Checkpoint, data: Dataset, settings: ExportSettings, out
     graphs.write(pairs, out, ALL_PAIRS)
     graph = with_float_weights(without_fused_branches(pairs))
     expected = graphs.expected_of(network, data, reference="PyTorch with fake quantization")
-    return graphs.seal(graph, VARIANT, checkpoint, expected, settings, out)
+    return graphs.seal(graph, variant, checkpoint, expected, settings, out)
 
 
 VARIANT: Variant[Checkpoint] = Variant(
-    name="int8",
     title="int8",
     note="int8 with explicit Q/DQ, for TensorRT and OpenVINO",
     unmeasured="int8 is the graph for TensorRT and OpenVINO: ONNX Runtime on x86 has no fast kernels for it, so its "

@@ -11,7 +11,9 @@ from edgekd.export.variants.int8 import ALL_PAIRS
 from edgekd.recipe.settings import ExportSettings, Tolerance
 
 
-def convert(model: OnnxModel, data: Dataset, settings: ExportSettings, out: Path) -> OnnxModel:
+def convert(
+    variant: Variant[OnnxModel], model: OnnxModel, data: Dataset, settings: ExportSettings, out: Path
+) -> OnnxModel:
     """Convert the int8 graph, and compare it with that graph computed as written. Args and Raises as fp32."""
     import onnx
 
@@ -20,11 +22,10 @@ def convert(model: OnnxModel, data: Dataset, settings: ExportSettings, out: Path
 
     pairs = model.path / ALL_PAIRS
     expected = graphs.expected_of(pairs, data, reference="the int8 graph as written", as_written=True)
-    return graphs.seal(with_unsigned_activations(onnx.load(pairs)), VARIANT, model, expected, settings, out)
+    return graphs.seal(with_unsigned_activations(onnx.load(pairs)), variant, model, expected, settings, out)
 
 
 VARIANT = Variant[OnnxModel](
-    name="int8-x64",
     title="int8-x64",
     note="the same network in int8 for ONNX Runtime on x86",
     unmeasured="int8-x64 is the graph for ONNX Runtime on x86; other processors use int8",

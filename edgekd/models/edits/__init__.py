@@ -15,7 +15,7 @@ def _builds_none(edit: Mapping[str, Any]) -> Sequence[Architecture]:
     return ()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Edit:
     """An edit of an architecture.
 

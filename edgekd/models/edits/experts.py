@@ -55,4 +55,4 @@ def _architectures(edit: Mapping[str, Any]) -> list[Architecture]:
     return [Architecture.model_validate(each) for each in edit["experts"]]
 
 
-EDIT = Edit(apply, _architectures)
+EDIT = Edit(apply=apply, architectures=_architectures)

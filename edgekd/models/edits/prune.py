@@ -36,4 +36,4 @@ def _widest(layer: nn.Module) -> int:
     return max(sizes, default=0)
 
 
-EDIT = Edit(apply)
+EDIT = Edit(apply=apply)

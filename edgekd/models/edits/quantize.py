@@ -31,4 +31,4 @@ def apply(model: nn.Module, edit: Mapping[str, Any]) -> nn.Module:
     return insert(model).model
 
 
-EDIT = Edit(apply)
+EDIT = Edit(apply=apply)

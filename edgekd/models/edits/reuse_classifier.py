@@ -77,4 +77,4 @@ def projector(student: Sequence[int], teacher: Sequence[int], *, reduction: int 
     )
 
 
-EDIT = Edit(apply)
+EDIT = Edit(apply=apply)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import nn
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ModelSource:
     """A source of classifiers.
 

@@ -146,4 +146,4 @@ def _stage(blocks: int, width_in: int, width_out: int, stride: int, *, projectio
     return nn.Sequential(first, *rest)
 
 
-MODELS = ModelSource(names, build, published_classes)
+MODELS = ModelSource(names=names, build=build, published_classes=published_classes)

@@ -27,4 +27,4 @@ def published_classes(name: str) -> int:
     return int(published.num_classes)
 
 
-MODELS = ModelSource(names, build, published_classes)
+MODELS = ModelSource(names=names, build=build, published_classes=published_classes)

@@ -63,4 +63,4 @@ def _load_published(model: nn.Module, name: str, num_classes: int) -> None:
     model.load_state_dict({**own, **fitting})
 
 
-MODELS = ModelSource(names, build, published_classes)
+MODELS = ModelSource(names=names, build=build, published_classes=published_classes)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Protocol, TypeVar
@@ -129,7 +129,7 @@ class Build(Protocol):
     ) -> list[BuiltEngine]: ...
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class EngineBuilder:
     """For a backend that runs engines built on the device, instead of graphs.
 
@@ -146,12 +146,13 @@ class EngineBuilder:
     device: Callable[[], Mapping[str, Any]]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Backend:
     """An inference engine.
 
     Attributes:
-        name: the file's name; used on the command line, in bundle.json and in measurements.
+        name: the file's name, filled in by edgekd.plugins; used on the command line, in bundle.json and in
+            measurements.
         title: for people.
         suffixes: of the model files that it opens; GRAPH for ONNX graphs.
         activations: from a machine (as platform.machine() reports it) to the activation types of the graphs that it
@@ -164,7 +165,7 @@ class Backend:
         engines: builds and finds engines; None for a backend that runs graphs.
     """
 
-    name: str
+    name: str = field(init=False, default="")
     title: str
     suffixes: tuple[str, ...]
     activations: Callable[[str | None], tuple[Activations, ...]]

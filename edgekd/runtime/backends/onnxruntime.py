@@ -105,7 +105,6 @@ def _available() -> str | None:
 
 
 BACKEND = Backend(
-    name="onnxruntime",
     title="ONNX Runtime",
     suffixes=(GRAPH,),
     activations=_activations,

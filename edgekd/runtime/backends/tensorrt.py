@@ -200,7 +200,6 @@ def _version() -> str | None:
 
 
 BACKEND = Backend(
-    name=NAME,
     title="TensorRT",
     suffixes=_SUFFIXES,
     # Through engines that are built from these graphs on the device.

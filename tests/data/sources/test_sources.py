@@ -5,13 +5,12 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 from edgekd import plugins
-from edgekd.data.sources import RawData, Source, source_named
+from edgekd.data.sources import RawData, source_named
 from edgekd.data.sources._arrays import ArraySamples
 from edgekd.errors import DataError
 from edgekd.recipe.settings import DataSettings
@@ -27,13 +26,6 @@ def test_names_are_the_files() -> None:
     assert plugins.names("source") == (
         "cifar10", "cifar100", "digits", "fashion-mnist", "image-folder", "parquet",
     )  # fmt: skip
-
-
-@pytest.mark.parametrize("members", [{"read": 1}, {"fingerprint": None}, {"mirror": 1}])
-def test_a_member_of_another_type_is_refused(members: dict[str, Any]) -> None:
-    good = source_named("digits")
-    with pytest.raises(TypeError, match=next(iter(members))):
-        Source(**{"read": good.read, "fingerprint": good.fingerprint, "mirror": True, **members})
 
 
 @pytest.mark.parametrize("name", WITH_ROOT)

@@ -45,7 +45,7 @@ def made(small_digits, tmp_path_factory):
     graphs = {}
     for variant in variants.ordered(NAMES):
         source = graphs[variant.base] if variant.base is not None else sources[variant.checkpoint]
-        graphs[variant.name] = variant.convert(source, small_digits, ExportSettings(), place / variant.name)
+        graphs[variant.name] = variant.export(source, small_digits, ExportSettings(), place / variant.name)
     return sources, graphs
 
 
@@ -103,7 +103,7 @@ def test_a_tolerance_that_nothing_meets_fails_the_conversion(made, name, small_d
     source = made[1][variant.base] if variant.base is not None else made[0][variant.checkpoint]
     settings = ExportSettings(tolerance={name: Tolerance(difference=1e-12, agreement=1.0)})
     with pytest.raises(ExportError, match="does not compute what"):
-        variant.convert(source, small_digits, settings, tmp_path)
+        variant.export(source, small_digits, settings, tmp_path)
 
 
 RECIPE = {
@@ -116,11 +116,14 @@ RECIPE = {
 
 def test_one_more_variant_is_accepted_planned_and_listed(monkeypatch, tmp_path):
     known = variants.find("fp16")
-    added_plugin(monkeypatch, "variant", replace(known, name="fp16-again", title="fp16 again"))
+    file = tmp_path / "plugins" / "variants" / "fp16_again.py"
+    file.parent.mkdir(parents=True)
+    file.write_text("from edgekd.export.variants.fp16 import VARIANT\n")
+    monkeypatch.setenv(plugins.FOLDERS, str(tmp_path / "plugins"))
     assert default_variants() == ("fp32", "fp16", "fp16-again")
     loaded = recipe.from_mapping({**RECIPE, "export": {"variants": ["fp32", "fp16-again"]}})
     assert loaded.settings.export.tolerance_of("fp16-again") == known.tolerance
-    planned = [stage.name for stage in pipeline.plan(loaded, tmp_path)]
+    planned = [stage.name for stage in pipeline.plan(loaded, tmp_path / "run")]
     assert "export-student-fp16-again" in planned and "export-student-fp16" not in planned
     assert "export-teacher-fp16-again" not in planned
     options = json_schema()["$defs"]["ExportSettings"]["properties"]["variants"]["anyOf"]
@@ -128,7 +131,8 @@ def test_one_more_variant_is_accepted_planned_and_listed(monkeypatch, tmp_path):
 
 
 def test_a_variant_that_is_not_a_default_is_made_where_it_is_named(monkeypatch):
-    added_plugin(monkeypatch, "variant", replace(variants.find("fp16"), name="rare", by_default=False))
+    rare = plugins.named(replace(variants.find("fp16"), by_default=False), "rare")
+    added_plugin(monkeypatch, "variant", rare)
     assert "rare" not in default_variants(quantized=True)
     with pytest.raises(RecipeError, match="fp32 must be among the variants: rare is derived from it"):
         recipe.from_mapping({**RECIPE, "export": {"variants": ["rare"]}})

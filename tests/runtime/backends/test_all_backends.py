@@ -111,8 +111,8 @@ def another(monkeypatch) -> backends.Backend:
     def activations(machine: str | None) -> tuple[backends.Activations, ...]:
         return "float16", "float32"
 
-    own = replace(known, name="another", title="Another", activations=activations, version=lambda: "9.8")
-    return added_plugin(monkeypatch, "backend", replace(own, open_as_written=None))
+    own = replace(known, title="Another", activations=activations, version=lambda: "9.8", open_as_written=None)
+    return added_plugin(monkeypatch, "backend", plugins.named(own, "another"))
 
 
 class Exported:
@@ -153,8 +153,8 @@ def test_one_more_backend_is_preferred_listed_and_recorded(another, many_bundle)
 
 
 def test_a_backend_that_is_not_installed_is_reported_to_have_no_figures(another, monkeypatch):
-    absent = replace(another, name="absent", title="Absent", available=lambda: "it is not installed")
+    absent = replace(another, title="Absent", available=lambda: "it is not installed", version=lambda: None)
     before = fingerprint(environment())
-    added_plugin(monkeypatch, "backend", replace(absent, version=lambda: None))
+    added_plugin(monkeypatch, "backend", plugins.named(absent, "absent"))
     assert {"what": "Absent", "why": "it is not installed"} in not_run((), ())
     assert fingerprint(environment()) == before

@@ -69,7 +69,6 @@ def _available() -> str | None:
 
 
 BACKEND = Backend(
-    name="onnx_reference",
     title="ONNX reference",
     suffixes=(GRAPH,),
     activations=_activations,
