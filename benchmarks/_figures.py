@@ -39,7 +39,7 @@ def not_measured(part: str, what: str, why: str) -> Figure:
 
 
 def middle(answers: Sequence[Answer], figure: str = "seconds") -> float:
-    return median(answer[figure] for answer in answers)
+    return float(median(answer[figure] for answer in answers))
 
 
 def ratios(above: Sequence[Answer], below: Sequence[Answer], figure: str = "seconds") -> list[float]:

@@ -16,7 +16,7 @@ from torchvision import transforms
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
-class Images(Dataset):
+class Images(Dataset[tuple[torch.Tensor, int]]):
     """What torchvision.datasets.CIFAR10 does, over the arrays of a prepared data set."""
 
     def __init__(self, data: Path, *, side: int) -> None:
@@ -38,6 +38,6 @@ class Images(Dataset):
         return self.transform(Image.fromarray(self.pixels[index])), self.labels[index]
 
 
-def image_loader(data: Path, *, side: int, batch_size: int, workers: int) -> DataLoader:
+def image_loader(data: Path, *, side: int, batch_size: int, workers: int) -> DataLoader[tuple[torch.Tensor, int]]:
     images = Images(data, side=side)
     return DataLoader(images, batch_size, shuffle=True, num_workers=workers, drop_last=True)

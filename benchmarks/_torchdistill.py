@@ -1,4 +1,4 @@
-"""torchdistill 1.1.5 as its examples use it, one turn an epoch: `PYTHON _torchdistill.py JOB`, see _turns.py.
+"""torchdistill 1.1.5 as its examples use it, one turn per epoch: `PYTHON _torchdistill.py JOB`, see _turns.py.
 
 Imports torch, torchvision and torchdistill only. Its KDLoss takes alpha as the weight of the cross-entropy.
 """
@@ -23,19 +23,21 @@ from torchdistill.misc.log import MetricLogger, SmoothedValue
 from torchvision import models
 
 _CIFAR = Path(__file__).parents[1] / "edgekd" / "models" / "sources" / "cifar.py"
-_EMPTY = {"sequential": [], "forward_hook": {"input": [], "output": []}, "wrapper": None}
+_EMPTY: dict[str, Any] = {"sequential": [], "forward_hook": {"input": [], "output": []}, "wrapper": None}
 
 
 def network(model: str, classes: int) -> nn.Module:
     """One of the two sources that this comparison needs, without importing edgekd."""
     source, _, name = model.partition("/")
     if source == "torchvision":
-        return models.get_model(name, num_classes=classes)
+        from_torchvision: nn.Module = models.get_model(name, num_classes=classes)
+        return from_torchvision
     spec = importlib.util.spec_from_file_location("cifar", _CIFAR)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return module.build(name, num_classes=classes)
+    from_edgekd: nn.Module = module.build(name, num_classes=classes)
+    return from_edgekd
 
 
 def configuration(job: dict[str, Any]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from statistics import mean
+from typing import Any
 
 import numpy as np
 import psutil
@@ -205,7 +206,7 @@ def _utilisation() -> float | None:
 
 
 @contextmanager
-def _sampled(ask: Callable[[], object], seconds: float) -> Iterator[list]:
+def _sampled(ask: Callable[[], object], seconds: float) -> Iterator[list[Any]]:
     """Samples of `ask` at regular intervals while the body runs."""
     samples = [ask()]
     done = threading.Event()

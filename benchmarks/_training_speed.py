@@ -9,6 +9,7 @@ from importlib import metadata
 from pathlib import Path
 from statistics import median
 
+import data
 import numpy as np
 import torch
 from _figures import Figure, at_least, at_most, middle, not_measured, ratios, spread
@@ -176,8 +177,8 @@ def _augmentation(sizes: Sizes) -> Figure:
     before = torch.get_num_threads()
     torch.set_num_threads(sizes.threads)
     ways: dict[str, Callable[[], object]] = {
-        "batched": lambda: sum(map(len, images.batched(images))),
-        "pillow": lambda: sum(map(len, images.pillow_one_by_one(images))),
+        "batched": lambda: sum(map(len, data.batched(images))),
+        "pillow": lambda: sum(map(len, data.pillow_one_by_one(images))),
     }
     rates: dict[str, list[float]] = {name: [] for name in ways}
     for number in range(sizes.rounds + 1):

@@ -26,7 +26,7 @@ from edgekd.models import checkpoint as checkpoints
 from edgekd.models.build import build
 from edgekd.models.checkpoint import Checkpoint
 from edgekd.recipe.settings import AugmentSettings
-from edgekd.training.fit import fit
+from edgekd.training.fit import Callbacks, fit
 from edgekd.training.host import best_device, resolve_precision, training_precision
 from edgekd.training.objective import Supervised
 from edgekd.training.train import training_loader
@@ -92,8 +92,10 @@ def fitted(job: Job, turns: Turns) -> None:
         loader_of(job, data),
         job.settings,
         resume=Path(tempfile.mkdtemp(prefix="resume-", dir=job.path)),
-        progress=lambda *_: turns.step(threads=torch.get_num_threads()),
-        begin_epoch=lambda *_: turns.next(),
+        callbacks=Callbacks(
+            progress=lambda *_: turns.step(threads=torch.get_num_threads()),
+            begin_epoch=lambda *_: turns.next(),
+        ),
     )
     turns.finish()
 
@@ -144,11 +146,12 @@ def bare(job: Job, turns: Turns) -> None:
             with in_precision(arithmetic):
                 logits = student(images)
             loss = F.cross_entropy(logits.float(), targets)
-            if ask is not None or answers is not None:
-                logits_of_teacher = answers if answers is not None else ask(images)
-                kd = divergence(logits.float(), logits_of_teacher, job.temperature)
+            if answers is None and ask is not None:
+                answers = ask(images)
+            if answers is not None:
+                kd = divergence(logits.float(), answers, job.temperature)
                 loss = (1 - job.kd_weight) * loss + job.kd_weight * kd
-            loss.backward()
+            torch.autograd.backward(loss)
             nn.utils.clip_grad_norm_(student.parameters(), job.clip_norm)
             optimiser.step()
             optimiser.zero_grad(set_to_none=True)
@@ -179,7 +182,8 @@ def teacher_of(job: Job) -> Callable[[Tensor], Tensor] | None:
     @torch.no_grad()
     def ask(images: Tensor) -> Tensor:
         with in_precision(precision):
-            return network(images).float()
+            logits: Tensor = network(images)
+            return logits.float()
 
     return ask
 
@@ -187,8 +191,8 @@ def teacher_of(job: Job) -> Callable[[Tensor], Tensor] | None:
 def batches_of(job: Job) -> Callable[[int], Pairs]:
     """Of an epoch: images in the job's memory format, labels, the teacher's stored answers or None."""
     if job.data == "pillow":
-        loader = image_loader(job.path / "data", side=job.side, batch_size=job.batch_size, workers=job.workers)
-        return lambda _: ((_laid_out(images, job), targets, None) for images, targets in loader)
+        one_by_one = image_loader(job.path / "data", side=job.side, batch_size=job.batch_size, workers=job.workers)
+        return lambda _: ((_laid_out(images, job), targets, None) for images, targets in one_by_one)
     loader = loader_of(job, open_data(job))
     kept = stored(job) if job.teacher == "stored" else None
 
@@ -211,7 +215,8 @@ def timm_task(job: Job, turns: Turns) -> None:
     from timm.task import DistillationTeacher, LogitDistillationTask
 
     student = network_of(job, "student")
-    student.pretrained_cfg = {"mean": MEAN, "std": STD}
+    # As on the networks that timm builds.
+    student.pretrained_cfg = {"mean": MEAN, "std": STD}  # type: ignore[assignment]
     task = LogitDistillationTask(
         student,
         DistillationTeacher(network_of(job, "teacher")),

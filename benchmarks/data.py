@@ -25,7 +25,7 @@ from torchvision.transforms import v2
 
 from edgekd.data.augment import Normalise, draw_view, pad_crop
 from edgekd.data.dataset import Dataset, DatasetDetails, open_split
-from edgekd.data.loader import Loader
+from edgekd.data.loader import Loader, Variation
 from edgekd.recipe.settings import AugmentSettings
 from edgekd.runtime.preprocess import Pixels, Preprocessing
 
@@ -52,7 +52,7 @@ def batched(images: Pixels) -> Iterator[torch.Tensor]:
 
 def loader(folder: Path) -> Iterator[torch.Tensor]:
     split = open_split(Dataset.load(folder), "train")
-    batches = Loader(split, PREPROCESSING, batch_size=BATCH, augment=AugmentSettings(), mirror=True)
+    batches = Loader(split, PREPROCESSING, batch_size=BATCH, variation=Variation(AugmentSettings(), mirror=True))
     yield from (batch.images for batch in batches.epoch(0))
 
 

@@ -88,8 +88,9 @@ def recipe(student: dict[str, Any], seed: int, arguments: argparse.Namespace, **
     }
 
 
-def score(checkpoint: Checkpoint, data: Dataset) -> float:
+def score(checkpoint: Checkpoint | None, data: Dataset) -> float:
     """Percent of the test split."""
+    assert checkpoint is not None, "the recipes above leave out neither the teacher nor the baseline"
     device = best_device()
     network = checkpoints.load(checkpoint).to(device)
     return 100 * accuracy(network, evaluation_loader(data, "test"), device)

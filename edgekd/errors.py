@@ -20,7 +20,7 @@ EdgekdError                     exit code 1
 │                               requires, or has the name of another plugin
 └── MissingDependencyError      a package that is not installed is needed for this
 
-A message says what was wrong, what was found, what is allowed, and the next step.
+A message states what was wrong, what was found, what is allowed, and the next step.
 """
 
 from __future__ import annotations

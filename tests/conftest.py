@@ -64,7 +64,7 @@ def linear_bundle(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def many_bundle(linear_bundle: Path) -> Callable[..., Path]:
-    """The linear bundle with one graph a variant, all computing the same; `changes` go into bundle.json."""
+    """The linear bundle with one graph per variant, all computing the same; `changes` go into bundle.json."""
 
     def build(*names: str, **changes: object) -> Path:
         manifest = json.loads((linear_bundle / "bundle.json").read_text())

@@ -28,7 +28,7 @@ def model(nodes, *, opset=17, constants=None, shape=("batch", 16, 8, 8), dtype=F
 def quantized(
     operator="Conv", weight=(32, 16, 3, 3), *, axis=0, zero=None, x_scale=SCALE, x_zero=ZERO, opset=17, **more
 ):
-    """x -> Q -> DQ -> one layer with an int8 weight behind a DQ, one scale an output channel."""
+    """x -> Q -> DQ -> one layer with an int8 weight behind a DQ, one scale per output channel."""
     scales = np.full(weight[axis], 0.1, np.float32)
     constants = {
         "w8": np.ones(weight, np.int8),

@@ -29,6 +29,10 @@ OF_MANY_LOSSES = {
     ),
     "distillation/methods/test_single_features.py",
 }
+# Modules this short need no test at their path: what they do shows in the tests of those that use them.
+SHORT = 40
+# Longer modules without a test at their path, and why.
+TESTED_ELSEWHERE: dict[str, str] = {}
 
 
 def places(module: Path) -> set[str]:
@@ -48,6 +52,14 @@ def test_a_test_lies_at_the_path_of_its_module_or_is_known_to_be_of_many():
     found = {path.relative_to(TESTS).as_posix() for path in TESTS.rglob("test_*.py")}
     assert len(found) > 100 and found - mirrored == OF_THE_WHOLE | OF_MANY_LOSSES
     assert not mirrored & (OF_THE_WHOLE | OF_MANY_LOSSES)
+
+
+def test_a_module_that_is_not_short_has_a_test_at_its_path_or_a_reason():
+    modules = [path for path in PACKAGE.rglob("*.py") if path.name != "__init__.py"]
+    long = [path.relative_to(PACKAGE) for path in modules if len(path.read_text().splitlines()) > SHORT]
+    untested = {module.as_posix() for module in long if not any((TESTS / place).is_file() for place in places(module))}
+    assert len(long) > 100 and untested == set(TESTED_ELSEWHERE)
+    assert all(TESTED_ELSEWHERE.values())
 
 
 def test_where_a_modules_tests_lie():

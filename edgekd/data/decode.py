@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image
 
 from edgekd.data.sources import Samples
+from edgekd.errors import DataError
 from edgekd.runtime.preprocess import Pixels, square
 
 # What Pillow's readers raise on damaged files.
@@ -32,6 +33,8 @@ BROKEN = (
     zlib.error,
     Image.DecompressionBombError,
 )
+# Of many broken images, as many are listed in messages and manifests.
+BROKEN_NAMED = 20
 _BLOCK_BYTES = 8 << 20
 _BLOCK_IMAGES = 64
 _BLOCKS_AHEAD = 2
@@ -77,6 +80,29 @@ def decode_all(
         finally:
             for future in waiting:
                 future.cancel()
+
+
+def check_broken(problems: Sequence[str], total: int, allowed: float, *, where: str = "") -> None:
+    """Refuse a source with more broken images than the recipe allows.
+
+    Args:
+        problems: one line per broken image.
+        total: the number of images, broken ones included.
+        allowed: the fraction of broken images that is skipped, 0 to 1.
+        where: appended to "images" in the message, e.g. " under photos/".
+
+    Raises:
+        DataError: there are more.
+    """
+    count = len(problems)
+    if count > allowed * total:
+        more = f"\n    and {count - BROKEN_NAMED} more" if count > BROKEN_NAMED else ""
+        raise DataError(
+            f"{count} of {total} images{where} cannot be read",
+            found="\n    ".join(problems[:BROKEN_NAMED]) + more,
+            allowed=f"a fraction of {allowed:g} (data.broken)",
+            hint="repair or remove them, or raise data.broken to skip them",
+        )
 
 
 def content_digest(image: Image.Image) -> bytes:

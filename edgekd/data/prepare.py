@@ -11,7 +11,7 @@ import numpy as np
 
 from edgekd.data import storage
 from edgekd.data.dataset import Dataset, DatasetDetails, Reopen
-from edgekd.data.decode import decode_all
+from edgekd.data.decode import BROKEN_NAMED, check_broken, decode_all
 from edgekd.data.leaks import Rows, close_leaks, conflicting_labels
 from edgekd.data.sources import SPLITS, Labels, RawData, SplitName, source_named
 from edgekd.data.splits import carve, draw, proportional
@@ -23,7 +23,6 @@ from edgekd.store.artifacts import Json
 VERSION = 1
 
 Progress = Callable[[int, int], None]
-_BROKEN_NAMED = 20
 _TEST, _VALIDATION, _LIMIT = range(3)
 
 
@@ -83,7 +82,7 @@ def prepare(settings: DataSettings, out: Path, *, progress: Progress | None = No
     room = storage.scratch(out / ".decoded.npy", count, side) if stored == "cached" else nullcontext()
     with room as pixels:
         images = _decode(raw, side, pixels, progress)
-        _check_broken(images, settings.broken)
+        check_broken(images.problems, len(images.labels), settings.broken)
         rows, report = _select(images, settings)
         for split in SPLITS:
             _store(images, rows[split], split, out)
@@ -119,18 +118,6 @@ def _decode(raw: RawData, side: int, pixels: Pixels | None, progress: Progress |
     return _Images(raw, labels, np.where(broken, -1, contents), tuple(problems), pixels)
 
 
-def _check_broken(images: _Images, allowed: float) -> None:
-    count, total = len(images.problems), len(images.labels)
-    if count > allowed * total:
-        more = f"\n    and {count - _BROKEN_NAMED} more" if count > _BROKEN_NAMED else ""
-        raise DataError(
-            f"{count} of {total} images cannot be read",
-            found="\n    ".join(images.problems[:_BROKEN_NAMED]) + more,
-            allowed=f"a fraction of {allowed:g} (data.broken)",
-            hint="repair or remove them, or raise data.broken to skip them",
-        )
-
-
 def _select(images: _Images, settings: DataSettings) -> tuple[Rows, Json]:
     """The images of each split, and a report for the manifest."""
     rows, leaks = close_leaks(_split(images, settings), images.contents, settings.leaks, images.name)
@@ -146,7 +133,7 @@ def _select(images: _Images, settings: DataSettings) -> tuple[Rows, Json]:
         "leaks": leaks.to_json(),
         "duplicates": duplicates,
         "conflicting_labels": conflicting_labels(images.contents[readable], images.labels[readable]),
-        "broken": {"count": len(images.problems), "examples": list(images.problems[:_BROKEN_NAMED])},
+        "broken": {"count": len(images.problems), "examples": list(images.problems[:BROKEN_NAMED])},
         "classes": {split: _per_class(images, kept) for split, kept in rows.items()},
     }
     return rows, report

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from pydantic import model_validator
 from edgekd.data import storage
 from edgekd.data.composed import UNLABELLED
 from edgekd.data.dataset import CachedSplit, Reopen, Split, StreamedSplit
-from edgekd.data.decode import decode_all
+from edgekd.data.decode import BROKEN_NAMED, check_broken, decode_all
 from edgekd.data.sources import Labels
 from edgekd.data.sources._files import clear_read_errors, files_fingerprint
 from edgekd.data.sources.image_folder import SUFFIXES, FolderSamples
@@ -25,7 +25,6 @@ from edgekd.store.artifacts import Artifact, Details, Json, read_json
 
 VERSION = 1
 _SPLIT = "unlabelled"
-_BROKEN_NAMED = 20
 
 
 class PoolDetails(Details):
@@ -100,7 +99,7 @@ def prepare_pool(
     room = storage.scratch(out / ".decoded.npy", len(samples), side) if stored == "cached" else nullcontext()
     with room as pixels:
         rows, problems = _decode(samples, side, pixels, progress)
-        _check_broken(root, problems, len(samples), settings.broken)
+        check_broken(problems, len(samples), settings.broken, where=f" under {root}")
         labels = np.full(len(rows), UNLABELLED, dtype=np.int64)
         if pixels is not None:
             storage.write_cached(out, _SPLIT, pixels, rows, labels)
@@ -110,7 +109,7 @@ def prepare_pool(
     if stored == "streamed":
         reopen = Reopen(root=str(root.absolute()), fingerprint=fingerprint(root))
     details = PoolDetails(storage=stored, resize=side, count=len(rows), reopen=reopen)
-    broken = {"count": len(problems), "examples": problems[:_BROKEN_NAMED]}
+    broken = {"count": len(problems), "examples": problems[:BROKEN_NAMED]}
     return Pool.seal(out, details=details, metrics={"broken": broken})
 
 
@@ -155,14 +154,3 @@ def _decode(
         if pixels is not None and decoded.pixels is not None:
             pixels[row] = decoded.pixels
     return np.asarray(rows, dtype=np.int64), problems
-
-
-def _check_broken(root: Path, problems: Sequence[str], total: int, allowed: float) -> None:
-    if len(problems) > allowed * total:
-        more = f"\n    and {len(problems) - _BROKEN_NAMED} more" if len(problems) > _BROKEN_NAMED else ""
-        raise DataError(
-            f"{len(problems)} of {total} images under {root} cannot be read",
-            found="\n    ".join(problems[:_BROKEN_NAMED]) + more,
-            allowed=f"a fraction of {allowed:g} (data.broken)",
-            hint="repair or remove them, or raise data.broken to skip them",
-        )

@@ -28,6 +28,13 @@ Rewrite = Callable[[Scope, onnx.NodeProto, Shapes], "str | None"]
 def lower(graph: onnx.ModelProto, opset: int = 17) -> onnx.ModelProto:
     """The same computation in an older opset. The graph that is passed is not changed.
 
+    Args:
+        graph: in an opset of at least `opset`.
+        opset: the opset to write it in.
+
+    Returns:
+        A new graph with the IR version of that opset, its model-local functions inlined.
+
     Raises:
         UsageError: the opset is not supported, or newer than the graph's.
         ExportError: an operator cannot be written exactly in that opset, or the graph is not valid.

@@ -31,6 +31,14 @@ def published_classes(model: str) -> int:
 def build(architecture: Architecture, *, pretrained: bool = False) -> nn.Module:
     """The network of an architecture, with random or published weights, and its edits applied.
 
+    Args:
+        architecture: of the network.
+        pretrained: whether it starts with the weights that its source publishes; a network of the user's own has none,
+            and is built as its function builds it.
+
+    Returns:
+        A network on the CPU, from (B, 3, S, S) to (B, C) logits.
+
     Raises:
         UnknownNameError: no such source or model.
         UsageError: it is a network of the user's own, and its code is not allowed to run.

@@ -20,6 +20,14 @@ from edgekd.recipe.code import CodeFile
 def build_own(code: Code, num_classes: int, arguments: Mapping[str, Any]) -> nn.Module:
     """Build a network by calling a user's function.
 
+    Args:
+        code: the file and the name of the function in it.
+        num_classes: passed to the function: how many logits the network has.
+        arguments: further keyword arguments, passed as copies.
+
+    Returns:
+        The network as the function returns it; its outputs are checked by check_outputs().
+
     Raises:
         UsageError: this code is not allowed to run.
         ModelError: the file or the function raises an error, takes other arguments, or does not return a network.

@@ -54,6 +54,11 @@ def read_state(path: Path) -> dict[str, Tensor]:
 def load_state(model: nn.Module, state: Mapping[str, Tensor], *, origin: object) -> None:
     """Load a state dict strictly: every tensor of the network, and no other.
 
+    Args:
+        model: changed in place.
+        state: tensors by name; num_batches_tracked may be missing.
+        origin: where the state comes from, for the message.
+
     Raises:
         ModelError: names or shapes differ; the message lists them.
     """
@@ -96,6 +101,11 @@ def new_head(model: nn.Module, state: Mapping[str, Tensor], classes: int) -> New
     """The last layer, if it is all that differs and only in its number of classes; None for any other state.
 
     It need not be looked up: if another layer followed it, that layer would differ too.
+
+    Args:
+        model: the network that the weights are for.
+        state: tensors by name.
+        classes: the number of classes of the network.
     """
     own = model.state_dict()
     missing, unexpected, other = _mismatches(own, state)
@@ -111,7 +121,18 @@ def new_head(model: nn.Module, state: Mapping[str, Tensor], classes: int) -> New
 
 
 def last_layer(model: nn.Module, classes: int) -> str:
-    """The last layer with one output per class. Raises ModelError where no layer has as many outputs."""
+    """The last layer with one output per class.
+
+    Args:
+        model: the network.
+        classes: its number of classes.
+
+    Returns:
+        The layer's path in the network, such as "classifier.3".
+
+    Raises:
+        ModelError: no layer has as many outputs.
+    """
     layers = [name for name, value in model.state_dict().items() if name.endswith(".weight") and len(value) == classes]
     if not layers:
         raise ModelError(

@@ -32,6 +32,10 @@ class FolderAccuracy:
 def measure(model: Model, folder: Path) -> FolderAccuracy:
     """Classify every image in folder/<class>/.
 
+    Args:
+        model: a loaded bundle.
+        folder: one subfolder per class, by its name in the bundle, with images at any depth.
+
     Raises:
         DataError: not a folder, no readable images, or a subfolder that is not one of the bundle's classes.
     """

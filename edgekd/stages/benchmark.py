@@ -76,7 +76,7 @@ def measure_models(
     """One benchmark record per model, backend, local device and batch size, each measured in a process of its own.
 
     A backend is not given a graph whose activations it has no fast kernels for on this machine: such a latency would
-    say nothing about the engine that the graph is meant for.
+    mean nothing for the engine that the graph is meant for.
 
     Args:
         models: by their identity.

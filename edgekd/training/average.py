@@ -6,6 +6,7 @@ import copy
 
 import torch
 from torch import nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 
 class Average:
@@ -21,6 +22,8 @@ class Average:
     @torch.no_grad()
     def update(self, model: nn.Module, step: int) -> None:
         decay = min(self._decay, (1 + step) / (10 + step))
-        torch._foreach_lerp_(list(self.network.parameters()), list(model.parameters()), 1.0 - decay)
+        # One call for all parameters: a loop over them would cost a small network more than the arithmetic.
+        average_all = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
+        average_all(list(self.network.parameters()), list(model.parameters()), None)
         for own, new in zip(self.network.buffers(), model.buffers(), strict=True):
             own.copy_(new)

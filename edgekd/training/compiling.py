@@ -11,8 +11,10 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
-from torch._dynamo import config as tracing
+
+# PyTorch has no public names for the errors of its compiler, and their public base class RuntimeError is everything's.
 from torch._dynamo.exc import FailOnRecompileLimitHit, TorchDynamoException
+from torch.compiler import config
 
 from edgekd.errors import TrainingError
 
@@ -34,9 +36,9 @@ def compiling() -> Iterator[None]:
     Raises:
         TrainingError: a network cannot be compiled, or there is no compiler.
     """
-    torch._dynamo.reset()
+    torch.compiler.reset()
     try:
-        with tracing.patch(recompile_limit=_NETWORKS_OF_ONE_CODE):
+        with config.patch(recompile_limit=_NETWORKS_OF_ONE_CODE):  # type: ignore[attr-defined]
             yield
     except (TorchDynamoException, FailOnRecompileLimitHit) as error:
         lines = [line for line in str(error).splitlines() if line.strip()]

@@ -189,7 +189,16 @@ def fit(
 
 @torch.no_grad()
 def accuracy(model: nn.Module, loader: Loader, device: torch.device | str = "cpu") -> float:
-    """Top-1 accuracy (0 to 1) of a model's first head on a loader's images."""
+    """Top-1 accuracy of a model's first head on a loader's images.
+
+    Args:
+        model: (B, 3, S, S) to (B, C) logits; left in eval mode.
+        loader: images on `device`, with the number of classes of the first head; without it, all logits count.
+        device: of the model.
+
+    Returns:
+        A fraction, 0 to 1.
+    """
     device = torch.device(device)
     model.eval()
     precision = resolve_precision("auto", model, device, inference=True)

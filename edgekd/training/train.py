@@ -232,6 +232,12 @@ def begin(
 def origin_of(model: ModelSettings) -> Json:
     """A model's settings for a stage's key: digests of its checkpoint and its code instead of their paths.
 
+    Args:
+        model: settings of a teacher or student.
+
+    Returns:
+        Its settings without how it is trained, in a form that JSON takes.
+
     Raises:
         ModelError: the checkpoint does not exist.
         ArtifactError: the checkpoint folder is damaged.
@@ -263,7 +269,16 @@ def training_loader(
     views: int | None = None,
     second_view: bool = False,
 ) -> Loader:
-    """Batches of the training split, or of `split` instead; see Loader for the other arguments."""
+    """Batches for training, shuffled and augmented, on the best device that is here.
+
+    Args:
+        data: the data set.
+        settings: their batch size and seed are used.
+        augment: how images are varied.
+        split: images to draw from instead of the training split.
+        views: see Variation; None: every epoch shows each image in a new view.
+        second_view: whether each batch holds a second view of its images too.
+    """
     return Loader(
         split if split is not None else open_split(data, "train"),
         data.details.preprocessing,
@@ -274,6 +289,12 @@ def training_loader(
 
 
 def evaluation_loader(data: Dataset, split: str) -> Loader:
+    """Batches for evaluation, in order and centre-cropped, on the best device that is here.
+
+    Args:
+        data: the data set.
+        split: "train", "validation" or "test".
+    """
     return Loader(
         open_split(data, split),
         data.details.preprocessing,

@@ -36,7 +36,7 @@ def test_a_given_shape_fills_dynamic_dimensions_and_fits_fixed_ones():
         ([DYNAMIC], (1,), (1, 3, 8), ["does not fit", "(1, 3, 8)"]),
     ],
 )
-def test_what_cannot_be_measured_is_said(inputs, batch_sizes, shape, parts):
+def test_what_cannot_be_measured_is_refused_with_its_reason(inputs, batch_sizes, shape, parts):
     with pytest.raises(BenchError) as caught:
         plan_input(inputs, batch_sizes, shape)
     assert [part for part in parts if part not in str(caught.value)] == []

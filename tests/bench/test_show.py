@@ -4,7 +4,7 @@ from edgekd.bench.measure import benchmark
 from edgekd.bench.show import notes
 
 
-def test_doubtful_figures_are_noted(small_net):
+def test_figures_of_a_busy_or_throttled_machine_are_noted(small_net):
     (entry,) = benchmark(small_net, seconds=0.02, warmup_seconds=0.0)
     steady = entry.throttling.model_copy(update={"flagged": False})
     assert notes([entry.model_copy(update={"busy": False, "throttling": steady})]) == []

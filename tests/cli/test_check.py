@@ -113,7 +113,7 @@ def test_wrong_usage_is_named(tmp_path):
         examine(tmp_path / "n.onnx", (), None)
 
 
-def test_the_same_said_of_many_nodes_is_said_once(tmp_path):
+def test_equal_findings_about_many_nodes_are_grouped(tmp_path):
     (entry,) = examine(quantized(tmp_path / "m.onnx", np.int8(1)), ("8.6", "10.3"), None)
     (group,) = grouped(entry.verdicts)
     assert group.versions == ("8.6", "10.3")

@@ -42,7 +42,7 @@ def test_help_is_there_and_imports_nothing_heavy(arguments):
         (("eval", "nowhere", "."), 1, "is not a bundle"),
     ],
 )
-def test_what_is_wrong_is_said_once_with_the_documented_exit_code(arguments, code, message, monkeypatch, capsys):
+def test_an_error_is_printed_once_with_the_documented_exit_code(arguments, code, message, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["edgekd", *arguments])
     monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)  # main() replaces it
     with pytest.raises(SystemExit) as ended:

@@ -42,7 +42,7 @@ def test_the_list_is_one_line_per_device():
     assert [line.split()[0] for line in lines] == list(profiles.names())
 
 
-def test_a_board_shows_sources_doubts_and_power_modes():
+def test_a_board_shows_sources_unverified_facts_and_power_modes():
     shown = _shown("show", "jetson-orin-nano-8gb-super")
     assert "from its profile, not measured" in shown
     lines = [line.split() for line in shown.splitlines()]

@@ -1,13 +1,15 @@
 from __future__ import annotations
 
 import io
+import threading
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from edgekd.data.decode import BROKEN, content_digest, decode_all
+from edgekd.data.decode import BROKEN, BROKEN_NAMED, check_broken, content_digest, decode_all
 from edgekd.data.sources._arrays import ArraySamples
+from edgekd.errors import DataError
 from edgekd.runtime.preprocess import square
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (150, 9, 7, 3), dtype=np.uint8)
@@ -31,13 +33,18 @@ def test_order_pixels_and_progress() -> None:
 
 
 def test_without_pixels() -> None:
-    assert all(one.pixels is None and one.content for one in decode_all([SAMPLES], 8, pixels=False))
+    decoded = list(decode_all([SAMPLES], 8, pixels=False))
+    assert len(decoded) == 150
+    assert all(one.pixels is None and one.content for one in decoded)
 
 
 def test_stopping_early_leaves_no_thread_waiting() -> None:
+    before = threading.active_count()
     stream = decode_all([SAMPLES] * 50, 8, pixels=True)
     next(stream)
+    assert threading.active_count() > before
     stream.close()  # type: ignore[attr-defined]
+    assert threading.active_count() == before
 
 
 @pytest.mark.parametrize("kind", ["png", "bmp", "tiff", "ppm"])
@@ -74,3 +81,11 @@ def test_damaged_files_raise_what_is_caught(kind: str) -> None:
     for damaged in (b"", content[: len(content) // 2], content[:20], b"\x00" * 100):
         with pytest.raises(BROKEN):
             Image.open(io.BytesIO(damaged)).load()
+
+
+def test_more_broken_images_than_allowed_are_refused_and_the_first_are_listed() -> None:
+    problems = [f"{number}.png: truncated" for number in range(BROKEN_NAMED + 5)]
+    check_broken(problems, 100, 0.25)
+    with pytest.raises(DataError, match=r"25 of 100 images under photos cannot be read(?s:.)*and 5 more") as refused:
+        check_broken(problems, 100, 0.24, where=" under photos")
+    assert f"{BROKEN_NAMED - 1}.png" in str(refused.value) and f"{BROKEN_NAMED}.png" not in str(refused.value)

@@ -72,7 +72,7 @@ def test_pruning_fills_int8_tensor_cores_where_there_are_some():
     assert widths["jetson-nano-4gb"] == widths["raspberry-pi-5"] == widths["this-machine"] == 8
 
 
-def test_a_board_keeps_unit_source_and_doubt(tmp_path):
+def test_a_fact_keeps_its_unit_and_whether_it_is_verified(tmp_path):
     (tmp_path / "board.yaml").write_text(BOARD)
     bandwidth, jetpack = profiles.find("board", tmp_path).facts
     assert (bandwidth.value, bandwidth.unit, bandwidth.verified) == (102.4, "GB/s", False)

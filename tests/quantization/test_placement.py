@@ -72,7 +72,7 @@ def test_what_only_moves_values_stays_on_its_inputs_grid():
     }
 
 
-def test_values_that_are_said_to_be_on_a_grid_are():
+def test_values_reported_on_a_grid_are_on_it():
     network = insert(_Net()).model
     values: dict[str, torch.Tensor] = {}
 

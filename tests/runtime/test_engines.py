@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 
 import pytest
@@ -53,15 +52,6 @@ def test_a_damaged_engine_is_refused_and_built_again(device, linear_bundle):
     assert not again.reused and runtime.load(linear_bundle, backend="tensorrt").verify().images == 3
     (path.parent / "engine.json").write_text("{")
     assert engines.find() == [] and not engines.build(linear_bundle)[0].reused
-
-
-def test_the_engine_asked_for_last_is_the_one_that_runs(device, linear_bundle):
-    device()
-    for size in (2, 4):
-        engines.build(linear_bundle, options=BuildOptions(size))
-    small, large = engines.build(linear_bundle, options=BuildOptions(2))[0].path, engines.find()[1].path
-    os.utime(large.parent / "engine.json", (1, 1))
-    assert tensorrt.BACKEND.engines.built(runtime.bundle.read(linear_bundle)) == {"fp32": small}
 
 
 def test_bench_measures_the_built_engines(device, many_bundle):

@@ -15,7 +15,7 @@ from edgekd.runtime import load
 RED, BLUE = (250, 10, 20), (10, 20, 250)
 
 
-def test_a_path_a_image_an_array_and_a_batch_give_the_same_answers(linear_bundle, tmp_path):
+def test_a_path_an_image_an_array_and_a_batch_give_the_same_answers(linear_bundle, tmp_path):
     model = load(linear_bundle)
     image = Image.new("RGB", (9, 6), RED)
     image.save(tmp_path / "red.png")

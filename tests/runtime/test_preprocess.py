@@ -29,7 +29,7 @@ def test_the_shorter_side_is_scaled_and_the_centre_kept():
     assert (square(Image.fromarray(stripes.transpose(1, 0, 2)), 8) == lying.transpose(1, 0, 2)).all()
 
 
-def test_a_image_of_the_right_size_is_untouched():
+def test_an_image_of_the_right_size_is_unchanged():
     pixels = np.random.default_rng(1).integers(0, 256, (8, 8, 3), dtype=np.uint8)
     assert (Preprocessing(8, 8).pixels(Image.fromarray(pixels)) == pixels).all()
 

@@ -28,7 +28,7 @@ def test_teachers_are_stages_of_their_own_and_equal_ones_are_trained_once(tmp_pa
     assert second.weights.read_bytes() == first.weights.read_bytes()
 
 
-def test_the_baseline_is_the_student_in_the_same_steps_from_labels_alone(tmp_path):
+def test_the_baseline_is_the_student_in_the_same_steps_on_labels_only(tmp_path):
     run = Run(from_mapping(RECIPE).settings, Store(tmp_path))
     images = data_stage.data(run)
     made = baseline(run, images)

@@ -14,7 +14,15 @@ _WHITE = 16.0
 
 
 def fingerprint(settings: DataSettings) -> Json:
-    """scikit-learn's version. Raises DataError where a root is set: the source has none."""
+    """scikit-learn's version, which the images are part of.
+
+    Args:
+        settings: of the data, without a root.
+
+    Raises:
+        DataError: a root is set; the source has none.
+        MissingDependencyError: scikit-learn is not installed.
+    """
     if settings.root is not None:
         raise DataError(
             "the source digits takes no root",
@@ -26,6 +34,10 @@ def fingerprint(settings: DataSettings) -> Json:
 
 
 def read(settings: DataSettings) -> RawData:
+    """The 1,797 images of 8×8 pixels in 10 classes, as one split, scaled from 0..16 to 0..255.
+
+    Args and Raises as fingerprint().
+    """
     fingerprint(settings)
     digits = require("sklearn.datasets", purpose="the source digits", extra="train").load_digits()
     images = np.rint(digits.images * (255.0 / _WHITE)).astype(np.uint8)

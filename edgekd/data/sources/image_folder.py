@@ -50,6 +50,14 @@ class FolderSamples:
 
 
 def fingerprint(settings: DataSettings) -> Json:
+    """The paths, sizes and times of the image files; their content is not read.
+
+    Args:
+        settings: of the data; its root is the folder of images.
+
+    Raises:
+        DataError: there is no root, or it has not the layout of an image folder.
+    """
     root = require_root(settings, _LAYOUT)
     with clear_read_errors(root):
         trees = [_classes(folder) for folder in _splits(root).values()]
@@ -57,7 +65,14 @@ def fingerprint(settings: DataSettings) -> Json:
 
 
 def read(settings: DataSettings) -> RawData:
-    """Raises DataError: no images, a class without images, or a class in validation or test that train lacks."""
+    """The labelled images of all splits; a subfolder is a class, images are decoded later, one by one.
+
+    Args:
+        settings: of the data; its root is the folder of images.
+
+    Raises:
+        DataError: no images, a class without images, or a class in validation or test that train lacks.
+    """
     root = require_root(settings, _LAYOUT)
     with clear_read_errors(root):
         trees = {split: _classes(folder) for split, folder in _splits(root).items()}

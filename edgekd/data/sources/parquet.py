@@ -99,12 +99,27 @@ class ParquetSamples:
 
 
 def fingerprint(settings: DataSettings) -> Json:
+    """The paths, sizes and times of the Parquet files; their content is not read.
+
+    Args:
+        settings: of the data; its root is the folder of the files.
+
+    Raises:
+        DataError: there is no root, no training file, or a file whose name does not contain one split.
+    """
     root = require_root(settings, _HOLDS)
     return files_fingerprint(root, [file for files in _splits(root).values() for file in files])
 
 
 def read(settings: DataSettings) -> RawData:
-    """Raises DataError: no training file, or one that is damaged or lacks the columns."""
+    """The labelled images of all splits; images are decoded later, one by one.
+
+    Args:
+        settings: of the data; its root is the folder of the files.
+
+    Raises:
+        DataError: no training file, one that is damaged or lacks the columns, or files that name different classes.
+    """
     splits = {split: _samples(files) for split, files in _splits(require_root(settings, _HOLDS)).items()}
     labels = splits["train"][0].labels
     classes = splits["train"][1]

@@ -240,6 +240,10 @@ def open_reference(path: Path, *, as_written: bool) -> Session:
 def choose(path: Path, name: str | None = None) -> Backend:
     """The backend for a model file: the named one, or the first available one that opens files of this suffix.
 
+    Args:
+        path: the model file; only its suffix is looked at.
+        name: a backend's name, whose suffixes are then not compared.
+
     Raises:
         UnknownNameError: no such backend.
         BackendError: no backend that opens this file is available here.
@@ -283,6 +287,10 @@ def open_session(path: Path, *, backend: str | None = None, threads: int | None 
 
 def checked_input(array: Array, inputs: Sequence[TensorInfo]) -> Array:
     """`array`, contiguous and in the dtype of the model's only input.
+
+    Args:
+        array: a batch of inputs.
+        inputs: those of the model; a dimension that is a name fits any size.
 
     Raises:
         BackendError: the model has several inputs, or the array's shape does not fit.

@@ -7,7 +7,7 @@ from edgekd.models.sources import cifar
 
 
 def convolutions(widths: list[int]) -> int:
-    """Weights of 3x3 convolutions between these widths, and a scale and a shift a channel behind each."""
+    """Weights of 3x3 convolutions between these widths, and one scale and one shift per channel behind each."""
     return sum(9 * before * after + 2 * after for before, after in zip(widths, widths[1:], strict=False))
 
 

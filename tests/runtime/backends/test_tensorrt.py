@@ -11,56 +11,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 from samples import write_linear_onnx
+from tensorrt_names import missing, used_names
 from tensorrt_stand_in import API
 
 from edgekd import runtime
 from edgekd.bench.measure import benchmark
 from edgekd.errors import BackendError
 from edgekd.runtime import backends
-from edgekd.runtime.backends import _cuda, _tensorrt_build, _tensorrt_engines, tensorrt
-
-# What the code calls an object of a TensorRT class, with or without a leading underscore.
-ROLES = {
-    "runtime": "Runtime",
-    "engine": "ICudaEngine",
-    "context": "IExecutionContext",
-    "builder": "Builder",
-    "config": "IBuilderConfig",
-    "network": "INetworkDefinition",
-    "parser": "OnnxParser",
-    "profile": "IOptimizationProfile",
-    "tensor": "ITensor",
-    "problem": "ParserError",
-    "timing_cache": "ITimingCache",
-}
-
+from edgekd.runtime.backends import _cuda, _tensorrt_build, tensorrt
 
 # Names that not every version has; the code asks whether they are there.
 PROBED = {"EXPLICIT_BATCH", "FP16", "INT8", "STRONGLY_TYPED", "node_name", "node_operator"}
 unusable = pytest.mark.skipif(tensorrt.BACKEND.available() is None, reason="TensorRT can be used here")
-
-
-def used_names(source: str) -> set[str]:
-    """Every name of TensorRT's that a source uses, e.g. "Logger" or "ICudaEngine.num_io_tensors"."""
-    used = set()
-    for node in ast.walk(ast.parse(source)):
-        if not isinstance(node, ast.Attribute) or node.attr.startswith("__"):
-            continue
-        owner = node.value
-        name = {ast.Name: "id", ast.Attribute: "attr"}.get(type(owner))
-        role = getattr(owner, name).lstrip("_") if name else ""
-        if role == "trt":
-            used.add(node.attr)
-        elif role in ROLES:
-            used.add(f"{ROLES[role]}.{node.attr}")
-        elif isinstance(owner, ast.Attribute) and isinstance(owner.value, ast.Name) and owner.value.id == "trt":
-            used.add(f"{owner.attr}.{node.attr}")
-    return used
-
-
-def missing(names: set[str], api: dict) -> set[str]:
-    members = {f"{owner}.{member}" for owner, kinds in api.items() for one in kinds.values() for member in one}
-    return names - set(api) - members
 
 
 def python(code: str, *, path: Path) -> subprocess.CompletedProcess[str]:
@@ -133,8 +95,8 @@ def test_an_onnx_graph_is_not_an_engine(tmp_path):
 
 @pytest.mark.parametrize("version", API)
 def test_only_names_that_every_version_has(version):
-    running = used_names(Path(tensorrt.__file__).read_text()) | used_names(Path(_tensorrt_engines.__file__).read_text())
-    assert {"Runtime.deserialize_cuda_engine", "IExecutionContext.execute_async_v3", "TensorIOMode.INPUT"} <= running
+    running = used_names(Path(tensorrt.__file__).read_text())
+    assert {"IExecutionContext.execute_async_v3", "TensorIOMode.INPUT"} <= running
     building = used_names(Path(_tensorrt_build.__file__).read_text())
     expected = {"Builder.create_network", "OnnxParser.get_error", "MemoryPoolType.WORKSPACE", "ITensor.shape"}
     expected |= {"ITimingCache.serialize", "IOptimizationProfile.set_shape", "IBuilderConfig.set_flag"}

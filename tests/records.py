@@ -1,0 +1,307 @@
+"""Records of reports: what edgekd.report.collect makes of a run, made up."""
+
+from __future__ import annotations
+
+import math
+import random
+from typing import Any
+
+from edgekd.stages.distill import STUDENT, role_named
+from edgekd.stages.prune import RECOVERED
+from edgekd.stages.quantize import PTQ, QUANTIZED
+from edgekd.stages.train import BASELINE, TEACHER
+
+Json = dict[str, Any]
+
+
+_TITLES = {
+    "teacher": "Teacher",
+    "baseline": "Student from labels",
+    "student": "Distilled student",
+    "pruned": "Pruned and recovered",
+    "ptq": "Quantized without training",
+    "quantized": "Quantized",
+}
+
+
+# The roles that the stages declare, so that the page is tested with the marks that it shows.
+ROLES = {
+    role.name: {"legend": role.legend, "shape": role.shape, "colour": role.colour, "part": role.part}
+    for role in (TEACHER, role_named("other"), BASELINE, STUDENT, RECOVERED, PTQ, QUANTIZED)
+}
+
+
+def model(role: str, variant: str, accuracy: float, size_bytes: int, **changes: Any) -> Json:
+    half = 1.96 * math.sqrt(max(accuracy * (1 - accuracy), 1e-4) / 2000)
+    architecture = "timm/resnet50" if role == "teacher" else "torchvision/mobilenet_v3_small"
+    return {
+        "id": f"{role}-{variant}",
+        "role": role,
+        "title": _TITLES[role],
+        "variant": variant,
+        "precision": variant.partition("-")[0],
+        "ships": role not in ("teacher", "baseline", "ptq"),
+        "architecture": architecture,
+        "accuracy": accuracy,
+        "interval": [max(0.0, accuracy - half), min(1.0, accuracy + half)],
+        "samples": 2000,
+        "size_bytes": size_bytes,
+        "parameters": 23_528_522 if role == "teacher" else 1_528_106,
+        "macs": 4_089_000_000 if role == "teacher" else 56_500_000,
+        "seconds": 812.4,
+        **changes,
+    }
+
+
+def measurement(model_id: str, milliseconds: float, *, batch_size: int = 1, **changes: Any) -> Json:
+    draw = random.Random(f"{model_id}{batch_size}")
+    scale = milliseconds * batch_size**0.8
+    samples = sorted(scale * (0.97 + draw.expovariate(14)) for _ in range(400))
+    latency = {name: samples[int(share * 399)] for name, share in _PERCENTILES.items()}
+    mean = sum(samples) / len(samples)
+    return {
+        "model": model_id,
+        "device": "this-machine",
+        "provenance": "measured",
+        "engine": "onnxruntime 1.31.1",
+        "batch_size": batch_size,
+        "threads": 4,
+        "latency_ms": {**latency, "mean": mean, "std": scale * 0.07},
+        "samples_ms": samples,
+        "throughput_per_s": 1000 * batch_size / mean,
+        "load_ms": 38.2,
+        "first_inference_ms": milliseconds * 6,
+        "peak_bytes": 187_300_000,
+        "flags": [],
+        **changes,
+    }
+
+
+_PERCENTILES = {"min": 0.0, "p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99, "max": 1.0}
+
+
+def training(role: str, title: str, last: float, epochs: int = 30) -> Json:
+    curve = [
+        {
+            "epoch": epoch,
+            "loss": 2.3 * math.exp(-epoch / 9),
+            "validation_accuracy": last - 0.45 * math.exp(-epoch / 4) + 0.004 * math.sin(epoch),
+        }
+        for epoch in range(1, epochs + 1)
+    ]
+    return {"role": role, "title": title, "epochs": curve}
+
+
+def sample_record() -> Json:
+    """A run as it usually ends: teacher, baseline and a distilled student in two variants."""
+    models = [
+        model("teacher", "fp32", 0.981, 94_262_311),
+        model("baseline", "fp32", 0.951, 6_201_884, seconds=241.0),
+        model("student", "fp32", 0.972, 6_201_884, seconds=318.7),
+        model("student", "fp16", 0.972, 3_142_207, seconds=2.1),
+    ]
+    speeds = {"teacher-fp32": 21.4, "baseline-fp32": 2.38, "student-fp32": 2.36, "student-fp16": 2.31}
+    return {
+        "title": "shoes",
+        "created": "2026-03-14T09:26:53+00:00",
+        "command": "edgekd run shoes.yaml --set distill.epochs=30",
+        "edgekd": "0.1.0",
+        "recipe": "name: shoes\ndata:\n  source: image-folder\n  root: data/shoes\n  image_size: 224\n"
+        "teacher:\n  model: timm/resnet50\n  train: {epochs: 30}\nstudent:\n"
+        "  model: torchvision/mobilenet_v3_small\n",
+        "data": {
+            "source": "image-folder",
+            "classes": ["boot", "sandal", "sneaker", "loafer", "heel", "clog", "slipper", "oxford", "mule", "flat"],
+            "image_size": 224,
+            "counts": {"train": 10_412, "validation": 1157, "test": 2000},
+            "leaks": {
+                "policy": "drop",
+                "pairs": [{"splits": ["train", "test"], "count": 12, "examples": [["boot/0012.jpg", "boot/91.jpg"]]}],
+                "dropped": {"train": 12},
+            },
+            "duplicates": {"train": 31, "validation": 1, "test": 2},
+            "conflicting_labels": 3,
+            "broken": {"count": 1, "examples": ["clog/0450.jpg"]},
+        },
+        "stages": _stages(),
+        "roles": ROLES,
+        "models": models,
+        "numerics": [
+            _numerics("teacher-fp32", "torch", 2.9e-6, 0.001),
+            _numerics("baseline-fp32", "torch", 2.0e-6, 0.001),
+            _numerics("student-fp32", "torch", 2.3e-6, 0.001),
+            _numerics("student-fp16", "student-fp32", 0.0022, 0.03),
+        ],
+        "training": [
+            training("teacher", "Teacher, timm/resnet50", 0.983),
+            training("baseline", "Baseline (labels only)", 0.953),
+            training("student", "Distilled student", 0.974),
+        ],
+        "pruning": None,
+        "quantization": None,
+        "legality": [],
+        "engines": {},
+        "measurements": [
+            measurement(name, speed, batch_size=batch) for name, speed in speeds.items() for batch in (1, 8)
+        ],
+        "environment": {"processor": "8-core x86-64 CPU, 3.2 GHz", "cores": 8, "memory": "32 GB", "governor": None}
+        | {"system": "Linux 6.8", "python": "3.12.4", "torch": "2.11.0", "onnxruntime": "1.31.1"},
+        "not_run": [{"what": "TensorRT", "why": "no CUDA GPU on this machine"}],
+        "bundle": {
+            "path": "runs/shoes/bundle",
+            "files": [
+                {"name": "model.fp32.onnx", "size_bytes": 6_201_884, "note": "97.2 % on the test split"},
+                {"name": "model.fp16.onnx", "size_bytes": 3_142_207, "note": "97.2 % on the test split"},
+                {"name": "bundle.json", "size_bytes": 4_821, "note": "preprocessing, labels, digests"},
+            ],
+        },
+        "warnings": [],
+    }
+
+
+def _stages() -> list[Json]:
+    rows = [
+        ("data", "Data", "reused", 14.2),
+        ("teacher", "Teacher", "reused", 812.4),
+        ("baseline", "Baseline", "run", 241.0),
+        ("distill", "Distilled student", "run", 318.7),
+        ("export-teacher-fp32", "Teacher ONNX fp32", "reused", 9.4),
+        ("export-baseline-fp32", "Baseline ONNX fp32", "run", 3.2),
+        ("export-student-fp32", "Student ONNX fp32", "run", 3.4),
+        ("export-student-fp16", "Student ONNX fp16", "run", 2.1),
+        ("evaluate", "Accuracy", "run", 51.8),
+        ("bundle", "Bundle", "run", 0.9),
+        ("bench", "Latency", "run", 22.6),
+    ]
+    return [
+        {"name": n, "title": title, "state": state, "seconds": cost, "facts": [f"{n} made"]}
+        for n, title, state, cost in rows
+    ]
+
+
+def _numerics(name: str, reference: str, largest: float, tolerance: float) -> Json:
+    return {
+        "model": name,
+        "reference": reference,
+        "max_difference": largest,
+        "mean_difference": largest / 9,
+        "largest_logit": 14.2,
+        "agreement": 1.0,
+        "tolerance": {"difference": tolerance, "agreement": 0.99},
+        "images": 256,
+    }
+
+
+def minimal_record() -> Json:
+    """As little as a record can hold: nothing was made."""
+    empty = {"source": "fashion-mnist", "classes": [], "image_size": 28, "counts": {}, "duplicates": {}}
+    leaks = {"policy": "report", "pairs": [], "dropped": {}}
+    text = {"title": "empty", "created": "2026-03-14", "command": "edgekd run x", "edgekd": "0.1.0", "recipe": ""}
+    lists = ("stages", "models", "numerics", "training", "legality", "measurements", "not_run", "warnings")
+    none: Json = {
+        "roles": ROLES,
+        "pruning": None,
+        "quantization": None,
+        "engines": {},
+        "environment": {},
+        "bundle": None,
+    }
+    data = {**empty, "leaks": leaks, "conflicting_labels": 0, "broken": {"count": 0, "examples": []}}
+    return {**text, "data": data, "roles": ROLES, **{name: [] for name in lists}, **none}
+
+
+def whole_record() -> Json:
+    """A run with every link: the student is pruned, quantized and shipped in four variants."""
+    record = sample_record()
+    for entry in record["models"]:
+        entry["ships"] = False
+    cut = {"parameters": 611_240, "macs": 27_100_000}
+    record["models"] += [
+        model("pruned", "fp32", 0.968, 2_480_750, **cut),
+        model("pruned", "fp16", 0.968, 1_256_880, **cut),
+        model("ptq", "int8", 0.931, 742_118, **cut),
+        model("quantized", "int8", 0.964, 742_118, **cut),
+        model("quantized", "int8-x64", 0.964, 739_870, **cut),
+    ]
+    speeds = {"pruned-fp32": 1.42, "pruned-fp16": 1.61, "quantized-int8-x64": 0.98}
+    record["measurements"] += [measurement(name, speed, batch_size=b) for name, speed in speeds.items() for b in (1, 8)]
+    record["training"] += [
+        training("pruned", "Pruned and recovered", 0.969, 12),
+        training("quantized", "Quantized", 0.966, 6),
+    ]
+    names = ("prune", "recover", "calibrate", "quantize", "export-quantized-int8")
+    record["stages"][4:4] = [
+        {"name": n, "title": n.title(), "state": "run", "seconds": 31.5, "facts": []} for n in names
+    ]
+    return {
+        **record,
+        "pruning": _pruning(),
+        "quantization": {
+            "mode": "qad",
+            "calibration_images": 512,
+            "quantized_values": 108,
+            "left_in_float": ["features.1.block.1.scale_activation", "classifier.1"],
+        },
+        "engines": {
+            "tensorrt": ["int8", "fp16", "fp32"],
+            "openvino": ["int8", "fp32", "fp16"],
+            "onnxruntime": ["fp32", "fp16"],
+            "onnxruntime-x86_64": ["int8-x64", "fp32", "fp16"],
+        },
+        "engine_titles": {"tensorrt": "TensorRT", "openvino": "OpenVINO", "onnxruntime": "ONNX Runtime"},
+        "unmeasured": {"int8": "int8 is the graph for TensorRT and OpenVINO: its latency here would say nothing"},
+        "legality": [
+            _legality(name, version, jetpack)
+            for name in ("pruned-fp32", "quantized-int8")
+            for version, jetpack in (("8.6", "JetPack 6.0"), ("10.3", "JetPack 6.1, 6.2"), ("11.4", "workstation"))
+        ],
+    }
+
+
+def _pruning() -> Json:
+    """Sixty layers, the first and the last as wide as they were."""
+    before = [16 + 8 * index for index in range(60)]
+    after = [width if index in (0, 59) else width // 16 * 8 for index, width in enumerate(before)]
+    pairs = enumerate(zip(before, after, strict=True))
+    widths = [{"layer": f"features.{i}.block.0", "before": wide, "after": cut} for i, (wide, cut) in pairs]
+    counts = {"before": {"macs": 56_500_000, "parameters": 1_528_106}}
+    counts["after"] = {"macs": 27_100_000, "parameters": 611_240}
+    return {"measure": "macs", "target": 0.5, "kept": 0.4796, "multiple": 8, **counts, "widths": widths}
+
+
+def _legality(name: str, version: str, jetpack: str) -> Json:
+    errors = [": opset 20: the parser of TensorRT 8 stops at 17"] if version == "8.6" else []
+    nodes = range(20) if name.endswith("int8") else ()
+    return {
+        "model": name,
+        "version": version,
+        "jetpack": jetpack,
+        "legal": not errors,
+        "note": "operators as in the parser's source",
+        "errors": errors,
+        "warnings": [f"conv_{node} (Conv, {node} to 8 channels): too few channels: stays in float" for node in nodes],
+    }
+
+
+def crowded_record() -> Json:
+    """A whole run and twelve students with long names on two devices, one of them estimated; everything flagged."""
+    record = whole_record()
+    for width in record["pruning"]["widths"]:
+        width["layer"] = f"a_rather_long_stage_name.{width['layer']}.with_its_own_projection"
+    record["quantization"]["left_in_float"] = [f"blocks.{i}.attention.softmax_{i}" for i in range(40)]
+    for index in range(12):
+        name = f"student-p{index}"
+        title = f"Student pruned to {90 - 5 * index} % of its multiply-accumulates and fine-tuned"
+        variant = f"int8-{index}"
+        accuracy = 0.968 - 0.0035 * index
+        record["models"].append(model("student", variant, accuracy, 2_000_000 - 120_000 * index, id=name, title=title))
+        busy = {"flags": ["busy: load 3.1 on 2 cores", "throttled"]}
+        record["measurements"].append(measurement(name, 2.2 - 0.09 * index, **busy))
+        orin = {"device": "jetson-orin-nano-8gb", "engine": "tensorrt 10.3", "threads": 1, "samples_ms": []}
+        guess = {"provenance": "estimated" if index % 2 else "measured"}
+        record["measurements"].append(measurement(name, 0.9 - 0.05 * index, **orin, **guess))
+    record["warnings"] = [
+        "The test split holds 2 images twice.",
+        "Latency was measured while other programs were running: take p99 with care.",
+    ]
+    return record

@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+from keys import Keys, Unmade
+
+from edgekd.export.model_id import ModelId
+from edgekd.recipe.load import from_mapping
+from edgekd.runs import Run
+from edgekd.stages.bundle import STAGE, bundle
+from edgekd.stages.export import Exported
+
+RECIPE = {
+    "name": "shoes",
+    "data": {"source": "digits"},
+    "teacher": {"model": "cifar/resnet8", "train": {"epochs": 1}},
+    "student": {"model": "cifar/resnet8"},
+}
+STUDENT, TEACHER = ModelId("student", "fp32"), ModelId("teacher", "fp32")
+INPUTS = ("student", "scores", "measured", "data")
+
+
+def packed(*overrides, teacher="t", **changes):
+    """The bundle stage of a student and a teacher in fp32, of which the student ships, and its key."""
+    reached = []
+    store = Keys()
+    recipe = from_mapping(RECIPE, overrides).settings
+    run = Run(recipe, store, reached=lambda stage, made: reached.append((stage.name, made)))
+    exported = Exported({TEACHER: Unmade(teacher), STUDENT: Unmade("graph")}, {"fp32": STUDENT})
+    made = bundle(run, exported, *(Unmade(changes.get(name, name)) for name in INPUTS))
+    assert reached == [("bundle", made)]
+    return store.requested[-1], made.digest
+
+
+def test_only_the_graphs_that_ship_are_packed():
+    stage, first = packed()
+    assert set(stage.inputs) == {"student-fp32", "student", "evaluation", "measurements", "data"}
+    assert stage.settings == {"name": "shoes", "variants": {"fp32": "student-fp32"}}
+    assert packed(teacher="another")[1] == first
+
+
+def test_new_accuracy_latency_or_name_is_another_bundle():
+    changed = [packed(**{name: "new"})[1] for name in INPUTS]
+    assert len({packed()[1], packed("name=boots")[1], *changed}) == 6
+
+
+def test_a_bundle_reports_its_graphs_and_its_size():
+    def facts(*files):
+        manifest = SimpleNamespace(files=dict.fromkeys((*files, "bundle.json", "card.md")))
+        return STAGE.facts(SimpleNamespace(manifest=manifest, size_bytes=2_500_000))
+
+    assert facts("model.fp32.onnx") == ["1 variant", "2.50 MB"]
+    assert facts("model.fp32.onnx", "model.int8.onnx") == ["2 variants", "2.50 MB"]
