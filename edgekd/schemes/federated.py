@@ -28,9 +28,10 @@ from pydantic import Field
 from edgekd.data.composed import public_part
 from edgekd.data.dataset import Dataset
 from edgekd.distillation.federation import flower, rounds
+from edgekd.distillation.federation.clients import Clients, ClientTraining, consensus_objective, views_seed
 from edgekd.distillation.federation.partition import VERSION as PARTITION_VERSION
 from edgekd.distillation.federation.partition import Partition, partition
-from edgekd.distillation.federation.rounds import Clients, ClientTraining, Round
+from edgekd.distillation.federation.rounds import Round
 from edgekd.distillation.objective_settings import objective_json
 from edgekd.errors import UsageError
 from edgekd.models import checkpoint as checkpoints
@@ -222,9 +223,9 @@ def _student(run: Run, public: Dataset, partitioned: Partition, last: Round, num
     def make(out: Path) -> Checkpoint:
         consensus = last.consensus
         # The views that the consensus was computed for, not those of the student's own seed.
-        shown = settings.model_copy(update={"seed": rounds.views_seed(settings.seed, number)})
+        shown = settings.model_copy(update={"seed": views_seed(settings.seed, number)})
         return train_with(
-            lambda student: rounds.consensus_objective(student, consensus, public, objective),
+            lambda student: consensus_objective(student, consensus, public, objective),
             Learner(recipe.student),
             public,
             TrainingSetup(settings, augment, run.progress(STAGE.name)),

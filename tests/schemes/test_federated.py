@@ -16,7 +16,8 @@ import torch
 from edgekd import schemes
 from edgekd.data.dataset import CachedSplit, Dataset, open_split
 from edgekd.data.leaks import contents
-from edgekd.distillation.federation.rounds import Clients, Round
+from edgekd.distillation.federation.clients import Clients
+from edgekd.distillation.federation.rounds import Round
 from edgekd.errors import RecipeError
 from edgekd.runs import Run
 from edgekd.schemes import federated
