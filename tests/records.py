@@ -140,7 +140,7 @@ def sample_record() -> Json:
         "pruning": None,
         "quantization": None,
         "legality": [],
-        "engines": {},
+        "engines": [],
         "measurements": [
             measurement(name, speed, batch_size=batch) for name, speed in speeds.items() for batch in (1, 8)
         ],
@@ -202,7 +202,7 @@ def minimal_record() -> Json:
         "roles": ROLES,
         "pruning": None,
         "quantization": None,
-        "engines": {},
+        "engines": [],
         "environment": {},
         "bundle": None,
     }
@@ -242,13 +242,12 @@ def whole_record() -> Json:
             "quantized_values": 108,
             "left_in_float": ["features.1.block.1.scale_activation", "classifier.1"],
         },
-        "engines": {
-            "tensorrt": ["int8", "fp16", "fp32"],
-            "openvino": ["int8", "fp32", "fp16"],
-            "onnxruntime": ["fp32", "fp16"],
-            "onnxruntime-x86_64": ["int8-x64", "fp32", "fp16"],
-        },
-        "engine_titles": {"tensorrt": "TensorRT", "openvino": "OpenVINO", "onnxruntime": "ONNX Runtime"},
+        "engines": [
+            _order("TensorRT", None, "int8", "fp16", "fp32"),
+            _order("OpenVINO", None, "int8", "fp32", "fp16"),
+            _order("ONNX Runtime", None, "fp32", "fp16"),
+            _order("ONNX Runtime", "x86_64", "int8-x64", "fp32", "fp16"),
+        ],
         "unmeasured": {"int8": "int8 is the graph for TensorRT and OpenVINO: its latency here would say nothing"},
         "legality": [
             _legality(name, version, jetpack)
@@ -270,17 +269,26 @@ def _pruning() -> Json:
 
 
 def _legality(name: str, version: str, jetpack: str) -> Json:
-    errors = [": opset 20: the parser of TensorRT 8 stops at 17"] if version == "8.6" else []
+    errors = [_finding("error", "", "opset 20: the parser of TensorRT 8 stops at 17")] if version == "8.6" else []
     nodes = range(20) if name.endswith("int8") else ()
+    narrow = "too few channels: stays in float"
+    warnings = [_finding("warning", f"conv_{node} (Conv, {node} to 8 channels)", narrow) for node in nodes]
     return {
         "model": name,
         "version": version,
         "jetpack": jetpack,
         "legal": not errors,
         "note": "operators as in the parser's source",
-        "errors": errors,
-        "warnings": [f"conv_{node} (Conv, {node} to 8 channels): too few channels: stays in float" for node in nodes],
+        "findings": errors + warnings,
     }
+
+
+def _finding(level: str, node: str, message: str) -> Json:
+    return {"level": level, "node": node, "message": message}
+
+
+def _order(title: str, machine: str | None, *names: str) -> Json:
+    return {"engine": title.lower().replace(" ", ""), "title": title, "machine": machine, "variants": list(names)}
 
 
 def crowded_record() -> Json:

@@ -47,7 +47,7 @@ class BundleDetails(Details):
     """What describes a bundle.
 
     Attributes:
-        engines: for each backend and machine, the variants in the order in which it should use them.
+        engines: the variants in the order in which each engine should use them, by EngineKey.
     """
 
     name: str
@@ -106,7 +106,7 @@ def pack(contents: Contents, evaluated: Sequence[Json], measured: Sequence[Json]
         "preprocessing": preprocessing.to_json(),
         "tensors": _tensors(contents.models[next(iter(shipped.values()))]),
         "variants": records,
-        "engines": preferences(shipped, scores, p50),
+        "engines": {str(engine): order for engine, order in preferences(shipped, scores, p50).items()},
         "vectors": {"images": "vectors/images.npy", "inputs": "vectors/input.npy"},
         "provenance": _provenance(student, data),
     }

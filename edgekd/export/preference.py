@@ -10,6 +10,7 @@ from edgekd.export import variants
 from edgekd.export.model_id import ModelId
 from edgekd.runtime import backends
 from edgekd.runtime.backends import Activations
+from edgekd.runtime.bundle import EngineKey
 from edgekd.store.artifacts import Json
 
 # Latencies within this ratio count as equal, because their order changes from run to run.
@@ -32,7 +33,7 @@ OTHERS = (OtherEngine("openvino", "OpenVINO", ("int8", "float32", "float16")),)
 
 def preferences(
     shipped: Mapping[str, ModelId], scores: Mapping[ModelId, Json], latencies: Mapping[str, Latencies]
-) -> dict[str, list[str]]:
+) -> dict[EngineKey, list[str]]:
     """For each engine, the variants in the order in which it should use them; see BundleManifest.
 
     Orders by rule are rules of thumb. A measured order is valid for this kind of machine only.
@@ -43,17 +44,17 @@ def preferences(
         latencies: for each backend that runs graphs, milliseconds of the smallest batch, measured on this machine.
 
     Returns:
-        Names of variants by "<engine>", or by "<engine>-<machine>" for backends that run graphs on this machine.
+        Names of variants for each engine, and for each backend that runs graphs on this kind of machine.
     """
-    known = backends.all_backends()
-    order = {engine.name: _runnable(shipped, engine.activations(None)) for engine in known}
-    order |= {engine.name: _runnable(shipped, engine.activations) for engine in OTHERS if engine.name not in order}
+    usual = {engine.name: engine.activations for engine in OTHERS}
+    usual |= {engine.name: engine.activations(None) for engine in backends.all_backends()}
+    order = {EngineKey(name): _runnable(shipped, activations) for name, activations in usual.items()}
     for engine in backends.graph_backends():
         runs = _runnable(shipped, engine.activations(platform.machine()))
         measured = latencies.get(engine.name, {})
         if all(shipped[name] in measured for name in runs):
             runs = _by_measurement(runs, shipped, scores, measured)
-        order[name_here(engine.name)] = runs
+        order[EngineKey.here(engine.name)] = runs
     return order
 
 
@@ -61,11 +62,6 @@ def titles() -> dict[str, str]:
     """The titles of all engines, by name."""
     others = {engine.name: engine.title for engine in OTHERS}
     return others | {backend.name: backend.title for backend in backends.all_backends()}
-
-
-def name_here(backend: str) -> str:
-    """The name of a backend on this kind of machine: "<engine>-<machine>"."""
-    return f"{backend}-{platform.machine()}"
 
 
 def _runnable(shipped: Mapping[str, ModelId], activations: tuple[Activations, ...]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from edgekd.models.checkpoint import Checkpoint
 from edgekd.recipe.load import Recipe
 from edgekd.report.result import Result
 from edgekd.runtime import backends
+from edgekd.runtime.bundle import EngineKey
 from edgekd.stages.benchmark import Measurements
 from edgekd.stages.prune import Pruned
 from edgekd.stages.quantize import Quantized
@@ -21,7 +23,6 @@ from edgekd.store.artifacts import Artifact, Json
 from edgekd.store.store import Done
 from edgekd.version import __version__
 
-LEVELS = ("error", "warning")
 _MEASURED = (
     "model",
     "device",
@@ -72,8 +73,7 @@ def collect(recipe: Recipe, result: Result, log: Sequence[Done], place: Path) ->
         "quantization": _quantization(result.quantized),
         "measurements": [_measurement(record) for each in measurements for record in each.records],
         "legality": _legality(result),
-        "engines": result.bundle.details.engines,
-        "engine_titles": preference.titles(),
+        "engines": _engines(result),
         "unmeasured": {name: why for name in names if (why := variants.find(name).unmeasured) is not None},
         "loaded": _loaded(result),
         "environment": _environment(result.measured),
@@ -87,10 +87,18 @@ def collect(recipe: Recipe, result: Result, log: Sequence[Done], place: Path) ->
     }
 
 
+def _engines(result: Result) -> list[Json]:
+    titles = preference.titles()
+    return [
+        {"title": titles.get(key.engine, key.engine), **asdict(key), "variants": order}
+        for key, order in ((EngineKey.parse(text), order) for text, order in result.bundle.details.engines.items())
+    ]
+
+
 def _loaded(result: Result) -> str | None:
     """The model that edgekd.runtime.load uses on this machine as long as no engine is built."""
     backend = backends.choose(next(iter(result.exported.models.values())).graph)
-    order = result.bundle.details.engines.get(preference.name_here(backend.name), ())
+    order = result.bundle.details.engines.get(str(EngineKey.here(backend.name)), ())
     return str(result.exported.shipped[order[0]]) if order else None
 
 
@@ -145,9 +153,6 @@ def _legality(result: Result) -> list[Json]:
         graph = legality.read(result.exported.models[model].graph)
         for version in legality.VERSIONS:
             verdict = legality.check(graph, version)
-            found = {
-                level: [f"{f.node}: {f.message}" for f in verdict.findings if f.level == level] for level in LEVELS
-            }
             rows.append(
                 {
                     "model": str(model),
@@ -155,7 +160,10 @@ def _legality(result: Result) -> list[Json]:
                     "jetpack": legality.JETPACKS.get(version, ""),
                     "legal": verdict.legal,
                     "note": verdict.note,
-                    **{f"{level}s": messages for level, messages in found.items()},
+                    "findings": [
+                        {"level": found.level, "node": found.node, "message": found.message}
+                        for found in verdict.findings
+                    ],
                 }
             )
     return rows

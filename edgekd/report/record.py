@@ -173,6 +173,26 @@ class Quantization(_Frozen):
     left_in_float: tuple[str, ...]
 
 
+class EngineOrder(_Frozen):
+    """The bundle's variants in the order in which an engine prefers them.
+
+    `machine` is the kind of machine that the order is for; None: any that has no order of its own.
+    """
+
+    engine: str
+    title: str
+    machine: str | None
+    variants: tuple[str, ...]
+
+
+class LegalityFinding(_Frozen):
+    """`node` is empty where a finding concerns the whole graph."""
+
+    level: Literal["error", "warning"]
+    node: str
+    message: str
+
+
 class LegalityEntry(_Frozen):
     """Whether a TensorRT version can parse a file, judged by its graph; nothing was built."""
 
@@ -181,8 +201,7 @@ class LegalityEntry(_Frozen):
     jetpack: str
     legal: bool
     note: str
-    errors: tuple[str, ...]
-    warnings: tuple[str, ...]
+    findings: tuple[LegalityFinding, ...]
 
 
 class Latency(_Frozen):
@@ -241,8 +260,6 @@ class Record(_Frozen):
     Attributes:
         created: ISO time.
         recipe: YAML text.
-        engines: for each engine, the bundle's variants in the order in which it prefers them.
-        engine_titles: the engines' names for people.
         unmeasured: for each variant that is not measured where others are, the reason.
         loaded: the model that edgekd.runtime.load uses on this machine.
     """
@@ -261,8 +278,7 @@ class Record(_Frozen):
     pruning: Pruning | None
     quantization: Quantization | None
     legality: tuple[LegalityEntry, ...]
-    engines: dict[str, tuple[str, ...]]
-    engine_titles: dict[str, str] = {}
+    engines: tuple[EngineOrder, ...]
     unmeasured: dict[str, str] = {}
     loaded: str | None = None
     measurements: tuple[MeasurementEntry, ...]

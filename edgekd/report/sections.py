@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from edgekd.report import charts, figures
 from edgekd.report.headline import difference, single
-from edgekd.report.record import LegalityEntry, ModelEntry, Pruning, Record
+from edgekd.report.record import EngineOrder, LegalityEntry, ModelEntry, Pruning, Record
 from edgekd.report.rows import Figure, ModelRow, figure, mark_of, span
 
 _MEASURES = {"macs": "MACs", "parameters": "Parameters"}
 _MODES = {"qad": "quantization-aware distillation (QAD)", "ptq": "calibration only (PTQ)"}
+_LEVELS = ("error", "warning")
 _MOST_NODES = 12
 
 
@@ -87,7 +89,7 @@ def precision(record: Record, labels: dict[str, str]) -> Precision | None:
     reference = next((model for model in models if model.ships and model.precision == "fp32"), None)
     return Precision(
         labels[reference.id] if reference is not None else "",
-        tuple(_engine(record, name) for name in _engines(record)),
+        tuple(_engine(record, engine) for engine in _engines(record)),
         tuple(_precision_row(record, model, reference, labels) for model in models),
         tuple(_orders(record)),
         tuple(_quantized(record)),
@@ -104,7 +106,7 @@ def _precision_row(record: Record, model: ModelEntry, reference: ModelEntry | No
         gap,
         figures.size(model.size_bytes),
         figures.plain(timed.latency_ms.p50) if timed is not None else "–",
-        *(_rank(record.engines[name], model) for name in _engines(record)),
+        *(_rank(engine.variants, model) for engine in _engines(record)),
     )
     return ModelRow(
         labels[model.id], mark_of(record, model.role), cells, note="" if model.ships else "not in the bundle"
@@ -124,30 +126,27 @@ def _rank(order: Sequence[str], model: ModelEntry) -> str:
     return figures.ordinal(order.index(model.variant) + 1)
 
 
-def _engines(record: Record) -> list[str]:
-    """The engines' keys; those for one kind of machine, whose order may be measured, come first."""
-    return sorted(record.engines, key=lambda name: "-" not in name)
+def _engines(record: Record) -> list[EngineOrder]:
+    """Those for one kind of machine, whose order may be measured, come first."""
+    return sorted(record.engines, key=lambda engine: engine.machine is None)
 
 
-def _engine(record: Record, name: str) -> str:
-    """The title of an engine's key such as "onnxruntime-x86_64"; without a machine it is for all other machines."""
-    engine, _, machine = name.partition("-")
-    title = record.engine_titles.get(engine, engine)
-    if machine:
-        return f"{title} {machine.replace('_', '-')}"
-    others = any(other.startswith(f"{engine}-") for other in record.engines)
-    return f"{title}, other machines" if others else title
+def _engine(record: Record, engine: EngineOrder) -> str:
+    if engine.machine is not None:
+        return f"{engine.title} {engine.machine.replace('_', '-')}"
+    others = any(other.engine == engine.engine and other.machine is not None for other in record.engines)
+    return f"{engine.title}, other machines" if others else engine.title
 
 
 def _orders(record: Record) -> list[str]:
     """How the orders were determined. An order for a kind of machine is measured where all its files were measured."""
-    variants = {model.variant: model for model in record.models if model.ships}
+    shipped = {model.variant: model for model in record.models if model.ships}
     measured: list[str] = []
     by_rule: list[str] = []
-    for name in _engines(record):
-        files = [variants[variant] for variant in record.engines[name] if variant in variants]
-        timed = "-" in name and bool(files) and all(_measured(record, model) for model in files)
-        (measured if timed else by_rule).append(_engine(record, name))
+    for engine in _engines(record):
+        files = [shipped[variant] for variant in engine.variants if variant in shipped]
+        timed = engine.machine is not None and bool(files) and all(_measured(record, model) for model in files)
+        (measured if timed else by_rule).append(_engine(record, engine))
     sentences = []
     if measured:
         sentences.append(f"Order from the latencies and accuracies of this run: {', '.join(measured)}.")
@@ -217,8 +216,8 @@ def legality(entries: Sequence[LegalityEntry], labels: dict[str, str]) -> Legali
 def _verdict(entry: LegalityEntry | None) -> Verdict:
     if entry is None:
         return Verdict("not checked", True)
-    counts = [(len(entry.errors), "error"), (len(entry.warnings), "warning")]
-    findings = [f"{count:,} {word}{'' if count == 1 else 's'}" for count, word in counts if count]
+    counts: Counter[str] = Counter(finding.level for finding in entry.findings)
+    findings = [f"{counts[level]:,} {level}{'' if counts[level] == 1 else 's'}" for level in _LEVELS if counts[level]]
     return Verdict(", ".join(["✓ legal" if entry.legal else "✗ refused", *findings]), entry.legal)
 
 
@@ -226,11 +225,9 @@ def _messages(entries: Sequence[LegalityEntry], labels: dict[str, str]) -> tuple
     """Findings with equal text, joined: their operations, files and versions."""
     found: dict[tuple[str, str], dict[tuple[str, str], list[str]]] = {}
     for entry in entries:
-        for level, messages in (("error", entry.errors), ("warning", entry.warnings)):
-            for message in messages:
-                node, _, text = message.partition(": ")
-                places = found.setdefault((level, text or node), {})
-                places.setdefault((entry.model, node if text else ""), []).append(entry.version)
+        for finding in entry.findings:
+            places = found.setdefault((finding.level, finding.message), {})
+            places.setdefault((entry.model, finding.node), []).append(entry.version)
     ranked = sorted(found.items(), key=lambda item: item[0][0])
     return tuple(_message(level, text, places, labels) for (level, text), places in ranked)
 

@@ -54,6 +54,32 @@ class Head:
 
 
 @dataclass(frozen=True)
+class EngineKey:
+    """An engine by its backend's name, on one kind of machine, or on any that has no order of its own.
+
+    In JSON it is "<engine>" or "<engine>-<machine>"; no backend's name has a hyphen.
+
+    Attributes:
+        machine: as platform.machine() reports it.
+    """
+
+    engine: str
+    machine: str | None = None
+
+    @classmethod
+    def here(cls, engine: str) -> EngineKey:
+        return cls(engine, platform.machine())
+
+    @classmethod
+    def parse(cls, text: str) -> EngineKey:
+        engine, _, machine = text.partition("-")
+        return cls(engine, machine or None)
+
+    def __str__(self) -> str:
+        return self.engine if self.machine is None else f"{self.engine}-{self.machine}"
+
+
+@dataclass(frozen=True)
 class BundleManifest:
     """The content of bundle.json.
 
@@ -63,7 +89,7 @@ class BundleManifest:
         images, inputs: files of the test vectors, relative to the bundle.
         heads: additional heads, by name.
         files: the sha256 of each file, by its name relative to the bundle.
-        engines: for "<engine>" or "<engine>-<machine>", the variants in the order in which it should use them.
+        engines: the variants in the order in which each engine should use them.
     """
 
     path: Path
@@ -75,7 +101,7 @@ class BundleManifest:
     inputs: str
     files: Mapping[str, str]
     provenance: Mapping[str, Any]
-    engines: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    engines: Mapping[EngineKey, tuple[str, ...]] = field(default_factory=dict)
     heads: Mapping[str, Head] = field(default_factory=dict)
 
     def preferred(self, engine: str, machine: str | None = None) -> tuple[str, ...]:
@@ -89,9 +115,9 @@ class BundleManifest:
             UnknownNameError: the bundle has no order for this engine, and there is no such backend.
         """
         here = machine or platform.machine()
-        for name in (f"{engine}-{here}", engine):
-            if name in self.engines:
-                return self.engines[name]
+        for key in (EngineKey(engine, here), EngineKey(engine)):
+            if key in self.engines:
+                return self.engines[key]
         usual = plugins.load("backend", engine).activations(here)
         return tuple(name for each in usual for name, record in self.variants.items() if record.activations == each)
 
@@ -182,7 +208,7 @@ def _parse(folder: Path, raw: dict[str, Any]) -> BundleManifest:
         inputs=_inside(raw["vectors"]["inputs"]),
         files={_inside(name): str(record["sha256"]) for name, record in raw["files"].items()},
         provenance=dict(raw["provenance"]),
-        engines={str(name): _order(name, order, variants) for name, order in raw.get("engines", {}).items()},
+        engines={EngineKey.parse(key): _order(key, order, variants) for key, order in raw.get("engines", {}).items()},
         heads=_heads(raw.get("heads", {}), len(raw["classes"])),
     )
 

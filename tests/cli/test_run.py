@@ -24,6 +24,7 @@ from edgekd.errors import ArtifactError, ModelError
 from edgekd.export.legality import VERSIONS
 from edgekd.recipe import load as recipe
 from edgekd.runtime import load
+from edgekd.runtime.bundle import EngineKey
 from edgekd.store.artifacts import read_json
 
 RECIPE = {
@@ -126,9 +127,9 @@ def test_the_bundle_verifies_and_states_what_was_measured(finished):
 def test_what_was_measured_decides_what_onnx_runtime_takes(finished):
     folder, result = finished
     manifest = load(folder / result["bundle"]).manifest
-    order = manifest.engines[f"onnxruntime-{platform.machine()}"]
+    order = manifest.engines[EngineKey.here("onnxruntime")]
     assert load(folder / result["bundle"]).variant == order[0]
-    assert set(order) == RUN_HERE and manifest.engines["tensorrt"] == ("int8", "fp16", "fp32")
+    assert set(order) == RUN_HERE and manifest.engines[EngineKey("tensorrt")] == ("int8", "fp16", "fp32")
 
 
 def test_a_device_that_is_not_at_hand_gets_no_number(finished):

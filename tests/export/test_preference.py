@@ -4,8 +4,10 @@ import platform
 
 from edgekd.export.model_id import ModelId
 from edgekd.export.preference import preferences
+from edgekd.runtime.bundle import EngineKey
 
-HERE = f"onnxruntime-{platform.machine()}"
+HERE = EngineKey.here("onnxruntime")
+TENSORRT, OPENVINO, ELSEWHERE = EngineKey("tensorrt"), EngineKey("openvino"), EngineKey("onnxruntime")
 INT8 = "int8-x64" if platform.machine() == "x86_64" else "int8"
 ROLES = {"fp32": "student", "fp16": "student", "int8": "quantized", "int8-x64": "quantized"}
 SHIPPED = {variant: ModelId(role, variant) for variant, role in ROLES.items()}
@@ -41,6 +43,6 @@ def test_latencies_within_five_percent_are_the_same():
 def test_without_a_measurement_the_rule_stands():
     found = preferences(SHIPPED, _scores(fp32=0.9, fp16=0.9, int8=0.9), {})
     assert found[HERE] == ["fp32", INT8, "fp16"]
-    assert set(found) == {HERE, "onnxruntime", "openvino", "tensorrt"}
-    assert found["tensorrt"] == ["int8", "fp16", "fp32"] and found["openvino"] == ["int8", "fp32", "fp16"]
-    assert found["onnxruntime"] == ["fp32", "fp16"]
+    assert set(found) == {HERE, ELSEWHERE, OPENVINO, TENSORRT}
+    assert found[TENSORRT] == ["int8", "fp16", "fp32"] and found[OPENVINO] == ["int8", "fp32", "fp16"]
+    assert found[ELSEWHERE] == ["fp32", "fp16"]

@@ -71,8 +71,9 @@ def test_hostile_names_stay_text(whole: Json) -> None:
     record["bundle"]["path"] = attack
     record["warnings"] = [attack]
     record["pruning"]["widths"][0]["layer"] = record["quantization"]["left_in_float"][0] = attack
-    record["legality"][0].update(errors=[attack], jetpack=attack, note=attack)
-    record["engines"] = {attack: ["fp32"]}
+    finding = {"level": "error", "node": attack, "message": attack}
+    record["legality"][0].update(findings=[finding], jetpack=attack, note=attack)
+    record["engines"] = [{"engine": attack, "title": attack, "machine": attack, "variants": ["fp32"]}]
     page = Page(render(record))
     assert "script" not in {tag for tag, _ in page.tags}
     assert sum(tag == "style" for tag, _ in page.tags) == 1

@@ -9,7 +9,7 @@ import pytest
 
 from edgekd import runtime
 from edgekd.errors import BundleError, UnknownNameError
-from edgekd.runtime.bundle import read
+from edgekd.runtime.bundle import EngineKey, read
 
 ALL = ("int8", "fp16", "fp32", "int8-x64")
 
@@ -30,6 +30,11 @@ def test_without_a_word_the_backend_decides(many_bundle):
     assert manifest.preferred("onnxruntime") == ("fp32", int8)
     with pytest.raises(UnknownNameError, match="onnxruntime"):
         manifest.preferred("onnxruntim")
+
+
+@pytest.mark.parametrize("key", [EngineKey("onnxruntime"), EngineKey("onnxruntime", "x86_64"), EngineKey.here("one")])
+def test_an_engines_key_survives_json(key):
+    assert EngineKey.parse(str(key)) == key
 
 
 def test_load_takes_the_first_and_any_by_name(many_bundle):

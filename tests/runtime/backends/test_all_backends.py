@@ -21,7 +21,7 @@ from edgekd.export.model_id import ModelId
 from edgekd.recipe.settings import BenchSettings
 from edgekd.report.collect import not_run
 from edgekd.runtime import backends, engines, load
-from edgekd.runtime.bundle import read
+from edgekd.runtime.bundle import EngineKey, read
 from edgekd.stages.benchmark import measure_models
 
 NAMES = plugins.names("backend")
@@ -141,11 +141,12 @@ def test_one_more_backend_is_measured_under_its_own_name(another, many_bundle, t
 def test_one_more_backend_is_preferred_listed_and_recorded(another, many_bundle):
     shipped = {name: ModelId("student", name) for name in ("fp32", "fp16", "int8")}
     scores = {name: {"accuracy": 0.9, "interval": [0.8, 1.0]} for name in shipped.values()}
+    anywhere, here = EngineKey("another"), EngineKey.here("another")
     order = preference.preferences(shipped, scores, {})
-    assert order["another"] == order[f"another-{platform.machine()}"] == ["fp16", "fp32"]
+    assert order[anywhere] == order[here] == ["fp16", "fp32"]
     measured = {"another": {shipped["fp32"]: 1.0, shipped["fp16"]: 2.0}}
     order = preference.preferences(shipped, scores, measured)
-    assert order[f"another-{platform.machine()}"] == ["fp32", "fp16"] and order["another"] == ["fp16", "fp32"]
+    assert order[here] == ["fp32", "fp16"] and order[anywhere] == ["fp16", "fp32"]
     assert preference.titles()["another"] == "Another"
     assert environment().engines["Another"] == "9.8"
     assert ("another", "Another 9.8", True) in {(entry.what, entry.found, entry.ok) for entry in examine()}
