@@ -22,7 +22,7 @@ from edgekd.models import checkpoint as checkpoints
 from edgekd.models.architecture import Architecture
 from edgekd.models.checkpoint import Checkpoint
 from edgekd.recipe.settings import ModelSettings, Precision, TermSettings
-from edgekd.training.bf16 import answering
+from edgekd.training.bf16 import inference_precision
 from edgekd.training.host import best_device
 from edgekd.training.train import Learner, Record, TrainingSetup, train_with, training_loader
 
@@ -73,7 +73,7 @@ def distill(
     check_classes(teacher, data)
     network = checkpoints.load(teacher)
     source: Source | None = Stored(outputs, best_device()) if outputs else None
-    precision, why = answering(teacher, network, best_device(), guide.precision)
+    precision, why = inference_precision(teacher, network, best_device(), guide.precision)
 
     def changed(model: nn.Module, architecture: Architecture) -> Architecture:
         return reuse_teacher_classifier(model, network, architecture, objective, data.details.preprocessing.image_size)

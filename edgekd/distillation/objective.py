@@ -15,7 +15,7 @@ from edgekd.distillation.terms import Features, Seen, Terms
 from edgekd.models import checkpoint as checkpoints
 from edgekd.models.checkpoint import Checkpoint
 from edgekd.recipe.settings import Precision
-from edgekd.training.bf16 import answering
+from edgekd.training.bf16 import inference_precision
 from edgekd.training.compiling import Forward, compiled
 from edgekd.training.host import autocast
 
@@ -85,7 +85,7 @@ class Teacher:
             UsageError: `wanted` is bf16, which this teacher or device does not support.
         """
         network = checkpoints.load(checkpoint)
-        precision, _ = answering(checkpoint, network, device, wanted)
+        precision, _ = inference_precision(checkpoint, network, device, wanted)
         return cls(network, device, precision, layers, use_compile=use_compile)
 
     @torch.no_grad()

@@ -28,7 +28,7 @@ from edgekd.schemes import Scheme
 from edgekd.schemes._objective import known_methods
 from edgekd.stages.distill import STAGE, Distilled, trained
 from edgekd.store.artifacts import Json
-from edgekd.training.bf16 import answering
+from edgekd.training.bf16 import inference_precision
 from edgekd.training.host import best_device
 from edgekd.training.train import Learner, Record, TrainingSetup, origin_of, train_with
 
@@ -90,7 +90,7 @@ def _distill(run: Run, teacher: Checkpoint, data: Dataset, limit: float, out: Pa
     recipe, objective = run.recipe, run.recipe.distill.objective
     stage.check_classes(teacher, data)
     network = checkpoints.load(teacher)
-    precision, why = answering(teacher, network, best_device(), recipe.distill.teacher_precision)
+    precision, why = inference_precision(teacher, network, best_device(), recipe.distill.teacher_precision)
 
     def objective_of(student: nn.Module) -> Hybrid:
         live = stage.Live(precision, compile=recipe.distill.compile)

@@ -37,7 +37,7 @@ from edgekd.runtime.preprocess import Preprocessing
 from edgekd.schemes import Scheme
 from edgekd.schemes._objective import Objective, check_on_logits, check_outputs, objective_or
 from edgekd.stages import _facts
-from edgekd.stages.distill import Distilled
+from edgekd.stages.distill import Distilled, in_words
 from edgekd.store.artifacts import Artifact, Details, Json
 from edgekd.store.store import resume_folder
 from edgekd.training.fit import Callbacks, fit
@@ -266,7 +266,7 @@ def _student(run: Run, role: str, together: Peers) -> Checkpoint:
         STUDENT,
         Checkpoint,
         name=role,
-        title=role.capitalize(),
+        title=in_words(role),
         settings={},
         inputs=inputs,
         make=lambda out: _checkpoint_of(together, role, out),

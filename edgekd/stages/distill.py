@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -109,11 +110,14 @@ def role_named(name: str, title: str | None = None) -> Role:
 
     Args:
         name: part of the network's identity.
-        title: in the report; None: the name, capitalised.
+        title: in the report; None: the name in words.
     """
-    return Role(
-        name, title or name.replace("-", " ").capitalize(), "further network of the scheme", "triangle-down", "purple"
-    )
+    return Role(name, title or in_words(name), "further network of the scheme", "triangle-down", "purple")
+
+
+def in_words(name: str) -> str:
+    """A title from a name: "student2" becomes "Student 2"."""
+    return re.sub(r"(?<=[a-z])(?=\d)", " ", name.replace("-", " ")).capitalize()
 
 
 @dataclass(frozen=True)

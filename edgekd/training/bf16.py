@@ -1,4 +1,4 @@
-"""Compares a network's answers in bf16 with those in fp32, on validation images, once when its checkpoint is made."""
+"""Compares predictions in bf16 with those in fp32, on validation images, once when a checkpoint is made."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _LARGEST_LOSS = 0.001
 
 @torch.no_grad()
 def compare(model: nn.Module, loader: Loader, device: torch.device) -> Json | None:
-    """Compare a network's answers in fp32 and bf16 on at most 2,048 images.
+    """Compare a network's predictions in fp32 and bf16 on at most 2,048 images.
 
     Args:
         model: the network.
@@ -29,7 +29,7 @@ def compare(model: nn.Module, loader: Loader, device: torch.device) -> Json | No
         device: where it runs.
 
     Returns:
-        images, agreement (fraction of equal top-1 answers), accuracy in each, milliseconds per batch in each, and
+        images, agreement (fraction of equal top-1 predictions), accuracy in each, milliseconds per batch in each, and
         `keeps`: at least 99.5 % agreement, and at most 0.1 points of accuracy (or one image) lost. None where the
         machine or the network cannot use bf16.
     """
@@ -41,12 +41,12 @@ def compare(model: nn.Module, loader: Loader, device: torch.device) -> Json | No
     correct, seconds = {"fp32": 0, "bf16": 0}, {"fp32": 0.0, "bf16": 0.0}
     batches = 0
     for batch in loader.epoch(0):
-        answers: dict[str, Tensor] = {}
+        predictions: dict[str, Tensor] = {}
         for precision in ("fp32", "bf16"):
-            answers[precision], spent = _answers(model, batch, precision, device, loader.classes)
-            correct[precision] += int((answers[precision] == batch.targets).sum())
+            predictions[precision], spent = _predictions(model, batch, precision, device, loader.classes)
+            correct[precision] += int((predictions[precision] == batch.targets).sum())
             seconds[precision] += spent
-        same += int((answers["fp32"] == answers["bf16"]).sum())
+        same += int((predictions["fp32"] == predictions["bf16"]).sum())
         images, batches = images + len(batch.targets), batches + 1
         if images >= _IMAGES:
             break
@@ -60,7 +60,7 @@ def compare(model: nn.Module, loader: Loader, device: torch.device) -> Json | No
     }
 
 
-def answering(
+def inference_precision(
     checkpoint: Checkpoint, model: nn.Module, device: torch.device, wanted: Precision = "auto"
 ) -> tuple[Literal["fp32", "bf16"], str]:
     """The precision for a checkpoint's forward pass on this machine, and the reason.
@@ -82,18 +82,18 @@ def answering(
     if found is None:
         return "fp32", "bf16 was not compared with fp32 when the checkpoint was made"
     if not found["keeps"]:
-        return "fp32", f"bf16 agrees with fp32 on only {100 * found['agreement']:.2f} % of the answers"
+        return "fp32", f"bf16 agrees with fp32 on only {100 * found['agreement']:.2f} % of the predictions"
     if device.type == "cpu" and found["batch_ms"]["bf16"] > found["batch_ms"]["fp32"]:
         return "fp32", "bf16 is slower for this network"
-    return "bf16", f"bf16 agrees with fp32 on {100 * found['agreement']:.2f} % of the answers"
+    return "bf16", f"bf16 agrees with fp32 on {100 * found['agreement']:.2f} % of the predictions"
 
 
-def _answers(
+def _predictions(
     model: nn.Module, batch: Batch, precision: Literal["fp32", "bf16"], device: torch.device, classes: int | None
 ) -> tuple[Tensor, float]:
     start = time.perf_counter()
     with autocast(precision, device):
-        answers: Tensor = model(batch.images)[:, :classes].argmax(1)
+        predictions: Tensor = model(batch.images)[:, :classes].argmax(1)
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-    return answers, time.perf_counter() - start
+    return predictions, time.perf_counter() - start

@@ -126,6 +126,10 @@ def test_a_training_that_has_no_teacher_precision_lets_the_host_choose():
     assert precision_in(recipe.teacher.train) == "auto"
 
 
-def test_a_schemes_further_network_is_titled_by_its_name():
-    role = role_named("first-assistant")
-    assert (role.name, role.title) == ("first-assistant", "First assistant")
+@pytest.mark.parametrize(
+    ("name", "title"),
+    [("first-assistant", "First assistant"), ("student2", "Student 2"), ("generation10", "Generation 10")],
+)
+def test_a_schemes_further_network_is_titled_by_its_name(name, title):
+    role = role_named(name)
+    assert (role.name, role.title) == (name, title)

@@ -23,18 +23,18 @@ def has_bf16(monkeypatch):
     monkeypatch.setattr(host, "cpu_has_bf16", lambda: True)
 
 
-def test_answers_are_counted_in_both_formats(small_digits, has_bf16):
+def test_predictions_are_compared_in_both_formats(small_digits, has_bf16):
     model, loader = network(), evaluation_loader(small_digits, "validation")
     found = bf16.compare(model, loader, CPU)
     images = torch.cat([batch.images for batch in loader.epoch(0)])
     targets = torch.cat([batch.targets for batch in loader.epoch(0)])
     with torch.no_grad():
-        answers = model(images).argmax(1)
+        predictions = model(images).argmax(1)
         with torch.autocast("cpu", torch.bfloat16):
             rounded = model(images).argmax(1)
     assert found["images"] == len(targets)
-    assert found["agreement"] == pytest.approx((answers == rounded).float().mean().item())
-    assert found["accuracy"]["fp32"] == pytest.approx((answers == targets).float().mean().item())
+    assert found["agreement"] == pytest.approx((predictions == rounded).float().mean().item())
+    assert found["accuracy"]["fp32"] == pytest.approx((predictions == targets).float().mean().item())
     assert found["accuracy"]["bf16"] == pytest.approx((rounded == targets).float().mean().item())
 
 
@@ -48,12 +48,12 @@ def test_where_there_is_not_a_bf16_nothing_is_compared(small_digits, monkeypatch
     [
         (FOUND, "bf16", "agrees with fp32 on 99.90 %"),
         (None, "fp32", "was not compared"),
-        ({**FOUND, "keeps": False, "agreement": 0.98}, "fp32", "on only 98.00 % of the answers"),
+        ({**FOUND, "keeps": False, "agreement": 0.98}, "fp32", "on only 98.00 % of the predictions"),
         ({**FOUND, "batch_ms": {"fp32": 1.0, "bf16": 2.0}}, "fp32", "slower"),
     ],
 )
-def test_a_checkpoint_answers_in_bf16_where_that_was_found_to_be_as_good_and_faster(has_bf16, found, precision, why):
+def test_bf16_is_used_where_it_was_found_to_be_as_good_and_faster(has_bf16, found, precision, why):
     checkpoint = SimpleNamespace(metrics={} if found is None else {"bf16": found})
-    answer, reason = bf16.answering(checkpoint, network(), CPU)
-    assert answer == precision and why in reason
-    assert bf16.answering(checkpoint, network(), CPU, "fp32") == ("fp32", "set in the recipe")
+    chosen, reason = bf16.inference_precision(checkpoint, network(), CPU)
+    assert chosen == precision and why in reason
+    assert bf16.inference_precision(checkpoint, network(), CPU, "fp32") == ("fp32", "set in the recipe")
