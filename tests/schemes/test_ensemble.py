@@ -15,10 +15,10 @@ from edgekd.errors import RecipeError
 from edgekd.schemes.ensemble import Ensemble, weights
 from edgekd.stages import data as data_stage
 
-# One epoch: it has learned something, and is often wrong and sure of it.
+# Two epochs: it has learned something, and is often wrong and sure of it. After one it may answer with one class only.
 WEAK = {
     "model": "cifar/resnet14",
-    "train": {"epochs": 1, "batch_size": 64, "learning_rate": 0.1, "precision": "fp32", "seed": 1},
+    "train": {"epochs": 2, "batch_size": 64, "learning_rate": 0.1, "precision": "fp32", "seed": 1},
 }
 KD = "distill.objective=[{method: kd}]"
 SMALL = ("data.limit=200", "teacher.train.epochs=2", "distill.epochs=1", KD)
@@ -104,18 +104,18 @@ def test_a_student_of_two_teachers_names_both_and_is_reused(stages, distilled, p
 
 @pytest.mark.slow
 def test_every_combination_beats_the_worst_teacher_and_labels_help_most(stages, distilled, score):
-    """Mean of three seeds, equal steps. The bad teacher drags a plain mean down: that is what confidence is for."""
+    """Mean of three seeds, equal steps. The weak teacher lowers a plain mean: that is what confidence is for."""
     sums = {"worst": 0.0, "mean": 0.0, "entropy": 0.0, "confidence": 0.0}
     data = data_stage.data(stages())
     weak = distilled(stages(KD, _override("mean"))).others["teacher2"]
-    assert score(weak, data) < 0.6
+    assert 0.3 < score(weak, data) < 0.8
     for seed in range(3):
         overrides = (KD, f"distill.seed={seed}")
         sums["worst"] += score(distilled(stages(*overrides, teacher=WEAK)).student, data) / 3
         for combine in ("mean", "entropy", "confidence"):
             sums[combine] += score(distilled(stages(*overrides, _override(combine))).student, data) / 3
-    assert min(sums["mean"], sums["entropy"]) > sums["worst"] + 0.05, sums
-    assert sums["confidence"] > max(0.85, sums["mean"] + 0.2), sums
+    assert min(sums["mean"], sums["entropy"]) > sums["worst"] + 0.2, sums
+    assert sums["confidence"] > max(0.85, sums["mean"] + 0.02), sums
 
 
 def test_a_plan_writes_nothing(stages, tmp_path, planned):
