@@ -5,7 +5,10 @@ The conversions to each variant are in variants/.
 
 from __future__ import annotations
 
+import logging
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -105,7 +108,7 @@ def graph_of(network: nn.Module, image_size: int, opset: int) -> onnx.ModelProto
     # The exporter treats a batch of 1 as a constant.
     example = torch.zeros(2, 3, image_size, image_size)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), _quiet(logging.getLogger("torch.fx.experimental.symbolic_shapes")):
             # PyTorch's exporter calls deprecated functions of PyTorch itself.
             warnings.simplefilter("ignore", FutureWarning)
             warnings.simplefilter("ignore", DeprecationWarning)
@@ -126,6 +129,17 @@ def graph_of(network: nn.Module, image_size: int, opset: int) -> onnx.ModelProto
         raise ExportError("the ONNX exporter returned nothing")
     graph: onnx.ModelProto = program.model_proto
     return graph if opset >= _LOWEST_EXPORTED else lower(graph, opset)
+
+
+@contextmanager
+def _quiet(logger: logging.Logger) -> Iterator[None]:
+    """Without its warnings: where a network cannot be exported, PyTorch prints its graph before it raises the error."""
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _innermost(error: BaseException) -> str:

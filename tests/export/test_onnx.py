@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import numpy as np
 import onnx
 import pytest
@@ -43,9 +45,17 @@ def test_no_path_of_the_exporting_machine_ships(exported):
 
 
 def test_a_network_that_cannot_be_exported_is_one_clear_message():
+    printed: list[logging.LogRecord] = []
+    handler = logging.Handler()
+    handler.emit = printed.append  # type: ignore[method-assign]
+    logger = logging.getLogger("torch.fx.experimental.symbolic_shapes")
+    logger.addHandler(handler)
+
     class Odd(torch.nn.Module):
         def forward(self, x):
             return x[:, 0] if x.sum() > 0 else x[:, 1]
 
     with pytest.raises(ExportError, match="cannot be exported to ONNX"):
         exports.graph_of(Odd().eval(), 16, 20)
+    logger.removeHandler(handler)
+    assert not printed
