@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from edgekd import safe_yaml
 from edgekd.errors import UnknownNameError, UsageError
 from edgekd.plugin_places import folders_in
 
@@ -145,7 +146,7 @@ def _files(folder: Path | None) -> list[Path]:
 
 def _mapping(file: Path) -> dict[str, Any]:
     try:
-        value = yaml.safe_load(file.read_text(encoding="utf-8"))
+        value = safe_yaml.load(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise UsageError(f"{file} cannot be read as YAML", found=str(error)) from None
     if not isinstance(value, dict):

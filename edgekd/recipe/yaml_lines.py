@@ -2,32 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import yaml
 
+from edgekd import safe_yaml
 from edgekd.errors import RecipeError, UsageError
 
 Location = tuple[str | int, ...]
-
-
-class _Loader(yaml.SafeLoader):
-    """Safe YAML in which 1e-3 is a number and only true and false are booleans, as in YAML 1.2."""
-
-
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith((":bool", ":float", ":timestamp"))]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(true|false)$"), list("tf"))
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(\d+\.\d*([eE][-+]?\d+)?|\.\d+([eE][-+]?\d+)?|\d+[eE][-+]?\d+)$"),
-    list("-+0123456789."),
-)
 
 
 @dataclass
@@ -60,19 +44,16 @@ class Document:
 
 def parse(text: str, *, name: str) -> Document:
     """Parse a recipe's text. Raises RecipeError where it is not YAML or not a mapping."""
-    loader = _Loader(text)
+    document = Document(name, None, {})
     try:
-        node = loader.get_single_node()
-        document = Document(name, None, {})
+        node = safe_yaml.compose(text)
         if node is not None:
             _walk(node, (), document)
-            document.value = loader.construct_document(node)
+            document.value = safe_yaml.construct(node)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark else ""
         raise RecipeError(name, [f"{name}{line}: not valid YAML: {getattr(error, 'problem', None) or error}"]) from None
-    finally:
-        loader.dispose()
     if not isinstance(document.value, dict):
         found = type(document.value).__name__
         raise RecipeError(name, [f"{name}: a recipe is a mapping of sections; found: {found}"])
@@ -89,7 +70,7 @@ def set_value(document: Document, override: str) -> None:
     if not equals or not path.strip():
         raise UsageError(f"--set {override}", found="no key=value", allowed="for example --set distill.epochs=2")
     try:
-        value = yaml.load(text, Loader=_Loader)  # noqa: S506  (a SafeLoader)
+        value = safe_yaml.load(text)
     except yaml.YAMLError as error:
         raise UsageError(f"--set {override}", found=f"the value is not valid YAML: {error}") from None
     *parents, last = (int(part) if part.isdigit() else part for part in path.strip().split("."))

@@ -16,8 +16,9 @@ distill:
 
 
 def test_numbers_and_truth_values_are_those_of_yaml_1_2():
-    values = parse("{a: 1e-3, b: .5, c: yes, d: true, e: 2024-01-02, f: 1_0, g: on}", name="x").value
-    assert values == {"a": 0.001, "b": 0.5, "c": "yes", "d": True, "e": "2024-01-02", "f": 10, "g": "on"}
+    values = parse("{a: 1e-3, b: .5, c: yes, d: true, e: 2024-01-02, f: on}", name="x").value
+    assert values == {"a": 0.001, "b": 0.5, "c": "yes", "d": True, "e": "2024-01-02", "f": "on"}
+    assert parse("{a: 1_0, b: 1:30, c: 010, d: 10}", name="x").value == {"a": "1_0", "b": "1:30", "c": "010", "d": 10}
 
 
 def test_every_place_has_its_line_or_the_nearest_around_it():
