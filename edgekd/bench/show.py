@@ -29,9 +29,8 @@ def show(measurements: Sequence[Measurement]) -> None:
     if not console.is_terminal:
         console = Console(highlight=False, width=_WIDTH_IN_FILES)
     first = measurements[0]
-    console.print(
-        f"{escape(first.target)}: {first.engine}, threads {first.threads}, {first.environment.cpu} ({first.device})"
-    )
+    place = f"threads {first.threads}, {first.environment.cpu}" if first.runs_on == "cpu" else first.runs_on
+    console.print(f"{escape(first.target)}: {first.engine}, {escape(place)} ({first.device})")
     table = Table("model", box=None, pad_edge=False)
     for column in _COLUMNS:
         table.add_column(column, justify="right")

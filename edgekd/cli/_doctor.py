@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import shutil
 from dataclasses import dataclass
 from importlib import metadata
@@ -55,13 +56,21 @@ def _workstation() -> Finding:
     return Finding("workstation", ", ".join(f"{name} {version}" for name, version in versions.items()), True)
 
 
-def _gpu() -> Finding:
-    driver = Path("/proc/driver/nvidia/version")
-    tegra = Path("/etc/nv_tegra_release")
+def _gpu(root: Path = Path("/")) -> Finding:
+    """Reads the system's files under `root`, because CUDA or NVML may be what is missing."""
+    driver = root / "proc/driver/nvidia/version"
+    tegra = root / "etc/nv_tegra_release"
     if tegra.exists():
         return Finding("gpu", f"Jetson, {tegra.read_text().splitlines()[0].strip('# ')}", True)
     if driver.exists():
-        return Finding("gpu", driver.read_text().splitlines()[0].removeprefix("NVRM version: ").strip(), True)
+        line = driver.read_text().partition("\n")[0]
+        release = re.search(r"\d+\.\d+(\.\d+)?", line)
+        models = [
+            text.partition("Model:")[2].partition("\n")[0].strip()
+            for text in (each.read_text() for each in sorted(driver.parent.glob("gpus/*/information")))
+        ]
+        named = ", ".join(model for model in models if model) or "NVIDIA GPU"
+        return Finding("gpu", f"{named}, driver {release[0] if release else line}", True)
     return Finding("gpu", "no NVIDIA driver: training runs on the CPU", False)
 
 

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from edgekd.bench.measure import benchmark
-from edgekd.bench.show import notes
+from edgekd.bench.show import notes, show
 
 
 def test_figures_of_a_busy_or_throttled_machine_are_noted(small_net):
@@ -12,3 +12,12 @@ def test_figures_of_a_busy_or_throttled_machine_are_noted(small_net):
     busy, throttled = notes([entry.model_copy(update={"busy": True, "throttling": slower})])
     assert "busy" in busy and "batch 1" in busy
     assert "25.0% slower" in throttled
+
+
+def test_the_heading_names_what_the_engine_ran_on(small_net, capsys):
+    (entry,) = benchmark(small_net, seconds=0.02, warmup_seconds=0.0)
+    show([entry])
+    assert f"threads {entry.threads}, {entry.environment.cpu}" in capsys.readouterr().out
+    show([entry.model_copy(update={"runs_on": "cuda:0, Orin"})])
+    heading = capsys.readouterr().out.partition("\n")[0]
+    assert "cuda:0, Orin" in heading and "threads" not in heading

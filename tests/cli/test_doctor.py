@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import json
 
+import pytest
 from click.testing import CliRunner
 
+from edgekd.cli._doctor import _gpu
 from edgekd.cli.doctor import command
 
 
@@ -13,3 +15,29 @@ def test_doctor_looks_without_touching():
     findings = {finding["what"]: finding for finding in json.loads(shown.stdout)}
     assert findings["onnxruntime"]["ok"] and findings["workstation"]["ok"]
     assert all(finding["hint"] is None for finding in findings.values() if finding["ok"])
+
+
+NVRM = "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.159.04  Release Build  (builder@)  Tue Aug 11\n"
+
+
+@pytest.mark.parametrize(
+    ("files", "found"),
+    [
+        ({}, "no NVIDIA driver: training runs on the CPU"),
+        ({"proc/driver/nvidia/version": NVRM}, "NVIDIA GPU, driver 580.159.04"),
+        (
+            {
+                "proc/driver/nvidia/version": NVRM,
+                "proc/driver/nvidia/gpus/0000:00:06.0/information": "Model: \t\t NVIDIA H100 80GB HBM3\nIRQ: 42\n",
+            },
+            "NVIDIA H100 80GB HBM3, driver 580.159.04",
+        ),
+        ({"etc/nv_tegra_release": "# R36 (release), REVISION: 4.0\n"}, "Jetson, R36 (release), REVISION: 4.0"),
+    ],
+    ids=["none", "driver", "H100", "Jetson"],
+)
+def test_the_gpu_is_named_with_its_driver(files, found, tmp_path):
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert _gpu(tmp_path).found == found

@@ -68,7 +68,15 @@ def namespace(version: str) -> ModuleType:
     api = API[version]
     trt = ModuleType("tensorrt")
     trt.__version__ = version
-    trt.asked = asked = {"creation": None, "flags": [], "profile": None, "pools": {}, "timings": [], "builds": 0}
+    trt.asked = asked = {
+        "creation": None,
+        "flags": [],
+        "cleared": [],
+        "profile": None,
+        "pools": {},
+        "timings": [],
+        "builds": 0,
+    }
     for name, kinds in api.items():
         if "enum" in kinds:
             setattr(trt, name, IntEnum(name, {member: number for number, member in enumerate(sorted(kinds["enum"]))}))
@@ -105,6 +113,7 @@ def namespace(version: str) -> ModuleType:
         return instance(
             "IBuilderConfig",
             set_flag=lambda flag: asked["flags"].append(flag.name),
+            clear_flag=lambda flag: asked["cleared"].append(flag.name),
             set_memory_pool_limit=lambda pool, size: asked["pools"].update({pool.name: size}),
             add_optimization_profile=add_optimization_profile,
             create_timing_cache=create_timing_cache,

@@ -98,6 +98,20 @@ def test_a_loose_engine_without_a_record_goes_to_tensorrt(device, linear_bundle,
         runtime.load(loose)
 
 
+def test_a_session_names_its_gpu_and_a_runtime_that_does_not_start_its_reason(device, linear_bundle):
+    trt = device(name="Orin")
+    built = engines.build(linear_bundle)[0].path
+    assert open_session(built).device == "cuda:0, Orin"
+
+    def refuse(log):
+        log.log(trt.ILogger.ERROR, "out of memory")
+        raise TypeError("pybind11::init(): factory function returned nullptr")
+
+    trt.Runtime = refuse
+    with pytest.raises(BackendError, match=r"10\.3\.0 cannot start its runtime\n  found: out of memory"):
+        open_session(built)
+
+
 def test_what_cannot_be_built_is_reported_before_building(device, many_bundle):
     trt = device(name="NVIDIA Tegra X1", capability=(5, 3))
     bundle = many_bundle(*ALL)

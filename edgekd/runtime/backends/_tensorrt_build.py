@@ -56,10 +56,10 @@ def build(trt: Any, log: Any, graph: Path, options: Options, *, timings: bytes =
         timings: a timing cache of the same device and version, or empty.
 
     Raises:
-        BackendError: TensorRT cannot read the graph or build from it.
+        BackendError: TensorRT does not start, or cannot read the graph or build from it.
     """
     trt.init_libnvinfer_plugins(log, "")
-    builder = trt.Builder(log)
+    builder = _start(trt, log)
     network = builder.create_network(sum(1 << int(flag) for flag in creation_flags(trt)))
     # The parser owns the weights until the engine is built.
     parser = trt.OnnxParser(network, log)
@@ -68,6 +68,9 @@ def build(trt: Any, log: Any, graph: Path, options: Options, *, timings: bytes =
     config = builder.create_builder_config()
     for flag in builder_flags(trt, options.precision):
         config.set_flag(flag)
+    if options.precision == "fp32":
+        # TensorRT rounds the inputs of fp32 products to 10 bits unless told not to, in strongly typed builds too.
+        config.clear_flag(trt.BuilderFlag.TF32)
     if options.workspace_mb is not None:
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace_mb << 20)
     _add_profile(builder, config, network, options, graph)
@@ -113,6 +116,17 @@ def builder_flags(trt: Any, precision: str) -> list[Any]:
             f"TensorRT {trt.__version__} cannot build {precision} engines", found=f"no flag {', '.join(lacking)}"
         )
     return list(flags.values())
+
+
+def _start(trt: Any, log: Any) -> Any:
+    try:
+        return trt.Builder(log)
+    except TypeError:  # the bindings' word for a builder that could not be made
+        raise BackendError(
+            f"TensorRT {trt.__version__} cannot start its builder",
+            found=log.error,
+            hint="its libraries must be of one version, complete, and the GPU must have memory left",
+        ) from None
 
 
 def _release(version: str) -> tuple[int, int]:

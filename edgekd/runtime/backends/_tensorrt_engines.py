@@ -18,7 +18,7 @@ from edgekd.runtime.gpu import Gpu
 
 NAME = "tensorrt"
 # Part of every engine's identity; increased when a change here makes another engine from the same options.
-_BUILDER = 1
+_BUILDER = 2
 
 
 def build(

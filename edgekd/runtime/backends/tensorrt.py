@@ -51,15 +51,15 @@ class TrtSession(Session):
         BackendError: no GPU, TensorRT cannot be imported, or the engine is for another GPU or TensorRT version.
     """
 
-    device = "cuda:0"
-
     def __init__(self, path: Path, *, graph: str | None = None) -> None:
         self._driver = _cuda.Driver()
         trt = import_tensorrt()
         self.engine = f"{NAME} {trt.__version__}"
         self._log = new_log(trt)
         plan = path.read_bytes()
-        engine_cache.check(path, plan, device=_cuda.device(), engine=NAME, version=trt.__version__, graph=graph)
+        gpu = _cuda.device()
+        self.device = f"cuda:0, {gpu.name}"
+        engine_cache.check(path, plan, device=gpu, engine=NAME, version=trt.__version__, graph=graph)
         self._engine: Any = _deserialised(trt, self._log, path, plan)
         self._context: Any = self._engine.create_execution_context()
         if self._context is None:
@@ -130,7 +130,10 @@ def _open(path: Path, *, threads: int | None = None) -> TrtSession:
 
 def _deserialised(trt: Any, log: Any, path: Path, plan: bytes) -> Any:
     trt.init_libnvinfer_plugins(log, "")
-    runtime = trt.Runtime(log)
+    try:
+        runtime = trt.Runtime(log)
+    except TypeError:  # the bindings' word for a runtime that could not be made
+        raise BackendError(f"TensorRT {trt.__version__} cannot start its runtime", found=log.error) from None
     engine = runtime.deserialize_cuda_engine(plan) if plan else None
     if engine is None:
         raise BackendError(

@@ -151,7 +151,7 @@ def test_an_engine_computes_what_onnxruntime_computes(tmp_path):
     assert ours.inputs[0].shape == ("dim0", 3, 4, 4) and ours.inputs[0].dtype == "float32"
     pairs = [(ours.bind(x), theirs.bind(x)) for x in (generator.random((n, 3, 4, 4), np.float32) for n in (1, 4))]
     for mine, reference in pairs + pairs[:1]:  # two bound calls, in turns
-        np.testing.assert_allclose(mine(), reference(), atol=2e-2)  # TF32 is TensorRT's default
+        np.testing.assert_allclose(mine(), reference(), atol=5e-4)  # in fp32, not in TF32
     with pytest.raises(BackendError, match="not built for"):
         ours.bind(np.zeros((5, 3, 4, 4), np.float32))
     for broken in (b"", plan[: len(plan) // 2]):
