@@ -1,4 +1,4 @@
-"""Checks before the first training: every network is built, untrained, and every stage runs its check on them."""
+"""Checks before the first training: every network is built, and every stage runs its check on them."""
 
 from __future__ import annotations
 
@@ -42,9 +42,10 @@ STAGE = Stage("preflight", "Preflight", version=1, facts=_facts)
 
 
 def preflight(run: Run, data: Dataset) -> Preflight:
-    """Build and check all networks, untrained, so that an error in one is found before another is trained.
+    """Build and check all networks, so that an error in one is found before another is trained.
 
-    A plan does so too where the data is prepared: it refuses what the run would refuse.
+    A plan does so too where the data is prepared: it refuses what the run would refuse, but for published weights that
+    cannot be fetched, because it downloads nothing.
 
     Raises:
         ModelError: arguments, weights or classes do not fit, one is quantized already, the student cannot be
@@ -69,9 +70,10 @@ def check(run: Run, data: Dataset, stages: list[Stage]) -> PreflightDetails:
     """Build the networks and run each stage's check. Raises as preflight()."""
     recipe = run.recipe
     opset = recipe.export.opset
-    others = [build(model, data, opset) for model in schemes.models_of(recipe, data.classes)]
-    teacher = build(recipe.teacher, data, opset) if recipe.teacher is not None else None
-    student = build(recipe.student, data, opset)
+    fetch = run.store.makes
+    others = [build(model, data, opset, fetch=fetch) for model in schemes.models_of(recipe, data.classes)]
+    teacher = build(recipe.teacher, data, opset, fetch=fetch) if recipe.teacher is not None else None
+    student = build(recipe.student, data, opset, fetch=fetch)
     untrained = Untrained(
         recipe,
         data,
@@ -89,15 +91,21 @@ def check(run: Run, data: Dataset, stages: list[Stage]) -> PreflightDetails:
     )
 
 
-def build(model: ModelSettings, data: Dataset, opset: int) -> nn.Module:
-    """A network for these classes and this image size, with random weights where published ones are named.
+def build(model: ModelSettings, data: Dataset, opset: int, *, fetch: bool) -> nn.Module:
+    """A network for these classes and this image size.
 
     Published networks are known to export to ONNX; a user's own is exported to find out.
+
+    Args:
+        model: the recipe's settings.
+        data: its classes and preprocessing are the network's.
+        opset: of the exported graph.
+        fetch: whether published weights are downloaded; otherwise they are random instead.
 
     Raises:
         ModelError: it cannot be built, is quantized already, or is the user's own and cannot be exported.
     """
-    network, _ = training.initial(model.model_copy(update={"pretrained": False}), data)
+    network, _ = training.initial(model if fetch else model.model_copy(update={"pretrained": False}), data)
     size = data.details.preprocessing.image_size
     refuse_quantized(network, model.model)
     cost(network, size)

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from urllib.error import URLError
+
 import pytest
+from torchvision import models
 
 import edgekd
+from edgekd import pipeline
 from edgekd.errors import DataError, ModelError
+from edgekd.recipe.load import from_mapping
 
 RECIPE = {
     "name": "tiny",
@@ -51,3 +56,20 @@ def test_too_few_images_to_calibrate_on_are_found_before_any_training(tmp_path):
     with pytest.raises(DataError, match="too few images(?s:.)*12 in the training split(?s:.)*add training images"):
         edgekd.run(RECIPE, tmp_path, ["data.limit=12", "data.validation=0.01"])
     assert [path.name[:4] for path in (tmp_path / "stages").iterdir()] == ["data"]
+
+
+def test_published_weights_that_cannot_be_fetched_are_found_before_any_training(tmp_path, monkeypatch):
+    """A plan downloads nothing, so it cannot know."""
+
+    def offline(self, **_):
+        raise URLError("Temporary failure in name resolution")
+
+    monkeypatch.setattr(models.SqueezeNet1_1_Weights, "get_state_dict", offline)
+    recipe = {**RECIPE, "student": {"model": "torchvision/squeezenet1_1", "pretrained": True}}
+    del recipe["prune"], recipe["quantize"]
+    with pytest.raises(
+        ModelError, match="published weights of torchvision/squeezenet1_1 cannot be fetched\n  found: URL"
+    ):
+        edgekd.run(recipe, tmp_path)
+    assert [path.name[:4] for path in (tmp_path / "stages").iterdir()] == ["data"]
+    assert "needs data" not in {stage.why for stage in pipeline.plan(from_mapping(recipe), tmp_path)}

@@ -98,7 +98,7 @@ def show_plan(stages: Sequence[PlannedStage], *, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps([{"stage": s.name, "state": s.state, "why": s.why} for s in stages], indent=2))
         return
-    table = Table("stage", "", "why", box=None, pad_edge=False)
+    table = Table("stage", "plan", "why", box=None, pad_edge=False)
     words = {"reused": "reuse", "run": "run", "planned": "run"}
     for stage in stages:
         table.add_row(stage.name, words[stage.state], stage.why)

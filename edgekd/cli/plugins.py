@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from edgekd.plugin_places import Plugin
 
 
-@click.command("plugins", short_help="List methods, data sources, backends and models.")
+@click.command("plugins", short_help="List losses, schemes, data sources, variants, backends and models.")
 @click.argument("kind", required=False)
 @click.option("--check", is_flag=True, help="Import every plugin, and show which are broken.")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")

@@ -64,10 +64,15 @@ def _from_source(architecture: Architecture, pretrained: bool) -> nn.Module:
             name, num_classes=architecture.num_classes, pretrained=pretrained, **architecture.arguments
         )
     except (TypeError, ValueError, KeyError, AssertionError, RuntimeError, OSError) as error:
-        raise ModelError(
-            f"{architecture.model} cannot be built with {architecture.arguments or 'no arguments'}",
-            found=f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}",
-        ) from error
+        found = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+        if pretrained and isinstance(error, OSError):
+            raise ModelError(
+                f"the published weights of {architecture.model} cannot be fetched",
+                found=found,
+                hint="they are downloaded once; without a network, give a file of weights: checkpoint: …",
+            ) from error
+        what = f"{architecture.model} cannot be built with {architecture.arguments or 'no arguments'}"
+        raise ModelError(what, found=found) from error
     return model
 
 

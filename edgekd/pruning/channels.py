@@ -173,7 +173,7 @@ def _unprunable(model: nn.Module, found: str) -> ModelError:
         f"{type(model).__name__} cannot be pruned",
         found=found,
         allowed="e.g. MobileNetV2 and V3, MNASNet, SqueezeNet, ResNet",
-        hint="remove the prune section, or choose a smaller student",
+        hint="remove the prune section, or take a student whose layers torch-pruning can trace",
     )
 
 

@@ -235,7 +235,7 @@ def _environment(measurements: Measurements) -> Json:
     versions = measurements.manifest.versions
     trained_with = {key: versions[key] for key in ("torch", "torchvision") if versions.get(key) is not None}
     engines = known.pop("engines")
-    memory = f"{known.pop('ram_bytes') / 2**30:.1f} GiB"
+    memory = f"{known.pop('ram_bytes') / 1e9:.1f} GB"
     return {
         **known,
         **engines,

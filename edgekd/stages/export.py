@@ -29,7 +29,7 @@ class Exported:
 
 def _graph_facts(model: OnnxModel) -> list[str]:
     numerics = model.metrics["numerics"]
-    agreement = f"agrees with {numerics['reference']} on {numerics['agreement']:.1%}"
+    agreement = f"predicts as {numerics['reference']} on {numerics['agreement']:.1%} of the images"
     return [agreement, _facts.megabytes(model.graph.stat().st_size)]
 
 

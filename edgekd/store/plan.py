@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import json
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
-from edgekd.store.artifacts import Artifact, Json
+from edgekd.store.artifacts import MANIFEST, Artifact, Json, StageRecord
 from edgekd.store.store import A, StageLabel, State, Store, finished, record_of
+
+_SHOWN = 4
+_MISSING = object()
 
 
 @dataclass(frozen=True)
@@ -37,24 +42,61 @@ class Plan(Store):
         inputs: Mapping[str, Artifact],
         make: Callable[[Path], A],
     ) -> A:
-        waiting = [role for role, artifact in inputs.items() if is_pending(artifact)]
+        waiting = dict.fromkeys(each.stage for each in inputs.values() if isinstance(each, _Pending))
         if waiting:
-            self.stages.append(
-                PlannedStage(label.name, label.title or label.name, "planned", f"needs {', '.join(waiting)} first")
-            )
-            return cast(A, _Pending())
+            return cast(A, self._pending(label, "planned", f"needs {_few([*waiting])} first"))
         record = record_of(label, settings, inputs)
         place = self.place_of(record)
         if place.exists():
-            self.stages.append(PlannedStage(label.name, label.title or label.name, "reused", place.name))
+            self._add(label, "reused", place.name)
             return finished(kind, place, record)
-        begun = (self.root / "partial" / place.name).exists()
-        self.stages.append(
-            PlannedStage(
-                label.name, label.title or label.name, "run", "resumes an interrupted run" if begun else "not made yet"
-            )
-        )
-        return cast(A, _Pending())
+        if (self.root / "partial" / place.name).exists():
+            return cast(A, self._pending(label, "run", "resumes an interrupted run"))
+        earlier = self._latest(label.name)
+        why = _changed(earlier, record) if earlier is not None else "not made yet"
+        return cast(A, self._pending(label, "run", why))
+
+    def _add(self, label: StageLabel, state: State, why: str) -> None:
+        self.stages.append(PlannedStage(label.name, label.title or label.name, state, why))
+
+    def _pending(self, label: StageLabel, state: State, why: str) -> _Pending:
+        self._add(label, state, why)
+        return _Pending(label.name)
+
+    def _latest(self, name: str) -> StageRecord | None:
+        """The record of the stage's newest artifact, of whatever settings."""
+        found = []
+        for file in self.root.glob(f"stages/{name}-*/{MANIFEST}"):
+            with suppress(OSError, ValueError, TypeError, KeyError):  # what is damaged explains nothing
+                record = StageRecord.model_validate(json.loads(file.read_text(encoding="utf-8"))["stage"])
+                if record.name == name:
+                    found.append((file.stat().st_mtime, record))
+        return max(found, key=lambda each: each[0])[1] if found else None
+
+
+def _changed(earlier: StageRecord, record: StageRecord) -> str:
+    """What distinguishes a stage from its last artifact: its settings by path, and its inputs."""
+    before, after = _flat(earlier.settings), _flat(record.settings)
+    names = [name for name in {**before, **after} if before.get(name, _MISSING) != after.get(name, _MISSING)]
+    names += [
+        role for role in {**earlier.inputs, **record.inputs} if earlier.inputs.get(role) != record.inputs.get(role)
+    ]
+    if earlier.version != record.version or not names:  # the stage's code, or the artifacts' format
+        names.append("edgekd")
+    return f"changed: {_few(names)}"
+
+
+def _few(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return f"{', '.join(names[:_SHOWN])}{more}"
+
+
+def _flat(settings: Json, above: str = "") -> Json:
+    """Nested settings by their dotted paths."""
+    flat: Json = {}
+    for name, value in settings.items():
+        flat |= _flat(value, f"{above}{name}.") if isinstance(value, dict) else {f"{above}{name}": value}
+    return flat
 
 
 class Outline(Store):
@@ -74,16 +116,16 @@ class Outline(Store):
         inputs: Mapping[str, Artifact],
         make: Callable[[Path], A],
     ) -> A:
-        return cast(A, _Pending())
+        return cast(A, _Pending(label.name))
 
 
 class _Pending(Artifact):
-    """A placeholder for an artifact that is not made yet."""
+    """A placeholder for an artifact that is not made yet, by a stage of this name."""
 
     kind = "pending"
 
-    def __init__(self) -> None:
-        pass
+    def __init__(self, stage: str) -> None:
+        self.stage = stage
 
 
 def is_pending(artifact: Artifact) -> bool:

@@ -33,7 +33,7 @@ def test_a_plan_is_a_table_or_json(capsys):
     stages = [PlannedStage("data", "Data", "reused", "same"), PlannedStage("distill", "Student", "planned", "waits")]
     show_plan(stages, as_json=False)
     assert [line.split() for line in capsys.readouterr().out.splitlines()] == [
-        ["stage", "why"],
+        ["stage", "plan", "why"],
         ["data", "reuse", "same"],
         ["distill", "run", "waits"],
     ]

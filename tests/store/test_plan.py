@@ -31,7 +31,7 @@ def test_a_plan_runs_nothing_and_states_what_waits(tmp_path: Path) -> None:
     assert is_pending(pending)
     plan.stage(Note, EXPORT, settings={}, inputs={"student": pending}, make=never)
     assert [(s.name, s.state) for s in plan.stages] == [("train", "reused"), ("distill", "run"), ("export", "planned")]
-    assert plan.stages[-1].why == "needs student first"
+    assert plan.stages[-1].why == "needs distill first"
     assert not (tmp_path / "partial" / "distill").exists()
 
 
@@ -47,6 +47,31 @@ def test_a_plan_tells_what_an_interrupted_run_resumes(tmp_path: Path) -> None:
     plan.stage(Note, TRAIN, settings={}, inputs={}, make=never)
     plan.stage(Note, DISTILL, settings={}, inputs={}, make=never)
     assert [stage.why for stage in plan.stages] == ["resumes an interrupted run", "not made yet"]
+
+
+def test_a_plan_tells_what_has_changed_since_the_last_artifact(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    teacher = store.stage(Note, TRAIN, settings={"seed": 0}, inputs={}, make=make)
+    other = store.stage(Note, StageLabel("train-longer", 1), settings={"seed": 0}, inputs={}, make=make)
+    before = {"train": {"epochs": 3, "seed": 0}, "old": 1}
+    store.stage(Note, DISTILL, settings=before, inputs={"teacher": teacher}, make=make)
+    plan = Plan(tmp_path)
+
+    def why(label: StageLabel, settings: dict, **inputs: Note) -> str:
+        plan.stage(Note, label, settings=settings, inputs=inputs, make=never)
+        return plan.stages[-1].why
+
+    assert why(TRAIN, {"seed": 1}) == "changed: seed"
+    assert why(StageLabel("train-longer", 2), {"seed": 0}) == "changed: edgekd"
+    after = {"train": {"epochs": 5, "seed": 0}, "new": None}
+    assert why(DISTILL, after, teacher=teacher) == "changed: train.epochs, old, new"
+    assert why(DISTILL, before, assistant=other) == "changed: teacher, assistant"
+    assert why(DISTILL, {str(n): n for n in range(4)}, teacher=teacher) == (
+        "changed: train.epochs, train.seed, old, 0 and 3 more"
+    )
+    for manifest in tmp_path.glob("stages/distill-*/manifest.json"):
+        manifest.write_text("{")
+    assert why(DISTILL, after, teacher=teacher) == "not made yet"
 
 
 def test_an_outline_reads_nothing(tmp_path: Path) -> None:
