@@ -31,6 +31,7 @@ def run(
     *,
     allow_code: bool = False,
     models: Factories | None = None,
+    chain: pipeline.Chain = pipeline.chain,
 ) -> pipeline.RunResult:
     """Run the whole chain: train or load the teacher, distill, prune, quantize, export, measure, pack, report.
 
@@ -43,6 +44,7 @@ def run(
             function (or class) at the top level of a .py file, and the checkpoint carries a copy of that file. This
             is the same as `model: file.py:build` in the section, but needs no allow_code, because your program has
             run the file already.
+        chain: the stages in order; edgekd's own, or one with stages of yours.
 
     Returns:
         The run's artifacts, and the paths of its folder, its bundle and its report.
@@ -73,7 +75,7 @@ def run(
     """
     loaded = _recipe(source, overrides, allow_code, models)
     with permitted(loaded.code):
-        return pipeline.run(loaded, _folder(loaded, out))
+        return pipeline.run(loaded, _folder(loaded, out), chain=chain)
 
 
 def train(

@@ -79,6 +79,7 @@ def run(
 
     Raises:
         RunLockedError: another run is working in the folder.
+        UsageError: see stages_of().
         EdgekdError: see the stages; finished stages are kept.
     """
     store = Store(folder, listener)
@@ -158,9 +159,21 @@ def plan(recipe: Recipe, folder: Path, *, until: str | None = None, chain: Chain
 
 
 def stages_of(recipe: Recipe, chain: Chain = chain) -> tuple[Stage, ...]:
-    """The stages that a chain goes through for a recipe, in order."""
+    """The stages that a chain goes through for a recipe, in order.
+
+    Raises:
+        UsageError: the recipe has a section, added to edgekd's own, that none of them uses.
+    """
     found: list[Stage] = []
     chain(Run(recipe.settings, Outline(), reached=lambda stage, _: found.append(stage)))
+    added = type(recipe.settings).model_fields.keys() - RecipeSettings.model_fields.keys()
+    for section in sorted(added - {stage.section for stage in found}):
+        if getattr(recipe.settings, section) is not None:
+            raise UsageError(
+                f"no stage of the chain uses the section {section}",
+                allowed=", ".join(stage.name for stage in found),
+                hint="pass chain= a function that runs its stage",
+            )
     return tuple(found)
 
 

@@ -111,6 +111,27 @@ def check(kind: str) -> Iterator[tuple[Plugin, EdgekdError | None]]:
             yield plugin, problem
 
 
+def failure(error: BaseException) -> PluginError | None:
+    """The error of a plugin from outside, whose code raised `error` while it was used; None if no such code ran.
+
+    Args:
+        error: any exception, with its traceback.
+
+    Returns:
+        An error that names the plugin, its file, and the last line of it in the traceback.
+    """
+    outside = {plugin.module: plugin for plugin in _loaded if plugin.origin != "edgekd"}
+    for frame, _ in reversed(list(traceback.walk_tb(error.__traceback__))):
+        plugin = outside.get(str(frame.f_globals.get("__name__")))
+        if plugin is not None:
+            return PluginError(
+                f"the {KINDS[plugin.kind].noun} {plugin.name!r} failed: {_file(plugin)}",
+                found=_explain(error, plugin.module),
+                hint="repair it; called from Python, edgekd raises the exception itself, with the whole traceback",
+            )
+    return None
+
+
 def load_all(kind: str) -> dict[str, Any]:
     """The objects of all plugins of a kind, by name.
 
@@ -170,6 +191,11 @@ def contract(kind: str) -> type[object]:
     return found
 
 
+def outside_kinds() -> list[str]:
+    """The kinds that packages and folders may add plugins of."""
+    return [kind for kind, wanted in KINDS.items() if wanted.outside]
+
+
 def kind_named(text: str) -> str:
     """A kind by its name, singular or plural. Raises UnknownNameError."""
     for kind in KINDS:
@@ -184,7 +210,7 @@ def folders_of_user() -> list[Path]:
     Raises:
         UsageError: one does not exist, or has no subfolder with the name of a kind.
     """
-    allowed = [plural(kind) for kind in KINDS if KINDS[kind].outside]
+    allowed = [plural(kind) for kind in outside_kinds()]
     found = folders_in(FOLDERS)
     for folder in found:
         if not any((folder / name).is_dir() for name in allowed):

@@ -67,6 +67,12 @@ def test_the_loss_and_the_source_do_what_they_promise(place, monkeypatch):
     # |3| - 1/2 where the difference is above delta, squared half below: (2.5 + 0.125) / 1 row.
     assert loss(torch.tensor([[3.0, 0.5]]), torch.zeros(1, 2)).item() == pytest.approx(2.625)
     from edgekd.distillation.objective_settings import objective_json
+    from edgekd.distillation.terms import Networks, Seen, build_terms
+
+    # A network in bf16 answers in bf16, a teacher in fp32; the loss is given single precision.
+    (term,) = build_terms([TermSettings(method="huber")], Networks(torch.nn.Identity(), None, 4, 1)).each
+    half = Seen(torch.tensor([[3.0, 0.5]], dtype=torch.bfloat16), torch.zeros(1, 2))
+    assert term(half).item() == pytest.approx(2.625) and term(half).dtype == torch.float32
 
     own, other = objective_json([TermSettings(method="huber"), TermSettings(method="kd")])
     assert len(own["code"]) == 64 and "code" not in other

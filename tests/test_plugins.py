@@ -327,6 +327,67 @@ def test_broken_files_take_down_neither_help_nor_neighbours(folder):
         assert "my-source" in plugins.load_all("source")
 
 
+FAILING = """
+from edgekd.distillation.method import Method
+
+
+def mine(student_logits, teacher_logits):
+    return student_logits.nonsense()
+
+
+METHOD = Method(function=mine)
+"""
+
+
+def test_a_plugin_that_fails_while_it_runs_is_one_message_with_its_line(folder, tmp_path):
+    file = folder / "methods" / "mine.py"
+    file.parent.mkdir()
+    file.write_text(FAILING)
+    recipe = tmp_path / "tiny.yaml"
+    recipe.write_text(
+        """
+        name: tiny
+        data: {source: digits, image_size: 8, limit: 96}
+        teacher: {model: cifar/resnet8, train: {epochs: 1}}
+        student: {model: cifar/resnet8}
+        distill: {objective: [{method: mine}], epochs: 1}
+        """
+    )
+    shown = _edgekd("run", str(recipe), "--out", str(tmp_path / "run"), "--until", "distill")
+    assert shown.returncode == 1 and "Traceback" not in shown.stderr
+    assert [made.name[:5] for made in (tmp_path / "run" / "stages").iterdir()] == ["data-"]  # before any training
+    assert f"the distillation method 'mine' failed: {file}\n  found: AttributeError: " in shown.stderr
+    assert "in line 6: return student_logits.nonsense()" in shown.stderr
+
+
+@pytest.mark.parametrize(
+    ("returned", "message"),
+    [
+        ("1.0", "does not return a scalar tensor\n  found: a float"),
+        ("student_logits", r"does not return a scalar tensor\n  found: a tensor \(4, 10\)"),
+        ("student_logits.detach().mean()", "has no gradient for the student"),
+        ("student_logits.mean() + edgekd", "'mine' failed(?s:.)*NameError(?s:.)*in line 6"),
+    ],
+)
+def test_what_a_loss_returns_is_tried_before_any_training(folder, returned, message):
+    torch = pytest.importorskip("torch")
+    from edgekd.distillation.terms import Networks, build_terms
+    from edgekd.recipe.settings import TermSettings
+
+    (folder / "methods").mkdir()
+    (folder / "methods" / "mine.py").write_text(FAILING.replace("student_logits.nonsense()", returned))
+    with pytest.raises(PluginError, match=message):
+        build_terms([TermSettings(method="mine")], Networks(torch.nn.Identity(), None, 8, 8))
+
+
+def test_a_failure_of_edgekd_itself_is_not_blamed_on_a_plugin(folder):
+    plugins.load("source", "my-source")
+    try:
+        raise ValueError("edgekd's own")
+    except ValueError as error:
+        assert plugins.failure(error) is None
+
+
 def test_what_is_sound_is_checked_in_silence(folder, recwarn):
     shown = _edgekd("plugins", "sources", "--check")
     assert (shown.returncode, shown.stderr) == (0, "")

@@ -16,7 +16,7 @@ from edgekd import __version__
 from edgekd.errors import EdgekdError, PluginWarning
 
 # By name: importing a command file puts the attribute `plugins` on this package.
-from edgekd.plugins import load, names
+from edgekd.plugins import failure, load, names
 
 _INTERRUPTED = 130
 
@@ -59,7 +59,7 @@ class Commands(click.Group):
 )
 @click.pass_context
 def group(context: click.Context, plugins: tuple[str, ...], profiles: tuple[str, ...]) -> None:
-    """Distill a large image classifier into a small one that is proven to run on an edge device."""
+    """Distill a large image classifier into a small one that is verified to run on an edge device."""
     context.with_resource(_folders_added("EDGEKD_PLUGINS", plugins))
     context.with_resource(_folders_added("EDGEKD_PROFILES", profiles))
 
@@ -97,6 +97,11 @@ def main() -> NoReturn:
     except BrokenPipeError:
         # The reader of the pipe (head, less) has exited.
         sys.stderr.close()
+    except Exception as error:  # a plugin's code may raise anything
+        if (failed := failure(error)) is None:
+            raise
+        click.echo(f"edgekd: {failed}", err=True)
+        sys.exit(failed.exit_code)
     sys.exit(code)
 
 

@@ -23,7 +23,7 @@ def command(context: click.Context, kind: str | None, check: bool, as_json: bool
 
     from edgekd import plugins
 
-    kinds = plugins.KINDS if kind is None else [plugins.kind_named(kind)]
+    kinds = plugins.outside_kinds() if kind is None else [plugins.kind_named(kind)]
     found = {name: list(plugins.check(name)) if check else list(plugins.listed(name)) for name in kinds}
     if as_json:
         click.echo(json.dumps({name: [_row(*each) for each in rows] for name, rows in found.items()}, indent=2))

@@ -173,7 +173,8 @@ def networks_for(student: nn.Module, teacher: nn.Module | None, data: Dataset) -
         teacher: None if no term compares its layers.
         data: for the size and the number of its images.
     """
-    return Networks(student, teacher, data.details.preprocessing.image_size, len(open_split(data, "train")))
+    size, images = data.details.preprocessing.image_size, len(open_split(data, "train"))
+    return Networks(student, teacher, size, images, len(data.classes))
 
 
 def check_classes(teacher: Checkpoint, data: Dataset) -> None:

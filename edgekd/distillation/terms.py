@@ -12,11 +12,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from edgekd import plugins
 from edgekd.distillation.method import FEATURES, Method, method_named
+from edgekd.distillation.methods._logits import exact
 from edgekd.distillation.probe import Probe
 from edgekd.distillation.probe import pair as matched
 from edgekd.distillation.taps import Shape
-from edgekd.errors import UsageError
+from edgekd.errors import PluginError, UsageError
 from edgekd.recipe.settings import TermSettings
 
 Features = Mapping[str, Tensor]
@@ -53,12 +55,14 @@ class Networks:
         teacher: None if no term compares its layers.
         image_size: pixels, height and width.
         sample_count: images in the training split.
+        class_count: the width of the logits that losses are tried on.
     """
 
     student: nn.Module
     teacher: nn.Module | None
     image_size: int
     sample_count: int
+    class_count: int = 10
 
 
 class Term(nn.Module):
@@ -86,21 +90,23 @@ class Term(nn.Module):
         return warm * self.weight * reduce(add, values)
 
     def inputs(self, seen: Seen, student: Sequence[str], teacher: Sequence[str]) -> dict[str, Any]:
-        """The arguments of the loss by name, for one pair of taps.
+        """The arguments of the loss by name, for one pair of taps; logits and features in at least single precision.
 
         Args:
             seen: the batch.
             student, teacher: the paths of the features that are compared; empty for a loss on logits.
         """
         found: dict[str, Any] = {name: getattr(seen, name) for name in self.method.inputs if name not in FEATURES}
+        for name in found.keys() & {"student_logits", "teacher_logits"}:
+            found[name] = found[name] if found[name] is None else exact(found[name])
         for name, paths, features in (
             ("student_feature", student, seen.student_features),
             ("teacher_feature", teacher, seen.teacher_features),
         ):
             if name in self.method.inputs and features is not None:
-                found[name] = features[paths[0]]
+                found[name] = exact(features[paths[0]])
             if f"{name}s" in self.method.inputs and features is not None:
-                found[f"{name}s"] = [features[path] for path in paths]
+                found[f"{name}s"] = [exact(features[path]) for path in paths]
         return found
 
 
@@ -177,7 +183,9 @@ def _build(settings: TermSettings, probed: _Probed) -> Term:
     method.check(settings)
     parameters = method.parameters_of(settings)
     if not method.on_features:
-        return Term(settings, method, [partial(method.make, **parameters)])
+        term = Term(settings, method, [partial(method.make, **parameters)])
+        _try_on_logits(term, probed.networks.class_count)
+        return term
     if probed.networks.teacher is None:
         raise UsageError(f"{method.name} compares the student's layers with a teacher's, but there is no teacher here")
     student, teacher = _paths(settings, method, probed)
@@ -198,11 +206,40 @@ def _build(settings: TermSettings, probed: _Probed) -> Term:
     return term
 
 
+def _try_on_logits(term: Term, classes: int) -> None:
+    """Run the loss once on four rows of logits, so that an error is raised before the first step of the training.
+
+    Raises:
+        PluginError: a loss from outside fails, or gives anything but a scalar with a gradient.
+    """
+    generator = torch.Generator().manual_seed(0)
+    rows = torch.arange(4) % classes
+    student, teacher = (torch.randn(4, classes, generator=generator) for _ in range(2))
+    seen = Seen(student.requires_grad_(), teacher, rows, rows)
+    try:
+        with torch.enable_grad(), torch.random.fork_rng():
+            (value,) = (loss(**term.inputs(seen, (), ())) for loss in term.losses)
+    except Exception as error:  # the code of a loss from outside may raise anything
+        raise plugins.failure(error) or error from error
+    _check_value(term.method, value)
+    if not value.requires_grad:
+        raise PluginError(f"the loss {term.method.name} has no gradient for the student", found="a constant")
+
+
+def _check_value(method: Method, value: object) -> None:
+    if not isinstance(value, Tensor) or value.ndim:
+        found = f"a tensor {tuple(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
+        raise PluginError(
+            f"the loss {method.name} does not return a scalar tensor", found=found, allowed="e.g. .mean()"
+        )
+
+
 def _try(term: Term, probed: _Probed) -> None:
     """Run the loss once on zeros, so that an error is raised before the first step of the training.
 
     Raises:
         UsageError: the loss refuses these shapes.
+        PluginError: as _try_on_logits().
     """
     zeros = torch.zeros(2, dtype=torch.int64)
     for loss, (student, teacher) in zip(term.losses, term.pairs, strict=True):
@@ -214,7 +251,7 @@ def _try(term: Term, probed: _Probed) -> None:
             with torch.no_grad(), torch.random.fork_rng():
                 if isinstance(loss, nn.Module):
                     loss.eval()
-                loss(**term.inputs(seen, student, teacher))
+                _check_value(term.method, loss(**term.inputs(seen, student, teacher)))
         except (ValueError, RuntimeError) as error:
             raise _unlike(term.method, (student, teacher), shapes, error) from error
         finally:

@@ -115,7 +115,7 @@ def test_a_plan_runs_nothing_and_reads_nothing(stages, planned, tmp_path, scheme
 def test_a_plan_shows_that_recovery_needs_the_pruned_network(stages, tmp_path, scheme):
     recipe = recipe_of(stages, scheme, prune={}, student={"model": "cifar/resnet8x2"})
     why = {stage.name: stage.why for stage in pipeline.plan(Recipe(recipe, "", ""), tmp_path)}
-    assert "student" in why["recover"] and "teacher" in why["recover"]
+    assert "prune" in why["recover"] and "teacher" in why["recover"]
 
 
 @pytest.mark.gpu

@@ -7,6 +7,7 @@ import inspect
 import json
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -48,11 +49,12 @@ class Outside:
     """The example's three pieces, none of them in the package: modules in a folder."""
 
     def __init__(self, folder: Path) -> None:
-        file, section, line = re.findall(r"```python\n(.*?)```", GUIDE.read_text(encoding="utf-8"), flags=re.DOTALL)
+        file, section, line, self.program = re.findall(
+            r"```python\n(.*?)```", GUIDE.read_text(encoding="utf-8"), flags=re.DOTALL
+        )
         stage = _imported(folder / "refresh.py", file)
         heading = "from pydantic import Field\nfrom edgekd.recipe.settings import *\n"
-        field = "class Own(RecipeSettings):\n    refresh: RefreshSettings | None = None\n"
-        self.settings: type[RecipeSettings] = _imported(folder / "own_settings.py", heading + section + field).Own
+        self.section = _imported(folder / "own_settings.py", heading + section).RefreshSettings
         source, count = re.subn(
             r"(\n    student = schemes\.distill\(.*\n)", rf"\g<1>{line}", inspect.getsource(pipeline), count=1
         )
@@ -60,29 +62,51 @@ class Outside:
         edited = _imported(folder / "own_pipeline.py", source)
         vars(edited)["refresh"] = stage.refresh
         self.chain: pipeline.Chain = edited.chain
+        self.settings: type[RecipeSettings] = RecipeSettings
+
+    def run_program(self, folder: Path) -> pipeline.RunResult:
+        """Run the guide's program in a folder with its recipe."""
+        (folder / "shoes.yaml").write_text(json.dumps(RECIPE))
+        names = {"RecipeSettings": RecipeSettings, "RefreshSettings": self.section, "my_chain": self.chain}
+        program = _imported(folder / "program.py", self.program, **names)
+        self.settings = program.MySettings
+        result: pipeline.RunResult = program.result
+        return result
 
     def recipe(self, **sections: Any) -> recipes.Recipe:
         return recipes.from_mapping({**RECIPE, **sections}, settings=self.settings, allow_code=True)
 
 
-def _imported(file: Path, source: str) -> Any:
+def _imported(file: Path, source: str, **names: Any) -> Any:
     file.write_text(source)
     spec = importlib.util.spec_from_file_location(f"outside_{file.stem}", file)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[module.__name__] = module  # dataclasses look their module up
+    vars(module).update(names)
     spec.loader.exec_module(module)
     return module
 
 
 @pytest.fixture(scope="module")
-def outside(tmp_path_factory: pytest.TempPathFactory) -> Outside:
-    return Outside(tmp_path_factory.mktemp("outside"))
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Outside, pipeline.RunResult]:
+    """The example's pieces, and what its program made."""
+    folder = tmp_path_factory.mktemp("outside")
+    pieces = Outside(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        result = pieces.run_program(folder)
+    return pieces, replace(result, folder=folder / result.folder, report=folder / result.report)
 
 
 @pytest.fixture(scope="module")
-def finished(outside: Outside, tmp_path_factory: pytest.TempPathFactory) -> pipeline.RunResult:
-    return pipeline.run(outside.recipe(), tmp_path_factory.mktemp("run"), chain=outside.chain)
+def outside(made: tuple[Outside, pipeline.RunResult]) -> Outside:
+    return made[0]
+
+
+@pytest.fixture(scope="module")
+def finished(made: tuple[Outside, pipeline.RunResult]) -> pipeline.RunResult:
+    return made[1]
 
 
 def test_report_shows_it_where_it_stands_in_the_chain(finished: pipeline.RunResult) -> None:
@@ -95,7 +119,8 @@ def test_report_shows_it_where_it_stands_in_the_chain(finished: pipeline.RunResu
     assert "Batch norms refreshed" in page and "7 batch norms on 64 images" in page
 
 
-def test_what_ships_has_the_fresh_statistics(finished: pipeline.RunResult) -> None:
+def test_what_ships_has_the_fresh_statistics(finished: pipeline.RunResult, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(finished.folder.parents[1])  # where the program ran
     final = finished.made.final
     assert final.manifest.stage is not None and final.manifest.stage.name == "refresh"
     network = checkpoints.load(final)
@@ -140,6 +165,14 @@ def test_its_section_is_checked_with_the_rest(outside: Outside, tmp_path: Path) 
         recipes.load(file, settings=outside.settings)
     with pytest.raises(UsageError, match="has no refresh section"):
         pipeline.run_until("refresh", outside.recipe(refresh=None), tmp_path / "run", chain=outside.chain)
+
+
+def test_a_chain_without_the_stage_refuses_its_section(outside: Outside, tmp_path: Path) -> None:
+    for refused in (pipeline.run, pipeline.plan):
+        with pytest.raises(UsageError, match=r"no stage of the chain uses the section refresh\n  allowed: data, pre"):
+            refused(outside.recipe(), tmp_path / "run")
+    assert not (tmp_path / "run" / "stages").exists()
+    assert pipeline.plan(outside.recipe(refresh=None), tmp_path / "run")
 
 
 def test_without_its_section_it_is_left_out(outside: Outside, tmp_path: Path) -> None:
