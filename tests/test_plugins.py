@@ -246,7 +246,7 @@ WRONG = {
     "variant": {
         "replace(KNOWN, precision='fp9')": "precision='fp9', of type str\n  allowed: 'fp32', 'fp16' or 'int8'",
         "replace(KNOWN, convert=None)": "convert=None, of type NoneType\n  allowed: a function",
-        "replace(KNOWN, vector_tolerance='1')": "vector_tolerance='1', of type str\n  allowed: a number",
+        "replace(KNOWN, title=3)": "title=3, of type int\n  allowed: text",
         "replace(KNOWN, tolerance=0.1)": "tolerance=0.1, of type float\n  allowed: a Tolerance",
         "replace(KNOWN, base=3)": "base=3, of type int\n  allowed: text or None",
     },

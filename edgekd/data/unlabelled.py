@@ -120,7 +120,7 @@ def _samples(root: Path) -> FolderSamples:
 
 def _files(root: Path) -> list[Path]:
     if not root.is_dir():
-        found = "a file" if root.exists() else "nothing"
+        found = "a file" if root.exists() else f"nothing at {root.absolute()}"
         raise DataError(f"{root} is not a folder", found=found, allowed="a folder of images, at any depth")
     with clear_read_errors(root):
         files = sorted(_walk(root))

@@ -252,7 +252,11 @@ def _of_temperatures(teacher: Checkpoint, objective: Sequence[TermSettings]) -> 
         temperature = method.temperature_of(term)
         if temperature is None or method.standardizes(term) or not (why := _against(temperature, calibration)):
             continue
-        advice = f"The measurements allow {lowest:.2g} to {highest:.2g}."
+        advice = (
+            f"Useful temperatures: {lowest:.2g} to {highest:.2g}."
+            if lowest < highest
+            else f"From {highest:.2g} on they are nearly uniform, so none helps: the teacher has learned little."
+        )
         found.append(f"At temperature {temperature:g} of {term.method} the teacher's outputs {why}. {advice}")
     return list(dict.fromkeys(found))
 

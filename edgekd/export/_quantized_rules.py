@@ -166,7 +166,13 @@ def channels(scope: Scope, node: onnx.NodeProto, target: Target) -> Iterator[Fin
     if min(came, left) < _FEWEST_CHANNELS or came % 2 or left % 2:
         message = f"quantized, with fewer than {_FEWEST_CHANNELS} or an odd number of channels: stays in fp16 or fp32"
         where = title(node, f", {came} to {left} channels")
-        yield Finding("warning", "channels", where, message, "prune to multiples of 16, for int8 of 32")
+        yield Finding(
+            "warning",
+            "channels",
+            where,
+            message,
+            "widths of multiples of 16 run in int8: take a wider network, or set prune.multiple: 16",
+        )
 
 
 def _weight(scope: Scope, node: onnx.NodeProto) -> onnx.TensorProto | None:

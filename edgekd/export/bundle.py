@@ -22,7 +22,7 @@ from edgekd.runtime.bundle import FORMAT, MANIFEST, checksum
 from edgekd.runtime.preprocess import Floats
 from edgekd.store.artifacts import Artifact, Details, Json, file_digest, versions, write_json
 
-VERSION = 3
+VERSION = 4
 _VECTORS = 8
 
 
@@ -158,7 +158,7 @@ def _variant(name: str, model: OnnxModel, inputs: Floats, out: Path) -> Json:
         "source": model.details.source,
         "numerics": model.metrics["numerics"],
         "vectors": vectors,
-        "tolerance": variant.vector_tolerance,
+        "tolerance": model.metrics["numerics"]["tolerance"]["difference"],
     }
 
 

@@ -32,10 +32,8 @@ class Variant(Generic[Source]):
             exported to this variant, for comparison.
         compared_with: the variant that its accuracy is compared with; a recipe must have that variant too.
         by_default: whether a recipe that names no variants has this one.
-        tolerance: the largest accepted deviation from what the graph was converted from, on this machine; a recipe's
-            export.tolerance replaces it.
-        vector_tolerance: the largest accepted deviation of another engine or processor from the bundle's test vectors,
-            relative to the largest output.
+        tolerance: the largest accepted deviation of the graph from what it was converted from, and in the bundle of
+            another engine or processor from the test vectors; a recipe's export.tolerance replaces it.
         as_written: whether the reference backend must compute the graph as it is written, because its fast kernels are
             made for another form of the graph.
         convert: what export() calls, with the variant itself as the first argument.
@@ -47,7 +45,6 @@ class Variant(Generic[Source]):
     precision: Literal["fp32", "fp16", "int8"]
     activations: Activations
     tolerance: Tolerance
-    vector_tolerance: float
     convert: Callable[[Variant[Source], Source, Dataset, ExportSettings, Path], OnnxModel]
     checkpoint: Literal["float", "quantized"] = "float"
     base: str | None = None

@@ -121,7 +121,8 @@ def _gain(record: Record, model: ModelEntry) -> str:
 
 
 def _relation(baseline: ModelEntry, model: ModelEntry) -> str:
-    """How the baseline relates to the model; pruning keeps the architecture's name and reduces its MACs."""
-    if baseline.architecture != model.architecture:
+    """How the baseline relates to the model; pruning keeps the architecture's name and reduces its MACs, heads add."""
+    more = baseline.macs is not None and model.macs is not None and model.macs > baseline.macs
+    if baseline.architecture != model.architecture or more:
         return "the baseline"
     return "the same student" if baseline.macs == model.macs else "the unpruned student"

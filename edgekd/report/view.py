@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -61,7 +60,7 @@ class View:
     precision: sections.Precision | None
     pruning: sections.PruningView | None
     legality: sections.Legality | None
-    flags: dict[str, int]
+    flags: dict[str, str]
     bundle_literal: str
 
 
@@ -88,9 +87,18 @@ def view(record: Record) -> View:
         precision=sections.precision(record, labels),
         pruning=sections.pruning(record.pruning) if record.pruning is not None else None,
         legality=sections.legality(record.legality, labels),
-        flags=dict(Counter(flag for entry in record.measurements for flag in entry.flags)),
+        flags=_flags(record, labels),
         bundle_literal=json.dumps(record.bundle.path, ensure_ascii=False) if record.bundle is not None else "",
     )
+
+
+def _flags(record: Record, labels: dict[str, str]) -> dict[str, str]:
+    """The measurements that a flag is about, by flag."""
+    found: dict[str, list[str]] = {}
+    for entry in record.measurements:
+        for flag in entry.flags:
+            found.setdefault(flag, []).append(f"{labels[entry.model]}, {entry.engine}, batch {entry.batch_size}")
+    return {flag: "; ".join(names) for flag, names in found.items()}
 
 
 def _legend(record: Record) -> list[tuple[Mark, str]]:

@@ -55,7 +55,11 @@ def columns_of(tasks: Mapping[str, Ready]) -> dict[str, slice]:
 
 def warnings_of(tasks: Mapping[str, Ready], objective: Sequence[TermSettings]) -> list[str]:
     """Warnings about the teachers, and about images that are in two tasks; each once."""
-    found = [warning for ready in tasks.values() for warning in teacher_warnings(ready.teacher, objective)]
+    found = [
+        f"Task {name}: {warning}"
+        for name, ready in tasks.items()
+        for warning in teacher_warnings(ready.teacher, objective)
+    ]
     own = [each for ready in tasks.values() if ready.classes is None for each in ready.data.metrics.get("warnings", [])]
     return list(dict.fromkeys([*found, *own]))
 

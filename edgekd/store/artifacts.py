@@ -285,6 +285,8 @@ def read_json(path: Path) -> Json:
     """A JSON object from a file. Raises ArtifactError where the file cannot be read or holds something else."""
     try:
         value = json.loads(path.read_text(), parse_constant=_refuse_constant)
+    except FileNotFoundError:
+        raise ArtifactError(f"{path} does not exist", hint="check the path; `edgekd run` makes such a file") from None
     except (OSError, ValueError, RecursionError) as error:
         raise ArtifactError(f"{path} cannot be read as JSON", found=str(error)) from None
     if not isinstance(value, dict):

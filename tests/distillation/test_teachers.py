@@ -100,6 +100,17 @@ def test_warnings_about_a_temperature(digits_net, temperature, message):
     assert teacher_warnings(teacher, [TermSettings(method="kd", temperature=temperature, standardize=True)]) == []
 
 
+@pytest.mark.parametrize(
+    ("known", "advice"),
+    [(3.0, "Useful temperatures: 3 to 20."), (40.0, "From 20 on they are nearly uniform, so none helps")],
+)
+def test_the_advice_names_a_range_or_that_there_is_none(digits_net, known, advice):
+    measured = {"ece": 0.1, "nll": 1.0, "nll_calibrated": 0.5, "temperature": known, "soft_from": 1.5, "soft_to": 20.0}
+    teacher = _with(digits_net, calibration=measured)
+    (found,) = teacher_warnings(teacher, [KD.model_copy(update={"temperature": 1.0})])
+    assert advice in found
+
+
 def test_gap_warnings_beside_the_baseline(digits_net):
     small = _with(digits_net, validation_accuracy=0.7, macs=100, parameters=10)
     weak = _with(small, validation_accuracy=0.65)

@@ -26,8 +26,8 @@ def require_root(settings: DataSettings, holds: str) -> Path:
     if settings.root is None:
         raise DataError(f"the source {settings.source} needs a root", allowed=holds, hint="set data.root")
     if not settings.root.is_dir():
-        found = "a file" if settings.root.exists() else "nothing"
-        raise DataError(f"{settings.root} is not a folder", found=found, allowed=holds)
+        found = "a file" if settings.root.exists() else f"nothing at {settings.root.absolute()}"
+        raise DataError(f"data.root: {settings.root} is not a folder", found=found, allowed=holds)
     return settings.root
 
 

@@ -33,6 +33,5 @@ VARIANT = Variant[OnnxModel](
     activations="float16",
     base="fp32",
     tolerance=Tolerance(difference=3e-2, agreement=0.99),
-    vector_tolerance=2e-2,
     convert=convert,
 )

@@ -44,6 +44,5 @@ VARIANT: Variant[Checkpoint] = Variant(
     precision="fp32",
     activations="float32",
     tolerance=Tolerance(difference=1e-3, agreement=0.999),
-    vector_tolerance=1e-3,
     convert=convert,
 )

@@ -36,6 +36,5 @@ VARIANT = Variant[OnnxModel](
     compared_with="fp32",
     # ONNX Runtime's int8 kernels also round differently; the file's own accuracy is measured.
     tolerance=Tolerance(difference=0.3, agreement=0.9),
-    vector_tolerance=0.2,
     convert=convert,
 )

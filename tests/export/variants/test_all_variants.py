@@ -53,7 +53,7 @@ def made(small_digits, tmp_path_factory):
 def test_a_variant_declares_what_others_need(name):
     variant = variants.find(name)
     assert variant.name == name and variant.title and variant.note
-    assert 0 < variant.tolerance.difference and 0 < variant.vector_tolerance
+    assert 0 < variant.tolerance.difference and 0 < variant.tolerance.agreement <= 1
     if variant.base is not None:
         assert variants.find(variant.base).checkpoint == variant.checkpoint
     assert any(
@@ -88,13 +88,13 @@ def test_its_graph_is_what_it_declares(made, name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_what_it_computes_is_within_the_vectors_tolerance(made, name, small_digits):
+def test_what_it_computes_is_within_its_tolerance(made, name, small_digits):
     variant, inputs = variants.find(name), real_inputs(small_digits, 8)
     with torch.no_grad():
         expected = checkpoints.load(made[0][variant.checkpoint])(torch.from_numpy(inputs)).numpy()
     with open_reference(made[1][name].graph, as_written=variant.as_written) as session:
         difference = abs(session.bind(inputs)() - expected).max() / abs(expected).max()
-    assert difference <= variant.vector_tolerance
+    assert difference <= variant.tolerance.difference
 
 
 @pytest.mark.parametrize("name", NAMES)
