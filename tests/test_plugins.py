@@ -253,6 +253,7 @@ WRONG = {
     "scheme": {
         "replace(KNOWN, parameters=3)": "parameters=3, of type int\n  allowed: a subclass of BaseModel",
         "replace(KNOWN, parameters=dict)": "of type type\n  allowed: a subclass of BaseModel",
+        "replace(KNOWN, parameters=__import__('pydantic').BaseModel)": "accept unknown keys\n  allowed: a subclass of",
         "replace(KNOWN, distill='no')": "distill='no', of type str\n  allowed: a function",
         "replace(KNOWN, needs_teacher=1)": "needs_teacher=1, of type int\n  allowed: True or False",
     },

@@ -215,7 +215,7 @@ class Method:
             known = list(self.parameter_model.model_fields)
         except KeyError as error:
             self._refuse(f"the parameter {error.args[0]} has no type", hint="annotate it: recipes are checked by it")
-        except (NameError, TypeError, PydanticUserError) as error:
+        except (NameError, SyntaxError, TypeError, PydanticUserError) as error:
             self._refuse("a parameter's type cannot be checked in a recipe", found=error)
         if taken := sorted({*known} & {*TermSettings.model_fields}):
             self._refuse("each term of an objective has this key already", found=", ".join(taken))

@@ -22,7 +22,7 @@ from edgekd.distillation.distill import networks_for
 from edgekd.distillation.method import method_named
 from edgekd.distillation.objective_settings import changing_student, inherited
 from edgekd.distillation.terms import build_terms
-from edgekd.errors import UsageError
+from edgekd.errors import PluginError, UsageError
 from edgekd.models.checkpoint import Checkpoint
 from edgekd.recipe.settings import ModelSettings, RecipeSettings, SchemeSettings, TermSettings, models_in
 from edgekd.runs import Run, Untrained
@@ -57,6 +57,14 @@ class Scheme:
     check: Callable[[RecipeSettings, Any], None] | None = None
     check_classes: Callable[[Any, tuple[str, ...]], None] | None = None
     check_networks: Callable[[RecipeSettings, Any, Any, Dataset], None] | None = None
+
+    def check_declaration(self) -> None:
+        """Raises PluginError where a misspelt parameter would be ignored."""
+        if self.parameters.model_config.get("extra") != "forbid":
+            raise PluginError(
+                f"its parameters, {self.parameters.__name__}, accept unknown keys",
+                allowed="a subclass of edgekd.recipe.settings.Settings",
+            )
 
     def parse(self, settings: SchemeSettings) -> BaseModel:
         """The scheme's parameters in a recipe, with defaults.
