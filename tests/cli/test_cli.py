@@ -37,7 +37,7 @@ def test_help_is_there_and_imports_nothing_heavy(arguments):
         (("run", "digits", "--set", "student.model=torchvision/mobilnet_v3_small"), 2, "mobilenet_v3_small"),
         (("run", "digits", "--set", "bench.devices=[jetsn]"), 2, "unknown device 'jetsn'"),
         (("plugins", "metods"), 2, "did you mean 'method'"),
-        (("report", "nowhere"), 1, "cannot be read"),
+        (("report", "nowhere"), 1, "nowhere does not exist"),
         (("bench", "nowhere.onnx"), 1, "nowhere.onnx"),
         (("eval", "nowhere", "."), 1, "is not a bundle"),
     ],
