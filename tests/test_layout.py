@@ -18,6 +18,7 @@ OF_THE_WHOLE = {
     "test_documents.py",
     "test_layout.py",
     "test_plugin_code.py",  # the code of plugins from outside, in the keys of the stages that run it
+    "test_plugin_failures.py",  # plugins that are broken, or fail while they are used
     "test_plugin_page.py",
 }
 # Losses are tested together where they have the same contract: one on logits, on maps, on relations, with a memory.

@@ -70,7 +70,7 @@ def test_the_loss_and_the_source_do_what_they_promise(place, monkeypatch):
     from edgekd.distillation.terms import Networks, Seen, build_terms
 
     # A network in bf16 answers in bf16, a teacher in fp32; the loss is given single precision.
-    (term,) = build_terms([TermSettings(method="huber")], Networks(torch.nn.Identity(), None, 4, 1)).each
+    (term,) = build_terms([TermSettings(method="huber")], Networks(torch.nn.Identity(), None, 4, 1, 10)).each
     half = Seen(torch.tensor([[3.0, 0.5]], dtype=torch.bfloat16), torch.zeros(1, 2))
     assert term(half).item() == pytest.approx(2.625) and term(half).dtype == torch.float32
 

@@ -62,7 +62,7 @@ class Networks:
     teacher: nn.Module | None
     image_size: int
     sample_count: int
-    class_count: int = 10
+    class_count: int
 
 
 class Term(nn.Module):

@@ -35,7 +35,7 @@ def test_terms_are_weighted_and_summed_by_name(batch):
         TermSettings(method="kd", weight=0.5),
     ]
     source = Teacher(teacher, CPU, "fp32")
-    terms = build_terms(objective, Networks(student, teacher, 4, 6))
+    terms = build_terms(objective, Networks(student, teacher, 4, 6, 10))
     losses = Distillation(student, source, terms)(student, batch)
     with torch.no_grad():
         s, t = student(batch.images), source(batch).logits
@@ -49,7 +49,7 @@ def test_the_teacher_runs_in_eval_mode_and_never_trained_or_saved(batch):
     network = nn.Sequential(nn.BatchNorm2d(3), nn.Flatten(), nn.Linear(48, 5)).train()
     before = {name: value.clone() for name, value in network.state_dict().items()}
     student = _net(3)
-    terms = build_terms([TermSettings(method="kd")], Networks(student, network, 4, 6))
+    terms = build_terms([TermSettings(method="kd")], Networks(student, network, 4, 6, 10))
     objective = Distillation(student, Teacher(network, CPU, "fp32"), terms)
     sum(objective(student, batch).values()).backward()
     assert not network.training and all(p.grad is None and not p.requires_grad for p in network.parameters())
@@ -63,5 +63,5 @@ def test_a_teacher_that_no_term_needs_is_not_run(batch):
         raise AssertionError
 
     student = _net(1)
-    terms = build_terms([TermSettings(method="cross_entropy")], Networks(student, None, 4, 6))
+    terms = build_terms([TermSettings(method="cross_entropy")], Networks(student, None, 4, 6, 10))
     assert Distillation(student, never, terms)(student, batch).keys() == {"cross_entropy"}

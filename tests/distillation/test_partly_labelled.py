@@ -12,7 +12,7 @@ from edgekd.recipe.settings import TermSettings
 
 
 def terms(*methods: str) -> PartlyLabelled:
-    built = build_terms([TermSettings(method=name) for name in methods], Networks(torch.nn.Identity(), None, 8, 8))
+    built = build_terms([TermSettings(method=name) for name in methods], Networks(torch.nn.Identity(), None, 8, 8, 10))
     return PartlyLabelled(built.each)
 
 

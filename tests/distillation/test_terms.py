@@ -59,7 +59,7 @@ def _net(seed: int) -> nn.Module:
 def test_a_term_warms_up_and_recovery_does_not():
     student, teacher = _net(1), _net(2)
     (term,) = objective = [TermSettings(method="kd", warmup_epochs=4.0)]
-    terms = build_terms(objective, Networks(student, teacher, 4, 6))
+    terms = build_terms(objective, Networks(student, teacher, 4, 6, 10))
     logits = torch.randn(6, 5), torch.randn(6, 5)
     full = kd(*logits).item()
     for epoch, share in ((0.0, 0.0), (2.0, 0.5), (4.0, 1.0), (40.0, 1.0)):

@@ -26,7 +26,7 @@ class Says(nn.Module):
 
 
 def _head(teacher, columns, *, weight=1.0, groups=None, method="mse"):
-    terms = build_terms([TermSettings(method=method)], Networks(teacher, None, 8, 4))
+    terms = build_terms([TermSettings(method=method)], Networks(teacher, None, 8, 4, 10))
     return Head(Teacher(teacher, torch.device("cpu"), "fp32"), terms, columns, weight, groups)
 
 

@@ -28,7 +28,7 @@ BATCH = Batch(torch.ones(2, 3, 1, 1), torch.tensor([0, 1]), torch.arange(2))
 def _objective(student, target, weights=(1.0, 1.0), limit=100.0):
     methods = ("mse", "cross_entropy")
     terms = [TermSettings(method=method, weight=weight) for method, weight in zip(methods, weights, strict=True)]
-    built = build_terms(terms, Networks(student, None, 1, 2))
+    built = build_terms(terms, Networks(student, None, 1, 2, 10))
     return Hybrid(Distillation(student, lambda batch: Outputs(target), built), limit)
 
 

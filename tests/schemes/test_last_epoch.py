@@ -25,7 +25,7 @@ SCHEME = "distill.scheme=last-epoch"
 
 
 def last_epoch(**arguments):
-    terms = build_terms(OBJECTIVE, Networks(nn.Identity(), None, 8, 6))
+    terms = build_terms(OBJECTIVE, Networks(nn.Identity(), None, 8, 6, 10))
     return LastEpoch(terms, **{**arguments, "shape": (6, 3), "steps": 2, "epochs": 4})
 
 

@@ -39,7 +39,7 @@ BATCH = Batch(
 
 def mutual(count: int) -> tuple[Cohort, Mutual]:
     cohort = Cohort([nn.Linear(6, 3) for _ in range(count)]).train()
-    return cohort, Mutual(build_terms(OBJECTIVE, Networks(cohort, None, 8, 4)))
+    return cohort, Mutual(build_terms(OBJECTIVE, Networks(cohort, None, 8, 4, 10)))
 
 
 def test_each_student_learns_the_labels_and_the_mean_of_the_others():

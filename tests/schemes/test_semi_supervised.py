@@ -35,7 +35,7 @@ KD = "distill.objective=[{method: kd}]"
 
 
 def terms(*methods: str) -> PartlyLabelled:
-    built = build_terms([TermSettings(method=name) for name in methods], Networks(torch.nn.Identity(), None, 8, 8))
+    built = build_terms([TermSettings(method=name) for name in methods], Networks(torch.nn.Identity(), None, 8, 8, 10))
     return PartlyLabelled(built.each)
 
 

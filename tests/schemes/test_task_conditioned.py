@@ -65,7 +65,7 @@ def test_every_class_is_in_one_group(groups, message):
 
 def test_an_expert_regresses_its_part_of_the_teachers_logits():
     student = Constant(1.0, 2.0)
-    terms = build_terms([TermSettings(method="mse")], Networks(student, None, 8, 4))
+    terms = build_terms([TermSettings(method="mse")], Networks(student, None, 8, 4, 10))
     teacher = Teacher(Constant(5.0, 4.0, 3.0), torch.device("cpu"), "fp32")
     objective = Conditional(teacher, terms, torch.tensor([2, 0]))
     batch = Batch(torch.zeros(4, 3, 8, 8), torch.zeros(4, dtype=torch.int64), torch.arange(4))

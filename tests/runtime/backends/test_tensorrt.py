@@ -6,6 +6,7 @@ import ast
 import os
 import subprocess
 import sys
+from importlib.machinery import PathFinder
 from pathlib import Path
 
 import numpy as np
@@ -55,10 +56,9 @@ def test_cuda_is_asked_and_tensorrt_never_imported(tmp_path):
 
 
 def test_a_folder_called_tensorrt_is_not_a_package(tmp_path, monkeypatch):
-    if tensorrt.find_spec("tensorrt"):
-        pytest.skip("TensorRT's package is installed here")
     (tmp_path / "tensorrt").mkdir()
-    monkeypatch.syspath_prepend(tmp_path)
+    # Where TensorRT is installed, the package would be found before the folder.
+    monkeypatch.setattr(tensorrt, "find_spec", lambda name: PathFinder.find_spec(name, [str(tmp_path)]))
     assert "not installed" in str(tensorrt.BACKEND.available())
 
 
