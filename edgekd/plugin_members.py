@@ -6,6 +6,7 @@ import types
 from collections.abc import Callable
 from collections.abc import Set as AbstractSet
 from dataclasses import Field, dataclass, fields, is_dataclass
+from functools import wraps
 from typing import Any, Literal, Protocol, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from edgekd.errors import nearest
@@ -57,6 +58,43 @@ def wrong_member(found: object, contract: type[Any], *, inside: str = "") -> Wro
             if nested is not None:
                 return nested
     return None
+
+
+def answer_of(annotation: Any) -> Any:
+    """What a function of this annotation returns; None where it returns nothing, or is no function."""
+    functions = (
+        [each for each in get_args(annotation) or () if callable(each)] if _is_union(annotation) else [annotation]
+    )
+    for each in functions:
+        if get_origin(each) is Callable:
+            return None if get_args(each)[-1] is types.NoneType else get_args(each)[-1]
+        call = vars(each).get("__call__") if getattr(each, "_is_protocol", False) else None
+        if isinstance(call, types.FunctionType):
+            return get_type_hints(call).get("return")
+    return None
+
+
+def answering(function: Callable[..., Any], answer: Any, refuse: Callable[[object], Exception]) -> Callable[..., Any]:
+    """A function whose return values are held against an annotation.
+
+    Args:
+        function: of a plugin's object.
+        answer: what it should return.
+        refuse: from a wrong return value to the exception that is raised.
+    """
+
+    @wraps(function)
+    def checked(*arguments: Any, **named: Any) -> Any:
+        found = function(*arguments, **named)
+        if not fits(found, answer):
+            raise refuse(found)
+        return found
+
+    return checked
+
+
+def _is_union(annotation: Any) -> bool:
+    return get_origin(annotation) in (Union, types.UnionType)
 
 
 def misspelt(error: TypeError, contract: type[Any]) -> str | None:

@@ -19,10 +19,18 @@ from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_type_hints
 
-from edgekd.errors import EdgekdError, PluginError, PluginWarning, UnknownNameError, UsageError, nearest
-from edgekd.plugin_members import misspelt, wrong_member
+from edgekd.errors import (
+    EdgekdError,
+    MissingDependencyError,
+    PluginError,
+    PluginWarning,
+    UnknownNameError,
+    UsageError,
+    nearest,
+)
+from edgekd.plugin_members import answer_of, answering, in_words, members, misspelt, wrong_member
 from edgekd.plugin_places import Kind, Plugin, folders_in, in_folder, installed, plural, private_name
 
 # The environment variable with the user's folders, each with a subfolder per kind; processes that edgekd starts see it.
@@ -262,6 +270,26 @@ def _checked(plugin: Plugin, found: Any) -> Any:
         except PluginError as error:
             found = error.what if error.found is None else f"{error.what}: {error.found}"
             raise _broken(plugin, found=found, allowed=error.allowed, hint=error.hint) from None
+    # A loss is tried on tensors before it is trained with.
+    return made if plugin.origin == "edgekd" or plugin.kind == "method" else _answering(plugin, made)
+
+
+def _answering(plugin: Plugin, found: Any) -> Any:
+    """A copy of an object from outside, whose functions' return values are held against its kind's contract."""
+    made, annotations = copy(found), get_type_hints(contract(plugin.kind))
+    for member in members(contract(plugin.kind)):
+        function, answer = getattr(found, member), answer_of(annotations[member])
+        if isinstance(function, type) or not callable(function) or answer is None:
+            continue
+
+        def refuse(returned: object, member: str = member, answer: Any = answer) -> PluginError:
+            return PluginError(
+                f"the {KINDS[plugin.kind].noun} {plugin.name!r} failed: {_file(plugin)}",
+                found=f"{member}() returned {returned!r:.80}, of type {type(returned).__name__}",
+                allowed=in_words(answer),
+            )
+
+        object.__setattr__(made, member, answering(function, answer, refuse))  # the contracts are frozen
     return made
 
 
@@ -277,7 +305,7 @@ def _import(plugin: Plugin) -> ModuleType:
         sys.modules[package].__path__ = [str(plugin.folder)]
     try:
         return import_module(plugin.module)
-    except EdgekdError:
+    except MissingDependencyError:
         raise
     except (Exception, SystemExit) as error:
         hint = misspelt(error, contract(plugin.kind)) if isinstance(error, TypeError) else None

@@ -11,7 +11,9 @@ from plugin_files import SOURCE, edgekd_command, plugin_folder
 from edgekd import plugins
 from edgekd.data.sources import source_named
 from edgekd.errors import PluginError, PluginWarning
+from edgekd.export import variants
 from edgekd.plugin_places import plural
+from edgekd.runtime import backends
 
 
 @pytest.fixture
@@ -187,3 +189,57 @@ def test_a_failure_of_edgekd_itself_is_not_blamed_on_a_plugin(folder):
         raise ValueError("edgekd's own")
     except ValueError as error:
         assert plugins.failure(error) is None
+
+
+ANSWERS = {
+    "available": ("available=lambda: False", "available() returned False, of type bool\n  allowed: text or None"),
+    "version": ("version=lambda: 3", "version() returned 3, of type int\n  allowed: text or None"),
+    "raises": ("available=lambda: nowhere", "NameError: name 'nowhere' is not defined, in line 4"),
+}
+
+
+@pytest.mark.parametrize("name", ANSWERS)
+def test_a_backend_that_answers_wrongly_is_left_out_and_takes_none_down(folder, linear_bundle, name):
+    member, message = ANSWERS[name]
+    file = _write_wrong(folder, "backend", f"replace(KNOWN, {member})", "mine")
+    with pytest.warns(PluginWarning) as caught:
+        assert "onnxruntime" in [backend.name for backend in backends.all_backends()]
+    (warning,) = {str(each.message) for each in caught}
+    assert warning.startswith(f"left out: the inference backend 'mine' failed: {file}\n") and message in warning
+    for command in (("doctor",), ("bench", str(linear_bundle), "--seconds", "0.01")):
+        shown = edgekd_command(*command)
+        assert shown.returncode == 0 and "Traceback" not in shown.stderr and message in shown.stderr, shown.stderr
+
+
+RETURNS_NONE = {
+    "backend": ("replace(KNOWN, open=lambda path, *, threads=None: None)", "open", "a Session"),
+    "source": ("replace(KNOWN, read=lambda settings: None)", "read", "a RawData"),
+    "variant": ("replace(KNOWN, convert=lambda *given: None)", "convert", "an OnnxModel"),
+    "scheme": ("replace(KNOWN, distill=lambda *given: None)", "distill", "a Distilled"),
+    "models": ("replace(KNOWN, build=lambda *given: None)", "build", "a Module"),
+}
+
+
+@pytest.mark.parametrize("kind", RETURNS_NONE)
+def test_what_a_function_returns_is_held_against_its_contract(folder, kind):
+    text, member, allowed = RETURNS_NONE[kind]
+    file = _write_wrong(folder, kind, text, "mine")
+    with pytest.raises(PluginError) as caught:
+        getattr(plugins.load(kind, "mine"), member)(None)
+    shown = str(caught.value)
+    assert f"{file}\n  found: {member}() returned None, of type NoneType\n  allowed: " in shown
+    assert allowed.split()[-1] in shown
+
+
+def test_an_error_of_edgekds_own_kind_at_import_names_the_plugin_too(folder):
+    file = folder / "sources" / "mine.py"
+    file.write_text("from edgekd.errors import UsageError\nraise UsageError('no such luck')\n")
+    with pytest.raises(PluginError, match="'mine' is broken: (?s:.)*UsageError: no such luck, in line 2"):
+        source_named("mine")
+
+
+@pytest.mark.parametrize("base", ["mine", "int8-x64"])
+def test_a_variant_is_not_converted_from_one_that_is_converted(folder, base):
+    _write_wrong(folder, "variant", f"replace(KNOWN, base={base!r})", "mine")
+    with pytest.raises(PluginError, match=f"'mine' is converted from '{base}', which is converted itself"):
+        variants.ordered(["fp32", "mine"])

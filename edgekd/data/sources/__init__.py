@@ -45,13 +45,18 @@ class RawData:
     """A source's classes and splits: always "train", the others where the source has them.
 
     Raises:
-        DataError: fewer than two classes, a repeated class name, no training images, or a label outside the classes.
+        DataError: fewer than two classes, a repeated class name, a split of another name, no training images, or labels
+            that are not one whole number per image, within the classes.
     """
 
     classes: tuple[str, ...]
     splits: Mapping[SplitName, Samples]
 
     def __post_init__(self) -> None:
+        if wrong := [name for name in self.classes if not isinstance(name, str)]:
+            raise DataError("a class has no name", found=wrong[0], allowed="text")
+        if unknown := [split for split in self.splits if split not in SPLITS]:
+            raise DataError("the source has a split of another name", found=unknown, allowed=", ".join(SPLITS))
         if len(self.classes) < 2:
             raise DataError("a classifier needs at least two classes", found=list(self.classes))
         if twice := sorted({name for name in self.classes if self.classes.count(name) > 1}):
@@ -62,6 +67,14 @@ class RawData:
             self._check_labels(split, samples)
 
     def _check_labels(self, split: str, samples: Samples) -> None:
+        labels: object = samples.labels
+        if not (isinstance(labels, np.ndarray) and labels.dtype.kind in "iu" and labels.shape == (len(samples),)):
+            found = f"{labels.dtype} {labels.shape}" if isinstance(labels, np.ndarray) else type(labels).__name__
+            raise DataError(
+                f"the labels of the {split} split are wrong",
+                found=found,
+                allowed=f"a NumPy array of {len(samples)} whole numbers, one for each image",
+            )
         outside = np.flatnonzero((samples.labels < 0) | (samples.labels >= len(self.classes)))
         if len(outside):
             first = int(outside[0])

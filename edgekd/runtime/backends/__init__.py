@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgekd import plugins
-from edgekd.errors import BackendError
+from edgekd.errors import BackendError, PluginError, PluginWarning
 from edgekd.runtime.bundle import BundleManifest
 
 Array = npt.NDArray[Any]
@@ -191,8 +192,23 @@ def find(name: str) -> Backend:
 
 
 def all_backends() -> list[Backend]:
-    """All backends, sorted by name, whether or not they are available here."""
-    return list(plugins.load_all("backend").values())
+    """All backends, sorted by name, whether or not they are available here.
+
+    One from outside that cannot even say whether it is, or in which version, is left out with a PluginWarning.
+    """
+    found = []
+    for backend in plugins.load_all("backend").values():
+        try:
+            backend.available()
+            backend.version()
+        except Exception as error:  # code from outside may raise anything
+            failed = error if isinstance(error, PluginError) else plugins.failure(error)
+            if failed is None:
+                raise
+            warnings.warn(PluginWarning(f"left out: {failed}"), stacklevel=2)
+        else:
+            found.append(backend)
+    return found
 
 
 def graph_backends() -> list[Backend]:

@@ -54,6 +54,30 @@ def test_a_label_that_is_not_a_class(labels: tuple[int, ...]) -> None:
         RawData(("a", "b"), {"train": samples(*labels)})
 
 
+@pytest.mark.parametrize(
+    ("labels", "found"),
+    [
+        ([0, 1], "list"),
+        (np.array([0.0, 1.0]), "float64"),
+        (np.array([[0], [1]]), "2, 1"),
+    ],
+)
+def test_labels_that_are_not_one_number_per_image(labels: object, found: str) -> None:
+    wrong = samples(0, 1)
+    wrong.labels = labels  # type: ignore[assignment]
+    with pytest.raises(
+        DataError, match=f"labels of the train split are wrong\n  found: .*{found}(?s:.)*array of 2 whole"
+    ):
+        RawData(("a", "b"), {"train": wrong})
+
+
+def test_splits_and_classes_of_other_kinds() -> None:
+    with pytest.raises(DataError, match=r"split of another name\n  found: \['valid'\]\n  allowed: train, val"):
+        RawData(("a", "b"), {"train": samples(0, 1), "valid": samples(0, 1)})  # type: ignore[dict-item]
+    with pytest.raises(DataError, match="a class has no name\n  found: 1"):
+        RawData(("a", 1), {"train": samples(0, 1)})  # type: ignore[arg-type]
+
+
 def test_too_few_classes_no_images_and_equal_names() -> None:
     with pytest.raises(DataError, match="two classes"):
         RawData(("a",), {"train": samples(0)})
