@@ -145,6 +145,12 @@ class MissingDependencyError(EdgekdError):
     pass
 
 
+def summary(error: BaseException) -> str:
+    """An exception's type and the first line of its message that is not blank, cut at 300 characters."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0][:300]}" if lines else type(error).__name__
+
+
 def nearest(name: str, options: Iterable[str]) -> str | None:
     """The option most similar to `name`, or None."""
     by_lower = {option.lower(): option for option in options}

@@ -215,18 +215,24 @@ def kind_named(text: str) -> str:
 def folders_of_user() -> list[Path]:
     """The folders in $EDGEKD_PLUGINS, which `edgekd --plugins` adds to.
 
+    A subfolder whose name is nearly that of a kind is named in a PluginWarning.
+
     Raises:
         UsageError: one does not exist, or has no subfolder with the name of a kind.
     """
     allowed = [plural(kind) for kind in outside_kinds()]
     found = folders_in(FOLDERS)
     for folder in found:
-        if not any((folder / name).is_dir() for name in allowed):
+        inside = sorted(child.name for child in folder.iterdir() if child.is_dir())
+        if not set(inside) & set(allowed):
             raise UsageError(
                 f"{folder}, named by {FOLDERS} or --plugins, has no plugins",
-                found=", ".join(sorted(child.name for child in folder.iterdir() if child.is_dir())) or "no folders",
+                found=", ".join(inside) or "no folders",
                 allowed=f"subfolders {', '.join(allowed)}",
             )
+        for name in inside:
+            if name not in allowed and (meant := nearest(name, allowed)) is not None:
+                warnings.warn(PluginWarning(f"left out: {folder / name}; did you mean {meant}/?"), stacklevel=2)
     return found
 
 

@@ -10,8 +10,8 @@ from edgekd import plugins, schemes
 from edgekd.data.dataset import Dataset
 from edgekd.errors import ExportError, ModelError
 from edgekd.export.onnx import graph_of
-from edgekd.models.code import code_of
 from edgekd.models.cost import cost
+from edgekd.models.own import from_outside
 from edgekd.quantization.placement import refuse_quantized
 from edgekd.recipe.settings import ModelSettings
 from edgekd.runs import Run, Stage, Untrained, settings_json
@@ -49,7 +49,7 @@ def preflight(run: Run, data: Dataset) -> Preflight:
 
     Raises:
         ModelError: arguments, weights or classes do not fit, one is quantized already, the student cannot be
-            pruned or quantized as asked, or a network of the user's own has the wrong outputs or cannot be exported.
+            pruned or quantized as asked, or a network from outside has the wrong outputs or cannot be exported.
         UsageError: an objective names a layer that does not exist, or layers that it cannot compare.
         DataError: too few images to calibrate on.
     """
@@ -94,7 +94,7 @@ def check(run: Run, data: Dataset, stages: list[Stage]) -> PreflightDetails:
 def build(model: ModelSettings, data: Dataset, opset: int, *, fetch: bool) -> nn.Module:
     """A network for these classes and this image size.
 
-    Published networks are known to export to ONNX; a user's own is exported to find out.
+    Networks of edgekd's sources are known to export to ONNX; one from outside is exported to find out.
 
     Args:
         model: the recipe's settings.
@@ -103,13 +103,13 @@ def build(model: ModelSettings, data: Dataset, opset: int, *, fetch: bool) -> nn
         fetch: whether published weights are downloaded; otherwise they are random instead.
 
     Raises:
-        ModelError: it cannot be built, is quantized already, or is the user's own and cannot be exported.
+        ModelError: it cannot be built, is quantized already, or comes from outside and cannot be exported.
     """
     network, _ = training.initial(model if fetch else model.model_copy(update={"pretrained": False}), data)
     size = data.details.preprocessing.image_size
     refuse_quantized(network, model.model)
     cost(network, size)
-    if code_of(model.model) is not None:
+    if from_outside(model.model):
         _check_export(copy.deepcopy(network), model.model, size, opset)
     return network
 

@@ -102,6 +102,15 @@ def test_recipes_and_their_schema_know_it_by_name(folder):
     assert "my-source" in json_schema()["$defs"]["DataSettings"]["properties"]["source"]["enum"]
 
 
+def test_a_misspelt_folder_beside_a_right_one_is_named_once(folder):
+    (folder / "shemes").mkdir()
+    (folder / "helpers").mkdir()
+    with pytest.warns(PluginWarning, match="left out: .*/shemes; did you mean schemes/") as caught:
+        plugins.find("scheme")
+    assert len(caught) == 1
+    assert edgekd_command("run", "digits", "--plan").stderr.count("shemes;") == 1
+
+
 def test_the_schema_leaves_broken_ones_out(folder):
     from edgekd.recipe.schema import json_schema
 

@@ -106,12 +106,14 @@ def main() -> NoReturn:
 
 
 def _warning_handler(otherwise: Callable[..., None]) -> Callable[..., None]:
-    """A handler that prints warnings about plugins as messages, and passes any other to `otherwise`."""
+    """A handler that prints each warning about plugins once, as a message, and passes any other to `otherwise`."""
+    shown: set[str] = set()
 
     def show(message: Warning | str, category: type[Warning], *where: Any, **further: Any) -> None:
-        if issubclass(category, PluginWarning):
-            click.echo(f"edgekd: {message}", err=True)
-        else:
+        if not issubclass(category, PluginWarning):
             otherwise(message, category, *where, **further)
+        elif str(message) not in shown:
+            shown.add(str(message))
+            click.echo(f"edgekd: {message}", err=True)
 
     return show

@@ -109,7 +109,9 @@ def show_result(result: RunResult, *, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(_result_json(result), indent=2))
         return
-    table = Table("model", "accuracy", "95 % interval", "size", "p50", "p99", title=None, pad_edge=False)
+    # Without lines between the columns it fits into 80 characters, and no name is cut.
+    table = Table("model", "accuracy", "95 % interval", "size", "p50", "p99", box=None, pad_edge=False)
+    table.columns[0].overflow = "fold"
     for column in table.columns[1:]:
         column.justify = "right"
     single_image = [record for record in result.made.measured.records if record["batch_size"] == 1]
@@ -126,6 +128,7 @@ def show_result(result: RunResult, *, as_json: bool) -> None:
             low, high = head["interval"]
             table.add_row(f"  {title}", f"{head['accuracy']:.2%}", f"{low:.1%} to {high:.1%}")
     console = Console()
+    console.print()
     console.print(table)
     unmeasured = (
         " A dash: the graph is meant for another engine."

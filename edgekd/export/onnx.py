@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from edgekd.data.dataset import Dataset
-from edgekd.errors import ExportError
+from edgekd.errors import ExportError, summary
 from edgekd.export._operators import TRANSLATIONS
 from edgekd.export.numerics import Expected, compare, real_inputs
 from edgekd.export.onnx_model import OnnxDetails, OnnxModel
@@ -146,8 +146,7 @@ def _innermost(error: BaseException) -> str:
     """The first line of the innermost error, which the exporter wraps in long messages."""
     while error.__cause__ is not None:
         error = error.__cause__
-    lines = [line for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[0][:300] if lines else ''}"
+    return summary(error)
 
 
 def write(graph: onnx.ModelProto, out: Path, name: str = "model.onnx") -> Path:

@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 
 from edgekd import plugins
-from edgekd.errors import ModelError
+from edgekd.errors import ModelError, summary
 from edgekd.models.architecture import Architecture
 from edgekd.models.own import build_own
 from edgekd.models.stems import shrink_stem
@@ -64,7 +64,7 @@ def _from_source(architecture: Architecture, pretrained: bool) -> nn.Module:
             name, num_classes=architecture.num_classes, pretrained=pretrained, **architecture.arguments
         )
     except (TypeError, ValueError, KeyError, AssertionError, RuntimeError, OSError) as error:
-        found = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+        found = summary(error)
         if pretrained and isinstance(error, OSError):
             raise ModelError(
                 f"the published weights of {architecture.model} cannot be fetched",
@@ -81,10 +81,9 @@ def _replayed(model: nn.Module, edit: Mapping[str, Any], name: str) -> nn.Module
     try:
         changed: nn.Module = plugins.load("edit", str(edit["edit"])).apply(model, edit)
     except (KeyError, TypeError, ValueError, IndexError, AttributeError, RuntimeError) as error:
-        reason = str(error).splitlines()
         raise ModelError(
             f"the manifest's edit {edit.get('edit', 'without a name')!r} cannot be replayed on {name}",
-            found=f"{type(error).__name__}: {reason[0] if reason else ''}",
+            found=summary(error),
             hint="the checkpoint is damaged, or was written by another version: make it again",
         ) from error
     return changed

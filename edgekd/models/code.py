@@ -16,7 +16,7 @@ from pathlib import Path
 from types import CodeType, ModuleType
 
 from edgekd import plugins
-from edgekd.errors import ModelError, UsageError
+from edgekd.errors import ModelError, UsageError, summary
 from edgekd.models.architecture import Architecture, Code
 from edgekd.recipe.code import CodeFile, code_not_allowed, read, reference
 
@@ -173,8 +173,7 @@ def user_code_error(what: str, error: BaseException, file: CodeFile, *, hint: st
         file: the user's file.
         hint: the next step.
     """
-    text = (str(error).splitlines() or [""])[0]
-    found = f"{type(error).__name__}: {text}"
+    found = summary(error)
     # Equal content that was loaded from another path first has that path in its traceback.
     places = {str(file.path), getattr(sys.modules.get(_module_name(file)), "__file__", None)}
     frames = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename in places]

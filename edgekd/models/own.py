@@ -1,4 +1,4 @@
-"""Networks that a function of the user's builds: building them, and checking their outputs before any training."""
+"""Networks from outside edgekd: building a user's own, and checking the outputs of all before any training."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from edgekd.errors import ModelError
+from edgekd import plugins
+from edgekd.errors import ModelError, summary
 from edgekd.models.architecture import Architecture, Code
-from edgekd.models.code import module_of, source_of, user_code_error
+from edgekd.models.code import code_of, module_of, source_of, user_code_error
 from edgekd.recipe.code import CodeFile
 
 
@@ -48,8 +49,17 @@ def build_own(code: Code, num_classes: int, arguments: Mapping[str, Any]) -> nn.
     return network
 
 
+def from_outside(model: str) -> bool:
+    """Whether a recipe's `model` is built by code that is not edgekd's: a file of the user's, or a plugin's source.
+
+    Raises:
+        UsageError: the user's file cannot be read.
+    """
+    return code_of(model) is not None or bool(plugins.code_key("models", model.partition("/")[0]))
+
+
 def check_outputs(network: nn.Module, architecture: Architecture, image_size: int) -> None:
-    """Run a copy of a user's network on zeros, in training mode and in eval mode.
+    """Run a copy of a network from outside on zeros, in training mode and in eval mode.
 
     Args:
         network: not changed.
@@ -60,17 +70,19 @@ def check_outputs(network: nn.Module, architecture: Architecture, image_size: in
         ModelError: it raises an error, or its output is not one tensor of (B, num_classes) logits.
     """
     code = architecture.code
-    assert code is not None
-    file = source_of(code)
+    file = None if code is None else source_of(code)
+    name = f"the network of {architecture.model if code is None or file is None else _named(code, file)}"
     images = torch.zeros(2, 3, image_size, image_size)
     for training in (True, False):
         try:
             with torch.random.fork_rng(devices=[]), torch.no_grad():
                 answer = copy.deepcopy(network).train(training)(images)
         except (Exception, SystemExit) as error:
-            what = f"the network of {_named(code, file)} raised an error on images of {image_size}x{image_size} zeros"
+            what = f"{name} raised an error on images of {image_size}x{image_size} zeros"
+            if file is None:
+                raise ModelError(what, found=summary(error)) from error
             raise user_code_error(what, error, file) from error
-        _check_logits(answer, architecture.num_classes, f"the network of {_named(code, file)}", training=training)
+        _check_logits(answer, architecture.num_classes, name, training=training)
 
 
 def _check_logits(answer: object, classes: int, name: str, *, training: bool) -> None:

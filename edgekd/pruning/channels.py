@@ -12,7 +12,7 @@ import torch
 import torch_pruning
 from torch import Tensor, nn
 
-from edgekd.errors import ModelError
+from edgekd.errors import ModelError, summary
 from edgekd.models.cost import cost
 
 _WEIGHTED = (nn.Conv2d, nn.Linear)
@@ -137,8 +137,7 @@ def _remove_channels(
             pruner.step()
     # torch-pruning traces the network's own code, which may raise anything.
     except Exception as error:
-        reason = (str(error).splitlines() or [""])[0]
-        raise _unprunable(model, f"torch-pruning fails with {type(error).__name__}: {reason}") from error
+        raise _unprunable(model, f"torch-pruning fails with {summary(error)}") from error
     history: list[Any] = pruner.DG.pruning_history()
     return [(str(layer), bool(outputs), [int(channel) for channel in channels]) for layer, outputs, channels in history]
 

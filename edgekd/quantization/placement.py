@@ -18,7 +18,7 @@ from typing import Any
 from torch import fx, nn
 from torch.nn.utils import parametrize
 
-from edgekd.errors import ModelError
+from edgekd.errors import ModelError, summary
 from edgekd.quantization.fold import fold_norms, has_activation
 from edgekd.quantization.operations import (
     WEIGHTED,
@@ -133,7 +133,7 @@ def _traced(model: nn.Module) -> fx.GraphModule:
     except Exception as error:
         raise ModelError(
             f"{type(model).__name__} cannot be quantized: torch.fx cannot trace it",
-            found=f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}",
+            found=summary(error),
             hint="choose a network whose forward() does not branch on tensors' values",
         ) from error
 

@@ -16,7 +16,7 @@ from edgekd.data.reader import open_reader
 from edgekd.distillation.distill import TeacherSetup, distill, networks_for
 from edgekd.distillation.objective_settings import objective_json
 from edgekd.distillation.terms import build_terms
-from edgekd.errors import DataError, ModelError
+from edgekd.errors import DataError, ModelError, summary
 from edgekd.models import checkpoint as checkpoints
 from edgekd.models.checkpoint import Checkpoint
 from edgekd.models.edits.quantize import VERSION as PLACEMENT
@@ -197,7 +197,7 @@ def check(network: nn.Module, images: int, available: int, image_size: int) -> N
     except Exception as error:
         raise ModelError(
             f"{type(network).__name__} cannot be quantized: its forward() fails with quantizers in place",
-            found=f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}",
+            found=summary(error),
             hint="remove the quantize section, or choose another student",
         ) from error
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch._dynamo.exc import FailOnRecompileLimitHit, TorchDynamoException
 from torch.compiler import config
 
-from edgekd.errors import TrainingError
+from edgekd.errors import TrainingError, summary
 
 Forward = Callable[[Tensor], Tensor]
 # Networks of one architecture share compiled code; PyTorch's default limit is 8.
@@ -41,9 +41,8 @@ def compiling() -> Iterator[None]:
         with config.patch(recompile_limit=_NETWORKS_OF_ONE_CODE):  # type: ignore[attr-defined]
             yield
     except (TorchDynamoException, FailOnRecompileLimitHit) as error:
-        lines = [line for line in str(error).splitlines() if line.strip()]
         raise TrainingError(
             "a network cannot be compiled",
-            found=f"{type(error).__name__}: {lines[0][:200] if lines else ''}",
+            found=summary(error),
             hint="remove compile; on a CPU it needs a C++ compiler, on a GPU Triton",
         ) from error

@@ -14,7 +14,7 @@ from edgekd.models.architecture import Architecture
 from edgekd.models.build import build, published_classes
 from edgekd.models.checkpoint import Checkpoint, NewClassifier
 from edgekd.models.code import code_of
-from edgekd.models.own import check_outputs
+from edgekd.models.own import check_outputs, from_outside
 from edgekd.models.stems import wants_small_stem
 from edgekd.models.weights import NewHead, last_layer, load_state, new_head, read_state
 from edgekd.recipe.settings import ModelSettings
@@ -90,7 +90,7 @@ def start(
         code=code,
     )
     network = build(architecture, pretrained=model.pretrained)
-    if code is not None:
+    if from_outside(model.model):
         check_outputs(network, architecture, preprocessing.image_size)
     head = None
     if model.pretrained and (published := published_classes(model.model)) != width:

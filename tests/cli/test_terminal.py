@@ -3,7 +3,8 @@ from __future__ import annotations
 import json
 from types import SimpleNamespace
 
-from edgekd.cli._terminal import Terminal, show_artifact, show_plan
+from edgekd.cli._terminal import Terminal, show_artifact, show_plan, show_result
+from edgekd.export.model_id import ModelId
 from edgekd.store.plan import PlannedStage
 from edgekd.store.store import Done
 
@@ -39,6 +40,28 @@ def test_a_plan_is_a_table_or_json(capsys):
     ]
     show_plan(stages, as_json=True)
     assert json.loads(capsys.readouterr().out)[1] == {"stage": "distill", "state": "planned", "why": "waits"}
+
+
+def test_the_result_fits_into_80_columns_with_every_name_whole(capsys, tmp_path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    graph = tmp_path / "model.onnx"
+    graph.write_bytes(bytes(12_340_000))
+    name = ModelId("quantized", "int8-x64")
+    row = {"model": str(name), "role": "quantized", "variant": "int8-x64", "accuracy": 0.98765}
+    record = {**row, "batch_size": 1, "backend": "onnxruntime", "latency_ms": {"p50": 123.4567, "p99": 234.5678}}
+    made = SimpleNamespace(
+        measured=SimpleNamespace(records=[record]),
+        engines=None,
+        scores=SimpleNamespace(rows=[{**row, "interval": [0.974, 1.0]}]),
+        exported=SimpleNamespace(models={name: SimpleNamespace(graph=graph)}),
+    )
+    show_result(SimpleNamespace(made=made, report="r", bundle="b"), as_json=False)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[2].split() == [
+        *("quantized-int8-x64", "98.77%", "97.4%", "to", "100.0%"),
+        *("12.34", "MB", "123.457", "ms", "234.568", "ms"),
+    ]
+    assert max(map(len, lines[:3])) <= 80
 
 
 def test_a_bundle_is_shown_where_it_was_published(capsys, tmp_path):

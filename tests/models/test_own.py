@@ -1,4 +1,4 @@
-"""A network of the user's own: each way in which it does not build, answer or export is named."""
+"""A network from outside: each way in which it does not build, answer or export is named."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from chains import check_networks
 
+from edgekd import plugins
 from edgekd.errors import ModelError
 from edgekd.models.architecture import Architecture
 from edgekd.models.build import build
@@ -102,19 +103,24 @@ ANSWERS = {
         r"cannot be exported to ONNX",
     ),
 }
+SOURCE = """
+from edgekd.models.sources import ModelSource
+
+def from_source(name, *, num_classes, pretrained=False):
+    return build(num_classes)
+
+MODELS = ModelSource(names=lambda: ("net",), build=from_source, published_classes=lambda name: 0)
+"""
+MAPPING = {
+    "name": "own",
+    "data": {"source": "digits", "image_size": 16},
+    "teacher": {"model": "cifar/resnet8", "train": {"epochs": 1}},
+    "quantize": {},
+}
 
 
 def _student(file: Path) -> Recipe:
-    return from_mapping(
-        {
-            "name": "own",
-            "data": {"source": "digits", "image_size": 16},
-            "teacher": {"model": "cifar/resnet8", "train": {"epochs": 1}},
-            "student": {"model": f"{file}:build"},
-            "quantize": {},
-        },
-        allow_code=True,
-    )
+    return from_mapping({**MAPPING, "student": {"model": f"{file}:build"}}, allow_code=True)
 
 
 def test_what_answers_and_exports_passes_and_is_not_changed(nets, small_digits):
@@ -134,6 +140,19 @@ def test_what_does_not_answer_or_export_is_refused_before_training(fault, small_
     with permitted(recipe.code), pytest.raises(ModelError, match=message) as raised:
         check_networks(recipe.settings, small_digits)
     assert str(file) in str(raised.value) and "build" in str(raised.value)
+
+
+@pytest.mark.parametrize("fault", ANSWERS)
+def test_a_network_of_a_source_from_outside_is_held_to_the_same(fault, small_digits, tmp_path, monkeypatch):
+    body, classes, message = ANSWERS[fault]
+    file = tmp_path / "models" / "outside.py"
+    file.parent.mkdir()
+    file.write_text(NETWORK.replace("{body}", body).replace("{classes}", classes) + SOURCE)
+    monkeypatch.setenv(plugins.FOLDERS, str(tmp_path))
+    mapping = {**MAPPING, "student": {"model": "outside/net"}}
+    with pytest.raises(ModelError, match=message.partition(r" \(")[0]) as raised:
+        check_networks(from_mapping(mapping).settings, small_digits)
+    assert "the network of outside/net" in str(raised.value)
 
 
 @pytest.mark.slow
