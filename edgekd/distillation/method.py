@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NoReturn, get_type_hints
 
-from pydantic import BaseModel, ConfigDict, create_model
+from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 from pydantic.errors import PydanticUserError
 from torch import Tensor, nn
 
@@ -26,6 +26,7 @@ FEATURES = ("student_feature", "teacher_feature", "student_features", "teacher_f
 INPUTS = ("student_logits", "teacher_logits", "targets", "indices", *FEATURES)
 SHAPES = ("student_shape", "teacher_shape", "student_shapes", "teacher_shapes", "sample_count")
 
+_STRICT = ConfigDict(frozen=True, extra="forbid", strict=True)
 _NAMES = ("temperature", "standardize")
 
 
@@ -107,15 +108,17 @@ class Method:
     @cached_property
     def parameter_model(self) -> type[BaseModel]:
         """A strict model of the parameters that a recipe may set, from the keyword-only parameters of the signature."""
+        return create_model(f"{self.name}_parameters", __config__=_STRICT, **self._parameters())
+
+    def _parameters(self) -> dict[str, Any]:
+        """Type and default of each keyword-only parameter, as pydantic takes them."""
         function = self.module.__init__ if self.module is not None else self.make
         hints = get_type_hints(function, include_extras=True)
-        found: dict[str, Any] = {
+        return {
             p.name: (hints[p.name], ... if p.default is p.empty else p.default)
             for p in inspect.signature(function).parameters.values()
             if p.kind is inspect.Parameter.KEYWORD_ONLY
         }
-        config = ConfigDict(frozen=True, extra="forbid", strict=True)
-        return create_model(f"{self.name}_parameters", __config__=config, **found)
 
     def parameters_of(self, term: TermSettings) -> dict[str, Any]:
         """A term's parameters by name, with defaults.
@@ -217,6 +220,13 @@ class Method:
             self._refuse(f"the parameter {error.args[0]} has no type", hint="annotate it: recipes are checked by it")
         except (NameError, SyntaxError, TypeError, PydanticUserError) as error:
             self._refuse("a parameter's type cannot be checked in a recipe", found=error)
+        defaults = {name: typed for name, typed in self._parameters().items() if typed[1] is not ...}
+        try:
+            create_model("defaults", __config__=ConfigDict(**_STRICT, validate_default=True), **defaults)()
+        except ValidationError as error:
+            wrong = error.errors()[0]
+            name = wrong["loc"][0]
+            self._refuse(f"the default of the parameter {name} is not of its type", found=f"{wrong['input']!r}")
         if taken := sorted({*known} & {*TermSettings.model_fields}):
             self._refuse("each term of an objective has this key already", found=", ".join(taken))
         for member in _NAMES:

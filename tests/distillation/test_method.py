@@ -95,6 +95,10 @@ def test_a_parameter_without_a_default_has_to_be_set(made):
         (f"{MODULE.replace('student_shape', 'shape')}METHOD = Method(module=Mine, taps='last')", "built from 'shape'"),
         ("def mine(student_logits, *, k=1): ...\nMETHOD = Method(function=mine)", "parameter k has no type"),
         ("def mine(student_logits, *, k: 'Gone' = 1): ...\nMETHOD = Method(function=mine)", "cannot be checked"),
+        (
+            "def mine(student_logits, *, k: int = 'one'): ...\nMETHOD = Method(function=mine)",
+            "parameter k is not of its type(?s:.)*'one'",
+        ),
         ("def mine(student_logits, *, weight: float = 1.0): ...\nMETHOD = Method(function=mine)", "key already"),
     ],
 )
