@@ -232,7 +232,11 @@ def read_manifest(path: Path) -> Manifest:
     """
     file = path / MANIFEST
     if not file.is_file():
-        raise ArtifactError(f"{path} is not an artifact", found=f"no {MANIFEST} in it")
+        raise ArtifactError(
+            f"{path} is not an artifact",
+            found=f"no {MANIFEST} in it",
+            hint="delete it to make it again, or check the path: an artifact is one folder in the stages/ of a run",
+        )
     raw = read_json(file)
     if raw.get("format") != FORMAT:
         raise ArtifactError(
@@ -288,7 +292,9 @@ def read_json(path: Path) -> Json:
     except FileNotFoundError:
         raise ArtifactError(f"{path} does not exist", hint="check the path; `edgekd run` makes such a file") from None
     except (OSError, ValueError, RecursionError) as error:
-        raise ArtifactError(f"{path} cannot be read as JSON", found=str(error)) from None
+        raise ArtifactError(
+            f"{path} cannot be read as JSON", found=str(error), hint=f"restore it, or delete {path} and run again"
+        ) from None
     if not isinstance(value, dict):
         raise ArtifactError(f"{path} is not a JSON object", found=type(value).__name__)
     return value

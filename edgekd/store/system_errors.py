@@ -13,6 +13,9 @@ from safetensors import SafetensorError
 
 from edgekd.errors import OutOfMemoryError, StoreError
 
+# No right to write, or something else is where a folder or a file has to be.
+_UNWRITABLE = {errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG}
+
 
 @contextmanager
 def clear_system_errors(root: Path) -> Iterator[None]:
@@ -38,7 +41,7 @@ def clear_system_errors(root: Path) -> Iterator[None]:
             ) from error
         if not isinstance(error, OSError):
             raise
-        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM) and _inside(error.filename, root):
+        if error.errno in _UNWRITABLE and _concerns(error.filename, root):
             raise StoreError(
                 f"{error.filename} cannot be written: {error.strerror}", hint="name another folder with --out"
             ) from error
@@ -53,8 +56,12 @@ def _out_of_memory(error: BaseException) -> OutOfMemoryError:
     )
 
 
-def _inside(filename: object, root: Path) -> bool:
-    return isinstance(filename, (str, os.PathLike)) and Path(filename).absolute().is_relative_to(root.absolute())
+def _concerns(filename: object, root: Path) -> bool:
+    """Whether a file lies in the run's folder, or is where a folder above it has to be."""
+    if not isinstance(filename, (str, os.PathLike)):
+        return False
+    file, folder = Path(filename).absolute(), root.absolute()
+    return file.is_relative_to(folder) or folder.is_relative_to(file)
 
 
 def _free_bytes(path: Path) -> int:

@@ -40,6 +40,17 @@ def test_a_folder_without_rights_names_the_way_out(tmp_path: Path) -> None:
         raise denied
 
 
+@pytest.mark.parametrize("where", ["run/stages", "run", "above/run", "l" * 300])
+def test_a_file_where_a_folder_has_to_be_names_the_way_out(tmp_path: Path, where: str) -> None:
+    blocked = tmp_path / where.partition("/")[0] if where.startswith("above") else tmp_path / where
+    if len(where) < 255:
+        blocked.parent.mkdir(exist_ok=True)
+        blocked.write_text("a file")
+    root = tmp_path / where.removesuffix("/stages")
+    with pytest.raises(StoreError, match=r"cannot be written: (?s:.)*--out"), clear_system_errors(root):
+        (root / "stages").mkdir(parents=True, exist_ok=True)
+
+
 @pytest.mark.parametrize("error", [RuntimeError("shapes differ"), FileNotFoundError(errno.ENOENT, "gone", "elsewhere")])
 def test_any_other_error_stays_what_it_is(tmp_path: Path, error: Exception) -> None:
     with pytest.raises(type(error)) as raised, clear_system_errors(tmp_path):
