@@ -28,6 +28,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 from importlib import import_module
+from numbers import Integral
 from types import ModuleType
 from typing import ClassVar
 
@@ -149,6 +150,20 @@ def summary(error: BaseException) -> str:
     """An exception's type and the first line of its message that is not blank, cut at 300 characters."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return f"{type(error).__name__}: {lines[0][:300]}" if lines else type(error).__name__
+
+
+def whole_number(value: object, what: str) -> int:
+    """`value` as an int; also NumPy's whole numbers are taken.
+
+    Args:
+        what: what the value is, for the message.
+
+    Raises:
+        UsageError: not a whole number, or below 1.
+    """
+    if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
+        raise UsageError(f"{what} must be a whole number of at least 1", found=repr(value))
+    return int(value)
 
 
 def nearest(name: str, options: Iterable[str]) -> str | None:

@@ -151,6 +151,8 @@ def stand_in(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
 def device(stand_in, tmp_path, monkeypatch) -> Callable[..., ModuleType]:
     """Makes this machine one with a GPU and a TensorRT, both stand-ins, also for the processes that it starts."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    # Recorded first, so undone last: whatever a test puts there, no stand-in outlives it.
+    monkeypatch.setitem(sys.modules, "tensorrt", None)
 
     def become(version: str = "10.3.0", **gpu: object) -> ModuleType:
         library = stand_in(1, **gpu)
@@ -169,5 +171,4 @@ def device(stand_in, tmp_path, monkeypatch) -> Callable[..., ModuleType]:
 
         return tensorrt
 
-    yield become
-    sys.modules.pop("tensorrt", None)
+    return become

@@ -48,7 +48,7 @@ def benchmark(
 
     Raises:
         UnknownNameError: no such device, backend or variant.
-        UsageError: a number out of range, or a variant of something that is not a bundle.
+        UsageError: a number of another type or out of range, or a variant of something that is not a bundle.
         BundleError: the folder is not a bundle, or was changed.
         BackendError: no backend is available, or the engine refuses the file.
         BenchError: the target does not exist, the device is not this machine, the model cannot be measured, or the
@@ -61,17 +61,20 @@ def benchmark(
         ('fp32', 4, 'onnxruntime', True)
     """
     require_local(profiles.find(device))
-    options = Options(
-        batch_sizes=tuple(batch_sizes),
-        threads=threads,
-        seconds=seconds,
-        warmup_seconds=warmup_seconds,
-        input_shape=tuple(input_shape) if input_shape is not None else None,
+    options = Options.model_validate(
+        {
+            "batch_sizes": batch_sizes,
+            "threads": threads,
+            "seconds": seconds,
+            "warmup_seconds": warmup_seconds,
+            "input_shape": input_shape,
+        }
     )
-    options.check()
     targets = _targets(Path(target), variant, backend)
     jobs = [
-        Job(target=each, device=device, batch_size=size, options=options) for each in targets for size in batch_sizes
+        Job(target=each, device=device, batch_size=size, options=options)
+        for each in targets
+        for size in options.batch_sizes
     ]
     return [run_job(job) for job in _announced(jobs, progress)]
 

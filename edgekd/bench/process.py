@@ -9,14 +9,15 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
+from numbers import Real
 from pathlib import Path
 from typing import Any, NoReturn
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator, model_validator
 
 from edgekd import errors, plugins
 from edgekd.bench.measurement import Measurement, ModelFile
-from edgekd.errors import BenchError, EdgekdError, UsageError
+from edgekd.errors import BenchError, EdgekdError, UsageError, whole_number
 
 _PLACE = Path(__file__).parents[2]
 _WORKER = (sys.executable, "-m", "edgekd.bench.worker")
@@ -40,6 +41,9 @@ class Options(BaseModel):
     Attributes:
         batch_sizes: all that will be measured, so that the first job detects a batch size that does not fit.
         input_shape: with the batch dimension; None if the model's own shape is fixed.
+
+    Raises:
+        UsageError: a number of another type or out of range.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -50,29 +54,39 @@ class Options(BaseModel):
     warmup_seconds: float
     input_shape: tuple[int, ...] | None
 
-    def check(self) -> None:
-        """Raises UsageError: a number out of range."""
-        if not self.batch_sizes or min(self.batch_sizes) < 1:
-            raise UsageError("batch sizes must be whole numbers of at least 1", found=list(self.batch_sizes))
-        if self.threads is not None and self.threads < 1:
-            raise UsageError("threads must be a whole number of at least 1", found=self.threads)
-        if not (0 < self.seconds < math.inf and 0 <= self.warmup_seconds < math.inf):
-            raise UsageError(
-                "seconds must be above 0, and warmup_seconds at least 0",
-                found=f"{self.seconds} s after {self.warmup_seconds} s of warm-up",
-            )
-        if self.input_shape is not None:
-            self._check_shape(self.input_shape)
+    @field_validator("batch_sizes", "input_shape", mode="before")
+    @classmethod
+    def _whole_numbers(cls, value: object, info: ValidationInfo) -> tuple[int, ...] | None:
+        if value is None and info.field_name == "input_shape":
+            return None
+        if isinstance(value, str) or not isinstance(value, Sequence) or not value:
+            raise UsageError(f"{info.field_name} must be a list of whole numbers", found=repr(value))
+        return tuple(whole_number(each, f"each of {info.field_name}") for each in value)
 
-    def _check_shape(self, shape: tuple[int, ...]) -> None:
-        if not shape or min(shape) < 1:
-            raise UsageError("an input shape must have whole numbers of at least 1", found=list(shape))
-        if shape[0] != 1 and set(self.batch_sizes) != {shape[0]}:
+    @field_validator("threads", mode="before")
+    @classmethod
+    def _threads(cls, value: object) -> int | None:
+        return None if value is None else whole_number(value, "threads")
+
+    @field_validator("seconds", "warmup_seconds", mode="before")
+    @classmethod
+    def _seconds(cls, value: object, info: ValidationInfo) -> float:
+        if not isinstance(value, Real) or isinstance(value, bool) or not 0 <= (number := float(value)) < math.inf:
+            raise UsageError(f"{info.field_name} must be a number of seconds, at least 0", found=repr(value))
+        if not number and info.field_name == "seconds":
+            raise UsageError("seconds must be above 0", found=repr(value))
+        return number
+
+    @model_validator(mode="after")
+    def _shape(self) -> Options:
+        shape = self.input_shape
+        if shape is not None and shape[0] != 1 and set(self.batch_sizes) != {shape[0]}:
             raise UsageError(
                 "the input shape begins with another batch size than the requested one",
                 found=f"{shape[0]}, requested {', '.join(map(str, self.batch_sizes))}",
                 hint="begin it with 1, and set the batch size with --batch",
             )
+        return self
 
 
 class Job(BaseModel):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from edgekd.errors import BackendError, UnknownNameError, UsageError
+from edgekd.errors import BackendError, UnknownNameError, UsageError, whole_number
 from edgekd.runtime import engine_cache
 from edgekd.runtime.backends import (
     Backend,
@@ -110,10 +110,10 @@ def _chosen(manifest: BundleManifest, backend: Backend, variants: Sequence[str] 
 
 
 def _check_options(options: BuildOptions) -> None:
-    if not 1 <= options.opt_batch <= options.max_batch:
+    if not whole_number(options.opt_batch, "opt_batch") <= whole_number(options.max_batch, "max_batch"):
         raise UsageError(
             "the batch size to optimise for must be between 1 and the largest batch size",
             found=f"--opt-batch {options.opt_batch}, --max-batch {options.max_batch}",
         )
-    if options.workspace_mb is not None and options.workspace_mb < 1:
-        raise UsageError("the workspace must be at least 1 MiB", found=options.workspace_mb)
+    if options.workspace_mb is not None:
+        whole_number(options.workspace_mb, "workspace_mb")

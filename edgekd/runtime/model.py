@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from edgekd.errors import BundleError, DataError
+from edgekd.errors import BundleError, DataError, whole_number
 from edgekd.runtime.backends import Session
 from edgekd.runtime.bundle import BundleManifest, Head, read
 from edgekd.runtime.preprocess import Floats, Pixels
@@ -44,8 +44,12 @@ class Prediction:
         return float(self.scores.max())
 
     def top(self, k: int = 5) -> list[tuple[str, float]]:
-        """The k most probable classes with their probabilities, the most probable first."""
-        order = np.argsort(-self.scores, kind="stable")[:k]
+        """The k most probable classes with their probabilities, the most probable first; all, if there are fewer.
+
+        Raises:
+            UsageError: k is not a whole number of at least 1.
+        """
+        order = np.argsort(-self.scores, kind="stable")[: whole_number(k, "k")]
         return [(self.classes[i], float(self.scores[i])) for i in order]
 
 
@@ -189,6 +193,7 @@ def load(
         BundleError: not a bundle, an incomplete one, or a changed file.
         BackendError: no backend is available, or no engine was built on this device yet.
         UnknownNameError: no such backend or variant.
+        UsageError: `threads` is not a whole number of at least 1.
 
     Example:
         >>> from edgekd.runtime import load
@@ -199,6 +204,8 @@ def load(
         >>> model.verify().images
         3
     """
+    if threads is not None:
+        threads = whole_number(threads, "threads")
     manifest = read(Path(path))
     selection = select(manifest, backend, variant)
     chosen, file = next(iter(selection.files.items()))

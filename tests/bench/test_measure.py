@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from onnx import TensorProto
 from samples import write_bundle_json
@@ -133,13 +134,20 @@ def test_devices(small_net):
     [
         {"batch_sizes": ()},
         {"batch_sizes": (1, 0)},
+        {"batch_sizes": (1.5,)},
+        {"batch_sizes": 1},
+        {"batch_sizes": "12"},
         {"threads": 0},
+        {"threads": 1.5},
+        {"threads": True},
+        {"seconds": "3"},
         {"seconds": 0.0},
         {"seconds": float("nan")},
         {"seconds": float("inf")},
         {"warmup_seconds": -1.0},
         {"input_shape": ()},
         {"input_shape": (1, 0, 8, 8)},
+        {"input_shape": (1, 3, 8.5, 8)},
         {"input_shape": (8, 3, 8, 8), "batch_sizes": (1, 8)},
         {"variant": "fp32"},
     ],
@@ -147,6 +155,11 @@ def test_devices(small_net):
 def test_wrong_usage_is_reported_before_anything_is_measured(small_net, options):
     with pytest.raises(UsageError):
         benchmark(small_net, **options)
+
+
+def test_numpy_numbers_and_any_sequence_are_taken(small_net):
+    entries = benchmark(small_net, batch_sizes=range(1, 3), threads=np.int64(1), seconds=np.float32(0.02))
+    assert [(entry.batch_size, entry.threads) for entry in entries] == [(1, 1), (2, 1)]
 
 
 @pytest.mark.parametrize(

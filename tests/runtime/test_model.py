@@ -9,8 +9,9 @@ import pytest
 from PIL import Image
 from samples import seal_bundle, write_bundle_json
 
-from edgekd.errors import BackendError, BundleError, DataError, UnknownNameError
+from edgekd.errors import BackendError, BundleError, DataError, UnknownNameError, UsageError
 from edgekd.runtime import load
+from edgekd.runtime.backends import open_session
 
 RED, BLUE = (250, 10, 20), (10, 20, 250)
 
@@ -35,6 +36,18 @@ def test_scores_are_a_softmax_and_top_is_sorted(linear_bundle):
     np.testing.assert_allclose(answer.scores, powers / powers.sum(), rtol=1e-5)
     assert [name for name, _ in answer.top(2)] == ["red", "blue"]
     assert answer.score == pytest.approx(float(answer.scores[0]))
+    assert len(answer.top(9)) == 3
+    for wrong in (0, -1, 1.5, True):
+        with pytest.raises(UsageError, match=f"k must be a whole number of at least 1\n  found: {wrong}"):
+            answer.top(wrong)
+
+
+@pytest.mark.parametrize("threads", [0, -1, 1.5, "2"])
+def test_a_number_of_threads_that_is_none_is_refused(linear_bundle, threads):
+    with pytest.raises(UsageError, match="threads must be a whole number of at least 1"):
+        load(linear_bundle, threads=threads)
+    with pytest.raises(UsageError, match="threads must be a whole number of at least 1"):
+        open_session(linear_bundle / "model.fp32.onnx", threads=threads)
 
 
 def test_further_heads_answer_from_the_columns_behind_the_first(linear_bundle):

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgekd import plugins
-from edgekd.errors import BackendError, PluginError, PluginWarning
+from edgekd.errors import BackendError, PluginError, PluginWarning, whole_number
 from edgekd.runtime.bundle import BundleManifest
 
 Array = npt.NDArray[Any]
@@ -294,8 +294,11 @@ def open_session(path: Path, *, backend: str | None = None, threads: int | None 
 
     Raises:
         UnknownNameError: no such backend.
+        UsageError: `threads` is not a whole number of at least 1.
         BackendError: the file does not exist, no backend is available, or the engine refuses the file.
     """
+    if threads is not None:
+        threads = whole_number(threads, "threads")
     if not path.is_file():
         raise BackendError(f"{path} does not exist", hint="pass an .onnx file, an engine or a bundle's folder")
     return choose(path, backend).open(path, threads=threads)
