@@ -197,18 +197,27 @@ def _checkpoint(stage: str, loaded: Recipe, out: PathLike | None) -> Checkpoint:
 def _recipe(source: RecipeLike, overrides: Sequence[str], allow_code: bool, models: Factories | None) -> Recipe:
     references = {section: reference_to(factory) for section, factory in (models or {}).items()}
     if isinstance(source, Recipe):
-        if references:
+        if given := [*references, *recipe.list_of(overrides)]:
             raise UsageError(
-                "models cannot be set in a recipe that is already checked",
-                found=", ".join(references),
+                "models and overrides cannot be set in a recipe that is already checked",
+                found=", ".join(given),
                 hint="pass the recipe's file, name or mapping instead",
             )
         return source
-    values = [*overrides, *(f"{section}.model={json.dumps(str(own))}" for section, own in references.items())]
+    values = [
+        *recipe.list_of(overrides),
+        *(f"{section}.model={json.dumps(str(own))}" for section, own in references.items()),
+    ]
     allowed = allow_code or {own.path for own in references.values()}
     if isinstance(source, Mapping):
         return recipe.from_mapping(source, values, allow_code=allowed)
-    return recipe.load(Path(source) if not isinstance(source, str) else source, values, allow_code=allowed)
+    if not isinstance(source, (str, os.PathLike)):
+        raise UsageError(
+            "not a recipe",
+            found=f"a {type(source).__name__}",
+            allowed="a YAML file's path, the name of a built-in recipe, a mapping, or a Recipe",
+        )
+    return recipe.load(source if isinstance(source, str) else Path(source), values, allow_code=allowed)
 
 
 def _folder(loaded: Recipe, out: PathLike | None) -> Path:

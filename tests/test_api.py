@@ -25,6 +25,23 @@ def test_a_mapping_and_a_checked_recipe_are_the_same_run_in_the_folder_of_its_na
     assert again.path == made.path and len(list((tmp_path / "runs/shoes/stages").glob("teacher-*"))) == 1
 
 
+def test_overrides_of_a_checked_recipe_are_refused_instead_of_ignored(tmp_path):
+    with pytest.raises(UsageError, match=r"already checked\n  found: distill.epochs=2"):
+        edgekd.run(from_mapping(RECIPE), tmp_path, ["distill.epochs=2"])
+
+
+@pytest.mark.parametrize("overrides", ["distill.epochs=2", {"distill.epochs": 2}, [2]])
+def test_overrides_that_are_not_a_list_of_strings(overrides, tmp_path):
+    with pytest.raises(UsageError, match="overrides must be a list of strings"):
+        edgekd.run(RECIPE, tmp_path, overrides)
+
+
+@pytest.mark.parametrize("source", [3, None, [RECIPE], b"digits"])
+def test_what_is_not_a_recipe(source, tmp_path):
+    with pytest.raises(UsageError, match=f"not a recipe\n  found: a {type(source).__name__}"):
+        edgekd.run(source, tmp_path)
+
+
 @pytest.mark.parametrize("verb", ["prune", "quantize"])
 def test_a_verb_without_its_section_states_how_to_begin_one(verb, tmp_path):
     with pytest.raises(UsageError, match=f"has no {verb} section"):

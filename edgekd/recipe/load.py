@@ -7,6 +7,7 @@ import os
 import shlex
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, get_args
 
@@ -72,7 +73,7 @@ def load(
     require("torch", purpose="a recipe", extra="train")
     path = _find(source)
     document = parse(_read(path), name=str(source))
-    for override in overrides:
+    for override in list_of(overrides):
         set_value(document, override)
     # A built-in recipe lies in the package: a path to a network is relative to the current folder instead.
     folder = Path() if path.parent == _BUILT_IN else path.parent
@@ -80,6 +81,13 @@ def load(
     sets = [word for override in overrides for word in ("--set", override)]
     command = shlex.join(["edgekd", *_folders(), "run", str(source), *sets, *(["--allow-code"] if code else [])])
     return Recipe(checked, yaml.safe_dump(document.value, sort_keys=False), command, code)
+
+
+def list_of(overrides: Sequence[str]) -> list[str]:
+    """The overrides. Raises UsageError for anything but a list of strings; a single string would be one of letters."""
+    if isinstance(overrides, (str, Mapping)) or not all(isinstance(each, str) for each in overrides):
+        raise UsageError("overrides must be a list of strings", found=repr(overrides), allowed='["key.path=value", …]')
+    return list(overrides)
 
 
 def from_mapping(
@@ -90,13 +98,29 @@ def from_mapping(
     settings: type[RecipeSettings] = RecipeSettings,
 ) -> Recipe:
     """A recipe from Python values. Args and Raises as load()."""
-    text = yaml.safe_dump(json.loads(json.dumps(dict(value), default=os.fspath)), sort_keys=False)
+    text = yaml.safe_dump(json.loads(json.dumps(dict(value), default=_plain)), sort_keys=False)
     document = parse(text, name="recipe")
-    for override in overrides:
+    for override in list_of(overrides):
         set_value(document, override)
     text = yaml.safe_dump(document.value, sort_keys=False)
     checked, code = _check(document, Path(), allow_code, settings)
     return Recipe(checked, text, "edgekd.run(…), called from Python", code)
+
+
+def _plain(value: object) -> object:
+    """What a recipe from Python may hold besides the types that YAML has: paths and NumPy's numbers."""
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if isinstance(value, Integral):
+        return int(value)
+    if isinstance(value, Real):
+        return float(value)
+    raise UsageError(
+        f"a recipe cannot hold a {type(value).__name__}",
+        found=repr(value),
+        allowed="mappings, lists, strings, numbers, true, false, None and paths",
+        hint="a network of your own is given beside the recipe: models={'student': build}",
+    )
 
 
 def _folders() -> list[str]:
@@ -112,7 +136,8 @@ def _find(source: str | Path) -> Path:
     if str(source) in built_in():
         return _BUILT_IN / f"{source}.yaml"
     if path.suffix in (".yaml", ".yml") or len(path.parts) > 1:
-        raise UsageError(f"the recipe {source} does not exist", hint=f"built-in recipes: {', '.join(built_in())}")
+        problem = "is a folder, not a file" if path.is_dir() else "does not exist"
+        raise UsageError(f"the recipe {source} {problem}", hint=f"built-in recipes: {', '.join(built_in())}")
     raise UnknownNameError("recipe", str(source), built_in())
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
@@ -101,11 +102,25 @@ def test_what_is_not_a_recipe_at_all(tmp_path, text, message):
         recipe.load(_write(tmp_path, text))
 
 
-def test_an_unknown_recipe_names_the_built_in_ones():
+def test_an_unknown_recipe_names_the_built_in_ones(tmp_path):
     with pytest.raises(UnknownNameError, match="did you mean 'digits'"):
         recipe.load("digit")
     with pytest.raises(UsageError, match="does not exist"):
         recipe.load("nowhere.yaml")
+    with pytest.raises(UsageError, match="is a folder, not a file"):
+        recipe.load(tmp_path)
+
+
+def test_a_mapping_takes_paths_and_numpy_numbers_and_names_what_it_cannot_hold(tmp_path):
+    values = yaml.safe_load(GOOD)
+    values["data"] = {"source": "image-folder", "root": tmp_path, "image_size": np.int64(32)}
+    values["teacher"]["train"] = {"epochs": np.int32(3), "learning_rate": np.float32(0.5)}
+    settings = recipe.from_mapping(values).settings
+    assert (settings.data.image_size, settings.teacher.train.epochs) == (32, 3)
+    assert settings.teacher.train.learning_rate == 0.5
+    values["export"] = {"variants": {"fp32"}}
+    with pytest.raises(UsageError, match=r"a recipe cannot hold a set\n  found: {'fp32'}"):
+        recipe.from_mapping(values)
 
 
 def test_every_built_in_recipe_is_valid_and_equal_to_its_mapping():
