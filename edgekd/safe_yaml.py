@@ -5,6 +5,7 @@ Numbers and booleans are those of YAML 1.2: 1e-3 is a number, 1:30 and 010 are t
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Any
 
@@ -13,6 +14,7 @@ import yaml
 _LARGEST = 100_000  # values, a repeated alias counted each time
 _DEEPEST = 50
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
+_FLOAT = "tag:yaml.org,2002:float"
 _PLAIN = frozenset(f"tag:yaml.org,2002:{name}" for name in "map seq str int float bool null merge".split())
 
 
@@ -75,11 +77,20 @@ def _check(node: yaml.Node, depth: int, count: int) -> int:
     if isinstance(node, yaml.ScalarNode):
         if found := _CONTROL.search(node.value):
             raise _problem(node, f"the character U+{ord(found[0]):04X} is not allowed")
+        if node.tag == _FLOAT and not _finite(node):
+            raise _problem(node, f"not a finite number: {node.value[:40]}")
         return count
     for child in node.value:
         for part in child if isinstance(child, tuple) else (child,):
             count = _check(part, depth + 1, count)
     return count
+
+
+def _finite(node: yaml.ScalarNode) -> bool:
+    try:
+        return math.isfinite(_Loader("").construct_yaml_float(node))
+    except ValueError:  # `!!float word`, which construct() refuses
+        return True
 
 
 def _problem(node: yaml.Node, text: str) -> yaml.YAMLError:

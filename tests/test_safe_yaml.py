@@ -18,6 +18,8 @@ REFUSED = {
     "a tag on a word": ("a: !!int abc", "does not fit its tag"),
     "a boolean's tag": ("a: !!bool abc", "does not fit its tag"),
     "a float's tag": ("a: !!float abc", "does not fit its tag"),
+    "a number beyond all floats": ("b: 1\na: 1e400", "not a finite number: 1e400\n  in .*line 2"),
+    "no number": ("a: !!float .nan", "not a finite number: .nan"),
     "5000 digits with a tag": (f"a: !!int {'9' * 5000}", "does not fit its tag"),
     "a date's tag": ("a: !!timestamp soon", "the tag !!timestamp is not supported"),
     "an object": ("a: !!python/object/apply:os.system [ls]", "the tag !!python"),

@@ -20,6 +20,7 @@ from edgekd.devices import profiles
 from edgekd.errors import EdgekdError, RecipeError, UnknownNameError, UsageError, nearest, require
 from edgekd.plugin_places import folders_in
 from edgekd.recipe.code import CodeFile, allowed_code, with_absolute_paths
+from edgekd.recipe.explain import explain
 from edgekd.recipe.mentions import Mention, mentions
 from edgekd.recipe.settings import RecipeSettings
 from edgekd.recipe.yaml_lines import Document, Location, format_location, parse, set_value
@@ -193,7 +194,7 @@ def _scheme_problems(document: Document, settings: RecipeSettings) -> Iterator[s
 
 def _describe(document: Document, problem: ErrorDetails, model: type[BaseModel]) -> str:
     location: Location = tuple(part for part in problem["loc"] if part != "[key]")
-    message = _explain(problem)
+    message = explain(problem)
     if problem["type"] == "extra_forbidden":
         options = _siblings(location[:-1], model)
         near = nearest(str(location[-1]), options)
@@ -212,23 +213,11 @@ def _root_causes(problems: list[ErrorDetails]) -> Iterator[ErrorDetails]:
 
 def _explain_parameter(problem: ErrorDetails, mention: Mention) -> str:
     if problem["type"] != "extra_forbidden" or mention.parameters is None:
-        return _explain(problem)
+        return explain(problem)
     options = _siblings(problem["loc"][:-1], mention.parameters())
     near = nearest(str(problem["loc"][-1]), options)
     known = f"Known: {', '.join(options) or 'none'}"
     return f"unknown parameter of {mention.name}{f'; did you mean {near!r}?' if near else '.'} {known}"
-
-
-def _explain(problem: ErrorDetails) -> str:
-    if problem["type"] == "missing":
-        return "is missing"
-    message = problem["msg"].removeprefix("Value error, ")
-    if isinstance(problem["input"], (dict, list)):
-        return message
-    if problem["type"] == "literal_error" and isinstance(problem["input"], str):
-        near = nearest(problem["input"], str(problem.get("ctx", {}).get("expected", "")).replace("'", "").split(" or "))
-        message += f"; did you mean {near!r}?" if near else ""
-    return f"{message}; found: {json.dumps(problem['input'])}"
 
 
 def _siblings(location: Location, model: type[BaseModel]) -> list[str]:

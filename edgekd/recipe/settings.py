@@ -404,7 +404,10 @@ class BenchSettings(Settings):
 class RecipeSettings(Settings):
     """The whole recipe; `edgekd.recipe` reads it from YAML and reports mistakes."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="the run's folder is runs/<name>")]
+    name: Annotated[
+        str,
+        Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100, description="the run's folder is runs/<name>"),
+    ]
     data: DataSettings
     teacher: TeacherSettings | None = Field(None, description="required, except for schemes without a teacher")
     student: ModelSettings

@@ -54,14 +54,14 @@ def test_all_mistakes_at_once_each_with_line_found_allowed_and_nearest(tmp_path)
     for line, part in [
         (3, "data.source: unknown data source 'digit'"),
         (3, "did you mean 'digits'"),
-        (4, 'data.image_size: Input should be a valid integer; found: "32"'),
+        (4, 'data.image_size: must be a whole number; found: "32"'),
         (5, "teacher.model: unknown model of cifar 'resnet21'"),
-        (5, "teacher.train.epochs: Input should be greater than 0; found: 0"),
+        (5, "teacher.train.epochs: must be above 0; found: 0"),
         (7, "unknown model source 'torchvison'"),
         (8, "distil: unknown key; did you mean 'distill'?"),
         (11, "distill.objective[0].method: unknown distillation method 'kdd'"),
         (12, "distill.objective[1].temprature: unknown parameter of kd; did you mean 'temperature'?"),
-        (12, "distill.objective[1].temperature: Input should be greater than 0; found: -1"),
+        (12, "distill.objective[1].temperature: must be above 0; found: -1"),
         (14, "distill.epochs: repeated key (first in line 13)"),
         (15, "bench.devices[0]: unknown device 'jetson-orin-nano-9gb'"),
     ]:
@@ -141,7 +141,7 @@ def test_every_built_in_recipe_is_valid_and_equal_to_its_mapping():
         ({"method": "kd", "student_layers": "a", "teacher_layers": "b"}, "kd is a loss on logits"),
         ({"method": "fitnets", "student_layers": ["a", "b"], "teacher_layers": "c"}, "2 student_layers, 1 teacher"),
         ({"method": "fitnets", "student_layers": 3, "teacher_layers": "c"}, "student_layers"),
-        ({"method": "kd", "weight": -1}, "weight: Input should be greater than 0; found: -1"),
+        ({"method": "kd", "weight": -1}, "weight: must be above 0; found: -1"),
     ],
 )
 def test_what_a_term_states_about_layers_is_checked(term, message):

@@ -184,7 +184,7 @@ def test_a_plan_writes_nothing(stages, tmp_path):
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["distill.scheme={name: federated, clients: 1}"], "greater than or equal to 2"),
+        (["distill.scheme={name: federated, clients: 1}"], "must be at least 2"),
         (["distill.scheme={name: federated, partition: even}"], "'iid' or 'dirichlet'"),
         (["distill.scheme={name: federated, models: [{model: cifar/resnet8}, {model: cifar/resnet8}]}"], "2 models, 3"),
         (["distill.scheme={name: federated, models: [{model: cifar/resnet10}]}"], "resnet10"),

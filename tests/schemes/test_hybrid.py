@@ -179,7 +179,7 @@ def test_a_plan_writes_nothing(stages, tmp_path, planned):
         ("hybrid", [{"method": "kd"}], "two terms or more"),
         ("hybrid", [{"method": "variational"}, {"method": "kd"}], "falls below zero"),
         ("hybrid", [{"method": "kd", "warmup_epochs": 1.0}, {"method": "mse"}], "on the first batch, where kd"),
-        ({"name": "hybrid", "limit": 1.0}, [{"method": "kd"}, {"method": "mse"}], "greater than 1"),
+        ({"name": "hybrid", "limit": 1.0}, [{"method": "kd"}, {"method": "mse"}], "must be above 1"),
         ({"name": "hybrid", "limits": 5.0}, [{"method": "kd"}, {"method": "mse"}], "did you mean 'limit'"),
     ],
 )

@@ -192,7 +192,7 @@ def test_a_plan_writes_nothing(stages, tmp_path):
         ([FEW, "distill.objective=[{method: dkd}]"], "learns nothing from unlabelled images"),
         ([FEW, "distill.objective=[{method: kd}, {method: crd}]"], "crd stores single images"),
         ([FEW, "quantize.objective=[{method: dkd}]"], "dkd in quantize.objective needs labels"),
-        ([FEW, "distill.scheme.confidence=1.0"], "less than 1"),
+        ([FEW, "distill.scheme.confidence=1.0"], "must be below 1"),
         ([FEW, "distill.scheme.labls=3"], "did you mean 'labels'"),
     ],
 )
