@@ -36,7 +36,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_every_block_of_code_has_its_file():
-    assert len(FILES) == len(re.findall(r"```(?:python|toml)\n", PAGE)) == 5
+    assert len(FILES) == len(re.findall(r"```(?:python|toml)\n", PAGE)) == 7
 
 
 @pytest.mark.parametrize("name", [name for name in FILES if not name.startswith("my-plugins/")])
@@ -86,7 +86,31 @@ def test_the_loss_and_the_source_do_what_they_promise(place, monkeypatch):
     assert set(source_named("array-per-class").fingerprint(settings)) == {"dark.npy", "light.npy"}
 
 
-@pytest.mark.parametrize("kind", ["method", "source", "backend"])
+def test_the_scheme_and_the_source_of_networks_make_a_student(place, tmp_path, monkeypatch):
+    pytest.importorskip("torch")
+    monkeypatch.setenv(plugins.FOLDERS, str(place / "my-plugins"))
+    from edgekd.models.checkpoint import Checkpoint
+    from edgekd.pipeline import run_until
+    from edgekd.recipe.load import from_mapping
+
+    recipe = from_mapping(
+        {
+            "name": "page",
+            "data": {"source": "digits", "image_size": 16, "limit": 64},
+            "teacher": {"model": "small/plain16", "train": {"epochs": 1}},
+            "student": {"model": "small/plain8"},
+            "distill": {"scheme": {"name": "labels-first", "label_epochs": 3}, "epochs": 1},
+        }
+    )
+    student = run_until("distill", recipe, tmp_path)
+    inputs = student.manifest.stage.inputs
+    assert set(inputs) == {"data", "teacher", "student"}
+    (started,) = (tmp_path / "stages").glob("baseline-*")
+    assert inputs["student"] == Checkpoint.load(started).digest
+    assert len(Checkpoint.load(started).metrics["history"]) == 3
+
+
+@pytest.mark.parametrize("kind", [kind for kind, wanted in plugins.KINDS.items() if wanted.outside])
 def test_every_member_is_explained(kind):
     """The tables of members have what the contracts have."""
     pytest.importorskip("torch")

@@ -7,8 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
+from edgekd.errors import PluginError
 from edgekd.store.artifacts import MANIFEST, Artifact, Json, StageRecord
 from edgekd.store.store import A, StageLabel, State, Store, finished, record_of
 
@@ -126,6 +127,19 @@ class _Pending(Artifact):
 
     def __init__(self, stage: str) -> None:
         self.stage = stage
+
+    def __repr__(self) -> str:
+        return f"<the artifact of the stage {self.stage}, not made yet>"
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        raise PluginError(
+            f"the artifact of the stage {self.stage} is looked at before it is made",
+            found=f"its {name}",
+            allowed="a chain or a scheme passes artifacts on; before the training, none is made yet",
+            hint="look at it in a stage's `make`, which is called when its inputs are there",
+        )
 
 
 def is_pending(artifact: Artifact) -> bool:

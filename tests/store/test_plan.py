@@ -2,6 +2,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
+from edgekd.errors import PluginError
 from edgekd.store.artifacts import Artifact, Details
 from edgekd.store.plan import Outline, Plan, is_pending
 from edgekd.store.store import StageLabel, Store
@@ -72,6 +75,16 @@ def test_a_plan_tells_what_has_changed_since_the_last_artifact(tmp_path: Path) -
     for manifest in tmp_path.glob("stages/distill-*/manifest.json"):
         manifest.write_text("{")
     assert why(DISTILL, after, teacher=teacher) == "not made yet"
+
+
+@pytest.mark.parametrize("member", ["metrics", "path", "digest"])
+def test_what_is_not_made_yet_cannot_be_looked_at(tmp_path: Path, member: str) -> None:
+    pending = Plan(tmp_path).stage(Note, TRAIN, settings={}, inputs={}, make=never)
+    assert "train" in repr(pending)
+    with pytest.raises(
+        PluginError, match=r"of the stage train is looked at before it is made(?s:.)*next: look at it in"
+    ):
+        getattr(pending, member)
 
 
 def test_an_outline_reads_nothing(tmp_path: Path) -> None:
