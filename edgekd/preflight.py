@@ -38,7 +38,7 @@ def _facts(checked: Preflight) -> list[str]:
     return [f"{len(found.networks)} networks built", f"checked for {', '.join(found.stages)}"]
 
 
-STAGE = Stage("preflight", "Preflight", version=1, facts=_facts)
+STAGE = Stage("preflight", "Preflight", version=2, facts=_facts)
 
 
 def preflight(run: Run, data: Dataset) -> Preflight:

@@ -10,12 +10,16 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from edgekd import plugins
 from edgekd.errors import ModelError, summary
 from edgekd.models.architecture import Architecture, Code
 from edgekd.models.code import code_of, module_of, source_of, user_code_error
 from edgekd.recipe.code import CodeFile
+
+# Of the largest logit: kernels add in another order for another batch size.
+_ROUNDING = 1e-3
 
 
 def build_own(code: Code, num_classes: int, arguments: Mapping[str, Any]) -> nn.Module:
@@ -58,48 +62,98 @@ def from_outside(model: str) -> bool:
     return code_of(model) is not None or bool(plugins.code_key("models", model.partition("/")[0]))
 
 
-def check_outputs(network: nn.Module, architecture: Architecture, image_size: int) -> None:
-    """Run a copy of a network from outside on zeros, in training mode and in eval mode.
+def check_outputs(network: nn.Module, architecture: Architecture, image_size: int, *, trained: bool) -> None:
+    """Run copies of a network from outside on noise, in training mode and in eval mode.
 
     Args:
         network: not changed.
         architecture: of the network.
         image_size: side of the square images, in pixels.
+        trained: whether it will be trained.
 
     Raises:
-        ModelError: it raises an error, or its output is not one tensor of (B, num_classes) logits.
+        ModelError: it has no parameters to train, or some without a shape; it raises an error; its output is not one
+            tensor of (B, num_classes) finite logits; or, in eval mode, an image's logits depend on chance or on its
+            batch.
     """
     code = architecture.code
     file = None if code is None else source_of(code)
     name = f"the network of {architecture.model if code is None or file is None else _named(code, file)}"
-    images = torch.zeros(2, 3, image_size, image_size)
-    for training in (True, False):
+    _check_parameters(network, name, trained=trained)
+    images = torch.randn(2, 3, image_size, image_size, generator=torch.Generator().manual_seed(0))
+
+    def logits_of(batch: Tensor, *, training: bool) -> Tensor:
         try:
-            with torch.random.fork_rng(devices=[]), torch.no_grad():
-                answer = copy.deepcopy(network).train(training)(images)
+            with torch.no_grad():
+                answer = copy.deepcopy(network).train(training)(batch)
         except (Exception, SystemExit) as error:
-            what = f"{name} raised an error on images of {image_size}x{image_size} zeros"
+            what = f"{name} raised an error on {_counted(batch)} of {image_size}x{image_size}"
             if file is None:
                 raise ModelError(what, found=summary(error)) from error
             raise user_code_error(what, error, file) from error
-        _check_logits(answer, architecture.num_classes, name, training=training)
+        _check_logits(answer, (len(batch), architecture.num_classes), name, training=training)
+        return answer  # type: ignore[no-any-return]  # checked above
+
+    with torch.random.fork_rng(devices=[]):
+        logits_of(images, training=True)
+        together = logits_of(images, training=False)
+        again = logits_of(images, training=False)
+        alone = torch.cat([logits_of(image[None], training=False) for image in images])
+    _check_equal(together, again, f"{name} returns other logits for the same images when it is called again")
+    _check_equal(together, alone, f"{name} returns other logits for an image alone than in a batch of 2")
 
 
-def _check_logits(answer: object, classes: int, name: str, *, training: bool) -> None:
+def _check_parameters(network: nn.Module, name: str, *, trained: bool) -> None:
+    tensors = dict([*network.named_parameters(), *network.named_buffers()])
+    if lazy := [key for key, tensor in tensors.items() if is_lazy(tensor)]:
+        raise ModelError(
+            f"{name} has parameters whose shape is not known before its first batch",
+            found=", ".join(lazy[:4]),
+            hint="give lazy layers their sizes: nn.Linear(in_features, num_classes) for nn.LazyLinear(num_classes)",
+        )
+    parameters = list(network.parameters())
+    if not parameters:
+        raise ModelError(f"{name} has no parameters", allowed="a network that can learn")
+    if trained and not any(parameter.requires_grad for parameter in parameters):
+        raise ModelError(
+            f"{name} cannot be trained: all its parameters are frozen",
+            found=f"requires_grad=False for all {len(parameters)}",
+            allowed="at least one with requires_grad=True",
+        )
+
+
+def _check_equal(logits: Tensor, other: Tensor, what: str) -> None:
+    difference = float((logits - other).abs().max()) / max(float(logits.abs().max()), 1e-12)
+    if difference > _ROUNDING:
+        raise ModelError(
+            what,
+            found=f"a difference of {difference:.1e} of the largest logit, in eval mode",
+            allowed=f"at most {_ROUNDING:.0e}",
+            hint="in eval mode, forward() must neither draw random numbers nor combine the images of a batch",
+        )
+
+
+def _counted(batch: Tensor) -> str:
+    return "a batch of one image" if len(batch) == 1 else f"a batch of {len(batch)} images"
+
+
+def _check_logits(answer: object, shape: tuple[int, int], name: str, *, training: bool) -> None:
     mode = "in training mode" if training else "in eval mode"
     if not isinstance(answer, Tensor):
         raise ModelError(
             f"{name} does not return one tensor {mode}",
             found=f"a {type(answer).__name__}",
-            allowed=f"logits of shape (batch, {classes})",
+            allowed=f"logits of shape (batch, {shape[1]})",
         )
-    if tuple(answer.shape) != (2, classes):
+    if tuple(answer.shape) != shape:
         raise ModelError(
-            f"{name} returns another shape for a batch of 2 {mode}",
+            f"{name} returns another shape for a batch of {shape[0]} {mode}",
             found=tuple(answer.shape),
-            allowed=f"(2, {classes}): one logit per class",
+            allowed=f"{shape}: one logit per class",
             hint="set the width of the last layer to the function's num_classes",
         )
+    if not bool(answer.isfinite().all()):
+        raise ModelError(f"{name} returns NaN or infinite logits for noise {mode}")
 
 
 def _function(module: ModuleType, code: Code, file: CodeFile) -> Callable[..., object]:

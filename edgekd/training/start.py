@@ -91,7 +91,7 @@ def start(
     )
     network = build(architecture, pretrained=model.pretrained)
     if from_outside(model.model):
-        check_outputs(network, architecture, preprocessing.image_size)
+        check_outputs(network, architecture, preprocessing.image_size, trained=not adopted)
     head = None
     if model.pretrained and (published := published_classes(model.model)) != width:
         head = NewHead(last_layer(network, width), published, width)

@@ -8,7 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from chains import check_networks
+from safetensors.torch import save_file
 
 from edgekd import plugins
 from edgekd.errors import ModelError
@@ -97,6 +99,18 @@ ANSWERS = {
         "in training mode\n  found: a",
     ),
     "an error": ("raise ValueError('too small')", "num_classes", r"ValueError: too small \(.*line 12"),
+    "one batch size": (
+        "return self.head(self.conv(x).mean((2, 3)).reshape(2, 4))",
+        "num_classes",
+        r"raised an error on a batch of one image of 16x16\n  found: RuntimeError: shape",
+    ),
+    "the batch in an image's logits": (
+        "return y - y.mean(0, keepdim=True)",
+        "num_classes",
+        r"other logits for an image alone than in a batch of 2\n  found: a difference of",
+    ),
+    "chance": ("return y + torch.rand(1)", "num_classes", r"other logits for the same images when it is called again"),
+    "no number": ("return y / 0 * 0", "num_classes", r"NaN or infinite logits for noise in training mode"),
     "no graph": (
         "return y if float(y.detach().sum()) > 0 else 2 * y",
         "num_classes",
@@ -153,6 +167,37 @@ def test_a_network_of_a_source_from_outside_is_held_to_the_same(fault, small_dig
     with pytest.raises(ModelError, match=message.partition(r" \(")[0]) as raised:
         check_networks(from_mapping(mapping).settings, small_digits)
     assert "the network of outside/net" in str(raised.value)
+
+
+PARAMETERS = {
+    "lazy": (
+        "nn.Sequential(nn.Flatten(), nn.LazyLinear(num_classes))",
+        r"not known before(?s:.)*found: 1.weight, 1.bias",
+    ),
+    "none": ("nn.Sequential(nn.Flatten(), nn.AdaptiveAvgPool1d(num_classes))", "has no parameters"),
+    "frozen": ("nn.Sequential(nn.Flatten(), nn.Linear(768, num_classes)).requires_grad_(False)", "all its .* frozen"),
+}
+
+
+@pytest.mark.parametrize("fault", PARAMETERS)
+def test_what_cannot_be_trained_is_refused_before_training(fault, small_digits, tmp_path):
+    network, message = PARAMETERS[fault]
+    file = tmp_path / "nets.py"
+    file.write_text(f"from torch import nn\n\ndef build(num_classes):\n    return {network}\n")
+    recipe = _student(file)
+    with permitted(recipe.code), pytest.raises(ModelError, match=message):
+        check_networks(recipe.settings, small_digits)
+
+
+def test_a_frozen_teacher_that_is_not_trained_is_fine(small_digits, tmp_path):
+    network = "nn.Sequential(nn.Flatten(), nn.Linear(768, num_classes))"
+    file = tmp_path / "nets.py"
+    file.write_text(f"from torch import nn\n\ndef build(num_classes):\n    return {network}.requires_grad_(False)\n")
+    save_file({"1.weight": torch.zeros(10, 768), "1.bias": torch.zeros(10)}, tmp_path / "teacher.safetensors")
+    teacher = {"model": f"{file}:build", "checkpoint": str(tmp_path / "teacher.safetensors")}
+    recipe = from_mapping({**MAPPING, "teacher": teacher, "student": {"model": "cifar/resnet8"}}, allow_code=True)
+    with permitted(recipe.code):
+        check_networks(recipe.settings, small_digits)
 
 
 @pytest.mark.slow
