@@ -87,7 +87,8 @@ def check_outputs(network: nn.Module, architecture: Architecture, image_size: in
             with torch.no_grad():
                 answer = copy.deepcopy(network).train(training)(batch)
         except (Exception, SystemExit) as error:
-            what = f"{name} raised an error on {_counted(batch)} of {image_size}x{image_size}"
+            batched = "a batch of one image" if len(batch) == 1 else f"a batch of {len(batch)} images"
+            what = f"{name} raised an error on {batched} of {image_size}x{image_size}"
             if file is None:
                 raise ModelError(what, found=summary(error)) from error
             raise user_code_error(what, error, file) from error
@@ -131,10 +132,6 @@ def _check_equal(logits: Tensor, other: Tensor, what: str) -> None:
             allowed=f"at most {_ROUNDING:.0e}",
             hint="in eval mode, forward() must neither draw random numbers nor combine the images of a batch",
         )
-
-
-def _counted(batch: Tensor) -> str:
-    return "a batch of one image" if len(batch) == 1 else f"a batch of {len(batch)} images"
 
 
 def _check_logits(answer: object, shape: tuple[int, int], name: str, *, training: bool) -> None:

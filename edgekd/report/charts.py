@@ -85,7 +85,10 @@ def scatter(points: Sequence[Point], width: float) -> Markup:
     labels = [_named(point.label, point.estimated, room) for point in points]
     anchors = [(x(point.latency_ms), y(point.accuracy)) for point in points]
     boxes = svg.place(labels, anchors, Box(area.left + 4, area.top, width - 2, area.bottom - 4))
-    drawn = [_whisker(point, x, y) for point in points]
+    drawn = [
+        line(x(point.latency_ms), y(point.low), x(point.latency_ms), y(point.high), f"whisker {point.mark}")
+        for point in points
+    ]
     for point, label, anchor, box in zip(points, labels, anchors, boxes, strict=True):
         drawn += [_leader(anchor, box), svg.marker(point.mark, *anchor, hollow=point.estimated)]
         drawn.append(text(label, box.left, box.top + 12, class_="label halo"))
@@ -226,11 +229,6 @@ def _epochs(x: Scale, area: Box, height: float) -> list[Markup]:
     ticks = [tick for tick in x.ticks(6) if tick == round(tick)]
     drawn = [text(f"{tick:g}", x(tick), area.bottom + 18, anchor="middle", class_="axis") for tick in ticks]
     return [*drawn, text("epoch", area.right, height - 8, anchor="end", class_="axis")]
-
-
-def _whisker(point: Point, x: Scale, y: Scale) -> Markup:
-    at = x(point.latency_ms)
-    return line(at, y(point.low), at, y(point.high), f"whisker {point.mark}")
 
 
 def _leader(anchor: tuple[float, float], box: Box) -> Markup:

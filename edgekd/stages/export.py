@@ -44,7 +44,8 @@ def export(run: Run, networks: Mapping[Role, Checkpoint], quantized: Quantized |
         quantized: the final network with int8 quantizers; the calibrated network is exported too, for comparison.
         data: whose validation images the graphs are compared on.
     """
-    shipped = _shipped(run, list(networks)[-1])
+    final = list(networks)[-1]
+    shipped = {name: QUANTIZED if variants.find(name).needs_quantize else final for name in run.recipe.variants}
     models: dict[ModelId, OnnxModel] = {}
     for variant in variants.ordered(run.recipe.variants):
         if variant.base is not None:
@@ -57,11 +58,6 @@ def export(run: Run, networks: Mapping[Role, Checkpoint], quantized: Quantized |
         for role, checkpoint in sources.items():
             models[ModelId(role.name, variant.name)] = _graph(run, role, variant, checkpoint, data)
     return run.finish(STAGE, Exported(models, {name: ModelId(role.name, name) for name, role in shipped.items()}))
-
-
-def _shipped(run: Run, final: Role) -> dict[str, Role]:
-    """The role of the network behind each variant in the bundle."""
-    return {name: QUANTIZED if variants.find(name).needs_quantize else final for name in run.recipe.variants}
 
 
 def _quantized(run: Run, quantized: Quantized | None) -> dict[Role, Checkpoint]:
