@@ -1,4 +1,4 @@
-"""pydantic's findings in the words of a recipe: `must be a whole number; found: "32"`."""
+"""pydantic's errors as messages about a recipe: `must be a whole number; found: "32"`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pydantic_core import ErrorDetails
 from edgekd.errors import nearest
 
 _LONGEST = 200
-# By pydantic's type of error; what is not here is said in pydantic's own words.
+# By pydantic's type of error; another type keeps pydantic's own message.
 _MESSAGES = {
     "missing": "is missing",
     "int_type": "must be a whole number",
