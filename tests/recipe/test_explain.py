@@ -19,7 +19,7 @@ GOOD = {
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ({"name": 3}, "must be a string; found: 3"),
         ({"name": "x" * 101}, f'must have at most 100 characters; found: "{"x" * 101}"'),
@@ -41,8 +41,8 @@ GOOD = {
         ({"quantize": {"calibration_images": 1}}, "must be at least 16; found: 1"),
     ],
 )
-def test_a_mistake_says_what_must_stand_there_and_what_was_found(change, said):
+def test_a_mistake_states_what_is_allowed_and_what_was_found(change, message):
     with pytest.raises(ValidationError) as caught:
         RecipeSettings.model_validate_json(json.dumps(GOOD | change))
     problem = caught.value.errors()[0]  # the others follow from it
-    assert explain(problem) == said
+    assert explain(problem) == message
