@@ -23,5 +23,7 @@ def command(bundle: str, images: str, variant: str | None, backend: str | None, 
         click.echo(json.dumps(asdict(result), indent=2))
         return
     click.echo(f"{result.accuracy:.2%} of {result.samples} images ({result.variant}, {result.engine})")
+    if result.left_out:
+        click.echo(f"left out, not images: {result.left_out}", err=True)
     for name in result.unreadable:
         click.echo(f"skipped, unreadable: {name}", err=True)

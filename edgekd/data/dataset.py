@@ -10,12 +10,12 @@ import numpy.typing as npt
 from pydantic import model_validator
 
 from edgekd.data import storage
-from edgekd.data.decode import BROKEN
 from edgekd.data.sources import SPLITS, Labels, Samples, source_named
 from edgekd.data.storage import Storage
 from edgekd.errors import ArtifactError, DataError
 from edgekd.recipe.settings import DataSettings
-from edgekd.runtime.preprocess import Pixels, Preprocessing, square
+from edgekd.runtime.images import BROKEN
+from edgekd.runtime.preprocess import Pixels, Preprocessing
 from edgekd.store.artifacts import Artifact, Details, Json, read_json
 
 
@@ -25,10 +25,13 @@ class Reopen(Details):
     Attributes:
         root: the source's folder; None for a source without one.
         fingerprint: the source's, which changes when the images change.
+        image_column, label_column: the recipe's.
     """
 
     root: str | None
     fingerprint: Json
+    image_column: str | None = None
+    label_column: str | None = None
 
 
 class DatasetDetails(Details):
@@ -120,16 +123,16 @@ class StreamedSplit:
         samples: the source's split.
         rows: (N,), indices of its samples.
         labels: (N,).
-        side: of the square that an image is scaled to, in pixels.
+        preprocessing: of the square that an image is scaled to.
     """
 
     streamed = True
 
-    def __init__(self, samples: Samples, rows: Labels, labels: Labels, side: int) -> None:
+    def __init__(self, samples: Samples, rows: Labels, labels: Labels, preprocessing: Preprocessing) -> None:
         self.labels = labels
         self._samples = samples
         self._rows = rows
-        self._side = side
+        self._preprocessing = preprocessing
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -139,7 +142,7 @@ class StreamedSplit:
 
     def _square(self, row: int) -> Pixels:
         try:
-            return square(self._samples.image(row), self._side)
+            return self._preprocessing.square(self._samples.image(row))
         except BROKEN as error:
             raise DataError(
                 f"{self._samples.name(row)} can no longer be read, but could be when the data set was prepared",
@@ -175,7 +178,12 @@ def _open_streamed(folder: Path, name: str, details: DatasetDetails, reopen: Reo
             f"the images that were read from {root} are no longer there",
             hint=f"restore them; or, if they were moved, delete {folder} to prepare the data set from the new location",
         )
-    settings = DataSettings(source=details.source, root=None if root is None else Path(root))
+    settings = DataSettings(
+        source=details.source,
+        root=None if root is None else Path(root),
+        image_column=reopen.image_column,
+        label_column=reopen.label_column,
+    )
     if source.fingerprint(settings) != reopen.fingerprint:
         raise DataError(
             f"the images under {root} were changed since the data set was prepared",
@@ -185,4 +193,4 @@ def _open_streamed(folder: Path, name: str, details: DatasetDetails, reopen: Reo
     samples = source.read(settings).splits[origin["split"]]
     labels = np.load(storage.labels_file(folder, name))
     rows = np.asarray(origin["samples"], dtype=np.int64)
-    return StreamedSplit(samples, rows, labels, details.preprocessing.resize)
+    return StreamedSplit(samples, rows, labels, details.preprocessing)

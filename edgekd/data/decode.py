@@ -4,40 +4,27 @@ from __future__ import annotations
 
 import hashlib
 import os
-import struct
-import zlib
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from PIL import Image
 
 from edgekd.data.sources import Samples
 from edgekd.errors import DataError
-from edgekd.runtime.preprocess import Pixels, square
+from edgekd.runtime.images import BROKEN
+from edgekd.runtime.preprocess import Pixels, Preprocessing, is_deep
 
-# What Pillow's readers raise on damaged files.
-BROKEN = (
-    OSError,
-    ValueError,
-    SyntaxError,
-    EOFError,
-    KeyError,
-    IndexError,
-    TypeError,
-    OverflowError,
-    ZeroDivisionError,
-    struct.error,
-    zlib.error,
-    Image.DecompressionBombError,
-)
 # Of many broken images, as many are listed in messages and manifests.
 BROKEN_NAMED = 20
 _BLOCK_BYTES = 8 << 20
 _BLOCK_IMAGES = 64
 _BLOCKS_AHEAD = 2
+_PROBED = 32
+_RANGES = tuple(2.0**bits - 1.0 for bits in (8, 10, 12, 14, 16))
 
 
 @dataclass(frozen=True)
@@ -50,7 +37,11 @@ class Decoded:
 
 
 def decode_all(
-    samples: Sequence[Samples], side: int, *, pixels: bool, progress: Callable[[int, int], None] | None = None
+    samples: Sequence[Samples],
+    preprocessing: Preprocessing,
+    *,
+    pixels: bool,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Iterator[Decoded]:
     """Decode every image of every split, in order.
 
@@ -58,11 +49,11 @@ def decode_all(
 
     Args:
         samples: the splits.
-        side: of the square that each image's centre is scaled to, in pixels.
+        preprocessing: of the squares.
         pixels: whether the squares are wanted, or only contents and problems.
         progress: called with (images done, images in total) after each block.
     """
-    total, done = sum(map(len, samples)), 0
+    total, done, side = sum(map(len, samples)), 0, preprocessing.resize
     size = max(1, min(_BLOCK_IMAGES, _BLOCK_BYTES // (side * side * 3)))
     workers = len(os.sched_getaffinity(0))
     blocks = ((s, range(i, min(i + size, len(s)))) for s in samples for i in range(0, len(s), size))
@@ -70,7 +61,7 @@ def decode_all(
     with ThreadPoolExecutor(workers) as pool:
         try:
             for split, indices in blocks:
-                waiting.append(pool.submit(_decode_block, split, indices, side, pixels))
+                waiting.append(pool.submit(_decode_block, split, indices, preprocessing, pixels))
                 if len(waiting) > workers * _BLOCKS_AHEAD:
                     yield from (block := waiting.popleft().result())
                     done = _report(progress, done + len(block), total)
@@ -105,6 +96,35 @@ def check_broken(problems: Sequence[str], total: int, allowed: float, *, where: 
         )
 
 
+def white_of(samples: Samples) -> float:
+    """The value that is white in a split's greyscale images of more than 8 bits or of float values.
+
+    That is the end of the smallest usual range that holds all values: 0 to 1 for float values, 8 bits, 10, 12, 14, 16;
+    beyond 16 bits the largest value. Where none of a few images is of that kind, the others are not decoded.
+    """
+    few = np.unique(np.linspace(0, len(samples) - 1, _PROBED).round().astype(np.int64))
+    if not any(_largest(samples, int(index)) is not None for index in few):
+        return _RANGES[-1]
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        found = [each for each in pool.map(partial(_largest, samples), range(len(samples))) if each is not None]
+    floats, largest = all(is_float for _, is_float in found), max(value for value, _ in found)
+    if floats and largest <= 1.0:
+        return 1.0
+    return next((white for white in _RANGES if largest <= white), largest)
+
+
+def _largest(samples: Samples, index: int) -> tuple[float, bool] | None:
+    """A deep image's largest value, and whether it is a float; None for other images, and for broken ones."""
+    try:
+        image = samples.image(index)
+        if not is_deep(image):
+            return None
+        largest = np.nanmax(np.asarray(image), initial=0)
+    except BROKEN:
+        return None
+    return (float(largest), image.mode == "F") if np.isfinite(largest) else None
+
+
 def content_digest(image: Image.Image) -> bytes:
     """The digest of an image's pixels and size: the same for a lossless copy in another file or format."""
     array = np.ascontiguousarray(image)
@@ -113,21 +133,18 @@ def content_digest(image: Image.Image) -> bytes:
     return hashed.digest()
 
 
-def _decode_block(samples: Samples, indices: range, side: int, pixels: bool) -> list[Decoded]:
-    return [_decode(samples, index, side, pixels) for index in indices]
+def _decode_block(samples: Samples, indices: range, preprocessing: Preprocessing, pixels: bool) -> list[Decoded]:
+    return [_decode(samples, index, preprocessing, pixels) for index in indices]
 
 
-def _decode(samples: Samples, index: int, side: int, pixels: bool) -> Decoded:
+def _decode(samples: Samples, index: int, preprocessing: Preprocessing, pixels: bool) -> Decoded:
     try:
-        image = _colour(samples.image(index))
-        return Decoded(content_digest(image), square(image, side) if pixels else None)
+        image = samples.image(index)
+        # A greyscale image has the content of its copy in colour, and a transparent one that of its colours.
+        content = content_digest(image if is_deep(image) or image.mode == "RGB" else image.convert("RGB"))
+        return Decoded(content, preprocessing.square(image) if pixels else None)
     except BROKEN as error:
         return Decoded(None, None, f"{samples.name(index)}: {str(error).splitlines()[0] if str(error) else error!r}")
-
-
-def _colour(image: Image.Image) -> Image.Image:
-    """The image in RGB; 16-bit grey is left to square(), which scales it correctly."""
-    return image if image.mode == "RGB" or image.mode[0] == "I" else image.convert("RGB")
 
 
 def _report(progress: Callable[[int, int], None] | None, done: int, total: int) -> int:

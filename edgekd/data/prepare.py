@@ -4,23 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from edgekd.data import storage
 from edgekd.data.dataset import Dataset, DatasetDetails, Reopen
-from edgekd.data.decode import BROKEN_NAMED, check_broken, decode_all
+from edgekd.data.decode import BROKEN_NAMED, check_broken, decode_all, white_of
 from edgekd.data.leaks import Rows, close_leaks, conflicting_labels
 from edgekd.data.sources import SPLITS, Labels, RawData, SplitName, source_named
 from edgekd.data.splits import carve, draw, proportional
 from edgekd.errors import DataError
 from edgekd.recipe.settings import DataSettings
-from edgekd.runtime.preprocess import Pixels
+from edgekd.runtime.preprocess import Pixels, Preprocessing
 from edgekd.store.artifacts import Json
 
-VERSION = 1
+VERSION = 2
 
 Progress = Callable[[int, int], None]
 _TEST, _VALIDATION, _LIMIT = range(3)
@@ -77,11 +77,14 @@ def prepare(settings: DataSettings, out: Path, *, progress: Progress | None = No
     """
     source = source_named(settings.source, where="data.source")
     raw = source.read(settings)
-    count, side = sum(map(len, raw.splits.values())), settings.preprocessing.resize
+    preprocessing = settings.preprocessing
+    if settings.depth == "auto":
+        preprocessing = replace(preprocessing, white=white_of(raw.splits["train"]))
+    count, side = sum(map(len, raw.splits.values())), preprocessing.resize
     stored = storage.choose(settings.storage, count, side, out)
     room = storage.scratch(out / ".decoded.npy", count, side) if stored == "cached" else nullcontext()
     with room as pixels:
-        images = _decode(raw, side, pixels, progress)
+        images = _decode(raw, preprocessing, pixels, progress)
         check_broken(images.problems, len(images.labels), settings.broken)
         rows, report = _select(images, settings)
         for split in SPLITS:
@@ -89,11 +92,16 @@ def prepare(settings: DataSettings, out: Path, *, progress: Progress | None = No
     reopen = None
     if stored == "streamed":
         root = None if settings.root is None else str(settings.root.absolute())
-        reopen = Reopen(root=root, fingerprint=source.fingerprint(settings))
+        reopen = Reopen(
+            root=root,
+            fingerprint=source.fingerprint(settings),
+            image_column=settings.image_column,
+            label_column=settings.label_column,
+        )
     details = DatasetDetails(
         source=settings.source,
         classes=tuple(raw.classes),
-        preprocessing=settings.preprocessing,
+        preprocessing=preprocessing,
         mirror=source.mirror,
         storage=stored,
         counts={split: len(rows[split]) for split in SPLITS},
@@ -102,11 +110,11 @@ def prepare(settings: DataSettings, out: Path, *, progress: Progress | None = No
     return Dataset.seal(out, details=details, metrics=report)
 
 
-def _decode(raw: RawData, side: int, pixels: Pixels | None, progress: Progress | None) -> _Images:
+def _decode(raw: RawData, preprocessing: Preprocessing, pixels: Pixels | None, progress: Progress | None) -> _Images:
     digests: list[bytes] = []
     problems: list[str] = []
     splits = list(raw.splits.values())
-    for position, decoded in enumerate(decode_all(splits, side, pixels=pixels is not None, progress=progress)):
+    for position, decoded in enumerate(decode_all(splits, preprocessing, pixels=pixels is not None, progress=progress)):
         digests.append(decoded.content or b"")
         if decoded.content is None:
             problems.append(decoded.problem)
@@ -134,6 +142,7 @@ def _select(images: _Images, settings: DataSettings) -> tuple[Rows, Json]:
         "duplicates": duplicates,
         "conflicting_labels": conflicting_labels(images.contents[readable], images.labels[readable]),
         "broken": {"count": len(images.problems), "examples": list(images.problems[:BROKEN_NAMED])},
+        "left_out": str(images.raw.left_out),
         "classes": {split: _per_class(images, kept) for split, kept in rows.items()},
     }
     return rows, report

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from numbers import Integral, Real
 from pathlib import Path
@@ -17,7 +17,7 @@ from pydantic_core import ErrorDetails
 
 from edgekd import plugins
 from edgekd.devices import profiles
-from edgekd.errors import EdgekdError, RecipeError, UnknownNameError, UsageError, nearest, require
+from edgekd.errors import EdgekdError, PluginError, RecipeError, UnknownNameError, UsageError, nearest, require
 from edgekd.plugin_places import folders_in
 from edgekd.recipe.code import CodeFile, allowed_code, with_absolute_paths
 from edgekd.recipe.explain import explain
@@ -161,7 +161,7 @@ def _check(
     except (TypeError, ValueError) as error:
         problems.append(f"{document.name}: {error}")
     else:
-        problems += _scheme_problems(document, settings)
+        problems += _plugin_problems(document, settings)
     for location, message in _name_problems(document.value, model):
         problems.append(f"{document.where(location)} {format_location(location)}: {message}")
     if problems:
@@ -181,15 +181,20 @@ def _name_problems(value: dict[str, Any], model: type[RecipeSettings]) -> Iterat
                 yield (*mention.location[:-1], *problem["loc"]), _explain_parameter(problem, mention)
 
 
-def _scheme_problems(document: Document, settings: RecipeSettings) -> Iterator[str]:
-    """What the scheme rejects in the rest of the recipe; its name and parameters are checked with the other names."""
-    try:
-        plugins.load("scheme", settings.distill.scheme.name).check_recipe(settings)
-    except (UnknownNameError, ValidationError):
-        return
-    except UsageError as error:
-        location = ("distill", "scheme")
-        yield f"{document.where(location)} {format_location(location)}: {'; '.join(str(error).split(chr(10) + '  '))}"
+def _plugin_problems(document: Document, settings: RecipeSettings) -> Iterator[str]:
+    """What source and scheme reject in the rest of the recipe; names and parameters are checked elsewhere."""
+    checks: tuple[tuple[Location, Callable[[], None]], ...] = (
+        (("data", "source"), lambda: plugins.load("source", settings.data.source).check(settings.data)),
+        (("distill", "scheme"), lambda: plugins.load("scheme", settings.distill.scheme.name).check_recipe(settings)),
+    )
+    for location, check in checks:
+        try:
+            check()
+        except (UnknownNameError, ValidationError, PluginError):
+            continue  # found with the other names
+        except UsageError as error:
+            problem = "; ".join(str(error).split("\n  "))
+            yield f"{document.where(location)} {format_location(location)}: {problem}"
 
 
 def _describe(document: Document, problem: ErrorDetails, model: type[BaseModel]) -> str:

@@ -28,6 +28,7 @@ Seed = Annotated[int, Field(ge=0, lt=2**31)]
 Share = Annotated[float, Field(ge=0.0, lt=1.0)]
 Ratio = Annotated[float, Field(gt=0.0, lt=1.0)]
 Channels = tuple[float, float, float]
+Level = Annotated[int, Field(ge=0, le=255)]
 Precision = Literal["auto", "fp32", "bf16"]
 Layers = Annotated[
     tuple[str, ...],
@@ -69,6 +70,12 @@ class DataSettings(Settings):
         description="name of a data source; `edgekd plugins source` lists them"
     )
     root: Path | None = Field(None, description="folder (or file) that the source reads")
+    image_column: str | None = Field(
+        None, description="the column of the images, for a source of tables; default: one with a usual name"
+    )
+    label_column: str | None = Field(
+        None, description="the column of the labels, for a source of tables; default: one with a usual name"
+    )
     download: bool = Field(False, description="let torchvision download the data set into root")
     image_size: Annotated[int, Field(ge=8, le=1024)] = Field(
         224, description="side of the square images that the networks take, in pixels"
@@ -95,14 +102,26 @@ class DataSettings(Settings):
     )
     mean: Channels = Field(IMAGENET_MEAN, description="mean of each colour channel, of values scaled to [0, 1]")
     std: Channels = Field(IMAGENET_STD, description="standard deviation of each colour channel")
+    depth: Literal["auto", 10, 12, 14, 16] = Field(
+        "auto",
+        description="bits that are used in greyscale images of more than 8 bits; auto: from the largest value in the "
+        "training images, also for float values",
+    )
+    background: tuple[Level, Level, Level] = Field(
+        (255, 255, 255), description="colour behind transparent pixels: red, green, blue, 0 to 255"
+    )
     seed: Seed = Field(0, description="seed of the splits and of limit")
     augment: AugmentSettings = AugmentSettings()
 
     @property
     def preprocessing(self) -> Preprocessing:
-        """Images of up to 96 pixels are not cropped; larger ones lose an eighth at the border, as is usual at 224."""
+        """Images of up to 96 pixels are not cropped; larger ones lose an eighth at the border, as is usual at 224.
+
+        With `depth: auto`, `white` is only a default: see edgekd.data.prepare.
+        """
         resize = self.image_size if self.image_size <= 96 else round(self.image_size * 8 / 7)
-        return Preprocessing(self.image_size, resize, self.mean, self.std)
+        white = Preprocessing.white if self.depth == "auto" else 2.0**self.depth - 1.0
+        return Preprocessing(self.image_size, resize, self.mean, self.std, background=self.background, white=white)
 
 
 class StepSettings(Settings):

@@ -176,7 +176,7 @@ def _data(data: Dataset) -> Json:
         "classes": details.classes,
         "counts": details.counts,
         "image_size": details.preprocessing.image_size,
-        **{key: metrics[key] for key in ("leaks", "duplicates", "conflicting_labels", "broken")},
+        **{key: metrics[key] for key in ("leaks", "duplicates", "conflicting_labels", "broken", "left_out")},
     }
 
 

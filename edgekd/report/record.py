@@ -52,6 +52,7 @@ class Data(_Frozen):
     duplicates: dict[str, Count]
     conflicting_labels: Count
     broken: Broken
+    left_out: str = ""
 
 
 class Stage(_Frozen):

@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgekd.errors import DataError
+from edgekd.runtime.images import LeftOut, find_images, is_skipped
 from edgekd.runtime.model import Model
-
-_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".tif", ".tiff"})
 
 
 @dataclass(frozen=True)
@@ -20,6 +19,7 @@ class FolderAccuracy:
         samples: the number of readable images.
         variant, engine: what computed the predictions.
         unreadable: paths of the images that were skipped.
+        left_out: what was found beside the images; "" for nothing.
     """
 
     accuracy: float
@@ -27,6 +27,7 @@ class FolderAccuracy:
     variant: str
     engine: str
     unreadable: tuple[str, ...]
+    left_out: str = ""
 
 
 def measure(model: Model, folder: Path) -> FolderAccuracy:
@@ -41,24 +42,27 @@ def measure(model: Model, folder: Path) -> FolderAccuracy:
     """
     if not folder.is_dir():
         raise DataError(f"{folder} is not a folder", allowed="a folder with one subfolder of images per class")
-    classes = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    classes = sorted(path.name for path in folder.iterdir() if path.is_dir() and not is_skipped(path.name))
     if unknown := sorted(set(classes) - set(model.classes)):
         raise DataError(
             f"{folder} has classes that this bundle does not have",
             found=", ".join(unknown[:10]),
             allowed=", ".join(model.classes[:20]),
         )
-    correct, count = 0, 0
+    correct, count, left_out = 0, 0, LeftOut()
     unreadable = []
     for name in classes:
-        for file in sorted((folder / name).rglob("*")):
-            if file.suffix.lower() not in _SUFFIXES:
-                continue
+        found = find_images(folder / name)
+        left_out += found.left_out
+        for file in found.images:
             try:
                 correct += model(file).label == name
                 count += 1
             except DataError:
                 unreadable.append(str(file))
     if not count:
-        raise DataError(f"{folder} has no readable images", found=f"{len(unreadable)} unreadable ones")
-    return FolderAccuracy(correct / count, count, model.variant, model.engine, tuple(unreadable))
+        raise DataError(
+            f"{folder} has no readable images",
+            found="; ".join(filter(None, (f"{len(unreadable)} unreadable ones", str(left_out)))),
+        )
+    return FolderAccuracy(correct / count, count, model.variant, model.engine, tuple(unreadable), str(left_out))

@@ -7,19 +7,21 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeAlias, overload
+from typing import IO, Any, Literal, TypeAlias, overload
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 
-from edgekd.errors import BundleError, DataError, whole_number
+from edgekd.errors import BundleError, DataError, UsageError, whole_number
 from edgekd.runtime.backends import Session
 from edgekd.runtime.bundle import BundleManifest, Head, read
+from edgekd.runtime.images import BROKEN, open_upright
 from edgekd.runtime.preprocess import Floats, Pixels
 from edgekd.runtime.selection import select
 
-ImageLike: TypeAlias = "str | os.PathLike[str] | Image.Image | npt.NDArray[np.uint8]"
+ImageLike: TypeAlias = "str | os.PathLike[str] | bytes | IO[bytes] | Image.Image | npt.NDArray[np.uint8]"
+Order = Literal["rgb", "bgr"]
 
 
 @dataclass(frozen=True)
@@ -65,11 +67,7 @@ class Verification:
 
 
 class Model:
-    """A loaded network: call it with one image or a batch.
-
-    An image is a path, a PIL image, or a uint8 array (H, W, 3) or (H, W); a batch is a list of images or a
-    uint8 array (N, H, W, 3).
-    """
+    """A loaded network: call it with one image or a batch."""
 
     def __init__(self, manifest: BundleManifest, variant: str, session: Session) -> None:
         self.manifest = manifest
@@ -102,25 +100,33 @@ class Model:
         return self._session.engine
 
     @overload
-    def __call__(self, images: ImageLike) -> Prediction: ...  # type: ignore[overload-overlap]
+    def __call__(  # type: ignore[overload-overlap]
+        self, images: ImageLike, *, order: Order = "rgb"
+    ) -> Prediction: ...
     @overload
-    def __call__(self, images: Sequence[ImageLike]) -> list[Prediction]: ...
-    def __call__(self, images: Any) -> Prediction | list[Prediction]:
+    def __call__(self, images: Sequence[ImageLike], *, order: Order = "rgb") -> list[Prediction]: ...
+    def __call__(self, images: Any, *, order: Order = "rgb") -> Prediction | list[Prediction]:
         """Classify one image or a batch.
 
+        All but arrays are turned upright by their EXIF orientation, as the images of the training were.
+
         Args:
-            images: a path, a PIL image or a uint8 array (H, W, 3) or (H, W); for a batch a list of these, or a uint8
-                array (N, H, W, 3).
+            images: a path, a file's content, an open binary file, a PIL image, or an array: uint8 (H, W, 3), (H, W, 4)
+                with alpha, or (H, W), or uint16 (H, W); for a batch a list of these, or a uint8 array (N, H, W, 3).
+            order: of the channels in arrays; OpenCV's are "bgr".
 
         Returns:
             One Prediction for one image, a list of them for a batch.
 
         Raises:
             DataError: something that is not an image, or a file that cannot be read as one.
+            UsageError: another order.
         """
+        if order not in ("rgb", "bgr"):
+            raise UsageError("unknown order of channels", found=repr(order), allowed="rgb, bgr")
         batch = isinstance(images, (list, tuple)) or (isinstance(images, np.ndarray) and images.ndim == 4)
         items: Iterable[Any] = images if batch else [images]
-        pixels = [self.manifest.preprocessing.pixels(_image(each)) for each in items]
+        pixels = [self._pixels(each, order) for each in items]
         if not pixels:
             return []
         logits = self.run(self.manifest.preprocessing.normalise(np.stack(pixels)))
@@ -161,6 +167,15 @@ class Model:
                 allowed=f"at most {record.tolerance:.0e}",
             )
         return Verification(self.variant, self.engine, len(images), difference, record.tolerance)
+
+    def _pixels(self, image: object, order: Order) -> Pixels:
+        what = f"{os.fspath(image)}" if isinstance(image, (str, os.PathLike)) else "the image"
+        try:
+            return self.manifest.preprocessing.pixels(_image(image, order))
+        except FileNotFoundError:
+            raise DataError(f"{what} does not exist") from None
+        except BROKEN as error:
+            raise DataError(f"{what} cannot be read as an image", found=str(error) or repr(error)) from None
 
     @staticmethod
     def _predictions(classes: tuple[str, ...], logits: Floats) -> list[Prediction]:
@@ -212,33 +227,30 @@ def load(
     return Model(manifest, chosen, selection.backend.open(file, threads=threads))
 
 
-def _image(value: Any) -> Image.Image:
-    if isinstance(value, Image.Image):
-        return value
-    if isinstance(value, (str, os.PathLike)):
-        return _from_file(Path(value))
+def _image(value: Any, order: Order) -> Image.Image:
     if isinstance(value, np.ndarray):
-        colours = value.ndim == 3 and value.shape[2] in (3, 4)
-        if value.dtype == np.uint8 and (value.ndim == 2 or colours) and value.size:
-            return Image.fromarray(value)
-        found = f"an array {value.shape} of {value.dtype}"
-    else:
-        found = f"a {type(value).__name__}"
-    raise DataError(
+        return _from_array(value, order)
+    if isinstance(value, (str, os.PathLike, bytes, bytearray, memoryview, Image.Image)) or hasattr(value, "read"):
+        return open_upright(value)
+    raise _no_image(f"a {type(value).__name__}")
+
+
+def _from_array(array: npt.NDArray[Any], order: Order) -> Image.Image:
+    if array.size and array.ndim == 2 and array.dtype in (np.uint8, np.uint16):
+        return Image.fromarray(array)
+    if array.size and array.ndim == 3 and array.shape[2] in (3, 4) and array.dtype == np.uint8:
+        channels = [2, 1, 0, 3][: array.shape[2]]
+        return Image.fromarray(np.ascontiguousarray(array[:, :, channels]) if order == "bgr" else array)
+    raise _no_image(f"an array {array.shape} of {array.dtype}")
+
+
+def _no_image(found: str) -> DataError:
+    return DataError(
         "not an image",
         found=found,
-        allowed="a path, a PIL image, a uint8 array (H, W, 3) or (H, W), or a batch of them",
+        allowed="a path, bytes, an open binary file, a PIL image, a uint8 array (H, W, 3), (H, W, 4) or (H, W), "
+        "a uint16 array (H, W), or a batch of them",
     )
-
-
-def _from_file(path: Path) -> Image.Image:
-    try:
-        with Image.open(path) as image:
-            return ImageOps.exif_transpose(image)
-    except FileNotFoundError:
-        raise DataError(f"{path} does not exist") from None
-    except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
-        raise DataError(f"{path} cannot be read as an image", found=str(error)) from None
 
 
 def _softmax(logits: Floats) -> Floats:

@@ -173,14 +173,14 @@ def _pool(run: Run, data: Dataset, parameters: Parameters) -> Artifact | None:
         if parameters.labels is not None:
             return None
         return prepared(run, POOL.name, settings.model_copy(update={"limit": None}), title=POOL.title)
-    # The settings of decoding are in the key; the folder's path is not.
-    decoding = settings.model_dump(mode="json", include={"image_size", "broken", "storage"})
+    # The folder's path is not in the key; the data set is, whose preprocessing the images share.
+    decoding = settings.model_dump(mode="json", include={"broken", "storage"})
     return run.stage(
         POOL,
         folders.Pool,
         settings={**decoding, "content": folders.fingerprint(root)},
-        inputs={},
-        make=lambda out: folders.prepare_pool(root, settings, out),
+        inputs={"data": data},
+        make=lambda out: folders.prepare_pool(root, settings, data.details.preprocessing, out),
     )
 
 

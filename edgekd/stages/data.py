@@ -11,8 +11,12 @@ from edgekd.runs import Run, Stage, settings_json
 
 
 def _facts(data: Dataset) -> list[str]:
-    counts = data.details.counts
-    return [", ".join(f"{count:,} {split}" for split, count in counts.items()), f"{len(data.classes):,} classes"]
+    counts, left_out = data.details.counts, data.metrics["left_out"]
+    return [
+        ", ".join(f"{count:,} {split}" for split, count in counts.items()),
+        f"{len(data.classes):,} classes",
+        *([f"left out: {left_out}"] if left_out else []),
+    ]
 
 
 STAGE = Stage("data", "Data", version=preparing.VERSION, facts=_facts)

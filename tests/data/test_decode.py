@@ -7,12 +7,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edgekd.data.decode import BROKEN, BROKEN_NAMED, check_broken, content_digest, decode_all
+from edgekd.data.decode import BROKEN_NAMED, check_broken, content_digest, decode_all, white_of
 from edgekd.data.sources._arrays import ArraySamples
 from edgekd.errors import DataError
-from edgekd.runtime.preprocess import square
+from edgekd.runtime.images import BROKEN
+from edgekd.runtime.preprocess import Preprocessing
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (150, 9, 7, 3), dtype=np.uint8)
+SIDE = Preprocessing(8, 8)
 SAMPLES = ArraySamples("train", IMAGES, np.zeros(150))
 
 
@@ -24,23 +26,23 @@ def saved(image: Image.Image, kind: str) -> Image.Image:
 
 def test_order_pixels_and_progress() -> None:
     reported: list[tuple[int, int]] = []
-    decoded = list(decode_all([SAMPLES, SAMPLES], 8, pixels=True, progress=lambda *a: reported.append(a)))
+    decoded = list(decode_all([SAMPLES, SAMPLES], SIDE, pixels=True, progress=lambda *a: reported.append(a)))
     assert len(decoded) == 300 and reported[-1] == (300, 300) and reported == sorted(reported)
     for index, one in enumerate(decoded):
         image = SAMPLES.image(index % 150)
-        assert one.pixels is not None and np.array_equal(one.pixels, square(image, 8))
+        assert one.pixels is not None and np.array_equal(one.pixels, SIDE.square(image))
         assert one.content == content_digest(image)
 
 
 def test_without_pixels() -> None:
-    decoded = list(decode_all([SAMPLES], 8, pixels=False))
+    decoded = list(decode_all([SAMPLES], SIDE, pixels=False))
     assert len(decoded) == 150
     assert all(one.pixels is None and one.content for one in decoded)
 
 
 def test_stopping_early_leaves_no_thread_waiting() -> None:
     before = threading.active_count()
-    stream = decode_all([SAMPLES] * 50, 8, pixels=True)
+    stream = decode_all([SAMPLES] * 50, SIDE, pixels=True)
     next(stream)
     assert threading.active_count() > before
     stream.close()  # type: ignore[attr-defined]
@@ -67,7 +69,7 @@ def test_grey_equals_its_colour_copy_and_sixteen_bits_are_read() -> None:
         def image(self, index: int) -> Image.Image:
             return (grey, grey.convert("RGB"), deep)[index]
 
-    one, two, three = decode_all([Three("x", IMAGES[:3], np.zeros(3))], 7, pixels=True)
+    one, two, three = decode_all([Three("x", IMAGES[:3], np.zeros(3))], Preprocessing(7, 7), pixels=True)
     assert one.content == two.content
     assert three.pixels is not None and np.array_equal(one.pixels, three.pixels)  # type: ignore[arg-type]
 
@@ -89,3 +91,27 @@ def test_more_broken_images_than_allowed_are_refused_and_the_first_are_listed() 
     with pytest.raises(DataError, match=r"25 of 100 images under photos cannot be read(?s:.)*and 5 more") as refused:
         check_broken(problems, 100, 0.24, where=" under photos")
     assert f"{BROKEN_NAMED - 1}.png" in str(refused.value) and f"{BROKEN_NAMED}.png" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("largest", "dtype", "white"),
+    [
+        (255, np.uint16, 255.0),
+        (256, np.uint16, 1023.0),
+        (4095, np.uint16, 4095.0),
+        (4096, np.uint16, 16383.0),
+        (65535, np.uint16, 65535.0),
+        (70000, np.int32, 70000.0),
+        (0.5, np.float32, 1.0),
+        (200.0, np.float32, 255.0),
+        (255, np.uint8, 65535.0),  # no deep image: the default
+    ],
+)
+def test_the_range_of_deep_images_is_that_of_the_largest_value(largest, dtype, white) -> None:
+    class Deep(ArraySamples):
+        def image(self, index: int) -> Image.Image:
+            if index == 5:
+                raise OSError("broken")
+            return Image.fromarray(np.full((2, 2), largest if index == 100 else 0, dtype))
+
+    assert white_of(Deep("x", IMAGES, np.zeros(150))) == white

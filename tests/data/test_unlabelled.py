@@ -17,7 +17,8 @@ from edgekd.recipe.settings import DataSettings
 
 def made(root: Path, out: Path, **settings) -> Pool:
     out.mkdir()
-    return prepare_pool(root, DataSettings(source="digits", image_size=16, **settings), out)
+    data = DataSettings(source="digits", image_size=16, **settings)
+    return prepare_pool(root, data, data.preprocessing, out)
 
 
 def test_images_at_any_depth_are_read_and_hidden_ones_are_not(make_folder, tmp_path):

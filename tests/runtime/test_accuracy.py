@@ -21,8 +21,15 @@ def test_the_share_of_images_in_the_folder_of_their_class(linear_bundle, tmp_pat
     write(own / "green", "d.png", (0, 0, 200))  # a blue one
     (own / "green" / "broken.png").write_bytes(b"no image")
     (own / "green" / "notes.txt").write_text("no image either")
+    write(own / "__MACOSX", "e.png", (0, 200, 0))
+    write(own / "red" / "@eaDir", "f.png", (0, 200, 0))
+    Image.new("RGB", (8, 8), (0, 200, 0)).save(own / "green" / "d.jfif", "JPEG")
+    (own / "green" / "d.png").unlink()
+    Image.new("RGB", (8, 8), (0, 0, 200)).save(own / "green" / "blue", "PNG")
+    (own / "red" / "._a.png").write_bytes(b"of a Mac")
     found = measure(load(linear_bundle), own)
-    assert (found.accuracy, found.samples, found.variant) == (0.75, 4, "fp32")
+    assert found.left_out == "1 file (1 .txt), 1 hidden file, the folder @eaDir"
+    assert (found.accuracy, found.samples, found.variant) == (0.8, 5, "fp32")
     assert found.unreadable == (str(own / "green" / "broken.png"),)
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
@@ -24,6 +25,16 @@ def test_a_path_an_image_an_array_and_a_batch_give_the_same_answers(linear_bundl
     answers = [model(tmp_path / "red.png"), model(str(tmp_path / "red.png")), model(image), model(array)]
     assert {answer.label for answer in answers} == {"red"}
     assert len({answer.scores.tobytes() for answer in answers}) == 1
+    content = (tmp_path / "red.png").read_bytes()
+    with (tmp_path / "red.png").open("rb") as file:
+        passed = [content, io.BytesIO(content), file, model_order := array[:, :, ::-1]]
+        others = [model(each) for each in passed[:3]] + [model(model_order, order="bgr")]
+    assert len({answer.scores.tobytes() for answer in (*answers, *others)}) == 1
+    assert model(array, order="bgr").label == "blue"
+    clear = np.dstack([array, np.zeros((6, 9), np.uint8)])  # transparent: the background, white
+    assert model(clear).scores.tobytes() == model(np.full((6, 9, 3), 255, np.uint8)).scores.tobytes()
+    with pytest.raises(UsageError, match="allowed: rgb, bgr"):
+        model(array, order="gbr")
     batch = model([image, Image.new("RGB", (4, 4), BLUE)])
     assert [answer.label for answer in batch] == ["red", "blue"]
     assert [answer.label for answer in model(np.stack([array, array]))] == ["red", "red"]
@@ -71,7 +82,8 @@ def test_grey_alpha_and_sixteen_bit_images_are_understood(linear_bundle):
     grey16 = Image.fromarray(np.full((4, 4), 65535, dtype=np.uint16))
     white = model(np.full((4, 4), 255, dtype=np.uint8)).scores
     np.testing.assert_allclose(model(grey16).scores, white, rtol=1e-6)
-    assert model(Image.new("RGBA", (4, 4), (*BLUE, 0))).label == "blue"
+    clear = model(Image.new("RGBA", (4, 4), (*BLUE, 0)))  # the background is white
+    np.testing.assert_allclose(clear.scores, white, rtol=1e-6)
 
 
 def test_verify_replays_the_vectors(linear_bundle):

@@ -11,8 +11,9 @@ import numpy.typing as npt
 from PIL import Image
 
 from edgekd import plugins
-from edgekd.errors import DataError
+from edgekd.errors import DataError, UsageError
 from edgekd.recipe.settings import DataSettings
+from edgekd.runtime.images import LeftOut
 from edgekd.store.artifacts import Json
 
 SplitName = Literal["train", "validation", "test"]
@@ -32,7 +33,7 @@ class Samples(Protocol):
     def __len__(self) -> int: ...
 
     def image(self, index: int) -> Image.Image:
-        """Decode one image, upright; called from several threads. Raises one of edgekd.data.decode.BROKEN."""
+        """Decode one image, upright; called from several threads. Raises one of edgekd.runtime.images.BROKEN."""
         ...
 
     def name(self, index: int) -> str:
@@ -44,6 +45,11 @@ class Samples(Protocol):
 class RawData:
     """A source's classes and splits: always "train", the others where the source has them.
 
+    Attributes:
+        classes: their names, in the order of the labels.
+        splits: the images.
+        left_out: what lies beside the images in the source's folder.
+
     Raises:
         DataError: fewer than two classes, a repeated class name, a split of another name, no training images, or labels
             that are not one whole number per image, within the classes.
@@ -51,6 +57,7 @@ class RawData:
 
     classes: tuple[str, ...]
     splits: Mapping[SplitName, Samples]
+    left_out: LeftOut = LeftOut()
 
     def __post_init__(self) -> None:
         if wrong := [name for name in self.classes if not isinstance(name, str)]:
@@ -97,11 +104,19 @@ class Source:
         fingerprint: identifies the content without reading all of it: names, sizes and times of files, or a version.
             It is part of the key under which the prepared images are kept. Raises as `read`.
         mirror: whether an image mirrored left to right keeps its class.
+        columns: whether it reads tables, so that a recipe may set `image_column` and `label_column`.
     """
 
     read: Callable[[DataSettings], RawData]
     fingerprint: Callable[[DataSettings], Json]
     mirror: bool
+    columns: bool = False
+
+    def check(self, settings: DataSettings) -> None:
+        """Raises UsageError for a setting that this source would ignore."""
+        for key in ("image_column", "label_column"):
+            if not self.columns and getattr(settings, key) is not None:
+                raise UsageError(f"the source {settings.source} has no columns: remove {key}")
 
 
 def source_named(name: str, *, where: str = "") -> Source:

@@ -5,9 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
-
-from PIL import Image, ImageOps
 
 from edgekd.errors import DataError
 from edgekd.recipe.settings import DataSettings
@@ -47,9 +44,3 @@ def files_fingerprint(root: Path, files: Iterable[Path]) -> Json:
         status = file.stat() if file.exists() else file.lstat()
         rows.append([file.relative_to(root).as_posix(), status.st_size, status.st_mtime_ns])
     return {"files": len(rows), "digest": digest(sorted(rows))}
-
-
-def decode(file: Path | IO[bytes]) -> Image.Image:
-    """A fully decoded image, rotated according to its EXIF data. Raises one of edgekd.data.decode.BROKEN."""
-    with Image.open(file) as image:
-        return ImageOps.exif_transpose(image)

@@ -1,24 +1,23 @@
 """One folder per class: root/<class>/…, or root/train/<class>/… with validation (val, valid) and test beside train.
 
-Images may lie at any depth below their class's folder. Hidden files are skipped, links are followed. The classes are
-the folders' names, sorted.
+Images may lie at any depth below their class's folder; what an image is: edgekd.runtime.images. The classes are the
+folders' names, sorted.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from edgekd.data.sources import Labels, RawData, Samples, Source, SplitName
-from edgekd.data.sources._files import clear_read_errors, decode, files_fingerprint, require_root
+from edgekd.data.sources._files import clear_read_errors, files_fingerprint, require_root
 from edgekd.errors import DataError
 from edgekd.recipe.settings import DataSettings
+from edgekd.runtime.images import SUFFIXES, Found, LeftOut, find_images, is_image, is_skipped, open_upright
 from edgekd.store.artifacts import Json
-
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".tif", ".tiff")
 
 _LAYOUT = "root/<class>/<images>, or root/train/<class>/<images> with validation and test beside train"
 _SPLIT_NAMES: dict[str, SplitName] = {
@@ -28,7 +27,8 @@ _SPLIT_NAMES: dict[str, SplitName] = {
     "validation": "validation",
     "test": "test",
 }
-Tree = dict[str, list[Path]]
+# By class.
+Tree = Mapping[str, Found]
 
 
 class FolderSamples:
@@ -43,7 +43,7 @@ class FolderSamples:
         return len(self._files)
 
     def image(self, index: int) -> Image.Image:
-        return decode(self._root / self._files[index])
+        return open_upright(self._root / self._files[index])
 
     def name(self, index: int) -> str:
         return self._files[index]
@@ -61,7 +61,7 @@ def fingerprint(settings: DataSettings) -> Json:
     root = require_root(settings, _LAYOUT)
     with clear_read_errors(root):
         trees = [_classes(folder) for folder in _splits(root).values()]
-        return files_fingerprint(root, (file for tree in trees for files in tree.values() for file in files))
+        return files_fingerprint(root, (file for tree in trees for found in tree.values() for file in found.images))
 
 
 def read(settings: DataSettings) -> RawData:
@@ -82,7 +82,8 @@ def read(settings: DataSettings) -> RawData:
         if unknown := sorted(set(tree) - set(classes)):
             raise DataError(f"{root}: the {split} split has classes that train lacks", found=_some(unknown))
         splits[split] = _samples(root, tree, classes)
-    return RawData(classes, splits)
+    left_out = [found.left_out for tree in trees.values() for found in tree.values()]
+    return RawData(classes, splits, sum(left_out, LeftOut(folders=_skipped_beside(root))))
 
 
 def _splits(root: Path) -> dict[SplitName, Path]:
@@ -92,7 +93,11 @@ def _splits(root: Path) -> dict[SplitName, Path]:
     if named == folders and folders and not train:
         raise DataError(f"{root} has no train folder", found=_some([f.name for f in folders]), allowed=_LAYOUT)
     # A folder named train that holds images itself is a class, of locomotives.
-    if not train or not _folders(train[0]) or any(_is_image(file) for file in train[0].iterdir()):
+    if (
+        not train
+        or not _folders(train[0])
+        or any(file.is_file() and not is_skipped(file.name) and is_image(file) for file in train[0].iterdir())
+    ):
         return {"train": root}
     if others := [folder.name for folder in folders if folder not in named]:
         raise DataError(
@@ -108,49 +113,40 @@ def _splits(root: Path) -> dict[SplitName, Path]:
 
 
 def _classes(folder: Path) -> Tree:
-    tree = {child.name: sorted(_images(child, ())) for child in _folders(folder)}
+    tree = {child.name: find_images(child) for child in _folders(folder)}
     if not tree:
-        loose = sum(_is_image(file) for file in folder.iterdir())
+        loose = sum(file.is_file() and not is_skipped(file.name) and is_image(file) for file in folder.iterdir())
         found = f"{loose} images outside any class folder" if loose else "no folders in it"
         raise DataError(f"{folder} has no classes", found=found, allowed=_LAYOUT)
-    if empty := [name for name, files in tree.items() if not files]:
+    if empty := [
+        f"{name} ({found.left_out})" if str(found.left_out) else name
+        for name, found in tree.items()
+        if not found.images
+    ]:
         raise DataError(
             f"{folder} has class folders without images",
             found=_some(empty),
-            allowed=f"files {', '.join(SUFFIXES)}",
+            allowed=f"files {', '.join(sorted(SUFFIXES))}, or with such content",
             hint="add images to them, or move the folders elsewhere",
         )
     return tree
 
 
 def _samples(root: Path, tree: Tree, classes: tuple[str, ...]) -> FolderSamples:
-    labelled = [(file, label) for label, name in enumerate(classes) for file in tree.get(name, [])]
+    labelled = [
+        (file, label) for label, name in enumerate(classes) for file in (tree[name].images if name in tree else ())
+    ]
     files = [file.relative_to(root).as_posix() for file, _ in labelled]
     return FolderSamples(root, files, np.array([label for _, label in labelled], dtype=np.int64))
 
 
 def _folders(folder: Path) -> list[Path]:
-    return sorted(child for child in folder.iterdir() if child.is_dir() and child.name[0] != ".")
+    return sorted(child for child in folder.iterdir() if child.is_dir() and not is_skipped(child.name))
 
 
-def _images(folder: Path, above: tuple[Path, ...]) -> Iterator[Path]:
-    """Every image below a folder; links that lead back to a parent folder are not followed."""
-    here = folder.resolve()
-    if here in above:
-        return
-    for child in folder.iterdir():
-        if child.name[0] == ".":
-            continue
-        if child.is_dir():
-            yield from _images(child, (*above, here))
-        elif _is_image(child):
-            yield child
-
-
-def _is_image(file: Path) -> bool:
-    """Whether a file counts as an image; a broken link does, and is reported as a broken image."""
-    named = file.suffix.lower() in SUFFIXES and file.name[0] != "."
-    return named and not file.is_dir() and (file.is_file() or file.is_symlink())
+def _skipped_beside(root: Path) -> tuple[str, ...]:
+    """Hidden folders and systems' folders beside the classes."""
+    return tuple(sorted(child.name for child in root.iterdir() if child.is_dir() and is_skipped(child.name)))
 
 
 def _some(names: Sequence[str]) -> str:

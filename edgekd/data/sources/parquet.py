@@ -1,12 +1,12 @@
 """Parquet files in Hugging Face's layout: an image column {bytes, path} and an integer label.
 
-A file belongs to the split whose name is a word in the file's name: `train-00000-of-00002.parquet`, `my_test.parquet`.
-Class names come from the schema's "huggingface" metadata, else they are "0", "1", …
+A file belongs to the split whose name is a word in the file's name (`train-00000-of-00002.parquet`, `my_test.parquet`),
+or the name of a folder above it (`train/0000.parquet`). Class names come from the schema's "huggingface" metadata, else
+they are "0", "1", …
 """
 
 from __future__ import annotations
 
-import io
 import json
 import re
 import threading
@@ -21,12 +21,13 @@ import numpy as np
 from PIL import Image
 
 from edgekd.data.sources import Labels, RawData, Source, SplitName
-from edgekd.data.sources._files import decode, files_fingerprint, require_root
+from edgekd.data.sources._files import files_fingerprint, require_root
 from edgekd.errors import DataError, require
 from edgekd.recipe.settings import DataSettings
+from edgekd.runtime.images import is_skipped, open_upright
 from edgekd.store.artifacts import Json
 
-_HOLDS = "a folder of .parquet files with train (and test, validation) in their names"
+_HOLDS = "a folder of .parquet files with train (and test, validation) in their names or as folders"
 _WORDS: dict[str, SplitName] = {
     "train": "train",
     "val": "validation",
@@ -63,7 +64,7 @@ class ParquetSamples:
         content = self._read(group)[row].as_py()
         if not content or content.get("bytes") is None:
             raise OSError("the row holds no image bytes")
-        return decode(io.BytesIO(content["bytes"]))
+        return open_upright(content["bytes"])
 
     def name(self, index: int) -> str:
         group, _ = self._locate(index)
@@ -120,7 +121,8 @@ def read(settings: DataSettings) -> RawData:
     Raises:
         DataError: no training file, one that is damaged or lacks the columns, or files that name different classes.
     """
-    splits = {split: _samples(files) for split, files in _splits(require_root(settings, _HOLDS)).items()}
+    found = _splits(require_root(settings, _HOLDS))
+    splits = {split: _samples(files, settings) for split, files in found.items()}
     labels = splits["train"][0].labels
     classes = splits["train"][1]
     if classes is None:
@@ -131,23 +133,35 @@ def read(settings: DataSettings) -> RawData:
 
 
 def _splits(root: Path) -> dict[SplitName, list[Path]]:
-    files = sorted(file for file in root.rglob("*.parquet") if file.name[0] != ".")
     splits: dict[SplitName, list[Path]] = {}
-    for file in files:
+    sets: set[str] = set()
+    for file in sorted(root.rglob("*.parquet")):
+        within = file.relative_to(root)
+        if any(is_skipped(part) for part in within.parts):
+            continue
+        above = [part for part in within.parts[:-1] if part.lower() not in _WORDS]
         named = {_WORDS[word] for word in re.findall("[a-z]+", file.stem.lower()) if word in _WORDS}
+        named |= {_WORDS[part.lower()] for part in within.parts[:-1] if part not in above}
         if len(named) != 1:
             raise DataError(
-                f"the name of {file} must contain one split",
+                f"the name of {file}, or of a folder above it, must contain one split",
                 found=", ".join(sorted(named)) or "none",
                 allowed=", ".join(_WORDS),
             )
         splits.setdefault(named.pop(), []).append(file)
+        sets.add("/".join(above))
+    if len(sets) > 1:
+        raise DataError(
+            f"{root} holds several data sets",
+            found=", ".join(name or "files beside its folders" for name in sorted(sets)),
+            hint=f"name one: data.root: {root / max(sets)}",
+        )
     if "train" not in splits:
         raise DataError(f"{root} has no training file", found=", ".join(splits) or "no .parquet file", allowed=_HOLDS)
     return splits
 
 
-def _samples(files: Sequence[Path]) -> tuple[ParquetSamples, tuple[str, ...] | None]:
+def _samples(files: Sequence[Path], settings: DataSettings) -> tuple[ParquetSamples, tuple[str, ...] | None]:
     groups: list[_RowGroup] = []
     lengths: list[int] = []
     labels: list[Labels] = []
@@ -155,7 +169,7 @@ def _samples(files: Sequence[Path]) -> tuple[ParquetSamples, tuple[str, ...] | N
     for path in files:
         try:
             with _pyarrow().ParquetFile(path) as file:
-                image, label = _columns(path, file.schema_arrow)
+                image, label = _columns(path, file.schema_arrow, settings)
                 sizes = [file.metadata.row_group(number).num_rows for number in range(file.num_row_groups)]
                 labels.append(_labels(path, file.read(columns=[label])[label]))
                 names.add(_class_names(path, file.schema_arrow, label))
@@ -168,18 +182,28 @@ def _samples(files: Sequence[Path]) -> tuple[ParquetSamples, tuple[str, ...] | N
     return ParquetSamples(groups, lengths, np.concatenate(labels)), names.pop()
 
 
-def _columns(path: Path, schema: Any) -> tuple[str, str]:
-    """The names of the image and of the label column."""
+def _columns(path: Path, schema: Any, settings: DataSettings) -> tuple[str, str]:
+    """The names of the image and of the label column: those in the recipe, or the first with a usual name."""
     types = _arrow("pyarrow.types")
-    images = [n for n in _IMAGE_COLUMNS if n in schema.names and _is_image(types, schema.field(n).type)]
-    labels = [n for n in _LABEL_COLUMNS if n in schema.names and types.is_integer(schema.field(n).type)]
-    if not images or not labels:
-        raise DataError(
-            f"{path} lacks {'an image' if not images else 'a label'} column",
-            found=", ".join(f"{field.name}: {field.type}" for field in schema),
-            allowed=f"{' or '.join(_IMAGE_COLUMNS)}: struct<bytes, path>, {' or '.join(_LABEL_COLUMNS)}: int",
-        )
-    return images[0], labels[0]
+    usable = {
+        "image_column": [field.name for field in schema if _is_image(types, field.type)],
+        "label_column": [field.name for field in schema if types.is_integer(field.type)],
+    }
+    usual = {"image_column": _IMAGE_COLUMNS, "label_column": _LABEL_COLUMNS}
+    chosen = []
+    for key, names in usable.items():
+        wanted = getattr(settings, key)
+        found = next((name for name in ([wanted] if wanted else usual[key]) if name in names), None)
+        if found is None:
+            kind = "an image" if key == "image_column" else "a label"
+            raise DataError(
+                f"{path} lacks {kind} column" + (f" {wanted!r}" if wanted else ""),
+                found=", ".join(f"{field.name}: {field.type}" for field in schema),
+                allowed="struct<bytes, path>" if key == "image_column" else "whole numbers",
+                hint=f"set data.{key}: {' or '.join(names)}" if names else None,
+            )
+        chosen.append(found)
+    return chosen[0], chosen[1]
 
 
 def _is_image(types: ModuleType, column: Any) -> bool:
@@ -213,4 +237,4 @@ def _arrow(module: str) -> ModuleType:
     return require(module, purpose="reading Parquet files", extra="train")
 
 
-SOURCE = Source(read=read, fingerprint=fingerprint, mirror=True)
+SOURCE = Source(read=read, fingerprint=fingerprint, mirror=True, columns=True)

@@ -3,9 +3,8 @@ from __future__ import annotations
 import os
 
 import pytest
-from PIL import Image
 
-from edgekd.data.sources._files import clear_read_errors, decode, files_fingerprint
+from edgekd.data.sources._files import clear_read_errors, files_fingerprint
 from edgekd.errors import DataError
 
 
@@ -35,11 +34,3 @@ def test_what_cannot_be_read_is_one_message(tmp_path):
     with pytest.raises(DataError, match="gone cannot be read(?s:.)*No such file"):
         with clear_read_errors(tmp_path):
             (tmp_path / "gone").read_bytes()
-
-
-def test_an_image_is_turned_as_its_camera_was(tmp_path):
-    image = Image.new("RGB", (4, 2))
-    exif = image.getexif()
-    exif[0x0112] = 6  # turn a quarter clockwise
-    image.save(tmp_path / "a.jpg", exif=exif)
-    assert decode(tmp_path / "a.jpg").size == (2, 4)

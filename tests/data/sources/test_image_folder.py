@@ -29,9 +29,12 @@ def test_classes_sorted_files_recursive_hidden_left_out(make_folder: MakeFolder)
     root = make_folder({"dog": 1, "cat/indoors": 1, "cat": 1, ".cache": 1, "dog/.hidden": 1})
     shutil.copy(root / "dog/0.png", root / "dog/.0.png")
     (root / "dog/notes.txt").touch()
+    shutil.copytree(root / "cat", root / "__MACOSX/cat")
+    (root / "cat/indoors/0.png").rename(root / "cat/indoors/0")
     raw = image_folder.read(settings(root))
     assert raw.classes == ("cat", "dog") and raw.splits["train"].labels.tolist() == [0, 0, 1]
-    assert names(root) == ["cat/0.png", "cat/indoors/0.png", "dog/0.png"]
+    assert names(root) == ["cat/0.png", "cat/indoors/0", "dog/0.png"]
+    assert str(raw.left_out) == "1 file (1 .txt), 1 hidden file, the folders .cache, .hidden, __MACOSX"
 
 
 @pytest.mark.parametrize("folder", ["val", "valid", "validation", "Validation"])

@@ -12,8 +12,10 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from edgekd.data.sources import parquet
-from edgekd.errors import DataError
+from edgekd.data.dataset import open_split
+from edgekd.data.prepare import prepare
+from edgekd.data.sources import parquet, source_named
+from edgekd.errors import DataError, UsageError
 from edgekd.recipe.settings import DataSettings
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (12, 6, 5, 3), dtype=np.uint8)
@@ -34,8 +36,8 @@ def table(labels: list[Any], *, image: str = "img", label: str = "label", names:
     return made.replace_schema_metadata({"huggingface": metadata})
 
 
-def read(root: Path) -> Any:
-    return parquet.read(DataSettings(source="parquet", root=root))
+def read(root: Path, **settings: str) -> Any:
+    return parquet.read(DataSettings(source="parquet", root=root, **settings))
 
 
 def test_rows_across_files_and_row_groups(tmp_path: Path) -> None:
@@ -80,8 +82,8 @@ def test_a_row_without_bytes_is_a_broken_image(tmp_path: Path) -> None:
         (table([0, 1, -1]), "labels outside the classes"),
         (table([0, None]), "rows without a label"),
         (table([0.0, 1.0]), "lacks a label column"),
-        (table([0, 1], label="y"), "lacks a label column"),
-        (table([0, 1], image="photo"), "lacks an image column"),
+        (table([0, 1], label="y"), "lacks a label column(?s:.)*next: set data.label_column: y"),
+        (table([0, 1], image="photo"), "lacks an image column(?s:.)*next: set data.image_column: photo"),
         (pa.table({"img": [b"x", b"y"], "label": [0, 1]}), "lacks an image column"),
         (table([0, 1], names=b"{"), "metadata is not valid"),
         (table([0, 0]), "at least two classes"),
@@ -94,8 +96,61 @@ def test_what_cannot_be_used(tmp_path: Path, made: pa.Table, message: str) -> No
         read(tmp_path)
 
 
-@pytest.mark.parametrize("name", ["train_test.parquet", "latest.parquet", "0000.parquet"])
+@pytest.mark.parametrize("below", ["", "data/", "default/"])
+def test_folders_are_splits(tmp_path: Path, below: str) -> None:
+    for name, labels in (("train/0000", [0, 1]), ("train/0001", [1]), ("Val/0000", [0]), ("test/0000", [1])):
+        file = tmp_path / f"{below}{name}.parquet"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(table(labels), file)
+    (tmp_path / "__MACOSX").mkdir()
+    (tmp_path / "__MACOSX/train.parquet").write_text("no table")
+    splits = read(tmp_path).splits
+    found = {split: samples.labels.tolist() for split, samples in splits.items()}
+    assert found == {"train": [0, 1, 1], "validation": [0], "test": [1]}
+
+
+def test_two_data_sets_below_one_root_are_refused_by_name(tmp_path: Path) -> None:
+    for name in ("cats/train/0.parquet", "dogs/train-0.parquet"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        pq.write_table(table([0, 1]), tmp_path / name)
+    with pytest.raises(DataError, match=r"several data sets\n  found: cats, dogs\n  next: name one: data.root: .*dogs"):
+        read(tmp_path)
+    assert len(read(tmp_path / "cats").splits["train"]) == 2
+
+
+def test_columns_by_name(tmp_path: Path) -> None:
+    made = table([0, 1, 2], image="photo", label="coarse_label", names=["a", "b", "c"])
+    made = made.append_column("fine_label", pa.array([5, 6, 7]))
+    pq.write_table(made, tmp_path / "train.parquet")
+    raw = read(tmp_path, image_column="photo", label_column="coarse_label")
+    assert raw.classes == ("a", "b", "c") and raw.splits["train"].labels.tolist() == [0, 1, 2]
+    with pytest.raises(DataError, match=r"lacks a label column 'kind'(?s:.)*coarse_label or fine_label"):
+        read(tmp_path, image_column="photo", label_column="kind")
+    out = tmp_path / "prepared"
+    out.mkdir()
+    settings = DataSettings(
+        source="parquet",
+        root=tmp_path,
+        image_column="photo",
+        label_column="coarse_label",
+        storage="streamed",
+        image_size=8,
+    )
+    rows = [{"bytes": png(PIXELS[row]), "path": None} for row in range(12)]
+    more = pa.table({"photo": rows, "coarse_label": [0, 1, 2] * 4, "label": [0] * 12})
+    pq.write_table(more, tmp_path / "train.parquet")
+    split = open_split(prepare(settings, out), "train")
+    assert set(split.labels.tolist()) == {0, 1, 2} and split.pixels(np.array([0])).shape == (1, 8, 8, 3)
+
+
+def test_a_source_without_columns_refuses_their_names() -> None:
+    with pytest.raises(UsageError, match="image-folder has no columns: remove label_column"):
+        source_named("image-folder").check(DataSettings(source="image-folder", label_column="y"))
+
+
+@pytest.mark.parametrize("name", ["train_test.parquet", "latest.parquet", "0000.parquet", "train/test.parquet"])
 def test_a_file_must_name_one_split(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).parent.mkdir(exist_ok=True)
     pq.write_table(table([0, 1]), tmp_path / name)
     with pytest.raises(DataError, match="must contain one split"):
         read(tmp_path)

@@ -1,0 +1,191 @@
+"""What an image is and how it is opened: one rule for training, calibration, `edgekd eval` and apps."""
+
+from __future__ import annotations
+
+import os
+import struct
+import zlib
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import IO, TypeAlias
+
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+ImageFile: TypeAlias = "str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes]"
+
+# What Pillow's readers raise on damaged files.
+BROKEN = (
+    OSError,
+    ValueError,
+    SyntaxError,
+    EOFError,
+    KeyError,
+    IndexError,
+    TypeError,
+    OverflowError,
+    ZeroDivisionError,
+    struct.error,
+    zlib.error,
+    Image.DecompressionBombError,
+)
+# Formats of photographs and scans. Left out of Pillow's are those that start another program (EPS), that any file might
+# be (TGA), or that hold no image of their own (HDF5).
+_SUFFIXES = {
+    "AVIF": (".avif",),
+    "BMP": (".bmp",),
+    "DIB": (".dib",),
+    "GIF": (".gif",),
+    "HEIF": (".heic", ".heif"),
+    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
+    "JPEG2000": (".jp2", ".j2k", ".jpf", ".jpx"),
+    "MPO": (".mpo",),
+    "PNG": (".png", ".apng"),
+    "PPM": (".ppm", ".pgm", ".pbm", ".pnm"),
+    "QOI": (".qoi",),
+    "TIFF": (".tif", ".tiff"),
+    "WEBP": (".webp",),
+}
+SUFFIXES = frozenset(suffix for suffixes in _SUFFIXES.values() for suffix in suffixes)
+_HEIF = frozenset(_SUFFIXES["HEIF"])
+# What systems and tools leave beside images; also everything whose name begins with a dot.
+_SYSTEM = frozenset({"__macosx", "@eadir", "lost+found", "$recycle.bin", "system volume information"})
+_SYSTEM_FILES = frozenset({"thumbs.db", "desktop.ini"})
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """What was found beside the images.
+
+    Attributes:
+        files: how many by suffix, in lower case; "" for those without one.
+        hidden: the number of hidden files.
+        folders: the names of hidden folders, and of those that systems make.
+    """
+
+    files: dict[str, int] = field(default_factory=dict)
+    hidden: int = 0
+    folders: tuple[str, ...] = ()
+
+    def __add__(self, other: LeftOut) -> LeftOut:
+        files = dict(Counter(self.files) + Counter(other.files))
+        return LeftOut(files, self.hidden + other.hidden, tuple(sorted({*self.folders, *other.folders})))
+
+    def __str__(self) -> str:
+        """For example "31 files (30 .txt, 1 without a suffix), 2 hidden files, the folder __MACOSX"; "" for nothing."""
+        parts = []
+        if count := sum(self.files.values()):
+            suffixes = sorted(self.files.items(), key=lambda each: (-each[1], each[0]))
+            named = ", ".join(f"{number} {suffix or 'without a suffix'}" for suffix, number in suffixes[:8])
+            parts.append(f"{count} {'file' if count == 1 else 'files'} ({named}{', …' if len(suffixes) > 8 else ''})")
+        if self.hidden:
+            parts.append(f"{self.hidden} hidden {'file' if self.hidden == 1 else 'files'}")
+        if self.folders:
+            parts.append(f"the {'folder' if len(self.folders) == 1 else 'folders'} {', '.join(self.folders)}")
+        text = ", ".join(parts)
+        if _HEIF & self.files.keys():
+            text += "; pip install pillow-heif to read .heic"
+        return text
+
+
+@dataclass(frozen=True)
+class Found:
+    """The images below a folder, sorted, and what else lies there."""
+
+    images: tuple[Path, ...]
+    left_out: LeftOut
+
+
+def find_images(folder: Path) -> Found:
+    """Every image below a folder, at any depth. Links are followed, but not back to a folder above.
+
+    A file is an image if it has the suffix of an image, or the content of one under another suffix. Hidden files and
+    folders are skipped, and those that systems make.
+
+    Raises:
+        OSError: a folder cannot be read.
+    """
+    images: list[Path] = []
+    others: Counter[str] = Counter()
+    hidden, folders = 0, set()
+    for entry, skipped in _walk(folder, ()):
+        if entry.is_dir():
+            folders.add(entry.name)
+        elif skipped:
+            hidden += 1
+        elif is_image(Path(entry.path)):
+            images.append(Path(entry.path))
+        else:
+            others[Path(entry.name).suffix.lower()] += 1
+    return Found(tuple(sorted(images)), LeftOut(dict(others), hidden, tuple(sorted(folders))))
+
+
+def is_skipped(name: str) -> bool:
+    """Whether a file or folder of this name is hidden, or made by a system."""
+    return name[0] == "." or name.lower() in _SYSTEM | _SYSTEM_FILES
+
+
+def is_image(file: Path) -> bool:
+    """Whether a file has the suffix of an image, or the content of one; a link that leads nowhere has a suffix only."""
+    suffix = file.suffix.lower()
+    if suffix in SUFFIXES and (suffix not in _HEIF or "HEIF" in _formats()):
+        return True
+    try:
+        with Image.open(file, formats=_formats()):
+            return True
+    except BROKEN:
+        return False
+
+
+def open_upright(source: ImageFile | Image.Image) -> Image.Image:
+    """A decoded image, turned upright by its EXIF orientation.
+
+    Args:
+        source: a file's path, its content, an open binary file, or an image of Pillow's.
+
+    Raises:
+        FileNotFoundError: there is no file at this path.
+        OSError, ValueError, …: see BROKEN: it cannot be decoded.
+    """
+    if isinstance(source, Image.Image):
+        return ImageOps.exif_transpose(source)
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        from io import BytesIO
+
+        source = BytesIO(source)
+    try:
+        with Image.open(source, formats=_formats()) as image:
+            return ImageOps.exif_transpose(image)
+    except UnidentifiedImageError:
+        name = Path(source).name if isinstance(source, (str, os.PathLike)) else "these bytes"
+        missing = Path(name).suffix.lower() in _HEIF and "HEIF" not in _formats()
+        hint = "; pip install pillow-heif" if missing else ""
+        raise UnidentifiedImageError(f"{name} is not in a known image format{hint}") from None
+
+
+@cache
+def _formats() -> tuple[str, ...]:
+    """The formats that this Pillow reads; HEIF, as phones write it, where pillow-heif is installed."""
+    Image.init()
+    if "HEIF" not in Image.OPEN and find_spec("pillow_heif") is not None:
+        import_module("pillow_heif").register_heif_opener()
+    return tuple(name for name in _SUFFIXES if name in Image.OPEN)
+
+
+def _walk(folder: Path, above: tuple[Path, ...]) -> Iterator[tuple[os.DirEntry[str], bool]]:
+    """Every file, and every folder that is skipped, with whether it is."""
+    here = folder.resolve()
+    if here in above:
+        return
+    with os.scandir(folder) as entries:
+        children: Iterable[os.DirEntry[str]] = list(entries)
+    for child in children:
+        skipped = is_skipped(child.name)
+        if child.is_dir() and not skipped:
+            yield from _walk(Path(child.path), (*above, here))
+        elif skipped or child.is_file() or child.is_symlink():
+            yield child, skipped
