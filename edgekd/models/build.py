@@ -12,7 +12,7 @@ from edgekd.errors import ModelError, summary
 from edgekd.models.architecture import Architecture
 from edgekd.models.own import build_own
 from edgekd.models.stems import shrink_stem
-from edgekd.recipe.model_names import check_name
+from edgekd.recipe.model_names import check_arguments, check_name
 
 
 def published_classes(model: str) -> int:
@@ -58,6 +58,7 @@ def build(architecture: Architecture, *, pretrained: bool = False) -> nn.Module:
 
 def _from_source(architecture: Architecture, pretrained: bool) -> nn.Module:
     check_name(architecture.model)
+    check_arguments(architecture.model, architecture.arguments)
     source, _, name = architecture.model.partition("/")
     try:
         model: nn.Module = plugins.load("models", source).build(

@@ -1,54 +1,29 @@
-"""Reads and writes weights, without unpickling code."""
+"""Writes weights, reads and loads them."""
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from edgekd.errors import ModelError
 
-# Keys under which training scripts commonly save the state dict.
-_WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
-
 
 def read_state(path: Path) -> dict[str, Tensor]:
-    """A state dict from a .safetensors file, or from a file of torch.save that holds only tensors.
+    """The state dict in a .safetensors file of edgekd's own; for other files: edgekd.models.state_files.
 
     Raises:
-        ModelError: no such file, a damaged one, or one that holds more than tensors.
+        ModelError: no such file, or a damaged one.
     """
-    if not path.is_file():
-        raise ModelError(
-            f"{path} does not exist", allowed="a checkpoint folder, .safetensors, or a state dict (.pth, .pt)"
-        )
     try:
-        loaded = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
-    except pickle.UnpicklingError:
-        # PyTorch's own message suggests unpickling without checks, which would run any code in the file.
-        raise ModelError(
-            f"{path} cannot be read as weights",
-            found="not a file of torch.save, or it holds more than tensors",
-            hint="save a plain state dict: safetensors.torch.save_file(model.state_dict(), …)",
-        ) from None
-    except (SafetensorError, RuntimeError, EOFError, ValueError, OSError) as error:
-        raise ModelError(
-            f"{path} cannot be read as weights",
-            found=str(error).splitlines()[0][:200] if str(error) else type(error).__name__,
-            hint="save a plain state dict: safetensors.torch.save_file(model.state_dict(), …)",
-        ) from None
-    for wrapper in _WRAPPERS:
-        if isinstance(loaded, Mapping) and isinstance(loaded.get(wrapper), Mapping):
-            loaded = loaded[wrapper]
-    if not isinstance(loaded, Mapping) or not all(isinstance(value, Tensor) for value in loaded.values()):
-        raise ModelError(f"{path} does not hold a state dict", found=type(loaded).__name__)
-    return {str(name).removeprefix("module."): value for name, value in loaded.items()}
+        return load_file(path)
+    except (SafetensorError, OSError, ValueError) as error:
+        found = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+        raise ModelError(f"{path} cannot be read as weights", found=found) from None
 
 
 def load_state(model: nn.Module, state: Mapping[str, Tensor], *, origin: object) -> None:
@@ -62,21 +37,25 @@ def load_state(model: nn.Module, state: Mapping[str, Tensor], *, origin: object)
     Raises:
         ModelError: names or shapes differ; the message lists them.
     """
-    own = model.state_dict()
-    missing, unexpected, other = _mismatches(own, state)
-    shapes = [f"{name} is {tuple(state[name].shape)}, the network has {tuple(own[name].shape)}" for name in other]
-    named = (("missing", missing), ("unexpected", unexpected))
-    problems = [
-        *(f"{len(names)} tensors {what}, e.g. {names[0]}" for what, names in named if names),
-        *shapes[:3],
-    ]
-    if problems:
+    if problems := problems_of(model, state):
         raise ModelError(
             f"the weights of {origin} do not fit this network",
             found="; ".join(problems),
             hint="set the model, its arguments, its stem and its classes as they were when these weights were trained",
         )
     model.load_state_dict(dict(state), strict=False)
+
+
+def problems_of(model: nn.Module, state: Mapping[str, Tensor]) -> list[str]:
+    """Why a state dict does not fit a network; empty where it does."""
+    own = model.state_dict()
+    missing, unexpected, other = _mismatches(own, state)
+    named = (("missing", missing), ("unexpected", unexpected))
+    shapes = [f"{name} is {tuple(state[name].shape)}, the network has {tuple(own[name].shape)}" for name in other]
+    return [
+        *(f"{len(names)} tensors {what}, e.g. {names[0]}" for what, names in named if names),
+        *shapes[:3],
+    ]
 
 
 @dataclass(frozen=True)

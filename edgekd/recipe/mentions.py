@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Any, get_args, get_origin
@@ -15,10 +16,10 @@ from pydantic import BaseModel
 
 from edgekd import plugins
 from edgekd.devices import profiles
-from edgekd.errors import UsageError
+from edgekd.errors import UnknownNameError, UsageError
 from edgekd.recipe import methods
-from edgekd.recipe.model_names import check_name
-from edgekd.recipe.settings import NameOf, SchemeSettings, TermSettings, models_in
+from edgekd.recipe.model_names import check_arguments, check_name
+from edgekd.recipe.settings import ModelSettings, NameOf, SchemeSettings, TermSettings, models_in
 from edgekd.recipe.yaml_lines import Location
 
 # Schemes of earlier versions, and what each `kind` of them is now; the first was the default.
@@ -93,10 +94,18 @@ def _in_model(value: object, model: type[BaseModel], location: Location) -> Iter
             (*location, "name"), scheme, partial(_check_scheme, value), partial(_parameters_of_scheme, scheme)
         )
     else:
+        named, arguments = value.get("model"), value.get("arguments")
+        if issubclass(model, ModelSettings) and isinstance(named, str) and isinstance(arguments, dict):
+            yield Mention((*location, "arguments"), named, partial(_check_arguments, named, arguments))
         for key, field in model.model_fields.items():
             if key in value:
                 annotation = Annotated[(field.annotation, *field.metadata)] if field.metadata else field.annotation
                 yield from _walk(value[key], annotation, (*location, key))
+
+
+def _check_arguments(model: str, arguments: dict[str, Any]) -> None:
+    with suppress(UnknownNameError):  # found at `model`
+        check_arguments(model, arguments)
 
 
 def _parameters_of_method(name: str) -> type[BaseModel]:

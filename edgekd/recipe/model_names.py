@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from edgekd import plugins
-from edgekd.errors import UnknownNameError
-from edgekd.recipe.code import check_reference
+from edgekd.errors import UnknownNameError, UsageError
+from edgekd.recipe.code import check_reference, reference
 
 
 def check_name(model: str) -> None:
@@ -23,3 +26,25 @@ def check_name(model: str) -> None:
     known = plugins.load("models", source).names()
     if name not in known:
         raise UnknownNameError(f"model of {source}", name, known)
+
+
+def check_arguments(model: str, arguments: Mapping[str, Any]) -> None:
+    """Check that no argument makes a source's builder read a file or fetch weights: it might unpickle them.
+
+    Args:
+        model: as for check_name(); a function of the user's own may have any arguments.
+        arguments: for the function that builds it.
+
+    Raises:
+        UsageError: there is one.
+        UnknownNameError: no such source.
+    """
+    if reference(model) is not None:
+        return
+    source = model.partition("/")[0]
+    if loading := sorted(plugins.load("models", source).loading & arguments.keys()):
+        raise UsageError(
+            f"{model} must not be built with {', '.join(loading)}",
+            found=", ".join(f"{name}: {arguments[name]}" for name in loading),
+            hint="give weights as `checkpoint`, or take published ones with `pretrained: true`",
+        )

@@ -185,12 +185,19 @@ class ModelSettings(Settings):
     checkpoint: Path | None = Field(
         None, description="weights to start from: a checkpoint folder, a .safetensors file or a PyTorch state dict"
     )
+    key: str | None = Field(
+        None,
+        description="which weights of the checkpoint's file, where it holds several: the key of a state dict, or a "
+        "prefix of names; default: those that fit, averaged ones (EMA) before others",
+    )
     pretrained: bool = Field(False, description="start from the weights that the source publishes (downloads them)")
 
     @model_validator(mode="after")
     def _one_origin(self) -> ModelSettings:
         if self.checkpoint is not None and self.pretrained:
             raise ValueError("checkpoint and pretrained exclude each other: remove one")
+        if self.key is not None and (self.checkpoint is None or self.checkpoint.is_dir()):
+            raise ValueError("key chooses weights of a checkpoint's file: set checkpoint to one, or remove key")
         if self.pretrained and reference(self.model) is not None:
             raise ValueError("a network of your own has no published weights: set checkpoint, or train it")
         if self.stem == "small" and reference(self.model) is not None:

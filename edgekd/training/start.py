@@ -15,6 +15,7 @@ from edgekd.models.build import build, published_classes
 from edgekd.models.checkpoint import Checkpoint, NewClassifier
 from edgekd.models.code import code_of
 from edgekd.models.own import check_outputs, from_outside
+from edgekd.models.state_files import choose
 from edgekd.models.stems import wants_small_stem
 from edgekd.models.weights import NewHead, last_layer, load_state, new_head, read_state
 from edgekd.recipe.settings import ModelSettings
@@ -31,17 +32,20 @@ class Start:
     Attributes:
         head: set where the last layer is new, because the weights have another number of classes.
         other_names: how the class names differ from the data's, where their number is the same.
+        averaged: a warning, where averaged weights were taken from a file that has others too.
     """
 
     network: nn.Module
     architecture: Architecture
     head: NewHead | None = None
     other_names: str | None = None
+    averaged: str | None = None
 
     @property
     def warnings(self) -> list[str]:
         kept = f"The classifier was kept although the class names differ: {self.other_names}."
-        return [*([str(self.head)] if self.head is not None else []), *([kept] if self.other_names else [])]
+        notes = (str(self.head) if self.head is not None else None, kept if self.other_names else None, self.averaged)
+        return [note for note in notes if note is not None]
 
     @property
     def note(self) -> Json:
@@ -97,7 +101,9 @@ def start(
         head = NewHead(last_layer(network, width), published, width)
         _refuse(head if adopted else None, f"the published weights of {model.model}")
     if model.checkpoint is not None:
-        head = _load(network, read_state(model.checkpoint), model.checkpoint, width, adopted=adopted)
+        chosen = choose(network, model.checkpoint, width, key=model.key)
+        _take(network, chosen.state, chosen.head, model.checkpoint, adopted=adopted)
+        return Start(network, architecture, chosen.head, averaged=chosen.warning)
     return Start(network, architecture, head)
 
 
@@ -134,7 +140,9 @@ def _from_folder(
         return Start(checkpoints.load(checkpoint), architecture, other_names=differ)
     widened = architecture.model_copy(update={"num_classes": len(classes), "heads": {}})
     network, state = build(widened), read_state(checkpoint.weights)
-    return Start(network, widened, _load(network, state, folder, len(classes), adopted=adopted))
+    head = new_head(network, state, len(classes))
+    _take(network, state, head, folder, adopted=adopted)
+    return Start(network, widened, head)
 
 
 def _other_names(known: Sequence[str], classes: Sequence[str]) -> str | None:
@@ -165,13 +173,11 @@ def _check_agreement(folder: Path, settings: ModelSettings, architecture: Archit
         raise ModelError(f"{folder} has another stem", found=settings.stem, allowed=stem)
 
 
-def _load(
-    network: nn.Module, state: Mapping[str, Tensor], origin: Path, classes: int, *, adopted: bool
-) -> NewHead | None:
-    head = new_head(network, state, classes)
+def _take(
+    network: nn.Module, state: Mapping[str, Tensor], head: NewHead | None, origin: Path, *, adopted: bool
+) -> None:
     _refuse(head if adopted else None, origin)
     load_state(network, head.replaced(network, state) if head is not None else state, origin=origin)
-    return head
 
 
 def _refuse(head: NewHead | None, origin: object) -> None:

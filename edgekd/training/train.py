@@ -177,7 +177,11 @@ def adopt(model: ModelSettings, data: Dataset, out: Path, *, measure: Measure | 
         classes=data.classes,
         out=out,
         training=_training_of(model),
-        metrics={**measured(network, data), **(measure(network) if measure is not None else {})},
+        metrics={
+            **measured(network, data),
+            **({"warnings": begun.warnings} if begun.warnings else {}),
+            **(measure(network) if measure is not None else {}),
+        },
     )
 
 

@@ -1,9 +1,20 @@
 from __future__ import annotations
 
 import pytest
+import yaml
 
-from edgekd.errors import UnknownNameError, UsageError
-from edgekd.recipe.model_names import check_name
+from edgekd.errors import RecipeError, UnknownNameError, UsageError
+from edgekd.models.architecture import Architecture
+from edgekd.models.build import build
+from edgekd.recipe.load import from_mapping
+from edgekd.recipe.model_names import check_arguments, check_name
+
+GOOD = """
+name: shoes
+data: {source: digits, image_size: 32}
+teacher: {model: cifar/resnet20, train: {epochs: 2}}
+student: {model: cifar/resnet8}
+"""
 
 
 def test_known_names_and_files_that_are_there_pass(tmp_path):
@@ -25,3 +36,38 @@ def test_known_names_and_files_that_are_there_pass(tmp_path):
 def test_others_are_refused(model, kind, message):
     with pytest.raises(kind, match=message):
         check_name(model)
+
+
+@pytest.mark.parametrize(
+    ("model", "arguments"),
+    [
+        ("timm/resnet18", {"checkpoint_path": "w.pth"}),
+        ("timm/resnet18", {"pretrained_cfg": {"file": "w.pth"}}),
+        ("timm/resnet18", {"pretrained_cfg_overlay": {"url": "https://example.com/w.pth"}}),
+        ("timm/resnet18", {"pretrained": True}),
+        ("torchvision/resnet18", {"weights": "DEFAULT"}),
+        ("torchvision/resnet18", {"weights_backbone": "DEFAULT"}),
+    ],
+)
+def test_an_argument_that_loads_weights_is_refused_by_name(model, arguments):
+    with pytest.raises(
+        UsageError, match=rf"{model} must not be built with {next(iter(arguments))}\n(?s:.)*`checkpoint`"
+    ):
+        check_arguments(model, arguments)
+    for section in ("student", "teacher"):
+        recipe = yaml.safe_load(GOOD)
+        recipe[section] |= {"model": model, "arguments": arguments}
+        with pytest.raises(RecipeError, match=rf"{section}.arguments: {model} must not be built") as refused:
+            from_mapping(recipe)
+        assert len(refused.value.problems) == 1
+    with pytest.raises(UsageError, match="must not be built"):
+        build(Architecture(model=model, num_classes=2, arguments=arguments))
+
+
+def test_other_arguments_and_functions_of_ones_own_are_not_its_matter(tmp_path):
+    check_arguments("timm/resnet18", {"in_chans": 1})
+    (tmp_path / "nets.py").write_text("def build(num_classes, weights): ...")
+    check_arguments(f"{tmp_path / 'nets.py'}:build", {"weights": "mine"})
+    with pytest.raises(RecipeError, match="unknown model source 'tim'") as refused:
+        from_mapping({**yaml.safe_load(GOOD), "student": {"model": "tim/x", "arguments": {"a": 1}}})
+    assert len(refused.value.problems) == 1

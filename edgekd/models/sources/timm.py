@@ -27,4 +27,8 @@ def published_classes(name: str) -> int:
     return int(published.num_classes)
 
 
-MODELS = ModelSource(names=names, build=build, published_classes=published_classes)
+_LOADING = frozenset(
+    "checkpoint_path pretrained pretrained_cfg pretrained_cfg_overlay pretrained_strict pretrained_filter_fn "
+    "pretrained_model_args cache_dir model_cls model_cfg".split()
+)
+MODELS = ModelSource(names=names, build=build, published_classes=published_classes, loading=_LOADING)

@@ -63,4 +63,5 @@ def _load_published(model: nn.Module, name: str, num_classes: int) -> None:
     model.load_state_dict({**own, **fitting})
 
 
-MODELS = ModelSource(names=names, build=build, published_classes=published_classes)
+_LOADING = frozenset({"weights", "weights_backbone", "pretrained", "pretrained_backbone", "progress"})
+MODELS = ModelSource(names=names, build=build, published_classes=published_classes, loading=_LOADING)

@@ -1,0 +1,192 @@
+"""Weights as training scripts save them: which of a file's tensors are the network's. No code in a file runs."""
+
+from __future__ import annotations
+
+import pickle
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from edgekd.errors import ModelError, UsageError
+from edgekd.models.weights import NewHead, new_head, problems_of
+
+_SAVE_PLAIN = "save a plain state dict: safetensors.torch.save_file(model.state_dict(), …)"
+# What training scripts save beside the weights: settings, paths, dates, numbers. Instead of these classes an empty
+# object is built, so that nothing of theirs runs.
+_BYSTANDERS = frozenset(
+    "__main__ addict argparse collections datetime decimal easydict enum fractions lightning lightning_fabric mmcv "
+    "mmengine ml_collections numpy omegaconf pathlib pytorch_lightning timm torch types typing uuid yacs".split()
+)
+_BUILTINS = frozenset(
+    f"builtins.{name}" for name in "bool bytes dict float frozenset int list range slice str tuple".split()
+)
+_DICTS = frozenset({"collections.defaultdict", "addict.addict.Dict", "easydict.EasyDict", "yacs.config.CfgNode"})
+# Wrappers that put a part into the middle of names, and counters of profilers.
+_INSERTED = re.compile(r"\b(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
+_COUNTERS = re.compile(r"(^|\.)(n_averaged|total_ops|total_params)$")
+_AVERAGED = re.compile(r"(^|[._])(ema|swa|averaged|shadow)([._]|$)")
+_DEEPEST = 4
+
+
+class _Inert:
+    """Stands for an object of a class that is not a tensor's. Takes any arguments and any state, and keeps none."""
+
+    def __new__(cls, *_arguments: object, **_named: object) -> _Inert:
+        return super().__new__(cls)
+
+    def __init__(self, *_arguments: object, **_named: object) -> None:
+        pass
+
+    def __setstate__(self, state: object) -> None:
+        pass
+
+
+def _empty_dict(*_arguments: object) -> dict[Any, Any]:
+    return {}
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """Tensors of a file that fit a network.
+
+    Attributes:
+        label: where they stand in the file, e.g. "state_dict.model"; "" for the whole file.
+        state: by the network's names.
+        head: set where all fits but the last layer's number of classes.
+        over: the label of weights that were there too, and were passed over for averaged ones.
+    """
+
+    label: str
+    state: dict[str, Tensor]
+    head: NewHead | None
+    over: str | None = None
+
+    @property
+    def warning(self) -> str | None:
+        if self.over is None:
+            return None
+        other = f"`key: {self.over}` takes the others" if self.over else "the others are at the top of the file"
+        return f"The averaged weights ({self.label}) of the file were taken; {other}."
+
+
+def choose(network: nn.Module, path: Path, classes: int, *, key: str | None = None) -> Chosen:
+    """The tensors in a file that fit a network.
+
+    A file may nest state dicts, with whatever prefix its trainer gives their names (`module.`, `model.`, `backbone.`,
+    `_orig_mod.`, …). Where averaged weights (EMA, SWA) fit as well as others, they are taken.
+
+    Args:
+        network: not changed.
+        path: a .safetensors file, or one of torch.save.
+        classes: the number of the network's classes.
+        key: which of the file's state dicts, or which prefix in one; None: the one that fits.
+
+    Raises:
+        ModelError: no such file, a damaged one, one with objects that could be code, or none or several that fit.
+        UsageError: the file has nothing under `key`.
+    """
+    found = dict(_state_dicts(_read(path)))
+    if not found:
+        raise ModelError(f"{path} does not hold a state dict", found="no tensors by name", hint=_SAVE_PLAIN)
+    labelled = [(label, state) for label, state in _scopes(found, network) if key is None or _within(label, key)]
+    if key is not None and not labelled:
+        raise UsageError(f"{path} has nothing under key: {key}", allowed=", ".join(sorted(filter(None, found))) or None)
+    fits = [fit for label, state in labelled if (fit := _fit(network, label, state, classes)) is not None]
+    if not fits:
+        raise _unfitting(network, path, labelled or list(found.items()))
+    fits = [fit for fit in fits if fit.head is None] or fits
+    averaged = [fit for fit in fits if _AVERAGED.search(fit.label.lower())]
+    plain = [fit for fit in fits if fit not in averaged]
+    candidates = averaged or plain
+    first = candidates[0]
+    if any(not _equal(first.state, other.state) for other in candidates[1:]):
+        raise ModelError(
+            f"{path} holds several state dicts that fit this network",
+            found=", ".join(fit.label or "the names without a prefix" for fit in candidates),
+            hint="choose one: set `key` beside `checkpoint`",
+        )
+    if averaged and plain:
+        return Chosen(first.label, first.state, first.head, over=plain[0].label)
+    return first
+
+
+def _read(path: Path) -> object:
+    if not path.is_file():
+        raise ModelError(
+            f"{path} does not exist", allowed="a checkpoint folder, .safetensors, or a state dict (.pth, .pt)"
+        )
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        stand_ins: list[Any] = [*_stand_ins(path)]
+        with torch.serialization.safe_globals(stand_ins):
+            return torch.load(path, "cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        # PyTorch's own message suggests unpickling without checks, which would run any code in the file.
+        named = re.search(r"GLOBAL ([\w.]+)", str(error))
+        found = f"an object of {named[1]}" if named else "not a file of torch.save, or it holds more than tensors"
+        raise ModelError(f"{path} cannot be read as weights", found=found, hint=_SAVE_PLAIN) from None
+    except (SafetensorError, RuntimeError, EOFError, ValueError, OSError, KeyError, TypeError) as error:
+        found = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+        raise ModelError(f"{path} cannot be read as weights", found=found, hint=_SAVE_PLAIN) from None
+
+
+def _stand_ins(path: Path) -> list[tuple[Any, str]]:
+    """For each class in the file that a training script may well save, what is built in its stead."""
+    try:
+        names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+    except (ValueError, RuntimeError, OSError, pickle.UnpicklingError):
+        return []  # an old or damaged file: torch.load refuses what it does not know
+    known = [name for name in names if name in _BUILTINS or name.partition(".")[0] in _BYSTANDERS]
+    return [(_empty_dict if name in _DICTS else _Inert, name) for name in known]
+
+
+def _state_dicts(value: object, label: str = "", depth: int = 0) -> Iterator[tuple[str, dict[str, Tensor]]]:
+    """All mappings from names to tensors in a file, by their place."""
+    if not isinstance(value, Mapping) or depth > _DEEPEST:
+        return
+    tensors = {str(name): each for name, each in value.items() if isinstance(each, Tensor) and isinstance(name, str)}
+    if tensors:
+        yield label, {_INSERTED.sub("", name): each for name, each in tensors.items() if not _COUNTERS.search(name)}
+    for name, each in value.items():
+        yield from _state_dicts(each, f"{label}.{name}".lstrip("."), depth + 1)
+
+
+def _scopes(found: Mapping[str, dict[str, Tensor]], network: nn.Module) -> Iterator[tuple[str, dict[str, Tensor]]]:
+    """Every state dict as it is, and without each prefix behind which the network's first parameter stands."""
+    probe = next(iter(network.state_dict()))
+    for label, state in found.items():
+        prefixes = {name.removesuffix(probe) for name in state if name == probe or name.endswith(f".{probe}")}
+        for prefix in sorted(prefixes or {""}, key=len):
+            place = ".".join(filter(None, (label, prefix.rstrip("."))))
+            yield place, {name.removeprefix(prefix): each for name, each in state.items() if name.startswith(prefix)}
+
+
+def _within(label: str, key: str) -> bool:
+    return label == key or label.startswith(f"{key}.") or label.endswith(f".{key}")
+
+
+def _fit(network: nn.Module, label: str, state: dict[str, Tensor], classes: int) -> Chosen | None:
+    head = new_head(network, state, classes)
+    return Chosen(label, state, head) if head is not None or not problems_of(network, state) else None
+
+
+def _unfitting(network: nn.Module, path: Path, labelled: Sequence[tuple[str, dict[str, Tensor]]]) -> ModelError:
+    own = set(network.state_dict())
+    label, state = max(labelled, key=lambda each: len(own & set(each[1])))
+    return ModelError(
+        f"the weights of {path} do not fit this network",
+        found="; ".join(([f"under {label}"] if label else []) + problems_of(network, state)),
+        hint="set the model, its arguments, its stem and its classes as they were when these weights were trained",
+    )
+
+
+def _equal(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
