@@ -10,7 +10,7 @@ from pathlib import Path
 from edgekd import schemes
 from edgekd.errors import UnknownNameError, UsageError
 from edgekd.export.bundle import Bundle, publish
-from edgekd.preflight import preflight
+from edgekd.preflight import preflight, warnings_of
 from edgekd.recipe.load import Recipe
 from edgekd.recipe.settings import RecipeSettings
 from edgekd.report.result import Result, exported_networks
@@ -35,9 +35,10 @@ def chain(run: Run) -> Result:
     """Every stage in order, up to the bundle; engines are built from it afterwards."""
     images = data(run)
     preflight(run, images)
+    noted = warnings_of(run, images)
     trained_teacher = teacher(run, images)
     labels_only = baseline(run, images)
-    warnings = schemes.teacher_warnings(run, trained_teacher, labels_only)
+    warnings = (*noted, *schemes.teacher_warnings(run, trained_teacher, labels_only))
     student = schemes.distill(run, trained_teacher, images)
     continuation = schemes.continuation(run, student, trained_teacher, images)
     pruned = prune(run, student.student, continuation)
@@ -59,6 +60,11 @@ class RunResult:
     folder: Path
     bundle: Path
     report: Path
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """Why exported files cannot be believed, each with the files' names; empty where all have learned something."""
+        return tuple(self.made.scores.metrics["warnings"])
 
 
 def run(
@@ -134,13 +140,16 @@ def run_until(
     return found
 
 
-def plan(recipe: Recipe, folder: Path, *, until: str | None = None, chain: Chain = chain) -> list[PlannedStage]:
+def plan(
+    recipe: Recipe, folder: Path, *, until: str | None = None, console: Console | None = None, chain: Chain = chain
+) -> list[PlannedStage]:
     """What run() or run_until() would do, and why. Runs nothing, writes nothing.
 
     Where the data is there, the networks are built and checked.
 
     Args:
         until: the stage that it would end with; None: all of the chain.
+        console: shows warnings.
 
     Raises:
         ArtifactError: a finished stage's files were changed.
@@ -150,9 +159,9 @@ def plan(recipe: Recipe, folder: Path, *, until: str | None = None, chain: Chain
     store = Plan(folder)
     if until is not None:
         with suppress(_Reached):
-            chain(_run_until(until, recipe, store, None, chain))
+            chain(_run_until(until, recipe, store, console, chain))
         return store.stages
-    current = Run(recipe.settings, store, stages=stages_of(recipe, chain))
+    current = Run(recipe.settings, store, console, stages=stages_of(recipe, chain))
     made = chain(current)
     engines(current, made.bundle, made.exported.shipped)
     return store.stages

@@ -13,11 +13,14 @@ from edgekd.export.onnx import graph_of
 from edgekd.models.cost import cost
 from edgekd.models.own import from_outside
 from edgekd.quantization.placement import refuse_quantized
-from edgekd.recipe.settings import ModelSettings
+from edgekd.recipe.settings import ModelSettings, StepSettings
 from edgekd.runs import Run, Stage, Untrained, settings_json
 from edgekd.store.artifacts import Artifact, Details, Json
 from edgekd.store.plan import is_pending
 from edgekd.training import train as training
+
+# Fewer steps leave a new network near its initial weights; a rule of thumb.
+_FEW_STEPS = 100
 
 
 class PreflightDetails(Details):
@@ -64,6 +67,29 @@ def preflight(run: Run, data: Dataset) -> Preflight:
     if not run.store.makes and is_pending(made) and not is_pending(data):
         check(run, data, stages)
     return run.finish(STAGE, made)
+
+
+def warnings_of(run: Run, data: Dataset) -> tuple[str, ...]:
+    """What is likely to fail although nothing is wrong: trainings of new networks with too few steps. Shows them.
+
+    Empty as long as the data is not prepared.
+    """
+    if is_pending(data):
+        return ()
+    recipe, images = run.recipe, data.details.counts["train"]
+    trainings: list[tuple[str, ModelSettings, StepSettings]] = [("distill", recipe.student, recipe.distill)]
+    if recipe.teacher is not None and recipe.teacher.train is not None:
+        trainings.insert(0, ("teacher.train", recipe.teacher, recipe.teacher.train))
+    found = []
+    for section, model, settings in trainings:
+        steps = settings.epochs * -(-images // settings.batch_size)
+        if steps < _FEW_STEPS and model.checkpoint is None and not model.pretrained:
+            found.append(
+                f"{section} trains a new network for {steps} steps only: {settings.epochs} epochs of {images:,} images "
+                f"in batches of {settings.batch_size}. Set more epochs or a smaller batch_size."
+            )
+    run.warn(found)
+    return tuple(found)
 
 
 def check(run: Run, data: Dataset, stages: list[Stage]) -> PreflightDetails:

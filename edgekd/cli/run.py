@@ -1,15 +1,20 @@
 from __future__ import annotations
 
+import sys
+
 import click
 
 from edgekd.cli._stages import RecipeOptions, recipe_options, run_until
+
+_NOT_USABLE = 3
 
 
 @click.command("run", short_help="Run a recipe: teacher to measured bundle.")
 @recipe_options
 @click.option("--plan", "only_plan", is_flag=True, help="Show what would run and what is reused; run nothing.")
+@click.option("--strict", is_flag=True, help="Exit with 3 if an exported file is not usable, e.g. answers one class.")
 @click.option("--until", metavar="STAGE", help="End with this stage, e.g. prune.")
-def command(options: RecipeOptions, only_plan: bool, until: str | None) -> None:
+def command(options: RecipeOptions, only_plan: bool, strict: bool, until: str | None) -> None:
     """Run RECIPE, a YAML file or a built-in name such as digits.
 
     Finished stages are reused: after an interruption or a change the same command goes on from there.
@@ -25,8 +30,12 @@ def command(options: RecipeOptions, only_plan: bool, until: str | None) -> None:
 
     if only_plan:
         with permitted(loaded.code):
-            show_plan(pipeline.plan(loaded, folder, until=until), as_json=options.as_json)
+            console = Terminal(quiet=options.as_json, resume="")
+            show_plan(pipeline.plan(loaded, folder, until=until, console=console), as_json=options.as_json)
         return
     with permitted(loaded.code), Terminal(quiet=options.as_json, resume=options.again("run")) as terminal:
         result = pipeline.run(loaded, folder, listener=terminal, console=terminal)
     show_result(result, as_json=options.as_json)
+    if strict and result.problems:
+        click.echo("edgekd: --strict: not usable: " + " ".join(result.problems), err=True)
+        sys.exit(_NOT_USABLE)

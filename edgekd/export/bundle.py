@@ -88,12 +88,14 @@ def pack(contents: Contents, evaluated: Sequence[Json], measured: Sequence[Json]
     records: Json = {
         variant: {
             **_variant(variant, contents.models[model], inputs, out),
-            "metrics": scores[model],
+            "metrics": {key: value for key, value in scores[model].items() if key != "correct"},
             "latency": _latency(first[model]) if model in first else None,
         }
         for variant, model in shipped.items()
     }
-    (out / "card.md").write_text(card(contents.name, student.details.architecture, student, records, data))
+    warnings = [f"{name}: {problem}" for name, record in records.items() for problem in record["metrics"]["problems"]]
+    described = card(contents.name, student.details.architecture, student, records, data, warnings)
+    (out / "card.md").write_text(described)
     p50 = {
         backend: {model: float(record["latency_ms"]["p50"]) for model, record in rows.items()}
         for backend, rows in latencies.items()
@@ -108,6 +110,7 @@ def pack(contents: Contents, evaluated: Sequence[Json], measured: Sequence[Json]
         "variants": records,
         "engines": {str(engine): order for engine, order in preferences(shipped, scores, p50).items()},
         "vectors": {"images": "vectors/images.npy", "inputs": "vectors/input.npy"},
+        "warnings": warnings,
         "provenance": _provenance(student, data),
     }
     manifest["files"] = _digests(out)

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from edgekd.data.dataset import Dataset
 from edgekd.models.architecture import Architecture
 from edgekd.models.checkpoint import Checkpoint
 from edgekd.store.artifacts import Json
 
 
-def card(name: str, architecture: Architecture, student: Checkpoint, variants: Json, data: Dataset) -> str:
+def card(
+    name: str,
+    architecture: Architecture,
+    student: Checkpoint,
+    variants: Json,
+    data: Dataset,
+    warnings: Sequence[str] = (),
+) -> str:
     """The model card in Markdown: what the model is, its accuracy, how to use it, and its limits.
 
     Args:
@@ -17,6 +26,7 @@ def card(name: str, architecture: Architecture, student: Checkpoint, variants: J
         student: its checkpoint.
         variants: the bundle's records of its variants.
         data: the data set.
+        warnings: why the variants' answers cannot be believed, where they cannot.
     """
     size = data.details.preprocessing.image_size
     rows = "\n".join(
@@ -34,8 +44,9 @@ def card(name: str, architecture: Architecture, student: Checkpoint, variants: J
     further = "".join(f"\n\n{name}: {', '.join(classes)}" for name, classes in architecture.heads.items())
     cost = f"{student.metrics['parameters']:,} parameters, {student.metrics['macs']:,} MACs per image"
     arguments = ", ".join(f"{key}={value}" for key, value in architecture.arguments.items())
+    warned = "".join(f"- {warning}\n" for warning in warnings)
     return f"""# {name}
-
+{f"{chr(10)}**Not usable:**{chr(10)}{chr(10)}{warned}" if warned else ""}
 An image classifier for {len(student.classes)} classes at {size}x{size} pixels, distilled from a larger teacher with
 edgekd: {architecture.model} ({arguments or "no arguments"}), {cost}.
 

@@ -124,7 +124,8 @@ def not_run(devices: Sequence[str], shipped: Iterable[str]) -> list[Json]:
 
 def _warnings(result: Result) -> list[str]:
     """All warnings, each once: one shown before a training may be in its manifest too."""
-    noted = [warning for checkpoint in result.checkpoints for warning in checkpoint.metrics.get("warnings", ())]
+    metrics = [*(checkpoint.metrics for checkpoint in result.checkpoints), result.scores.metrics]
+    noted = [warning for each in metrics for warning in each.get("warnings", ())]
     return list(dict.fromkeys([*result.warnings, *noted]))
 
 
@@ -201,6 +202,7 @@ def _model(name: ModelId, result: Result, row: Json) -> Json:
         "accuracy": row["accuracy"],
         "interval": row["interval"],
         "samples": row["samples"],
+        **{key: row[key] for key in ("problems", "majority", "correct")},
         "size_bytes": result.exported.models[name].graph.stat().st_size,
         "parameters": checkpoint.metrics["parameters"],
         "macs": checkpoint.metrics["macs"],

@@ -2,37 +2,20 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
-
 from edgekd.report import figures
 from edgekd.report.record import MeasurementEntry, ModelEntry, Record
+from edgekd.runtime.statistics import Difference, paired, unpacked, unpaired
 
 _SAME = 1.05
 
 
-@dataclass(frozen=True)
-class Difference:
-    """The difference of two models' accuracies, and its 95 % interval."""
-
-    value: float
-    low: float
-    high: float
-
-    @property
-    def certain(self) -> bool:
-        return self.low > 0.0 or self.high < 0.0
-
-
 def difference(one: ModelEntry, other: ModelEntry) -> Difference:
-    """Newcombe's interval (1998, method 10) from the two models' own intervals.
-
-    It assumes independent test sets, which is conservative for a shared test set.
-    """
-    value = one.accuracy - other.accuracy
-    down = math.hypot(one.accuracy - one.interval[0], other.interval[1] - other.accuracy)
-    up = math.hypot(one.interval[1] - one.accuracy, other.accuracy - other.interval[0])
-    return Difference(value, value - down, value + up)
+    """The difference of two models' accuracies: paired, because both were measured on the same test images."""
+    if one.correct and other.correct and one.samples == other.samples:
+        return paired(unpacked(one.correct, one.samples), unpacked(other.correct, other.samples))
+    # A report of an earlier version has no single answers.
+    counted = [(round(model.accuracy * model.samples), model.samples) for model in (one, other)]
+    return unpaired(counted[0], counted[1])
 
 
 def headline(record: Record) -> str:
@@ -40,6 +23,9 @@ def headline(record: Record) -> str:
     model = chosen(record)
     if model is None:
         return "No model was made in this run."
+    if model.problems:
+        name = "" if model.ships else f"the {model.role}: "
+        return f"Not usable: {name}{'; '.join(model.problems)}."
     comparisons = [_comparison(record, model), _gain(record, model)]
     details = ", ".join(part for part in comparisons if part)
     return f"{_opening(record, model)}{': ' + details if details else ''}."

@@ -82,6 +82,13 @@ class HeadScore(_Frozen):
     samples: Count
 
 
+class Majority(_Frozen):
+    """The most frequent label, and its share of the images: the accuracy of always answering it."""
+
+    label: str
+    share: Share
+
+
 class ModelEntry(_Frozen):
     """One exported file and its accuracy on the test split, with a 95 % interval over `samples` images.
 
@@ -89,6 +96,9 @@ class ModelEntry(_Frozen):
         ships: whether it is in the bundle.
         seconds: how long the stage that made its checkpoint took.
         heads: the scores of additional heads, by name.
+        problems: why its answers cannot be believed.
+        majority: the most frequent class and its share of the test images.
+        correct: for each test image whether the answer was right, see edgekd.runtime.statistics.packed.
     """
 
     id: str
@@ -106,6 +116,9 @@ class ModelEntry(_Frozen):
     macs: Count | None
     seconds: Span | None
     heads: dict[str, HeadScore] = {}
+    problems: tuple[str, ...] = ()
+    majority: Majority | None = None
+    correct: str = ""
 
 
 class Tolerance(_Frozen):

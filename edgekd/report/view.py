@@ -16,11 +16,12 @@ from edgekd.report.svg import Mark
 
 @dataclass(frozen=True)
 class Tile:
-    """One key figure."""
+    """One key figure; `doubtful` where it cannot be believed."""
 
     name: str
     value: str
     note: str
+    doubtful: bool = False
 
 
 @dataclass(frozen=True)
@@ -115,7 +116,10 @@ def _first_place(record: Record) -> list[MeasurementEntry]:
 def _tiles(record: Record, shown_model: ModelEntry, labels: dict[str, str]) -> list[Tile]:
     low, high = shown_model.interval
     interval = f"95 % interval {span(low, high)}, {shown_model.samples:,} test images"
-    tiles = [Tile("Accuracy", figures.percent(shown_model.accuracy, shown_model.samples), interval)]
+    if shown_model.majority is not None:
+        interval += f"; always answering {shown_model.majority.label}: {shown_model.majority.share:.1%}"
+    accuracy = figures.percent(shown_model.accuracy, shown_model.samples)
+    tiles = [Tile("Accuracy", accuracy, interval, doubtful=bool(shown_model.problems))]
     entry = single(record, shown_model)
     if entry is not None:
         how = "median" if entry.provenance == "measured" else "estimated"

@@ -5,9 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from edgekd.errors import DataError
 from edgekd.runtime.images import LeftOut, find_images, is_skipped
 from edgekd.runtime.model import Model
+from edgekd.runtime.statistics import Outputs, most_confused, wilson
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """How often images of the class `label` were taken for the class `answer`."""
+
+    label: str
+    answer: str
+    count: int
 
 
 @dataclass(frozen=True)
@@ -16,14 +28,26 @@ class FolderAccuracy:
 
     Attributes:
         accuracy: fraction (0 to 1) of the readable images whose predicted class is their folder's name.
+        interval: its 95 % interval.
         samples: the number of readable images.
+        balanced_accuracy: the mean of the accuracies of the classes that have images.
+        per_class: the accuracy of each class that has images.
+        confused: the most frequent confusions, the most frequent first.
+        majority: the most frequent class, and its share of the images.
+        problems: why the predictions cannot be believed; empty for a model that has learned something.
         variant, engine: what computed the predictions.
         unreadable: paths of the images that were skipped.
         left_out: what was found beside the images; "" for nothing.
     """
 
     accuracy: float
+    interval: tuple[float, float]
     samples: int
+    balanced_accuracy: float
+    per_class: dict[str, float]
+    confused: tuple[Confusion, ...]
+    majority: tuple[str, float]
+    problems: tuple[str, ...]
     variant: str
     engine: str
     unreadable: tuple[str, ...]
@@ -49,20 +73,37 @@ def measure(model: Model, folder: Path) -> FolderAccuracy:
             found=", ".join(unknown[:10]),
             allowed=", ".join(model.classes[:20]),
         )
-    correct, count, left_out = 0, 0, LeftOut()
+    seen, left_out = Outputs(model.classes), LeftOut()
     unreadable = []
     for name in classes:
         found = find_images(folder / name)
         left_out += found.left_out
         for file in found.images:
             try:
-                correct += model(file).label == name
-                count += 1
+                scores = model(file).scores
             except DataError:
                 unreadable.append(str(file))
+            else:
+                seen.add(scores[None], np.array([model.classes.index(name)]))
+    count = len(seen.correct)
     if not count:
         raise DataError(
             f"{folder} has no readable images",
             found="; ".join(filter(None, (f"{len(unreadable)} unreadable ones", str(left_out)))),
         )
-    return FolderAccuracy(correct / count, count, model.variant, model.engine, tuple(unreadable), str(left_out))
+    correct, counts = int(seen.correct.sum()), seen.confusion.sum(1)
+    recalls = seen.confusion.diagonal() / np.maximum(1, counts)
+    return FolderAccuracy(
+        accuracy=correct / count,
+        interval=wilson(correct, count),
+        samples=count,
+        balanced_accuracy=seen.balanced_accuracy,
+        per_class={name: float(recalls[label]) for label, name in enumerate(model.classes) if counts[label]},
+        confused=tuple(Confusion(*row) for row in most_confused(seen.confusion, model.classes)),
+        majority=seen.majority,
+        problems=tuple(seen.problems()),
+        variant=model.variant,
+        engine=model.engine,
+        unreadable=tuple(unreadable),
+        left_out=str(left_out),
+    )

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +15,9 @@ from edgekd.export.model_id import ModelId, labelled
 from edgekd.export.onnx_model import OnnxModel
 from edgekd.runs import Run, Stage
 from edgekd.runtime.backends import Session, open_reference, reference
+from edgekd.runtime.statistics import Outputs, most_confused, packed, wilson
 from edgekd.stages import _code
 from edgekd.store.artifacts import Artifact, Details, Json, read_json, write_json
-
-_Z95 = 1.959964
 
 
 class EvaluationDetails(Details):
@@ -43,7 +41,7 @@ class Evaluation(Artifact[EvaluationDetails]):
 STAGE = Stage(
     "evaluate",
     "Test accuracy",
-    version=3,
+    version=4,
     compares=True,
     facts=lambda found: [f"{len(found.rows)} files", f"{max(row['samples'] for row in found.rows):,} test images"],
 )
@@ -88,7 +86,17 @@ def evaluate_models(
     rows = [{**name.to_json(), **_row(name, model, data, heads or {})} for name, model in models.items()]
     write_json(out / "evaluation.json", {"split": "test", "rows": rows})
     digests = {str(name): model.digest for name, model in models.items()}
-    return Evaluation.seal(out, details=EvaluationDetails(models=digests, data=data.digest))
+    details = EvaluationDetails(models=digests, data=data.digest)
+    return Evaluation.seal(out, details=details, metrics={"warnings": _warnings(rows)})
+
+
+def _warnings(rows: Sequence[Json]) -> list[str]:
+    """One line per problem, with the models that have it."""
+    models: dict[str, list[str]] = {}
+    for row in rows:
+        for problem in row["problems"]:
+            models.setdefault(problem, []).append(row["model"])
+    return [f"{', '.join(names)}: {problem}." for problem, names in models.items()]
 
 
 def _row(name: ModelId, model: OnnxModel, data: Dataset, heads: Mapping[str, Dataset]) -> Json:
@@ -113,7 +121,8 @@ def session_for(name: ModelId, model: OnnxModel) -> Session:
 
 
 def accuracy_of(session: Session, reader: Reader, classes: tuple[str, ...], *, first: int = 0) -> Json:
-    """Top-1 accuracy with its 95 % interval, the accuracy per class, and the most frequent confusions.
+    """Top-1 accuracy with its 95 % interval, per class and balanced, the most frequent confusions, and for each image
+    whether the answer was right; and the signs that the model has learned nothing.
 
     Args:
         session: the model.
@@ -122,38 +131,23 @@ def accuracy_of(session: Session, reader: Reader, classes: tuple[str, ...], *, f
         first: the column of the logits that belongs to the first class.
     """
     columns = slice(first, first + len(classes))
-    confusion = np.zeros((len(classes), len(classes)), dtype=np.int64)
+    seen = Outputs(classes)
     for inputs, labels in reader.batches():
-        answers = session.bind(inputs)()[:, columns].argmax(1)
-        np.add.at(confusion, (labels, answers), 1)
-    correct, count = int(np.trace(confusion)), int(confusion.sum())
-    low, high = wilson(correct, count)
-    recalls = confusion.diagonal() / np.maximum(1, confusion.sum(1))
+        seen.add(session.bind(inputs)()[:, columns], labels)
+    correct, count = int(seen.correct.sum()), len(seen.correct)
+    recalls = seen.confusion.diagonal() / np.maximum(1, seen.confusion.sum(1))
     return {
         "accuracy": correct / count,
-        "interval": [low, high],
+        "interval": list(wilson(correct, count)),
         "samples": count,
         "engine": session.engine,
+        "balanced_accuracy": seen.balanced_accuracy,
+        "majority": dict(zip(("label", "share"), seen.majority, strict=True)),
+        "problems": seen.problems(),
         "per_class": {name: round(float(recall), 6) for name, recall in zip(classes, recalls, strict=True)},
-        "confused": _most_confused(confusion, classes),
+        "confused": [
+            {"label": label, "answer": answer, "count": count}
+            for label, answer, count in most_confused(seen.confusion, classes)
+        ],
+        "correct": packed(seen.correct),
     }
-
-
-def wilson(correct: int, count: int) -> tuple[float, float]:
-    """The 95 % score interval of a proportion (Wilson 1927), which stays valid for proportions near 0 and 1."""
-    share = correct / count
-    shrink = 1.0 + _Z95**2 / count
-    centre = (share + _Z95**2 / (2 * count)) / shrink
-    half = _Z95 * math.sqrt(share * (1 - share) / count + _Z95**2 / (4 * count**2)) / shrink
-    return max(0.0, centre - half), min(1.0, centre + half)
-
-
-def _most_confused(confusion: np.ndarray[tuple[int, ...], np.dtype[np.int64]], classes: tuple[str, ...]) -> list[Json]:
-    errors = confusion - np.diag(confusion.diagonal())
-    worst = np.argsort(-errors, axis=None, kind="stable")[:5]
-    pairs = [divmod(int(flat), len(classes)) for flat in worst]
-    return [
-        {"label": classes[label], "answer": classes[answer], "count": int(errors[label, answer])}
-        for label, answer in pairs
-        if errors[label, answer]
-    ]

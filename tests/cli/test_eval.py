@@ -16,6 +16,17 @@ def test_an_accuracy_of_ones_own_images(linear_bundle, tmp_path):
     arguments = [str(linear_bundle), str(tmp_path / "own"), "--variant", "fp32", "--backend", "onnxruntime"]
     shown = CliRunner().invoke(command, arguments, catch_exceptions=False)
     assert shown.stdout.startswith("50.00% of 2 images (fp32, onnxruntime ")
+    for part in ("95 % interval 9.5% to 90.5%", "always answering blue, the most frequent class: 100.00%", "1 x blue"):
+        assert part in shown.stdout
     assert "unreadable: " in shown.stderr and "broken.png" in shown.stderr
     found = json.loads(CliRunner().invoke(command, [*arguments, "--json"], catch_exceptions=False).stdout)
     assert (found["accuracy"], found["samples"], len(found["unreadable"])) == (0.5, 2, 1)
+    assert found["per_class"] == {"blue": 0.5} and found["majority"] == ["blue", 1.0] and found["problems"] == []
+    assert found["confused"] == [{"label": "blue", "answer": "red", "count": 1}]
+    (tmp_path / "own" / "red").mkdir()
+    for name in "cdef":
+        Image.new("RGB", (8, 8), (0, 200, 0)).save(tmp_path / "own" / "red" / f"{name}.png")
+    (tmp_path / "own" / "blue" / "a.png").unlink()
+    Image.new("RGB", (8, 8), (0, 200, 0)).save(tmp_path / "own" / "blue" / "b.png")
+    shown = CliRunner().invoke(command, arguments, catch_exceptions=False)
+    assert "not usable: the same output for every image" in shown.stderr

@@ -260,3 +260,31 @@ def test_a_quantized_checkpoint_is_not_a_beginning(finished, tmp_path, role):
     value = f"{{model: timm/test_efficientnet, checkpoint: {quantized}}}"
     with pytest.raises(ModelError, match="timm/test_efficientnet is already quantized(?s:.)*the float checkpoint"):
         edgekd.run(RECIPE, tmp_path, [f"{role}={value}"])
+
+
+def test_a_student_that_learned_nothing_is_not_praised_and_fails_where_asked(tmp_path):
+    nothing = {
+        "name": "nothing",
+        "data": {"source": "digits", "image_size": 16, "limit": 64},
+        "teacher": {"model": "cifar/resnet8", "train": {"epochs": 1}},
+        "student": {"model": "cifar/resnet8"},
+        "distill": {"epochs": 1, "learning_rate": 1e-9, "baseline": False},
+        "export": {"variants": ["fp32"]},
+        "bench": {"batch_sizes": [1], "seconds": 0.02, "warmup_seconds": 0.0},
+    }
+    (tmp_path / "nothing.yaml").write_text(yaml.safe_dump(nothing))
+    line = ["run", str(tmp_path / "nothing.yaml"), "--out", str(tmp_path / "out")]
+    plain = CliRunner().invoke(group, line)
+    assert plain.exit_code == 0, plain.output
+    assert "distill trains a new network for 1 steps only: 1 epochs of 64 images" in plain.stderr
+    assert "student-fp32" in plain.stderr and "every image" in plain.stderr or "answering" in plain.stderr
+    strict = CliRunner().invoke(group, [*line, "--strict"])
+    assert strict.exit_code == 3 and "edgekd: --strict: not usable: " in strict.stderr
+    bundle = read_json(tmp_path / "out" / "bundle" / "bundle.json")
+    assert bundle["warnings"] and bundle["variants"]["fp32"]["metrics"]["problems"]
+    assert "correct" not in bundle["variants"]["fp32"]["metrics"]
+    assert "**Not usable:**" in (tmp_path / "out" / "bundle" / "card.md").read_text()
+    report = (tmp_path / "out" / "report.html").read_text()
+    assert "<h1>Not usable: " in report and "faster" not in report.partition("</h1>")[0]
+    plan = CliRunner().invoke(group, [*line, "--plan"])
+    assert plan.exit_code == 0 and "for 1 steps only" in plan.stderr

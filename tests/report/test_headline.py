@@ -1,13 +1,14 @@
 from __future__ import annotations
 
-import math
 from typing import Any
 
+import numpy as np
 import pytest
 
 from edgekd.errors import ArtifactError
 from edgekd.report.headline import chosen, difference, headline
 from edgekd.report.record import ModelEntry, parse
+from edgekd.runtime.statistics import packed, paired, unpaired
 
 Json = dict[str, Any]
 N = 2000
@@ -121,9 +122,20 @@ def test_a_pruned_student_is_compared_with_the_unpruned_one(minimal: Json) -> No
     assert text == "97.2 % in 500 kB: +1.3 points over the unpruned student trained on labels only."
 
 
-def test_the_interval_of_a_difference() -> None:
-    one, other = (ModelEntry.model_validate(entry("student-x", a, 1, h)) for a, h in ((0.90, 0.03), (0.85, 0.04)))
-    gap = difference(one, other)
-    assert gap.value == pytest.approx(0.05)
-    assert (gap.low, gap.high) == (pytest.approx(0.0), pytest.approx(0.10))
-    assert math.hypot(0.03, 0.04) == pytest.approx(0.05)
+def test_differences_are_paired_where_the_single_answers_are_known() -> None:
+    right = np.arange(N) < 0.90 * N
+    fewer = right & (np.arange(N) >= 20)  # a point fewer, all of them on images that the other answers
+    one, other = (
+        ModelEntry.model_validate({**entry("student-x", accuracy, 1), "correct": packed(correct)})
+        for accuracy, correct in ((0.90, right), (0.89, fewer))
+    )
+    assert difference(one, other) == paired(right, fewer) and difference(one, other).certain
+    known = one.model_copy(update={"correct": ""})  # a report of an earlier version
+    assert difference(known, other) == unpaired((1800, N), (1780, N)) and not difference(known, other).certain
+
+
+def test_a_model_that_learned_nothing_is_not_praised(minimal: Json) -> None:
+    problems = ["one class, disc, for every image"]
+    student = {**entry("student-fp32", 0.49, 1_000_000), "problems": problems}
+    text = sentence(minimal, [TEACHER, BASELINE, student], teacher_fp32=2.79, student_fp32=0.31)
+    assert text == "Not usable: one class, disc, for every image."

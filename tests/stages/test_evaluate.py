@@ -5,7 +5,8 @@ import torch
 
 from edgekd.export.model_id import ModelId
 from edgekd.models import checkpoint as checkpoints
-from edgekd.stages.evaluate import evaluate_models, wilson
+from edgekd.runtime.statistics import unpacked
+from edgekd.stages.evaluate import evaluate_models
 from edgekd.training.train import evaluation_loader
 
 
@@ -22,8 +23,16 @@ def test_evaluation_counts_by_hand(exported, small_digits, tmp_path):
     assert row["interval"][0] < row["accuracy"] < row["interval"][1] or right == 0
 
 
-def test_wilson_against_published_values():
-    # Newcombe 1998, table I: 81 of 263, 15 of 148, 0 of 20.
-    assert wilson(81, 263) == pytest.approx((0.2553, 0.3662), abs=5e-5)
-    assert wilson(15, 148) == pytest.approx((0.0624, 0.1605), abs=5e-5)
-    assert wilson(0, 20) == pytest.approx((0.0, 0.1611), abs=5e-5)
+def test_answers_are_kept_image_by_image_and_a_network_that_learned_nothing_is_named(exported, small_digits, tmp_path):
+    _, models = exported
+    both = {ModelId("student", name): models[name] for name in ("fp32", "fp16")}
+    evaluation = evaluate_models(both, small_digits, tmp_path)
+    one, other = evaluation.rows
+    right = unpacked(one["correct"], one["samples"])
+    assert (
+        right.mean() == pytest.approx(one["accuracy"]) and (right == unpacked(other["correct"], 1 * len(right))).all()
+    )
+    # This network is not trained.
+    assert one["problems"] == other["problems"] and len(one["problems"]) == 1
+    assert evaluation.metrics["warnings"] == [f"student-fp32, student-fp16: {one['problems'][0]}."]
+    assert 0.09 < one["majority"]["share"] < 0.2 and 0.0 <= one["balanced_accuracy"] <= 1.0

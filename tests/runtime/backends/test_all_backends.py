@@ -22,6 +22,7 @@ from edgekd.recipe.settings import BenchSettings
 from edgekd.report.collect import not_run
 from edgekd.runtime import backends, engines, load
 from edgekd.runtime.bundle import EngineKey, read
+from edgekd.runtime.statistics import packed
 from edgekd.stages.benchmark import measure_models
 
 NAMES = plugins.names("backend")
@@ -140,7 +141,8 @@ def test_one_more_backend_is_measured_under_its_own_name(another, many_bundle, t
 
 def test_one_more_backend_is_preferred_listed_and_recorded(another, many_bundle):
     shipped = {name: ModelId("student", name) for name in ("fp32", "fp16", "int8")}
-    scores = {name: {"accuracy": 0.9, "interval": [0.8, 1.0]} for name in shipped.values()}
+    correct = packed(np.arange(10) < 9)
+    scores = {name: {"accuracy": 0.9, "samples": 10, "correct": correct} for name in shipped.values()}
     anywhere, here = EngineKey("another"), EngineKey.here("another")
     order = preference.preferences(shipped, scores, {})
     assert order[anywhere] == order[here] == ["fp16", "fp32"]
