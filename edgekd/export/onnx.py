@@ -27,7 +27,7 @@ from edgekd.models.checkpoint import Checkpoint
 from edgekd.recipe.settings import ExportSettings
 from edgekd.runtime.backends import open_reference
 
-VERSION = 2
+VERSION = 3
 INPUT, OUTPUT = "input", "logits"
 # The exporter writes this opset where a lower one is requested.
 _LOWEST_EXPORTED = 18

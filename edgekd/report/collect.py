@@ -126,7 +126,7 @@ def _warnings(result: Result) -> list[str]:
     """All warnings, each once: one shown before a training may be in its manifest too."""
     metrics = [*(checkpoint.metrics for checkpoint in result.checkpoints), result.scores.metrics]
     noted = [warning for each in metrics for warning in each.get("warnings", ())]
-    return list(dict.fromkeys([*result.warnings, *noted]))
+    return list(dict.fromkeys([*result.warnings, *noted, *result.exported.left_out]))
 
 
 def _pruning(result: Pruned | None) -> Json | None:

@@ -139,6 +139,8 @@ class NumericsEntry(_Frozen):
     agreement: Share
     tolerance: Tolerance
     images: Count
+    near_ties: Count = 0
+    agreement_of_all: Share | None = None
 
     @property
     def within(self) -> bool:

@@ -181,7 +181,7 @@ def _numerics_row(entry: NumericsEntry, labels: dict[str, str]) -> NumericsRow:
         figures.scientific(entry.mean_difference),
         figures.plain(entry.largest_logit),
         f"{figures.percent(entry.agreement)} (≥ {figures.percent(entry.tolerance.agreement)})",
-        f"{entry.images:,}",
+        f"{entry.images:,}" + (f", {entry.near_ties:,} near-ties" if entry.near_ties else ""),
     )
     return NumericsRow(labels[entry.model], cells, entry.within)
 

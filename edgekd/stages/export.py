@@ -8,6 +8,7 @@ from typing import Any
 
 from edgekd import plugins
 from edgekd.data.dataset import Dataset
+from edgekd.errors import ExportError
 from edgekd.export import onnx as exports
 from edgekd.export import variants
 from edgekd.export.model_id import ModelId
@@ -21,15 +22,22 @@ from edgekd.stages.quantize import PTQ, QUANTIZED, Quantized
 
 @dataclass(frozen=True)
 class Exported:
-    """All exported graphs, and the model of each variant in the bundle."""
+    """All exported graphs, and the model of each variant in the bundle.
+
+    Attributes:
+        models: the graphs.
+        shipped: by variant.
+        left_out: one line for each graph that could not be made.
+    """
 
     models: Mapping[ModelId, OnnxModel]
     shipped: Mapping[str, ModelId]
+    left_out: tuple[str, ...] = ()
 
 
 def _graph_facts(model: OnnxModel) -> list[str]:
     numerics = model.metrics["numerics"]
-    agreement = f"predicts as {numerics['reference']} on {numerics['agreement']:.1%} of the images"
+    agreement = f"predicts as {numerics['reference']} on {numerics['agreement_of_all']:.1%} of the images"
     return [agreement, _facts.megabytes(model.graph.stat().st_size)]
 
 
@@ -39,25 +47,51 @@ STAGE = Stage("export", "ONNX", version=exports.VERSION, compares=True, facts=_g
 def export(run: Run, networks: Mapping[Role, Checkpoint], quantized: Quantized | None, data: Dataset) -> Exported:
     """Export every network to the variants that are made from its checkpoint, and the final network to all variants.
 
+    A graph that cannot be made is left out with a warning, unless the bundle rests on it: the final network in the
+    variant that others are derived from.
+
     Args:
         networks: the float networks, by their role; the last of them ships.
         quantized: the final network with int8 quantizers; the calibrated network is exported too, for comparison.
         data: whose validation images the graphs are compared on.
+
+    Raises:
+        ExportError: the final network cannot be exported.
     """
     final = list(networks)[-1]
     shipped = {name: QUANTIZED if variants.find(name).needs_quantize else final for name in run.recipe.variants}
     models: dict[ModelId, OnnxModel] = {}
+    left_out: list[str] = []
     for variant in variants.ordered(run.recipe.variants):
-        if variant.base is not None:
-            role = shipped[variant.name]
-            models[ModelId(role.name, variant.name)] = _graph(
-                run, role, variant, models[ModelId(role.name, variant.base)], data
-            )
-            continue
-        sources = _quantized(run, quantized) if variant.needs_quantize else networks
-        for role, checkpoint in sources.items():
-            models[ModelId(role.name, variant.name)] = _graph(run, role, variant, checkpoint, data)
-    return run.finish(STAGE, Exported(models, {name: ModelId(role.name, name) for name, role in shipped.items()}))
+        for role, source in _sources(run, variant, networks, quantized, shipped, models).items():
+            name = ModelId(role.name, variant.name)
+            if source is None:
+                left_out.append(f"{name} was left out, because {variant.base} was.")
+                continue
+            try:
+                models[name] = _graph(run, role, variant, source, data)
+            except ExportError as error:
+                if role is final and variant.base is None:
+                    raise
+                left_out.append(f"{name} was left out: {'; '.join(str(error).split(chr(10) + '  '))}.")
+    run.warn(left_out)
+    ships = {name: ModelId(role.name, name) for name, role in shipped.items() if ModelId(role.name, name) in models}
+    return run.finish(STAGE, Exported(models, ships, tuple(left_out)))
+
+
+def _sources(
+    run: Run,
+    variant: Variant[Any],
+    networks: Mapping[Role, Checkpoint],
+    quantized: Quantized | None,
+    shipped: Mapping[str, Role],
+    models: Mapping[ModelId, OnnxModel],
+) -> Mapping[Role, Checkpoint | OnnxModel | None]:
+    """What a variant is made from, by role; None for a graph that was left out."""
+    if variant.base is not None:
+        role = shipped[variant.name]
+        return {role: models.get(ModelId(role.name, variant.base))}
+    return _quantized(run, quantized) if variant.needs_quantize else networks
 
 
 def _quantized(run: Run, quantized: Quantized | None) -> dict[Role, Checkpoint]:

@@ -288,3 +288,24 @@ def test_a_student_that_learned_nothing_is_not_praised_and_fails_where_asked(tmp
     assert "<h1>Not usable: " in report and "faster" not in report.partition("</h1>")[0]
     plan = CliRunner().invoke(group, [*line, "--plan"])
     assert plan.exit_code == 0 and "for 1 steps only" in plan.stderr
+
+
+def test_a_variant_that_fails_is_left_out_and_the_run_goes_on(tmp_path):
+    recipe = {
+        "name": "partly",
+        "data": {"source": "digits", "image_size": 16, "limit": 64},
+        "teacher": {"model": "cifar/resnet8", "train": {"epochs": 1}},
+        "student": {"model": "cifar/resnet8"},
+        "distill": {"epochs": 1, "baseline": False},
+        "export": {"variants": ["fp32", "fp16"], "tolerance": {"fp16": {"difference": 1e-9, "agreement": 1.0}}},
+        "bench": {"batch_sizes": [1], "seconds": 0.02, "warmup_seconds": 0.0},
+    }
+    (tmp_path / "partly.yaml").write_text(yaml.safe_dump(recipe))
+    shown = CliRunner().invoke(group, ["run", str(tmp_path / "partly.yaml"), "--out", str(tmp_path / "out")])
+    assert shown.exit_code == 0, shown.output
+    assert "student-fp16 was left out: " in shown.stderr
+    model = load(tmp_path / "out" / "bundle")
+    assert list(model.manifest.variants) == ["fp32"] and model.verify().images
+    report = read_json(tmp_path / "out" / "report.json")
+    assert [each["id"] for each in report["models"]] == ["teacher-fp32", "student-fp32"]
+    assert any(warning.startswith("student-fp16 was left out") for warning in report["warnings"])

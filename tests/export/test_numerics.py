@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from edgekd.errors import ExportError
@@ -13,7 +14,7 @@ def test_a_graph_that_computes_something_else_fails_the_stage(exported, small_di
     inputs = real_inputs(small_digits)
     expected = open_session(models["fp32"].graph).bind(inputs)()
     strict = Tolerance(difference=1e-3, agreement=0.99)
-    with pytest.raises(ExportError, match=r"does not compute what X computes(?s:.)*at most 1e-03"):
+    with pytest.raises(ExportError, match=r"does not compute what X computes(?s:.)*at most 0.001, "):
         compare(models["fp32"].graph, Expected(inputs, expected * 1.01, "X"), strict)
     with pytest.raises(ExportError, match="agreement 0"):
         compare(models["fp32"].graph, Expected(inputs, -expected, "X"), Tolerance(difference=9.0, agreement=0.5))
@@ -30,3 +31,43 @@ def test_an_answer_agrees_where_every_heads_does(exported, small_digits):
         compare(file, Expected(inputs, swapped, "X"), loose, heads=[2])
     report = compare(file, Expected(inputs, swapped, "X"), loose, heads=[3, 1, 1])
     assert report["agreement"] == 1.0
+
+
+def test_near_ties_are_judged_apart(exported, small_digits):
+    file = exported[1]["fp32"].graph
+    inputs = real_inputs(small_digits)
+    found = open_session(file).bind(inputs)().astype(np.float64)
+    scale = np.abs(found).max()
+    # Expected: the two best answers exchanged wherever they are near, by less than is accepted.
+    order = np.argsort(found, axis=1)
+    first, second = order[:, -1], order[:, -2]
+    rows = np.arange(len(found))
+    gap = found[rows, first] - found[rows, second]
+    limit = float(np.median(gap))
+    near = gap < limit
+    other = found.copy()
+    other[rows[near], first[near]], other[rows[near], second[near]] = (
+        found[rows[near], second[near]],
+        found[rows[near], first[near]],
+    )
+    tolerance = Tolerance(difference=limit / scale, agreement=1.0)
+    report = compare(file, Expected(inputs, other.astype(np.float32), "X"), tolerance)
+    assert report["agreement"] == 1.0 and report["near_ties"] >= near.sum()
+    assert report["agreement_of_all"] == pytest.approx(1.0 - near.mean())
+    clear = found.copy()
+    clear[rows[~near], first[~near]], clear[rows[~near], second[~near]] = (
+        found[rows[~near], second[~near]],
+        found[rows[~near], first[~near]],
+    )
+    with pytest.raises(ExportError, match=r"agreement 0.00% on the \d+ of \d+ images without a near-tie"):
+        compare(
+            file, Expected(inputs, clear.astype(np.float32), "X"), Tolerance(difference=limit / scale, agreement=0.5)
+        )
+
+
+def test_the_message_has_the_numbers_that_were_compared(exported, small_digits):
+    file = exported[1]["fp32"].graph
+    inputs = real_inputs(small_digits)
+    logits = open_session(file).bind(inputs)()
+    with pytest.raises(ExportError, match=r"a difference of 0.16\d* of(?s:.)*at most 0.15, and at least 90.00%"):
+        compare(file, Expected(inputs, logits / 1.165, "X"), Tolerance(difference=0.15, agreement=0.9))

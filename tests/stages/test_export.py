@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import pytest
+
 from edgekd.data.dataset import Dataset
+from edgekd.errors import ExportError
 from edgekd.models.checkpoint import Checkpoint
 from edgekd.recipe.load import from_mapping
 from edgekd.runs import Run, Stage
@@ -19,9 +22,22 @@ RECIPE = {
 }
 
 
-def exported(*overrides, trained=True):
+class Failing(Outline):
+    """A store in which the graphs of these names are not what they were converted from."""
+
+    def __init__(self, *names: str) -> None:
+        super().__init__()
+        self.names = {f"export-{name}" for name in names}
+
+    def stage(self, kind, label, **arguments):
+        if label.name in self.names:
+            raise ExportError("the graph does not compute what X computes", found="agreement 80%")
+        return super().stage(kind, label, **arguments)
+
+
+def exported(*overrides, trained=True, store=None):
     """What is exported of networks that are not made yet."""
-    run = Run(from_mapping(RECIPE, overrides).settings, Outline())
+    run = Run(from_mapping(RECIPE, overrides).settings, store or Outline())
 
     def made(kind):
         return run.stage(Stage("x", "X", version=1), kind, settings={}, inputs={}, make=kind)
@@ -47,3 +63,19 @@ def test_every_network_in_its_own_form_and_what_ships_in_all():
 def test_a_network_that_is_only_calibrated_is_not_compared_with_itself():
     assert "ptq-int8" not in map(str, exported(trained=False).models)
     assert "ptq-int8" not in map(str, exported("quantize.baseline=false").models)
+
+
+def test_a_graph_that_fails_is_left_out_with_what_is_derived_from_it():
+    made = exported(store=Failing("teacher-fp32", "ptq-int8", "quantized-int8", "student-fp16"))
+    assert [str(model) for model in made.models] == ["student-fp32"]
+    assert {variant: str(model) for variant, model in made.shipped.items()} == {"fp32": "student-fp32"}
+    why = "was left out: the graph does not compute what X computes; found: agreement 80%."
+    assert set(made.left_out) == {
+        *(f"{name} {why}" for name in ("teacher-fp32", "ptq-int8", "quantized-int8", "student-fp16")),
+        "quantized-int8-x64 was left out, because int8 was.",
+    }
+
+
+def test_the_graph_that_all_rests_on_must_not_fail():
+    with pytest.raises(ExportError, match="does not compute"):
+        exported(store=Failing("student-fp32"))
