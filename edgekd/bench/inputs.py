@@ -47,6 +47,12 @@ def plan_input(
     return info, _sample_shape(info, input_shape)
 
 
+def fixed_batch(inputs: Sequence[TensorInfo]) -> int | None:
+    """The batch size of a model that takes no other; None where it is dynamic."""
+    first = inputs[0].shape[0] if inputs and inputs[0].shape else None
+    return first if isinstance(first, int) else None
+
+
 def random_input(shape: tuple[int, ...], dtype: str) -> Array:
     """Random values with a fixed seed: normally distributed, for uint8 uniform.
 

@@ -20,11 +20,18 @@ class _Frozen(BaseModel):
 
 
 class ModelFile(_Frozen):
-    """The measured file; `name` has no folders, and the digest does not cover external data of an .onnx file."""
+    """The measured file; `name` has no folders.
+
+    Attributes:
+        sha256: over the file, followed by its data files.
+        size_bytes: of all of them.
+        data: the names of the files with an .onnx file's weights, where they are not in it.
+    """
 
     name: str
     sha256: str
     size_bytes: Count
+    data: tuple[str, ...] = ()
 
 
 class Input(_Frozen):

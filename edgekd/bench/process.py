@@ -41,6 +41,7 @@ class Options(BaseModel):
     Attributes:
         batch_sizes: all that will be measured, so that the first job detects a batch size that does not fit.
         input_shape: with the batch dimension; None if the model's own shape is fixed.
+        own_batch: whether a model with a fixed batch size is measured with that one instead.
 
     Raises:
         UsageError: a number of another type or out of range.
@@ -53,6 +54,7 @@ class Options(BaseModel):
     seconds: float
     warmup_seconds: float
     input_shape: tuple[int, ...] | None
+    own_batch: bool = False
 
     @field_validator("batch_sizes", "input_shape", mode="before")
     @classmethod

@@ -6,14 +6,14 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
 from edgekd.bench import sensors
 from edgekd.bench.environment import environment
-from edgekd.bench.inputs import plan_input, random_input
+from edgekd.bench.inputs import fixed_batch, plan_input, random_input
 from edgekd.bench.measurement import MAX_SAMPLES, Input, Load, Measurement, Memory, Reading, Warmup
 from edgekd.bench.process import Job, error_to_json
 from edgekd.bench.timing import Timing, summarise, thinned, throttling, time_calls
@@ -76,8 +76,11 @@ def _load(job: Job) -> _Loaded:
     session = open_session(Path(job.target.path), backend=job.target.backend, threads=job.options.threads)
     load_ms = _ms_since(begin)
     loaded, _ = sensors.resident_bytes()
-    info, sample_shape = plan_input(session.inputs, job.options.batch_sizes, job.options.input_shape)
-    shape = (job.batch_size, *sample_shape)
+    sizes: Sequence[int] = job.options.batch_sizes
+    if job.options.own_batch and (fixed := fixed_batch(session.inputs)) is not None:
+        sizes = (fixed,)
+    info, sample_shape = plan_input(session.inputs, sizes, job.options.input_shape)
+    shape = (job.batch_size if len(sizes) > 1 else sizes[0], *sample_shape)
     call = session.bind(random_input(shape, info.dtype))
     begin = time.perf_counter_ns()
     _first_run(call, session, shape)
@@ -130,7 +133,7 @@ def _record(job: Job, loaded: _Loaded, watched: _Watched, started: str) -> Measu
         runs_on=session.device,
         provenance="measured",
         file=job.target.file,
-        batch_size=job.batch_size,
+        batch_size=loaded.input.shape[0],
         threads=job.options.threads or env.cores,
         input=loaded.input,
         transfer_mode="host" if session.device == "cpu" else "included",
@@ -141,7 +144,7 @@ def _record(job: Job, loaded: _Loaded, watched: _Watched, started: str) -> Measu
         latency_ms=summarise(timing.samples_ns),
         samples_ms=samples,
         samples_every=every,
-        throughput_per_s=round(job.batch_size * runs / timing.seconds, 3),
+        throughput_per_s=round(loaded.input.shape[0] * runs / timing.seconds, 3),
         load_ms=loaded.load_ms,
         first_inference_ms=loaded.first_inference_ms,
         memory=memory,

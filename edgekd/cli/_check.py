@@ -156,7 +156,8 @@ def _jetpack(version: str) -> str:
 
 
 def _verdict_text(verdict: Verdict) -> str:
-    errors = sum(finding.level == "error" for finding in verdict.findings)
-    warnings = len(verdict.findings) - errors
+    causes = {replace(finding, node="") for finding in verdict.findings}
+    errors = sum(finding.level == "error" for finding in causes)
+    warnings = len(causes) - errors
     counts = [f"{n} {noun}{'s' if n > 1 else ''}" for n, noun in ((errors, "error"), (warnings, "warning")) if n]
     return ("[green]legal[/]" if verdict.legal else "[red]not legal[/]") + (f": {', '.join(counts)}" if counts else "")

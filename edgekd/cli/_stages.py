@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -34,7 +34,8 @@ class RecipeOptions:
         from edgekd.recipe import load as recipes
 
         loaded = recipes.load(self.recipe, self.overrides, allow_code=self.allow_code)
-        return loaded, Path(self.out) if self.out else Path("runs") / loaded.settings.name
+        folder = Path(self.out) if self.out else Path("runs") / loaded.settings.name
+        return replace(loaded, command=self.again("run")), folder
 
     def again(self, command: str, *arguments: str) -> str:
         """The command line that goes on after an interruption."""

@@ -17,7 +17,9 @@ def _shape(context: click.Context, parameter: click.Parameter, value: str | None
 @click.option("--variant", help="A variant of the bundle; default: all that the engine runs.")
 @click.option("--backend", help="An inference engine by name.")
 @click.option("--device", default="this-machine", show_default=True, help="Where to measure.")
-@click.option("--batch", "batches", type=click.IntRange(min=1), multiple=True, default=(1,), show_default=True)
+@click.option(
+    "--batch", "batches", type=click.IntRange(min=1), multiple=True, help="Default: the model's own if fixed, else 1."
+)
 @click.option("--threads", type=click.IntRange(min=1), help="Threads per operator; default: one per usable core.")
 @click.option("--seconds", type=click.FloatRange(min=0, min_open=True), default=3.0, show_default=True)
 @click.option("--warmup", type=click.FloatRange(min=0), default=0.2, show_default=True, help="Seconds of warm-up.")
@@ -46,7 +48,7 @@ def command(
             target,
             variant=variant,
             backend=backend,
-            batch_sizes=batches,
+            batch_sizes=batches or None,
             threads=threads,
             seconds=seconds,
             warmup_seconds=warmup,

@@ -118,3 +118,17 @@ def test_equal_findings_about_many_nodes_are_grouped(tmp_path):
     (group,) = grouped(entry.verdicts)
     assert group.versions == ("8.6", "10.3")
     assert group.nodes == ("quantize (QuantizeLinear)", "dequantize (DequantizeLinear)")
+
+
+def test_one_cause_counts_once_however_often_it_occurs(tmp_path):
+    names = [f"t{number}" for number in range(649)]
+    nodes = [
+        helper.make_node("Det2", [one], [other], domain="own") for one, other in zip(names, names[1:], strict=False)
+    ]
+    ends = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["n", 4, 4]) for name in (names[0], names[-1])]
+    graph = helper.make_graph(nodes, "graph", ends[:1], ends[1:])
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("own", 1)]
+    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=8), tmp_path / "m.onnx")
+    shown = check(tmp_path / "m.onnx", "--tensorrt", "10.3")
+    assert shown.returncode == 1 and "not legal: 1 error" in shown.stdout and "648 places: " in shown.stdout
+    assert "648 errors" not in shown.stdout

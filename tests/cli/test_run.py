@@ -307,5 +307,6 @@ def test_a_variant_that_fails_is_left_out_and_the_run_goes_on(tmp_path):
     model = load(tmp_path / "out" / "bundle")
     assert list(model.manifest.variants) == ["fp32"] and model.verify().images
     report = read_json(tmp_path / "out" / "report.json")
+    assert report["command"] == f"edgekd run {tmp_path}/partly.yaml --out {tmp_path}/out"
     assert [each["id"] for each in report["models"]] == ["teacher-fp32", "student-fp32"]
     assert any(warning.startswith("student-fp16 was left out") for warning in report["warnings"])

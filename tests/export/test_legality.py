@@ -85,6 +85,15 @@ def test_doubles_and_on_tensorrt_8_long_integers_are_named():
     assert rules(relu(dtype=TensorProto.INT64), "10.3") == set()
 
 
+@pytest.mark.parametrize("dtype", [TensorProto.STRING, TensorProto.COMPLEX64, TensorProto.UINT32, TensorProto.INT16])
+@pytest.mark.parametrize("version", ["8.6", "10.3", "11.4"])
+def test_an_input_of_a_type_that_tensorrt_lacks_is_refused(dtype, version):
+    verdict = legality.check(relu(dtype=dtype), version)
+    assert not verdict.legal and rules(relu(dtype=dtype), version, "error") == {"input-type"}
+    (finding,) = [each for each in verdict.findings if each.rule == "input-type"]
+    assert TensorProto.DataType.Name(dtype).lower() in finding.message and finding.node == "x (input)"
+
+
 def test_a_dynamic_image_size_needs_a_profile():
     assert rules(relu(shape=("batch", 3, "height", 8)), level="warning") == {"dynamic-shape"}
     assert rules(relu(shape=("batch", 3, 8, 8))) == set()
