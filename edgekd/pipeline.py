@@ -90,7 +90,7 @@ def run(
     """
     store = Store(folder, listener)
     with store.lock():
-        current = Run(recipe.settings, store, console, stages=stages_of(recipe, chain))
+        current = Run(schemes.adapted(recipe.settings), store, console, stages=stages_of(recipe, chain))
         made = chain(current)
         publish(made.bundle, folder / "bundle")
         report = _report(recipe, made, store, folder)
@@ -161,7 +161,7 @@ def plan(
         with suppress(_Reached):
             chain(_run_until(until, recipe, store, console, chain))
         return store.stages
-    current = Run(recipe.settings, store, console, stages=stages_of(recipe, chain))
+    current = Run(schemes.adapted(recipe.settings), store, console, stages=stages_of(recipe, chain))
     made = chain(current)
     engines(current, made.bundle, made.exported.shipped)
     return store.stages
@@ -222,7 +222,7 @@ def _require_section(recipe: Recipe, stage: Stage) -> None:
 def _without_comparison(recipe: Recipe, stage: Stage) -> RecipeSettings:
     """Without the baseline, which is only compared with finished networks, where the run ends before any comparison."""
     if stage.compares:
-        return recipe.settings
+        return schemes.adapted(recipe.settings)
     distill = recipe.settings.distill.model_copy(update={"baseline": False})
     return recipe.settings.model_copy(update={"distill": distill})
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from edgekd.data.dataset import Dataset
 from edgekd.export.bundle import Bundle
@@ -67,7 +67,11 @@ def exported_networks(
         TEACHER: teacher,
         **{role_named(name, student.titles.get(name)): network for name, network in student.others.items()},
         BASELINE: baseline,
-        STUDENT: student.student,
+        _student(student.titles.get(STUDENT.name)): student.student,
         RECOVERED: pruned.recovered if pruned is not None else None,
     }
     return {role: network for role, network in networks.items() if network is not None}
+
+
+def _student(title: str | None) -> Role:
+    return STUDENT if title is None else replace(STUDENT, title=title, legend=title[:1].lower() + title[1:])

@@ -38,10 +38,11 @@ class Scheme:
     Attributes:
         parameters: what a recipe may set beside the scheme's name: a strict pydantic model.
         distill: (run, teacher, data, parameters) to Distilled: makes the student, stage by stage.
-        needs_teacher: whether the recipe must have a `teacher`; otherwise it must have none.
+        needs_teacher: whether the recipe must have a `teacher` or must have none; None: it may have one.
         one_teacher: its student learns from one teacher by stages.distill.distilled(): then stored outputs, and
             methods that change the student (simkd), work with it.
         assisted: it puts a network between a teacher and a far smaller student.
+        trains: whether the student is trained, so that it is compared with one trained on labels only.
         same_classes: the models in its parameters are built for the data's classes.
         check: (recipe, parameters): raises UsageError for mistakes in a recipe, before anything runs.
         check_classes: (parameters, classes): the same for mistakes that depend on the data's classes.
@@ -50,9 +51,10 @@ class Scheme:
 
     parameters: type[BaseModel]
     distill: Callable[[Run, Any, Dataset, Any], Distilled]
-    needs_teacher: bool
+    needs_teacher: bool | None
     one_teacher: bool = False
     assisted: bool = False
+    trains: bool = True
     same_classes: bool = True
     check: Callable[[RecipeSettings, Any], None] | None = None
     check_classes: Callable[[Any, tuple[str, ...]], None] | None = None
@@ -105,6 +107,13 @@ def scheme_named(name: str) -> Scheme:
     """
     scheme: Scheme = plugins.load("scheme", name)
     return scheme
+
+
+def adapted(recipe: RecipeSettings) -> RecipeSettings:
+    """A recipe without the baseline where its scheme trains no student that could be compared with it."""
+    if scheme_named(recipe.distill.scheme.name).trains:
+        return recipe
+    return recipe.model_copy(update={"distill": recipe.distill.model_copy(update={"baseline": False})})
 
 
 def distill(run: Run, teacher: Checkpoint | None, data: Dataset) -> Distilled:
@@ -207,7 +216,7 @@ def _check_teacher(scheme: Scheme, name: str, recipe: RecipeSettings) -> None:
     objective = recipe.distill.objective
     if scheme.needs_teacher and recipe.teacher is None:
         raise UsageError(f"{name} needs a teacher", hint="add a teacher section")
-    if not scheme.needs_teacher and recipe.teacher is not None:
+    if scheme.needs_teacher is False and recipe.teacher is not None:
         raise UsageError(f"{name} does not use a teacher", found="a teacher section", hint="remove the teacher section")
     if (changing := changing_student(objective)) and not scheme.one_teacher:
         raise UsageError(

@@ -22,7 +22,9 @@ from edgekd.recipe.settings import ModelSettings
 from edgekd.runtime.preprocess import Preprocessing
 from edgekd.store.artifacts import Json
 
-_FINE_TUNE = "fine-tune the teacher with a new last layer for the data's classes: set teacher.train"
+_FINE_TUNE = (
+    "fine-tune it with a new last layer for the data's classes: a teacher by teacher.train, a student by another scheme"
+)
 
 
 @dataclass(frozen=True)

@@ -84,8 +84,9 @@ def student_key(recipe: RecipeSettings, folder) -> str:
     return schemes.distill(chain, teacher, data).student.digest
 
 
-def test_there_is_a_tiny_recipe_of_every_scheme():
-    assert sorted(TINY) == sorted(plugins.names("scheme"))
+def test_there_is_a_tiny_recipe_of_every_scheme_that_trains():
+    # The one that does not: test_none.py.
+    assert sorted(TINY) == [name for name in sorted(plugins.names("scheme")) if plugins.load("scheme", name).trains]
 
 
 @every_scheme
