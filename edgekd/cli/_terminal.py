@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -33,14 +34,16 @@ if TYPE_CHECKING:
 
 
 class Terminal:
-    """A Listener and a Console that print to stderr; progress bars are drawn only in a terminal.
+    """A Listener and a Console that print to stderr; progress is a bar in a terminal, else a line now and then.
 
     Args:
         quiet: print nothing.
         resume: the command that continues after an interruption.
+        every: seconds between lines of progress that is no terminal's.
     """
 
-    def __init__(self, *, quiet: bool, resume: str) -> None:
+    def __init__(self, *, quiet: bool, resume: str, every: float = 15.0) -> None:
+        self._every, self._last = every, time.monotonic()
         self._console = Console(stderr=True, quiet=quiet, highlight=False)
         self._resume = resume
         self._warned: set[str] = set()
@@ -75,9 +78,13 @@ class Terminal:
         self._bars.reset(self._task, description=stage, visible=True, total=None, note="")
         if not self._console.is_terminal:
             self._console.print(f"  … {stage}")
+            self._last = time.monotonic()
 
     def progress(self, stage: str, done: int, total: int, note: str) -> None:
         self._bars.update(self._task, description=stage, completed=done, total=total, note=note)
+        if not self._console.is_terminal and time.monotonic() - self._last >= self._every:
+            self._last = time.monotonic()
+            self._console.print(f"    {stage}: {escape(note)}, {done:,} of {total:,}", soft_wrap=True)
 
     def end(self, done: Done) -> None:
         self._bars.update(self._task, visible=False)

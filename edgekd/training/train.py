@@ -20,6 +20,7 @@ from edgekd.models.code import code_of
 from edgekd.recipe.settings import AugmentSettings, ModelSettings, StepSettings, TeacherSettings, TrainSettings
 from edgekd.store.artifacts import Json, digest, file_digest
 from edgekd.store.store import resume_folder
+from edgekd.training import adopted
 from edgekd.training.bf16 import compare
 from edgekd.training.fit import BeginEpoch, Callbacks, Progress, accuracy, fit
 from edgekd.training.host import best_device
@@ -170,6 +171,7 @@ def adopt(model: ModelSettings, data: Dataset, out: Path, *, measure: Measure | 
     begun = begin(model, data, adopted=True)
     network, architecture = begun.network, begun.architecture
     network.to(best_device(), memory_format=torch.channels_last)  # type: ignore[call-overload]
+    warnings = [*begun.warnings, *adopted.warnings_of(network, data, evaluation_loader(data, "validation"))]
     return checkpoints.save(
         network,
         architecture,
@@ -179,7 +181,7 @@ def adopt(model: ModelSettings, data: Dataset, out: Path, *, measure: Measure | 
         training=_training_of(model),
         metrics={
             **measured(network, data),
-            **({"warnings": begun.warnings} if begun.warnings else {}),
+            **({"warnings": warnings} if warnings else {}),
             **(measure(network) if measure is not None else {}),
         },
     )

@@ -70,3 +70,15 @@ def test_a_bundle_is_shown_where_it_was_published(capsys, tmp_path):
     assert capsys.readouterr().out == f"\nBundle  {tmp_path / 'bundle'}\n"
     show_artifact(SimpleNamespace(**{**vars(made), "kind": "checkpoint"}), tmp_path, as_json=True)
     assert json.loads(capsys.readouterr().out)["path"] == str(tmp_path / "stages/bundle-1")
+
+
+def test_without_a_terminal_progress_is_a_line_now_and_then(capsys):
+    for every, shown in ((0.0, True), (60.0, False)):
+        with Terminal(quiet=False, resume="", every=every) as terminal:
+            terminal.begin("distill")
+            terminal.progress("distill", 12, 1400, "epoch 1/14")
+        lines = capsys.readouterr().err.splitlines()
+        assert lines[0] == "  … distill" and ("    distill: epoch 1/14, 12 of 1,400" in lines) == shown
+    with Terminal(quiet=True, resume="", every=0.0) as terminal:
+        terminal.progress("distill", 12, 1400, "epoch 1/14")
+    assert capsys.readouterr().err == ""
