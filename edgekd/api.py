@@ -214,7 +214,7 @@ def _recipe(source: RecipeLike, overrides: Sequence[str], allow_code: bool, mode
     if not isinstance(source, (str, os.PathLike)):
         raise UsageError(
             "not a recipe",
-            found=f"a {type(source).__name__}",
+            found=f"an object of type {type(source).__name__}",
             allowed="a YAML file's path, the name of a built-in recipe, a mapping, or a Recipe",
         )
     return recipe.load(source if isinstance(source, str) else Path(source), values, allow_code=allowed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import types
 from collections.abc import Callable
 from collections.abc import Set as AbstractSet
@@ -53,6 +54,10 @@ def wrong_member(found: object, contract: type[Any], *, inside: str = "") -> Wro
         value, annotation = getattr(found, name), annotations[name]
         if not fits(value, annotation):
             return WrongMember(f"{inside}{name}={value!r}, of type {type(value).__name__}", in_words(annotation))
+        if (problem := refused_call(value, annotation)) is not None:
+            return WrongMember(
+                f"{inside}{name}: {problem}", f"a function that is called as {name}{_called_as(annotation)}"
+            )
         if is_dataclass(value) and not isinstance(value, type):
             nested = wrong_member(value, type(value), inside=f"{inside}{name}.")
             if nested is not None:
@@ -62,16 +67,67 @@ def wrong_member(found: object, contract: type[Any], *, inside: str = "") -> Wro
 
 def answer_of(annotation: Any) -> Any:
     """What a function of this annotation returns; None where it returns nothing, or is no function."""
-    functions = (
-        [each for each in get_args(annotation) or () if callable(each)] if _is_union(annotation) else [annotation]
-    )
-    for each in functions:
+    for each in _functions(annotation):
         if get_origin(each) is Callable:
             return None if get_args(each)[-1] is types.NoneType else get_args(each)[-1]
-        call = vars(each).get("__call__") if getattr(each, "_is_protocol", False) else None
-        if isinstance(call, types.FunctionType):
-            return get_type_hints(call).get("return")
+        return get_type_hints(vars(each)["__call__"]).get("return")
     return None
+
+
+def refused_call(function: object, annotation: Any) -> str | None:
+    """Why a function does not take the arguments that its annotation names; None where it does, or is no function.
+
+    Args:
+        function: a value that the annotation allows.
+        annotation: a Callable, or a protocol with __call__; its types are not checked.
+    """
+    parameters = _parameters(annotation)
+    # A function written in C may have no signature, or only an approximate one.
+    if parameters is None or not callable(function) or isinstance(function, types.BuiltinFunctionType):
+        return None
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):
+        return None
+    named = {each.name: object() for each in parameters if each.kind is inspect.Parameter.KEYWORD_ONLY}
+    try:
+        signature.bind(*[object()] * (len(parameters) - len(named)), **named)
+    except TypeError as error:
+        return f"{getattr(function, '__name__', 'it')}{signature}: {error}"
+    return None
+
+
+def lacking(value: object, protocol: Any) -> list[str]:
+    """The members of a protocol that a value lacks or that are of another type; empty for other annotations."""
+    if not _is_protocol(protocol) or value is None:
+        return []
+    return sorted(name for name in _protocol_members(protocol) if not _has(value, name, protocol))
+
+
+def _functions(annotation: Any) -> list[Any]:
+    """The annotation, or the parts of a union, that stand for functions."""
+    each = get_args(annotation) if _is_union(annotation) else (annotation,)
+    return [part for part in each if get_origin(part) is Callable or _is_callback(part)]
+
+
+def _parameters(annotation: Any) -> list[inspect.Parameter] | None:
+    """How a function of this annotation is called; None where that is open."""
+    for each in _functions(annotation):
+        if get_origin(each) is not Callable:
+            return list(inspect.signature(vars(each)["__call__"]).parameters.values())[1:]
+        types_ = get_args(each)[0]
+        if isinstance(types_, list):
+            kind = inspect.Parameter.POSITIONAL_ONLY
+            return [inspect.Parameter(f"argument{number}", kind) for number in range(1, len(types_) + 1)]
+    return None
+
+
+def _called_as(annotation: Any) -> str:
+    shown = [
+        f"{each.name}=…" if each.kind is inspect.Parameter.KEYWORD_ONLY else each.name
+        for each in _parameters(annotation) or ()
+    ]
+    return f"({', '.join(shown)})"
 
 
 def answering(function: Callable[..., Any], answer: Any, refuse: Callable[[object], Exception]) -> Callable[..., Any]:
@@ -194,8 +250,12 @@ def _protocol_members(protocol: type[object]) -> AbstractSet[str]:
 def _has(value: object, name: str, protocol: type[object]) -> bool:
     if name == "__call__":
         return callable(value)
-    is_method = isinstance(vars(protocol).get(name), types.FunctionType)
-    return hasattr(value, name) and (not is_method or callable(getattr(value, name)))
+    if not hasattr(value, name):
+        return False
+    if isinstance(vars(protocol).get(name), types.FunctionType):
+        return callable(getattr(value, name))
+    annotation = get_type_hints(protocol).get(name, Any)
+    return fits(getattr(value, name), annotation)
 
 
 def _classes(annotation: Any) -> type[object]:

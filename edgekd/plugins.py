@@ -30,7 +30,7 @@ from edgekd.errors import (
     UsageError,
     nearest,
 )
-from edgekd.plugin_members import answer_of, answering, in_words, members, misspelt, wrong_member
+from edgekd.plugin_members import answer_of, answering, in_words, lacking, members, misspelt, wrong_member
 from edgekd.plugin_places import Kind, Plugin, folders_in, in_folder, installed, plural, private_name
 
 # The environment variable with the user's folders, each with a subfolder per kind; processes that edgekd starts see it.
@@ -251,7 +251,7 @@ def _load(plugin: Plugin) -> Any:
             plugin,
             found=f"no {plugin.attribute}{f', but {near}' if near else ''}",
             allowed=f"{plugin.attribute} = …, {_described(wanted)}",
-            hint=f"a {wanted.noun} is this object",
+            hint="edgekd looks for an object of this name",
         )
     known = _loaded.get(plugin)
     if known is None or known[0] is not found:  # another object than before: it is checked once
@@ -285,13 +285,16 @@ def _answering(plugin: Plugin, found: Any) -> Any:
     made, annotations = copy(found), get_type_hints(contract(plugin.kind))
     for member in members(contract(plugin.kind)):
         function, answer = getattr(found, member), answer_of(annotations[member])
-        if isinstance(function, type) or not callable(function) or answer is None:
+        if not callable(function) or answer is None:
             continue
 
         def refuse(returned: object, member: str = member, answer: Any = answer) -> PluginError:
+            without = lacking(returned, answer)
+            shown = f"{returned!r:.80}, of type {type(returned).__name__}"
+            missing = f", which has no right {', '.join(without)}" if without else ""
             return PluginError(
                 f"the {KINDS[plugin.kind].noun} {plugin.name!r} failed: {_file(plugin)}",
-                found=f"{member}() returned {returned!r:.80}, of type {type(returned).__name__}",
+                found=f"{member}() returned {shown}{missing}",
                 allowed=in_words(answer),
             )
 

@@ -8,6 +8,7 @@ from torch import nn
 
 from edgekd import plugins, schemes
 from edgekd.data.dataset import Dataset
+from edgekd.distillation.objective_settings import objective_json
 from edgekd.errors import ExportError, ModelError
 from edgekd.export.onnx import graph_of
 from edgekd.models.cost import cost
@@ -165,5 +166,7 @@ def _key(run: Run, stages: list[Stage]) -> Json:
         "recipe": recipe,
         "origins": [training.origin_of(model) for model in models],
         "code": plugins.code_key("scheme", run.recipe.distill.scheme.name),
+        # With the digests of the losses' code: each is tried once.
+        "objectives": {name: objective_json(terms) for name, terms in run.recipe.objectives.items()},
         "checks": [[stage.name, stage.version] for stage in stages],
     }

@@ -38,7 +38,7 @@ def test_overrides_that_are_not_a_list_of_strings(overrides, tmp_path):
 
 @pytest.mark.parametrize("source", [3, None, [RECIPE], b"digits"])
 def test_what_is_not_a_recipe(source, tmp_path):
-    with pytest.raises(UsageError, match=f"not a recipe\n  found: a {type(source).__name__}"):
+    with pytest.raises(UsageError, match=f"not a recipe\n  found: an object of type {type(source).__name__}"):
         edgekd.run(source, tmp_path)
 
 

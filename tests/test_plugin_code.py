@@ -18,6 +18,13 @@ from edgekd.store.plan import Outline
 from edgekd.store.store import StageLabel
 
 FILES = {
+    "methods": """from edgekd.distillation.method import Method
+
+def mine(student_logits, teacher_logits):
+    return (student_logits - teacher_logits).square().sum(1).mean()
+
+METHOD = Method(function=mine)
+""",
     "models": "from edgekd.models.sources.cifar import MODELS\n",
     "variants": "from edgekd.export.variants.fp16 import VARIANT\n",
     "backends": """\
@@ -33,7 +40,7 @@ RECIPE = {
     "data": {"source": "digits", "image_size": 8, "limit": 64},
     "teacher": {"model": "cifar/resnet8", "train": {"epochs": 1}},
     "student": {"model": "mine/resnet8", "stem": "standard"},
-    "distill": {"epochs": 1, "baseline": False},
+    "distill": {"epochs": 1, "baseline": False, "objective": [{"method": "mine"}]},
     "export": {"variants": ["fp32", "mine"]},
 }
 
@@ -81,6 +88,8 @@ EVERYTHING = {"data", "preflight", "teacher", "distill", "evaluate", "bench", "b
     ("kind", "kept"),
     [
         ("models", {"data", "teacher", "export-teacher-fp32"}),
+        # The preflight tries each loss once.
+        ("methods", {"data", "teacher", "export-teacher-fp32"}),
         ("variants", EVERYTHING - {"export-student-mine", "evaluate", "bench", "bundle", "engines"}),
         ("backends", EVERYTHING - {"bench", "bundle", "engines"}),
     ],

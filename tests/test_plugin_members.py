@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Literal, Protocol
 
 import pytest
 
-from edgekd.plugin_members import fits, in_words, members, misspelt, wrong_member
+from edgekd.plugin_members import fits, in_words, lacking, members, misspelt, refused_call, wrong_member
 
 
 class Open(Protocol):
@@ -97,3 +99,43 @@ def test_what_to_do_about_a_misspelt_member(arguments, members, hint):
         Outer(*arguments, **members)
     assert misspelt(caught.value, Outer) == hint
     assert misspelt(TypeError("'int' object is not callable"), Outer) is None
+
+
+class Opens(Protocol):
+    def __call__(self, path: Path, *, threads: int | None = None) -> str: ...
+
+
+@pytest.mark.parametrize(
+    ("function", "annotation", "problem"),
+    [
+        (lambda path, *, threads=None: "", Opens, None),
+        (lambda *arguments, **named: "", Opens, None),
+        (lambda path: "", Opens, "unexpected keyword argument 'threads'"),
+        (lambda path, other, *, threads=None: "", Opens, "missing a required argument: 'other'"),
+        (lambda: "", Opens, "too many positional arguments"),
+        (lambda one, two: 0, Callable[[int, int], int], None),
+        (lambda one: 0, Callable[[int, int], int], "too many positional arguments"),
+        (lambda one: 0, Callable[[int, int], int] | None, "too many positional arguments"),
+        (None, Callable[[int], int] | None, None),
+        (lambda: 0, Callable[..., int], None),
+        (len, Callable[[int, int], int], None),
+    ],
+)
+def test_how_a_function_is_called_is_checked_before_it_is(function, annotation, problem):
+    found = refused_call(function, annotation)
+    assert (found is None) if problem is None else problem in str(found)
+
+
+class Shape(Protocol):
+    sides: int
+    names: tuple[str, ...]
+
+    def draw(self) -> None: ...
+
+
+def test_what_an_object_lacks_of_a_protocol():
+    right = SimpleNamespace(sides=3, names=("a",), draw=print)
+    assert lacking(right, Shape) == [] and fits(right, Shape)
+    wrong = SimpleNamespace(sides="3", names=("a", 2))
+    assert lacking(wrong, Shape) == ["draw", "names", "sides"] and not fits(wrong, Shape)
+    assert lacking(3, int) == [] == lacking(None, Shape)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,6 +24,8 @@ VERSION = 2
 
 Progress = Callable[[int, int], None]
 _TEST, _VALIDATION, _LIMIT = range(3)
+# Of the most frequent class's images.
+_RARE = 0.1
 
 
 @dataclass(frozen=True)
@@ -130,7 +132,7 @@ def _select(images: _Images, settings: DataSettings) -> tuple[Rows, Json]:
     """The images of each split, and a report for the manifest."""
     rows, leaks = close_leaks(_split(images, settings), images.contents, settings.leaks, images.name)
     duplicates = {split: len(kept) - len(np.unique(images.contents[kept])) for split, kept in rows.items()}
-    _check_classes(rows, images)
+    warnings = _missing_classes(rows, images)
     if settings.limit is not None:
         labels = images.labels[rows["train"]]
         quotas = proportional(np.bincount(labels), settings.limit)
@@ -143,6 +145,8 @@ def _select(images: _Images, settings: DataSettings) -> tuple[Rows, Json]:
         "conflicting_labels": conflicting_labels(images.contents[readable], images.labels[readable]),
         "broken": {"count": len(images.problems), "examples": list(images.problems[:BROKEN_NAMED])},
         "left_out": str(images.raw.left_out),
+        "split_off": [split for split in SPLITS if split not in images.raw.splits],
+        "warnings": [*warnings, *_rare_classes(_per_class(images, rows["train"]))],
         "classes": {split: _per_class(images, kept) for split, kept in rows.items()},
     }
     return rows, report
@@ -164,15 +168,43 @@ def _split(images: _Images, settings: DataSettings) -> Rows:
     return {split: rows[split] for split in SPLITS}
 
 
-def _check_classes(rows: Rows, images: _Images) -> None:
+def _missing_classes(rows: Rows, images: _Images) -> list[str]:
+    """Warnings about classes that a split lacks, which is measured on the others.
+
+    Raises:
+        DataError: the training images lack a class, or a split has no images at all.
+    """
+    found = []
     for split in SPLITS:
         counts = _per_class(images, rows[split])
-        if empty := [name for name, count in counts.items() if count == 0]:
+        empty = [name for name, count in counts.items() if count == 0]
+        if empty and (split == "train" or len(empty) == len(counts)):
             raise DataError(
                 f"the {split} split has no image of {len(empty)} of {len(counts)} classes",
                 found=f"none of {', '.join(empty[:10])}",
                 hint="add images, or remove the class; leaked and broken images were dropped before",
             )
+        if empty:
+            named = ", ".join(empty[:10]) + (f" and {len(empty) - 10} more" if len(empty) > 10 else "")
+            found.append(
+                f"The {split} split has no image of {named}: what is measured on it says nothing about "
+                f"{'this class' if len(empty) == 1 else f'these {len(empty)} of {len(counts)} classes'}."
+            )
+    return found
+
+
+def _rare_classes(counts: Mapping[str, int]) -> list[str]:
+    """A warning where a class has less than a tenth of the most frequent one's training images."""
+    most = max(counts, key=counts.__getitem__)
+    rare = sorted((name for name, count in counts.items() if count < _RARE * counts[most]), key=counts.__getitem__)
+    if not rare:
+        return []
+    named = ", ".join(f"{name} ({counts[name]:,})" for name in rare[:10])
+    more = f" and {len(rare) - 10} more" if len(rare) > 10 else ""
+    return [
+        f"{len(rare)} of {len(counts)} classes have less than a tenth of the training images of {most} "
+        f"({counts[most]:,}): {named}{more}. Look at the accuracies of the classes, not only at their mean."
+    ]
 
 
 def _per_class(images: _Images, rows: Labels) -> dict[str, int]:

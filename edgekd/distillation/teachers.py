@@ -253,7 +253,7 @@ def _of_temperatures(teacher: Checkpoint, objective: Sequence[TermSettings]) -> 
         if temperature is None or method.standardizes(term) or not (why := _against(temperature, calibration)):
             continue
         advice = (
-            f"Useful temperatures: {lowest:.2g} to {highest:.2g}."
+            f"Useful temperatures: {_two_digits(lowest, math.ceil):g} to {_two_digits(highest, math.floor):g}."
             if lowest < highest
             else f"From {highest:.2g} on they are nearly uniform, so none helps: the teacher has learned little."
         )
@@ -261,12 +261,18 @@ def _of_temperatures(teacher: Checkpoint, objective: Sequence[TermSettings]) -> 
     return list(dict.fromkeys(found))
 
 
+def _two_digits(value: float, towards: Callable[[float], int]) -> float:
+    """Rounded into a range: its ends must lie inside."""
+    scale = 10.0 ** (1 - math.floor(math.log10(value)))
+    return towards(value * scale) / scale
+
+
 def _against(temperature: float, calibration: Calibration) -> str | None:
     known = calibration.temperature
     if temperature < calibration.soft_from:
         return f"are nearly one-hot (other classes together below {_ONE_HOT:.0%}): they tell little more than labels"
     if temperature > calibration.soft_to:
-        return f"are nearly uniform (more than {_UNIFORM:.0%} of the largest entropy): they tell almost nothing"
+        return f"are nearly uniform (more than {_UNIFORM:.0%} of the largest entropy): they tell classes hardly apart"
     if known is not None and temperature * _CLEARLY < known:
         return f"are overconfident on the validation split: calibrated at {known:.2g} (Guo et al. 2017)"
     return None

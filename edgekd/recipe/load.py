@@ -117,7 +117,7 @@ def _plain(value: object) -> object:
     if isinstance(value, Real):
         return float(value)
     raise UsageError(
-        f"a recipe cannot hold a {type(value).__name__}",
+        f"a recipe cannot hold an object of type {type(value).__name__}",
         found=repr(value),
         allowed="mappings, lists, strings, numbers, true, false, None and paths",
         hint="a network of your own is given beside the recipe: models={'student': build}",

@@ -55,7 +55,7 @@ def parse(text: str, *, name: str) -> Document:
         line = f":{mark.line + 1}" if mark else ""
         raise RecipeError(name, [f"{name}{line}: not valid YAML: {getattr(error, 'problem', None) or error}"]) from None
     if not isinstance(document.value, dict):
-        found = type(document.value).__name__
+        found = "nothing" if document.value is None else type(document.value).__name__
         raise RecipeError(name, [f"{name}: a recipe is a mapping of sections; found: {found}"])
     return document
 

@@ -79,7 +79,8 @@ def _comparison(record: Record, model: ModelEntry) -> str:
     if not differences:
         return "as large and as fast as the teacher" if len(verdicts) == 2 else "as large as the teacher"
     mixed = len({sign for sign, _ in differences}) == 2
-    return (" but " if mixed else " and ").join(text for _, text in differences) + " than the teacher"
+    busy = " (on a busy machine)" if any(entry is not None and entry.flags for entry in (mine, theirs)) else ""
+    return (" but " if mixed else " and ").join(text for _, text in differences) + f" than the teacher{busy}"
 
 
 def _verdict(theirs: float, mine: float, better: str, worse: str) -> tuple[int, str]:

@@ -161,7 +161,7 @@ def open_upright(source: ImageFile | Image.Image) -> Image.Image:
         with Image.open(source, formats=_formats()) as image:
             return ImageOps.exif_transpose(image)
     except UnidentifiedImageError:
-        name = Path(source).name if isinstance(source, (str, os.PathLike)) else "these bytes"
+        name = Path(source).name if isinstance(source, (str, os.PathLike)) else "the content"
         missing = Path(name).suffix.lower() in _HEIF and "HEIF" not in _formats()
         hint = "; pip install pillow-heif" if missing else ""
         raise UnidentifiedImageError(f"{name} is not in a known image format{hint}") from None

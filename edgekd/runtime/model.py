@@ -232,7 +232,7 @@ def _image(value: Any, order: Order) -> Image.Image:
         return _from_array(value, order)
     if isinstance(value, (str, os.PathLike, bytes, bytearray, memoryview, Image.Image)) or hasattr(value, "read"):
         return open_upright(value)
-    raise _no_image(f"a {type(value).__name__}")
+    raise _no_image(f"an object of type {type(value).__name__}")
 
 
 def _from_array(array: npt.NDArray[Any], order: Order) -> Image.Image:

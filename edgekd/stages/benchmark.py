@@ -6,9 +6,11 @@ import platform
 from collections.abc import Mapping
 from pathlib import Path
 
+from edgekd import plugins
 from edgekd.bench.environment import environment, fingerprint
 from edgekd.bench.measure import benchmark
 from edgekd.devices import profiles
+from edgekd.errors import EdgekdError
 from edgekd.export import variants
 from edgekd.export.model_id import ModelId, labelled
 from edgekd.export.onnx_model import OnnxModel
@@ -17,6 +19,8 @@ from edgekd.runs import Run, Stage, settings_json
 from edgekd.runtime.backends import Progress, graph_backends
 from edgekd.stages import _code
 from edgekd.store.artifacts import Artifact, Details, Json, read_json, write_json
+
+_BUSY = "The machine was busy with other work during some measurements: their latencies are too high."
 
 STAGE = Stage("bench", "Latency", version=3, compares=True, facts=lambda found: [f"{len(found.records)} measurements"])
 
@@ -96,19 +100,31 @@ def measure_models(
         if variants.find(name.variant).activations in backend.activations(platform.machine())
     ]
     records: list[Json] = []
+    failed: dict[str, str] = {}
     for done, (name, backend, device) in enumerate(jobs):
         if progress is not None:
             progress(done, len(jobs), f"{name}, {backend.title}")
-        measured = benchmark(
-            models[name].graph,
-            backend=backend.name,
-            batch_sizes=settings.batch_sizes,
-            threads=settings.threads,
-            seconds=settings.seconds,
-            warmup_seconds=settings.warmup_seconds,
-            device=device,
-        )
+        if backend.name in failed:
+            continue
+        try:
+            measured = benchmark(
+                models[name].graph,
+                backend=backend.name,
+                batch_sizes=settings.batch_sizes,
+                threads=settings.threads,
+                seconds=settings.seconds,
+                warmup_seconds=settings.warmup_seconds,
+                device=device,
+            )
+        except EdgekdError as error:
+            if not plugins.code_key("backend", backend.name):
+                raise
+            # A backend from outside that nobody asked for must not end a run.
+            failed[backend.name] = f"{backend.title} was not measured: {'; '.join(str(error).split(chr(10) + '  '))}."
+            continue
         records += [{**record.model_dump(mode="json"), **name.to_json()} for record in measured]
+    records = [record for record in records if record["backend"] not in failed]
     write_json(out / "measurements.json", {"records": records})
     digests = {str(name): model.digest for name, model in models.items()}
-    return Measurements.seal(out, details=MeasurementsDetails(models=digests))
+    warnings = [*failed.values(), *([_BUSY] if any(record["busy"] for record in records) else [])]
+    return Measurements.seal(out, details=MeasurementsDetails(models=digests), metrics={"warnings": warnings})

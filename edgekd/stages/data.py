@@ -11,11 +11,14 @@ from edgekd.runs import Run, Stage, settings_json
 
 
 def _facts(data: Dataset) -> list[str]:
-    counts, left_out = data.details.counts, data.metrics["left_out"]
+    counts, left_out, split_off = data.details.counts, data.metrics["left_out"], data.metrics["split_off"]
+    broken = data.metrics["broken"]["count"]
     return [
         ", ".join(f"{count:,} {split}" for split, count in counts.items()),
         f"{len(data.classes):,} classes",
+        *([f"{' and '.join(split_off)} split off from the training images"] if split_off else []),
         *([f"left out: {left_out}"] if left_out else []),
+        *([f"{broken:,} unreadable"] if broken else []),
     ]
 
 

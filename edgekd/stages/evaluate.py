@@ -135,7 +135,8 @@ def accuracy_of(session: Session, reader: Reader, classes: tuple[str, ...], *, f
     for inputs, labels in reader.batches():
         seen.add(session.bind(inputs)()[:, columns], labels)
     correct, count = int(seen.correct.sum()), len(seen.correct)
-    recalls = seen.confusion.diagonal() / np.maximum(1, seen.confusion.sum(1))
+    counts = seen.confusion.sum(1)
+    recalls = seen.confusion.diagonal() / np.maximum(1, counts)
     return {
         "accuracy": correct / count,
         "interval": list(wilson(correct, count)),
@@ -144,7 +145,7 @@ def accuracy_of(session: Session, reader: Reader, classes: tuple[str, ...], *, f
         "balanced_accuracy": seen.balanced_accuracy,
         "majority": dict(zip(("label", "share"), seen.majority, strict=True)),
         "problems": seen.problems(),
-        "per_class": {name: round(float(recall), 6) for name, recall in zip(classes, recalls, strict=True)},
+        "per_class": {name: round(float(recalls[i]), 6) for i, name in enumerate(classes) if counts[i]},
         "confused": [
             {"label": label, "answer": answer, "count": count}
             for label, answer, count in most_confused(seen.confusion, classes)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from edgekd.errors import PluginError
-from edgekd.store.artifacts import MANIFEST, Artifact, Json, StageRecord
+from edgekd.store.artifacts import MANIFEST, Artifact, Json, StageRecord, canonical
 from edgekd.store.store import A, StageLabel, State, Store, finished, record_of
 
 _SHOWN = 4
@@ -77,7 +77,8 @@ class Plan(Store):
 
 def _changed(earlier: StageRecord, record: StageRecord) -> str:
     """What distinguishes a stage from its last artifact: its settings by path, and its inputs."""
-    before, after = _flat(earlier.settings), _flat(record.settings)
+    # As JSON, in which the earlier one was stored: a tuple is a list there.
+    before, after = _flat(earlier.settings), _flat(json.loads(canonical(record.settings)))
     names = [name for name in {**before, **after} if before.get(name, _MISSING) != after.get(name, _MISSING)]
     names += [
         role for role in {**earlier.inputs, **record.inputs} if earlier.inputs.get(role) != record.inputs.get(role)

@@ -144,3 +144,20 @@ def test_too_few_images_to_split(make_folder: MakeFolder, run: Callable[..., Dat
 def test_an_unknown_source(run: Callable[..., Dataset]) -> None:
     with pytest.raises(UnknownNameError, match="did you mean 'image-folder'"):
         run(None, "image_folder")
+
+
+def test_a_split_of_the_source_that_lacks_a_class_is_measured_on_the_others(
+    make_folder: MakeFolder, run: Callable[..., Dataset]
+) -> None:
+    data = run(make_folder({"train/a": 5, "train/b": 5, "val/a": 2, "val/b": 2, "test/b": 2}))
+    (warning,) = data.metrics["warnings"]
+    assert warning == "The test split has no image of a: what is measured on it says nothing about this class."
+    assert data.metrics["split_off"] == []
+
+
+def test_rare_classes_are_named(make_folder: MakeFolder, run: Callable[..., Dataset]) -> None:
+    data = run(make_folder({"train/a": 41, "train/b": 4, "train/c": 5, "test/a": 1, "test/b": 1, "test/c": 1}))
+    assert data.metrics["split_off"] == ["validation"]
+    (warning,) = data.metrics["warnings"]
+    assert warning.startswith("1 of 3 classes have less than a tenth of the training images of a (")
+    assert ": b (" in warning

@@ -119,7 +119,7 @@ def test_a_mapping_takes_paths_and_numpy_numbers_and_names_what_it_cannot_hold(t
     assert (settings.data.image_size, settings.teacher.train.epochs) == (32, 3)
     assert settings.teacher.train.learning_rate == 0.5
     values["export"] = {"variants": {"fp32"}}
-    with pytest.raises(UsageError, match=r"a recipe cannot hold a set\n  found: {'fp32'}"):
+    with pytest.raises(UsageError, match=r"a recipe cannot hold an object of type set\n  found: {'fp32'}"):
         recipe.from_mapping(values)
 
 

@@ -87,11 +87,11 @@ def test_each_shipped_graph_is_checked_for_each_version_of_tensorrt(collected):
 
 def test_a_warning_is_shown_once(collected, result, tmp_path):
     # The network is not trained, which the evaluation notices.
-    untrained = result.scores.metrics["warnings"]
-    assert len(untrained) == 1 and collected["warnings"] == ["Twice.", *untrained]
+    untrained, busy = result.scores.metrics["warnings"], result.measured.metrics["warnings"]
+    assert len(untrained) == 1 and collected["warnings"] == ["Twice.", *untrained, *busy]
     repeated = replace(result, warnings=("Twice.", "Another.", "Twice."))
     recipe = Recipe(from_mapping(RECIPE).settings, "", "")
-    assert collect(recipe, repeated, [], tmp_path)["warnings"] == ["Twice.", "Another.", *untrained]
+    assert collect(recipe, repeated, [], tmp_path)["warnings"] == ["Twice.", "Another.", *untrained, *busy]
 
 
 def test_stages_that_did_not_run_leave_no_section(collected):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from edgekd import plugins
 from edgekd.export.model_id import ModelId
 from edgekd.recipe.settings import BenchSettings
 from edgekd.stages.benchmark import at_hand, measure_models
@@ -18,3 +19,28 @@ def test_one_record_per_model_and_batch_size_and_the_models_digests(exported, tm
     assert rows == [(model, size, "measured") for model in models for size in (1, 2)]
     assert made.details.models == {str(name): model.digest for name, model in models.items()}
     assert reported == [(0, 2, "student-fp32, ONNX Runtime"), (1, 2, "student-fp16, ONNX Runtime")]
+
+
+CRASHING = """
+from dataclasses import replace
+from edgekd.runtime.backends.onnxruntime import BACKEND, OrtSession
+
+class Crashing(OrtSession):
+    def bind(self, array):
+        raise RuntimeError("no such kernel")
+
+BACKEND = replace(BACKEND, title="Crashing", open=Crashing)
+"""
+
+
+def test_a_backend_from_outside_that_fails_is_left_out_with_a_warning(exported, tmp_path, monkeypatch):
+    (tmp_path / "plugins" / "backends").mkdir(parents=True)
+    (tmp_path / "plugins" / "backends" / "crashing.py").write_text(CRASHING)
+    monkeypatch.setenv(plugins.FOLDERS, str(tmp_path / "plugins"))
+    (tmp_path / "out").mkdir()
+    settings = BenchSettings(batch_sizes=(1,), seconds=0.02, warmup_seconds=0.0)
+    made = measure_models({ModelId("student", "fp32"): exported[1]["fp32"]}, settings, tmp_path / "out")
+    assert {record["backend"] for record in made.records} == {"onnxruntime"}
+    warnings = [each for each in made.metrics["warnings"] if "busy" not in each]
+    assert len(warnings) == 1 and warnings[0].startswith("Crashing was not measured: ")
+    assert "no such kernel" in warnings[0]

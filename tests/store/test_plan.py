@@ -91,3 +91,10 @@ def test_an_outline_reads_nothing(tmp_path: Path) -> None:
     """Not even the digest of an input: a chain can be listed before anything of it is there."""
     first = Outline().stage(Note, TRAIN, settings={}, inputs={}, make=never)
     assert is_pending(Outline().stage(Note, DISTILL, settings={}, inputs={"t": first}, make=never))
+
+
+def test_a_tuple_is_the_list_that_it_was_stored_as(tmp_path: Path) -> None:
+    Store(tmp_path).stage(Note, TRAIN, settings={"rows": [("a", 1)], "epochs": 1}, inputs={}, make=make)
+    plan = Plan(tmp_path)
+    plan.stage(Note, TRAIN, settings={"rows": [("a", 1)], "epochs": 2}, inputs={}, make=never)
+    assert plan.stages[0].why == "changed: epochs"

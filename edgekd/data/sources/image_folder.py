@@ -77,13 +77,29 @@ def read(settings: DataSettings) -> RawData:
     with clear_read_errors(root):
         trees = {split: _classes(folder) for split, folder in _splits(root).items()}
     classes = tuple(sorted(trees["train"]))
+    if len(classes) < 2:
+        _refuse_one_class(_splits(root)["train"], classes[0])
     splits: dict[SplitName, Samples] = {}
     for split, tree in trees.items():
         if unknown := sorted(set(tree) - set(classes)):
-            raise DataError(f"{root}: the {split} split has classes that train lacks", found=_some(unknown))
+            raise DataError(
+                f"{root}: the {split} split has classes that train lacks",
+                found=_some(unknown),
+                hint="add training images of them, or move their folders elsewhere",
+            )
         splits[split] = _samples(root, tree, classes)
     left_out = [found.left_out for tree in trees.values() for found in tree.values()]
     return RawData(classes, splits, sum(left_out, LeftOut(folders=_skipped_beside(root))))
+
+
+def _refuse_one_class(folder: Path, name: str) -> None:
+    inner = _folders(folder / name)
+    raise DataError(
+        f"{folder} has one class only, and a classifier needs at least two classes",
+        found=name,
+        allowed=_LAYOUT,
+        hint=f"set data.root to {folder / name}, which has {len(inner)} folders" if len(inner) > 1 else None,
+    )
 
 
 def _splits(root: Path) -> dict[SplitName, Path]:

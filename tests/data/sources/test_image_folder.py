@@ -108,3 +108,9 @@ def test_the_fingerprint_follows_the_files(make_folder: MakeFolder) -> None:
     touched = image_folder.fingerprint(settings(root))
     (root / "a/0.png").rename(root / "a/9.png")
     assert len({before["digest"], touched["digest"], image_folder.fingerprint(settings(root))["digest"]}) == 3
+
+
+def test_a_root_that_is_one_folder_too_high_is_told_which_one_to_take(make_folder: MakeFolder) -> None:
+    root = make_folder({"shapes/disc": 1, "shapes/ring": 1})
+    with pytest.raises(DataError, match=r"one class only(?s:.)*next: set data.root to .*shapes, which has 2 folders"):
+        image_folder.read(settings(root))
