@@ -105,7 +105,7 @@ def test_the_scheme_and_the_source_of_networks_make_a_student(place, tmp_path, m
     student = run_until("distill", recipe, tmp_path)
     inputs = student.manifest.stage.inputs
     assert set(inputs) == {"data", "teacher", "student"}
-    (started,) = (tmp_path / "stages").glob("baseline-*")
+    (started,) = (tmp_path / "stages").glob("labels-*")
     assert inputs["student"] == Checkpoint.load(started).digest
     assert len(Checkpoint.load(started).metrics["history"]) == 3
 

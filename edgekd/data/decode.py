@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from edgekd.data.sources import Samples
-from edgekd.errors import DataError
+from edgekd.errors import DataError, PluginError
 from edgekd.runtime.images import BROKEN
 from edgekd.runtime.preprocess import Pixels, Preprocessing, is_deep
 
@@ -117,7 +117,7 @@ def _largest(samples: Samples, index: int) -> tuple[float, bool] | None:
     """A deep image's largest value, and whether it is a float; None for other images, and for broken ones."""
     try:
         image = samples.image(index)
-        if not is_deep(image):
+        if not isinstance(image, Image.Image) or not is_deep(image):
             return None
         largest = np.nanmax(np.asarray(image), initial=0)
     except BROKEN:
@@ -140,6 +140,12 @@ def _decode_block(samples: Samples, indices: range, preprocessing: Preprocessing
 def _decode(samples: Samples, index: int, preprocessing: Preprocessing, pixels: bool) -> Decoded:
     try:
         image = samples.image(index)
+        if not isinstance(image, Image.Image):
+            raise PluginError(
+                f"image() of the data source gave no image for {samples.name(index)}",
+                found=f"an object of type {type(image).__name__}",
+                allowed="an image of Pillow's: PIL.Image.fromarray(array)",
+            )
         # A greyscale image has the content of its copy in colour, and a transparent one that of its colours.
         content = content_digest(image if is_deep(image) or image.mode == "RGB" else image.convert("RGB"))
         return Decoded(content, preprocessing.square(image) if pixels else None)

@@ -22,7 +22,7 @@ from edgekd.runtime.bundle import FORMAT, MANIFEST, checksum
 from edgekd.runtime.preprocess import Floats
 from edgekd.store.artifacts import Artifact, Details, Json, file_digest, versions, write_json
 
-VERSION = 4
+VERSION = 5
 _VECTORS = 8
 
 
@@ -41,6 +41,7 @@ class Contents:
     shipped: Mapping[str, ModelId]
     models: Mapping[ModelId, OnnxModel]
     student: Checkpoint
+    warnings: tuple[str, ...] = ()
 
 
 class BundleDetails(Details):
@@ -110,7 +111,7 @@ def pack(contents: Contents, evaluated: Sequence[Json], measured: Sequence[Json]
         "variants": records,
         "engines": {str(engine): order for engine, order in preferences(shipped, scores, p50).items()},
         "vectors": {"images": "vectors/images.npy", "inputs": "vectors/input.npy"},
-        "warnings": warnings,
+        "warnings": [*warnings, *contents.warnings],
         "provenance": _provenance(student, data),
     }
     manifest["files"] = _digests(out)
@@ -120,7 +121,7 @@ def pack(contents: Contents, evaluated: Sequence[Json], measured: Sequence[Json]
         variants=tuple(shipped),
         engines={engine: tuple(order) for engine, order in manifest["engines"].items()},
     )
-    return Bundle.seal(out, details=details)
+    return Bundle.seal(out, details=details, metrics={"warnings": list(contents.warnings)})
 
 
 def publish(bundle: Bundle, place: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
@@ -337,10 +337,21 @@ class PruneTarget(Settings):
 
 
 class RecoverySettings(TeacherGuidedSettings):
-    """Further training of a trained network, pruned or quantized: fewer epochs and a lower learning rate."""
+    """Further training of a trained network, pruned or quantized: fewer epochs and a lower learning rate.
+
+    What a recipe does not set of `batch_size`, `optimizer` and `threads` is as in its distill section, and the learning
+    rate is a fraction of that one's.
+    """
+
+    lower: ClassVar[float] = 0.2
 
     epochs: Positive = 10
-    learning_rate: Annotated[float, Field(gt=0.0)] = 0.02
+    batch_size: Positive = Field(128, description="default: distill.batch_size")
+    optimizer: Literal["sgd", "adamw"] = Field("sgd", description="default: distill.optimizer")
+    threads: Positive | None = Field(None, description="default: distill.threads")
+    learning_rate: Annotated[float, Field(gt=0.0)] = Field(
+        0.02, description="peak learning rate; default: a fifth of distill.learning_rate"
+    )
     objective: tuple[TermSettings, ...] | None = Field(
         None, min_length=1, description="the losses to train with; default: the losses on logits in distill.objective"
     )
@@ -362,8 +373,12 @@ class QuantizeSettings(RecoverySettings):
     mode: Literal["qad", "ptq"] = Field(
         "qad", description="ptq: calibration only; qad: calibration, then training through the quantizers"
     )
+    lower: ClassVar[float] = 0.1
+
     epochs: Positive = 6
-    learning_rate: Annotated[float, Field(gt=0.0)] = 0.01
+    learning_rate: Annotated[float, Field(gt=0.0)] = Field(
+        0.01, description="peak learning rate; default: a tenth of distill.learning_rate"
+    )
     precision: Literal["auto", "fp32"] = Field("auto", description="always fp32: bf16 is too coarse for int8 grids")
     compile: Literal[False] = Field(False, description="a network with quantizers is not compiled")
     calibration_images: Annotated[int, Field(ge=16)] = Field(
@@ -442,6 +457,21 @@ class RecipeSettings(Settings):
     quantize: QuantizeSettings | None = Field(None, description="default: no int8 graphs")
     export: ExportSettings = ExportSettings()
     bench: BenchSettings = BenchSettings()
+
+    @model_validator(mode="after")
+    def _inherit(self) -> RecipeSettings:
+        """Fill in what the sections of further training take over from distill."""
+        for name in type(self).model_fields:
+            section = getattr(self, name)
+            if not isinstance(section, RecoverySettings):
+                continue
+            taken: dict[str, Any] = {key: getattr(self.distill, key) for key in ("batch_size", "optimizer", "threads")}
+            # Rounded: a fifth of 0.1 is to be 0.02.
+            taken["learning_rate"] = round(section.lower * self.distill.learning_rate, 12)
+            unset = {key: value for key, value in taken.items() if key not in section.model_fields_set}
+            # In place, because the model is frozen, and pydantic keeps the instance that it made.
+            self.__dict__[name] = section.model_copy(update=unset)
+        return self
 
     @model_validator(mode="after")
     def _quantize_and_variants(self) -> RecipeSettings:

@@ -125,7 +125,7 @@ def not_run(devices: Sequence[str], shipped: Iterable[str]) -> list[Json]:
 def _warnings(result: Result) -> list[str]:
     """All warnings, each once: one shown before a training may be in its manifest too."""
     metrics = [result.data.metrics, *(checkpoint.metrics for checkpoint in result.checkpoints), result.scores.metrics]
-    metrics += [result.measured.metrics]
+    metrics += [result.measured.metrics, result.bundle.metrics]
     noted = [warning for each in metrics for warning in each.get("warnings", ())]
     return list(dict.fromkeys([*result.warnings, *noted, *result.exported.left_out]))
 

@@ -67,6 +67,12 @@ def measure(model: Model, folder: Path) -> FolderAccuracy:
     if not folder.is_dir():
         raise DataError(f"{folder} is not a folder", allowed="a folder with one subfolder of images per class")
     classes = sorted(path.name for path in folder.iterdir() if path.is_dir() and not is_skipped(path.name))
+    if not classes:
+        raise DataError(
+            f"{folder} has no folders of classes",
+            found="images" if find_images(folder).images else "no images either",
+            allowed="a folder with one subfolder of images per class",
+        )
     if unknown := sorted(set(classes) - set(model.classes)):
         raise DataError(
             f"{folder} has classes that this bundle does not have",

@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
 from edgekd.data.dataset import Dataset
 from edgekd.export import bundle as bundles
 from edgekd.export.bundle import Bundle
+from edgekd.export.model_id import ModelId
 from edgekd.models.checkpoint import Checkpoint
 from edgekd.runs import Run, Stage
+from edgekd.runtime.statistics import paired, unpacked
 from edgekd.stages import _code, _facts
 from edgekd.stages.benchmark import Measurements
+from edgekd.stages.distill import STUDENT
 from edgekd.stages.evaluate import Evaluation
 from edgekd.stages.export import Exported
+from edgekd.store.artifacts import Json
 
 
 def _bundle_facts(bundle: Bundle) -> list[str]:
     count = sum(file.endswith(".onnx") for file in bundle.manifest.files)
     return [f"{count} {'variant' if count == 1 else 'variants'}", _facts.megabytes(bundle.size_bytes)]
 
+
+# Of the test images, certainly lost.
+_MUCH = 0.05
 
 STAGE = Stage("bundle", "Bundle", version=bundles.VERSION, compares=True, facts=_bundle_facts)
 
@@ -37,7 +47,11 @@ def bundle(
         BackendError: no engine on this machine computes a graph as it is written.
     """
     name, shipped, models = run.recipe.name, exported.shipped, exported.models
-    contents = bundles.Contents(name, shipped, models, student)
+
+    def make(out: Path) -> Bundle:
+        contents = bundles.Contents(name, shipped, models, student, losses(shipped, scores.rows))
+        return bundles.pack(contents, scores.rows, measured.records, data, out)
+
     packed = run.stage(
         STAGE,
         Bundle,
@@ -53,6 +67,31 @@ def bundle(
             "measurements": measured,
             "data": data,
         },
-        make=lambda out: bundles.pack(contents, scores.rows, measured.records, data, out),
+        make=make,
     )
     return run.finish(STAGE, packed)
+
+
+def losses(shipped: Mapping[str, ModelId], rows: Sequence[Json]) -> tuple[str, ...]:
+    """A warning about the files that ship and are certainly much worse than the student was before compression.
+
+    Args:
+        shipped: the bundle's files.
+        rows: the evaluation's.
+    """
+    known = {ModelId.of(row): row for row in rows}
+    before = next((row for name, row in known.items() if name.role == STUDENT.name), None)
+    if before is None:
+        return ()
+    lost = []
+    for name in shipped.values():
+        mine, theirs = (unpacked(row["correct"], row["samples"]) for row in (known[name], before))
+        gap = paired(mine, theirs)
+        if gap.high < -_MUCH:
+            lost.append(f"{name} ({100 * gap.value:+.1f} points)")
+    if not lost:
+        return ()
+    return (
+        f"Compression cost much accuracy against the student before it: {', '.join(lost)}. Train longer in prune and "
+        f"quantize (epochs, a smaller batch_size), or compress less.",
+    )

@@ -69,9 +69,11 @@ def teacher_stage(
     )
 
 
-def trained(run: Run, model: ModelSettings, settings: TrainSettings, data: Dataset) -> Checkpoint:
-    """A network trained on labels only, as the stage "baseline". Raises ModelError or TrainingError."""
-    return _trained(run, BASELINE_STAGE, model, settings, data)
+def trained(
+    run: Run, model: ModelSettings, settings: TrainSettings, data: Dataset, *, stage: Stage = BASELINE_STAGE
+) -> Checkpoint:
+    """A network trained on labels only, as the baseline or as another stage. Raises ModelError or TrainingError."""
+    return _trained(run, stage, model, settings, data)
 
 
 def _trained(

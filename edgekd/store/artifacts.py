@@ -212,7 +212,7 @@ def file_digest(path: Path) -> str:
 
 def check_file(path: Path, expected: str, *, owner: str) -> None:
     """Raises ArtifactError where a file is missing or its digest is not the one in the manifest."""
-    hint = f"restore it, or delete {owner} to make it again"
+    hint = _again(owner)
     if not path.is_file():
         raise ArtifactError(f"{path} is missing", hint=hint)
     if (found := file_digest(path)) != expected:
@@ -261,13 +261,18 @@ def write_manifest(path: Path, manifest: Manifest) -> None:
     write_json(path / MANIFEST, manifest.model_dump(mode="json"))
 
 
+def _again(folder: object) -> str:
+    """What to do about a damaged artifact: what a run made can be made again, what somebody brought cannot."""
+    return f"restore it, or, if a run of yours made it, delete {folder} to make it again"
+
+
 def _check_unchanged(file: Path, what: str, found: str, expected: object) -> None:
     if found != expected:
         raise ArtifactError(
             f"{file} was changed after it was written",
             found=f"{what} {found[:16]}…",
             allowed=f"{what} {str(expected)[:16]}…",
-            hint=f"restore it, or delete {file.parent} to make it again",
+            hint=_again(file.parent),
         )
 
 
@@ -292,9 +297,7 @@ def read_json(path: Path) -> Json:
     except FileNotFoundError:
         raise ArtifactError(f"{path} does not exist", hint="check the path; `edgekd run` makes such a file") from None
     except (OSError, ValueError, RecursionError) as error:
-        raise ArtifactError(
-            f"{path} cannot be read as JSON", found=str(error), hint=f"restore it, or delete {path} and run again"
-        ) from None
+        raise ArtifactError(f"{path} cannot be read as JSON", found=str(error), hint=_again(path.parent)) from None
     if not isinstance(value, dict):
         raise ArtifactError(f"{path} is not a JSON object", found=type(value).__name__)
     return value

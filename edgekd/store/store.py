@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar
 
-from edgekd.errors import ArtifactError, RunLockedError
+from edgekd.errors import ArtifactError, RunLockedError, StoreError
 from edgekd.store.artifacts import FORMAT, Artifact, Json, StageRecord, digest, write_manifest
 from edgekd.store.system_errors import clear_system_errors
 
@@ -165,8 +165,11 @@ class Store:
             RunLockedError: another process holds the lock; StoreError: the folder cannot be created.
         """
         with clear_system_errors(self.root):
-            self.root.mkdir(parents=True, exist_ok=True)
-            stream = (self.root / ".lock").open("a+")
+            try:
+                self.root.mkdir(parents=True, exist_ok=True)
+                stream = (self.root / ".lock").open("a+")
+            except FileNotFoundError as error:  # in a file system that makes no folders, as /proc
+                raise StoreError(f"{self.root} cannot be made", hint="name another folder with --out") from error
         with stream:
             try:
                 fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)

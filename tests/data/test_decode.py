@@ -9,7 +9,7 @@ from PIL import Image
 
 from edgekd.data.decode import BROKEN_NAMED, check_broken, content_digest, decode_all, white_of
 from edgekd.data.sources._arrays import ArraySamples
-from edgekd.errors import DataError
+from edgekd.errors import DataError, PluginError
 from edgekd.runtime.images import BROKEN
 from edgekd.runtime.preprocess import Preprocessing
 
@@ -115,3 +115,14 @@ def test_the_range_of_deep_images_is_that_of_the_largest_value(largest, dtype, w
             return Image.fromarray(np.full((2, 2), largest if index == 100 else 0, dtype))
 
     assert white_of(Deep("x", IMAGES, np.zeros(150))) == white
+
+
+@pytest.mark.parametrize("given", [np.zeros((2, 2, 3), np.uint8), None, "a.png"])
+def test_a_source_that_gives_no_image_is_named(given: object) -> None:
+    class Wrong(ArraySamples):
+        def image(self, index: int) -> Image.Image:
+            return given  # type: ignore[return-value]
+
+    with pytest.raises(PluginError, match=rf"gave no image for .*\n  found: an object of type {type(given).__name__}"):
+        list(decode_all([Wrong("x", IMAGES[:2], np.zeros(2))], SIDE, pixels=True))
+    assert white_of(Wrong("x", IMAGES[:2], np.zeros(2))) == 65535.0

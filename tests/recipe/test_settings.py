@@ -86,3 +86,18 @@ def test_layers_are_one_path_or_a_list():
         0
     ]
     assert (parsed.student_layers, parsed.teacher_layers) == (("layer1",), ("layer2",))
+
+
+def test_further_training_takes_over_what_it_does_not_set(tmp_path):
+    sections = """\
+distill: {batch_size: 16, optimizer: adamw, learning_rate: 0.001, threads: 1}
+prune: {}
+quantize: {batch_size: 8, learning_rate: 0.5}
+"""
+    settings = recipe.load(_write(tmp_path, GOOD + sections)).settings
+    assert (settings.prune.batch_size, settings.prune.optimizer, settings.prune.threads) == (16, "adamw", 1)
+    assert settings.prune.learning_rate == 0.0002
+    assert (settings.quantize.batch_size, settings.quantize.learning_rate) == (8, 0.5)
+    assert settings.quantize.optimizer == "adamw"
+    plain = recipe.load(_write(tmp_path, GOOD + "prune: {}\nquantize: {}\n")).settings
+    assert (plain.prune.batch_size, plain.prune.learning_rate, plain.quantize.learning_rate) == (128, 0.02, 0.01)

@@ -37,6 +37,9 @@ def test_folders_that_give_no_accuracy_are_refused(linear_bundle, tmp_path):
     model = load(linear_bundle)
     with pytest.raises(DataError, match="is not a folder"):
         measure(model, tmp_path / "nowhere")
+    write(tmp_path / "flat", "a.png", (200, 0, 0))
+    with pytest.raises(DataError, match=r"no folders of classes\n  found: images\n"):
+        measure(model, tmp_path / "flat")
     (tmp_path / "own" / "red").mkdir(parents=True)
     with pytest.raises(DataError, match="no readable images"):
         measure(model, tmp_path / "own")

@@ -2,12 +2,14 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
+import numpy as np
 from keys import Keys, Unmade
 
 from edgekd.export.model_id import ModelId
 from edgekd.recipe.load import from_mapping
 from edgekd.runs import Run
-from edgekd.stages.bundle import STAGE, bundle
+from edgekd.runtime import statistics
+from edgekd.stages.bundle import STAGE, bundle, losses
 from edgekd.stages.export import Exported
 
 RECIPE = {
@@ -51,3 +53,18 @@ def test_a_bundle_reports_its_graphs_and_its_size():
 
     assert facts("model.fp32.onnx") == ["1 variant", "2.50 MB"]
     assert facts("model.fp32.onnx", "model.int8.onnx") == ["2 variants", "2.50 MB"]
+
+
+def test_a_file_that_lost_much_against_the_student_is_named():
+    right = np.arange(200) < 190
+    rows = {
+        ModelId("student", "fp32"): right,
+        ModelId("pruned", "fp32"): right & (np.arange(200) >= 60),
+        ModelId("quantized", "int8"): right & (np.arange(200) >= 4),
+    }
+    shipped = {"fp32": ModelId("pruned", "fp32"), "int8": ModelId("quantized", "int8")}
+    scores = [{**name.to_json(), "correct": statistics.packed(each), "samples": 200} for name, each in rows.items()]
+    (warning,) = losses(shipped, scores)
+    assert "pruned-fp32 (-30.0 points)" in warning and "quantized" not in warning.partition(". Train")[0]
+    assert losses({"int8": ModelId("quantized", "int8")}, scores) == ()
+    assert losses(shipped, scores[1:]) == ()

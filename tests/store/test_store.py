@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from edgekd.errors import ArtifactError, RunLockedError
+from edgekd.errors import ArtifactError, RunLockedError, StoreError
 from edgekd.store.artifacts import Artifact, Details, read_json
 from edgekd.store.plan import Plan
 from edgekd.store.store import StageLabel, Store, resume_folder
@@ -130,3 +130,9 @@ def test_a_second_run_in_the_folder_is_refused_and_a_dead_one_holds_nothing(tmp_
     holder.communicate()
     with Store(tmp_path).lock():
         pass
+
+
+def test_a_place_where_no_folder_can_be_made_is_one_message() -> None:
+    with pytest.raises(StoreError, match=r"/proc/run cannot be made\n  next: name another folder with --out"):
+        with Store(Path("/proc/run")).lock():
+            pass
