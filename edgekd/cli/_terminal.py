@@ -129,8 +129,9 @@ def show_result(result: RunResult, *, as_json: bool) -> None:
         record = latencies.get(name)
         times = [f"{record['latency_ms'][p]:.3f} ms" if record else "-" for p in ("p50", "p99")]
         low, high = row["interval"]
-        size = result.made.exported.models[name].graph.stat().st_size / 1e6
-        table.add_row(row["model"], f"{row['accuracy']:.2%}", f"{low:.1%} to {high:.1%}", f"{size:.2f} MB", *times)
+        size = result.made.exported.models[name].graph.stat().st_size
+        shown = f"{size / 1e6:.2f} MB" if size >= 1e5 else f"{size / 1e3:.1f} kB"
+        table.add_row(row["model"], f"{row['accuracy']:.2%}", f"{low:.1%} to {high:.1%}", shown, *times)
         for title, head in row.get("heads", {}).items():
             low, high = head["interval"]
             table.add_row(f"  {title}", f"{head['accuracy']:.2%}", f"{low:.1%} to {high:.1%}")

@@ -34,6 +34,10 @@ class Document:
 
     def where(self, location: Location) -> str:
         """`file.yaml:12`: the line of a location or of the nearest one around it, or the override that set it."""
+        if location and location not in self.overridden and location not in self.lines:
+            for path, begun in self.overridden.items():
+                if path[: len(location)] == location:  # a section that an override began
+                    return f"--set {begun}"
         for length in range(len(location), -1, -1):
             if (override := self.overridden.get(location[:length])) is not None:
                 return f"--set {override}"

@@ -37,6 +37,10 @@ class Prediction:
     scores: Floats
     heads: Mapping[str, Prediction] = field(default_factory=dict)
 
+    def __str__(self) -> str:
+        """The three most probable classes, e.g. "red 71.2 %, blue 20.1 %, green 8.7 %"."""
+        return ", ".join(f"{name} {100 * score:.1f} %" for name, score in self.top(3))
+
     @property
     def label(self) -> str:
         return self.classes[int(self.scores.argmax())]

@@ -67,3 +67,10 @@ def test_what_is_not_yaml_has_the_line():
 
 def test_locations_are_written_as_in_a_recipes_messages():
     assert format_location(("distill", "objective", 0, "method")) == "distill.objective[0].method"
+
+
+def test_a_section_that_an_override_began_is_reported_as_that_override():
+    document = parse("name: x\n", name="r.yaml")
+    set_value(document, "a.b.c=1")
+    assert document.where(("a",)) == document.where(("a", "b", "c")) == "--set a.b.c=1"
+    assert document.where(("name",)) == "r.yaml:1"

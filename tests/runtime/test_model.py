@@ -48,6 +48,8 @@ def test_scores_are_a_softmax_and_top_is_sorted(linear_bundle):
     assert [name for name, _ in answer.top(2)] == ["red", "blue"]
     assert answer.score == pytest.approx(float(answer.scores[0]))
     assert len(answer.top(9)) == 3
+    assert str(answer) == ", ".join(f"{name} {100 * score:.1f} %" for name, score in answer.top(3))
+    assert str(answer).startswith("red ")
     for wrong in (0, -1, 1.5, True):
         with pytest.raises(UsageError, match=f"k must be a whole number of at least 1\n  found: {wrong}"):
             answer.top(wrong)
