@@ -23,6 +23,7 @@ from edgekd.store.artifacts import Artifact, Json
 from edgekd.store.store import Done
 from edgekd.version import __version__
 
+_ANSWERS = ("problems", "majority", "correct", "balanced_accuracy", "per_class", "confused")
 _MEASURED = (
     "model",
     "device",
@@ -203,7 +204,7 @@ def _model(name: ModelId, result: Result, row: Json) -> Json:
         "accuracy": row["accuracy"],
         "interval": row["interval"],
         "samples": row["samples"],
-        **{key: row[key] for key in ("problems", "majority", "correct")},
+        **{key: row[key] for key in _ANSWERS},
         "size_bytes": result.exported.models[name].graph.stat().st_size,
         "parameters": checkpoint.metrics["parameters"],
         "macs": checkpoint.metrics["macs"],

@@ -89,6 +89,14 @@ class Majority(_Frozen):
     share: Share
 
 
+class Confusion(_Frozen):
+    """How often images of the class `label` were taken for `answer`."""
+
+    label: str
+    answer: str
+    count: Count
+
+
 class ModelEntry(_Frozen):
     """One exported file and its accuracy on the test split, with a 95 % interval over `samples` images.
 
@@ -98,6 +106,9 @@ class ModelEntry(_Frozen):
         heads: the scores of additional heads, by name.
         problems: why its answers cannot be believed.
         majority: the most frequent class and its share of the test images.
+        balanced_accuracy: the mean of the accuracies of the classes that have test images.
+        per_class: the accuracy of each of them.
+        confused: the most frequent confusions, the most frequent first.
         correct: for each test image whether the answer was right, see edgekd.runtime.statistics.packed.
     """
 
@@ -119,6 +130,9 @@ class ModelEntry(_Frozen):
     problems: tuple[str, ...] = ()
     majority: Majority | None = None
     correct: str = ""
+    balanced_accuracy: Share | None = None
+    per_class: dict[str, Share] = {}
+    confused: tuple[Confusion, ...] = ()
 
 
 class Tolerance(_Frozen):

@@ -15,6 +15,7 @@ _MEASURES = {"macs": "MACs", "parameters": "Parameters"}
 _MODES = {"qad": "quantization-aware distillation (QAD)", "ptq": "calibration only (PTQ)"}
 _LEVELS = ("error", "warning")
 _MOST_NODES = 12
+_WORST = 12
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,39 @@ class Legality:
     versions: tuple[Version, ...]
     messages: tuple[Message, ...]
     notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Classes:
+    """The classes of one model's answers.
+
+    Attributes:
+        model: its label.
+        mean: the mean of the classes' accuracies.
+        rows: names and accuracies, the worst first.
+        others: how many better ones are not listed.
+        confusions: in sentences, the most frequent first.
+    """
+
+    model: str
+    mean: str
+    rows: tuple[tuple[str, str], ...]
+    others: int
+    confusions: tuple[str, ...]
+
+
+def classes(model: ModelEntry | None, labels: dict[str, str]) -> Classes | None:
+    """None for a report of an earlier version, which has no accuracies of classes."""
+    if model is None or model.balanced_accuracy is None or not model.per_class:
+        return None
+    worst = sorted(model.per_class.items(), key=lambda each: each[1])
+    return Classes(
+        labels[model.id],
+        figures.percent(model.balanced_accuracy, model.samples),
+        tuple((name, figures.percent(accuracy)) for name, accuracy in worst[:_WORST]),
+        max(0, len(worst) - _WORST),
+        tuple(f"{each.count:,} × {each.label} taken for {each.answer}" for each in model.confused),
+    )
 
 
 def precision(record: Record, labels: dict[str, str]) -> Precision | None:

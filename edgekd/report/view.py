@@ -58,6 +58,7 @@ class View:
     numerics: tuple[NumericsRow, ...]
     places: tuple[Place, ...]
     training: Figure | None
+    classes: sections.Classes | None
     precision: sections.Precision | None
     pruning: sections.PruningView | None
     legality: sections.Legality | None
@@ -85,6 +86,7 @@ def view(record: Record) -> View:
         numerics=tuple(_numerics_row(entry, labels) for entry in record.numerics),
         places=tuple(_place(record, place, labels) for place in places),
         training=figure(charts.curves, training_curves) if training_curves else None,
+        classes=sections.classes(shown_model, labels),
         precision=sections.precision(record, labels),
         pruning=sections.pruning(record.pruning) if record.pruning is not None else None,
         legality=sections.legality(record.legality, labels),
