@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from edgekd.data.dataset import Dataset
 from edgekd.data.reader import open_reader
@@ -19,11 +20,14 @@ from edgekd.export.preference import preferences
 from edgekd.models.checkpoint import Checkpoint
 from edgekd.runtime.backends import open_reference
 from edgekd.runtime.bundle import FORMAT, MANIFEST, checksum
-from edgekd.runtime.preprocess import Floats
+from edgekd.runtime.images import open_upright
+from edgekd.runtime.preprocess import Floats, Preprocessing
 from edgekd.store.artifacts import Artifact, Details, Json, file_digest, versions, write_json
 
-VERSION = 5
+VERSION = 6
 _VECTORS = 8
+# Of EXIF: how an image is turned to be upright.
+_ORIENTATION, _QUARTER_CLOCKWISE = 0x0112, 6
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,7 @@ class Contents:
         shipped: its variants in order, each with its model.
         models: all exported files of the run.
         student: the float network that ships.
+        warnings: about the files that ship.
     """
 
     name: str
@@ -82,6 +87,7 @@ def pack(contents: Contents, evaluated: Sequence[Json], measured: Sequence[Json]
     (out / "vectors").mkdir()
     np.save(out / "vectors" / "images.npy", pixels)
     np.save(out / "vectors" / "input.npy", inputs)
+    _write_photo(preprocessing, out / "vectors")
     scores = {ModelId.of(row): row for row in evaluated}
     latencies = _smallest_batch(measured)
     # Each file's latency in the engine that was measured first; the record names the engine.
@@ -110,7 +116,12 @@ def pack(contents: Contents, evaluated: Sequence[Json], measured: Sequence[Json]
         "tensors": _tensors(contents.models[next(iter(shipped.values()))]),
         "variants": records,
         "engines": {str(engine): order for engine, order in preferences(shipped, scores, p50).items()},
-        "vectors": {"images": "vectors/images.npy", "inputs": "vectors/input.npy"},
+        "vectors": {
+            "images": "vectors/images.npy",
+            "inputs": "vectors/input.npy",
+            "photo": "vectors/photo.png",
+            "pixels": "vectors/photo.npy",
+        },
         "warnings": [*warnings, *contents.warnings],
         "provenance": _provenance(student, data),
     }
@@ -122,6 +133,22 @@ def pack(contents: Contents, evaluated: Sequence[Json], measured: Sequence[Json]
         engines={engine: tuple(order) for engine, order in manifest["engines"].items()},
     )
     return Bundle.seal(out, details=details, metrics={"warnings": list(contents.warnings)})
+
+
+def _write_photo(preprocessing: Preprocessing, out: Path) -> None:
+    """An image as a camera writes it, and the pixels that it becomes, to prove that a loader turns, crops and scales.
+
+    It is drawn: not square, larger than the network's images, to be turned by its EXIF orientation, partly transparent.
+    """
+    height, width = 2 * preprocessing.resize + 5, 3 * preprocessing.resize + 8
+    rows, columns = np.mgrid[0:height, 0:width]
+    waves = [127.5 + 127.5 * np.sin(rows / a + columns / b) for a, b in ((9.0, 31.0), (23.0, 7.0), (-13.0, 17.0))]
+    alpha = np.where(rows + columns < height, 96, 255)
+    photo = Image.fromarray(np.dstack([*waves, alpha]).round().astype(np.uint8), "RGBA")
+    exif = photo.getexif()
+    exif[_ORIENTATION] = _QUARTER_CLOCKWISE
+    photo.save(out / "photo.png", exif=exif)
+    np.save(out / "photo.npy", preprocessing.pixels(open_upright(out / "photo.png")))
 
 
 def publish(bundle: Bundle, place: Path) -> None:

@@ -87,6 +87,7 @@ class BundleManifest:
         path: the bundle's folder.
         classes: of the main head, whose logits are the first outputs.
         images, inputs: files of the test vectors, relative to the bundle.
+        photo: an image file as a camera writes it, and the pixels that it becomes; None in bundles of earlier versions.
         heads: additional heads, by name.
         files: the sha256 of each file, by its name relative to the bundle.
         engines: the variants in the order in which each engine should use them.
@@ -103,6 +104,7 @@ class BundleManifest:
     provenance: Mapping[str, Any]
     engines: Mapping[EngineKey, tuple[str, ...]] = field(default_factory=dict)
     heads: Mapping[str, Head] = field(default_factory=dict)
+    photo: tuple[str, str] | None = None
 
     def preferred(self, engine: str, machine: str | None = None) -> tuple[str, ...]:
         """The variants that an engine should use, best first: the bundle's order, else the backend's default.
@@ -210,6 +212,9 @@ def _parse(folder: Path, raw: dict[str, Any]) -> BundleManifest:
         provenance=dict(raw["provenance"]),
         engines={EngineKey.parse(key): _order(key, order, variants) for key, order in raw.get("engines", {}).items()},
         heads=_heads(raw.get("heads", {}), len(raw["classes"])),
+        photo=(_inside(raw["vectors"]["photo"]), _inside(raw["vectors"]["pixels"]))
+        if "photo" in raw["vectors"]
+        else None,
     )
 
 
@@ -243,7 +248,7 @@ def _inside(name: str) -> str:
 
 
 def _check_files(manifest: BundleManifest) -> None:
-    named = {manifest.images, manifest.inputs}
+    named = {manifest.images, manifest.inputs, *(manifest.photo or ())}
     for variant in manifest.variants.values():
         named |= {variant.file, variant.vectors}
     if unlisted := named - set(manifest.files):

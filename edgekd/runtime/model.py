@@ -22,6 +22,7 @@ from edgekd.runtime.selection import select
 
 ImageLike: TypeAlias = "str | os.PathLike[str] | bytes | IO[bytes] | Image.Image | npt.NDArray[np.uint8]"
 Order = Literal["rgb", "bgr"]
+_LEVELS = 2
 
 
 @dataclass(frozen=True)
@@ -156,6 +157,7 @@ class Model:
             BundleError: the inputs or the outputs differ from those in the bundle.
         """
         record = self.manifest.variants[self.variant]
+        self._verify_reading()
         images: Pixels = self._vector(self.manifest.images)
         inputs: Floats = self._vector(self.manifest.inputs)
         expected: Floats = self._vector(record.vectors)
@@ -180,6 +182,20 @@ class Model:
             raise DataError(f"{what} does not exist") from None
         except BROKEN as error:
             raise DataError(f"{what} cannot be read as an image", found=str(error) or repr(error)) from None
+
+    def _verify_reading(self) -> None:
+        """Raises BundleError where the bundle's photo becomes other pixels here than it did on the workstation."""
+        if self.manifest.photo is None:
+            return
+        photo, pixels = self.manifest.photo
+        found = self.manifest.preprocessing.pixels(open_upright(self.manifest.path / photo)).astype(np.int16)
+        difference = int(np.abs(found - self._vector(pixels).astype(np.int16)).max())
+        if difference > _LEVELS:
+            raise BundleError(
+                f"an image is read in another way on this device: {photo}",
+                found=f"pixels that differ by up to {difference} of 255 levels",
+                allowed=f"at most {_LEVELS}, which versions of Pillow may round differently",
+            )
 
     @staticmethod
     def _predictions(classes: tuple[str, ...], logits: Floats) -> list[Prediction]:

@@ -3,7 +3,11 @@ from __future__ import annotations
 import json
 
 import numpy as np
+import pytest
+from PIL import Image
+from samples import seal_bundle
 
+from edgekd.errors import BundleError
 from edgekd.export.bundle import Contents, pack, publish
 from edgekd.export.model_id import ModelId
 from edgekd.recipe.settings import BenchSettings
@@ -33,7 +37,31 @@ def test_a_bundle_loads_verifies_and_carries_its_metrics(exported, small_digits,
     assert manifest["variants"]["fp32"]["latency"]["provenance"] == "measured"
     assert not (tmp_path / "bundle" / "manifest.json").exists()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bundle", "evaluation", "measured", "packed"]
+    photo = load(tmp_path / "bundle").manifest
+    with Image.open(tmp_path / "bundle" / "vectors" / "photo.png") as written:
+        assert written.mode == "RGBA" and written.width > written.height > photo.preprocessing.image_size
+        assert written.getexif()[0x0112] == 6
+    pixels = np.load(tmp_path / "bundle" / "vectors" / "photo.npy")
+    assert pixels.shape == (photo.preprocessing.image_size,) * 2 + (3,) and pixels.std() > 30
     images = np.load(tmp_path / "bundle" / "vectors" / "images.npy")
     logits = np.load(tmp_path / "bundle" / "vectors" / "logits.fp32.npy")
     answers = [digit.label for digit in load(tmp_path / "bundle", variant="fp32")(images)]
     assert answers == [student.classes[i] for i in logits.argmax(1)]
+
+
+def test_a_loader_that_does_not_turn_images_or_drops_alpha_is_noticed(exported, small_digits, tmp_path):
+    student, models = exported
+    named = {ModelId("student", variant): model for variant, model in models.items()}
+    (tmp_path / "evaluation").mkdir()
+    rows = evaluate_models(named, small_digits, tmp_path / "evaluation").rows
+    contents = Contents("digits", {variant: ModelId("student", variant) for variant in models}, named, student)
+    (tmp_path / "packed").mkdir()
+    publish(pack(contents, rows, [], small_digits, tmp_path / "packed"), tmp_path / "bundle")
+    file = tmp_path / "bundle" / "vectors" / "photo.png"
+    with Image.open(file) as photo:
+        lying, opaque = photo.copy(), photo.convert("RGB")
+    for wrong in (lying, opaque.transpose(Image.Transpose.ROTATE_270)):
+        wrong.save(file)
+        seal_bundle(tmp_path / "bundle", json.loads((tmp_path / "bundle" / "bundle.json").read_text()))
+        with pytest.raises(BundleError, match=r"read in another way(?s:.)*differ by up to \d+ of 255 levels"):
+            load(tmp_path / "bundle").verify()
