@@ -60,8 +60,9 @@ def _from_source(architecture: Architecture, pretrained: bool) -> nn.Module:
     check_name(architecture.model)
     check_arguments(architecture.model, architecture.arguments)
     source, _, name = architecture.model.partition("/")
+    models = plugins.load("models", source)
     try:
-        model: nn.Module = plugins.load("models", source).build(
+        model: nn.Module = models.build(
             name, num_classes=architecture.num_classes, pretrained=pretrained, **architecture.arguments
         )
     except (TypeError, ValueError, KeyError, AssertionError, RuntimeError, OSError) as error:
@@ -70,7 +71,8 @@ def _from_source(architecture: Architecture, pretrained: bool) -> nn.Module:
             raise ModelError(
                 f"the published weights of {architecture.model} cannot be fetched",
                 found=found,
-                hint="they are downloaded once; without a network, give a file of weights: checkpoint: …",
+                hint="they are downloaded once. Without a connection "
+                + (models.bring(name) if models.bring is not None else "give a file of weights: checkpoint: …"),
             ) from error
         what = f"{architecture.model} cannot be built with {architecture.arguments or 'no arguments'}"
         raise ModelError(what, found=found) from error

@@ -17,6 +17,7 @@ class ModelSource:
         build: `(name, *, num_classes, pretrained=False, **arguments)` to a network from (B, 3, H, W) images to
             (B, num_classes) logits. `pretrained`: with the published weights, but for a last layer of another number
             of classes. Raises ModelError, TypeError or ValueError where the arguments do not fit.
+        bring: how to bring a classifier's published weights to a machine without a connection, in words.
         loading: the names of arguments through which a builder reads or fetches weights; they are refused, because such
             files may be unpickled.
         published_classes: for how many classes a classifier's published weights are, 0 for weights without a last
@@ -27,3 +28,4 @@ class ModelSource:
     build: Callable[..., nn.Module]
     published_classes: Callable[[str], int]
     loading: frozenset[str] = frozenset()
+    bring: Callable[[str], str] | None = None

@@ -27,8 +27,15 @@ def published_classes(name: str) -> int:
     return int(published.num_classes)
 
 
+def bring(name: str) -> str:
+    published = timm.get_pretrained_cfg(name)
+    origin = published.hf_hub_id if published is not None else None
+    where = f"model.safetensors of https://huggingface.co/{origin}" if origin else "a file of its weights"
+    return f"download {where} elsewhere, and set checkpoint to it instead of pretrained"
+
+
 _LOADING = frozenset(
     "checkpoint_path pretrained pretrained_cfg pretrained_cfg_overlay pretrained_strict pretrained_filter_fn "
     "pretrained_model_args cache_dir model_cls model_cfg".split()
 )
-MODELS = ModelSource(names=names, build=build, published_classes=published_classes, loading=_LOADING)
+MODELS = ModelSource(names=names, build=build, published_classes=published_classes, loading=_LOADING, bring=bring)

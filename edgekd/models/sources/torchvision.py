@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import inspect
 import sys
+from pathlib import Path
 from typing import Any
 
+import torch
 import torchvision
 from torch import nn
 
@@ -63,5 +65,11 @@ def _load_published(model: nn.Module, name: str, num_classes: int) -> None:
     model.load_state_dict({**own, **fitting})
 
 
+def bring(name: str) -> str:
+    url = torchvision.models.get_model_weights(name).DEFAULT.url
+    place = Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]
+    return f"download {url} elsewhere, and put it at {place}"
+
+
 _LOADING = frozenset({"weights", "weights_backbone", "pretrained", "pretrained_backbone", "progress"})
-MODELS = ModelSource(names=names, build=build, published_classes=published_classes, loading=_LOADING)
+MODELS = ModelSource(names=names, build=build, published_classes=published_classes, loading=_LOADING, bring=bring)
