@@ -111,7 +111,7 @@ class DataSettings(Settings):
         (255, 255, 255), description="colour behind transparent pixels: red, green, blue, 0 to 255"
     )
     seed: Seed = Field(0, description="seed of the splits and of limit")
-    augment: AugmentSettings = AugmentSettings()
+    augment: AugmentSettings = Field(AugmentSettings(), description="how training images are varied")
 
     @property
     def preprocessing(self) -> Preprocessing:
@@ -127,9 +127,11 @@ class DataSettings(Settings):
 class StepSettings(Settings):
     """Optimisation settings of any training. The schedule is a cosine after a linear warm-up, counted in steps."""
 
-    epochs: Positive = 30
-    batch_size: Positive = 128
-    optimizer: Literal["sgd", "adamw"] = "sgd"
+    epochs: Positive = Field(30, description="passes over the training images")
+    batch_size: Positive = Field(128, description="images in a step")
+    optimizer: Literal["sgd", "adamw"] = Field(
+        "sgd", description="sgd: with momentum; adamw: needs a lower learning rate"
+    )
     learning_rate: Annotated[float, Field(gt=0.0)] = Field(0.1, description="peak learning rate, after the warm-up")
     momentum: Annotated[float, Field(ge=0.0, lt=1.0)] = Field(
         0.9, description="momentum of sgd (Nesterov); adamw ignores it"
@@ -345,8 +347,8 @@ class RecoverySettings(TeacherGuidedSettings):
 
     lower: ClassVar[float] = 0.2
 
-    epochs: Positive = 10
-    batch_size: Positive = Field(128, description="default: distill.batch_size")
+    epochs: Positive = Field(10, description="passes over the training images")
+    batch_size: Positive = Field(128, description="images in a step; default: distill.batch_size")
     optimizer: Literal["sgd", "adamw"] = Field("sgd", description="default: distill.optimizer")
     threads: Positive | None = Field(None, description="default: distill.threads")
     learning_rate: Annotated[float, Field(gt=0.0)] = Field(
@@ -360,7 +362,7 @@ class RecoverySettings(TeacherGuidedSettings):
 class PruneSettings(RecoverySettings):
     """Structured pruning to a target, then recovery by distillation."""
 
-    target: PruneTarget = PruneTarget(macs=0.5)
+    target: PruneTarget = Field(PruneTarget(macs=0.5), description="how much of the network is kept")
     device: DeviceName = Field(
         "this-machine", description="device whose channel_multiple the layers' widths are rounded to"
     )
@@ -375,7 +377,7 @@ class QuantizeSettings(RecoverySettings):
     )
     lower: ClassVar[float] = 0.1
 
-    epochs: Positive = 6
+    epochs: Positive = Field(6, description="passes over the training images, with mode: qad")
     learning_rate: Annotated[float, Field(gt=0.0)] = Field(
         0.01, description="peak learning rate; default: a tenth of distill.learning_rate"
     )
@@ -436,7 +438,7 @@ class BenchSettings(Settings):
     devices: tuple[DeviceName, ...] = Field(
         ("this-machine",), min_length=1, description="devices by name; `edgekd devices list` shows them"
     )
-    batch_sizes: tuple[Positive, ...] = Field((1, 8), min_length=1)
+    batch_sizes: tuple[Positive, ...] = Field((1, 8), min_length=1, description="images in one call, each measured")
     threads: Positive | None = Field(None, description="threads per operator; default: one per usable core")
     seconds: Annotated[float, Field(gt=0.0)] = Field(1.0, description="length of each timed loop, in seconds")
     warmup_seconds: Annotated[float, Field(ge=0.0)] = Field(0.2, description="length of the warm-up, in seconds")
@@ -449,14 +451,14 @@ class RecipeSettings(Settings):
         str,
         Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100, description="the run's folder is runs/<name>"),
     ]
-    data: DataSettings
+    data: DataSettings = Field(description="the images, their splits and preprocessing")
     teacher: TeacherSettings | None = Field(None, description="required, except for schemes without a teacher")
-    student: ModelSettings
-    distill: DistillSettings = DistillSettings()
+    student: ModelSettings = Field(description="the network that ships")
+    distill: DistillSettings = Field(DistillSettings(), description="who teaches the student, with which losses")
     prune: PruneSettings | None = Field(None, description="default: the student is not pruned")
     quantize: QuantizeSettings | None = Field(None, description="default: no int8 graphs")
-    export: ExportSettings = ExportSettings()
-    bench: BenchSettings = BenchSettings()
+    export: ExportSettings = Field(ExportSettings(), description="the graphs in the bundle")
+    bench: BenchSettings = Field(BenchSettings(), description="where and how latency is measured")
 
     @model_validator(mode="after")
     def _inherit(self) -> RecipeSettings:

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 
+from pydantic import BaseModel
+
 from edgekd.recipe import schema as recipe_schema
 
 
@@ -13,3 +15,16 @@ def test_the_schema_knows_each_methods_parameters():
     assert common | {"student_layers", "teacher_layers"} == set(terms["attention"]["properties"])
     assert terms["kd"]["properties"]["temperature"]["exclusiveMinimum"] == 0
     json.dumps(schema)
+
+
+def test_every_setting_is_described():
+    from edgekd.recipe import settings
+
+    models = [each for each in vars(settings).values() if isinstance(each, type) and issubclass(each, BaseModel)]
+    silent = [
+        f"{model.__name__}.{name}"
+        for model in models
+        for name, field in model.model_fields.items()
+        if model.__module__ == settings.__name__ and not field.description
+    ]
+    assert len(models) > 10 and silent == []
