@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
-import mmap
-import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from edgekd.bench.measurement import Measurement, ModelFile
+from edgekd.bench.measurement import Measurement
+from edgekd.bench.model_files import model_file
 from edgekd.bench.process import Job, Options, Target, run_job
 from edgekd.devices import profiles
 from edgekd.errors import BenchError, UsageError
-from edgekd.runtime.backends import GRAPH, Progress, choose
+from edgekd.runtime.backends import Progress, choose
 from edgekd.runtime.bundle import read
 from edgekd.runtime.selection import select
-
-# StringStringEntryProto: field 1, the key "location"; field 2, a string of up to 127 bytes.
-_LOCATION = re.compile(rb"\x0a\x08location\x12([\x01-\x7f])")
 
 
 def benchmark(
@@ -96,35 +91,6 @@ def require_local(profile: profiles.Profile) -> None:
         )
 
 
-def external_data(file: Path) -> tuple[Path, ...]:
-    """The files in which an .onnx file keeps its weights, in the order of their names.
-
-    They are found by their entries in the file's bytes (TensorProto.external_data, key "location"), because a device
-    has no onnx package.
-
-    Raises:
-        BenchError: one of them is missing.
-    """
-    if file.suffix != GRAPH:
-        return ()
-    names: set[str] = set()
-    with file.open("rb") as stream:
-        if not stream.seek(0, 2):
-            return ()
-        with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            for found in _LOCATION.finditer(content):
-                start = found.end()
-                names.add(content[start : start + found[1][0]].decode("utf-8", "replace"))
-    files = tuple(sorted(file.parent / name for name in names))
-    if missing := [path.name for path in files if not path.is_file()]:
-        raise BenchError(
-            f"{file} has weights in another file that is missing",
-            found=", ".join(missing),
-            hint="keep it beside the graph, as it was written",
-        )
-    return files
-
-
 def _announced(jobs: Sequence[Job], progress: Progress | None) -> Iterator[Job]:
     for done, job in enumerate(jobs):
         if progress is not None:
@@ -151,11 +117,4 @@ def _variants(path: Path, variant: str | None, backend: str | None) -> list[Targ
 
 
 def _target(name: str, variant: str | None, file: Path, backend: str) -> Target:
-    sha, data = hashlib.sha256(), external_data(file)
-    for part in (file, *data):
-        with part.open("rb") as stream:
-            while block := stream.read(1 << 20):
-                sha.update(block)
-    size = sum(part.stat().st_size for part in (file, *data))
-    record = ModelFile(name=file.name, sha256=sha.hexdigest(), size_bytes=size, data=tuple(part.name for part in data))
-    return Target(name=name, variant=variant, path=str(file.absolute()), file=record, backend=backend)
+    return Target(name=name, variant=variant, path=str(file.absolute()), file=model_file(file), backend=backend)

@@ -79,7 +79,7 @@ def _comparison(record: Record, model: ModelEntry) -> str:
     if not differences:
         return "as large and as fast as the teacher" if len(verdicts) == 2 else "as large as the teacher"
     mixed = len({sign for sign, _ in differences}) == 2
-    busy = " (on a busy machine)" if any(entry is not None and entry.flags for entry in (mine, theirs)) else ""
+    busy = " (on a disturbed machine)" if any(entry is not None and entry.flags for entry in (mine, theirs)) else ""
     return (" but " if mixed else " and ").join(text for _, text in differences) + f" than the teacher{busy}"
 
 

@@ -82,7 +82,10 @@ def measure(model: Model, folder: Path) -> FolderAccuracy:
     seen, left_out = Outputs(model.classes), LeftOut()
     unreadable = []
     for name in classes:
-        found = find_images(folder / name)
+        try:
+            found = find_images(folder / name)
+        except OSError as error:
+            raise DataError(f"{error.filename or folder / name} cannot be read", found=error.strerror) from None
         left_out += found.left_out
         for file in found.images:
             try:

@@ -20,7 +20,10 @@ from edgekd.runtime.backends import Progress, graph_backends
 from edgekd.stages import _code
 from edgekd.store.artifacts import Artifact, Details, Json, read_json, write_json
 
-_BUSY = "The machine was busy with other work during some measurements: their latencies are too high."
+_DISTURBED = (
+    "Some measurements were disturbed (the machine was busy with other work, or became slower): their latencies may be "
+    "too high."
+)
 
 STAGE = Stage("bench", "Latency", version=3, compares=True, facts=lambda found: [f"{len(found.records)} measurements"])
 
@@ -126,5 +129,8 @@ def measure_models(
     records = [record for record in records if record["backend"] not in failed]
     write_json(out / "measurements.json", {"records": records})
     digests = {str(name): model.digest for name, model in models.items()}
-    warnings = [*failed.values(), *([_BUSY] if any(record["busy"] for record in records) else [])]
+    warnings = [
+        *failed.values(),
+        *([_DISTURBED] if any(record["busy"] or record["throttling"]["flagged"] for record in records) else []),
+    ]
     return Measurements.seal(out, details=MeasurementsDetails(models=digests), metrics={"warnings": warnings})

@@ -49,7 +49,7 @@ def bundle(
     name, shipped, models = run.recipe.name, exported.shipped, exported.models
 
     def make(out: Path) -> Bundle:
-        contents = bundles.Contents(name, shipped, models, student, losses(shipped, scores.rows))
+        contents = bundles.Contents(name, shipped, models, student, accuracy_lost(shipped, scores.rows))
         return bundles.pack(contents, scores.rows, measured.records, data, out)
 
     packed = run.stage(
@@ -72,7 +72,7 @@ def bundle(
     return run.finish(STAGE, packed)
 
 
-def losses(shipped: Mapping[str, ModelId], rows: Sequence[Json]) -> tuple[str, ...]:
+def accuracy_lost(shipped: Mapping[str, ModelId], rows: Sequence[Json]) -> tuple[str, ...]:
     """A warning about the files that ship and are certainly much worse than the student was before compression.
 
     Args:

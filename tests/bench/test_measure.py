@@ -6,12 +6,11 @@ import subprocess
 import sys
 
 import numpy as np
-import onnx
 import pytest
 from onnx import TensorProto
 from samples import write_bundle_json
 
-from edgekd.bench.measure import benchmark, external_data, require_local
+from edgekd.bench.measure import benchmark, require_local
 from edgekd.devices.profiles import Profile
 from edgekd.errors import BackendError, BenchError, BundleError, UnknownNameError, UsageError
 from edgekd.runtime.preprocess import Preprocessing
@@ -183,20 +182,3 @@ def test_without_a_batch_size_a_fixed_one_is_taken(graph, batch):
     if batch == 3:
         with pytest.raises(BenchError, match="fixed at 3"):
             benchmark(file, batch_sizes=[1], **QUICK)
-
-
-def test_weights_in_another_file_count(small_net, tmp_path):
-    model = onnx.load(small_net)
-    weights = {"location": "weights.bin", "size_threshold": 0, "convert_attribute": True}
-    onnx.save(model, tmp_path / "m.onnx", save_as_external_data=True, **weights)
-    data = tmp_path / "weights.bin"
-    assert external_data(tmp_path / "m.onnx") == (data,) and external_data(small_net) == ()
-    (entry,) = benchmark(tmp_path / "m.onnx", **QUICK)
-    parts = (tmp_path / "m.onnx").read_bytes() + data.read_bytes()
-    assert (entry.file.size_bytes, entry.file.data) == (len(parts), ("weights.bin",))
-    assert entry.file.sha256 == hashlib.sha256(parts).hexdigest()
-    data.write_bytes(bytes(len(data.read_bytes())))
-    assert benchmark(tmp_path / "m.onnx", **QUICK)[0].file.sha256 != entry.file.sha256
-    data.unlink()
-    with pytest.raises(BenchError, match=r"in another file that is missing\n  found: weights.bin"):
-        benchmark(tmp_path / "m.onnx", **QUICK)

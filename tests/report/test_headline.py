@@ -139,3 +139,9 @@ def test_a_model_that_learned_nothing_is_not_praised(minimal: Json) -> None:
     student = {**entry("student-fp32", 0.49, 1_000_000), "problems": problems}
     text = sentence(minimal, [TEACHER, BASELINE, student], teacher_fp32=2.79, student_fp32=0.31)
     assert text == "Not usable: one class, disc, for every image."
+
+
+def test_a_speed_that_was_measured_on_a_disturbed_machine_says_so(minimal: Json) -> None:
+    timings = [timing("teacher-fp32", 2.79), {**timing("student-fp32", 0.31), "flags": ["the machine was busy"]}]
+    text = headline(parse({**minimal, "models": [TEACHER, STUDENT], "measurements": timings}))
+    assert text.replace("\u00a0", " ").endswith("9.0× faster than the teacher (on a disturbed machine).")

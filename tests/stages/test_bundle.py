@@ -9,7 +9,7 @@ from edgekd.export.model_id import ModelId
 from edgekd.recipe.load import from_mapping
 from edgekd.runs import Run
 from edgekd.runtime import statistics
-from edgekd.stages.bundle import STAGE, bundle, losses
+from edgekd.stages.bundle import STAGE, accuracy_lost, bundle
 from edgekd.stages.export import Exported
 
 RECIPE = {
@@ -64,7 +64,7 @@ def test_a_file_that_lost_much_against_the_student_is_named():
     }
     shipped = {"fp32": ModelId("pruned", "fp32"), "int8": ModelId("quantized", "int8")}
     scores = [{**name.to_json(), "correct": statistics.packed(each), "samples": 200} for name, each in rows.items()]
-    (warning,) = losses(shipped, scores)
+    (warning,) = accuracy_lost(shipped, scores)
     assert "pruned-fp32 (-30.0 points)" in warning and "quantized" not in warning.partition(". Train")[0]
-    assert losses({"int8": ModelId("quantized", "int8")}, scores) == ()
-    assert losses(shipped, scores[1:]) == ()
+    assert accuracy_lost({"int8": ModelId("quantized", "int8")}, scores) == ()
+    assert accuracy_lost(shipped, scores[1:]) == ()
