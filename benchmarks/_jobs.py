@@ -74,7 +74,8 @@ class Job:
 
     @property
     def preprocessing(self) -> Preprocessing:
-        return Preprocessing(self.side, self.side if self.side <= 96 else round(self.side * 8 / 7), MEAN, STD)
+        resize = self.side if self.side <= 96 else round(self.side * 8 / 7)
+        return Preprocessing((self.side, self.side), (resize, resize), MEAN, STD)
 
     @property
     def settings(self) -> DistillSettings:
@@ -143,10 +144,8 @@ def _start(
 def _write_noise(job: Job) -> Dataset:
     folder = job.path / "data"
     folder.mkdir()
-    generator, side = np.random.default_rng(0), job.preprocessing.resize
-    pixels = np.lib.format.open_memmap(
-        folder / "train.npy", mode="w+", dtype=np.uint8, shape=(job.images, side, side, 3)
-    )
+    generator, shape = np.random.default_rng(0), (job.images, *job.preprocessing.stored)
+    pixels = np.lib.format.open_memmap(folder / "train.npy", mode="w+", dtype=np.uint8, shape=shape)
     for start in range(0, job.images, 1024):
         part = pixels[start : start + 1024]
         part[:] = generator.integers(0, 256, part.shape, dtype=np.uint8)

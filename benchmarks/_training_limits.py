@@ -57,7 +57,7 @@ def bf16_teacher(sizes: Sizes, folder: Path) -> list[Figure]:
         return [not_measured("D", what, "this machine has no bf16")]
     teacher = Teacher(network, cpu, "bf16")
     (folder / "d").mkdir()
-    data = prepare(DataSettings(source="parquet", root=Path(root) / _IMAGES, image_size=32), folder / "d")
+    data = prepare(DataSettings(source="parquet", root=Path(root) / _IMAGES, image_size=(32, 32)), folder / "d")
     return _agreement(teacher, exact, evaluation_loader(data, "test"), sizes.validation_batches)
 
 
@@ -93,7 +93,7 @@ def memory(sizes: Sizes, folder: Path) -> list[Figure]:
     images = folder / "f-images"
     try:
         _write_jpegs(images, sizes.streamed)
-        settings = DataSettings(source="image-folder", root=images, image_size=32, storage="streamed")
+        settings = DataSettings(source="image-folder", root=images, image_size=(32, 32), storage="streamed")
         job = sizes.job(
             folder / "f", kind="stream", student="cifar/resnet8", teacher_model="cifar/resnet8", turns=1, images=256
         )

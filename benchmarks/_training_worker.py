@@ -127,7 +127,7 @@ def bare(job: Job, turns: Turns) -> None:
     student = network_of(job, "student").train()
     if job.channels_last:
         student.to(memory_format=torch.channels_last)
-    precision = training_precision("auto", student, torch.device("cpu"), job.side)
+    precision = training_precision("auto", student, torch.device("cpu"), job.preprocessing.shape)
     arithmetic = "fp32" if job.student_fp32 else precision
     ask = teacher_of(job)
     settings = job.settings

@@ -29,7 +29,7 @@ from edgekd.data.loader import Loader, Variation
 from edgekd.recipe.settings import AugmentSettings
 from edgekd.runtime.preprocess import Pixels, Preprocessing
 
-PREPROCESSING = Preprocessing(32, 32)
+PREPROCESSING = Preprocessing((32, 32), (32, 32))
 PADDING = 4
 BATCH = 128
 COUNT = 4096
@@ -46,7 +46,7 @@ def batched(images: Pixels) -> Iterator[torch.Tensor]:
     normalise = Normalise(PREPROCESSING, torch.device("cpu"))
     for indices in shuffled(len(images)):
         pixels = torch.from_numpy(images[indices])
-        crops = pad_crop(pixels, view[indices], size=32, padding=PADDING, flip=True)
+        crops = pad_crop(pixels, view[indices], size=(32, 32), padding=PADDING, flip=True)
         yield normalise(crops)
 
 

@@ -26,6 +26,7 @@ from edgekd.models.architecture import Architecture
 from edgekd.models.build import build
 from edgekd.quantization.placement import freeze, insert, observe
 from edgekd.runtime.backends.onnxruntime import OrtSession
+from edgekd.runtime.preprocess import InputShape
 
 NETWORKS = ("mobilenet_v2", "resnet18", "shufflenet_v2_x1_0", "mobilenet_v3_small")
 SIDE, OPSET, ROUNDS, CALLS = 224, 17, 15, 8
@@ -44,8 +45,8 @@ def graphs(name: str) -> dict[str, onnx.ModelProto]:
         observe(quantized)
         quantized(noise)
     freeze(quantized)
-    pairs = graph_of(with_constant_scales(quantized), SIDE, OPSET)
-    whole = graph_of(network.eval(), SIDE, OPSET)
+    pairs = graph_of(with_constant_scales(quantized), InputShape(3, SIDE, SIDE), OPSET)
+    whole = graph_of(network.eval(), InputShape(3, SIDE, SIDE), OPSET)
     return {
         "fp32": whole,
         "int8": with_float_weights(without_fused_branches(pairs)),

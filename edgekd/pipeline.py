@@ -221,10 +221,10 @@ def _require_section(recipe: Recipe, stage: Stage) -> None:
 
 def _without_comparison(recipe: Recipe, stage: Stage) -> RecipeSettings:
     """Without the baseline, which is only compared with finished networks, where the run ends before any comparison."""
+    settings = schemes.adapted(recipe.settings)
     if stage.compares:
-        return schemes.adapted(recipe.settings)
-    distill = recipe.settings.distill.model_copy(update={"baseline": False})
-    return recipe.settings.model_copy(update={"distill": distill})
+        return settings
+    return settings.model_copy(update={"distill": settings.distill.model_copy(update={"baseline": False})})
 
 
 def _report(recipe: Recipe, made: Result, store: Store, folder: Path) -> Path:

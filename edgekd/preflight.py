@@ -16,6 +16,7 @@ from edgekd.models.own import from_outside
 from edgekd.quantization.placement import refuse_quantized
 from edgekd.recipe.settings import ModelSettings, StepSettings
 from edgekd.runs import Run, Stage, Untrained, settings_json
+from edgekd.runtime.preprocess import InputShape
 from edgekd.store.artifacts import Artifact, Details, Json
 from edgekd.store.plan import is_pending
 from edgekd.training import train as training
@@ -106,7 +107,7 @@ def check(run: Run, data: Dataset, stages: list[Stage]) -> PreflightDetails:
         data,
         student,
         teacher,
-        image_size=data.details.preprocessing.image_size,
+        shape=data.details.preprocessing.shape,
         training_images=data.details.counts["train"],
     )
     for stage in stages:
@@ -133,17 +134,17 @@ def build(model: ModelSettings, data: Dataset, opset: int, *, fetch: bool) -> nn
         ModelError: it cannot be built, is quantized already, or comes from outside and cannot be exported.
     """
     network, _ = training.initial(model if fetch else model.model_copy(update={"pretrained": False}), data)
-    size = data.details.preprocessing.image_size
+    shape = data.details.preprocessing.shape
     refuse_quantized(network, model.model)
-    cost(network, size)
+    cost(network, shape)
     if from_outside(model.model):
-        _check_export(copy.deepcopy(network), model.model, size, opset)
+        _check_export(copy.deepcopy(network), model.model, shape, opset)
     return network
 
 
-def _check_export(network: nn.Module, name: str, image_size: int, opset: int) -> None:
+def _check_export(network: nn.Module, name: str, shape: InputShape, opset: int) -> None:
     try:
-        graph_of(network.eval(), image_size, opset)
+        graph_of(network.eval(), shape, opset)
     except ExportError as error:
         raise ModelError(
             f"the network of {name} cannot be exported to ONNX",

@@ -13,6 +13,7 @@ from torch import nn
 
 from edgekd.data.dataset import Dataset
 from edgekd.recipe.settings import RecipeSettings
+from edgekd.runtime.preprocess import InputShape
 from edgekd.store.artifacts import Artifact, Json
 from edgekd.store.store import A, StageLabel, Store
 from edgekd.training.fit import Progress
@@ -56,7 +57,7 @@ class Untrained:
 
     Attributes:
         teacher: None for a scheme without a teacher.
-        image_size: side of the square images, in pixels.
+        shape: of the input.
         training_images: the number of images in the training split.
     """
 
@@ -64,7 +65,7 @@ class Untrained:
     data: Dataset
     student: nn.Module
     teacher: nn.Module | None
-    image_size: int
+    shape: InputShape
     training_images: int
 
 

@@ -34,7 +34,7 @@ def linear_bundle(tmp_path: Path) -> Path:
     side = 4
     weight = np.repeat(np.eye(3), side * side, axis=0) / (side * side)
     write_linear_onnx(folder / "model.fp32.onnx", weight, side=side)
-    preprocessing = Preprocessing(image_size=side, resize=side, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
+    preprocessing = Preprocessing((side, side), (side, side), mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
     pixels = np.random.default_rng(0).integers(0, 256, (3, side, side, 3), dtype=np.uint8)
     inputs = preprocessing.normalise(pixels)
     np.save(folder / "vectors" / "images.npy", pixels)

@@ -112,7 +112,7 @@ def sample_record() -> Json:
         "data": {
             "source": "image-folder",
             "classes": ["boot", "sandal", "sneaker", "loafer", "heel", "clog", "slipper", "oxford", "mule", "flat"],
-            "image_size": 224,
+            "image_size": [224, 224],
             "counts": {"train": 10_412, "validation": 1157, "test": 2000},
             "leaks": {
                 "policy": "drop",
@@ -194,7 +194,7 @@ def _numerics(name: str, reference: str, largest: float, tolerance: float) -> Js
 
 def minimal_record() -> Json:
     """As little as a record can hold: nothing was made."""
-    empty = {"source": "fashion-mnist", "classes": [], "image_size": 28, "counts": {}, "duplicates": {}}
+    empty = {"source": "fashion-mnist", "classes": [], "image_size": [28, 28], "counts": {}, "duplicates": {}}
     leaks = {"policy": "report", "pairs": [], "dropped": {}}
     text = {"title": "empty", "created": "2026-03-14", "command": "edgekd run x", "edgekd": "0.1.0", "recipe": ""}
     lists = ("stages", "models", "numerics", "training", "legality", "measurements", "not_run", "warnings")

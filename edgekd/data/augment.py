@@ -16,10 +16,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from edgekd.errors import UsageError
-from edgekd.recipe.settings import AugmentSettings
-from edgekd.runtime.preprocess import Pixels, Preprocessing, centre_crop
+from edgekd.recipe.settings import LARGEST_WHOLE, AugmentSettings
+from edgekd.runtime.preprocess import Pixels, Preprocessing, Size, centre_crop
 
-_LARGEST_PADDED = 96
 _RATIOS = (3 / 4, 4 / 3)
 _VERTICAL, _HORIZONTAL, _FLIP, _AREA, _RATIO = range(5)
 DRAWS = 5
@@ -49,38 +48,44 @@ def generator(seed: int, epoch: int, stream: int) -> torch.Generator:
     return torch.Generator().manual_seed(int(state[0]))
 
 
-def pad_crop(pixels: Tensor, view: Tensor, *, size: int, padding: int, flip: bool) -> Tensor:
+def pad_crop(pixels: Tensor, view: Tensor, *, size: Size, padding: int, flip: bool) -> Tensor:
     """Shifted crops of images with a black border, some of them mirrored.
 
     Args:
-        pixels: (N, R, R, 3) uint8, R + 2·padding at least `size`.
+        pixels: (N, H, W, C) uint8, H and W plus 2·padding at least `size`.
         view: (N, 5), see draw_view().
+        size: height and width of the crops.
 
     Returns:
-        (N, size, size, 3) uint8.
+        (N, *size, C) uint8.
     """
     padded = F.pad(pixels, (0, 0, padding, padding, padding, padding))
-    count, side = padded.shape[:2]
-    places = side - size + 1
+    count, high, wide, channels = padded.shape
     # 32 bits are enough for the pixels of any batch, and are written faster than 64.
-    steps = torch.arange(size, dtype=torch.int32, device=pixels.device)
-    columns = torch.where(_mirrored(view, flip)[:, None], size - 1 - steps, steps)
-    top, left = ((view[:, axis] * places).int().clamp_(max=places - 1)[:, None] for axis in (_VERTICAL, _HORIZONTAL))
-    rows = torch.arange(count, dtype=torch.int32, device=pixels.device)[:, None] * side + top + steps
-    index = rows[:, :, None] * side + (left + columns)[:, None, :]
-    return padded.reshape(-1, 3).index_select(0, index.view(-1)).view(count, size, size, 3)
+    down, across = (torch.arange(side, dtype=torch.int32, device=pixels.device) for side in size)
+    columns = torch.where(_mirrored(view, flip)[:, None], size[1] - 1 - across, across)
+    top, left = _places(view[:, _VERTICAL], high - size[0]), _places(view[:, _HORIZONTAL], wide - size[1])
+    rows = torch.arange(count, dtype=torch.int32, device=pixels.device)[:, None] * high + top + down
+    index = rows[:, :, None] * wide + (left + columns)[:, None, :]
+    return padded.reshape(-1, channels).index_select(0, index.view(-1)).view(count, *size, channels)
 
 
-def resized_crop(pixels: Tensor, view: Tensor, *, size: int, scale: tuple[float, float], flip: bool) -> Tensor:
-    """Boxes of random area and aspect ratio, scaled to a square (bilinear), some of them mirrored.
+def _places(draws: Tensor, room: int) -> Tensor:
+    """Positions from 0 to `room`: (N, 1) int32."""
+    return (draws * (room + 1)).int().clamp_(max=room)[:, None]
+
+
+def resized_crop(pixels: Tensor, view: Tensor, *, size: Size, scale: tuple[float, float], flip: bool) -> Tensor:
+    """Boxes of random area and aspect ratio, scaled to one size (bilinear), some of them mirrored.
 
     Args:
-        pixels: (N, R, R, 3) uint8.
-        view: (N, 5), see draw_view().
+        pixels: (N, H, W, C) uint8.
+        view: (N, 5), see draw_view(); ratios are relative to the image's own.
+        size: height and width of the crops.
         scale: smallest and largest fraction of the image's area.
 
     Returns:
-        (N, size, size, 3) float32, 0 to 255.
+        (N, *size, C) float32, 0 to 255.
     """
     area = scale[0] + (scale[1] - scale[0]) * view[:, _AREA]
     low, high = (math.log(ratio) for ratio in _RATIOS)
@@ -92,7 +97,7 @@ def resized_crop(pixels: Tensor, view: Tensor, *, size: int, scale: tuple[float,
     sign = torch.where(_mirrored(view, flip), -1.0, 1.0)
     zero = torch.zeros_like(width)
     boxes = torch.stack([sign * width, zero, across, zero, height, down], dim=1).view(-1, 2, 3).float()
-    shape = [len(pixels), 3, size, size]
+    shape = [len(pixels), pixels.shape[3], *size]
     grid = F.affine_grid(boxes, shape, align_corners=False)
     images = pixels.permute(0, 3, 1, 2).float()
     crops = F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
@@ -102,13 +107,13 @@ def resized_crop(pixels: Tensor, view: Tensor, *, size: int, scale: tuple[float,
 class Normalise:
     """Preprocessing.normalise for tensors; on a CPU the results are bit-identical.
 
-    From (N, S, S, 3), 0 to 255, to (N, 3, S, S) float32, channels_last.
+    From (N, H, W, C), 0 to 255, to (N, C, H, W) float32, channels_last.
     """
 
     def __init__(self, preprocessing: Preprocessing, device: torch.device) -> None:
-        size = preprocessing.image_size
+        width = preprocessing.shape.width
         # Repeated to one row of an image, which vector instructions need; three channels are too few.
-        rows = (torch.from_numpy(each).repeat(size).to(device) for each in preprocessing.scale_and_shift())
+        rows = (torch.from_numpy(each).repeat(width).to(device) for each in preprocessing.scale_and_shift())
         self._scale, self._shift = rows
 
     def __call__(self, pixels: Tensor) -> Tensor:
@@ -121,13 +126,13 @@ class Augmentation:
     """An augmentation with all parameters resolved; see resolve()."""
 
     crop: str
-    size: int
+    size: Size
     padding: int
     scale: tuple[float, float]
     flip: bool
 
     def __call__(self, pixels: Tensor, view: Tensor) -> Tensor:
-        """(N, R, R, 3) uint8 and the samples' rows of a view to (N, size, size, 3), 0 to 255."""
+        """(N, H, W, C) uint8 and the samples' rows of a view to (N, *size, C), 0 to 255."""
         if self.crop == "resized":
             return resized_crop(pixels, view, size=self.size, scale=self.scale, flip=self.flip)
         if self.crop == "none":
@@ -151,14 +156,14 @@ def resolve(settings: AugmentSettings, preprocessing: Preprocessing, *, mirror: 
     size = preprocessing.image_size
     crop = settings.crop
     if crop == "auto":
-        crop = "pad" if size <= _LARGEST_PADDED else "resized"
-    padding = size // 8 if settings.padding is None else settings.padding
+        crop = "pad" if max(size) <= LARGEST_WHOLE else "resized"
+    padding = min(size) // 8 if settings.padding is None else settings.padding
     flip = mirror if settings.flip is None else settings.flip
     return Augmentation(crop, size, padding if crop == "pad" else 0, settings.scale, flip)
 
 
-def middle(pixels: Tensor, size: int) -> Tensor:
-    """The centre crop of (N, R, R, 3) pixels, as Preprocessing makes it."""
+def middle(pixels: Tensor, size: Size) -> Tensor:
+    """The centre crop of (N, H, W, C) pixels, as Preprocessing makes it."""
     return cast(Tensor, centre_crop(cast(Pixels, pixels), size))  # slicing is the same for both
 
 

@@ -36,7 +36,7 @@ class Chosen:
         return len(self._rows)
 
     def pixels(self, indices: npt.NDArray[np.int64]) -> Pixels:
-        """(B, resize, resize, 3) uint8. Raises DataError where an image can no longer be read."""
+        """(B, H, W, C) uint8. Raises DataError where an image can no longer be read."""
         return self._split.pixels(self._rows[indices])
 
 
@@ -53,7 +53,7 @@ class Joined:
         return len(self.labels)
 
     def pixels(self, indices: npt.NDArray[np.int64]) -> Pixels:
-        """(B, resize, resize, 3) uint8. Raises DataError where an image can no longer be read."""
+        """(B, H, W, C) uint8. Raises DataError where an image can no longer be read."""
         owner = np.searchsorted(self._starts, indices, side="right") - 1
         blocks = {
             number: self._parts[number].pixels(indices[owner == number] - self._starts[number])

@@ -92,7 +92,7 @@ class Split(Protocol):
     def __len__(self) -> int: ...
 
     def pixels(self, indices: npt.NDArray[np.int64]) -> Pixels:
-        """A new array (B, resize, resize, 3) uint8. Raises DataError where an image can no longer be read."""
+        """A new array (B, H, W, C) uint8, not cropped. Raises DataError where an image can no longer be read."""
         ...
 
 
@@ -123,7 +123,7 @@ class StreamedSplit:
         samples: the source's split.
         rows: (N,), indices of its samples.
         labels: (N,).
-        preprocessing: of the square that an image is scaled to.
+        preprocessing: how an image is fitted and scaled.
     """
 
     streamed = True
@@ -138,11 +138,11 @@ class StreamedSplit:
         return len(self.labels)
 
     def pixels(self, indices: npt.NDArray[np.int64]) -> Pixels:
-        return np.stack([self._square(int(row)) for row in self._rows[indices]])
+        return np.stack([self._fitted(int(row)) for row in self._rows[indices]])
 
-    def _square(self, row: int) -> Pixels:
+    def _fitted(self, row: int) -> Pixels:
         try:
-            return self._preprocessing.square(self._samples.image(row))
+            return self._preprocessing.fitted(self._samples.image(row))
         except BROKEN as error:
             raise DataError(
                 f"{self._samples.name(row)} can no longer be read, but could be when the data set was prepared",

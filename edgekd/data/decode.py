@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -16,7 +17,7 @@ from PIL import Image
 from edgekd.data.sources import Samples
 from edgekd.errors import DataError, PluginError
 from edgekd.runtime.images import BROKEN
-from edgekd.runtime.preprocess import Pixels, Preprocessing, is_deep
+from edgekd.runtime.preprocess import Pixels, Preprocessing, Size, is_deep
 
 # Of many broken images, as many are listed in messages and manifests.
 BROKEN_NAMED = 20
@@ -29,11 +30,18 @@ _RANGES = tuple(2.0**bits - 1.0 for bits in (8, 10, 12, 14, 16))
 
 @dataclass(frozen=True)
 class Decoded:
-    """One image. `content` is its digest, None for a broken image; `pixels` is None where they were not requested."""
+    """One image.
+
+    Attributes:
+        content: its digest; None for a broken image.
+        pixels: None where they were not requested.
+        size: height and width before it was fitted.
+    """
 
     content: bytes | None
     pixels: Pixels | None
     problem: str = ""
+    size: Size | None = None
 
 
 def decode_all(
@@ -49,12 +57,12 @@ def decode_all(
 
     Args:
         samples: the splits.
-        preprocessing: of the squares.
-        pixels: whether the squares are wanted, or only contents and problems.
+        preprocessing: how an image is fitted and scaled.
+        pixels: whether they are wanted as pixels, or only contents and problems.
         progress: called with (images done, images in total) after each block.
     """
-    total, done, side = sum(map(len, samples)), 0, preprocessing.resize
-    size = max(1, min(_BLOCK_IMAGES, _BLOCK_BYTES // (side * side * 3)))
+    total, done = sum(map(len, samples)), 0
+    size = max(1, min(_BLOCK_IMAGES, _BLOCK_BYTES // math.prod(preprocessing.stored)))
     workers = len(os.sched_getaffinity(0))
     blocks = ((s, range(i, min(i + size, len(s)))) for s in samples for i in range(0, len(s), size))
     waiting: deque[Future[list[Decoded]]] = deque()
@@ -148,7 +156,7 @@ def _decode(samples: Samples, index: int, preprocessing: Preprocessing, pixels: 
             )
         # A greyscale image has the content of its copy in colour, and a transparent one that of its colours.
         content = content_digest(image if is_deep(image) or image.mode == "RGB" else image.convert("RGB"))
-        return Decoded(content, preprocessing.square(image) if pixels else None)
+        return Decoded(content, preprocessing.fitted(image) if pixels else None, size=(image.height, image.width))
     except BROKEN as error:
         return Decoded(None, None, f"{samples.name(index)}: {str(error).splitlines()[0] if str(error) else error!r}")
 

@@ -112,12 +112,12 @@ def shared_rows(data: Dataset, split: SplitName, others: Iterable[Dataset]) -> L
     """
     measured: set[bytes] = set()
     for other in others:
-        sizes = [d.details.preprocessing.resize for d in (data, other)]
+        sizes = [d.details.preprocessing.stored for d in (data, other)]
         if sizes[0] != sizes[1]:
             raise DataError(
                 "data sets with images of different sizes cannot be compared for equal images",
-                found=f"{sizes[0]} and {sizes[1]} pixels",
-                hint="set the same image_size for both",
+                found=f"{sizes[0]} and {sizes[1]} (height, width, channels)",
+                hint="set the same image_size, fit and channels for both",
             )
         measured |= measured_contents(other)
     return np.flatnonzero([digest in measured for digest in contents(open_split(data, split))])

@@ -18,7 +18,7 @@ from edgekd.data.dataset import Split
 from edgekd.data.reader import Reader, Rows
 from edgekd.errors import DataError
 from edgekd.recipe.settings import AugmentSettings
-from edgekd.runtime.preprocess import Pixels, Preprocessing
+from edgekd.runtime.preprocess import InputShape, Pixels, Preprocessing
 
 _MOST_WORKERS = 8
 
@@ -28,11 +28,11 @@ class Batch:
     """One step's images, on the loader's device.
 
     Attributes:
-        images: (B, 3, S, S) float32, normalised, channels_last.
+        images: (B, C, H, W) float32, normalised, channels_last.
         targets: (B,) int64.
         indices: (B,) int64, positions in the split.
         view: number of the view of each image; equal numbers give equal pixels.
-        second: (B, 3, S, S), another view of the same images, where the loader makes one.
+        second: (B, C, H, W), another view of the same images, where the loader makes one.
         epoch: epochs done before this batch, with a fraction; infinite outside training.
     """
 
@@ -48,11 +48,11 @@ class BatchSource(Protocol):
     """The batches of a training; every epoch can be drawn again.
 
     Attributes:
-        image_size: S of its images.
+        shape: of its images.
     """
 
     @property
-    def image_size(self) -> int: ...
+    def shape(self) -> InputShape: ...
 
     def __len__(self) -> int:
         """Steps per epoch."""
@@ -113,7 +113,7 @@ class Loader:
         self.device = torch.device(device)
         self._split = split
         self._reader = Reader(split, preprocessing)
-        self.image_size = preprocessing.image_size
+        self.shape = preprocessing.shape
         self.classes = classes
         self._batch_size = batch_size
         self._variation = variation

@@ -17,15 +17,17 @@ from edgekd.data.sources import SPLITS, Labels, RawData, SplitName, source_named
 from edgekd.data.splits import carve, draw, proportional
 from edgekd.errors import DataError
 from edgekd.recipe.settings import DataSettings
-from edgekd.runtime.preprocess import Pixels, Preprocessing
+from edgekd.runtime.preprocess import Pixels, Preprocessing, lost_by_crop
 from edgekd.store.artifacts import Json
 
-VERSION = 2
+VERSION = 3
 
 Progress = Callable[[int, int], None]
 _TEST, _VALIDATION, _LIMIT = range(3)
 # Of the most frequent class's images.
 _RARE = 0.1
+# A third, less the rounding of odd sizes.
+_MUCH_LOST = 0.33
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,8 @@ class _Images:
     Attributes:
         contents: (N,), equal numbers for equal images, -1 for broken ones.
         problems: one line per broken image.
-        pixels: (N, resize, resize, 3) for a cached data set; else None.
+        pixels: (N, H, W, C) for a cached data set; else None.
+        lost: the fraction of a typical image that the crop to the ratio of image_size discards.
     """
 
     raw: RawData
@@ -43,6 +46,7 @@ class _Images:
     contents: Labels
     problems: tuple[str, ...]
     pixels: Pixels | None
+    lost: float = 0.0
 
     @property
     def starts(self) -> dict[SplitName, int]:
@@ -82,9 +86,9 @@ def prepare(settings: DataSettings, out: Path, *, progress: Progress | None = No
     preprocessing = settings.preprocessing
     if settings.depth == "auto":
         preprocessing = replace(preprocessing, white=white_of(raw.splits["train"]))
-    count, side = sum(map(len, raw.splits.values())), preprocessing.resize
-    stored = storage.choose(settings.storage, count, side, out)
-    room = storage.scratch(out / ".decoded.npy", count, side) if stored == "cached" else nullcontext()
+    shape = (sum(map(len, raw.splits.values())), *preprocessing.stored)
+    stored = storage.choose(settings.storage, shape, out)
+    room = storage.scratch(out / ".decoded.npy", shape) if stored == "cached" else nullcontext()
     with room as pixels:
         images = _decode(raw, preprocessing, pixels, progress)
         check_broken(images.problems, len(images.labels), settings.broken)
@@ -115,6 +119,7 @@ def prepare(settings: DataSettings, out: Path, *, progress: Progress | None = No
 def _decode(raw: RawData, preprocessing: Preprocessing, pixels: Pixels | None, progress: Progress | None) -> _Images:
     digests: list[bytes] = []
     problems: list[str] = []
+    lost: list[float] = []
     splits = list(raw.splits.values())
     for position, decoded in enumerate(decode_all(splits, preprocessing, pixels=pixels is not None, progress=progress)):
         digests.append(decoded.content or b"")
@@ -122,10 +127,13 @@ def _decode(raw: RawData, preprocessing: Preprocessing, pixels: Pixels | None, p
             problems.append(decoded.problem)
         elif pixels is not None and decoded.pixels is not None:
             pixels[position] = decoded.pixels
+        if decoded.size is not None and preprocessing.fit == "crop":
+            lost.append(lost_by_crop(decoded.size, preprocessing.image_size))
     unique, contents = np.unique(np.array(digests, dtype="S16"), return_inverse=True)
     broken = np.array([not digest for digest in digests])
     labels = np.concatenate([samples.labels for samples in splits])
-    return _Images(raw, labels, np.where(broken, -1, contents), tuple(problems), pixels)
+    typical = float(np.median(lost)) if lost else 0.0
+    return _Images(raw, labels, np.where(broken, -1, contents), tuple(problems), pixels, typical)
 
 
 def _select(images: _Images, settings: DataSettings) -> tuple[Rows, Json]:
@@ -146,7 +154,7 @@ def _select(images: _Images, settings: DataSettings) -> tuple[Rows, Json]:
         "broken": {"count": len(images.problems), "examples": list(images.problems[:BROKEN_NAMED])},
         "left_out": str(images.raw.left_out),
         "split_off": [split for split in SPLITS if split not in images.raw.splits],
-        "warnings": [*warnings, *_rare_classes(_per_class(images, rows["train"]))],
+        "warnings": [*warnings, *_cropped(images.lost), *_rare_classes(_per_class(images, rows["train"]))],
         "classes": {split: _per_class(images, kept) for split, kept in rows.items()},
     }
     return rows, report
@@ -191,6 +199,16 @@ def _missing_classes(rows: Rows, images: _Images) -> list[str]:
                 f"{'this class' if len(empty) == 1 else f'these {len(empty)} of {len(counts)} classes'}."
             )
     return found
+
+
+def _cropped(lost: float) -> list[str]:
+    """A warning where the crop discards a third or more of a typical image, as of one of 3:2."""
+    if lost < _MUCH_LOST:
+        return []
+    return [
+        f"The crop discards {lost:.0%} of a typical image, because its ratio of height to width is not that of "
+        "data.image_size. Set data.image_size: [height, width], or data.fit: pad or squash to keep all of it."
+    ]
 
 
 def _rare_classes(counts: Mapping[str, int]) -> list[str]:

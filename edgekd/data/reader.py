@@ -20,7 +20,7 @@ Rows = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Reader:
-    """A split's images as network input; S is the preprocessing's image size.
+    """A split's images as network input, of the preprocessing's shape (C, H, W).
 
     Args:
         split: see edgekd.data.dataset.open_split().
@@ -34,11 +34,11 @@ class Reader:
         return len(self.split)
 
     def pixels(self, rows: Rows) -> Pixels:
-        """The images at `rows`, centre-cropped: (B, S, S, 3) uint8. Raises DataError as Split.pixels()."""
+        """The images at `rows`, centre-cropped: (B, H, W, C) uint8. Raises DataError as Split.pixels()."""
         return centre_crop(self.split.pixels(rows), self.preprocessing.image_size)
 
     def inputs(self, rows: Rows) -> Floats:
-        """The images at `rows`, normalised: (B, 3, S, S) float32. Raises DataError as Split.pixels()."""
+        """The images at `rows`, normalised: (B, C, H, W) float32. Raises DataError as Split.pixels()."""
         return self.preprocessing.normalise(self.pixels(rows))
 
     def first(self, count: int) -> Rows:
@@ -46,7 +46,7 @@ class Reader:
         return np.arange(min(count, len(self)))
 
     def batches(self, rows: Rows | None = None, *, size: int = 64) -> Iterator[tuple[Floats, Labels]]:
-        """Inputs (B, 3, S, S) with their labels (B,), in the order of `rows`, B at most `size`.
+        """Inputs (B, C, H, W) with their labels (B,), in the order of `rows`, B at most `size`.
 
         Args:
             rows: indices of the images; None: all, in order.

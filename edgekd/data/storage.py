@@ -1,12 +1,13 @@
 """The files of a split in a data set's folder.
 
 <split>-labels.npy   (N,) int64, always
-<split>.npy          (N, resize, resize, 3) uint8, for a cached data set
+<split>.npy          (N, H, W, C) uint8, for a cached data set
 <split>.json         the source's split and the samples in it, for a streamed data set
 """
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 from collections.abc import Iterator
@@ -44,26 +45,25 @@ def check_reopen(stored: Storage, reopen: object) -> None:
         raise ValueError(f"storage is {stored!r}, and reopen is {'missing' if reopen is None else 'there'}")
 
 
-def choose(wanted: Literal["auto", "cached", "streamed"], count: int, side: int, folder: Path) -> Storage:
+def choose(wanted: Literal["auto", "cached", "streamed"], shape: tuple[int, ...], folder: Path) -> Storage:
     """Resolve "auto": cached below 4 GiB and a third of the disk's free space.
 
     Args:
         wanted: the recipe's setting.
-        count: the number of images.
-        side: of the square images, in pixels.
+        shape: of all images together, (N, H, W, C).
         folder: on the disk whose free space counts.
     """
     if wanted != "auto":
         return wanted
-    size = count * side * side * 3
+    size = math.prod(shape)
     return "cached" if size < min(_CACHE_BYTES, shutil.disk_usage(folder).free / 3) else "streamed"
 
 
 @contextmanager
-def scratch(path: Path, count: int, side: int) -> Iterator[Pixels]:
-    """A temporary array (count, side, side, 3) on the disk. Raises OSError where the disk is full."""
+def scratch(path: Path, shape: tuple[int, ...]) -> Iterator[Pixels]:
+    """A temporary array (N, H, W, C) on the disk. Raises OSError where the disk is full."""
     try:
-        yield _allocate(path, (count, side, side, 3))
+        yield _allocate(path, shape)
     finally:
         path.unlink(missing_ok=True)
 

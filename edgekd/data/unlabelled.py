@@ -100,10 +100,11 @@ def prepare_pool(
         DataError: not a folder, no images, or too many broken ones.
         OSError: the disk is full.
     """
-    found, side = _found(root), preprocessing.resize
+    found = _found(root)
     samples = _samples(root, found)
-    stored = storage.choose(settings.storage, len(samples), side, out)
-    room = storage.scratch(out / ".decoded.npy", len(samples), side) if stored == "cached" else nullcontext()
+    shape = (len(samples), *preprocessing.stored)
+    stored = storage.choose(settings.storage, shape, out)
+    room = storage.scratch(out / ".decoded.npy", shape) if stored == "cached" else nullcontext()
     with room as pixels:
         rows, problems = _decode(samples, preprocessing, pixels, progress)
         check_broken(problems, len(samples), settings.broken, where=f" under {root}")

@@ -14,6 +14,7 @@ from edgekd.errors import ModelError
 from edgekd.models.architecture import Architecture
 from edgekd.models.edits import reuse_classifier
 from edgekd.recipe.settings import TermSettings
+from edgekd.runtime.preprocess import InputShape
 
 
 def reuse_teacher_classifier(
@@ -21,7 +22,7 @@ def reuse_teacher_classifier(
     teacher: nn.Module,
     architecture: Architecture,
     objective: Sequence[TermSettings],
-    image_size: int,
+    shape: InputShape,
 ) -> Architecture:
     """Put the teacher's classifier, frozen, behind a new projector on the student, if the objective has simkd.
 
@@ -30,7 +31,7 @@ def reuse_teacher_classifier(
         teacher: its last layer is copied.
         architecture: the student's.
         objective: the terms of the training.
-        image_size: pixels, height and width.
+        shape: of the input.
 
     Returns:
         The student's architecture with the edit that builds it again.
@@ -40,7 +41,7 @@ def reuse_teacher_classifier(
     """
     for term in changing_student(objective):
         teacher_path, student_path = (
-            Probe(network, image_size, whose=whose).classifier
+            Probe(network, shape, whose=whose).classifier
             for network, whose in ((teacher, "teacher"), (student, "student"))
         )
         classifier = teacher.get_submodule(teacher_path)

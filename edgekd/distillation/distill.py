@@ -76,7 +76,7 @@ def distill(
     precision, why = inference_precision(teacher, network, best_device(), guide.precision)
 
     def changed(model: nn.Module, architecture: Architecture) -> Architecture:
-        return reuse_teacher_classifier(model, network, architecture, objective, data.details.preprocessing.image_size)
+        return reuse_teacher_classifier(model, network, architecture, objective, data.details.preprocessing.shape)
 
     def objective_of(model: nn.Module) -> Distillation:
         live = Live(precision, guide.cross_view, settings.compile)
@@ -173,7 +173,7 @@ def networks_for(student: nn.Module, teacher: nn.Module | None, data: Dataset) -
         teacher: None if no term compares its layers.
         data: for the size and the number of its images.
     """
-    size, images = data.details.preprocessing.image_size, len(open_split(data, "train"))
+    size, images = data.details.preprocessing.shape, len(open_split(data, "train"))
     return Networks(student, teacher, size, images, len(data.classes))
 
 

@@ -111,7 +111,7 @@ def synthesise(
         if not _file(folder, number).exists():
             pixels = maker.batch(number, labels[rows], _counted(progress, number, len(batches), settings.iterations))
             _save(_file(folder, number), pixels)
-    with storage.scratch(out / ".images.npy", len(labels), preprocessing.resize) as room:
+    with storage.scratch(out / ".images.npy", (len(labels), *preprocessing.stored)) as room:
         right = 0
         for number, rows in enumerate(batches):
             room[rows] = pixels = _read(_file(folder, number), (len(rows), *room.shape[1:]))
@@ -167,18 +167,19 @@ class _Maker:
         self._preprocessing, self._settings, self._flip = preprocessing, settings, flip
         self._normalise = Normalise(preprocessing, self._device)
         mean, std = (
-            torch.tensor(v, device=self._device).view(3, 1, 1) for v in (preprocessing.mean, preprocessing.std)
+            torch.tensor(v, device=self._device).view(-1, 1, 1) for v in (preprocessing.mean, preprocessing.std)
         )
         self._mean, self._std = mean, std
         self._black, self._white = -mean / std, (1.0 - mean) / std
         keep_freed_memory()
 
     def batch(self, number: int, labels: Labels, show: Callable[[int], None]) -> Pixels:
-        """(B, resize, resize, 3); depends on the seed and the batch's number only. Raises as synthesise()."""
-        settings, side = self._settings, self._preprocessing.resize
+        """(B, H, W, C) before the crop; depends on the seed and the batch's number only. Raises as synthesise()."""
+        settings = self._settings
         random = generator(settings.seed, number, _NOISE)
         targets = torch.from_numpy(labels).to(self._device)
-        noise = torch.randn(len(labels), 3, side, side, generator=random).to(self._device)
+        high, wide, channels = self._preprocessing.stored
+        noise = torch.randn(len(labels), channels, high, wide, generator=random).to(self._device)
         canvas = self._clamped(noise).requires_grad_()
         optimiser = torch.optim.Adam([canvas], lr=settings.learning_rate, betas=(0.5, 0.9))
         rates = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, max(1, settings.iterations))
@@ -216,15 +217,15 @@ class _Maker:
         )
 
     def _seen(self, canvas: Tensor, random: torch.Generator) -> Tensor:
-        """The centre crop after a random cyclic shift by up to a sixteenth of the side, and perhaps mirroring."""
-        size, side = self._preprocessing.image_size, self._preprocessing.resize
-        reach = max(1, size // 16)
+        """The centre crop after a random cyclic shift by at most a sixteenth of the shorter side, perhaps mirrored."""
+        size, (high, wide) = self._preprocessing.image_size, self._preprocessing.resize
+        reach = max(1, min(size) // 16)
         down, right, mirrored = draw_shift(reach, random)
         moved = canvas.roll((down, right), dims=(2, 3))
         if self._flip and mirrored:
             moved = moved.flip(3)
-        edge = (side - size) // 2
-        return moved[..., edge : edge + size, edge : edge + size].contiguous(memory_format=torch.channels_last)
+        top, left = (high - size[0]) // 2, (wide - size[1]) // 2
+        return moved[..., top : top + size[0], left : left + size[1]].contiguous(memory_format=torch.channels_last)
 
     def _clamped(self, canvas: Tensor) -> Tensor:
         return canvas.clamp(self._black, self._white)

@@ -12,6 +12,7 @@ from torch import fx, nn
 
 from edgekd.distillation.taps import INPUT, PROBE_BATCH, Kind, Shape, feature_shape, modules_of, untappable
 from edgekd.errors import ModelError, UsageError, nearest
+from edgekd.runtime.preprocess import InputShape
 
 
 @dataclass(frozen=True)
@@ -27,19 +28,19 @@ class Probe:
 
     Args:
         network: the network to probe.
-        image_size: pixels, height and width.
+        shape: of the input.
         whose: what messages call the network.
 
     Raises:
         ModelError: the network cannot take images of this size.
     """
 
-    def __init__(self, network: nn.Module, image_size: int, *, whose: str = "network") -> None:
+    def __init__(self, network: nn.Module, shape: InputShape, *, whose: str = "network") -> None:
         self.whose = whose
-        self._image_size = image_size
+        self._shape_of_input = shape
         self._modules = modules_of(network)
         self._traced = isinstance(network, fx.GraphModule)
-        self._runs = _run(network, image_size, whose)
+        self._runs = _run(network, shape, whose)
         self._logits = self._runs.pop(network).output
 
     @property
@@ -90,7 +91,7 @@ class Probe:
         shapes = {layer.path: layer.shape for layer in self.layers}
         near = difflib.get_close_matches(name, shapes, n=4, cutoff=0.0)
         shown = ", ".join(f"{path} ({'x'.join(map(str, shapes[path]))})" for path in near)
-        return f"e.g., with shapes at {self._image_size} pixels: {shown}"
+        return f"e.g., with shapes at {self._shape_of_input} pixels: {shown}"
 
     def _embedding(self) -> str:
         """Before a dropout, which would set values of the student's to 0 and none of the teacher's."""
@@ -121,7 +122,10 @@ class Probe:
         head = self._classifier()
         stages: list[_Run] = []
         for run in self._main_path("", head):
-            height, before = _height(run.output), _height(stages[-1].output) if stages else self._image_size
+            height, before = (
+                _height(run.output),
+                _height(stages[-1].output) if stages else max(self._shape_of_input[1:]),
+            )
             if run is head or run.pools or _height(run.input) == 1 < before:
                 break
             if not stages or _halved(before, height):
@@ -210,7 +214,7 @@ class _Run:
         return shrinks or "Adaptive" in type(self.module).__name__
 
 
-def _run(network: nn.Module, image_size: int, whose: str) -> dict[nn.Module, _Run]:
+def _run(network: nn.Module, shape: InputShape, whose: str) -> dict[nn.Module, _Run]:
     runs: dict[nn.Module, _Run] = {}
 
     def watch(path: str) -> Callable[[nn.Module, tuple[Any, ...], Any], None]:
@@ -227,9 +231,9 @@ def _run(network: nn.Module, image_size: int, whose: str) -> dict[nn.Module, _Ru
     try:
         with torch.no_grad():
             device = next(network.parameters()).device
-            network.eval()(torch.zeros(PROBE_BATCH, 3, image_size, image_size, device=device))
+            network.eval()(torch.zeros(PROBE_BATCH, *shape, device=device))
     except (RuntimeError, ValueError, AssertionError) as error:
-        raise ModelError(f"the {whose} cannot take images of {image_size} pixels", found=error) from error
+        raise ModelError(f"the {whose} cannot take images of {shape} pixels", found=error) from error
     finally:
         for hook in hooks:
             hook.remove()
@@ -249,7 +253,7 @@ def _is_map(shape: Shape | str) -> bool:
 
 
 def _height(shape: Shape | str) -> int:
-    return int(shape[1])
+    return int(max(shape[1:]))
 
 
 def _halved(before: int, after: int) -> bool:

@@ -20,6 +20,7 @@ from edgekd.distillation.probe import pair as matched
 from edgekd.distillation.taps import Shape
 from edgekd.errors import PluginError, UsageError
 from edgekd.recipe.settings import TermSettings
+from edgekd.runtime.preprocess import InputShape
 
 Features = Mapping[str, Tensor]
 # The student's paths and the teacher's, compared with each other.
@@ -53,14 +54,14 @@ class Networks:
 
     Attributes:
         teacher: None if no term compares its layers.
-        image_size: pixels, height and width.
+        shape: of the input.
         sample_count: images in the training split.
         class_count: the width of the logits that losses are tried on.
     """
 
     student: nn.Module
     teacher: nn.Module | None
-    image_size: int
+    shape: InputShape
     sample_count: int
     class_count: int
 
@@ -170,12 +171,12 @@ class _Probed:
 
     @cached_property
     def student(self) -> Probe:
-        return Probe(self.networks.student, self.networks.image_size, whose="student")
+        return Probe(self.networks.student, self.networks.shape, whose="student")
 
     @cached_property
     def teacher(self) -> Probe:
         assert self.networks.teacher is not None
-        return Probe(self.networks.teacher, self.networks.image_size, whose="teacher")
+        return Probe(self.networks.teacher, self.networks.shape, whose="teacher")
 
 
 def _build(settings: TermSettings, probed: _Probed) -> Term:

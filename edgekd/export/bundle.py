@@ -140,7 +140,8 @@ def _write_photo(preprocessing: Preprocessing, out: Path) -> None:
 
     It is drawn: not square, larger than the network's images, to be turned by its EXIF orientation, partly transparent.
     """
-    height, width = 2 * preprocessing.resize + 5, 3 * preprocessing.resize + 8
+    side = max(preprocessing.resize)
+    height, width = 2 * side + 5, 3 * side + 8
     rows, columns = np.mgrid[0:height, 0:width]
     waves = [127.5 + 127.5 * np.sin(rows / a + columns / b) for a, b in ((9.0, 31.0), (23.0, 7.0), (-13.0, 17.0))]
     alpha = np.where(rows + columns < height, 96, 255)

@@ -28,7 +28,7 @@ def card(
         data: the data set.
         warnings: why the variants' answers cannot be believed, where they cannot.
     """
-    size = data.details.preprocessing.image_size
+    size = data.details.preprocessing.shape
     rows = "\n".join(
         f"| {variant} | `{record['file']}` | {record['metrics']['accuracy']:.2%} "
         f"({record['metrics']['interval'][0]:.2%} to {record['metrics']['interval'][1]:.2%}) "
@@ -47,7 +47,7 @@ def card(
     warned = "".join(f"- {warning}\n" for warning in warnings)
     return f"""# {name}
 {f"{chr(10)}**Not usable:**{chr(10)}{chr(10)}{warned}" if warned else ""}
-An image classifier for {len(student.classes)} classes at {size}x{size} pixels, distilled from a larger teacher with
+An image classifier for {len(student.classes)} classes at {size} pixels, distilled from a larger teacher with
 edgekd: {architecture.model} ({arguments or "no arguments"}), {cost}.
 
 ## Accuracy

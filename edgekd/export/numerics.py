@@ -21,7 +21,7 @@ _IMAGES = 256
 
 @dataclass(frozen=True)
 class Expected:
-    """The outputs that a graph is compared with: `logits` (N, C) for `inputs` (N, 3, S, S), computed by `reference`."""
+    """The outputs that a graph is compared with: `logits` (N, C) for `inputs` (N, C, H, W), computed by `reference`."""
 
     inputs: Floats
     logits: Floats
@@ -108,6 +108,6 @@ def _parts(logits: Floats, heads: Sequence[int]) -> list[Floats]:
 
 
 def real_inputs(data: Dataset, count: int = _IMAGES) -> Floats:
-    """The first `count` validation images as network inputs (N, 3, S, S)."""
+    """The first `count` validation images as network inputs (N, C, H, W)."""
     reader = open_reader(data, "validation")
     return reader.inputs(reader.first(count))

@@ -26,6 +26,7 @@ from edgekd.export.variant import Variant
 from edgekd.models.checkpoint import Checkpoint
 from edgekd.recipe.settings import ExportSettings
 from edgekd.runtime.backends import open_reference
+from edgekd.runtime.preprocess import InputShape
 
 VERSION = 3
 INPUT, OUTPUT = "input", "logits"
@@ -94,19 +95,19 @@ def seal(
     return OnnxModel.seal(out, details=details, metrics={"numerics": report})
 
 
-def graph_of(network: nn.Module, image_size: int, opset: int) -> onnx.ModelProto:
-    """Export a network to ONNX: `input` (batch, 3, S, S) to `logits`, with a dynamic batch.
+def graph_of(network: nn.Module, shape: InputShape, opset: int) -> onnx.ModelProto:
+    """Export a network to ONNX: `input` (batch, C, H, W) to `logits`, with a dynamic batch.
 
     Args:
         network: in eval mode.
-        image_size: S, in pixels.
+        shape: (C, H, W).
         opset: ONNX opset of the graph.
 
     Raises:
         ExportError: the network cannot be exported, or not in this opset.
     """
     # The exporter treats a batch of 1 as a constant.
-    example = torch.zeros(2, 3, image_size, image_size)
+    example = torch.zeros(2, *shape)
     try:
         with warnings.catch_warnings(), _quiet(logging.getLogger("torch.fx.experimental.symbolic_shapes")):
             # PyTorch's exporter calls deprecated functions of PyTorch itself.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
@@ -40,6 +40,7 @@ class Architecture(BaseModel):
         model: source/name, as in the recipe; for a network of the user's own file:function, as in `code`.
         arguments: passed to the model's builder.
         num_classes: the width of the last layer, for all heads together.
+        channels: of its input, 3 or 1; a network of the user's own is built for that many by its function.
         small_stem: whether the first convolution has stride 1, for small images.
         heads: the classes of each additional task, by its name; their logits follow the main task's, in this order.
         edits: changes to the built network, applied in order, e.g. {"edit": "prune", "history": […]}.
@@ -51,6 +52,7 @@ class Architecture(BaseModel):
     model: str
     arguments: dict[str, Any] = {}
     num_classes: int
+    channels: Literal[1, 3] = 3
     small_stem: bool = False
     heads: dict[str, tuple[str, ...]] = {}
     edits: tuple[dict[str, Any], ...] = ()

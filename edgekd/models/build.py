@@ -10,6 +10,7 @@ from torch import nn
 from edgekd import plugins
 from edgekd.errors import ModelError, summary
 from edgekd.models.architecture import Architecture
+from edgekd.models.greyscale import to_greyscale
 from edgekd.models.own import build_own
 from edgekd.models.stems import shrink_stem
 from edgekd.recipe.model_names import check_arguments, check_name
@@ -37,7 +38,7 @@ def build(architecture: Architecture, *, pretrained: bool = False) -> nn.Module:
             and is built as its function builds it.
 
     Returns:
-        A network on the CPU, from (B, 3, S, S) to (B, C) logits.
+        A network on the CPU, from (B, C, H, W) to (B, K) logits.
 
     Raises:
         UnknownNameError: no such source or model.
@@ -49,6 +50,8 @@ def build(architecture: Architecture, *, pretrained: bool = False) -> nn.Module:
         if architecture.code is None
         else build_own(architecture.code, architecture.num_classes, architecture.arguments)
     )
+    if architecture.channels == 1 and architecture.code is None:
+        to_greyscale(model, architecture.model)
     if architecture.small_stem:
         shrink_stem(model, architecture.model)
     for edit in architecture.edits:

@@ -111,7 +111,7 @@ def save(
         classes=classes,
         training=training or TrainingNotes(),
     )
-    size = numbers(cost(model, preprocessing.image_size))
+    size = numbers(cost(model, preprocessing.shape))
     return Checkpoint.seal(out, details=details, metrics={**(metrics or {}), **{k: int(v) for k, v in size.items()}})
 
 

@@ -6,13 +6,15 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from edgekd.runtime.preprocess import InputShape
 
-def cost(model: nn.Module, image_size: int) -> dict[str, int]:
+
+def cost(model: nn.Module, shape: InputShape) -> dict[str, int]:
     """A network's cost.
 
     Args:
-        model: takes images (B, 3, image_size, image_size).
-        image_size: side of the square images, in pixels.
+        model: takes images (B, *shape).
+        shape: of the input.
 
     Returns:
         "parameters", and "macs": the multiply-accumulates of convolutions and matrix products per image.
@@ -22,7 +24,7 @@ def cost(model: nn.Module, image_size: int) -> dict[str, int]:
     device = next(model.parameters()).device
     # With gradients: without them the counter's hooks fail on networks with fused attention.
     with torch.enable_grad(), FlopCounterMode(display=False) as counter:
-        model(torch.zeros(1, 3, image_size, image_size, device=device))
+        model(torch.zeros(1, *shape, device=device))
     model.train(was_training)
     parameters = sum(parameter.numel() for parameter in model.parameters())
     return {"parameters": parameters, "macs": counter.get_total_flops() // 2}

@@ -17,6 +17,7 @@ from edgekd.errors import ModelError, summary
 from edgekd.models.architecture import Architecture, Code
 from edgekd.models.code import code_of, module_of, source_of, user_code_error
 from edgekd.recipe.code import CodeFile
+from edgekd.runtime.preprocess import InputShape
 
 # Of the largest logit: kernels add in another order for another batch size.
 _ROUNDING = 1e-3
@@ -62,13 +63,13 @@ def from_outside(model: str) -> bool:
     return code_of(model) is not None or bool(plugins.code_key("models", model.partition("/")[0]))
 
 
-def check_outputs(network: nn.Module, architecture: Architecture, image_size: int, *, trained: bool) -> None:
+def check_outputs(network: nn.Module, architecture: Architecture, shape: InputShape, *, trained: bool) -> None:
     """Run copies of a network from outside on noise, in training mode and in eval mode.
 
     Args:
         network: not changed.
         architecture: of the network.
-        image_size: side of the square images, in pixels.
+        shape: of the input.
         trained: whether it will be trained.
 
     Raises:
@@ -80,7 +81,7 @@ def check_outputs(network: nn.Module, architecture: Architecture, image_size: in
     file = None if code is None else source_of(code)
     name = f"the network of {architecture.model if code is None or file is None else _named(code, file)}"
     _check_parameters(network, name, trained=trained)
-    images = torch.randn(2, 3, image_size, image_size, generator=torch.Generator().manual_seed(0))
+    images = torch.randn(2, *shape, generator=torch.Generator().manual_seed(0))
 
     def logits_of(batch: Tensor, *, training: bool) -> Tensor:
         try:
@@ -88,7 +89,7 @@ def check_outputs(network: nn.Module, architecture: Architecture, image_size: in
                 answer = copy.deepcopy(network).train(training)(batch)
         except (Exception, SystemExit) as error:
             batched = "a batch of one image" if len(batch) == 1 else f"a batch of {len(batch)} images"
-            what = f"{name} raised an error on {batched} of {image_size}x{image_size}"
+            what = f"{name} raised an error on {batched} of {shape}"
             if file is None:
                 raise ModelError(what, found=summary(error)) from error
             raise user_code_error(what, error, file) from error

@@ -7,6 +7,7 @@ import re
 from torch import nn
 
 from edgekd.errors import ModelError
+from edgekd.runtime.preprocess import Size
 
 # Family (torchvision's and timm's names), the path of its first convolution, and of the max-pool behind it, if any.
 _FAMILIES = (
@@ -20,12 +21,12 @@ _FAMILIES = (
 _SMALL = 64
 
 
-def wants_small_stem(model: str, image_size: int, stem: str) -> bool:
+def wants_small_stem(model: str, image_size: Size, stem: str) -> bool:
     """Whether `stem: auto | small | standard` asks for the small stem.
 
     Args:
         model: source/name.
-        image_size: side of the square images, in pixels.
+        image_size: height and width of the images, in pixels.
         stem: the recipe's setting.
 
     Raises:
@@ -38,7 +39,7 @@ def wants_small_stem(model: str, image_size: int, stem: str) -> bool:
             allowed="MobileNetV2/V3, ShuffleNetV2, SqueezeNet, MNASNet, EfficientNet, ResNet",
             hint="remove stem, or choose one of these networks",
         )
-    return known and (stem == "small" or (stem == "auto" and image_size <= _SMALL))
+    return known and (stem == "small" or (stem == "auto" and max(image_size) <= _SMALL))
 
 
 def shrink_stem(model: nn.Module, name: str) -> None:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from edgekd.errors import ModelError, summary
 from edgekd.models.cost import cost
+from edgekd.runtime.preprocess import InputShape
 
 _WEIGHTED = (nn.Conv2d, nn.Linear)
 # The pruning ratio is searched to this precision; widths change in far coarser steps.
@@ -45,7 +46,7 @@ class PrunedNetwork:
     widths: tuple[Width, ...]
 
 
-def prune_channels(model: nn.Module, *, measure: str, target: float, multiple: int, image_size: int) -> PrunedNetwork:
+def prune_channels(model: nn.Module, *, measure: str, target: float, multiple: int, shape: InputShape) -> PrunedNetwork:
     """The widest copy of `model` with at most `target` of its MACs or parameters.
 
     Every layer loses the same fraction of its channels, those with the smallest norm over all layers that they are
@@ -53,21 +54,21 @@ def prune_channels(model: nn.Module, *, measure: str, target: float, multiple: i
     width.
 
     Args:
-        model: its first weighted layer takes (B, 3, image_size, image_size).
+        model: its first weighted layer takes (B, *shape).
         measure: "macs" or "parameters".
         target: fraction to keep, above 0 and below 1.
         multiple: changed widths become multiples of this.
-        image_size: side of the square images, in pixels.
+        shape: of the input.
 
     Raises:
         ModelError: this network cannot be pruned, or the target is out of reach.
     """
-    best = check_reachable(model, measure=measure, target=target, multiple=multiple, image_size=image_size)
-    original = cost(model, image_size)[measure]
+    best = check_reachable(model, measure=measure, target=target, multiple=multiple, shape=shape)
+    original = cost(model, shape)[measure]
     low, high = 0.0, 1.0
     while high - low > _PRECISION:
         middle = (low + high) / 2
-        candidate = _pruned(model, middle, measure=measure, original=original, multiple=multiple, image_size=image_size)
+        candidate = _pruned(model, middle, measure=measure, original=original, multiple=multiple, shape=shape)
         if candidate.kept <= target:
             high, best = middle, candidate
         else:
@@ -75,14 +76,16 @@ def prune_channels(model: nn.Module, *, measure: str, target: float, multiple: i
     return best
 
 
-def check_reachable(model: nn.Module, *, measure: str, target: float, multiple: int, image_size: int) -> PrunedNetwork:
+def check_reachable(
+    model: nn.Module, *, measure: str, target: float, multiple: int, shape: InputShape
+) -> PrunedNetwork:
     """The smallest network that prune_channels() can make. Args as there.
 
     Raises:
         ModelError: this network cannot be pruned, or not as far as `target`.
     """
-    original = cost(model, image_size)[measure]
-    narrowest = _pruned(model, 1.0, measure=measure, original=original, multiple=multiple, image_size=image_size)
+    original = cost(model, shape)[measure]
+    narrowest = _pruned(model, 1.0, measure=measure, original=original, multiple=multiple, shape=shape)
     if narrowest.kept > target:
         raise ModelError(
             f"the pruning target {target:g} of the {measure} is out of reach",
@@ -94,11 +97,11 @@ def check_reachable(model: nn.Module, *, measure: str, target: float, multiple: 
 
 
 def _pruned(
-    model: nn.Module, share: float, *, measure: str, original: int, multiple: int, image_size: int
+    model: nn.Module, share: float, *, measure: str, original: int, multiple: int, shape: InputShape
 ) -> PrunedNetwork:
     """A copy in which every layer loses a fraction `share` of its channels, but keeps at least `multiple`."""
     own = copy.deepcopy(model).eval().cpu()
-    example = torch.zeros(1, 3, image_size, image_size)
+    example = torch.zeros(1, *shape)
     before = dict(_widths(own))
     # The half avoids a rounding in torch-pruning that would remove all channels of a layer; it then removes none.
     shares: dict[nn.Module, float] = {
@@ -112,7 +115,7 @@ def _pruned(
     return PrunedNetwork(
         own,
         history,
-        cost(own, image_size)[measure] / original,
+        cost(own, shape)[measure] / original,
         tuple(Width(name, before[name], after[name]) for name in before),
     )
 

@@ -2,16 +2,33 @@
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    WithJsonSchema,
+    model_validator,
+)
 
 from edgekd import plugins
 from edgekd.recipe.code import reference
-from edgekd.runtime.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
+from edgekd.runtime.preprocess import (
+    IMAGENET_GREY,
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    Fit,
+    Interpolation,
+    Preprocessing,
+    Size,
+)
 
 
 @dataclass(frozen=True)
@@ -27,7 +44,26 @@ Positive = Annotated[int, Field(gt=0)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 Share = Annotated[float, Field(ge=0.0, lt=1.0)]
 Ratio = Annotated[float, Field(gt=0.0, lt=1.0)]
-Channels = tuple[float, float, float]
+_SMALLEST, _LARGEST = 8, 1024
+
+
+def _size(value: Any) -> Any:
+    """A height and a width; a number stands for a square."""
+    sides = [value, value] if isinstance(value, int) else value
+    right = isinstance(sides, (list, tuple)) and len(sides) == 2 and all(type(side) is int for side in sides)
+    if not right or not all(_SMALLEST <= side <= _LARGEST for side in sides):
+        allowed = f"must be a whole number from {_SMALLEST} to {_LARGEST}, or two: [height, width]"
+        raise ValueError(f"{allowed}; found: {json.dumps(value, default=str)}")
+    return tuple(sides)
+
+
+_SIDE = {"type": "integer", "minimum": _SMALLEST, "maximum": _LARGEST}
+_SIDES = {"type": "array", "items": _SIDE, "minItems": 2, "maxItems": 2}
+ImageSize = Annotated[Size, Field(strict=False), BeforeValidator(_size), WithJsonSchema({"anyOf": [_SIDE, _SIDES]})]
+# A validator's result is Python, not JSON: a list is not accepted for a tuple without strict=False.
+Channels = Annotated[tuple[float, ...], Field(min_length=1, max_length=3, strict=False)]
+# Images of up to this many pixels in height and width are not cropped, neither by default nor in training.
+LARGEST_WHOLE = 96
 Level = Annotated[int, Field(ge=0, le=255)]
 Precision = Literal["auto", "fp32", "bf16"]
 Layers = Annotated[
@@ -77,8 +113,24 @@ class DataSettings(Settings):
         None, description="the column of the labels, for a source of tables; default: one with a usual name"
     )
     download: bool = Field(False, description="let torchvision download the data set into root")
-    image_size: Annotated[int, Field(ge=8, le=1024)] = Field(
-        224, description="side of the square images that the networks take, in pixels"
+    image_size: ImageSize = Field(
+        (224, 224),
+        description="size of the images that the student takes, in pixels: a square's side, or [height, width]; "
+        "default: that of the student's weights, else 224",
+    )
+    fit: Fit = Field(
+        "crop",
+        description="how an image of another ratio of height to width gets that of image_size; crop: its centre; pad: "
+        "all of it, with the background around; squash: all of it, distorted",
+    )
+    crop_pct: Annotated[float, Field(gt=0.0, le=1.0)] | None = Field(
+        None,
+        description="with fit: crop, the fraction of height and width that is left of an image in evaluation; "
+        "default: 0.875, and 1 for images of up to 96 pixels",
+    )
+    channels: Literal[1, 3] = Field(3, description="3: images are read in colour; 1: in greyscale")
+    interpolation: Interpolation = Field(
+        "bilinear", description="how images are scaled; default: as for the student's weights, else bilinear"
     )
     validation: Annotated[float, Field(gt=0.0, lt=0.5)] = Field(
         0.1, description="fraction of the training images used for validation where the source has no validation split"
@@ -100,28 +152,57 @@ class DataSettings(Settings):
         description="cached: decoded pixels on the disk; streamed: files are decoded in every epoch; auto: cached "
         "below 4 GiB and a third of the free disk space",
     )
-    mean: Channels = Field(IMAGENET_MEAN, description="mean of each colour channel, of values scaled to [0, 1]")
-    std: Channels = Field(IMAGENET_STD, description="standard deviation of each colour channel")
+    mean: Channels | None = Field(
+        None,
+        description="mean of each channel, of values in [0, 1]; default: as for the student's weights, else ImageNet's",
+    )
+    std: Channels | None = Field(None, description="standard deviation of each channel; default: as for mean")
     depth: Literal["auto", 10, 12, 14, 16] = Field(
         "auto",
         description="bits that are used in greyscale images of more than 8 bits; auto: from the largest value in the "
         "training images, also for float values",
     )
     background: tuple[Level, Level, Level] = Field(
-        (255, 255, 255), description="colour behind transparent pixels: red, green, blue, 0 to 255"
+        (255, 255, 255),
+        description="colour behind transparent pixels, and around images with fit: pad: red, green, blue, 0 to 255",
     )
     seed: Seed = Field(0, description="seed of the splits and of limit")
     augment: AugmentSettings = Field(AugmentSettings(), description="how training images are varied")
 
+    @model_validator(mode="after")
+    def _channels_fit(self) -> DataSettings:
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            if values is not None and len(values) != self.channels:
+                raise ValueError(f"{name} has {len(values)} values, and channels is {self.channels}: give one for each")
+        if self.std is not None and min(self.std) <= 0.0:
+            raise ValueError("std must be above 0")
+        if self.crop_pct is not None and self.fit != "crop":
+            raise ValueError(f"fit: {self.fit} keeps all of an image: remove crop_pct, or set fit: crop")
+        return self
+
     @property
     def preprocessing(self) -> Preprocessing:
-        """Images of up to 96 pixels are not cropped; larger ones lose an eighth at the border, as is usual at 224.
+        """With `depth: auto`, `white` is only a default: see edgekd.data.prepare."""
+        mean, std = IMAGENET_GREY if self.channels == 1 else (IMAGENET_MEAN, IMAGENET_STD)
+        return Preprocessing(
+            self.image_size,
+            self._resize,
+            self.mean or mean,
+            self.std or std,
+            self.interpolation,
+            background=self.background,
+            white=Preprocessing.white if self.depth == "auto" else 2.0**self.depth - 1.0,
+            fit=self.fit,
+        )
 
-        With `depth: auto`, `white` is only a default: see edgekd.data.prepare.
-        """
-        resize = self.image_size if self.image_size <= 96 else round(self.image_size * 8 / 7)
-        white = Preprocessing.white if self.depth == "auto" else 2.0**self.depth - 1.0
-        return Preprocessing(self.image_size, resize, self.mean, self.std, background=self.background, white=white)
+    @property
+    def _resize(self) -> Size:
+        """Before the crop, which is an eighth of height and width for larger images, as is usual at 224."""
+        height, width = self.image_size
+        if self.fit != "crop" or (self.crop_pct is None and max(height, width) <= LARGEST_WHOLE):
+            return self.image_size
+        kept = self.crop_pct or 0.875
+        return math.floor(height / kept + 1e-6), math.floor(width / kept + 1e-6)
 
 
 class StepSettings(Settings):
@@ -207,8 +288,35 @@ class ModelSettings(Settings):
         return self
 
 
+class InputSettings(Settings):
+    """The input that a teacher's weights were trained with; images that are prepared for the student are converted."""
+
+    image_size: ImageSize | None = Field(
+        None, description="in pixels: a square's side, or [height, width]; default: what its weights come with"
+    )
+    mean: Channels | None = Field(
+        None, description="mean of each channel, one for greyscale; default: what its weights come with, else data.mean"
+    )
+    std: Channels | None = Field(None, description="standard deviation of each channel")
+
+    @model_validator(mode="after")
+    def _channels_fit(self) -> InputSettings:
+        if (self.mean is None) != (self.std is None):
+            raise ValueError("mean and std belong together: set both or neither")
+        if self.mean is not None and self.std is not None:
+            if len(self.mean) != len(self.std) or len(self.mean) == 2:
+                raise ValueError("mean and std need three values each, or one for greyscale")
+            if min(self.std) <= 0.0:
+                raise ValueError("std must be above 0")
+        return self
+
+
 class TeacherSettings(ModelSettings):
     """The teacher: a checkpoint or published weights used as they are, or a network that is trained first."""
+
+    input: InputSettings | None = Field(
+        None, description="what its weights were trained with, where that differs from the data section"
+    )
 
     train: TrainSettings | None = Field(
         None, description="train the teacher first; default: the checkpoint or the published weights are used as is"

@@ -46,7 +46,7 @@ class Data(_Frozen):
 
     source: str
     classes: tuple[str, ...]
-    image_size: int
+    image_size: tuple[int, int]
     counts: dict[str, Count]
     leaks: Leaks
     duplicates: dict[str, Count]

@@ -143,7 +143,7 @@ class Model:
         return predictions if batch else predictions[0]
 
     def run(self, array: Floats) -> Floats:
-        """From normalised network inputs (N, 3, S, S) float32 to logits (N, C) float32, of all heads concatenated.
+        """From normalised network inputs (N, C, H, W) float32 to logits (N, K) float32, of all heads concatenated.
 
         Raises:
             BackendError: the array's shape does not fit the model.

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -12,105 +12,192 @@ from PIL import Image
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+# Of greyscale images: the means of the three.
+IMAGENET_GREY = ((0.449,), (0.226,))
 
 Pixels = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
 Interpolation = Literal["bilinear", "bicubic"]
+Fit = Literal["crop", "pad", "squash"]
+FITS: tuple[Fit, ...] = ("crop", "pad", "squash")
+# Height and width, in pixels.
+Size = tuple[int, int]
 
 _RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
 
+class InputShape(NamedTuple):
+    """The shape of a network's input, without the batch."""
+
+    channels: int
+    height: int
+    width: int
+
+    def __str__(self) -> str:
+        return f"{self.height}x{self.width}" + (" (greyscale)" if self.channels == 1 else "")
+
+
 @dataclass(frozen=True)
 class Preprocessing:
-    """How the network sees an image: its centre square scaled to `resize`, a centre crop, RGB in [0, 1], mean and std.
+    """How the network sees an image: fitted and scaled to `resize`, a centre crop, values in [0, 1], mean and std.
 
     Attributes:
-        image_size: side of the square input, in pixels.
-        resize: side of the square that the image's centre square is scaled to before the crop, in pixels.
-        mean, std: per colour channel, of values in [0, 1].
+        image_size: height and width of the input, in pixels.
+        resize: height and width that an image is scaled to before the crop, in pixels.
+        mean, std: per channel, of values in [0, 1]; their number is that of the channels: 3 for RGB, 1 for greyscale.
         interpolation: of the scaling.
-        background: RGB, 0 to 255, behind transparent pixels.
+        background: RGB, 0 to 255, behind transparent pixels, and around an image with `fit: pad`.
         white: the value that is white in greyscale images of more than 8 bits or of float values.
+        fit: how an image of another ratio of height to width becomes one of `resize`. crop: its largest centred box of
+            that ratio is scaled; pad: it is scaled to lie within, centred; squash: it is scaled whatever its ratio.
     """
 
-    image_size: int
-    resize: int
-    mean: tuple[float, float, float] = IMAGENET_MEAN
-    std: tuple[float, float, float] = IMAGENET_STD
+    image_size: Size
+    resize: Size
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
     interpolation: Interpolation = "bilinear"
     background: tuple[int, int, int] = (255, 255, 255)
     white: float = 65535.0
+    fit: Fit = "crop"
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Preprocessing:
         """The inverse of to_json(). Raises KeyError, TypeError or ValueError for a missing or wrong field.
 
-        A file of an earlier version has neither background nor white: it gets the defaults.
+        A file of an earlier version lacks background, white and fit: it gets the defaults.
         """
-        red, green, blue = (float(number) for number in value["mean"])
-        red_std, green_std, blue_std = (float(number) for number in value["std"])
-        if value["interpolation"] not in _RESAMPLING:
-            raise ValueError(f"unknown interpolation {value['interpolation']!r}")
-        behind = (int(number) for number in value.get("background", cls.background))
-        red_behind, green_behind, blue_behind = behind
+        mean, std = (tuple(float(number) for number in value[key]) for key in ("mean", "std"))
+        if (len(mean), len(std)) not in ((1, 1), (3, 3)):
+            raise ValueError(f"a mean of {len(mean)} and a std of {len(std)} channels")
+        for key, known in (("interpolation", _RESAMPLING), ("fit", FITS)):
+            if value.get(key, FITS[0] if key == "fit" else None) not in known:
+                raise ValueError(f"unknown {key} {value.get(key)!r}")
+        red, green, blue = (int(number) for number in value.get("background", cls.background))
         return cls(
-            image_size=int(value["image_size"]),
-            resize=int(value["resize"]),
-            mean=(red, green, blue),
-            std=(red_std, green_std, blue_std),
+            image_size=_size_from_json(value["image_size"]),
+            resize=_size_from_json(value["resize"]),
+            mean=mean,
+            std=std,
             interpolation=value["interpolation"],
-            background=(red_behind, green_behind, blue_behind),
+            background=(red, green, blue),
             white=float(value.get("white", cls.white)),
+            fit=value.get("fit", cls.fit),
         )
 
     def to_json(self) -> dict[str, Any]:
-        return {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(self).items()}
+        """Tuples as lists; a square's size as one number; with the number of channels."""
+        fields = {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(self).items()}
+        sizes = {key: _size_to_json(fields[key]) for key in ("image_size", "resize")}
+        return {**fields, **sizes, "channels": self.shape.channels}
+
+    @property
+    def shape(self) -> InputShape:
+        """Of the network's input."""
+        return InputShape(len(self.mean), *self.image_size)
+
+    @property
+    def crop_pct(self) -> float:
+        """The fraction of height and width that the crop leaves."""
+        return self.image_size[0] / self.resize[0]
+
+    @property
+    def stored(self) -> tuple[int, int, int]:
+        """The shape of an image before the crop: height, width, channels."""
+        return (*self.resize, len(self.mean))
 
     def pixels(self, image: Image.Image) -> Pixels:
-        """One image as (image_size, image_size, 3) uint8."""
-        return centre_crop(self.square(image), self.image_size)
+        """One image as uint8, of the input's height, width and channels: (H, W, C)."""
+        return centre_crop(self.fitted(image), self.image_size)
 
-    def square(self, image: Image.Image) -> Pixels:
-        """An image's centre square as (resize, resize, 3) uint8.
+    def fitted(self, image: Image.Image) -> Pixels:
+        """An image before the crop, as uint8: (H, W, C) of `resize`.
 
-        The crop comes first, so that a panorama takes no longer than a square image.
+        The box is cut out before it is scaled, so that a panorama takes no longer than a square image.
         """
-        rgb, side = self._rgb(image), self.resize
-        if rgb.size == (side, side):
-            return np.asarray(rgb)
-        short = min(rgb.size)
-        left, top = (rgb.width - short) / 2, (rgb.height - short) / 2
-        box = (left, top, left + short, top + short)
-        return np.asarray(rgb.resize((side, side), _RESAMPLING[self.interpolation], box=box))
+        flat = self._flat(image)
+        height, width = self.resize
+        resampling = _RESAMPLING[self.interpolation]
+        if flat.size == (width, height):
+            scaled = flat
+        elif self.fit == "pad":
+            scaled = self._padded(flat, resampling)
+        else:
+            box = None if self.fit == "squash" else _centred_box(flat.size, (width, height))
+            scaled = flat.resize((width, height), resampling, box=box)
+        pixels = np.asarray(scaled)
+        return pixels[:, :, None] if pixels.ndim == 2 else pixels
 
-    def _rgb(self, image: Image.Image) -> Image.Image:
+    def _padded(self, image: Image.Image, resampling: Image.Resampling) -> Image.Image:
+        height, width = self.resize
+        scale = min(height / image.height, width / image.width)
+        inner = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+        behind = Image.new("RGB", (width, height), self.background).convert(image.mode)
+        behind.paste(image.resize(inner, resampling), ((width - inner[0]) // 2, (height - inner[1]) // 2))
+        return behind
+
+    def _flat(self, image: Image.Image) -> Image.Image:
+        """8 bits per channel, without transparency: RGB or greyscale."""
+        mode = "RGB" if len(self.mean) == 3 else "L"
         if is_deep(image):
             # Pillow's own conversion clips everything above 255 to white.
             levels = np.nan_to_num(np.asarray(image).astype(np.float32)) * (255.0 / self.white)
-            return Image.fromarray(np.rint(levels.clip(0, 255)).astype(np.uint8)).convert("RGB")
+            return Image.fromarray(np.rint(levels.clip(0, 255)).astype(np.uint8)).convert(mode)
         if image.has_transparency_data:
             canvas = Image.new("RGBA", image.size, (*self.background, 255))
-            return Image.alpha_composite(canvas, image.convert("RGBA")).convert("RGB")
-        return image if image.mode == "RGB" else image.convert("RGB")
+            return Image.alpha_composite(canvas, image.convert("RGBA")).convert(mode)
+        return image if image.mode == mode else image.convert(mode)
 
     def scale_and_shift(self) -> tuple[Floats, Floats]:
-        """Normalisation of 8-bit values as `value * scale - shift`: two arrays (3,) float32, one value per channel."""
+        """Normalisation of 8-bit values as `value * scale - shift`: two arrays (C,) float32, one value per channel."""
         mean, std = np.asarray(self.mean), np.asarray(self.std)
         return (1.0 / (255.0 * std)).astype(np.float32), (mean / std).astype(np.float32)
 
     def normalise(self, pixels: Pixels) -> Floats:
-        """(N, H, W, 3) uint8 to (N, 3, H, W) float32, contiguous."""
+        """(N, H, W, C) uint8 to (N, C, H, W) float32, contiguous."""
         scale, shift = self.scale_and_shift()
         scaled = pixels.astype(np.float32) * scale - shift
         return np.ascontiguousarray(scaled.transpose(0, 3, 1, 2))
 
 
-def centre_crop(pixels: Pixels, side: int) -> Pixels:
-    """The centre (side, side) of (..., H, W, C) pixels."""
-    top, left = (pixels.shape[-3] - side) // 2, (pixels.shape[-2] - side) // 2
-    return pixels[..., top : top + side, left : left + side, :]
+def centre_crop(pixels: Pixels, size: Size) -> Pixels:
+    """The centre (*size) of (..., H, W, C) pixels."""
+    height, width = size
+    top, left = (pixels.shape[-3] - height) // 2, (pixels.shape[-2] - width) // 2
+    return pixels[..., top : top + height, left : left + width, :]
 
 
 def is_deep(image: Image.Image) -> bool:
     """Whether an image is greyscale with more than 8 bits or float values, so that its range has to be known."""
     return image.mode in ("I", "F") or image.mode.startswith("I;16")
+
+
+def lost_by_crop(image: Size, wanted: Size) -> float:
+    """The fraction of an image's area, 0 to 1, outside its largest centred box with another ratio of height to width.
+
+    Args:
+        image, wanted: heights and widths; of `wanted` only the ratio counts.
+    """
+    ratio = (image[0] * wanted[1]) / (image[1] * wanted[0])
+    return 1.0 - min(ratio, 1.0 / ratio)
+
+
+def _centred_box(size: tuple[int, int], wanted: tuple[int, int]) -> tuple[float, float, float, float]:
+    """The largest centred box with the ratio of `wanted`: left, top, right, bottom. Sizes are widths and heights."""
+    width, height = float(size[0]), float(size[1])
+    if size[0] * wanted[1] < size[1] * wanted[0]:
+        height = size[0] * wanted[1] / wanted[0]
+    else:
+        width = size[1] * wanted[0] / wanted[1]
+    left, top = (size[0] - width) / 2, (size[1] - height) / 2
+    return left, top, left + width, top + height
+
+
+def _size_from_json(value: Any) -> Size:
+    height, width = value if isinstance(value, list) else (value, value)
+    return int(height), int(width)
+
+
+def _size_to_json(size: Sequence[int]) -> int | list[int]:
+    height, width = size
+    return height if height == width else [height, width]

@@ -24,6 +24,7 @@ from edgekd.distillation.objective_settings import changing_student, inherited
 from edgekd.distillation.terms import build_terms
 from edgekd.errors import PluginError, UsageError
 from edgekd.models.checkpoint import Checkpoint
+from edgekd.models.own_input import with_student_input
 from edgekd.recipe.settings import ModelSettings, RecipeSettings, SchemeSettings, TermSettings, models_in
 from edgekd.runs import Run, Untrained
 from edgekd.stages import distill as distilling
@@ -110,7 +111,15 @@ def scheme_named(name: str) -> Scheme:
 
 
 def adapted(recipe: RecipeSettings) -> RecipeSettings:
-    """A recipe without the baseline where its scheme trains no student that could be compared with it."""
+    """A recipe as it is run.
+
+    Its data section takes what it does not set from the student's weights, and there is no baseline where the scheme
+    trains no student that could be compared with it.
+
+    Raises:
+        ModelError, ArtifactError: the student's weights have a description that cannot be followed.
+    """
+    recipe = with_student_input(recipe)
     if scheme_named(recipe.distill.scheme.name).trains:
         return recipe
     return recipe.model_copy(update={"distill": recipe.distill.model_copy(update={"baseline": False})})
@@ -204,7 +213,7 @@ def _check_networks(untrained: Untrained) -> None:
         # A new copy, because a loss may modify the student and other checks need it unmodified.
         student, architecture = initial(recipe.student.model_copy(update={"pretrained": False}), data)
         objective = recipe.distill.objective
-        reuse_teacher_classifier(student, teacher, architecture, objective, untrained.image_size)
+        reuse_teacher_classifier(student, teacher, architecture, objective, untrained.shape)
         build_terms(recipe.distill.objective, networks_for(student, teacher, data))
 
 

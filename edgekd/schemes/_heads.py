@@ -37,7 +37,7 @@ class JointBatches:
     """
 
     def __init__(self, main: BatchSource, others: Mapping[str, BatchSource]) -> None:
-        self.image_size = main.image_size
+        self.shape = main.shape
         self._main, self._others = main, others
 
     def __len__(self) -> int:
@@ -120,7 +120,7 @@ class MultiTask(nn.Module):
 
 
 class Columns(nn.Module):
-    """One task of a joint network: (B, 3, S, S) images to the logits in its columns."""
+    """One task of a joint network: (B, C, H, W) images to the logits in its columns."""
 
     def __init__(self, network: nn.Module, columns: slice) -> None:
         super().__init__()

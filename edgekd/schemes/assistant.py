@@ -105,7 +105,7 @@ def distill(run: Run, teacher: Checkpoint, data: Dataset, parameters: Parameters
 def _paired(model: ModelSettings, teacher: nn.Module, data: Dataset, objective: Sequence[TermSettings]) -> nn.Module:
     """The untrained student of a pair, with the changes that its objective makes to it."""
     learner, architecture = initial(model.model_copy(update={"pretrained": False}), data)
-    reuse_teacher_classifier(learner, teacher, architecture, objective, data.details.preprocessing.image_size)
+    reuse_teacher_classifier(learner, teacher, architecture, objective, data.details.preprocessing.shape)
     build_terms(objective, networks_for(learner, teacher, data))
     return learner
 

@@ -128,8 +128,8 @@ def compose(images: SyntheticImages, data: Dataset, out: Path) -> Dataset:
 
 def _decode(data: Dataset, name: str, out: Path) -> None:
     """A streamed split, decoded once."""
-    split, side = open_split(data, name), data.details.preprocessing.resize
-    with storage.scratch(out / ".decoded.npy", len(split), side) as pixels:
+    split = open_split(data, name)
+    with storage.scratch(out / ".decoded.npy", (len(split), *data.details.preprocessing.stored)) as pixels:
         for start in range(0, len(split), _COPIED_AT_ONCE):
             rows = np.arange(start, min(start + _COPIED_AT_ONCE, len(split)))
             pixels[rows] = split.pixels(rows)

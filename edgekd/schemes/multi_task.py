@@ -113,11 +113,11 @@ def check_networks(recipe: RecipeSettings, parameters: Parameters, teacher: nn.M
     seen = data.details.preprocessing
     classes = {name: _classes_of(task) for name, task in parameters.tasks.items()}
     joint = start(unpublished(recipe.student), seen, data.classes, adopted=False, heads=classes).network
-    cost(joint, seen.image_size)
+    cost(joint, seen.shape)
     for name, task in parameters.tasks.items():
         untrained = start(unpublished(task.teacher), seen, classes[name], adopted=task.teacher.train is None).network
         refuse_quantized(untrained, task.teacher.model)
-        cost(untrained, seen.image_size)
+        cost(untrained, seen.shape)
 
 
 def _classes_of(task: Task) -> tuple[str, ...]:

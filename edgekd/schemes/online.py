@@ -87,7 +87,7 @@ class Peers(Artifact[PeersDetails]):
 
 
 class Cohort(nn.Module):
-    """Students side by side: (B, 3, S, S) to each one's (B, C) logits in training, to the first one's otherwise.
+    """Students side by side: (B, C, H, W) to each one's (B, K) logits in training, to the first one's otherwise.
 
     All of them run every time, so that hooks on the layers (to choose the precision) see those of each.
     """

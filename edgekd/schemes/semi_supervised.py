@@ -212,7 +212,7 @@ def _student(
     split = selection.mixed(data, pool, parameters.share)
 
     def objective_of(student: nn.Module) -> Distillation:
-        networks = Networks(student, network, data.details.preprocessing.image_size, len(split), len(data.classes))
+        networks = Networks(student, network, data.details.preprocessing.shape, len(split), len(data.classes))
         terms = PartlyLabelled(build_terms(objective, networks).each)
         source = Teacher.of(
             teacher, best_device(), settings.teacher_precision, terms.teacher_layers, use_compile=settings.compile

@@ -105,7 +105,7 @@ def check_networks(recipe: RecipeSettings, parameters: Parameters, teacher: nn.M
     if recipe.quantize is not None:
         together = Experts(experts, range(len(data.classes)))
         available = data.details.counts["train"]
-        quantization.check(together, recipe.quantize.calibration_images, available, seen.image_size)
+        quantization.check(together, recipe.quantize.calibration_images, available, seen.shape)
 
 
 def distill(run: Run, teacher: Checkpoint, data: Dataset, parameters: Parameters) -> Distilled:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from edgekd.models.checkpoint import Checkpoint
 from edgekd.pruning.channels import PrunedNetwork, check_reachable, prune_channels
 from edgekd.recipe.settings import PruneSettings, PruneTarget
 from edgekd.runs import Role, Run, Stage, Untrained, settings_json
+from edgekd.runtime.preprocess import InputShape
 from edgekd.stages import _facts
 from edgekd.stages.distill import Continuation, Guidance, distilled
 
@@ -40,7 +42,7 @@ def _check(untrained: Untrained) -> None:
         measure=settings.target.measure,
         target=settings.target.share,
         multiple=channel_multiple(settings),
-        image_size=untrained.image_size,
+        shape=untrained.shape,
     )
 
 
@@ -118,13 +120,13 @@ def prune_checkpoint(student: Checkpoint, target: PruneTarget, multiple: int, ou
     """
     architecture = student.details.architecture
     preprocessing = student.details.preprocessing
-    size = preprocessing.image_size
+    shape = preprocessing.shape
     network = prune_channels(
-        checkpoints.load(student), measure=target.measure, target=target.share, multiple=multiple, image_size=size
+        checkpoints.load(student), measure=target.measure, target=target.share, multiple=multiple, shape=shape
     )
     saved = checkpoints.save(
         network.model,
-        architecture.edited({"edit": "prune", "history": network.history, "image_size": size}),
+        architecture.edited({"edit": "prune", "history": network.history, "input": list(shape)}),
         preprocessing=preprocessing,
         classes=student.classes,
         out=out,
@@ -138,13 +140,13 @@ def prune_checkpoint(student: Checkpoint, target: PruneTarget, multiple: int, ou
             "before": {measure: student.metrics[measure] for measure in ("macs", "parameters")},
         },
     )
-    _check_rebuilds(saved, network, size)
+    _check_rebuilds(saved, network, shape)
     return saved
 
 
-def _check_rebuilds(saved: Checkpoint, network: PrunedNetwork, image_size: int) -> None:
+def _check_rebuilds(saved: Checkpoint, network: PrunedNetwork, shape: InputShape) -> None:
     """Raises ModelError where the checkpoint's pruning history does not rebuild the same network."""
-    example = torch.linspace(-1.0, 1.0, 3 * image_size**2).reshape(1, 3, image_size, image_size)
+    example = torch.linspace(-1.0, 1.0, math.prod(shape)).reshape(1, *shape)
     with torch.no_grad():
         same = torch.equal(checkpoints.load(saved)(example), network.model(example))
     if not same:

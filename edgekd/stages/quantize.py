@@ -23,6 +23,7 @@ from edgekd.models.edits.quantize import VERSION as PLACEMENT
 from edgekd.quantization.placement import freeze, insert, observe
 from edgekd.recipe.settings import QuantizeSettings
 from edgekd.runs import Role, Run, Stage, Untrained, settings_json
+from edgekd.runtime.preprocess import InputShape
 from edgekd.stages import _facts
 from edgekd.stages.distill import Continuation
 from edgekd.training.fit import BeginEpoch, accuracy
@@ -45,7 +46,7 @@ def _check(untrained: Untrained) -> None:
     """Raises ModelError, DataError or UsageError where the student cannot be quantized as the recipe asks."""
     settings, student = untrained.recipe.quantize, untrained.student
     assert settings is not None
-    check(student, settings.calibration_images, untrained.training_images, untrained.image_size)
+    check(student, settings.calibration_images, untrained.training_images, untrained.shape)
     if settings.objective is not None:
         quantized = insert(student).model
         build_terms(settings.objective, networks_for(quantized, untrained.teacher or student, untrained.data))
@@ -175,14 +176,14 @@ def calibrate(student: Checkpoint, data: Dataset, images: int, out: Path) -> Che
     )
 
 
-def check(network: nn.Module, images: int, available: int, image_size: int) -> None:
+def check(network: nn.Module, images: int, available: int, shape: InputShape) -> None:
     """Check before any training that calibrate() will accept a network.
 
     Args:
         network: the untrained student.
         images: the number of calibration images that the recipe asks for.
         available: the number of images in the training split.
-        image_size: side of the square images, in pixels.
+        shape: of the input.
 
     Raises:
         ModelError, DataError: as calibrate().
@@ -192,7 +193,7 @@ def check(network: nn.Module, images: int, available: int, image_size: int) -> N
     observe(quantized)
     try:
         with torch.no_grad():
-            quantized(torch.zeros(2, 3, image_size, image_size))
+            quantized(torch.zeros(2, *shape))
     # The network's own code runs here, which may raise anything.
     except Exception as error:
         raise ModelError(

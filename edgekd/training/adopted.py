@@ -16,9 +16,9 @@ from edgekd.runtime.statistics import Outputs, wilson
 _IMAGES = 512
 # Below this accuracy other explanations are tried, which takes a few passes over the images.
 _DOUBTFUL = 0.5
-_Three = tuple[float, float, float]
+_Channels = tuple[float, ...]
 # Normalisations in common use: ImageNet's, to -1 … 1, none, CIFAR-10's.
-_NORMALISATIONS: tuple[tuple[_Three, _Three], ...] = (
+_NORMALISATIONS: tuple[tuple[_Channels, _Channels], ...] = (
     (IMAGENET_MEAN, IMAGENET_STD),
     ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
     ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
@@ -26,20 +26,21 @@ _NORMALISATIONS: tuple[tuple[_Three, _Three], ...] = (
 )
 
 
-def warnings_of(network: nn.Module, data: Dataset, loader: Loader) -> list[str]:
+def warnings_of(network: nn.Module, data: Dataset, loader: Loader, *, section: str | None) -> list[str]:
     """What looks wrong with a network that was trained elsewhere, and what would explain it.
 
     Args:
         network: in eval mode, on the loader's device.
         data: the data set.
         loader: of its validation images.
+        section: of the recipe, in which the normalisation is set; None where it is known to be right.
     """
     own = data.details.preprocessing
     seen = _outputs(network, data, loader, own.mean, own.std)
     problems, correct, count = seen.problems(), int(seen.correct.sum()), len(seen.correct)
     if not problems and correct / count >= _DOUBTFUL:
         return []
-    better = _better_normalisation(network, data, loader, seen)
+    better = _better_normalisation(network, data, loader, seen, section) if section is not None else None
     order = _other_order(seen, data.classes)
     if not problems and better is None and order is None:
         return []
@@ -47,18 +48,20 @@ def warnings_of(network: nn.Module, data: Dataset, loader: Loader) -> list[str]:
     return [" ".join(filter(None, (f"The weights as given, on {count} validation images: {what}.", better, order)))]
 
 
-def _better_normalisation(network: nn.Module, data: Dataset, loader: Loader, seen: Outputs) -> str | None:
+def _better_normalisation(network: nn.Module, data: Dataset, loader: Loader, seen: Outputs, section: str) -> str | None:
     """Another usual normalisation with which the network is certainly and much better."""
     own, count = data.details.preprocessing, len(seen.correct)
     highest = wilson(int(seen.correct.sum()), count)[1]
     best: tuple[float, str] | None = None
     for mean, std in _NORMALISATIONS:
+        if len(own.mean) == 1:
+            mean, std = (sum(mean) / 3,), (sum(std) / 3,)
         if np.allclose((mean, std), (own.mean, own.std), atol=0.02):
             continue
         correct = int(_outputs(network, data, loader, mean, std).correct.sum())
         if wilson(correct, count)[0] > highest and correct / count > (best[0] if best else 0.0):
-            found = f"With another normalisation they reach {correct / count:.1%}: set data.mean: {list(mean)}"
-            best = (correct / count, f"{found} and data.std: {list(std)}.")
+            found = f"With another normalisation they reach {correct / count:.1%}: set {section}.mean: {list(mean)}"
+            best = (correct / count, f"{found} and {section}.std: {list(std)}.")
     return best[1] if best else None
 
 
@@ -77,7 +80,7 @@ def _other_order(seen: Outputs, classes: tuple[str, ...]) -> str | None:
     )
 
 
-def _outputs(network: nn.Module, data: Dataset, loader: Loader, mean: _Three, std: _Three) -> Outputs:
+def _outputs(network: nn.Module, data: Dataset, loader: Loader, mean: _Channels, std: _Channels) -> Outputs:
     """The answers to the first images, normalised by `mean` and `std` instead of the data's own."""
     own, seen = data.details.preprocessing, Outputs(data.classes)
     own_mean, own_std, mean_t, std_t = (_column(each, loader.device) for each in (own.mean, own.std, mean, std))
@@ -94,5 +97,5 @@ def _outputs(network: nn.Module, data: Dataset, loader: Loader, mean: _Three, st
     return seen
 
 
-def _column(values: _Three, device: torch.device) -> torch.Tensor:
-    return torch.tensor(values, device=device).view(1, 3, 1, 1)
+def _column(values: _Channels, device: torch.device) -> torch.Tensor:
+    return torch.tensor(values, device=device).view(1, -1, 1, 1)

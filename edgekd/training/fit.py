@@ -130,7 +130,7 @@ def fit(
     CPU with a fixed number of threads, a resumed run is bit-identical to an uninterrupted one.
 
     Args:
-        model: (B, 3, S, S) to (B, C) logits.
+        model: (B, C, H, W) to (B, K) logits.
         objective: called with (model, batch), where the model may be compiled; returns the weighted terms by name, each
             a scalar, whose sum is minimised. Its own parameters are optimised, clipped and saved too.
         loader: the training batches.
@@ -192,7 +192,7 @@ def accuracy(model: nn.Module, loader: Loader, device: torch.device | str = "cpu
     """Top-1 accuracy of a model's first head on a loader's images.
 
     Args:
-        model: (B, 3, S, S) to (B, C) logits; left in eval mode.
+        model: (B, C, H, W) to (B, K) logits; left in eval mode.
         loader: images on `device`, with the number of classes of the first head; without it, all logits count.
         device: of the model.
 

@@ -16,6 +16,7 @@ from torch import nn
 from edgekd.errors import UsageError
 from edgekd.quantization.placement import activation_quantizers
 from edgekd.recipe.settings import Precision
+from edgekd.runtime.preprocess import InputShape
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
@@ -59,7 +60,7 @@ def resolve_precision(
 
 
 def training_precision(
-    wanted: Precision, model: nn.Module, device: torch.device, image_size: int
+    wanted: Precision, model: nn.Module, device: torch.device, shape: InputShape
 ) -> Literal["fp32", "bf16"]:
     """Resolve "auto" for training on images of this size.
 
@@ -70,25 +71,27 @@ def training_precision(
         UsageError: as resolve_precision(), or `wanted` is bf16 where its gradients would be wrong.
     """
     precision = resolve_precision(wanted, model, device)
-    if precision == "fp32" or device.type != "cpu" or (where := _outstridden(model, image_size)) is None:
+    if precision == "fp32" or device.type != "cpu" or (where := _outstridden(model, shape)) is None:
         return precision
     if wanted == "bf16":
         raise UsageError(
             f"precision: bf16 gives wrong gradients on a CPU for {where}",
-            found=f"its stride is larger than its input at {image_size} pixels",
+            found=f"its stride is larger than its input at {shape} pixels",
             allowed="auto, fp32",
         )
     return "fp32"
 
 
-def possible_precisions(model: nn.Module, device: torch.device, image_size: int) -> tuple[Literal["fp32", "bf16"], ...]:
+def possible_precisions(
+    model: nn.Module, device: torch.device, shape: InputShape
+) -> tuple[Literal["fp32", "bf16"], ...]:
     """The precisions in which a network can be trained correctly on this device."""
-    if activation_quantizers(model) or not cpu_has_bf16() or _outstridden(model, image_size) is not None:
+    if activation_quantizers(model) or not cpu_has_bf16() or _outstridden(model, shape) is not None:
         return ("fp32",)
     return ("fp32", "bf16")
 
 
-def _outstridden(model: nn.Module, image_size: int) -> str | None:
+def _outstridden(model: nn.Module, shape: InputShape) -> str | None:
     """The first convolution whose stride is larger than its input; None where there is none."""
     found: list[str] = []
 
@@ -104,7 +107,7 @@ def _outstridden(model: nn.Module, image_size: int) -> str | None:
     was_training = model.training
     try:
         with torch.no_grad():
-            model.eval()(torch.zeros(1, 3, image_size, image_size, device=next(model.parameters()).device))
+            model.eval()(torch.zeros(1, *shape, device=next(model.parameters()).device))
     finally:
         model.train(was_training)
         for hook in hooks:

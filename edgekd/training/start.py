@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor, nn
 
+from edgekd import plugins
 from edgekd.errors import ModelError
 from edgekd.models import checkpoint as checkpoints
+from edgekd.models import hub_folder
 from edgekd.models.architecture import Architecture
 from edgekd.models.build import build, published_classes
 from edgekd.models.checkpoint import Checkpoint, NewClassifier
 from edgekd.models.code import code_of
+from edgekd.models.hub_folder import HubFolder
 from edgekd.models.own import check_outputs, from_outside
+from edgekd.models.own_input import Seen, check_student, seen_by_teacher
 from edgekd.models.state_files import choose
 from edgekd.models.stems import wants_small_stem
 from edgekd.models.weights import NewHead, last_layer, load_state, new_head, read_state
-from edgekd.recipe.settings import ModelSettings
+from edgekd.recipe.settings import ModelSettings, TeacherSettings
 from edgekd.runtime.preprocess import Preprocessing
 from edgekd.store.artifacts import Json
 
@@ -35,6 +40,7 @@ class Start:
         head: set where the last layer is new, because the weights have another number of classes.
         other_names: how the class names differ from the data's, where their number is the same.
         averaged: a warning, where averaged weights were taken from a file that has others too.
+        other_input: a warning, where the data is normalised otherwise than the weights expect.
     """
 
     network: nn.Module
@@ -42,11 +48,18 @@ class Start:
     head: NewHead | None = None
     other_names: str | None = None
     averaged: str | None = None
+    other_input: str | None = None
+
+    def edited(self, edit: dict[str, Any]) -> Start:
+        """With an edit of the network, in place, that its checkpoint replays."""
+        network = plugins.load("edit", edit["edit"]).apply(self.network, edit)
+        return replace(self, network=network, architecture=self.architecture.edited(edit))
 
     @property
     def warnings(self) -> list[str]:
         kept = f"The classifier was kept although the class names differ: {self.other_names}."
-        notes = (str(self.head) if self.head is not None else None, kept if self.other_names else None, self.averaged)
+        head = str(self.head) if self.head is not None else None
+        notes = (head, kept if self.other_names else None, self.averaged, self.other_input)
         return [note for note in notes if note is not None]
 
     @property
@@ -82,47 +95,83 @@ def start(
     """
     if isinstance(model, Checkpoint):
         return Start(checkpoints.load(model), model.details.architecture)
-    if model.checkpoint is not None and model.checkpoint.is_dir():
-        return _from_folder(model.checkpoint, model, preprocessing, classes, adopted=adopted)
-    further = {name: tuple(own) for name, own in (heads or {}).items()}
+    seen, warning = _seen(model, preprocessing, adopted=adopted)
+    if model.checkpoint is not None and model.checkpoint.is_dir() and not hub_folder.is_one(model.checkpoint):
+        begun = _from_folder(model.checkpoint, model, seen, classes, adopted=adopted)
+    else:
+        begun = _from_settings(model, seen, classes, heads or {}, adopted=adopted)
+    begun = replace(begun, other_input=warning)
+    return begun if seen.edit is None else begun.edited(seen.edit)
+
+
+def _seen(model: ModelSettings, preprocessing: Preprocessing, *, adopted: bool) -> tuple[Seen, str | None]:
+    """How the network sees the data's images, and a warning; a teacher's inputs are converted, a student's are not."""
+    if isinstance(model, TeacherSettings):
+        return seen_by_teacher(model, preprocessing, adopted=adopted), None
+    return Seen(preprocessing.shape), check_student(model, preprocessing, adopted=adopted)
+
+
+def _from_settings(
+    model: ModelSettings,
+    seen: Seen,
+    classes: Sequence[str],
+    heads: Mapping[str, Sequence[str]],
+    *,
+    adopted: bool,
+) -> Start:
+    """A new network, with the weights that its source publishes, or with those of a file or of a hub's folder."""
+    further = {name: tuple(own) for name, own in heads.items()}
     width = len(classes) + sum(map(len, further.values()))
-    code = code_of(model.model)
+    code, file, hub = code_of(model.model), model.checkpoint, None
+    if file is not None and file.is_dir():
+        hub = hub_folder.read(file)
+        file = hub.weights
     architecture = Architecture(
         model=model.model if code is None else str(code),
-        arguments=model.arguments,
+        arguments={**(hub.arguments if hub is not None else {}), **model.arguments},
         num_classes=width,
-        small_stem=code is None and wants_small_stem(model.model, preprocessing.image_size, model.stem),
+        small_stem=code is None and wants_small_stem(model.model, seen.shape[1:], model.stem),
+        channels=seen.shape.channels,
         heads=further,
         code=code,
     )
     network = build(architecture, pretrained=model.pretrained)
     if from_outside(model.model):
-        check_outputs(network, architecture, preprocessing.image_size, trained=not adopted)
+        check_outputs(network, architecture, seen.shape, trained=not adopted)
     head = None
     if model.pretrained and (published := published_classes(model.model)) != width:
         head = NewHead(last_layer(network, width), published, width)
         _refuse(head if adopted else None, f"the published weights of {model.model}")
-    if model.checkpoint is not None:
-        chosen = choose(network, model.checkpoint, width, key=model.key)
-        _take(network, chosen.state, chosen.head, model.checkpoint, adopted=adopted)
-        return Start(network, architecture, chosen.head, averaged=chosen.warning)
-    return Start(network, architecture, head)
+    if file is None:
+        return Start(network, architecture, head)
+    differ = _check_hub(model, hub, classes, adopted=adopted) if hub is not None else None
+    chosen = choose(network, file, width, key=model.key)
+    _take(network, chosen.state, chosen.head, file, adopted=adopted)
+    return Start(network, architecture, chosen.head, differ, chosen.warning)
 
 
-def _from_folder(
-    folder: Path, settings: ModelSettings, preprocessing: Preprocessing, classes: Sequence[str], *, adopted: bool
-) -> Start:
+def _check_hub(model: ModelSettings, hub: HubFolder, classes: Sequence[str], *, adopted: bool) -> str | None:
+    """How a folder's class names differ from the data's. Raises ModelError where it holds another model."""
+    folder = hub.weights.parent
+    if hub.architecture is not None and model.model.partition("/")[0] == "timm":
+        name = model.model.partition("/")[2]
+        if name.partition(".")[0] != hub.architecture.partition(".")[0]:
+            raise ModelError(f"{folder} holds another model", found=f"timm/{hub.architecture}", allowed=model.model)
+    if hub.classes is None or len(hub.classes) != len(classes):
+        return None
+    return _checked_names(folder, hub.classes, classes, adopted=adopted)
+
+
+def _from_folder(folder: Path, settings: ModelSettings, seen: Seen, classes: Sequence[str], *, adopted: bool) -> Start:
     """The network of a checkpoint folder. Its manifest describes the network; the recipe's settings must agree."""
     checkpoint = Checkpoint.load(folder)
     architecture = checkpoint.details.architecture
     _check_agreement(folder, settings, architecture)
-    own = checkpoint.details.preprocessing
-    if (own.mean, own.std) != (preprocessing.mean, preprocessing.std):
+    if architecture.channels != seen.shape.channels:
         raise ModelError(
-            f"{folder} was trained on images with another normalisation",
-            found=f"mean {preprocessing.mean}, std {preprocessing.std}",
-            allowed=f"mean {own.mean}, std {own.std}",
-            hint="set data.mean and data.std to these",
+            f"{folder} was trained on images with another number of channels",
+            found=f"data.channels: {seen.shape.channels}",
+            allowed=architecture.channels,
         )
     if architecture.heads and adopted:
         raise ModelError(
@@ -131,20 +180,26 @@ def _from_folder(
             hint=_FINE_TUNE,
         )
     if architecture.num_classes == len(classes) and not architecture.heads:
-        differ = _other_names(checkpoint.classes, classes)
-        if differ is not None and adopted:
-            raise ModelError(
-                f"{folder} has other classes than the data, or the same in another order",
-                found=differ,
-                allowed=", ".join(classes[:10]) + ("…" if len(classes) > 10 else ""),
-                hint="use the same class names in the same order; or fine-tune it: set teacher.train",
-            )
+        differ = _checked_names(folder, checkpoint.classes, classes, adopted=adopted)
         return Start(checkpoints.load(checkpoint), architecture, other_names=differ)
     widened = architecture.model_copy(update={"num_classes": len(classes), "heads": {}})
     network, state = build(widened), read_state(checkpoint.weights)
     head = new_head(network, state, len(classes))
     _take(network, state, head, folder, adopted=adopted)
     return Start(network, widened, head)
+
+
+def _checked_names(folder: Path, known: Sequence[str], classes: Sequence[str], *, adopted: bool) -> str | None:
+    """The first class whose name differs, for a warning. Raises ModelError where the network is adopted."""
+    differ = _other_names(known, classes)
+    if differ is not None and adopted:
+        raise ModelError(
+            f"{folder} has other classes than the data, or the same in another order",
+            found=differ,
+            allowed=", ".join(classes[:10]) + ("…" if len(classes) > 10 else ""),
+            hint="use the same class names in the same order; or fine-tune it: set teacher.train",
+        )
+    return differ
 
 
 def _other_names(known: Sequence[str], classes: Sequence[str]) -> str | None:

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from edgekd.data.loader import Batch, BatchSource
 from edgekd.recipe.settings import StepSettings
+from edgekd.runtime.preprocess import InputShape
 from edgekd.store.artifacts import read_json, write_json
 from edgekd.training.host import autocast, possible_precisions, training_precision
 
@@ -82,11 +83,11 @@ def tune(
     if kept.exists():
         tuning = Tuning(**read_json(kept))
     else:
-        tuning = _by_rule(model, settings, loader.image_size, device)
+        tuning = _by_rule(model, settings, loader.shape, device)
         if device.type == "cpu" and len(loader) * settings.epochs >= _WORTH_TIMING:
             with _state_restored(model, objective):
                 trial = _Trial(model, objective, next(iter(loader.epoch(0))), device)
-                tuning = _by_trial(tuning, trial, settings, loader.image_size)
+                tuning = _by_trial(tuning, trial, settings, loader.shape)
         folder.mkdir(parents=True, exist_ok=True)
         write_json(kept, asdict(tuning))
     to_memory_format(model, tuning.memory_format)
@@ -113,16 +114,16 @@ def to_memory_format(model: nn.Module, memory_format: Format) -> None:
     model.to(memory_format=wanted)
 
 
-def _by_rule(model: nn.Module, settings: StepSettings, image_size: int, device: torch.device) -> Tuning:
-    precision = training_precision(settings.precision, model, device, image_size)
+def _by_rule(model: nn.Module, settings: StepSettings, shape: InputShape, device: torch.device) -> Tuning:
+    precision = training_precision(settings.precision, model, device, shape)
     memory_format: Format = "channels_last" if settings.memory_format == "auto" else settings.memory_format
     return Tuning(settings.threads or torch.get_num_threads(), memory_format, precision)
 
 
-def _by_trial(tuning: Tuning, trial: _Trial, settings: StepSettings, image_size: int) -> Tuning:
+def _by_trial(tuning: Tuning, trial: _Trial, settings: StepSettings, shape: InputShape) -> Tuning:
     options: list[Tuning] = []
     if settings.precision == "auto":
-        found = possible_precisions(trial.model, trial.device, image_size)
+        found = possible_precisions(trial.model, trial.device, shape)
         options += [replace(tuning, precision=precision) for precision in found]
     best, times = _best(trial, tuning, options, {})
     if settings.memory_format == "auto":

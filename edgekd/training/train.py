@@ -14,9 +14,11 @@ from edgekd.data.dataset import Dataset, Split, open_split
 from edgekd.data.loader import BatchSource, Loader, Variation
 from edgekd.errors import ModelError
 from edgekd.models import checkpoint as checkpoints
+from edgekd.models import hub_folder
 from edgekd.models.architecture import Architecture
 from edgekd.models.checkpoint import Checkpoint, TrainingNotes
 from edgekd.models.code import code_of
+from edgekd.models.own_input import own_input
 from edgekd.recipe.settings import AugmentSettings, ModelSettings, StepSettings, TeacherSettings, TrainSettings
 from edgekd.store.artifacts import Json, digest, file_digest
 from edgekd.store.store import resume_folder
@@ -171,7 +173,12 @@ def adopt(model: ModelSettings, data: Dataset, out: Path, *, measure: Measure | 
     begun = begin(model, data, adopted=True)
     network, architecture = begun.network, begun.architecture
     network.to(best_device(), memory_format=torch.channels_last)  # type: ignore[call-overload]
-    warnings = [*begun.warnings, *adopted.warnings_of(network, data, evaluation_loader(data, "validation"))]
+    section = "teacher.input" if isinstance(model, TeacherSettings) else "data"
+    known = own_input(model).mean is not None
+    found = adopted.warnings_of(
+        network, data, evaluation_loader(data, "validation"), section=None if known else section
+    )
+    warnings = [*begun.warnings, *found]
     return checkpoints.save(
         network,
         architecture,
@@ -257,7 +264,7 @@ def origin_of(model: ModelSettings) -> Json:
     if model.checkpoint is None:
         return origin
     if model.checkpoint.is_dir():
-        return {**origin, "checkpoint": Checkpoint.load(model.checkpoint).digest}
+        return {**origin, "checkpoint": _digest_of(model.checkpoint)}
     if not model.checkpoint.is_file():
         raise ModelError(
             f"the checkpoint {model.checkpoint} does not exist",
@@ -310,7 +317,15 @@ def evaluation_loader(data: Dataset, split: str) -> Loader:
     )
 
 
+def _digest_of(folder: Path) -> str:
+    if not hub_folder.is_one(folder):
+        return Checkpoint.load(folder).digest
+    hub = hub_folder.read(folder)
+    return digest([file_digest(hub.weights), digest(vars(hub.input)), dict(hub.arguments), hub.classes])
+
+
 def _training_of(model: ModelSettings) -> TrainingNotes:
-    if model.checkpoint is not None and model.checkpoint.is_dir():
-        return Checkpoint.load(model.checkpoint).details.training
+    folder = model.checkpoint
+    if folder is not None and folder.is_dir() and not hub_folder.is_one(folder):
+        return Checkpoint.load(folder).details.training
     return TrainingNotes()

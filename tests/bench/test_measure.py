@@ -89,7 +89,7 @@ def bundle(small_net, tmp_path):
         "format": 2,
         "name": "shoes",
         "classes": ["a", "b", "c", "d"],
-        "preprocessing": Preprocessing(8, 8).to_json(),
+        "preprocessing": Preprocessing((8, 8), (8, 8)).to_json(),
         "variants": {
             name: {"file": file, "precision": name, "activations": activations[name], **variant}
             for name, file in names.items()

@@ -21,34 +21,39 @@ from edgekd.data.augment import (
 )
 from edgekd.errors import UsageError
 from edgekd.recipe.settings import AugmentSettings
-from edgekd.runtime.preprocess import Preprocessing
+from edgekd.runtime.preprocess import Preprocessing, Size
 
 
-def images(count: int, side: int) -> Tensor:
-    return torch.from_numpy(np.random.default_rng(side).integers(0, 256, (count, side, side, 3), np.uint8))
+def images(count: int, side: int, width: int | None = None, channels: int = 3) -> Tensor:
+    shape = (count, side, width or side, channels)
+    return torch.from_numpy(np.random.default_rng(side).integers(0, 256, shape, np.uint8))
 
 
 def slow_pad_crop(
-    image: npt.NDArray[np.uint8], draw: list[float], *, size: int, padding: int, flip: bool
+    image: npt.NDArray[np.uint8], draw: list[float], *, size: Size, padding: int, flip: bool
 ) -> npt.NDArray[np.uint8]:
     """One sample at a time, as one would write it first."""
     padded = np.pad(image, ((padding, padding), (padding, padding), (0, 0)))
-    places = padded.shape[0] - size + 1
-    top, left = int(draw[0] * places), int(draw[1] * places)
-    crop = padded[top : top + size, left : left + size]
+    top, left = (int(draw[i] * (padded.shape[i] - size[i] + 1)) for i in range(2))
+    crop = padded[top : top + size[0], left : left + size[1]]
     return crop[:, ::-1] if flip and draw[2] < 0.5 else crop
 
 
 @given(
     side=st.integers(4, 12),
+    width=st.integers(4, 12),
+    channels=st.sampled_from([1, 3]),
     smaller=st.integers(0, 3),
     padding=st.integers(0, 5),
     flip=st.booleans(),
     seed=st.integers(),
 )
 @settings(max_examples=50, deadline=None)
-def test_pad_crop_is_what_one_by_one_gives(side: int, smaller: int, padding: int, flip: bool, seed: int) -> None:
-    pixels, view, size = images(6, side), draw_view(seed, 0, 6), side - smaller
+def test_pad_crop_is_what_one_by_one_gives(
+    side: int, width: int, channels: int, smaller: int, padding: int, flip: bool, seed: int
+) -> None:
+    pixels, view = images(6, side, width, channels), draw_view(seed, 0, 6)
+    size = (side - smaller, width - smaller // 2)
     crops = pad_crop(pixels, view, size=size, padding=padding, flip=flip)
     for crop, image, draw in zip(crops, pixels, view.tolist(), strict=True):
         expected = slow_pad_crop(image.numpy(), draw, size=size, padding=padding, flip=flip)
@@ -58,24 +63,24 @@ def test_pad_crop_is_what_one_by_one_gives(side: int, smaller: int, padding: int
 def test_every_shift_is_reached_and_none_beyond() -> None:
     view = draw_view(0, 0, 2000)
     view[0, :2] = 1.0  # not drawn, but rounding may come near
-    crops = pad_crop(images(1, 8).expand(2000, 8, 8, 3), view, size=8, padding=1, flip=False)
+    crops = pad_crop(images(1, 8).expand(2000, 8, 8, 3), view, size=(8, 8), padding=1, flip=False)
     assert len(torch.unique(crops.flatten(1), dim=0)) == 9
 
 
 @pytest.mark.parametrize("flip", [False, True])
 def test_a_resized_crop_is_what_pillow_cuts_out(flip: bool) -> None:
     """Boxes that are no larger than the result: there Pillow's bilinear filter is the plain one."""
-    side, size = 40, 40
-    smooth = np.array(Image.fromarray(images(1, 6)[0].numpy()).resize((side, side), Image.Resampling.BICUBIC))
+    high, wide = 40, 56
+    smooth = np.array(Image.fromarray(images(1, 6)[0].numpy()).resize((wide, high), Image.Resampling.BICUBIC))
     view = draw_view(3, 0, 8)
-    pixels = torch.from_numpy(smooth).expand(8, side, side, 3)
-    crops = resized_crop(pixels, view, size=size, scale=(0.2, 0.9), flip=flip)
+    pixels = torch.from_numpy(smooth).expand(8, high, wide, 3)
+    crops = resized_crop(pixels, view, size=(high, wide), scale=(0.2, 0.9), flip=flip)
     for crop, (down, across, mirrored, area, ratio) in zip(crops, view.tolist(), strict=True):
         share, shape = 0.2 + 0.7 * area, np.exp(np.log(3 / 4) + np.log(16 / 9) * ratio)
-        width, height = min(1.0, np.sqrt(share * shape)) * side, min(1.0, np.sqrt(share / shape)) * side
-        left, top = across * (side - width), down * (side - height)
+        width, height = min(1.0, np.sqrt(share * shape)) * wide, min(1.0, np.sqrt(share / shape)) * high
+        left, top = across * (wide - width), down * (high - height)
         box = (left, top, left + width, top + height)
-        cut = Image.fromarray(smooth).resize((size, size), Image.Resampling.BILINEAR, box=box)
+        cut = Image.fromarray(smooth).resize((wide, high), Image.Resampling.BILINEAR, box=box)
         expected = np.asarray(cut)[:, ::-1] if flip and mirrored < 0.5 else np.asarray(cut)
         # At its edge Pillow repeats the box's own border, grid_sample looks at the pixels beyond it.
         assert np.abs(crop.numpy() - expected)[2:-2, 2:-2].max() < 1.5
@@ -85,9 +90,11 @@ def test_the_whole_area_resized_is_the_image() -> None:
     view = torch.tensor([[0.3, 0.7, 0.9, 1.0, 0.5]], dtype=torch.float64)
     view[:, 4] = 0.5  # a square: log-uniform between 3/4 and 4/3
     pixels = images(1, 9)
-    assert torch.allclose(resized_crop(pixels, view, size=9, scale=(1.0, 1.0), flip=True), pixels.float(), atol=1e-3)
+    assert torch.allclose(
+        resized_crop(pixels, view, size=(9, 9), scale=(1.0, 1.0), flip=True), pixels.float(), atol=1e-3
+    )
     view[:, 2] = 0.1
-    mirrored = resized_crop(pixels, view, size=9, scale=(1.0, 1.0), flip=True)
+    mirrored = resized_crop(pixels, view, size=(9, 9), scale=(1.0, 1.0), flip=True)
     assert torch.allclose(mirrored, pixels.flip(2).float(), atol=1e-3)
 
 
@@ -112,7 +119,7 @@ def test_a_view_leaves_the_global_generator_alone() -> None:
 
 
 def test_normalise_is_preprocessing() -> None:
-    preprocessing = Preprocessing(10, 10)
+    preprocessing = Preprocessing((10, 10), (10, 10))
     pixels = images(4, 10)
     made = Normalise(preprocessing, torch.device("cpu"))(pixels)
     assert np.array_equal(made.numpy(), preprocessing.normalise(pixels.numpy()))
@@ -122,12 +129,12 @@ def test_normalise_is_preprocessing() -> None:
 def test_normalise_does_not_write_into_its_input() -> None:
     pixels = images(2, 10).float()
     before = pixels.clone()
-    Normalise(Preprocessing(10, 10), torch.device("cpu"))(pixels)
+    Normalise(Preprocessing((10, 10), (10, 10)), torch.device("cpu"))(pixels)
     assert torch.equal(pixels, before)
 
 
 def test_auto_and_defaults() -> None:
-    small, large = Preprocessing(32, 32), Preprocessing(224, 256)
+    small, large = Preprocessing((32, 32), (32, 32)), Preprocessing((224, 224), (256, 256))
     assert resolve(AugmentSettings(), small, mirror=True).crop == "pad"
     assert resolve(AugmentSettings(), small, mirror=True).padding == 4
     assert resolve(AugmentSettings(), large, mirror=True).crop == "resized"
@@ -138,13 +145,13 @@ def test_auto_and_defaults() -> None:
 
 def test_none_is_the_centre() -> None:
     pixels, view = images(3, 12), draw_view(0, 0, 3)
-    plain = resolve(AugmentSettings(crop="none", flip=False), Preprocessing(10, 12), mirror=True)
-    assert torch.equal(plain(pixels, view), middle(pixels, 10)) and torch.equal(
-        middle(pixels, 10), pixels[:, 1:11, 1:11]
+    plain = resolve(AugmentSettings(crop="none", flip=False), Preprocessing((10, 10), (12, 12)), mirror=True)
+    assert torch.equal(plain(pixels, view), middle(pixels, (10, 10))) and torch.equal(
+        middle(pixels, (10, 10)), pixels[:, 1:11, 1:11]
     )
 
 
 @pytest.mark.parametrize("scale", [(0.0, 1.0), (0.9, 0.5), (0.5, 1.5)])
 def test_a_scale_that_is_not_a_range(scale: tuple[float, float]) -> None:
     with pytest.raises(UsageError, match=r"data\.augment\.scale"):
-        resolve(AugmentSettings(scale=scale), Preprocessing(32, 32), mirror=True)
+        resolve(AugmentSettings(scale=scale), Preprocessing((32, 32), (32, 32)), mirror=True)

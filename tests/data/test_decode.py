@@ -14,7 +14,7 @@ from edgekd.runtime.images import BROKEN
 from edgekd.runtime.preprocess import Preprocessing
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (150, 9, 7, 3), dtype=np.uint8)
-SIDE = Preprocessing(8, 8)
+SIDE = Preprocessing((8, 8), (8, 8))
 SAMPLES = ArraySamples("train", IMAGES, np.zeros(150))
 
 
@@ -30,7 +30,7 @@ def test_order_pixels_and_progress() -> None:
     assert len(decoded) == 300 and reported[-1] == (300, 300) and reported == sorted(reported)
     for index, one in enumerate(decoded):
         image = SAMPLES.image(index % 150)
-        assert one.pixels is not None and np.array_equal(one.pixels, SIDE.square(image))
+        assert one.pixels is not None and np.array_equal(one.pixels, SIDE.fitted(image))
         assert one.content == content_digest(image)
 
 
@@ -69,7 +69,7 @@ def test_grey_equals_its_colour_copy_and_sixteen_bits_are_read() -> None:
         def image(self, index: int) -> Image.Image:
             return (grey, grey.convert("RGB"), deep)[index]
 
-    one, two, three = decode_all([Three("x", IMAGES[:3], np.zeros(3))], Preprocessing(7, 7), pixels=True)
+    one, two, three = decode_all([Three("x", IMAGES[:3], np.zeros(3))], Preprocessing((7, 7), (7, 7)), pixels=True)
     assert one.content == two.content
     assert three.pixels is not None and np.array_equal(one.pixels, three.pixels)  # type: ignore[arg-type]
 

@@ -18,7 +18,7 @@ from edgekd.recipe.settings import AugmentSettings, DataSettings
 from edgekd.runtime.preprocess import Preprocessing
 
 MakeFolder = Callable[[Mapping[str, int]], Path]
-PREPROCESSING = Preprocessing(14, 16)
+PREPROCESSING = Preprocessing((14, 14), (16, 16))
 TRAINING: dict[str, Any] = {"variation": Variation(AugmentSettings(), mirror=True, seed=7)}
 
 
@@ -87,7 +87,7 @@ def test_what_an_image_looks_like_does_not_depend_on_its_batch(split: Split) -> 
         for index, image in zip(batch.indices.tolist(), batch.images, strict=True):
             assert torch.equal(seen[index], image)
     view = draw_view(7, 4, 23)
-    crops = pad_crop(torch.from_numpy(split.pixels(np.arange(23))), view, size=14, padding=1, flip=True)
+    crops = pad_crop(torch.from_numpy(split.pixels(np.arange(23))), view, size=(14, 14), padding=1, flip=True)
     expected = PREPROCESSING.normalise(crops.numpy())
     assert all(np.abs(seen[index].numpy() - expected[index]).max() <= 1e-6 for index in range(23))
 

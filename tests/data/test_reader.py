@@ -22,7 +22,7 @@ class Split:
         return (np.arange(5 * 6 * 6 * 3).reshape(5, 6, 6, 3) % 251).astype(np.uint8)[indices]
 
 
-READER = Reader(Split(), Preprocessing(4, 6, mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4)))
+READER = Reader(Split(), Preprocessing((4, 4), (6, 6), mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4)))
 
 
 def test_inputs_are_the_normalised_centre_of_the_chosen_images() -> None:

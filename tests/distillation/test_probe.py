@@ -11,6 +11,7 @@ from edgekd.distillation.taps import Taps
 from edgekd.errors import ModelError, UsageError
 from edgekd.models.architecture import Architecture
 from edgekd.models.build import build
+from edgekd.runtime.preprocess import InputShape
 
 # Network, small stem, image size; paths and shapes of its stages; its embedding.
 CHOICES = [
@@ -93,7 +94,7 @@ def _net(model: str, *, small_stem: bool = False, **arguments: int) -> nn.Module
 @pytest.mark.parametrize(("network", "stages", "embedding"), CHOICES, ids=[case[0][0] for case in CHOICES])
 def test_choices(network, stages, embedding):
     name, small_stem, size = network
-    probe = Probe(_net(name, small_stem=small_stem), size)
+    probe = Probe(_net(name, small_stem=small_stem), InputShape(3, size, size))
     paths = probe.choose("stages")
     assert list(probe.shapes(paths).items()) == list(stages.items())
     assert probe.shapes(probe.choose("embedding")) == embedding
@@ -103,7 +104,7 @@ def test_choices(network, stages, embedding):
 
 def test_chosen_stages_are_what_a_real_forward_pass_gives():
     network = _net("cifar/resnet8")
-    probe = Probe(network, 16)
+    probe = Probe(network, InputShape(3, 16, 16))
     paths = probe.choose("stages")
     with Taps(network, paths).reading() as read:
         network(torch.randn(3, 3, 16, 16))
@@ -111,7 +112,10 @@ def test_chosen_stages_are_what_a_real_forward_pass_gives():
 
 
 def test_pairs_are_matched_from_the_deepest_backwards():
-    student, teacher = Probe(_net("cifar/resnet8"), 32), Probe(_net("torchvision/resnet18", small_stem=True), 32)
+    student, teacher = (
+        Probe(_net("cifar/resnet8"), InputShape(3, 32, 32)),
+        Probe(_net("torchvision/resnet18", small_stem=True), InputShape(3, 32, 32)),
+    )
     ours, theirs = ("layer1", "layer2", "layer3"), ("layer2", "layer3", "layer4")
     assert pair(student, teacher, "stages") == (ours, theirs)
     assert pair(teacher, student, "stages") == (theirs, ours)
@@ -121,7 +125,7 @@ def test_pairs_are_matched_from_the_deepest_backwards():
 
 
 def test_a_vision_transformer_has_an_embedding_but_no_stages():
-    probe = Probe(_net("timm/vit_tiny_patch16_224", img_size=32, depth=2), 32, whose="teacher")
+    probe = Probe(_net("timm/vit_tiny_patch16_224", img_size=32, depth=2), InputShape(3, 32, 32), whose="teacher")
     assert probe.shapes(probe.choose("embedding")) == {"head@input": (192,)}
     with pytest.raises(ModelError, match="the teacher has no stages") as caught:
         probe.choose("middle")
@@ -129,7 +133,7 @@ def test_a_vision_transformer_has_an_embedding_but_no_stages():
 
 
 def test_layers_come_in_order_of_their_last_run(toy):
-    assert Probe(toy, 8).layers == [
+    assert Probe(toy, InputShape(3, 8, 8)).layers == [
         Layer("conv", (4, 8, 8)),
         Layer("norm", (4, 8, 8)),
         Layer("relu", (4, 4, 4)),
@@ -142,7 +146,7 @@ def test_a_probe_leaves_the_network_unchanged(toy):
     toy.train()
     toy.norm.eval()
     before = {name: value.clone() for name, value in toy.state_dict().items()}
-    Probe(toy, 8)
+    Probe(toy, InputShape(3, 8, 8))
     assert {name for name, module in toy.named_modules() if not module.training} == {"norm"}
     assert all(torch.equal(before[name], value) for name, value in toy.state_dict().items())
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in toy.modules())
@@ -154,25 +158,25 @@ def test_a_probe_leaves_the_network_unchanged(toy):
 )
 def test_what_is_not_a_feature_has_no_shape(toy, path, found):
     with pytest.raises(ModelError) as caught:
-        Probe(toy, 8).shapes([path])
+        Probe(toy, InputShape(3, 8, 8)).shapes([path])
     assert caught.value.found == found
 
 
 def test_the_message_for_an_unknown_path_has_the_nearest_ones_and_their_shapes():
     network = _net("cifar/resnet8")
     with pytest.raises(UsageError, match="the student has no module 'layer5'") as caught:
-        Probe(network, 32, whose="student").shapes(["layer5@input"])
+        Probe(network, InputShape(3, 32, 32), whose="student").shapes(["layer5@input"])
     assert "layer3 (64x8x8)" in str(caught.value.allowed)
     assert caught.value.hint in {f"did you mean 'layer{i}'?" for i in (1, 2, 3)}
 
 
 def test_images_that_are_too_small_are_refused():
-    with pytest.raises(ModelError, match="the teacher cannot take images of 32 pixels"):
-        Probe(_net("torchvision/alexnet"), 32, whose="teacher")
+    with pytest.raises(ModelError, match="the teacher cannot take images of 32x32 pixels"):
+        Probe(_net("torchvision/alexnet"), InputShape(3, 32, 32), whose="teacher")
 
 
 def test_a_traced_network_has_an_embedding_but_no_stages():
-    probe = Probe(fx.symbolic_trace(_net("cifar/resnet8")), 32)
+    probe = Probe(fx.symbolic_trace(_net("cifar/resnet8")), InputShape(3, 32, 32))
     assert probe.choose("embedding") == ("linear@input",)
     with pytest.raises(ModelError, match="traced"):
         probe.choose("stages")

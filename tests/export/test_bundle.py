@@ -39,10 +39,10 @@ def test_a_bundle_loads_verifies_and_carries_its_metrics(exported, small_digits,
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bundle", "evaluation", "measured", "packed"]
     photo = load(tmp_path / "bundle").manifest
     with Image.open(tmp_path / "bundle" / "vectors" / "photo.png") as written:
-        assert written.mode == "RGBA" and written.width > written.height > photo.preprocessing.image_size
+        assert written.mode == "RGBA" and written.width > written.height > photo.preprocessing.shape.height
         assert written.getexif()[0x0112] == 6
     pixels = np.load(tmp_path / "bundle" / "vectors" / "photo.npy")
-    assert pixels.shape == (photo.preprocessing.image_size,) * 2 + (3,) and pixels.std() > 30
+    assert pixels.shape == (*photo.preprocessing.image_size, 3) and pixels.std() > 30
     images = np.load(tmp_path / "bundle" / "vectors" / "images.npy")
     logits = np.load(tmp_path / "bundle" / "vectors" / "logits.fp32.npy")
     answers = [digit.label for digit in load(tmp_path / "bundle", variant="fp32")(images)]

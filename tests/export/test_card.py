@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 from edgekd.export.card import card
 from edgekd.models.architecture import Architecture
+from edgekd.runtime.preprocess import Preprocessing
 
 
 def test_the_card_has_every_files_accuracy_and_every_head():
@@ -11,7 +12,7 @@ def test_the_card_has_every_files_accuracy_and_every_head():
         model="cifar/resnet8", arguments={"width": 2}, num_classes=5, heads={"shape": ("round", "square", "flat")}
     )
     student = SimpleNamespace(classes=("cat", "dog"), metrics={"parameters": 78042, "macs": 12_000_000})
-    data = SimpleNamespace(details=SimpleNamespace(source="digits", preprocessing=SimpleNamespace(image_size=32)))
+    data = SimpleNamespace(details=SimpleNamespace(source="digits", preprocessing=Preprocessing((32, 32), (32, 32))))
     score = {"accuracy": 0.875, "interval": (0.7, 0.95), "samples": 40, "engine": "onnxruntime 1.20"}
     head = {**score, "accuracy": 0.5, "interval": (0.35, 0.65)}
     variants = {"fp32": {"file": "model.fp32.onnx", "metrics": {**score, "heads": {"shape": head}}}}

@@ -14,6 +14,7 @@ from edgekd.export import onnx as exports
 from edgekd.export.numerics import real_inputs
 from edgekd.models import checkpoint as checkpoints
 from edgekd.runtime.backends import open_session
+from edgekd.runtime.preprocess import InputShape
 
 
 def test_the_graph_answers_as_the_network_does_at_any_batch_size(exported, small_digits):
@@ -56,6 +57,6 @@ def test_a_network_that_cannot_be_exported_is_one_clear_message():
             return x[:, 0] if x.sum() > 0 else x[:, 1]
 
     with pytest.raises(ExportError, match="cannot be exported to ONNX"):
-        exports.graph_of(Odd().eval(), 16, 20)
+        exports.graph_of(Odd().eval(), InputShape(3, 16, 16), 20)
     logger.removeHandler(handler)
     assert not printed

@@ -16,6 +16,7 @@ from edgekd.export._operators import dequantize_per_channel, dequantize_per_tens
 from edgekd.export.int8 import with_constant_scales
 from edgekd.export.onnx import graph_of
 from edgekd.quantization.placement import freeze, insert, observe
+from edgekd.runtime.preprocess import InputShape
 
 
 def _network():
@@ -61,7 +62,7 @@ def test_the_shapes_known_to_torch_export_are_the_real_ones(operator, arguments)
 @pytest.mark.parametrize("opset", [17, 21])
 def test_each_operator_is_one_node_of_onnx_itself(opset):
     network = _network()
-    graph = graph_of(with_constant_scales(network), 8, opset)
+    graph = graph_of(with_constant_scales(network), InputShape(3, 8, 8), opset)
     assert {node.domain for node in graph.graph.node} <= {"", "ai.onnx"} and not graph.functions
     assert [entry.version for entry in graph.opset_import if entry.domain == ""] == [opset]
     constants = {tensor.name: tensor for tensor in graph.graph.initializer}

@@ -14,6 +14,7 @@ from edgekd.errors import ExportError, UsageError
 from edgekd.export import legality
 from edgekd.export.onnx import graph_of
 from edgekd.export.opset import lower
+from edgekd.runtime.preprocess import InputShape
 
 
 def run(model: onnx.ModelProto, x: np.ndarray) -> list[np.ndarray]:
@@ -57,7 +58,7 @@ def check_same(graph: onnx.ModelProto, shape=(3, 7, 6)) -> onnx.ModelProto:
 def test_what_the_exporter_writes_becomes_legal_for_tensorrt_8(name):
     torch.manual_seed(0)
     network = torchvision.models.get_model(name, num_classes=10).eval()
-    graph = graph_of(network, 32, 20)
+    graph = graph_of(network, InputShape(3, 32, 32), 20)
     assert not legality.check(graph, "8.6").legal
     verdict = legality.check(check_same(graph, (3, 3, 32, 32)), "8.6")
     assert verdict.legal and verdict.findings == ()

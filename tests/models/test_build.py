@@ -36,9 +36,9 @@ EXPERTS = {"edit": "experts", "experts": [], "order": [0]}
     [
         {},
         {"edit": "prune"},
-        {"edit": "prune", "image_size": None, "history": []},
-        {"edit": "prune", "image_size": 32, "history": [[1]]},
-        {"edit": "prune", "image_size": 32, "history": [["features.0.0", True, ["x"]]]},
+        {"edit": "prune", "input": None, "history": []},
+        {"edit": "prune", "input": [3, 32, 32], "history": [[1]]},
+        {"edit": "prune", "input": [3, 32, 32], "history": [["features.0.0", True, ["x"]]]},
         {"edit": "reuse_classifier", "at": "classifier.3"},
         {"edit": "reuse_classifier", "at": "classifier.3", "features": "many", "reduction": 2},
     ],

@@ -18,7 +18,9 @@ SMALL = Architecture(
 
 def _save(model, architecture, out) -> Checkpoint:
     out.mkdir()
-    return checkpoints.save(model, architecture, preprocessing=Preprocessing(32, 32), classes=("a", "b", "c"), out=out)
+    return checkpoints.save(
+        model, architecture, preprocessing=Preprocessing((32, 32), (32, 32)), classes=("a", "b", "c"), out=out
+    )
 
 
 def test_a_checkpoint_rebuilds_the_same_network_from_its_folder(tmp_path):
@@ -33,8 +35,8 @@ def test_a_checkpoint_rebuilds_the_same_network_from_its_folder(tmp_path):
     ("field", "value", "message"),
     [
         ("architecture", {"model": "cifar/resnet8"}, r"details\.architecture\.num_classes: Field required"),
-        ("preprocessing", {"image_size": 8, "resize": 8, "mean": [0.5]}, r"details\.preprocessing\.mean\.1"),
-        ("preprocessing", {"image_size": "8", "resize": 8}, r"details\.preprocessing\.image_size"),
+        ("preprocessing", {"image_size": [8, 8], "resize": [8]}, r"details\.preprocessing\.resize\.1"),
+        ("preprocessing", {"image_size": "8", "resize": [8, 8]}, r"details\.preprocessing\.image_size"),
         ("classes", "cat", r"details\.classes"),
         ("training", {"label_smoothing": "some"}, r"details\.training\.label_smoothing"),
     ],
@@ -49,7 +51,12 @@ def test_a_manifest_that_describes_no_network_is_refused(tmp_path, field, value,
 def test_notes_on_training_keep_what_a_scheme_adds_and_no_more(tmp_path):
     notes = TrainingNotes(epochs=3, objective=[{"method": "kd"}])
     checkpoints.save(
-        build(SMALL), SMALL, preprocessing=Preprocessing(32, 32), classes=("a", "b", "c"), out=tmp_path, training=notes
+        build(SMALL),
+        SMALL,
+        preprocessing=Preprocessing((32, 32), (32, 32)),
+        classes=("a", "b", "c"),
+        out=tmp_path,
+        training=notes,
     )
     on_disk = read_json(tmp_path / "manifest.json")["details"]["training"]
     assert on_disk == {"epochs": 3, "objective": [{"method": "kd"}]}

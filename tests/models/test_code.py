@@ -41,7 +41,7 @@ def saved(nets, tmp_path) -> Checkpoint:
         return checkpoints.save(
             build(architecture),
             architecture,
-            preprocessing=Preprocessing(16, 16),
+            preprocessing=Preprocessing((16, 16), (16, 16)),
             classes=("a", "b", "c"),
             out=_folder(tmp_path / "saved"),
         )

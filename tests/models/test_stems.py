@@ -36,7 +36,7 @@ def _last_map(model: nn.Module, side: int) -> int:
 
 @pytest.mark.parametrize(("name", "stride"), STRIDES.items())
 def test_small_stems_keep_the_image(name, stride):
-    assert wants_small_stem(name, 32, "auto") and not wants_small_stem(name, 224, "auto")
+    assert wants_small_stem(name, (32, 32), "auto") and not wants_small_stem(name, (224, 224), "auto")
     model = build(Architecture(model=name, num_classes=4, small_stem=True))
     # Max-pools round up or down; SqueezeNet's odd sizes are within one pixel.
     assert abs(_last_map(model, 64) - 64 // stride) <= 1
@@ -51,5 +51,5 @@ def test_a_seven_by_seven_stem_becomes_its_centre():
 
 def test_a_stem_that_nobody_knows_is_refused():
     with pytest.raises(ModelError, match="no small-image stem for torchvision/vit_b_16"):
-        wants_small_stem("torchvision/vit_b_16", 32, "small")
-    assert not wants_small_stem("torchvision/vit_b_16", 32, "auto")
+        wants_small_stem("torchvision/vit_b_16", (32, 32), "small")
+    assert not wants_small_stem("torchvision/vit_b_16", (32, 32), "auto")

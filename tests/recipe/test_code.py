@@ -53,7 +53,7 @@ def _checkpoint(folder: Path, nets: Path) -> Path:
     (folder / "weights.safetensors").touch()
     details = CheckpointDetails(
         architecture=Architecture(model="cifar/resnet8", num_classes=2),
-        preprocessing=Preprocessing(16, 16),
+        preprocessing=Preprocessing((16, 16), (16, 16)),
         classes=("a", "b"),
     )
     Checkpoint.seal(folder, details=details)

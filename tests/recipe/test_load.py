@@ -54,7 +54,7 @@ def test_all_mistakes_at_once_each_with_line_found_allowed_and_nearest(tmp_path)
     for line, part in [
         (3, "data.source: unknown data source 'digit'"),
         (3, "did you mean 'digits'"),
-        (4, 'data.image_size: must be a whole number; found: "32"'),
+        (4, 'data.image_size: must be a whole number from 8 to 1024, or two: [height, width]; found: "32"'),
         (5, "teacher.model: unknown model of cifar 'resnet21'"),
         (5, "teacher.train.epochs: must be above 0; found: 0"),
         (7, "unknown model source 'torchvison'"),
@@ -116,7 +116,7 @@ def test_a_mapping_takes_paths_and_numpy_numbers_and_names_what_it_cannot_hold(t
     values["data"] = {"source": "image-folder", "root": tmp_path, "image_size": np.int64(32)}
     values["teacher"]["train"] = {"epochs": np.int32(3), "learning_rate": np.float32(0.5)}
     settings = recipe.from_mapping(values).settings
-    assert (settings.data.image_size, settings.teacher.train.epochs) == (32, 3)
+    assert (settings.data.image_size, settings.teacher.train.epochs) == ((32, 32), 3)
     assert settings.teacher.train.learning_rate == 0.5
     values["export"] = {"variants": {"fp32"}}
     with pytest.raises(UsageError, match=r"a recipe cannot hold an object of type set\n  found: {'fp32'}"):

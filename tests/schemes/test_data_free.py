@@ -137,7 +137,7 @@ def test_real_splits_that_are_streamed_are_decoded(stages, tmp_path):
     rows = np.arange(len(split))
     assert np.array_equal(split.pixels(rows), open_split(data, "test").pixels(rows))
     assert np.array_equal(split.labels, open_split(data, "test").labels)
-    larger = data_stage.prepared(chain, "larger", chain.recipe.data.model_copy(update={"image_size": 24}))
+    larger = data_stage.prepared(chain, "larger", chain.recipe.data.model_copy(update={"image_size": (24, 24)}))
     with pytest.raises(DataError, match="their teacher has another preprocessing"):
         compose(images, larger, tmp_path / "set")
 

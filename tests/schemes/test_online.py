@@ -166,7 +166,7 @@ def test_two_students_with_the_same_published_weights_are_refused(stages, tmp_pa
     details = DatasetDetails(
         source="digits",
         classes=tuple(str(number) for number in range(classes)),
-        preprocessing=Preprocessing(image_size=16, resize=16),
+        preprocessing=Preprocessing((16, 16), (16, 16)),
         mirror=False,
         storage="cached",
         counts={},

@@ -21,6 +21,7 @@ from edgekd.models.edits.experts import Experts, apply
 from edgekd.quantization.placement import insert
 from edgekd.recipe.settings import SchemeSettings, TermSettings
 from edgekd.runtime.backends.onnxruntime import OrtSession
+from edgekd.runtime.preprocess import InputShape
 from edgekd.schemes.task_conditioned import Conditional, groups_of
 from edgekd.stages import data as data_stage
 from edgekd.stages import train as train_stage
@@ -115,7 +116,7 @@ def _on_its_own(expert, data):
 def _exports(network, folder):
     images = np.random.default_rng(0).normal(size=(3, 3, 16, 16)).astype(np.float32)
     file = folder / "model.onnx"
-    file.write_bytes(graph_of(network, 16, 17).SerializeToString())
+    file.write_bytes(graph_of(network, InputShape(3, 16, 16), 17).SerializeToString())
     with torch.no_grad():
         expected = network(torch.from_numpy(images)).numpy()
     assert np.allclose(OrtSession(file).bind(images)(), expected, atol=1e-3)

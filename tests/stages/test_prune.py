@@ -12,7 +12,7 @@ from edgekd.models.build import build
 from edgekd.models.checkpoint import Checkpoint, TrainingNotes
 from edgekd.pruning.channels import check_reachable
 from edgekd.recipe.settings import PruneTarget
-from edgekd.runtime.preprocess import Preprocessing
+from edgekd.runtime.preprocess import InputShape, Preprocessing
 from edgekd.stages.prune import prune_checkpoint
 
 
@@ -23,7 +23,7 @@ def _student(folder, model="torchvision/mobilenet_v2", **arguments) -> Checkpoin
     return checkpoints.save(
         build(architecture).eval(),
         architecture,
-        preprocessing=Preprocessing(32, 32),
+        preprocessing=Preprocessing((32, 32), (32, 32)),
         classes=("a", "b", "c"),
         out=folder,
         training=TrainingNotes(epochs=7),
@@ -47,6 +47,6 @@ def test_a_pruned_checkpoint_states_what_was_pruned_and_rebuilds_without_gradien
 
 def test_what_would_fail_later_fails_before_anything_is_trained(tmp_path):
     network = build(Architecture(model="torchvision/mobilenet_v3_small", num_classes=3, small_stem=True))
-    check_reachable(network, measure="macs", target=0.5, multiple=8, image_size=32)
+    check_reachable(network, measure="macs", target=0.5, multiple=8, shape=InputShape(3, 32, 32))
     with pytest.raises(ModelError, match="out of reach"):
-        check_reachable(network, measure="parameters", target=0.001, multiple=8, image_size=32)
+        check_reachable(network, measure="parameters", target=0.001, multiple=8, shape=InputShape(3, 32, 32))

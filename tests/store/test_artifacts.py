@@ -13,7 +13,7 @@ from edgekd.store.artifacts import Artifact, Details, StageRecord, canonical, di
 
 class NoteDetails(Details):
     classes: tuple[str, ...]
-    preprocessing: Preprocessing = Preprocessing(32, 36)
+    preprocessing: Preprocessing = Preprocessing((32, 32), (36, 36))
     share: float | None = None
 
 

@@ -26,7 +26,7 @@ def network(small_digits: Dataset, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 def found(network: nn.Module, data: Dataset) -> list[str]:
-    return warnings_of(network.eval(), data, evaluation_loader(data, "validation"))
+    return warnings_of(network.eval(), data, evaluation_loader(data, "validation"), section="data")
 
 
 def test_a_network_that_fits_has_no_warning(network, small_digits):

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from edgekd.errors import UsageError
+from edgekd.runtime.preprocess import InputShape
 from edgekd.training import host
 from edgekd.training.host import has_depthwise, resolve_precision
 
@@ -22,11 +23,11 @@ def test_a_stride_larger_than_its_input_is_not_trained_in_bf16_on_a_cpu(monkeypa
     monkeypatch.setattr(host, "cpu_has_bf16", lambda: True)
     model = nn.Sequential(nn.AvgPool2d(8), nn.Conv2d(3, 4, 3, stride=2, padding=1), nn.Flatten())
     cpu = torch.device("cpu")
-    assert host.training_precision("auto", model, cpu, side) == trains_in
+    assert host.training_precision("auto", model, cpu, InputShape(3, side, side)) == trains_in
     if trains_in == "fp32":
         with pytest.raises(UsageError, match="wrong gradients on a CPU for 1"):
-            host.training_precision("bf16", model, cpu, side)
-    assert host.training_precision("fp32", model, cpu, side) == "fp32"
+            host.training_precision("bf16", model, cpu, InputShape(3, side, side))
+    assert host.training_precision("fp32", model, cpu, InputShape(3, side, side)) == "fp32"
 
 
 @pytest.mark.gpu

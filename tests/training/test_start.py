@@ -7,7 +7,7 @@ from edgekd.recipe.settings import ModelSettings
 from edgekd.runtime.preprocess import Preprocessing
 from edgekd.training.start import start
 
-SEEN = Preprocessing(16, 16)
+SEEN = Preprocessing((16, 16), (16, 16))
 CLASSES = ("a", "b", "c")
 
 
@@ -21,7 +21,8 @@ def test_a_new_network_is_as_wide_as_all_its_heads():
 def test_small_images_get_a_small_stem():
     model = ModelSettings(model="torchvision/resnet18")
     small, large = (
-        start(model, Preprocessing(side, side), CLASSES, adopted=False).architecture.small_stem for side in (16, 224)
+        start(model, Preprocessing((side, side), (side, side)), CLASSES, adopted=False).architecture.small_stem
+        for side in (16, 224)
     )
     assert small and not large
 

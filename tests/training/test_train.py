@@ -13,9 +13,9 @@ from edgekd.errors import ModelError
 from edgekd.models import checkpoint as checkpoints
 from edgekd.models.checkpoint import Checkpoint
 from edgekd.models.weights import save_state
-from edgekd.recipe.settings import AugmentSettings, DistillSettings, ModelSettings, TrainSettings
+from edgekd.recipe.settings import AugmentSettings, DistillSettings, ModelSettings, TeacherSettings, TrainSettings
 from edgekd.training.host import best_device
-from edgekd.training.train import TrainingSetup, adopt, initial, origin_of, train
+from edgekd.training.train import TrainingSetup, adopt, begin, evaluation_loader, initial, origin_of, train
 
 STILL = AugmentSettings(crop="none", flip=False)
 SHIFTED = AugmentSettings(padding=1, flip=False)
@@ -92,11 +92,30 @@ def test_a_folder_that_contradicts_the_recipe_is_refused(small_digits, tmp_path,
         initial(ModelSettings(model=model, checkpoint=made.path, **more), small_digits)
 
 
-def test_a_folder_that_saw_other_colours_is_refused(trained, small_digits, tmp_path):
+def test_a_student_that_saw_other_colours_is_refused_as_it_is_and_noted_in_a_training(trained, small_digits, tmp_path):
     seen = replace(small_digits.details.preprocessing, mean=(0.5, 0.5, 0.5))
     data = resealed(small_digits, tmp_path / "data", preprocessing=seen)
-    with pytest.raises(ModelError, match=r"another normalisation(?s:.)*data.mean"):
-        initial(ModelSettings(model="cifar/resnet8", checkpoint=trained.path), data)
+    student = ModelSettings(model="cifar/resnet8", checkpoint=trained.path)
+    with pytest.raises(ModelError, match=r"another normalisation(?s:.)*remove data.mean"):
+        begin(student, data, adopted=True)
+    assert any("trained with mean" in warning for warning in begin(student, data).warnings)
+    assert begin(student, small_digits).warnings == []
+
+
+@torch.no_grad()
+def test_a_teacher_that_saw_other_colours_is_given_them(trained, small_digits, tmp_path):
+    seen = replace(small_digits.details.preprocessing, mean=(0.1, 0.2, 0.3), std=(0.5, 0.6, 0.7))
+    data = resealed(small_digits, tmp_path / "data", preprocessing=seen)
+    teacher = TeacherSettings(model="cifar/resnet8", checkpoint=trained.path)
+    given = next(iter(evaluation_loader(data, "validation").epoch(0))).images.cpu()
+    own = next(iter(evaluation_loader(small_digits, "validation").epoch(0))).images.cpu()
+    alone = begin(teacher, small_digits)
+    assert alone.architecture.edits == () and not torch.allclose(given, own, atol=0.1)
+    converted = begin(teacher, data)
+    assert torch.allclose(converted.network.eval()(given), alone.network.eval()(own), atol=1e-4)
+    taken = adopt(teacher, data, _folder(tmp_path, "taken"))
+    assert taken.details.preprocessing == seen
+    assert torch.allclose(checkpoints.load(taken)(given), alone.network(own), atol=1e-4)
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ if TYPE_CHECKING:  # it brings PyTorch
 def convert(
     variant: Variant[Checkpoint], checkpoint: Checkpoint, data: Dataset, settings: ExportSettings, out: Path
 ) -> OnnxModel:
-    """Export to `input` (batch, 3, S, S) float32, normalised, and `logits` (batch, C) float32, with a dynamic batch.
+    """Export to `input` (batch, C, H, W) float32, normalised, and `logits` (batch, K) float32, with a dynamic batch.
 
     Args:
         variant: the variant that is exported.
@@ -33,7 +33,7 @@ def convert(
     from edgekd.models import checkpoint as checkpoints
 
     network = checkpoints.load(checkpoint)
-    graph = graphs.graph_of(network, checkpoint.details.preprocessing.image_size, settings.opset)
+    graph = graphs.graph_of(network, checkpoint.details.preprocessing.shape, settings.opset)
     expected = graphs.expected_of(network, data, reference="PyTorch in float32")
     return graphs.seal(graph, variant, checkpoint, expected, settings, out)
 

@@ -31,7 +31,7 @@ def convert(
     from edgekd.models import checkpoint as checkpoints
 
     network = checkpoints.load(checkpoint)
-    size = checkpoint.details.preprocessing.image_size
+    size = checkpoint.details.preprocessing.shape
     pairs = graphs.graph_of(with_constant_scales(network), size, settings.opset)
     rename_weights(pairs)
     graphs.write(pairs, out, ALL_PAIRS)

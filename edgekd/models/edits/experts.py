@@ -19,7 +19,7 @@ class Experts(nn.Module):
     """Networks for different classes, as one network for all of them.
 
     Args:
-        experts: each from (B, 3, S, S) to the logits of its classes.
+        experts: each from (B, C, H, W) to the logits of its classes.
         order: for every class, its column in the concatenated logits.
     """
 
@@ -29,7 +29,7 @@ class Experts(nn.Module):
         self._order = list(order)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, 3, S, S) to (B, C) logits."""
+        """(B, C, H, W) to (B, K) logits."""
         logits = torch.cat([expert(x) for expert in self.experts], 1)
         # An identity permutation would be an operation in every exported graph.
         return logits if self._order == sorted(self._order) else logits[:, self._order]

@@ -1,4 +1,4 @@
-"""Replays structured pruning: {"edit": "prune", "history": torch-pruning's own list, "image_size": pixels}."""
+"""Replays structured pruning: {"edit": "prune", "history": torch-pruning's own list, "input": [C, H, W]}."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ def apply(model: nn.Module, edit: Mapping[str, Any]) -> nn.Module:
     Raises:
         ModelError: the history has layers or channels that this network does not have.
     """
-    side = int(edit["image_size"])
+    example = torch.zeros(1, *(int(size) for size in edit["input"]))
     with torch.enable_grad():  # torch-pruning traces dependencies through autograd
-        graph = torch_pruning.DependencyGraph().build_dependency(model.eval(), torch.zeros(1, 3, side, side))
+        graph = torch_pruning.DependencyGraph().build_dependency(model.eval(), example)
     history = [(str(layer), bool(outputs), list(channels)) for layer, outputs, channels in edit["history"]]
     layers = dict(model.named_modules())
     for layer, _, channels in history:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from edgekd.models.trained_input import TrainedInput
+
 
 @dataclass(frozen=True, kw_only=True)
 class ModelSource:
@@ -20,6 +22,7 @@ class ModelSource:
         bring: how to bring a classifier's published weights to a machine without a connection, in words.
         loading: the names of arguments through which a builder reads or fetches weights; they are refused, because such
             files may be unpickled.
+        published_input: what a classifier's published weights were trained with; downloads nothing.
         published_classes: for how many classes a classifier's published weights are, 0 for weights without a last
             layer; downloads nothing. Raises ValueError where there are none.
     """
@@ -29,3 +32,4 @@ class ModelSource:
     published_classes: Callable[[str], int]
     loading: frozenset[str] = frozenset()
     bring: Callable[[str], str] | None = None
+    published_input: Callable[[str], TrainedInput] = lambda _: TrainedInput()

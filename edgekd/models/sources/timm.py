@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 import timm
 from torch import nn
 
+from edgekd.models.hub_folder import timm_input
 from edgekd.models.sources import ModelSource
+from edgekd.models.trained_input import TrainedInput
 
 
 def names() -> tuple[str, ...]:
@@ -27,6 +30,11 @@ def published_classes(name: str) -> int:
     return int(published.num_classes)
 
 
+def published_input(name: str) -> TrainedInput:
+    published = timm.get_pretrained_cfg(name)
+    return TrainedInput() if published is None else timm_input(asdict(published))
+
+
 def bring(name: str) -> str:
     published = timm.get_pretrained_cfg(name)
     origin = published.hf_hub_id if published is not None else None
@@ -38,4 +46,11 @@ _LOADING = frozenset(
     "checkpoint_path pretrained pretrained_cfg pretrained_cfg_overlay pretrained_strict pretrained_filter_fn "
     "pretrained_model_args cache_dir model_cls model_cfg".split()
 )
-MODELS = ModelSource(names=names, build=build, published_classes=published_classes, loading=_LOADING, bring=bring)
+MODELS = ModelSource(
+    names=names,
+    build=build,
+    published_classes=published_classes,
+    loading=_LOADING,
+    bring=bring,
+    published_input=published_input,
+)

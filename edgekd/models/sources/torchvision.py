@@ -13,6 +13,7 @@ from torch import nn
 
 from edgekd.errors import ModelError
 from edgekd.models.sources import ModelSource
+from edgekd.models.trained_input import TrainedInput
 
 _INTERNAL = frozenset({"kwargs", "args", "x", "weights", "progress", "num_classes", "arch", "block", "layers", "self"})
 _AUXILIARY_HEADS = ("googlenet", "inception_v3")
@@ -65,6 +66,19 @@ def _load_published(model: nn.Module, name: str, num_classes: int) -> None:
     model.load_state_dict({**own, **fitting})
 
 
+def published_input(name: str) -> TrainedInput:
+    seen = torchvision.models.get_model_weights(name).DEFAULT.transforms()
+    (side,), (scaled,) = seen.crop_size, seen.resize_size
+    interpolation = seen.interpolation.value
+    return TrainedInput(
+        (side, side),
+        tuple(seen.mean),
+        tuple(seen.std),
+        interpolation if interpolation in ("bilinear", "bicubic") else None,
+        min(1.0, side / scaled),
+    )
+
+
 def bring(name: str) -> str:
     url = torchvision.models.get_model_weights(name).DEFAULT.url
     place = Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]
@@ -72,4 +86,11 @@ def bring(name: str) -> str:
 
 
 _LOADING = frozenset({"weights", "weights_backbone", "pretrained", "pretrained_backbone", "progress"})
-MODELS = ModelSource(names=names, build=build, published_classes=published_classes, loading=_LOADING, bring=bring)
+MODELS = ModelSource(
+    names=names,
+    build=build,
+    published_classes=published_classes,
+    loading=_LOADING,
+    bring=bring,
+    published_input=published_input,
+)

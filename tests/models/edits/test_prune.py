@@ -11,7 +11,7 @@ from edgekd.models.architecture import Architecture
 from edgekd.models.build import build
 from edgekd.models.checkpoint import Checkpoint
 from edgekd.models.cost import cost
-from edgekd.runtime.preprocess import Preprocessing
+from edgekd.runtime.preprocess import InputShape, Preprocessing
 
 SMALL = Architecture(
     model="torchvision/mobilenet_v3_small", arguments={"width_mult": 0.35}, num_classes=3, small_stem=True
@@ -20,7 +20,9 @@ SMALL = Architecture(
 
 def _save(model, architecture, out) -> Checkpoint:
     out.mkdir()
-    return checkpoints.save(model, architecture, preprocessing=Preprocessing(32, 32), classes=("a", "b", "c"), out=out)
+    return checkpoints.save(
+        model, architecture, preprocessing=Preprocessing((32, 32), (32, 32)), classes=("a", "b", "c"), out=out
+    )
 
 
 def test_pruned_widths_are_rebuilt_from_the_manifest(tmp_path):
@@ -32,15 +34,15 @@ def test_pruned_widths_are_rebuilt_from_the_manifest(tmp_path):
         model, example, importance, pruning_ratio=0.5, ignored_layers=head, round_to=8
     )
     pruner.step()
-    pruned = SMALL.edited({"edit": "prune", "history": pruner.pruning_history(), "image_size": 32})
+    pruned = SMALL.edited({"edit": "prune", "history": pruner.pruning_history(), "input": [3, 32, 32]})
     saved = _save(model, pruned, tmp_path / "c")
-    assert saved.metrics["macs"] < cost(build(SMALL), 32)["macs"]
+    assert saved.metrics["macs"] < cost(build(SMALL), InputShape(3, 32, 32))["macs"]
     again = checkpoints.load(Checkpoint.load(tmp_path / "c"))
     images = torch.randn(2, 3, 32, 32)
     assert torch.equal(model.eval()(images), again(images))
 
 
 def test_a_pruning_history_of_another_network_is_refused():
-    edit = {"edit": "prune", "history": [["features.99", True, [0]]], "image_size": 32}
+    edit = {"edit": "prune", "history": [["features.99", True, [0]]], "input": [3, 32, 32]}
     with pytest.raises(ModelError, match=r"does not fit this network at features\.99"):
         build(SMALL.edited(edit))

@@ -52,7 +52,7 @@ def _calibrated(model: nn.Module, side: int = 32) -> nn.Module:
 def _save(network, architecture, out) -> Checkpoint:
     out.mkdir()
     return checkpoints.save(
-        network, architecture, preprocessing=Preprocessing(32, 32), classes=("a", "b", "c"), out=out
+        network, architecture, preprocessing=Preprocessing((32, 32), (32, 32)), classes=("a", "b", "c"), out=out
     )
 
 
@@ -78,7 +78,7 @@ def test_pruned_and_then_quantized_is_rebuilt(tmp_path):
         model, torch.zeros(1, 3, 32, 32), importance, pruning_ratio=0.5, ignored_layers=head, round_to=8
     )
     pruner.step()
-    pruned = SMALL.edited({"edit": "prune", "history": pruner.pruning_history(), "image_size": 32})
+    pruned = SMALL.edited({"edit": "prune", "history": pruner.pruning_history(), "input": [3, 32, 32]})
     network = _calibrated(model)
     saved = _save(network, pruned.edited(EDIT), tmp_path / "c")
     images = torch.randn(2, 3, 32, 32)

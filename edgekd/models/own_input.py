@@ -1,0 +1,134 @@
+"""The input that a network was trained with, where its weights come with a description of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from edgekd import plugins
+from edgekd.errors import ModelError
+from edgekd.models import hub_folder
+from edgekd.models.checkpoint import Checkpoint
+from edgekd.models.trained_input import TrainedInput
+from edgekd.recipe.code import reference
+from edgekd.recipe.settings import ModelSettings, RecipeSettings, TeacherSettings
+from edgekd.runtime.preprocess import InputShape, Preprocessing
+
+# Published means and standard deviations are rounded to two to four digits.
+_ROUNDING = 2e-3
+
+
+@dataclass(frozen=True)
+class Seen:
+    """How a network sees the data's images.
+
+    Attributes:
+        shape: of its input.
+        edit: converts the data's inputs to its own; None where they are alike.
+    """
+
+    shape: InputShape
+    edit: dict[str, Any] | None = None
+
+
+def own_input(model: ModelSettings) -> TrainedInput:
+    """What is known of the input that a model's weights were trained with; nothing for a new network.
+
+    Raises:
+        ModelError: the description in a folder is damaged, or cannot be followed.
+        ArtifactError: a checkpoint folder is damaged.
+    """
+    known = _of_weights(model)
+    if isinstance(model, TeacherSettings) and model.input is not None:
+        known = replace(known, **{key: value for key, value in model.input if value is not None})
+    return known
+
+
+def with_student_input(recipe: RecipeSettings) -> RecipeSettings:
+    """A recipe whose data section has, where it sets nothing, the input that the student's weights were trained with.
+
+    Raises:
+        ModelError, ArtifactError: as own_input().
+    """
+    known, data = own_input(recipe.student), recipe.data
+    found = {name: value for name, value in vars(known).items() if value is not None}
+    if known.channels is not None:
+        found["channels"] = known.channels
+    # What is given for each channel is taken as a whole.
+    by_channel = {"mean", "std", "channels"}
+    other = "channels" in data.model_fields_set and known.channels != data.channels
+    if other or {"mean", "std"} & data.model_fields_set:
+        found = {name: value for name, value in found.items() if name not in by_channel}
+    taken = {name: value for name, value in found.items() if name not in data.model_fields_set}
+    return recipe.model_copy(update={"data": data.model_copy(update=taken)}) if taken else recipe
+
+
+def seen_by_teacher(teacher: ModelSettings, data: Preprocessing, *, adopted: bool) -> Seen:
+    """How a teacher sees images that are prepared for the student: with its own channels and normalisation.
+
+    Args:
+        teacher: the recipe's settings.
+        data: how the student sees the images.
+        adopted: whether the teacher is used as it is; one that is trained on the data has the data's image size.
+
+    Raises:
+        ModelError, ArtifactError: as own_input().
+    """
+    known = own_input(teacher)
+    size = known.image_size if adopted and known.image_size is not None else data.image_size
+    mean, std = (known.mean, known.std) if known.mean and known.std else (data.mean, data.std)
+    shape = InputShape(len(mean), *size)
+    if size == data.image_size and alike(known, data):
+        return Seen(shape)
+    given = {"image_size": list(data.image_size), "mean": list(data.mean), "std": list(data.std)}
+    return Seen(
+        shape,
+        {"edit": "input", "given": given, "own": {"image_size": list(size), "mean": list(mean), "std": list(std)}},
+    )
+
+
+def alike(known: TrainedInput, data: Preprocessing) -> bool:
+    """Whether images are normalised as the weights expect, up to rounding, as far as it is known."""
+    pairs = ((known.mean, data.mean), (known.std, data.std))
+    return all(
+        own is None or (len(own) == len(given) and max(abs(a - b) for a, b in zip(own, given, strict=True)) < _ROUNDING)
+        for own, given in pairs
+    )
+
+
+def check_student(model: ModelSettings, data: Preprocessing, *, adopted: bool) -> str | None:
+    """Compare the data's normalisation with that of a student's weights.
+
+    Returns:
+        A warning where they differ and the student is trained further.
+
+    Raises:
+        ModelError: they differ, and the student is used as it is; or as own_input().
+    """
+    known = own_input(model)
+    if alike(known, data):
+        return None
+    if adopted:
+        raise ModelError(
+            f"the weights of {model.checkpoint or model.model} were trained on images with another normalisation",
+            found=f"mean {list(data.mean)}, std {list(data.std)}",
+            allowed=f"mean {list(known.mean or ())}, std {list(known.std or ())}",
+            hint="remove data.mean and data.std: by default they are those of the student's weights",
+        )
+    return (
+        f"The student's weights were trained with mean {list(known.mean or ())} and std {list(known.std or ())}; the "
+        "recipe sets others. Without data.mean and data.std those of the weights are taken."
+    )
+
+
+def _of_weights(model: ModelSettings) -> TrainedInput:
+    if model.checkpoint is not None and model.checkpoint.is_dir():
+        if hub_folder.is_one(model.checkpoint):
+            return hub_folder.read(model.checkpoint).input
+        own = Checkpoint.load(model.checkpoint).details.preprocessing
+        return TrainedInput(own.image_size, own.mean, own.std, own.interpolation, own.crop_pct, own.fit)
+    if not model.pretrained or reference(model.model) is not None:
+        return TrainedInput()
+    source, _, name = model.model.partition("/")
+    published: TrainedInput = plugins.load("models", source).published_input(name)
+    return published

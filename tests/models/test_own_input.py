@@ -1,0 +1,145 @@
+"""Weights that come with a description of their input: a student's becomes the data's, a teacher is given its own."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+from edgekd import pipeline, schemes
+from edgekd.errors import ModelError
+from edgekd.models import checkpoint as checkpoints
+from edgekd.models.architecture import Architecture
+from edgekd.models.build import build
+from edgekd.models.own_input import own_input
+from edgekd.recipe.load import from_mapping
+from edgekd.recipe.settings import ModelSettings, RecipeSettings, TeacherSettings
+from edgekd.runtime import load
+from edgekd.runtime.preprocess import Preprocessing
+
+CLASSES = ("lying", "standing")
+STEPS = {"epochs": 1, "batch_size": 16, "precision": "fp32"}
+
+
+def hub(folder: Path, model: str = "test_efficientnet", labels: tuple[str, ...] = CLASSES, **seen: Any) -> Path:
+    """A folder as timm writes it, with random weights."""
+    folder.mkdir()
+    torch.manual_seed(0)
+    network = build(Architecture(model=f"timm/{model}", num_classes=2))
+    save_file(network.state_dict(), folder / "model.safetensors")
+    published = {"input_size": [3, 48, 32], "mean": [0.5] * 3, "std": [0.25] * 3, "crop_pct": 0.8, **seen}
+    described = {"architecture": model, "label_names": list(labels), "pretrained_cfg": published}
+    (folder / "config.json").write_text(json.dumps(described))
+    return folder
+
+
+@pytest.fixture
+def bars(tmp_path: Path) -> Path:
+    """Images of 40x80 with a lying or a standing bar."""
+    random = np.random.default_rng(0)
+    for name in CLASSES:
+        (tmp_path / "bars" / name).mkdir(parents=True)
+        for number in range(40):
+            pixels = random.integers(0, 60, (40, 80, 3), dtype=np.uint8)
+            row, column = random.integers(4, 30, 2)
+            part = (
+                (slice(row, row + 5), slice(4, 76)) if name == "lying" else (slice(2, 38), slice(column, column + 10))
+            )
+            pixels[part] = random.integers(150, 255, 3)
+            Image.fromarray(pixels).save(tmp_path / "bars" / name / f"{number}.png")
+    return tmp_path / "bars"
+
+
+def settings(data: dict[str, Any], student: dict[str, Any], **sections: Any) -> RecipeSettings:
+    recipe = {"name": "x", "data": {"source": "digits", **data}, "student": student, "distill": {"scheme": "none"}}
+    return from_mapping({**recipe, **sections}).settings
+
+
+def test_the_data_take_what_the_students_weights_come_with(tmp_path: Path) -> None:
+    student = {"model": "timm/test_efficientnet", "checkpoint": str(hub(tmp_path / "hub", interpolation="bicubic"))}
+    seen = schemes.adapted(settings({}, student)).data.preprocessing
+    assert seen == Preprocessing((48, 32), (60, 40), (0.5,) * 3, (0.25,) * 3, "bicubic")
+    seen = schemes.adapted(settings({"image_size": 24, "interpolation": "bilinear"}, student)).data.preprocessing
+    assert seen == Preprocessing((24, 24), (30, 30), (0.5,) * 3, (0.25,) * 3)
+    seen = schemes.adapted(settings({"mean": [0.0] * 3}, student)).data.preprocessing
+    assert (seen.mean, seen.std) == ((0.0,) * 3, Preprocessing.std)
+    seen = schemes.adapted(settings({"channels": 1}, student)).data.preprocessing
+    assert (seen.image_size, seen.mean) == ((48, 32), (0.449,))
+
+
+def test_published_weights_have_an_input_too() -> None:
+    known = own_input(ModelSettings(model="torchvision/inception_v3", pretrained=True))
+    assert (known.image_size, known.crop_pct) == ((299, 299), 299 / 342)
+    known = own_input(ModelSettings(model="timm/tf_efficientnetv2_b0", pretrained=True))
+    assert (known.image_size, known.mean) == ((192, 192), (0.485, 0.456, 0.406))
+    assert own_input(ModelSettings(model="timm/resnet18")).mean is None
+
+
+def test_what_the_recipe_says_of_a_teachers_input_comes_before_what_its_folder_says(tmp_path: Path) -> None:
+    folder = hub(tmp_path / "hub")
+    teacher = {"model": "timm/test_efficientnet", "checkpoint": folder, "input": {"image_size": 64}}
+    known = own_input(TeacherSettings.model_validate(teacher))
+    assert (known.image_size, known.mean) == ((64, 64), (0.5,) * 3)
+
+
+def test_a_hub_folder_of_another_model_or_other_classes_is_refused(tmp_path: Path, bars: Path) -> None:
+    folder = hub(tmp_path / "hub", labels=CLASSES[::-1])
+
+    def plan(model: str) -> None:
+        data = {"source": "image-folder", "root": str(bars), "validation": 0.2}
+        student = {"model": model, "checkpoint": str(folder)}
+        recipe = from_mapping({"name": "x", "data": data, "student": student, "distill": {"scheme": "none"}})
+        pipeline.run_until("distill", recipe, tmp_path / "run")
+
+    with pytest.raises(ModelError, match="holds another model"):
+        plan("timm/test_resnet")
+    with pytest.raises(ModelError, match="other classes than the data, or the same in another order"):
+        plan("timm/test_efficientnet")
+
+
+def test_a_grey_wide_student_learns_from_a_square_teacher_in_colour(tmp_path: Path, bars: Path) -> None:
+    """Through every stage: training, pruning, calibration, export, bundle, and the app."""
+    teacher = hub(tmp_path / "hub", input_size=[3, 32, 32])
+    recipe = from_mapping(
+        {
+            "name": "bars",
+            "data": {
+                "source": "image-folder",
+                "root": str(bars),
+                "image_size": [16, 32],
+                "channels": 1,
+                "fit": "squash",
+                "validation": 0.2,
+                "test": 0.2,
+            },
+            "teacher": {"model": "timm/test_efficientnet", "checkpoint": str(teacher)},
+            "student": {"model": "timm/test_efficientnet"},
+            "distill": {**STEPS, "baseline": False},
+            "prune": {"target": {"macs": 0.8}, **STEPS},
+            "quantize": {"mode": "ptq", "calibration_images": 32},
+            "export": {"variants": ["fp32", "int8"], "tolerance": {"int8": {"difference": 9.0, "agreement": 0.01}}},
+            "bench": {"seconds": 0.02, "warmup_seconds": 0.0, "batch_sizes": [1]},
+        }
+    )
+    made = pipeline.run(recipe, tmp_path / "run")
+    taught = next(each for role, each in made.made.networks.items() if role.name == "teacher")
+    assert taught.details.architecture.channels == 3
+    assert [edit["edit"] for edit in taught.details.architecture.edits] == ["input"]
+    assert checkpoints.load(taught)(torch.zeros(1, 1, 16, 32)).shape == (1, 2)
+    assert any(row["model"] == "teacher" for row in made.made.scores.rows)
+    with load(made.bundle) as model:
+        assert model.manifest.preprocessing.shape == (1, 16, 32)
+        assert model.verify().images
+        file = next((bars / "lying").iterdir())
+        image = Image.open(file)
+        expected = np.asarray(image.convert("L").resize((32, 16), Image.Resampling.BILINEAR))[None, :, :, None]
+        logits = model.run(model.manifest.preprocessing.normalise(expected))
+        assert np.allclose(model(file).scores, np.exp(logits[0]) / np.exp(logits[0]).sum(), atol=1e-5)
+        assert np.array_equal(model(np.asarray(image)).scores, model(file).scores)
+    assert "16 × 32 pixels (height × width)" in made.report.read_text()
