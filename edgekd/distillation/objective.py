@@ -14,6 +14,7 @@ from edgekd.distillation.taps import Taps
 from edgekd.distillation.terms import Features, Seen, Terms
 from edgekd.models import checkpoint as checkpoints
 from edgekd.models.checkpoint import Checkpoint
+from edgekd.models.onnx_network import OnnxNetwork
 from edgekd.recipe.settings import Precision
 from edgekd.training.bf16 import inference_precision
 from edgekd.training.compiling import Forward, compiled
@@ -58,7 +59,9 @@ class Teacher:
     ) -> None:
         self._network = network.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
         self._network.requires_grad_(False)
-        self._forward = compiled(self._network) if use_compile else self._network
+        # An ONNX file runs in an engine of its own.
+        is_torch = not isinstance(self._network, OnnxNetwork)
+        self._forward = compiled(self._network) if use_compile and is_torch else self._network
         self._taps = Taps(network, layers)
         self._device = device
         self.precision = precision

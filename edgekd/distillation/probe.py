@@ -12,6 +12,7 @@ from torch import fx, nn
 
 from edgekd.distillation.taps import INPUT, PROBE_BATCH, Kind, Shape, feature_shape, modules_of, untappable
 from edgekd.errors import ModelError, UsageError, nearest
+from edgekd.models.onnx_network import OnnxNetwork
 from edgekd.runtime.preprocess import InputShape
 
 
@@ -215,6 +216,11 @@ class _Run:
 
 
 def _run(network: nn.Module, shape: InputShape, whose: str) -> dict[nn.Module, _Run]:
+    if isinstance(network, OnnxNetwork):
+        raise ModelError(
+            f"the {whose} is an ONNX file, which gives logits only, and this loss compares layers",
+            hint="use losses on logits, or a network of PyTorch's",
+        )
     runs: dict[nn.Module, _Run] = {}
 
     def watch(path: str) -> Callable[[nn.Module, tuple[Any, ...], Any], None]:

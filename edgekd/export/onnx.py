@@ -24,6 +24,7 @@ from edgekd.export.onnx_model import OnnxDetails, OnnxModel
 from edgekd.export.opset import lower
 from edgekd.export.variant import Variant
 from edgekd.models.checkpoint import Checkpoint
+from edgekd.models.onnx_network import OnnxNetwork
 from edgekd.recipe.settings import ExportSettings
 from edgekd.runtime.backends import open_reference
 from edgekd.runtime.preprocess import InputShape
@@ -99,13 +100,15 @@ def graph_of(network: nn.Module, shape: InputShape, opset: int) -> onnx.ModelPro
     """Export a network to ONNX: `input` (batch, C, H, W) to `logits`, with a dynamic batch.
 
     Args:
-        network: in eval mode.
+        network: in eval mode; an ONNX file keeps its own opset.
         shape: (C, H, W).
         opset: ONNX opset of the graph.
 
     Raises:
         ExportError: the network cannot be exported, or not in this opset.
     """
+    if isinstance(network, OnnxNetwork):
+        return network.as_graph()
     # The exporter treats a batch of 1 as a constant.
     example = torch.zeros(2, *shape)
     try:

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from edgekd.models.onnx_network import OnnxNetwork
 from edgekd.runtime.preprocess import InputShape
 
 
@@ -19,6 +20,8 @@ def cost(model: nn.Module, shape: InputShape) -> dict[str, int]:
     Returns:
         "parameters", and "macs": the multiply-accumulates of convolutions and matrix products per image.
     """
+    if isinstance(model, OnnxNetwork):
+        return model.cost()
     was_training = model.training
     model.eval()
     device = next(model.parameters()).device

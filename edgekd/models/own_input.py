@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from edgekd import plugins
 from edgekd.errors import ModelError
 from edgekd.models import hub_folder
 from edgekd.models.checkpoint import Checkpoint
+from edgekd.models.onnx_graph import Signature
 from edgekd.models.trained_input import TrainedInput
 from edgekd.recipe.code import reference
+from edgekd.recipe.onnx_file import onnx_file
 from edgekd.recipe.settings import ModelSettings, RecipeSettings, TeacherSettings
-from edgekd.runtime.preprocess import InputShape, Preprocessing
+from edgekd.runtime.bundle import MANIFEST
+from edgekd.runtime.bundle import read as read_bundle
+from edgekd.runtime.preprocess import InputShape, Preprocessing, Size
 
 # Published means and standard deviations are rounded to two to four digits.
 _ROUNDING = 2e-3
@@ -77,14 +82,50 @@ def seen_by_teacher(teacher: ModelSettings, data: Preprocessing, *, adopted: boo
     known = own_input(teacher)
     size = known.image_size if adopted and known.image_size is not None else data.image_size
     mean, std = (known.mean, known.std) if known.mean and known.std else (data.mean, data.std)
-    shape = InputShape(len(mean), *size)
-    if size == data.image_size and alike(known, data):
-        return Seen(shape)
+    edit = None if size == data.image_size and alike(known, data) else _conversion(data, size, mean, std)
+    return Seen(InputShape(len(mean), *size), edit)
+
+
+def seen_by_onnx(file: Path, own: Signature, teacher: TeacherSettings, data: Preprocessing) -> dict[str, Any] | None:
+    """The edit that converts the data's inputs to an ONNX file's; None where they are alike.
+
+    Args:
+        file: its sizes and channels count; of its normalisation, what the recipe says, or the bundle that it lies in.
+        own: the file's signature.
+        teacher: the recipe's settings.
+        data: how the student sees the images.
+
+    Raises:
+        ModelError: nobody says how its images are normalised, or the recipe says other sizes than the file has.
+    """
+    known = own_input(teacher)
+    if known.mean is None or known.std is None:
+        raise ModelError(
+            f"how {file.name} sees images is not known",
+            found="neither teacher.input nor a bundle.json beside it",
+            hint="set teacher.input: {mean: […], std: […]}, of values in [0, 1], as in its training",
+        )
+    wanted = known.image_size or data.image_size
+    fixed = (own.shape[1] or wanted[0], own.shape[2] or wanted[1])
+    if known.image_size is not None and known.image_size != fixed:
+        raise ModelError(
+            f"{file.name} takes images of another size", found=f"teacher.input.image_size: {wanted}", allowed=fixed
+        )
+    if len(known.mean) != own.shape[0]:
+        raise ModelError(
+            f"{file.name} takes images of {own.shape[0]} channels", found=f"a mean of {len(known.mean)}: teacher.input"
+        )
+    return None if fixed == data.image_size and alike(known, data) else _conversion(data, fixed, known.mean, known.std)
+
+
+def classes_beside(file: Path) -> tuple[str, ...] | None:
+    """The class names in the bundle that an ONNX file lies in; None where there is none."""
+    return read_bundle(file.parent).classes if (file.parent / MANIFEST).is_file() else None
+
+
+def _conversion(data: Preprocessing, size: Size, mean: tuple[float, ...], std: tuple[float, ...]) -> dict[str, Any]:
     given = {"image_size": list(data.image_size), "mean": list(data.mean), "std": list(data.std)}
-    return Seen(
-        shape,
-        {"edit": "input", "given": given, "own": {"image_size": list(size), "mean": list(mean), "std": list(std)}},
-    )
+    return {"edit": "input", "given": given, "own": {"image_size": list(size), "mean": list(mean), "std": list(std)}}
 
 
 def alike(known: TrainedInput, data: Preprocessing) -> bool:
@@ -127,8 +168,18 @@ def _of_weights(model: ModelSettings) -> TrainedInput:
             return hub_folder.read(model.checkpoint).input
         own = Checkpoint.load(model.checkpoint).details.preprocessing
         return TrainedInput(own.image_size, own.mean, own.std, own.interpolation, own.crop_pct, own.fit)
+    if (file := onnx_file(model.model)) is not None:
+        return _of_bundle(file)
     if not model.pretrained or reference(model.model) is not None:
         return TrainedInput()
     source, _, name = model.model.partition("/")
     published: TrainedInput = plugins.load("models", source).published_input(name)
     return published
+
+
+def _of_bundle(file: Path) -> TrainedInput:
+    """Of an ONNX file in a bundle, whose manifest says it."""
+    if not (file.parent / MANIFEST).is_file():
+        return TrainedInput()
+    seen = read_bundle(file.parent).preprocessing
+    return TrainedInput(seen.image_size, seen.mean, seen.std, seen.interpolation, seen.crop_pct, seen.fit)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from edgekd.errors import ArtifactError, UsageError
+from edgekd.recipe.onnx_file import onnx_file
 from edgekd.store.artifacts import MANIFEST, check_file, read_manifest
 
 # Where a checkpoint folder carries code.
@@ -80,7 +81,7 @@ def read(path: Path) -> CodeFile:
 
 
 def with_absolute_paths(value: Any, folder: Path) -> Any:
-    """A recipe's values with absolute paths to code; relative ones are relative to `folder`."""
+    """A recipe's values with absolute paths to code and to ONNX files; relative ones are relative to `folder`."""
     if isinstance(value, list):
         return [with_absolute_paths(item, folder) for item in value]
     if not isinstance(value, dict):
@@ -88,6 +89,8 @@ def with_absolute_paths(value: Any, folder: Path) -> Any:
     changed = {key: with_absolute_paths(item, folder) for key, item in value.items()}
     if isinstance(model := value.get("model"), str) and (own := reference(model, folder)) is not None:
         changed["model"] = str(own)
+    elif isinstance(model, str) and (file := onnx_file(model, folder)) is not None:
+        changed["model"] = str(file)
     return changed
 
 

@@ -8,19 +8,20 @@ from typing import Any
 from edgekd import plugins
 from edgekd.errors import UnknownNameError, UsageError
 from edgekd.recipe.code import check_reference, reference
+from edgekd.recipe.onnx_file import check_onnx_file, onnx_file
 
 
 def check_name(model: str) -> None:
     """Check that a model exists.
 
     Args:
-        model: `source/name`, or `nets.py:build` for a function of the user's own.
+        model: `source/name`, `nets.py:build` for a function of the user's own, or `teacher.onnx`.
 
     Raises:
         UnknownNameError: no such source, or it has no such model.
         UsageError: the file cannot be read, or no function is named.
     """
-    if check_reference(model):
+    if check_reference(model) or check_onnx_file(model):
         return
     source, _, name = model.partition("/")
     known = plugins.load("models", source).names()
@@ -39,7 +40,7 @@ def check_arguments(model: str, arguments: Mapping[str, Any]) -> None:
         UsageError: there is one.
         UnknownNameError: no such source.
     """
-    if reference(model) is not None:
+    if reference(model) is not None or onnx_file(model) is not None:
         return
     source = model.partition("/")[0]
     if loading := sorted(plugins.load("models", source).loading & arguments.keys()):

@@ -20,6 +20,7 @@ from pydantic import (
 
 from edgekd import plugins
 from edgekd.recipe.code import reference
+from edgekd.recipe.onnx_file import onnx_file
 from edgekd.runtime.preprocess import (
     IMAGENET_GREY,
     IMAGENET_MEAN,
@@ -253,9 +254,11 @@ class TrainSettings(StepSettings):
 class ModelSettings(Settings):
     """A network: its architecture and the weights that it starts from."""
 
+    may_be_onnx: ClassVar[bool] = False
+
     model: Annotated[str, NameOf("model")] = Field(
         description="source/name, e.g. torchvision/mobilenet_v3_small or timm/resnet50; or a function of your own: "
-        "nets.py:build"
+        "nets.py:build; for a teacher also an ONNX file"
     )
     arguments: dict[str, Any] = Field(
         default_factory=dict, description="keyword arguments for the function that builds the model"
@@ -285,7 +288,16 @@ class ModelSettings(Settings):
             raise ValueError("a network of your own has no published weights: set checkpoint, or train it")
         if self.stem == "small" and reference(self.model) is not None:
             raise ValueError("stem does not apply to a network of your own: its function builds the stem; remove stem")
+        if onnx_file(self.model) is not None:
+            self._check_onnx()
         return self
+
+    def _check_onnx(self) -> None:
+        if not self.may_be_onnx:
+            raise ValueError("an ONNX file cannot be trained: only a teacher's model can be one")
+        settings = ("train", "checkpoint", "key", "pretrained", "arguments", "stem")
+        if changed := [name for name in settings if getattr(self, name) not in (None, False, {}, "auto")]:
+            raise ValueError(f"an ONNX file is used as it is: remove {', '.join(changed)}")
 
 
 class InputSettings(Settings):
@@ -312,7 +324,12 @@ class InputSettings(Settings):
 
 
 class TeacherSettings(ModelSettings):
-    """The teacher: a checkpoint or published weights used as they are, or a network that is trained first."""
+    """The teacher: a checkpoint or published weights used as they are, or a network that is trained first.
+
+    An ONNX file can be a teacher too, for losses on logits.
+    """
+
+    may_be_onnx: ClassVar[bool] = True
 
     input: InputSettings | None = Field(
         None, description="what its weights were trained with, where that differs from the data section"
@@ -324,6 +341,8 @@ class TeacherSettings(ModelSettings):
 
     @model_validator(mode="after")
     def _trained_somewhere(self) -> TeacherSettings:
+        if onnx_file(self.model) is not None:
+            return self
         if self.train is None and self.checkpoint is None and not self.pretrained:
             raise ValueError("a teacher must be trained: set checkpoint, pretrained: true, or train")
         return self

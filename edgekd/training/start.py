@@ -12,17 +12,19 @@ from torch import Tensor, nn
 from edgekd import plugins
 from edgekd.errors import ModelError
 from edgekd.models import checkpoint as checkpoints
-from edgekd.models import hub_folder
+from edgekd.models import hub_folder, onnx_network
 from edgekd.models.architecture import Architecture
 from edgekd.models.build import build, published_classes
 from edgekd.models.checkpoint import Checkpoint, NewClassifier
 from edgekd.models.code import code_of
 from edgekd.models.hub_folder import HubFolder
+from edgekd.models.onnx_network import OnnxNetwork
 from edgekd.models.own import check_outputs, from_outside
-from edgekd.models.own_input import Seen, check_student, seen_by_teacher
+from edgekd.models.own_input import Seen, check_student, classes_beside, seen_by_onnx, seen_by_teacher
 from edgekd.models.state_files import choose
 from edgekd.models.stems import wants_small_stem
 from edgekd.models.weights import NewHead, last_layer, load_state, new_head, read_state
+from edgekd.recipe.onnx_file import onnx_file
 from edgekd.recipe.settings import ModelSettings, TeacherSettings
 from edgekd.runtime.preprocess import Preprocessing
 from edgekd.store.artifacts import Json
@@ -39,16 +41,14 @@ class Start:
     Attributes:
         head: set where the last layer is new, because the weights have another number of classes.
         other_names: how the class names differ from the data's, where their number is the same.
-        averaged: a warning, where averaged weights were taken from a file that has others too.
-        other_input: a warning, where the data is normalised otherwise than the weights expect.
+        notes: further warnings.
     """
 
     network: nn.Module
     architecture: Architecture
     head: NewHead | None = None
     other_names: str | None = None
-    averaged: str | None = None
-    other_input: str | None = None
+    notes: tuple[str, ...] = ()
 
     def edited(self, edit: dict[str, Any]) -> Start:
         """With an edit of the network, in place, that its checkpoint replays."""
@@ -58,9 +58,8 @@ class Start:
     @property
     def warnings(self) -> list[str]:
         kept = f"The classifier was kept although the class names differ: {self.other_names}."
-        head = str(self.head) if self.head is not None else None
-        notes = (head, kept if self.other_names else None, self.averaged, self.other_input)
-        return [note for note in notes if note is not None]
+        head = [str(self.head)] if self.head is not None else []
+        return [*head, *([kept] if self.other_names else []), *self.notes]
 
     @property
     def note(self) -> Json:
@@ -95,12 +94,15 @@ def start(
     """
     if isinstance(model, Checkpoint):
         return Start(checkpoints.load(model), model.details.architecture)
+    if (file := onnx_file(model.model)) is not None and isinstance(model, TeacherSettings):
+        return _from_onnx(file, model, preprocessing, classes)
     seen, warning = _seen(model, preprocessing, adopted=adopted)
     if model.checkpoint is not None and model.checkpoint.is_dir() and not hub_folder.is_one(model.checkpoint):
         begun = _from_folder(model.checkpoint, model, seen, classes, adopted=adopted)
     else:
         begun = _from_settings(model, seen, classes, heads or {}, adopted=adopted)
-    begun = replace(begun, other_input=warning)
+    if warning is not None:
+        begun = replace(begun, notes=(*begun.notes, warning))
     return begun if seen.edit is None else begun.edited(seen.edit)
 
 
@@ -147,7 +149,8 @@ def _from_settings(
     differ = _check_hub(model, hub, classes, adopted=adopted) if hub is not None else None
     chosen = choose(network, file, width, key=model.key)
     _take(network, chosen.state, chosen.head, file, adopted=adopted)
-    return Start(network, architecture, chosen.head, differ, chosen.warning)
+    notes = (chosen.warning,) if chosen.warning is not None else ()
+    return Start(network, architecture, chosen.head, differ, notes)
 
 
 def _check_hub(model: ModelSettings, hub: HubFolder, classes: Sequence[str], *, adopted: bool) -> str | None:
@@ -160,6 +163,20 @@ def _check_hub(model: ModelSettings, hub: HubFolder, classes: Sequence[str], *, 
     if hub.classes is None or len(hub.classes) != len(classes):
         return None
     return _checked_names(folder, hub.classes, classes, adopted=adopted)
+
+
+def _from_onnx(file: Path, model: TeacherSettings, data: Preprocessing, classes: Sequence[str]) -> Start:
+    """An ONNX file, behind a conversion of the data's inputs where its own are others."""
+    network = OnnxNetwork.read(file, len(classes))
+    arguments = {"size": len(network.graph), "log": network.log}
+    begun = Start(network, Architecture(model=onnx_network.MODEL, arguments=arguments, num_classes=len(classes)))
+    if (named := classes_beside(file)) is not None and len(named) == len(classes):
+        _checked_names(file, named, classes, adopted=True)
+    edit = seen_by_onnx(file, network.signature, model, data)
+    if network.log:
+        note = f"The outputs of {file.name} are probabilities: their logarithms are taken as logits."
+        begun = replace(begun, notes=(note,))
+    return begun if edit is None else begun.edited(edit)
 
 
 def _from_folder(folder: Path, settings: ModelSettings, seen: Seen, classes: Sequence[str], *, adopted: bool) -> Start:

@@ -10,15 +10,18 @@ import torch
 from torch import nn
 
 from edgekd import plugins
+from edgekd.bench.model_files import model_file
 from edgekd.data.dataset import Dataset, Split, open_split
 from edgekd.data.loader import BatchSource, Loader, Variation
-from edgekd.errors import ModelError
+from edgekd.errors import BenchError, ModelError
 from edgekd.models import checkpoint as checkpoints
 from edgekd.models import hub_folder
 from edgekd.models.architecture import Architecture
 from edgekd.models.checkpoint import Checkpoint, TrainingNotes
 from edgekd.models.code import code_of
+from edgekd.models.onnx_network import MODEL
 from edgekd.models.own_input import own_input
+from edgekd.recipe.onnx_file import onnx_file
 from edgekd.recipe.settings import AugmentSettings, ModelSettings, StepSettings, TeacherSettings, TrainSettings
 from edgekd.store.artifacts import Json, digest, file_digest
 from edgekd.store.store import resume_folder
@@ -257,6 +260,8 @@ def origin_of(model: ModelSettings) -> Json:
         UsageError: the code cannot be read.
     """
     origin = model.model_dump(mode="json", exclude={"train", "checkpoint"})
+    if (file := onnx_file(model.model)) is not None:
+        return {**origin, "model": MODEL, "checkpoint": _digest_of_onnx(file, model)}
     if (code := code_of(model.model)) is not None:
         origin = {**origin, "model": str(code), "code": code.sha256}
     else:
@@ -315,6 +320,15 @@ def evaluation_loader(data: Dataset, split: str) -> Loader:
         device=best_device(),
         classes=len(data.classes),
     )
+
+
+def _digest_of_onnx(file: Path, model: ModelSettings) -> str:
+    """Of all files of the model, and of how it sees images. Raises ModelError where a data file is missing."""
+    try:
+        content = model_file(file).sha256
+    except (BenchError, OSError) as error:
+        raise ModelError(f"{file} cannot be read", found=str(error)) from None
+    return digest([content, vars(own_input(model))])
 
 
 def _digest_of(folder: Path) -> str:

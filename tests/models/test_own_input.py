@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from PIL import Image
@@ -14,14 +15,17 @@ from safetensors.torch import save_file
 
 from edgekd import pipeline, schemes
 from edgekd.errors import ModelError
+from edgekd.export.model_id import ModelId
+from edgekd.export.onnx import graph_of
 from edgekd.models import checkpoint as checkpoints
 from edgekd.models.architecture import Architecture
 from edgekd.models.build import build
+from edgekd.models.cost import cost
 from edgekd.models.own_input import own_input
 from edgekd.recipe.load import from_mapping
 from edgekd.recipe.settings import ModelSettings, RecipeSettings, TeacherSettings
 from edgekd.runtime import load
-from edgekd.runtime.preprocess import Preprocessing
+from edgekd.runtime.preprocess import InputShape, Preprocessing
 
 CLASSES = ("lying", "standing")
 STEPS = {"epochs": 1, "batch_size": 16, "precision": "fp32"}
@@ -132,7 +136,7 @@ def test_a_grey_wide_student_learns_from_a_square_teacher_in_colour(tmp_path: Pa
     assert taught.details.architecture.channels == 3
     assert [edit["edit"] for edit in taught.details.architecture.edits] == ["input"]
     assert checkpoints.load(taught)(torch.zeros(1, 1, 16, 32)).shape == (1, 2)
-    assert any(row["model"] == "teacher" for row in made.made.scores.rows)
+    assert "teacher" in {ModelId.of(row).role for row in made.made.scores.rows}
     with load(made.bundle) as model:
         assert model.manifest.preprocessing.shape == (1, 16, 32)
         assert model.verify().images
@@ -143,3 +147,42 @@ def test_a_grey_wide_student_learns_from_a_square_teacher_in_colour(tmp_path: Pa
         assert np.allclose(model(file).scores, np.exp(logits[0]) / np.exp(logits[0]).sum(), atol=1e-5)
         assert np.array_equal(model(np.asarray(image)).scores, model(file).scores)
     assert "16 × 32 pixels (height × width)" in made.report.read_text()
+
+
+def test_an_onnx_file_teaches_and_is_compared(tmp_path: Path, bars: Path) -> None:
+    """As a file of one's own, whose input the recipe states, and as one in a bundle, which says it itself."""
+    torch.manual_seed(0)
+    network = build(Architecture(model="timm/test_efficientnet", num_classes=2)).eval()
+    onnx.save(graph_of(network, InputShape(3, 32, 32), 17), tmp_path / "teacher.onnx")
+    data = {"source": "image-folder", "root": str(bars), "image_size": [16, 32], "validation": 0.2, "test": 0.2}
+
+    def run(name: str, **teacher: Any) -> Any:
+        recipe = {
+            "name": name,
+            "data": data,
+            "teacher": teacher,
+            "student": {"model": "cifar/resnet8"},
+            "distill": {**STEPS, "baseline": False},
+            "export": {"variants": ["fp32"]},
+            "bench": {"seconds": 0.02, "warmup_seconds": 0.0, "batch_sizes": [1]},
+        }
+        return pipeline.run(from_mapping(recipe), tmp_path / name)
+
+    stated = {"mean": [0.5] * 3, "std": [0.5] * 3}
+    made = run("first", model=str(tmp_path / "teacher.onnx"), input=stated).made
+    taught = next(each for role, each in made.networks.items() if role.name == "teacher")
+    images = torch.rand(2, 3, 16, 32)
+    mean, std = (torch.tensor(each).view(1, 3, 1, 1) for each in (Preprocessing.mean, Preprocessing.std))
+    # Between borders of the mean: the file takes squares of 32 pixels.
+    own = torch.nn.functional.pad((images - 0.5) / 0.5, (0, 0, 8, 8))
+    found = checkpoints.load(taught)((images - mean) / std)
+    assert torch.allclose(found, network(own), atol=1e-4)
+    assert taught.metrics["macs"] == cost(network, InputShape(3, 32, 32))["macs"]
+    graph = made.exported.models[ModelId("teacher", "fp32")]
+    assert graph.metrics["numerics"]["agreement_of_all"] == 1.0
+
+    again = run("second", model=str(tmp_path / "first" / "bundle" / "model.fp32.onnx")).made
+    taught = next(each for role, each in again.networks.items() if role.name == "teacher")
+    assert taught.details.architecture.edits == () and taught.metrics["validation_accuracy"] is not None
+    with pytest.raises(ModelError, match="how teacher.onnx sees images is not known"):
+        run("third", model=str(tmp_path / "teacher.onnx"))

@@ -31,10 +31,12 @@ def convert(
     """
     from edgekd.export import onnx as graphs
     from edgekd.models import checkpoint as checkpoints
+    from edgekd.models.onnx_network import OnnxNetwork
 
     network = checkpoints.load(checkpoint)
     graph = graphs.graph_of(network, checkpoint.details.preprocessing.shape, settings.opset)
-    expected = graphs.expected_of(network, data, reference="PyTorch in float32")
+    reference = "the teacher's own file" if isinstance(network, OnnxNetwork) else "PyTorch in float32"
+    expected = graphs.expected_of(network, data, reference=reference)
     return graphs.seal(graph, variant, checkpoint, expected, settings, out)
 
 
