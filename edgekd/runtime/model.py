@@ -117,7 +117,8 @@ class Model:
 
         Args:
             images: a path, a file's content, an open binary file, a PIL image, or an array: uint8 (H, W, 3), (H, W, 4)
-                with alpha, or (H, W), or uint16 (H, W); for a batch a list of these, or a uint8 array (N, H, W, 3).
+                with alpha, (H, W, 1) or (H, W), or uint16 (H, W); for a batch a list of these, or an array
+                (N, H, W, C).
             order: of the channels in arrays; OpenCV's are "bgr".
 
         Returns:
@@ -256,6 +257,8 @@ def _image(value: Any, order: Order) -> Image.Image:
 
 
 def _from_array(array: npt.NDArray[Any], order: Order) -> Image.Image:
+    if array.ndim == 3 and array.shape[2] == 1:
+        array = array[:, :, 0]
     if array.size and array.ndim == 2 and array.dtype in (np.uint8, np.uint16):
         return Image.fromarray(array)
     if array.size and array.ndim == 3 and array.shape[2] in (3, 4) and array.dtype == np.uint8:

@@ -17,11 +17,12 @@ from edgekd.models.architecture import Architecture
 from edgekd.models.build import build, published_classes
 from edgekd.models.checkpoint import Checkpoint, NewClassifier
 from edgekd.models.code import code_of
+from edgekd.models.greyscale import summed
 from edgekd.models.hub_folder import HubFolder
 from edgekd.models.onnx_network import OnnxNetwork
 from edgekd.models.own import check_outputs, from_outside
 from edgekd.models.own_input import Seen, check_student, classes_beside, seen_by_onnx, seen_by_teacher
-from edgekd.models.state_files import choose
+from edgekd.models.state_files import Chosen, choose
 from edgekd.models.stems import wants_small_stem
 from edgekd.models.weights import NewHead, last_layer, load_state, new_head, read_state
 from edgekd.recipe.onnx_file import onnx_file
@@ -147,10 +148,34 @@ def _from_settings(
     if file is None:
         return Start(network, architecture, head)
     differ = _check_hub(model, hub, classes, adopted=adopted) if hub is not None else None
-    chosen = choose(network, file, width, key=model.key)
+    chosen, grey = _chosen(network, architecture, file, width, model.key)
     _take(network, chosen.state, chosen.head, file, adopted=adopted)
-    notes = (chosen.warning,) if chosen.warning is not None else ()
+    notes = tuple(note for note in (chosen.warning, grey) if note is not None)
     return Start(network, architecture, chosen.head, differ, notes)
+
+
+def _chosen(
+    network: nn.Module, architecture: Architecture, file: Path, classes: int, key: str | None
+) -> tuple[Chosen, str | None]:
+    """The weights in a file, and a note where they are those of an RGB network, made to take greyscale images.
+
+    Raises:
+        ModelError, UsageError: see choose().
+    """
+    if architecture.channels == 1 and architecture.code is None:
+        try:
+            rgb = choose(build(architecture.model_copy(update={"channels": 3})), file, classes, key=key)
+        except ModelError:
+            pass  # they may be of a greyscale network
+        else:
+            own = network.state_dict()
+            state = {
+                name: summed(value) if own[name].shape != value.shape and own[name].shape[1:2] == (1,) else value
+                for name, value in rgb.state.items()
+            }
+            note = f"The weights of {file.name} are for RGB: those of the first convolution were summed for greyscale."
+            return replace(rgb, state=state), note
+    return choose(network, file, classes, key=key), None
 
 
 def _check_hub(model: ModelSettings, hub: HubFolder, classes: Sequence[str], *, adopted: bool) -> str | None:

@@ -84,6 +84,7 @@ def test_grey_alpha_and_sixteen_bit_images_are_understood(linear_bundle):
     grey16 = Image.fromarray(np.full((4, 4), 65535, dtype=np.uint16))
     white = model(np.full((4, 4), 255, dtype=np.uint8)).scores
     np.testing.assert_allclose(model(grey16).scores, white, rtol=1e-6)
+    np.testing.assert_array_equal(model(np.full((1, 4, 4, 1), 255, dtype=np.uint8))[0].scores, white)
     clear = model(Image.new("RGBA", (4, 4), (*BLUE, 0)))  # the background is white
     np.testing.assert_allclose(clear.scores, white, rtol=1e-6)
 

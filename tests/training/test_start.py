@@ -1,8 +1,13 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
+import torch
 
 from edgekd.errors import ModelError
+from edgekd.models.architecture import Architecture
+from edgekd.models.build import build
 from edgekd.recipe.settings import ModelSettings
 from edgekd.runtime.preprocess import Preprocessing
 from edgekd.training.start import start
@@ -37,3 +42,19 @@ def test_published_weights_of_other_classes_are_not_teacher_as_they_are(monkeypa
         start(model, SEEN, CLASSES, adopted=True)
     begun = start(model, SEEN, CLASSES, adopted=False)
     assert begun.note["new_classifier"].classes_before == 1000 and len(begun.warnings) == 1
+
+
+@torch.no_grad()
+def test_weights_of_an_rgb_network_start_one_for_greyscale(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    rgb = build(Architecture(model="cifar/resnet8", num_classes=len(CLASSES))).eval()
+    torch.save({"state_dict": rgb.state_dict()}, tmp_path / "rgb.pth")
+    grey = Preprocessing((16, 16), (16, 16), (0.4,), (0.2,))
+    model = ModelSettings(model="cifar/resnet8", checkpoint=tmp_path / "rgb.pth")
+    begun = start(model, grey, CLASSES, adopted=False)
+    images = torch.randn(2, 1, 16, 16)
+    assert torch.allclose(begun.network.eval()(images), rgb(images.expand(2, 3, 16, 16)), atol=1e-5)
+    assert any("summed for greyscale" in warning for warning in begun.warnings)
+    torch.save(begun.network.state_dict(), tmp_path / "grey.pth")
+    again = start(model.model_copy(update={"checkpoint": tmp_path / "grey.pth"}), grey, CLASSES, adopted=False)
+    assert torch.equal(again.network.eval()(images), begun.network(images)) and again.warnings == []
