@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import math
 import random
 from typing import Any
+
+from PIL import Image
 
 from edgekd.stages.distill import STUDENT, role_named
 from edgekd.stages.prune import RECOVERED
@@ -51,6 +55,40 @@ def model(role: str, variant: str, accuracy: float, size_bytes: int, **changes: 
         "seconds": 812.4,
         **changes,
     }
+
+
+def answers(accuracy: float, samples: int = 2000) -> Json:
+    """What an evaluation knows of a model's answers, beside its accuracy."""
+    levels = [(0.42 + 0.04 * number, number) for number in range(15)]
+    counts = [0, 0, 0, 0, 0, *(samples // 20 for _ in range(5, 14)), samples - 9 * (samples // 20)]
+    bins = [
+        {"count": count, "confidence": (number + 0.6) / 15, "accuracy": min(1.0, level)}
+        if count
+        else {"count": 0, "confidence": None, "accuracy": None}
+        for count, (level, number) in zip(counts, levels, strict=True)
+    ]
+    calibration = {"ece": 0.041, "nll": 0.231, "confidence": 0.981, "accuracy": accuracy, "samples": samples}
+    names = ("boot", "sandal", "sneaker", "loafer")
+    return {
+        "balanced_accuracy": accuracy - 0.01,
+        "per_class": {
+            name: {"accuracy": 0.8 + 0.04 * number, "interval": [0.75 + 0.04 * number, 0.85], "samples": samples // 4}
+            for number, name in enumerate(names)
+        },
+        "confused": [{"label": "boot", "answer": "clog", "count": 17}],
+        "calibration": {**calibration, "bins": bins},
+        "worst": [
+            {"row": row, "name": f"test/boot/{row:04}.jpg", "label": "boot", "answer": "clog", "probability": 0.99}
+            for row in range(12)
+        ],
+    }
+
+
+def small_image(colour: tuple[int, int, int]) -> str:
+    """An image as a data URI."""
+    stream = io.BytesIO()
+    Image.new("RGB", (96, 96), colour).save(stream, "JPEG")
+    return f"data:image/jpeg;base64,{base64.b64encode(stream.getvalue()).decode()}"
 
 
 def measurement(model_id: str, milliseconds: float, *, batch_size: int = 1, **changes: Any) -> Json:
@@ -233,8 +271,11 @@ def whole_record() -> Json:
     record["stages"][4:4] = [
         {"name": n, "title": n.title(), "state": "run", "seconds": 31.5, "facts": []} for n in names
     ]
+    for entry in record["models"]:
+        entry.update(answers(entry["accuracy"]))
     return {
         **record,
+        "images": {row: small_image((20 * row, 120, 90)) for row in range(12)},
         "pruning": _pruning(),
         "quantization": {
             "mode": "qad",
@@ -308,6 +349,10 @@ def crowded_record() -> Json:
         orin = {"device": "jetson-orin-nano-8gb", "engine": "tensorrt 10.3", "threads": 1, "samples_ms": []}
         guess = {"provenance": "estimated" if index % 2 else "measured"}
         record["measurements"].append(measurement(name, 0.9 - 0.05 * index, **orin, **guess))
+    for entry in record["models"]:
+        for each in entry.get("worst", ()):
+            each["name"] = f"a/rather/long/path/to/{'averyveryverylongname' * 4}/{each['row']}.jpg"
+            each["label"], each["answer"] = "a class of a rather long name", "anotherclasswithonelongword" * 2
     record["warnings"] = [
         "The test split holds 2 images twice.",
         "Latency was measured while other programs were running: take p99 with care.",

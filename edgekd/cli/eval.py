@@ -1,6 +1,12 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
 import click
+
+if TYPE_CHECKING:
+    from edgekd.runtime.accuracy import FolderAccuracy
 
 # Of many classes, as many are printed, the worst first; --json has all.
 _SHOWN = 10
@@ -25,18 +31,32 @@ def command(bundle: str, images: str, variant: str | None, backend: str | None, 
     if as_json:
         click.echo(json.dumps(asdict(result), indent=2))
         return
-    low, high = result.interval
-    click.echo(f"{result.accuracy:.2%} of {result.samples} images ({result.variant}, {result.engine})")
-    click.echo(f"95 % interval {low:.1%} to {high:.1%}, mean of the classes {result.balanced_accuracy:.2%}")
-    label, share = result.majority
-    click.echo(f"always answering {label}, the most frequent class: {share:.2%}")
-    for name, accuracy in sorted(result.per_class.items(), key=lambda each: each[1])[:_SHOWN]:
-        click.echo(f"  {name:<24} {accuracy:8.2%}")
-    for confusion in result.confused:
-        click.echo(f"  {confusion.count} x {confusion.label} taken for {confusion.answer}")
+    for line in lines(result):
+        click.echo(line)
     for problem in result.problems:
         click.echo(f"not usable: {problem}", err=True)
     if result.left_out:
         click.echo(f"left out, not images: {result.left_out}", err=True)
     for name in result.unreadable:
         click.echo(f"skipped, unreadable: {name}", err=True)
+
+
+def lines(result: FolderAccuracy) -> Iterator[str]:
+    """What the terminal shows."""
+    low, high = result.interval
+    yield f"{result.accuracy:.2%} of {result.samples} images ({result.variant}, {result.engine})"
+    yield f"95 % interval {low:.1%} to {high:.1%}, mean of the classes {result.balanced_accuracy:.2%}"
+    yield f"always answering {result.majority.label}, the most frequent class: {result.majority.share:.2%}"
+    if result.calibration is not None:
+        found = result.calibration
+        yield f"mean confidence {found.confidence:.2%}, expected calibration error {found.ece:.2%}"
+        yield f"negative log-likelihood {found.nll:.3f} nats per image"
+    for name, each in sorted(result.per_class.items(), key=lambda item: item[1].accuracy)[:_SHOWN]:
+        low, high = each.interval
+        yield f"  {name:<24} {each.accuracy:8.2%}  ({low:.1%} to {high:.1%}, {each.samples} images)"
+    for confusion in result.confused:
+        yield f"  {confusion.count} x {confusion.label} taken for {confusion.answer}"
+    if result.worst:
+        yield "wrong with the highest probabilities:"
+    for image in result.worst:
+        yield f"  {image.probability:8.2%}  {image.label} taken for {image.answer}: {image.file}"

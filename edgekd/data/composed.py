@@ -93,6 +93,6 @@ def public_part(data: Dataset, rows: Labels, out: Path) -> Dataset:
 
 def link_split(folder: Path, out: Path, split: str) -> None:
     """Link or copy a split's files into another data set's folder. Raises OSError where the disk is full."""
-    for file in (storage.labels_file, storage.pixels_file, storage.samples_file):
+    for file in (storage.labels_file, storage.pixels_file, storage.samples_file, storage.names_file):
         if file(folder, split).exists():
             storage.link_or_copy(file(folder, split), file(out, split))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -169,6 +170,19 @@ def open_split(dataset: Dataset, name: str) -> Split:
         return _open_streamed(dataset.path, name, dataset.details, dataset.details.reopen)
     except (OSError, EOFError, ValueError, KeyError) as error:
         raise ArtifactError(f"{dataset.path} cannot be read as a data set", found=repr(error)) from None
+
+
+def names_of(dataset: Dataset, split: str, rows: Sequence[int]) -> list[str]:
+    """The source's names of images, such as paths below its root; split and row where the data set has no names.
+
+    Args:
+        rows: indices into the split.
+    """
+    file = storage.names_file(dataset.path, split)
+    if not file.exists():
+        return [f"{split}[{row}]" for row in rows]
+    names: list[str] = read_json(file)["names"]
+    return [names[row] for row in rows]
 
 
 def _open_streamed(folder: Path, name: str, details: DatasetDetails, reopen: Reopen) -> StreamedSplit:

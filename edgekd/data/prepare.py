@@ -17,10 +17,11 @@ from edgekd.data.sources import SPLITS, Labels, RawData, SplitName, source_named
 from edgekd.data.splits import carve, draw, proportional
 from edgekd.errors import DataError
 from edgekd.recipe.settings import DataSettings
+from edgekd.runtime.images import printable
 from edgekd.runtime.preprocess import Pixels, Preprocessing, lost_by_crop
 from edgekd.store.artifacts import Json
 
-VERSION = 3
+VERSION = 4
 
 Progress = Callable[[int, int], None]
 _TEST, _VALIDATION, _LIMIT = range(3)
@@ -65,7 +66,7 @@ class _Images:
 
     def name(self, position: int) -> str:
         split = self.origin(position)
-        return self.raw.splits[split].name(position - self.starts[split])
+        return printable(self.raw.splits[split].name(position - self.starts[split]))
 
 
 def prepare(settings: DataSettings, out: Path, *, progress: Progress | None = None) -> Dataset:
@@ -95,6 +96,8 @@ def prepare(settings: DataSettings, out: Path, *, progress: Progress | None = No
         rows, report = _select(images, settings)
         for split in SPLITS:
             _store(images, rows[split], split, out)
+        # Of the split whose images are looked at one by one.
+        storage.write_names(out, "test", [images.name(position) for position in rows["test"].tolist()])
     reopen = None
     if stored == "streamed":
         root = None if settings.root is None else str(settings.root.absolute())

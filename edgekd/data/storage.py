@@ -3,6 +3,7 @@
 <split>-labels.npy   (N,) int64, always
 <split>.npy          (N, H, W, C) uint8, for a cached data set
 <split>.json         the source's split and the samples in it, for a streamed data set
+<split>-names.json   the images' names, for the test split
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import math
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
@@ -37,6 +38,10 @@ def pixels_file(folder: Path, split: str) -> Path:
 
 def samples_file(folder: Path, split: str) -> Path:
     return folder / f"{split}.json"
+
+
+def names_file(folder: Path, split: str) -> Path:
+    return folder / f"{split}-names.json"
 
 
 def check_reopen(stored: Storage, reopen: object) -> None:
@@ -81,6 +86,11 @@ def write_streamed(folder: Path, split: str, source_split: str, rows: Labels, la
     """Raises OSError where the disk is full."""
     write_json(samples_file(folder, split), {"split": source_split, "samples": rows.tolist()})
     np.save(labels_file(folder, split), labels)
+
+
+def write_names(folder: Path, split: str, names: Sequence[str]) -> None:
+    """Raises OSError where the disk is full."""
+    write_json(names_file(folder, split), {"names": list(names)})
 
 
 def link_or_copy(file: Path, place: Path) -> None:

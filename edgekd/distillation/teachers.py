@@ -20,12 +20,12 @@ from edgekd.distillation.method import method_named
 from edgekd.distillation.objective_settings import on_logits
 from edgekd.models.checkpoint import Checkpoint
 from edgekd.recipe.settings import TermSettings
+from edgekd.runtime import statistics
 from edgekd.store.artifacts import Json
 from edgekd.training.host import autocast, best_device, resolve_precision
 from edgekd.training.train import evaluation_loader
 
 LEAST, MOST = 0.05, 20.0
-_BINS = 15
 # Outputs count as one-hot if all other classes together have less probability than this, and as uniform above this
 # share of the largest entropy. Both grow with the temperature, so that they bound a range of it.
 _ONE_HOT, _UNIFORM = 0.01, 0.97
@@ -89,8 +89,8 @@ def calibrate(logits: Tensor, targets: Tensor) -> Calibration:
     )
 
 
-def expected_calibration_error(logits: Tensor, targets: Tensor, *, bins: int = _BINS) -> float:
-    """Mean difference of accuracy and confidence over bins of the confidence, weighted by the images in each bin.
+def expected_calibration_error(logits: Tensor, targets: Tensor, *, bins: int = statistics.BINS) -> float:
+    """See edgekd.runtime.statistics.expected_calibration_error.
 
     Args:
         logits: (N, C), unnormalised.
@@ -101,10 +101,10 @@ def expected_calibration_error(logits: Tensor, targets: Tensor, *, bins: int = _
         From 0 to 1.
     """
     confidence, predicted = logits.double().softmax(1).max(1)
-    correct = (predicted == targets).double()
-    number = (confidence * bins).ceil().long().clamp(1, bins) - 1
-    gaps = torch.zeros(bins, dtype=torch.float64, device=logits.device).index_add_(0, number, correct - confidence)
-    return float(gaps.abs().sum()) / len(targets)
+    correct = predicted == targets
+    return statistics.expected_calibration_error(
+        statistics.reliability(confidence.cpu().numpy(), correct.cpu().numpy(), bins)
+    )
 
 
 def negative_log_likelihood(logits: Tensor, targets: Tensor, temperature: float = 1.0) -> float:

@@ -24,8 +24,10 @@ from edgekd.runtime.images import open_upright
 from edgekd.runtime.preprocess import Floats, Preprocessing
 from edgekd.store.artifacts import Artifact, Details, Json, file_digest, versions, write_json
 
-VERSION = 6
+VERSION = 7
 _VECTORS = 8
+# What an evaluation holds about single test images: an app needs none of it, and a file's name may be private.
+_OF_IMAGES = ("correct", "worst")
 # Of EXIF: how an image is turned to be upright.
 _ORIENTATION, _QUARTER_CLOCKWISE = 0x0112, 6
 
@@ -95,7 +97,7 @@ def pack(contents: Contents, evaluated: Sequence[Json], measured: Sequence[Json]
     records: Json = {
         variant: {
             **_variant(variant, contents.models[model], inputs, out),
-            "metrics": {key: value for key, value in scores[model].items() if key != "correct"},
+            "metrics": _metrics(scores[model]),
             "latency": _latency(first[model]) if model in first else None,
         }
         for variant, model in shipped.items()
@@ -133,6 +135,14 @@ def pack(contents: Contents, evaluated: Sequence[Json], measured: Sequence[Json]
         engines={engine: tuple(order) for engine, order in manifest["engines"].items()},
     )
     return Bundle.seal(out, details=details, metrics={"warnings": list(contents.warnings)})
+
+
+def _metrics(row: Json) -> Json:
+    """An evaluation's row without what it holds about single images, also of its heads."""
+    kept = {key: value for key, value in row.items() if key not in _OF_IMAGES}
+    if "heads" in row:
+        kept["heads"] = {head: _metrics(score) for head, score in row["heads"].items()}
+    return kept
 
 
 def _write_photo(preprocessing: Preprocessing, out: Path) -> None:

@@ -571,6 +571,14 @@ class BenchSettings(Settings):
     warmup_seconds: Annotated[float, Field(ge=0.0)] = Field(0.2, description="length of the warm-up, in seconds")
 
 
+class ReportSettings(Settings):
+    """The report. A change runs no stage again."""
+
+    images: bool = Field(
+        True, description="show small versions of the test images that the model gets most confidently wrong"
+    )
+
+
 class RecipeSettings(Settings):
     """The whole recipe; `edgekd.recipe` reads it from YAML and reports mistakes."""
 
@@ -586,6 +594,7 @@ class RecipeSettings(Settings):
     quantize: QuantizeSettings | None = Field(None, description="default: no int8 graphs")
     export: ExportSettings = Field(ExportSettings(), description="the graphs in the bundle")
     bench: BenchSettings = Field(BenchSettings(), description="where and how latency is measured")
+    report: ReportSettings = Field(ReportSettings(), description="what the report shows")
 
     @model_validator(mode="after")
     def _inherit(self) -> RecipeSettings:

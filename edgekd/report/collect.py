@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from datetime import datetime, timezone
@@ -23,7 +24,9 @@ from edgekd.store.artifacts import Artifact, Json
 from edgekd.store.store import Done
 from edgekd.version import __version__
 
-_ANSWERS = ("problems", "majority", "correct", "balanced_accuracy", "per_class", "confused")
+_ANSWERS = ("problems", "majority", "correct", "balanced_accuracy", "per_class", "confused", "calibration")
+_MISTAKE = ("row", "name", "label", "answer", "probability")
+_MEDIA = {".png": "image/png", ".jpg": "image/jpeg"}
 _MEASURED = (
     "model",
     "device",
@@ -77,6 +80,7 @@ def collect(recipe: Recipe, result: Result, log: Sequence[Done], place: Path) ->
         "engines": _engines(result),
         "unmeasured": {name: why for name in names if (why := variants.find(name).unmeasured) is not None},
         "loaded": _loaded(result),
+        "images": _images(result) if recipe.settings.report.images else {},
         "environment": _environment(result.measured),
         "not_run": not_run(recipe.settings.bench.devices, result.exported.shipped),
         "bundle": {"path": str(place), "files": _files(result.bundle)},
@@ -101,6 +105,17 @@ def _loaded(result: Result) -> str | None:
     backend = backends.choose(next(iter(result.exported.models.values())).graph)
     order = result.bundle.details.engines.get(str(EngineKey.here(backend.name)), ())
     return str(result.exported.shipped[order[0]]) if order else None
+
+
+def _images(result: Result) -> dict[int, str]:
+    """The images of the mistakes of the files that ship, as data URIs, by their index in the test split."""
+    shipped = result.exported.shipped.values()
+    mistakes = [each for row in result.scores.rows if ModelId.of(row) in shipped for each in row["worst"]]
+    files = {each["row"]: result.scores.path / each["image"] for each in mistakes}
+    return {
+        row: f"data:{_MEDIA[file.suffix]};base64,{base64.b64encode(file.read_bytes()).decode('ascii')}"
+        for row, file in files.items()
+    }
 
 
 def not_run(devices: Sequence[str], shipped: Iterable[str]) -> list[Json]:
@@ -205,6 +220,7 @@ def _model(name: ModelId, result: Result, row: Json) -> Json:
         "interval": row["interval"],
         "samples": row["samples"],
         **{key: row[key] for key in _ANSWERS},
+        "worst": [{key: mistake[key] for key in _MISTAKE} for mistake in row["worst"]],
         "size_bytes": result.exported.models[name].graph.stat().st_size,
         "parameters": checkpoint.metrics["parameters"],
         "macs": checkpoint.metrics["macs"],

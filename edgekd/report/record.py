@@ -16,6 +16,7 @@ Count = Annotated[int, Field(ge=0)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Span = Annotated[float, Field(ge=0.0)]
 Time = Annotated[float, Field(gt=0.0)]
+DataUri = Annotated[str, Field(pattern=r"^data:image/(png|jpeg);base64,[A-Za-z0-9+/]+=*$")]
 
 
 class _Frozen(BaseModel):
@@ -74,8 +75,8 @@ class RoleEntry(_Frozen):
     part: Literal["teacher", "baseline", "calibrated", "quantized", "network"]
 
 
-class HeadScore(_Frozen):
-    """The accuracy of an additional head on its own test split, with a 95 % interval."""
+class Score(_Frozen):
+    """An accuracy on `samples` images, with its 95 % interval."""
 
     accuracy: Share
     interval: tuple[Share, Share]
@@ -97,18 +98,55 @@ class Confusion(_Frozen):
     count: Count
 
 
+class Bin(_Frozen):
+    """The test images with a confidence in one of the bins of equal width: how many, and the means over them."""
+
+    count: Count
+    confidence: Share | None
+    accuracy: Share | None
+
+
+class Calibration(_Frozen):
+    """See edgekd.runtime.statistics.Calibration; `nll` is in nats per image."""
+
+    ece: Share
+    nll: Span
+    confidence: Share
+    accuracy: Share
+    samples: Count
+    bins: tuple[Bin, ...]
+
+
+class Mistake(_Frozen):
+    """A wrong answer to one test image.
+
+    Attributes:
+        row: the image's index in the test split.
+        name: the image's name in its source, such as a path below data.root.
+        probability: of the answer.
+    """
+
+    row: Count
+    name: str
+    label: str
+    answer: str
+    probability: Share
+
+
 class ModelEntry(_Frozen):
     """One exported file and its accuracy on the test split, with a 95 % interval over `samples` images.
 
     Attributes:
         ships: whether it is in the bundle.
         seconds: how long the stage that made its checkpoint took.
-        heads: the scores of additional heads, by name.
+        heads: the scores of additional heads on their own test splits, by name.
         problems: why its answers cannot be believed.
         majority: the most frequent class and its share of the test images.
         balanced_accuracy: the mean of the accuracies of the classes that have test images.
         per_class: the accuracy of each of them.
         confused: the most frequent confusions, the most frequent first.
+        calibration: how well the probabilities of its answers agree with its accuracy.
+        worst: its wrong answers with the highest probabilities, the highest first.
         correct: for each test image whether the answer was right, see edgekd.runtime.statistics.packed.
     """
 
@@ -126,13 +164,15 @@ class ModelEntry(_Frozen):
     parameters: Count
     macs: Count | None
     seconds: Span | None
-    heads: dict[str, HeadScore] = {}
+    heads: dict[str, Score] = {}
     problems: tuple[str, ...] = ()
     majority: Majority | None = None
     correct: str = ""
     balanced_accuracy: Share | None = None
-    per_class: dict[str, Share] = {}
+    per_class: dict[str, Score] = {}
     confused: tuple[Confusion, ...] = ()
+    calibration: Calibration | None = None
+    worst: tuple[Mistake, ...] = ()
 
 
 class Tolerance(_Frozen):
@@ -292,6 +332,7 @@ class Record(_Frozen):
         recipe: YAML text.
         unmeasured: for each variant that is not measured where others are, the reason.
         loaded: the model that edgekd.runtime.load uses on this machine.
+        images: small ones of the mistakes of the models that ship, by their index in the test split.
     """
 
     title: str
@@ -311,6 +352,7 @@ class Record(_Frozen):
     engines: tuple[EngineOrder, ...]
     unmeasured: dict[str, str] = {}
     loaded: str | None = None
+    images: dict[int, DataUri] = {}
     measurements: tuple[MeasurementEntry, ...]
     environment: dict[str, str | int | float | None]
     not_run: tuple[NotRun, ...]

@@ -89,14 +89,14 @@ class Classes:
     Attributes:
         model: its label.
         mean: the mean of the classes' accuracies.
-        rows: names and accuracies, the worst first.
+        rows: names, accuracies, their intervals and the numbers of images, the worst first.
         others: how many better ones are not listed.
         confusions: in sentences, the most frequent first.
     """
 
     model: str
     mean: str
-    rows: tuple[tuple[str, str], ...]
+    rows: tuple[tuple[str, ...], ...]
     others: int
     confusions: tuple[str, ...]
 
@@ -105,11 +105,14 @@ def classes(model: ModelEntry | None, labels: dict[str, str]) -> Classes | None:
     """None for a report of an earlier version, which has no accuracies of classes."""
     if model is None or model.balanced_accuracy is None or not model.per_class:
         return None
-    worst = sorted(model.per_class.items(), key=lambda each: each[1])
+    worst = sorted(model.per_class.items(), key=lambda each: each[1].accuracy)
     return Classes(
         labels[model.id],
         figures.percent(model.balanced_accuracy, model.samples),
-        tuple((name, figures.percent(accuracy)) for name, accuracy in worst[:_WORST]),
+        tuple(
+            (name, figures.percent(each.accuracy), span(*each.interval), f"{each.samples:,}")
+            for name, each in worst[:_WORST]
+        ),
         max(0, len(worst) - _WORST),
         tuple(f"{each.count:,} × {each.label} taken for {each.answer}" for each in model.confused),
     )

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from edgekd.report import charts, figures, sections
+from edgekd.report import answers, charts, figures, sections
 from edgekd.report.cards import Card, card
 from edgekd.report.headline import baseline_of, chosen, difference, headline, single, teacher_of
 from edgekd.report.record import MeasurementEntry, ModelEntry, NumericsEntry, Record
@@ -59,6 +59,8 @@ class View:
     places: tuple[Place, ...]
     training: Figure | None
     classes: sections.Classes | None
+    calibration: answers.CalibrationView | None
+    worst: answers.Worst | None
     precision: sections.Precision | None
     pruning: sections.PruningView | None
     legality: sections.Legality | None
@@ -87,6 +89,8 @@ def view(record: Record) -> View:
         places=tuple(_place(record, place, labels) for place in places),
         training=figure(charts.curves, training_curves) if training_curves else None,
         classes=sections.classes(shown_model, labels),
+        calibration=answers.calibration(record, shown_model, labels),
+        worst=answers.worst(record, shown_model, labels),
         precision=sections.precision(record, labels),
         pruning=sections.pruning(record.pruning) if record.pruning is not None else None,
         legality=sections.legality(record.legality, labels),

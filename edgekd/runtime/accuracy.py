@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from edgekd.errors import DataError
-from edgekd.runtime.images import LeftOut, find_images, is_skipped
+from edgekd.runtime.images import LeftOut, find_images, is_skipped, printable
 from edgekd.runtime.model import Model
-from edgekd.runtime.statistics import Outputs, most_confused, wilson
+from edgekd.runtime.statistics import Calibration, ClassAccuracy, Outputs, most_confused, wilson
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,31 @@ class Confusion:
 
 
 @dataclass(frozen=True)
+class Majority:
+    """The most frequent class, and its share of the images (0 to 1): the accuracy of always answering it."""
+
+    label: str
+    share: float
+
+
+@dataclass(frozen=True)
+class WorstImage:
+    """An image that was answered wrongly.
+
+    Attributes:
+        file: its path relative to the folder that was measured, with what cannot be printed escaped.
+        label: the class that is right.
+        answer: the class that was answered.
+        probability: of the answer, 0 to 1.
+    """
+
+    file: str
+    label: str
+    answer: str
+    probability: float
+
+
+@dataclass(frozen=True)
 class FolderAccuracy:
     """The accuracy of a bundle on a folder of images.
 
@@ -31,7 +56,9 @@ class FolderAccuracy:
         interval: its 95 % interval.
         samples: the number of readable images.
         balanced_accuracy: the mean of the accuracies of the classes that have images.
-        per_class: the accuracy of each class that has images.
+        per_class: of each class that has images, the accuracy, its 95 % interval, and the number of images.
+        calibration: how well the probabilities of the answers agree with the accuracy; None where no output is finite.
+        worst: the wrong answers with the highest probabilities, the highest first.
         confused: the most frequent confusions, the most frequent first.
         majority: the most frequent class, and its share of the images.
         problems: why the predictions cannot be believed; empty for a model that has learned something.
@@ -44,9 +71,11 @@ class FolderAccuracy:
     interval: tuple[float, float]
     samples: int
     balanced_accuracy: float
-    per_class: dict[str, float]
+    per_class: dict[str, ClassAccuracy]
+    calibration: Calibration | None
+    worst: tuple[WorstImage, ...]
     confused: tuple[Confusion, ...]
-    majority: tuple[str, float]
+    majority: Majority
     problems: tuple[str, ...]
     variant: str
     engine: str
@@ -80,7 +109,7 @@ def measure(model: Model, folder: Path) -> FolderAccuracy:
             allowed=", ".join(model.classes[:20]),
         )
     seen, left_out = Outputs(model.classes), LeftOut()
-    unreadable = []
+    files, unreadable = [], []
     for name in classes:
         try:
             found = find_images(folder / name)
@@ -89,27 +118,32 @@ def measure(model: Model, folder: Path) -> FolderAccuracy:
         left_out += found.left_out
         for file in found.images:
             try:
-                scores = model(file).scores
+                inputs = model.inputs([file])
             except DataError:
                 unreadable.append(str(file))
             else:
-                seen.add(scores[None], np.array([model.classes.index(name)]))
+                files.append(file)
+                seen.add(model.run(inputs)[:, : len(model.classes)], np.array([model.classes.index(name)]))
     count = len(seen.correct)
     if not count:
         raise DataError(
             f"{folder} has no readable images",
             found="; ".join(filter(None, (f"{len(unreadable)} unreadable ones", str(left_out)))),
         )
-    correct, counts = int(seen.correct.sum()), seen.confusion.sum(1)
-    recalls = seen.confusion.diagonal() / np.maximum(1, counts)
+    correct = int(seen.correct.sum())
     return FolderAccuracy(
         accuracy=correct / count,
         interval=wilson(correct, count),
         samples=count,
         balanced_accuracy=seen.balanced_accuracy,
-        per_class={name: float(recalls[label]) for label, name in enumerate(model.classes) if counts[label]},
+        per_class=seen.per_class(),
+        calibration=seen.calibration(),
+        worst=tuple(
+            WorstImage(printable(files[m.row].relative_to(folder).as_posix()), m.label, m.answer, m.probability)
+            for m in seen.worst()
+        ),
         confused=tuple(Confusion(*row) for row in most_confused(seen.confusion, model.classes)),
-        majority=seen.majority,
+        majority=Majority(*seen.majority),
         problems=tuple(seen.problems()),
         variant=model.variant,
         engine=model.engine,

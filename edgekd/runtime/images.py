@@ -141,6 +141,11 @@ def is_image(file: Path) -> bool:
         return False
 
 
+def printable(name: str) -> str:
+    """A file's name with what a terminal or a page cannot show escaped: control characters, bytes that are no UTF-8."""
+    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in name)
+
+
 def open_upright(source: ImageFile | Image.Image) -> Image.Image:
     """A decoded image, turned upright by its EXIF orientation.
 

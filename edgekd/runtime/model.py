@@ -128,20 +128,27 @@ class Model:
             DataError: something that is not an image, or a file that cannot be read as one.
             UsageError: another order.
         """
-        if order not in ("rgb", "bgr"):
-            raise UsageError("unknown order of channels", found=repr(order), allowed="rgb, bgr")
         batch = isinstance(images, (list, tuple)) or (isinstance(images, np.ndarray) and images.ndim == 4)
         items: Iterable[Any] = images if batch else [images]
-        pixels = [self._pixels(each, order) for each in items]
-        if not pixels:
+        inputs = self.inputs(items, order=order)
+        if not len(inputs):
             return []
-        logits = self.run(self.manifest.preprocessing.normalise(np.stack(pixels)))
+        logits = self.run(inputs)
         heads = {name: self._predictions(head.classes, logits[:, head.columns]) for name, head in self.heads.items()}
         predictions = [
             replace(prediction, heads={name: each[row] for name, each in heads.items()})
             for row, prediction in enumerate(self._predictions(self.classes, logits[:, : len(self.classes)]))
         ]
         return predictions if batch else predictions[0]
+
+    def inputs(self, images: Iterable[ImageLike], *, order: Order = "rgb") -> Floats:
+        """Images as network inputs for run(): (N, 3, S, S) float32, normalised. Args and Raises as in a call."""
+        if order not in ("rgb", "bgr"):
+            raise UsageError("unknown order of channels", found=repr(order), allowed="rgb, bgr")
+        preprocessing = self.manifest.preprocessing
+        pixels = [self._pixels(each, order) for each in images]
+        side = preprocessing.image_size
+        return preprocessing.normalise(np.stack(pixels) if pixels else np.empty((0, side, side, 3), dtype=np.uint8))
 
     def run(self, array: Floats) -> Floats:
         """From normalised network inputs (N, C, H, W) float32 to logits (N, K) float32, of all heads concatenated.

@@ -1,4 +1,6 @@
-"""Accuracy with its uncertainty, paired comparisons, and signs that a model has learned nothing. NumPy only."""
+"""Accuracy with its uncertainty, calibration, the worst mistakes, paired comparisons, and signs that a model has
+learned nothing. NumPy only.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,9 @@ import numpy.typing as npt
 
 Bools = npt.NDArray[np.bool_]
 Counts = npt.NDArray[np.int64]
+Doubles = npt.NDArray[np.float64]
 
+BINS = 15
 _Z95 = 1.959964
 # Of the largest output: what a kernel may round differently for another place in a batch.
 _ROUNDING = 1e-6
@@ -94,28 +98,138 @@ def unpacked(text: str, count: int) -> Bools:
     return bits[:count].astype(bool)
 
 
+@dataclass(frozen=True)
+class ClassAccuracy:
+    """The accuracy on the images of one class (its recall, 0 to 1), with its 95 % interval, over `samples` images."""
+
+    accuracy: float
+    interval: tuple[float, float]
+    samples: int
+
+
+@dataclass(frozen=True)
+class Bin:
+    """The images with a confidence in one of the bins of equal width from 0 to 1.
+
+    Attributes:
+        count: how many.
+        confidence, accuracy: the means over them, 0 to 1; None where there are none.
+    """
+
+    count: int
+    confidence: float | None
+    accuracy: float | None
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How well the confidence in an answer, its softmax probability, agrees with how often it is right.
+
+    Attributes:
+        ece: expected calibration error, 0 to 1.
+        nll: negative log-likelihood of the labels, in nats per image.
+        confidence, accuracy: the means over the images, 0 to 1.
+        samples: the number of images; those whose outputs are not finite do not count.
+        bins: the reliability diagram, from the lowest confidence.
+    """
+
+    ece: float
+    nll: float
+    confidence: float
+    accuracy: float
+    samples: int
+    bins: tuple[Bin, ...]
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """A wrong answer to the image at `row`, and the answer's probability (0 to 1)."""
+
+    row: int
+    label: str
+    answer: str
+    probability: float
+
+
+def reliability(confidence: Doubles, correct: Bools, bins: int = BINS) -> tuple[Bin, ...]:
+    """Accuracy and mean confidence by confidence: bin m of M holds the confidences in ((m - 1) / M, m / M].
+
+    Args:
+        confidence: (N,), from 0 to 1.
+        correct: (N,), whether each answer was right.
+        bins: M.
+    """
+    number = np.clip(np.ceil(confidence * bins).astype(np.int64), 1, bins) - 1
+    counts = np.bincount(number, minlength=bins)
+    confidences = np.bincount(number, confidence, bins)
+    right = np.bincount(number, correct, bins)
+    return tuple(
+        Bin(int(n), float(c / n), float(r / n)) if n else Bin(0, None, None)
+        for n, c, r in zip(counts, confidences, right, strict=True)
+    )
+
+
+def expected_calibration_error(bins: Sequence[Bin]) -> float:
+    """ECE = sum over the bins B_m of |B_m| / N * |accuracy(B_m) - confidence(B_m)|, from 0 to 1.
+
+    Guo et al., On Calibration of Modern Neural Networks (2017), section 2, with 15 bins as there. Over few images it is
+    above 0 by chance, also for a perfectly calibrated model.
+
+    Args:
+        bins: of at least one image together.
+    """
+    gaps = [
+        each.count * abs(each.accuracy - each.confidence)
+        for each in bins
+        if each.accuracy is not None and each.confidence is not None
+    ]
+    return sum(gaps) / sum(each.count for each in bins)
+
+
 class Outputs:
-    """Collects a model's outputs batch by batch, for the signs that it has learned nothing."""
+    """Collects a model's outputs batch by batch: its answers, its confidence, and the signs that it learned nothing."""
 
     def __init__(self, classes: Sequence[str]) -> None:
         self._classes = tuple(classes)
         self.confusion: Counts = np.zeros((len(classes), len(classes)), dtype=np.int64)
         self._correct: list[Bools] = []
-        self._first: npt.NDArray[np.float64] | None = None
+        self._answers: list[Counts] = []
+        self._labels: list[Counts] = []
+        # Of the answer, and of the label; NaN where an output is not finite.
+        self._log_answer: list[Doubles] = []
+        self._log_label: list[Doubles] = []
+        self._first: Doubles | None = None
         self._spread, self._largest, self._not_finite = 0.0, 0.0, 0
 
     def add(self, outputs: npt.NDArray[np.floating], labels: npt.NDArray[np.integer]) -> None:
-        """One batch: (B, C) logits or probabilities, and (B,) labels."""
+        """One batch: (B, C) logits, and (B,) labels."""
         answers = outputs.argmax(1)
         np.add.at(self.confusion, (labels, answers), 1)
         finite = np.isfinite(outputs).all(axis=1)
         self._correct.append((answers == labels) & finite)
         self._not_finite += int((~finite).sum())
+        self._answers.append(answers.astype(np.int64))
+        self._labels.append(labels.astype(np.int64))
         whole = outputs[finite].astype(np.float64)
+        self._add_likelihoods(whole, finite, answers, labels)
         if len(whole):
             self._first = whole[0] if self._first is None else self._first
             self._spread = max(self._spread, float(np.abs(whole - self._first).max()))
             self._largest = max(self._largest, float(np.abs(whole).max()))
+
+    def _add_likelihoods(
+        self,
+        whole: Doubles,
+        finite: Bools,
+        answers: npt.NDArray[np.integer],
+        labels: npt.NDArray[np.integer],
+    ) -> None:
+        shifted = whole - whole.max(1, keepdims=True)
+        log = shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
+        for collected, classes in ((self._log_answer, answers), (self._log_label, labels)):
+            values = np.full(len(finite), np.nan)
+            values[finite] = log[np.arange(len(log)), classes[finite]]
+            collected.append(values)
 
     @property
     def correct(self) -> Bools:
@@ -135,6 +249,45 @@ class Outputs:
         counts = self.confusion.sum(1)
         there = counts > 0
         return float((self.confusion.diagonal()[there] / counts[there]).mean()) if there.any() else 0.0
+
+    def per_class(self) -> dict[str, ClassAccuracy]:
+        """The accuracy of each class that has images, in the order of the classes."""
+        right, counts = self.confusion.diagonal().tolist(), self.confusion.sum(1).tolist()
+        return {
+            name: ClassAccuracy(hits / count, wilson(hits, count), count)
+            for name, hits, count in zip(self._classes, right, counts, strict=True)
+            if count
+        }
+
+    def calibration(self) -> Calibration | None:
+        """None where no image has finite outputs."""
+        log = np.concatenate(self._log_answer) if self._log_answer else np.zeros(0)
+        known = ~np.isnan(log)
+        if not known.any():
+            return None
+        confidence, correct = np.exp(log[known]), self.correct[known]
+        bins = reliability(confidence, correct)
+        return Calibration(
+            ece=expected_calibration_error(bins),
+            nll=abs(float(np.concatenate(self._log_label)[known].mean())),
+            confidence=float(confidence.mean()),
+            accuracy=float(correct.mean()),
+            samples=len(confidence),
+            bins=bins,
+        )
+
+    def worst(self, most: int = 12) -> list[Mistake]:
+        """The wrong answers with the highest probabilities, the highest first, of images with finite outputs."""
+        if not self._answers:
+            return []
+        answers, labels = np.concatenate(self._answers), np.concatenate(self._labels)
+        log = np.concatenate(self._log_answer)
+        wrong = np.flatnonzero((answers != labels) & ~np.isnan(log))
+        ranked = wrong[np.argsort(-log[wrong], kind="stable")][:most].tolist()
+        return [
+            Mistake(row, self._classes[labels[row]], self._classes[answers[row]], float(np.exp(log[row])))
+            for row in ranked
+        ]
 
     def problems(self) -> list[str]:
         """Why the outputs cannot be believed, the plainest reason first; empty for a model that has learned something.

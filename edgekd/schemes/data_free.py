@@ -135,6 +135,9 @@ def _decode(data: Dataset, name: str, out: Path) -> None:
             pixels[rows] = split.pixels(rows)
         (out / ".decoded.npy").rename(storage.pixels_file(out, name))
     np.save(storage.labels_file(out, name), split.labels)
+    names = storage.names_file(data.path, name)
+    if names.exists():
+        storage.link_or_copy(names, storage.names_file(out, name))
 
 
 SCHEME = Scheme(

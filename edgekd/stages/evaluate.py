@@ -1,20 +1,25 @@
-"""Test accuracy of the exported files: the only stage that reads the test split."""
+"""Test accuracy of the exported files, with their calibration and worst mistakes: the only stage that reads the test
+split.
+"""
 
 from __future__ import annotations
 
 import platform
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
-from edgekd.data.dataset import Dataset
+from edgekd.data.dataset import Dataset, names_of
 from edgekd.data.reader import Reader, open_reader
 from edgekd.export import variants
 from edgekd.export.model_id import ModelId, labelled
 from edgekd.export.onnx_model import OnnxModel
 from edgekd.runs import Run, Stage
 from edgekd.runtime.backends import Session, open_reference, reference
+from edgekd.runtime.preprocess import Pixels
 from edgekd.runtime.statistics import Outputs, most_confused, packed, wilson
 from edgekd.stages import _code
 from edgekd.store.artifacts import Artifact, Details, Json, read_json, write_json
@@ -28,7 +33,7 @@ class EvaluationDetails(Details):
 
 
 class Evaluation(Artifact[EvaluationDetails]):
-    """`evaluation.json`: the accuracy of exported files on the test split."""
+    """`evaluation.json`: the accuracy of exported files on the test split; `images/`: small ones of their mistakes."""
 
     kind = "evaluation"
 
@@ -38,10 +43,14 @@ class Evaluation(Artifact[EvaluationDetails]):
         return rows
 
 
+# Of the images of mistakes, in pixels.
+_SIDE, _FEW_PIXELS = 96, 32
+_QUALITY = 80
+
 STAGE = Stage(
     "evaluate",
     "Test accuracy",
-    version=4,
+    version=5,
     compares=True,
     facts=lambda found: [f"{len(found.rows)} files", f"{max(row['samples'] for row in found.rows):,} test images"],
 )
@@ -84,6 +93,7 @@ def evaluate_models(
         out: an empty folder, which becomes the artifact.
     """
     rows = [{**name.to_json(), **_row(name, model, data, heads or {})} for name, model in models.items()]
+    _add_images(rows, data, out)
     write_json(out / "evaluation.json", {"split": "test", "rows": rows})
     digests = {str(name): model.digest for name, model in models.items()}
     details = EvaluationDetails(models=digests, data=data.digest)
@@ -111,7 +121,36 @@ def _row(name: ModelId, model: OnnxModel, data: Dataset, heads: Mapping[str, Dat
 
 
 def _on_test(session: Session, data: Dataset, first: int) -> Json:
-    return accuracy_of(session, open_reader(data, "test"), data.classes, first=first)
+    row = accuracy_of(session, open_reader(data, "test"), data.classes, first=first)
+    names = names_of(data, "test", [mistake["row"] for mistake in row["worst"]])
+    row["worst"] = [{**mistake, "name": name} for mistake, name in zip(row["worst"], names, strict=True)]
+    return row
+
+
+def _add_images(rows: Sequence[Json], data: Dataset, out: Path) -> None:
+    """Write the images of the mistakes, each once, and name their files in the rows."""
+    mistakes = [mistake for row in rows for mistake in row["worst"]]
+    reader, files = open_reader(data, "test"), {}
+    for row in {mistake["row"] for mistake in mistakes}:
+        file = write_image(reader.pixels(np.array([row]))[0], out / "images" / str(row))
+        files[row] = file.relative_to(out).as_posix()
+    for mistake in mistakes:
+        mistake["image"] = files[mistake["row"]]
+
+
+def write_image(pixels: Pixels, place: Path) -> Path:
+    """Write an image, not larger than 96 pixels; JPEG, or PNG where it has few pixels, which JPEG would blur.
+
+    Args:
+        pixels: (H, W, 3).
+        place: the file without its suffix.
+    """
+    image = Image.fromarray(pixels)
+    image.thumbnail((_SIDE, _SIDE))
+    file = place.with_suffix(".png" if max(image.size) <= _FEW_PIXELS else ".jpg")
+    file.parent.mkdir(exist_ok=True)
+    image.save(file, quality=_QUALITY)
+    return file
 
 
 def session_for(name: ModelId, model: OnnxModel) -> Session:
@@ -121,8 +160,8 @@ def session_for(name: ModelId, model: OnnxModel) -> Session:
 
 
 def accuracy_of(session: Session, reader: Reader, classes: tuple[str, ...], *, first: int = 0) -> Json:
-    """Top-1 accuracy with its 95 % interval, per class and balanced, the most frequent confusions, and for each image
-    whether the answer was right; and the signs that the model has learned nothing.
+    """Top-1 accuracy with its 95 % interval, per class and balanced, the most frequent confusions, the calibration, the
+    worst mistakes, and for each image whether the answer was right; and the signs that the model has learned nothing.
 
     Args:
         session: the model.
@@ -135,8 +174,7 @@ def accuracy_of(session: Session, reader: Reader, classes: tuple[str, ...], *, f
     for inputs, labels in reader.batches():
         seen.add(session.bind(inputs)()[:, columns], labels)
     correct, count = int(seen.correct.sum()), len(seen.correct)
-    counts = seen.confusion.sum(1)
-    recalls = seen.confusion.diagonal() / np.maximum(1, counts)
+    calibration = seen.calibration()
     return {
         "accuracy": correct / count,
         "interval": list(wilson(correct, count)),
@@ -145,7 +183,9 @@ def accuracy_of(session: Session, reader: Reader, classes: tuple[str, ...], *, f
         "balanced_accuracy": seen.balanced_accuracy,
         "majority": dict(zip(("label", "share"), seen.majority, strict=True)),
         "problems": seen.problems(),
-        "per_class": {name: round(float(recalls[i]), 6) for i, name in enumerate(classes) if counts[i]},
+        "per_class": {name: asdict(each) for name, each in seen.per_class().items()},
+        "calibration": asdict(calibration) if calibration is not None else None,
+        "worst": [asdict(mistake) for mistake in seen.worst()],
         "confused": [
             {"label": label, "answer": answer, "count": count}
             for label, answer, count in most_confused(seen.confusion, classes)

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import json
+import math
 
+import pytest
 from click.testing import CliRunner
 from PIL import Image
 
@@ -21,8 +23,21 @@ def test_an_accuracy_of_ones_own_images(linear_bundle, tmp_path):
     assert "unreadable: " in shown.stderr and "broken.png" in shown.stderr
     found = json.loads(CliRunner().invoke(command, [*arguments, "--json"], catch_exceptions=False).stdout)
     assert (found["accuracy"], found["samples"], len(found["unreadable"])) == (0.5, 2, 1)
-    assert found["per_class"] == {"blue": 0.5} and found["majority"] == ["blue", 1.0] and found["problems"] == []
+    assert found["per_class"] == {"blue": {"accuracy": 0.5, "interval": found["interval"], "samples": 2}}
+    assert found["majority"] == {"label": "blue", "share": 1.0} and found["problems"] == []
     assert found["confused"] == [{"label": "blue", "answer": "red", "count": 1}]
+    # Both have a logit of 200/255 beside two of 0.
+    probability = math.exp(200 / 255) / (math.exp(200 / 255) + 2)
+    (worst,) = found["worst"]
+    assert worst == {"file": "blue/b.png", "label": "blue", "answer": "red", "probability": pytest.approx(probability)}
+    assert found["calibration"]["ece"] == pytest.approx(abs(probability - 0.5), rel=1e-5)
+    assert [each["count"] for each in found["calibration"]["bins"]] == [0] * 7 + [2] + [0] * 7
+    for part in (
+        "blue                       50.00%  (9.5% to 90.5%, 2 images)",
+        f"mean confidence {probability:.2%}, expected calibration error ",
+        f"  {probability:.2%}  blue taken for red: blue/b.png",
+    ):
+        assert part in shown.stdout
     (tmp_path / "own" / "red").mkdir()
     for name in "cdef":
         Image.new("RGB", (8, 8), (0, 200, 0)).save(tmp_path / "own" / "red" / f"{name}.png")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edgekd.data.dataset import Dataset, open_split
+from edgekd.data.dataset import Dataset, names_of, open_split
 from edgekd.data.prepare import prepare
 from edgekd.errors import DataError, UnknownNameError
 from edgekd.recipe.settings import DataSettings
@@ -52,6 +52,17 @@ def test_equal_runs_are_equal_and_seeds_differ(
     one, same, other = run(root), run(elsewhere), run(root, seed=2**31 - 1)
     assert one.digest == same.digest != other.digest, "no path of this machine is part of a cached set"
     assert counts(one) == [36, 4, 10] == counts(other)
+
+
+@pytest.mark.parametrize("storage", ["cached", "streamed"])
+def test_the_images_of_the_test_split_keep_their_names(
+    make_folder: MakeFolder, run: Callable[..., Dataset], storage: str
+) -> None:
+    root = make_folder({"train/a": 10, "train/b": 10, "test/a": 3, "test/b": 2})
+    (root / "test" / "a" / "1.png").rename(root / "test" / "a" / "\x1b]0;ü\udcff.png")
+    data = run(root, storage=storage)
+    assert names_of(data, "test", [1, 4, 0]) == ["test/a/0.png", "test/b/1.png", "test/a/\\x1b]0;ü\\udcff.png"]
+    assert names_of(data, "train", [7]) == ["train[7]"]
 
 
 def test_the_sources_own_splits_are_kept(make_folder: MakeFolder, run: Callable[..., Dataset]) -> None:

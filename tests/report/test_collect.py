@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from dataclasses import replace
 
 import pytest
@@ -67,6 +68,23 @@ def test_each_model_is_described_by_its_artifacts(collected, result):
         assert row["parameters"] == result.final.metrics["parameters"]
     mark = {name: getattr(STUDENT, name) for name in ("legend", "shape", "colour", "part")}
     assert collected["roles"] == {"student": mark}
+
+
+def test_the_images_of_mistakes_are_in_the_record_unless_the_recipe_leaves_them_out(result, collected, tmp_path):
+    (row, _), (model, _) = result.scores.rows, collected["models"]
+    assert model["calibration"] == row["calibration"]
+    assert [each["name"] for each in model["worst"]] == [each["name"] for each in row["worst"]]
+    first = row["worst"][0]
+    content = (result.scores.path / first["image"]).read_bytes()
+    uri = f"data:image/png;base64,{base64.b64encode(content).decode()}"
+    assert collected["images"][first["row"]] == uri and uri in render(collected)
+    shown = {each["row"] for score in result.scores.rows for each in score["worst"]}
+    assert collected["images"].keys() == shown
+    settings = from_mapping({**RECIPE, "report": {"images": False}}).settings
+    without = collect(Recipe(settings, "", ""), result, [], tmp_path)
+    assert without["images"] == {} and without["models"][0]["worst"] == model["worst"]
+    page = render(without)
+    assert "<img" not in page and first["name"] in page
 
 
 def test_stages_measurements_and_files_are_listed(collected, result, tmp_path):

@@ -42,9 +42,12 @@ class Page(HTMLParser):
 def test_the_page_needs_nothing_but_itself(kind: str, request: pytest.FixtureRequest) -> None:
     text = render(request.getfixturevalue(kind))
     page = Page(text)
-    assert not {"script", "link", "iframe", "object", "img"} & {tag for tag, _ in page.tags}
-    attributes = [name for _, attrs in page.tags for name in attrs]
+    assert not {"script", "link", "iframe", "object"} & {tag for tag, _ in page.tags}
+    attributes = [name for tag, attrs in page.tags for name in attrs if (tag, name) != ("img", "src")]
     assert not {"src", "href", "srcset"} & set(attributes)
+    images = [attrs["src"] or "" for tag, attrs in page.tags if tag == "img"]
+    assert len(images) == (12 if kind in ("whole", "crowded") else 0)
+    assert all(re.fullmatch(r"data:image/jpeg;base64,[A-Za-z0-9+/]+=*", image) for image in images)
     assert "url(" not in text and "@import" not in text
     assert re.findall(r"https?://", text) == []
 
@@ -73,11 +76,13 @@ def test_hostile_names_stay_text(whole: Json) -> None:
     record["pruning"]["widths"][0]["layer"] = record["quantization"]["left_in_float"][0] = attack
     finding = {"level": "error", "node": attack, "message": attack}
     record["legality"][0].update(findings=[finding], jetpack=attack, note=attack)
+    for model in record["models"]:
+        model["worst"][0].update(name=attack, label=attack, answer=attack)
     record["engines"] = [{"engine": attack, "title": attack, "machine": attack, "variants": ["fp32"]}]
     page = Page(render(record))
     assert "script" not in {tag for tag, _ in page.tags}
     assert sum(tag == "style" for tag, _ in page.tags) == 1
-    assert sum(attack in word for word in page.words) >= 12
+    assert sum(attack in word for word in page.words) >= 15
 
 
 def test_every_section_states_what_the_record_states(record: Json) -> None:
@@ -120,6 +125,15 @@ def test_a_wrong_record_is_refused_with_its_place(record: Json, tmp_path: Path) 
     with pytest.raises(ArtifactError, match=r"models\.1\.accuracy(.|\n)*unknown"):
         write(record, tmp_path / "report.html")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "image", ["https://example.com/a.png", "data:image/svg+xml;base64,AAAA", 'data:image/png;base64,A"']
+)
+def test_an_image_from_elsewhere_is_refused(whole: Json, image: str) -> None:
+    whole["images"][0] = image
+    with pytest.raises(ArtifactError, match=r"images\.0"):
+        render(whole)
 
 
 def test_a_measurement_of_no_model_is_refused(record: Json) -> None:

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import math
+
 import pytest
 from PIL import Image
 
 from edgekd.errors import DataError
 from edgekd.runtime import load
-from edgekd.runtime.accuracy import measure
+from edgekd.runtime.accuracy import WorstImage, measure
+from edgekd.runtime.statistics import ClassAccuracy, wilson
 
 
 def write(folder, name, colour):
@@ -31,6 +34,25 @@ def test_the_share_of_images_in_the_folder_of_their_class(linear_bundle, tmp_pat
     assert found.left_out == "1 file (1 .txt), 1 hidden file, the folder @eaDir"
     assert (found.accuracy, found.samples, found.variant) == (0.8, 5, "fp32")
     assert found.unreadable == (str(own / "green" / "broken.png"),)
+
+
+def test_the_images_that_are_most_confidently_wrong_and_the_calibration(linear_bundle, tmp_path):
+    own = tmp_path / "own"
+    write(own / "red", "right.png", (200, 0, 0))
+    write(own / "red" / "deeper", "wrong.png", (0, 0, 100))
+    write(own / "green", "wro\x1b[31mng\n.png", (255, 0, 0))
+    found = measure(load(linear_bundle), own)
+    # The network's logits are the means of the channels.
+    one, other = (math.exp(level) / (math.exp(level) + 2) for level in (1.0, 100 / 255))
+    assert found.worst == (
+        WorstImage("green/wro\\x1b[31mng\\n.png", "green", "red", pytest.approx(one)),
+        WorstImage("red/deeper/wrong.png", "red", "blue", pytest.approx(other)),
+    )
+    right = math.exp(200 / 255) / (math.exp(200 / 255) + 2)
+    assert found.calibration.confidence == pytest.approx((one + other + right) / 3)
+    likelihood = math.log(right) + math.log((1 - other) / 2) + math.log((1 - one) / 2)
+    assert found.calibration.nll == pytest.approx(-likelihood / 3, rel=1e-6)
+    assert found.per_class == {"red": ClassAccuracy(0.5, wilson(1, 2), 2), "green": ClassAccuracy(0.0, wilson(0, 1), 1)}
 
 
 def test_folders_that_give_no_accuracy_are_refused(linear_bundle, tmp_path):

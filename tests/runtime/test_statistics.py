@@ -7,7 +7,20 @@ import math
 import numpy as np
 import pytest
 
-from edgekd.runtime.statistics import Outputs, most_confused, packed, paired, unpacked, unpaired, wilson
+from edgekd.runtime.statistics import (
+    Bin,
+    ClassAccuracy,
+    Mistake,
+    Outputs,
+    expected_calibration_error,
+    most_confused,
+    packed,
+    paired,
+    reliability,
+    unpacked,
+    unpaired,
+    wilson,
+)
 
 
 def test_wilson_against_published_values():
@@ -124,3 +137,83 @@ def test_the_most_frequent_confusions_come_first():
     confusion = np.array([[9, 1, 0], [4, 5, 2], [0, 0, 7]])
     assert most_confused(confusion, "abc", most=2) == [("b", "a", 4), ("b", "c", 2)]
     assert most_confused(np.eye(3, dtype=np.int64), "abc") == []
+
+
+def test_the_accuracy_of_each_class_that_has_images():
+    seen = outputs(np.eye(3)[[0, 1, 1, 1]], [0, 0, 0, 1])
+    assert seen.per_class() == {
+        "a": ClassAccuracy(1 / 3, wilson(1, 3), 3),
+        "b": ClassAccuracy(1.0, wilson(1, 1), 1),
+    }
+
+
+def test_calibration_by_hand():
+    # Confidences 0.9 (right), 0.9 (wrong), 0.5 (right) and 0.4 (right).
+    shares = np.array([[0.9, 0.05, 0.05], [0.9, 0.06, 0.04], [0.3, 0.5, 0.2], [0.3, 0.3, 0.4]])
+    found = outputs(np.log(shares) + 7.0, [0, 1, 1, 2]).calibration()
+    assert found is not None and (found.samples, found.accuracy) == (4, 0.75)
+    assert found.confidence == pytest.approx((0.9 + 0.9 + 0.5 + 0.4) / 4)
+    assert found.nll == pytest.approx(-(math.log(0.9) + math.log(0.06) + math.log(0.5) + math.log(0.4)) / 4)
+    assert found.ece == pytest.approx((2 * 0.4 + 0.5 + 0.6) / 4)
+    filled = {number: each for number, each in enumerate(found.bins) if each.count}
+    assert {number: each.count for number, each in filled.items()} == {5: 1, 7: 1, 13: 2}
+    assert (filled[13].confidence, filled[13].accuracy) == (pytest.approx(0.9), 0.5)
+    assert found.bins[0] == Bin(0, None, None)
+
+
+def test_calibration_against_its_definition_image_by_image():
+    generator = np.random.default_rng(1)
+    logits, labels = generator.normal(0, 3, (400, 3)), generator.integers(0, 3, 400)
+    found = outputs(logits, labels.tolist()).calibration()
+    shares = [[math.exp(value) / sum(map(math.exp, row)) for value in row] for row in logits.tolist()]
+    answers = [(max(row), row.index(max(row)) == label) for row, label in zip(shares, labels.tolist(), strict=True)]
+    ece = 0.0
+    for number in range(15):
+        inside = [each for each in answers if number / 15 < each[0] <= (number + 1) / 15]
+        if inside:
+            ece += abs(sum(right for _, right in inside) - sum(confidence for confidence, _ in inside)) / 400
+        assert found.bins[number].count == len(inside)
+    assert found.ece == pytest.approx(ece, rel=1e-12)
+    likelihood = sum(math.log(row[label]) for row, label in zip(shares, labels.tolist(), strict=True))
+    assert found.nll == pytest.approx(-likelihood / 400, rel=1e-12)
+
+
+def test_a_confidence_on_the_edge_of_two_bins_is_in_the_lower_one():
+    found = reliability(np.array([0.5, 1.0, 0.25, 0.0]), np.array([True, True, False, False]), 4)
+    assert [each.count for each in found] == [2, 1, 0, 1]
+    assert expected_calibration_error(found) == pytest.approx((0.25 + 0.5 + 0.0) / 4)
+
+
+def test_answers_as_often_right_as_they_are_probable_are_calibrated_and_more_certain_ones_are_not():
+    generator = np.random.default_rng(0)
+    logits = generator.normal(0, 2, (40_000, 3))
+    shares = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    labels = (generator.random((40_000, 1)) > shares.cumsum(1)).sum(1)
+    calibrated, certain = Outputs("abc"), Outputs("abc")
+    calibrated.add(logits, labels)
+    certain.add(4 * logits, labels)
+    assert calibrated.calibration().ece < 0.012 and certain.calibration().ece > 0.15
+    assert calibrated.calibration().nll < certain.calibration().nll
+
+
+def test_logits_far_apart_have_a_finite_likelihood():
+    found = outputs(np.array([[1e5, 0.0, 0.0]], dtype=np.float32), [1]).calibration()
+    assert (found.nll, found.ece, found.confidence) == (1e5, 1.0, 1.0)
+
+
+def test_the_worst_mistakes_are_the_most_probable_wrong_answers():
+    shares = np.array([[0.6, 0.3, 0.1], [0.1, 0.8, 0.1], [0.98, 0.01, 0.01], [0.2, 0.2, 0.6], [0.1, 0.1, 0.8]])
+    seen = outputs(np.log(shares), [1, 0, 0, 2, 0])
+    rows = [(each.row, each.label, each.answer) for each in seen.worst()]
+    assert rows == [(1, "a", "b"), (4, "a", "c"), (0, "b", "a")]
+    assert [each.probability for each in seen.worst(most=2)] == pytest.approx([0.8, 0.8])
+    assert outputs(np.eye(3)[LABELS], LABELS).worst() == [] == Outputs("abc").worst()
+
+
+def test_outputs_that_are_no_numbers_have_no_confidence():
+    scores = np.eye(3)[[1, 1, 2, 0]]
+    scores[0, 2] = np.nan
+    seen = outputs(scores, [0, 0, 2, 0])
+    assert seen.calibration().samples == 3
+    assert seen.worst() == [Mistake(1, "a", "b", pytest.approx(math.e / (math.e + 2)))]
+    assert outputs(np.full((4, 3), np.nan), [0, 1, 2, 0]).calibration() is None and Outputs("abc").calibration() is None

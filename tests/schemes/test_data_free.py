@@ -11,7 +11,7 @@ import pytest
 
 from edgekd import schemes
 from edgekd.data import storage
-from edgekd.data.dataset import Dataset, open_split
+from edgekd.data.dataset import Dataset, names_of, open_split
 from edgekd.distillation import inversion
 from edgekd.distillation.inversion import InversionSettings
 from edgekd.errors import ArtifactError, DataError, ModelError, RecipeError, UsageError
@@ -70,6 +70,7 @@ def test_the_synthetic_set_has_made_images_to_train_on_and_real_ones_to_measure_
     assert np.bincount(open_split(synthetic, "train").labels).tolist() == [2] * 10
     for name in ("validation", "test"):
         assert storage.pixels_file(synthetic.path, name).samefile(storage.pixels_file(data.path, name))
+    assert names_of(synthetic, "test", [3]) == names_of(data, "test", [3]) != ["test[3]"]
     assert made.student.manifest.stage.inputs["data"] == synthetic.digest
     assert not made.others
     again = stages(TINY, "distill.epochs=1")
@@ -137,6 +138,8 @@ def test_real_splits_that_are_streamed_are_decoded(stages, tmp_path):
     rows = np.arange(len(split))
     assert np.array_equal(split.pixels(rows), open_split(data, "test").pixels(rows))
     assert np.array_equal(split.labels, open_split(data, "test").labels)
+    made = Dataset.load(tmp_path / "set")
+    assert names_of(made, "test", [3]) == names_of(data, "test", [3])
     larger = data_stage.prepared(chain, "larger", chain.recipe.data.model_copy(update={"image_size": (24, 24)}))
     with pytest.raises(DataError, match="their teacher has another preprocessing"):
         compose(images, larger, tmp_path / "set")

@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
+from edgekd.data.dataset import names_of
+from edgekd.data.reader import open_reader
 from edgekd.export.model_id import ModelId
 from edgekd.models import checkpoint as checkpoints
 from edgekd.runtime.statistics import unpacked
-from edgekd.stages.evaluate import evaluate_models
+from edgekd.stages.evaluate import evaluate_models, write_image
 from edgekd.training.train import evaluation_loader
 
 
@@ -36,3 +40,46 @@ def test_answers_are_kept_image_by_image_and_a_network_that_learned_nothing_is_n
     assert one["problems"] == other["problems"] and len(one["problems"]) == 1
     assert evaluation.metrics["warnings"] == [f"student-fp32, student-fp16: {one['problems'][0]}."]
     assert 0.09 < one["majority"]["share"] < 0.2 and 0.0 <= one["balanced_accuracy"] <= 1.0
+
+
+def test_the_worst_mistakes_have_their_names_and_images_and_the_calibration_is_the_networks(
+    exported, small_digits, tmp_path
+):
+    student, models = exported
+    evaluation = evaluate_models({ModelId("student", "fp32"): models["fp32"]}, small_digits, tmp_path)
+    (row,) = evaluation.rows
+    network, batches = checkpoints.load(student), evaluation_loader(small_digits, "test").epoch(0)
+    with torch.no_grad():
+        outputs = [(network(batch.images).double().softmax(1), batch.targets) for batch in batches]
+    shares, labels = (torch.cat(parts) for parts in zip(*outputs, strict=True))
+    confidence, answers = shares.max(1)
+    wrong = (answers != labels).nonzero()[:, 0]
+    order = wrong[confidence[wrong].argsort(descending=True)][:12].tolist()
+    classes = small_digits.classes
+    assert [(each["row"], each["label"], each["answer"]) for each in row["worst"]] == [
+        (index, classes[labels[index]], classes[answers[index]]) for index in order
+    ]
+    assert [each["probability"] for each in row["worst"]] == pytest.approx(confidence[order].tolist(), rel=1e-4)
+    assert [each["name"] for each in row["worst"]] == names_of(small_digits, "test", order)
+    assert all(each["name"].startswith("digits[") for each in row["worst"])
+    reader = open_reader(small_digits, "test")
+    for each in row["worst"]:
+        with Image.open(evaluation.path / each["image"]) as image:
+            assert np.array_equal(np.asarray(image), reader.pixels(np.array([each["row"]]))[0])
+    assert {each["image"] for each in row["worst"]} == evaluation.manifest.files.keys() - {"evaluation.json"}
+    likelihood = shares[torch.arange(len(labels)), labels].log().mean()
+    assert row["calibration"]["nll"] == pytest.approx(-float(likelihood), rel=1e-4)
+    assert row["calibration"]["confidence"] == pytest.approx(float(confidence.mean()), rel=1e-4)
+    assert row["calibration"]["accuracy"] == row["accuracy"] and len(row["calibration"]["bins"]) == 15
+
+
+def test_large_images_of_mistakes_are_small_in_the_artifact(tmp_path):
+    pixels = np.zeros((1, 300, 300, 3), dtype=np.uint8)
+    pixels[:, :, 150:] = (255, 0, 0)
+    file = tmp_path / "images" / "7.jpg"
+    assert write_image(pixels[0], file.with_suffix("")) == file
+    with Image.open(file) as image:
+        assert (image.size, image.format) == ((96, 96), "JPEG")
+        red, green, blue = image.getpixel((80, 50))
+        assert red > 230 and green < 25 and blue < 25
+    assert file.stat().st_size < 3000
