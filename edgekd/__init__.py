@@ -5,7 +5,7 @@ The names below are loaded on first use, so that `import edgekd` is cheap:
     run(recipe, out=None, overrides=())     the whole chain: RunResult
     train, distill, prune, quantize         the chain up to one stage: Checkpoint
     export_bundle(recipe, …)                the chain up to the bundle: its folder
-    evaluate(bundle, images)                accuracy of a bundle on a folder of images
+    evaluate(model, images)                 accuracy of a bundle, checkpoint or ONNX file on a folder of images
     benchmark(target, …)                    latency of a bundle, an ONNX file or an engine
     edgekd.runtime.load(bundle)             the device side
 """

@@ -11,11 +11,11 @@ from typing import Any, TypeAlias
 from edgekd import pipeline
 from edgekd.errors import UsageError
 from edgekd.models.checkpoint import Checkpoint
+from edgekd.models.classifiers import open_classifier
 from edgekd.models.code import permitted
 from edgekd.models.factories import reference_to
 from edgekd.recipe import load as recipe
 from edgekd.recipe.load import Recipe
-from edgekd.runtime import load
 from edgekd.runtime.accuracy import FolderAccuracy, measure
 
 RecipeLike: TypeAlias = "str | os.PathLike[str] | Mapping[str, Any] | Recipe"
@@ -169,22 +169,38 @@ def export_bundle(
 
 
 def evaluate(
-    bundle: PathLike, images: PathLike, *, variant: str | None = None, backend: str | None = None
+    model: PathLike,
+    images: PathLike,
+    *,
+    variant: str | None = None,
+    backend: str | None = None,
+    like: PathLike | None = None,
+    allow_code: bool = False,
 ) -> FolderAccuracy:
-    """Accuracy of a bundle on a folder with one subfolder of images per class.
+    """Accuracy, calibration and worst mistakes of a model on a folder with one subfolder of images per class.
 
     Args:
-        bundle: the bundle's folder.
+        model: a bundle's folder, a checkpoint's folder, or a file that an engine opens, such as an ONNX graph.
         images: the folder of images, as images/<class>/….
         variant: of the bundle; default: the one that the engine prefers.
         backend: an inference engine by name; default: as edgekd.runtime.load chooses.
+        like: for a file, a bundle or a checkpoint with its classes and preprocessing.
+        allow_code: run the code of a network of your own that a checkpoint carries.
 
     Raises:
-        BundleError, BackendError: as edgekd.runtime.load.
+        UsageError: an option that does not apply to the model, a file without `like`, or code that was not allowed.
+        BundleError, ArtifactError, BackendError: the model cannot be opened.
         UnknownNameError: no such backend or variant.
-        DataError: no readable images, or classes that the bundle does not have.
+        DataError: no readable images, or classes that the model does not have.
     """
-    return measure(load(bundle, variant=variant, backend=backend), Path(images))
+    opened = open_classifier(
+        Path(model),
+        variant=variant,
+        backend=backend,
+        like=Path(like) if like is not None else None,
+        allow_code=allow_code,
+    )
+    return measure(opened, Path(images))
 
 
 def _checkpoint(stage: str, loaded: Recipe, out: PathLike | None) -> Checkpoint:

@@ -12,22 +12,32 @@ if TYPE_CHECKING:
 _SHOWN = 10
 
 
-@click.command("eval", short_help="Accuracy of a bundle on a folder of images.")
-@click.argument("bundle", type=click.Path())
+@click.command("eval", short_help="Accuracy of a model on a folder of images.")
+@click.argument("model", type=click.Path())
 @click.argument("images", type=click.Path())
 @click.option("--variant", help="A variant of the bundle; default: the one that the engine prefers.")
 @click.option("--backend", help="An inference engine by name.")
-@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
-def command(bundle: str, images: str, variant: str | None, backend: str | None, as_json: bool) -> None:
-    """Measure BUNDLE on IMAGES, a folder with one subfolder of images per class."""
+@click.option("--like", type=click.Path(), help="For a file: a bundle or checkpoint with its classes.")
+@click.option("--allow-code", is_flag=True, help="Run Python code that a checkpoint brings.")
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON; shares are from 0 to 1.")
+def command(
+    model: str, images: str, variant: str | None, backend: str | None, like: str | None, allow_code: bool, as_json: bool
+) -> None:
+    """Measure MODEL on IMAGES, a folder with one subfolder of images per class.
+
+    MODEL is the folder of a bundle or of a checkpoint, or with --like an ONNX file.
+    """
     import json
     from dataclasses import asdict
     from pathlib import Path
 
-    from edgekd.runtime import load
+    from edgekd.models.classifiers import open_classifier
     from edgekd.runtime.accuracy import measure
+    from edgekd.runtime.images import printable
 
-    result = measure(load(bundle, variant=variant, backend=backend), Path(images))
+    place = Path(like) if like is not None else None
+    opened = open_classifier(Path(model), variant=variant, backend=backend, like=place, allow_code=allow_code)
+    result = measure(opened, Path(images))
     if as_json:
         click.echo(json.dumps(asdict(result), indent=2))
         return
@@ -38,7 +48,7 @@ def command(bundle: str, images: str, variant: str | None, backend: str | None, 
     if result.left_out:
         click.echo(f"left out, not images: {result.left_out}", err=True)
     for name in result.unreadable:
-        click.echo(f"skipped, unreadable: {name}", err=True)
+        click.echo(f"skipped, unreadable: {printable(name)}", err=True)
 
 
 def lines(result: FolderAccuracy) -> Iterator[str]:

@@ -1,16 +1,74 @@
-"""Accuracy of a loaded bundle on a folder of images, on the device itself."""
+"""Accuracy of a classifier on a folder of images, on the device itself."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
-from edgekd.errors import DataError
+from edgekd.errors import BackendError, DataError
+from edgekd.runtime.backends import Session
 from edgekd.runtime.images import LeftOut, find_images, is_skipped, printable
-from edgekd.runtime.model import Model
+from edgekd.runtime.model import network_inputs
+from edgekd.runtime.preprocess import Floats, Preprocessing
 from edgekd.runtime.statistics import Calibration, ClassAccuracy, Outputs, most_confused, wilson
+
+
+class Classifier(Protocol):
+    """What is measured: a loaded bundle (edgekd.runtime.model.Model), or a network in a session."""
+
+    @property
+    def variant(self) -> str: ...
+    @property
+    def classes(self) -> tuple[str, ...]: ...
+    @property
+    def engine(self) -> str: ...
+
+    def inputs(self, images: Iterable[Path]) -> Floats:
+        """(N, 3, S, S) float32. Raises DataError where an image cannot be read."""
+        ...
+
+    def run(self, array: Floats) -> Floats:
+        """Logits (N, at least the classes), those of the classes first."""
+        ...
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network without a bundle, and what its file does not say.
+
+    Attributes:
+        variant: what it is called.
+        classes: in the order of the logits.
+        columns: the number of its outputs, those of additional heads included.
+    """
+
+    variant: str
+    classes: tuple[str, ...]
+    columns: int
+    preprocessing: Preprocessing
+    session: Session
+
+    @property
+    def engine(self) -> str:
+        return self.session.engine
+
+    def inputs(self, images: Iterable[Path]) -> Floats:
+        return network_inputs(images, self.preprocessing)
+
+    def run(self, array: Floats) -> Floats:
+        """Raises BackendError where the network takes other inputs, or its outputs are not those of the classes."""
+        logits = self.session.bind(array)().astype(np.float32, copy=False)
+        if logits.shape != (len(array), self.columns):
+            raise BackendError(
+                f"{self.variant} has other outputs than its classes need",
+                found=f"{logits.shape} for {len(array)} image{'' if len(array) == 1 else 's'}",
+                allowed=f"({len(array)}, {self.columns})",
+            )
+        return logits
 
 
 @dataclass(frozen=True)
@@ -49,7 +107,7 @@ class WorstImage:
 
 @dataclass(frozen=True)
 class FolderAccuracy:
-    """The accuracy of a bundle on a folder of images.
+    """The accuracy of a classifier on a folder of images. Shares and probabilities are from 0 to 1.
 
     Attributes:
         accuracy: fraction (0 to 1) of the readable images whose predicted class is their folder's name.
@@ -62,7 +120,7 @@ class FolderAccuracy:
         confused: the most frequent confusions, the most frequent first.
         majority: the most frequent class, and its share of the images.
         problems: why the predictions cannot be believed; empty for a model that has learned something.
-        variant, engine: what computed the predictions.
+        variant, engine: what computed the predictions: a bundle's variant, "checkpoint", or a file's name.
         unreadable: paths of the images that were skipped.
         left_out: what was found beside the images; "" for nothing.
     """
@@ -83,33 +141,21 @@ class FolderAccuracy:
     left_out: str = ""
 
 
-def measure(model: Model, folder: Path) -> FolderAccuracy:
+def measure(model: Classifier, folder: Path) -> FolderAccuracy:
     """Classify every image in folder/<class>/.
 
     Args:
-        model: a loaded bundle.
-        folder: one subfolder per class, by its name in the bundle, with images at any depth.
+        model: the classifier.
+        folder: one subfolder per class, by the classifier's name for it, with images at any depth.
 
     Raises:
-        DataError: not a folder, no readable images, or a subfolder that is not one of the bundle's classes.
+        DataError: not a folder, no readable images, or a subfolder that is not one of the classes.
+        BackendError: the network does not take such inputs.
     """
-    if not folder.is_dir():
-        raise DataError(f"{folder} is not a folder", allowed="a folder with one subfolder of images per class")
-    classes = sorted(path.name for path in folder.iterdir() if path.is_dir() and not is_skipped(path.name))
-    if not classes:
-        raise DataError(
-            f"{folder} has no folders of classes",
-            found="images" if find_images(folder).images else "no images either",
-            allowed="a folder with one subfolder of images per class",
-        )
-    if unknown := sorted(set(classes) - set(model.classes)):
-        raise DataError(
-            f"{folder} has classes that this bundle does not have",
-            found=", ".join(unknown[:10]),
-            allowed=", ".join(model.classes[:20]),
-        )
+    classes = _classes_in(folder, model.classes)
     seen, left_out = Outputs(model.classes), LeftOut()
-    files, unreadable = [], []
+    files: list[Path] = []
+    unreadable: list[str] = []
     for name in classes:
         try:
             found = find_images(folder / name)
@@ -124,24 +170,20 @@ def measure(model: Model, folder: Path) -> FolderAccuracy:
             else:
                 files.append(file)
                 seen.add(model.run(inputs)[:, : len(model.classes)], np.array([model.classes.index(name)]))
-    count = len(seen.correct)
-    if not count:
+    if not files:
         raise DataError(
             f"{folder} has no readable images",
             found="; ".join(filter(None, (f"{len(unreadable)} unreadable ones", str(left_out)))),
         )
     correct = int(seen.correct.sum())
     return FolderAccuracy(
-        accuracy=correct / count,
-        interval=wilson(correct, count),
-        samples=count,
+        accuracy=correct / len(files),
+        interval=wilson(correct, len(files)),
+        samples=len(files),
         balanced_accuracy=seen.balanced_accuracy,
         per_class=seen.per_class(),
         calibration=seen.calibration(),
-        worst=tuple(
-            WorstImage(printable(files[m.row].relative_to(folder).as_posix()), m.label, m.answer, m.probability)
-            for m in seen.worst()
-        ),
+        worst=tuple(_worst(seen, files, folder)),
         confused=tuple(Confusion(*row) for row in most_confused(seen.confusion, model.classes)),
         majority=Majority(*seen.majority),
         problems=tuple(seen.problems()),
@@ -150,3 +192,29 @@ def measure(model: Model, folder: Path) -> FolderAccuracy:
         unreadable=tuple(unreadable),
         left_out=str(left_out),
     )
+
+
+def _worst(seen: Outputs, files: Sequence[Path], folder: Path) -> Iterator[WorstImage]:
+    for each in seen.worst():
+        name = printable(files[each.row].relative_to(folder).as_posix())
+        yield WorstImage(name, each.label, each.answer, each.probability)
+
+
+def _classes_in(folder: Path, known: Sequence[str]) -> list[str]:
+    """The names of the classes' folders. Raises DataError."""
+    if not folder.is_dir():
+        raise DataError(f"{folder} is not a folder", allowed="a folder with one subfolder of images per class")
+    classes = sorted(path.name for path in folder.iterdir() if path.is_dir() and not is_skipped(path.name))
+    if not classes:
+        raise DataError(
+            f"{folder} has no folders of classes",
+            found="images" if find_images(folder).images else "no images either",
+            allowed="a folder with one subfolder of images per class",
+        )
+    if unknown := sorted(set(classes) - set(known)):
+        raise DataError(
+            f"{folder} has classes that the model does not have",
+            found=", ".join(unknown[:10]),
+            allowed=", ".join(known[:20]),
+        )
+    return classes

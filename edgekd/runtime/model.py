@@ -17,7 +17,7 @@ from edgekd.errors import BundleError, DataError, UsageError, whole_number
 from edgekd.runtime.backends import Session
 from edgekd.runtime.bundle import BundleManifest, Head, read
 from edgekd.runtime.images import BROKEN, open_upright
-from edgekd.runtime.preprocess import Floats, Pixels
+from edgekd.runtime.preprocess import Floats, Pixels, Preprocessing
 from edgekd.runtime.selection import select
 
 ImageLike: TypeAlias = "str | os.PathLike[str] | bytes | IO[bytes] | Image.Image | npt.NDArray[np.uint8]"
@@ -143,12 +143,7 @@ class Model:
 
     def inputs(self, images: Iterable[ImageLike], *, order: Order = "rgb") -> Floats:
         """Images as network inputs for run(): (N, 3, S, S) float32, normalised. Args and Raises as in a call."""
-        if order not in ("rgb", "bgr"):
-            raise UsageError("unknown order of channels", found=repr(order), allowed="rgb, bgr")
-        preprocessing = self.manifest.preprocessing
-        pixels = [self._pixels(each, order) for each in images]
-        side = preprocessing.image_size
-        return preprocessing.normalise(np.stack(pixels) if pixels else np.empty((0, side, side, 3), dtype=np.uint8))
+        return network_inputs(images, self.manifest.preprocessing, order=order)
 
     def run(self, array: Floats) -> Floats:
         """From normalised network inputs (N, C, H, W) float32 to logits (N, K) float32, of all heads concatenated.
@@ -182,15 +177,6 @@ class Model:
             )
         return Verification(self.variant, self.engine, len(images), difference, record.tolerance)
 
-    def _pixels(self, image: object, order: Order) -> Pixels:
-        what = f"{os.fspath(image)}" if isinstance(image, (str, os.PathLike)) else "the image"
-        try:
-            return self.manifest.preprocessing.pixels(_image(image, order))
-        except FileNotFoundError:
-            raise DataError(f"{what} does not exist") from None
-        except BROKEN as error:
-            raise DataError(f"{what} cannot be read as an image", found=str(error) or repr(error)) from None
-
     def _verify_reading(self) -> None:
         """Raises BundleError where the bundle's photo becomes other pixels here than it did on the workstation."""
         if self.manifest.photo is None:
@@ -211,6 +197,15 @@ class Model:
 
     def _vector(self, name: str) -> Any:
         return np.load(self.manifest.path / name, allow_pickle=False)
+
+
+def network_inputs(images: Iterable[ImageLike], preprocessing: Preprocessing, *, order: Order = "rgb") -> Floats:
+    """Images as a network sees them: (N, 3, S, S) float32, normalised. Args and Raises as in a call of a Model."""
+    if order not in ("rgb", "bgr"):
+        raise UsageError("unknown order of channels", found=repr(order), allowed="rgb, bgr")
+    pixels = [_pixels(each, preprocessing, order) for each in images]
+    side = preprocessing.image_size
+    return preprocessing.normalise(np.stack(pixels) if pixels else np.empty((0, side, side, 3), dtype=np.uint8))
 
 
 def load(
@@ -253,6 +248,16 @@ def load(
     selection = select(manifest, backend, variant)
     chosen, file = next(iter(selection.files.items()))
     return Model(manifest, chosen, selection.backend.open(file, threads=threads))
+
+
+def _pixels(image: object, preprocessing: Preprocessing, order: Order) -> Pixels:
+    what = f"{os.fspath(image)}" if isinstance(image, (str, os.PathLike)) else "the image"
+    try:
+        return preprocessing.pixels(_image(image, order))
+    except FileNotFoundError:
+        raise DataError(f"{what} does not exist") from None
+    except BROKEN as error:
+        raise DataError(f"{what} cannot be read as an image", found=str(error) or repr(error)) from None
 
 
 def _image(value: Any, order: Order) -> Image.Image:

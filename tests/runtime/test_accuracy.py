@@ -66,5 +66,5 @@ def test_folders_that_give_no_accuracy_are_refused(linear_bundle, tmp_path):
     with pytest.raises(DataError, match="no readable images"):
         measure(model, tmp_path / "own")
     write(tmp_path / "own" / "yellow", "a.png", (200, 200, 0))
-    with pytest.raises(DataError, match=r"classes that this bundle does not have(?s:.)*found: yellow"):
+    with pytest.raises(DataError, match=r"classes that the model does not have(?s:.)*found: yellow"):
         measure(model, tmp_path / "own")

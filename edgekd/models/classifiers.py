@@ -1,0 +1,97 @@
+"""Opens what `edgekd eval` measures: a bundle, a checkpoint, or a model's file. Imports torch for a checkpoint only."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgekd.errors import UsageError, require
+from edgekd.runtime import load
+from edgekd.runtime.accuracy import Classifier, Network
+from edgekd.runtime.backends import open_session
+from edgekd.runtime.bundle import MANIFEST as BUNDLE
+from edgekd.runtime.bundle import read
+from edgekd.runtime.preprocess import Preprocessing
+from edgekd.store.artifacts import MANIFEST
+
+if TYPE_CHECKING:
+    from edgekd.models.checkpoint import Checkpoint
+
+
+def open_classifier(
+    path: Path,
+    *,
+    variant: str | None = None,
+    backend: str | None = None,
+    like: Path | None = None,
+    allow_code: bool = False,
+) -> Classifier:
+    """Open a bundle's folder, a checkpoint's folder, or a file that an engine opens, such as an ONNX graph.
+
+    Args:
+        path: what to open.
+        variant: of a bundle; None: the one that the engine prefers.
+        backend: an inference engine by name, for a bundle or a file; None: as edgekd.runtime.load chooses.
+        like: a bundle or a checkpoint that has the classes and the preprocessing of a file, which has neither.
+        allow_code: run the code of a user's own network that a checkpoint carries.
+
+    Raises:
+        UsageError: an option that does not apply, a file without `like`, or code that was not allowed to run.
+        BundleError, ArtifactError: the folder is neither, or was changed.
+        BackendError, UnknownNameError: as edgekd.runtime.load.
+        MissingDependencyError: a checkpoint where there is no torch.
+    """
+    if path.is_file():
+        _refuse(path, "a file", variant=variant)
+        return _of_file(path, backend, like)
+    _refuse(path, "a folder", like=like)
+    if not _is_checkpoint(path):
+        return load(path, variant=variant, backend=backend)
+    _refuse(path, "a checkpoint", variant=variant, backend=backend)
+    return _of_checkpoint(_checkpoint(path), allow_code)
+
+
+def _refuse(path: Path, what: str, **options: object) -> None:
+    """Refuse options that would be ignored."""
+    if given := [name for name, value in options.items() if value is not None]:
+        raise UsageError(f"{path} is {what}: remove {' and '.join(given)}")
+
+
+def _is_checkpoint(path: Path) -> bool:
+    return (path / MANIFEST).is_file() and not (path / BUNDLE).is_file()
+
+
+def _checkpoint(path: Path) -> Checkpoint:
+    require("torch", purpose="a checkpoint", extra="train")
+    from edgekd.models.checkpoint import Checkpoint
+
+    return Checkpoint.load(path)
+
+
+def _of_file(path: Path, backend: str | None, like: Path | None) -> Network:
+    if like is None:
+        raise UsageError(
+            f"{path} is one file, without class names and preprocessing",
+            allowed="a bundle or a checkpoint that has them, as `like`",
+            hint=f"edgekd eval {path} IMAGES --like BUNDLE",
+        )
+    classes, heads, preprocessing = _described(like)
+    return Network(path.name, classes, len(classes) + heads, preprocessing, open_session(path, backend=backend))
+
+
+def _described(path: Path) -> tuple[tuple[str, ...], int, Preprocessing]:
+    """The classes, the number of outputs of additional heads, and the preprocessing."""
+    if _is_checkpoint(path):
+        details = _checkpoint(path).details
+        return details.classes, sum(map(len, details.architecture.heads.values())), details.preprocessing
+    manifest = read(path)
+    return manifest.classes, sum(len(head.classes) for head in manifest.heads.values()), manifest.preprocessing
+
+
+def _of_checkpoint(checkpoint: Checkpoint, allow_code: bool) -> Network:
+    from edgekd.models.checkpoint import load as rebuilt
+    from edgekd.models.session import TorchSession
+
+    details, network = checkpoint.details, rebuilt(checkpoint, allow_code=allow_code)
+    columns = len(details.classes) + sum(map(len, details.architecture.heads.values()))
+    return Network("checkpoint", details.classes, columns, details.preprocessing, TorchSession(network))

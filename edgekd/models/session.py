@@ -1,0 +1,46 @@
+"""A PyTorch network as a session, so that it is measured as an exported file is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import nn
+
+from edgekd.errors import BackendError
+from edgekd.runtime.backends import Array, Session, TensorInfo
+
+
+class TorchSession(Session):
+    """A network in eval mode, on the GPU where there is one.
+
+    Args:
+        network: from images (N, 3, S, S) to one tensor of logits.
+    """
+
+    inputs: tuple[TensorInfo, ...] = ()
+    outputs: tuple[TensorInfo, ...] = ()
+
+    def __init__(self, network: nn.Module) -> None:
+        self.device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.engine = f"PyTorch {torch.__version__}"
+        self._network: nn.Module | None = network.eval().to(self.device)
+
+    def bind(self, array: Array) -> Callable[[], Array]:
+        if self._network is None:
+            raise BackendError("this session was closed", hint="open the model again")
+        network, images = self._network, torch.from_numpy(array).to(self.device)
+
+        @torch.no_grad()
+        def call() -> Array:
+            try:
+                logits: torch.Tensor = network(images)
+            except (RuntimeError, ValueError) as error:
+                raise BackendError("the network does not take these images", found=str(error)[:300]) from None
+            outputs: Array = logits.float().cpu().numpy()
+            return outputs
+
+        return call
+
+    def close(self) -> None:
+        self._network = None
