@@ -191,6 +191,7 @@ def sample_record() -> Json:
                 {"name": "model.fp32.onnx", "size_bytes": 6_201_884, "note": "97.2 % on the test split"},
                 {"name": "model.fp16.onnx", "size_bytes": 3_142_207, "note": "97.2 % on the test split"},
                 {"name": "bundle.json", "size_bytes": 4_821, "note": "preprocessing, labels, digests"},
+                {"name": "vectors/logits.int8-x64.npy", "size_bytes": 448, "note": "test vectors"},
             ],
         },
         "warnings": [],

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 from functools import cache
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
 from edgekd.report import figures, svg
 from edgekd.report.record import parse
@@ -50,4 +52,10 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters.update(size=figures.size, seconds=figures.seconds, amount=figures.amount, mark=svg.inline)
+    environment.filters["breakable"] = _breakable
     return environment
+
+
+def _breakable(name: str) -> Markup:
+    """A path or a module's name, which a browser may break between its parts."""
+    return Markup("<wbr>").join(part for part in re.split(r"(?<=[/.])", name) if part)

@@ -109,8 +109,9 @@ def _flags(record: Record, labels: dict[str, str]) -> dict[str, str]:
 
 
 def _legend(record: Record) -> list[tuple[Mark, str]]:
-    """The meaning of each mark, once: additional networks of a scheme share one mark."""
-    used = {model.role for model in record.models}
+    """The meaning of each mark that is drawn, once: additional networks of a scheme share one mark."""
+    measured = {entry.model for entry in record.measurements}
+    used = {model.role for model in record.models if model.id in measured}
     marks = [(mark_of(record, role), entry.legend) for role, entry in record.roles.items() if role in used]
     return list(dict.fromkeys(marks))
 

@@ -62,11 +62,11 @@ def test_mistakes_are_shown_with_their_names_and_images(whole: Json) -> None:
         "99.0 %",
     )
     assert first.image == whole["images"][0]
-    page = render(whole)
-    assert page.count("<img") == 12 and "test/boot/0011.jpg" in page
+    page, name = render(whole), "test/<wbr>boot/<wbr>0011.<wbr>jpg"
+    assert page.count("<img") == 12 and name in page
     whole["images"] = {}
     page = render(whole)
-    assert "<img" not in page and "test/boot/0011.jpg" in page
+    assert "<img" not in page and name in page
 
 
 def test_a_model_without_mistakes_shows_none(whole: Json) -> None:

@@ -25,7 +25,8 @@ FLAGS = (
 ).split()
 DARK = "--blink-settings=preferredColorScheme=0"
 
-# Measures the page inside the frame: what sticks out, which texts are faint, which labels touch.
+# Measures the page inside the frame: what sticks out of it, of cells and of drawings, which texts and bars are faint,
+# which labels touch, which boxes scroll.
 PROBE = """
 addEventListener('load', () => {
   const frame = document.querySelector('iframe'), page = frame.contentDocument, view = frame.contentWindow;
@@ -45,6 +46,21 @@ addEventListener('load', () => {
     const paper = light(behind(e)), [low, high] = [Math.min(ink, paper), Math.max(ink, paper)];
     return [(high + .05) / (low + .05), e.textContent.trim().slice(0, 40)];
   }).filter(([ratio]) => ratio < 4.5);
+  // What a cell holds, where it is broken into lines as far as it may be, against the cell itself.
+  const spilling = [...page.querySelectorAll('td, th')].filter(shown).filter(cell => {
+    const held = page.createRange();
+    held.selectNodeContents(cell);
+    const inner = held.getBoundingClientRect(), outer = cell.getBoundingClientRect();
+    return inner.left < outer.left - 1 || inner.right > outer.right + 1;
+  }).map(cell => cell.textContent.trim());
+  const boxes = [...page.querySelectorAll('body *')].filter(shown)
+    .filter(e => e.scrollWidth > e.clientWidth + 1 && view.getComputedStyle(e).overflowX !== 'visible');
+  const unmarked = boxes.filter(e => !view.getComputedStyle(e).backgroundAttachment.includes('local'))
+    .map(e => e.outerHTML.slice(0, 60));
+  const lost = [...page.querySelectorAll('svg rect.bar')].filter(shown).filter(bar => {
+    const both = [light(view.getComputedStyle(bar).fill), light(behind(bar))];
+    return (Math.max(...both) + .05) / (Math.min(...both) + .05) < 3;
+  }).length;
   const outside = [], touching = [];
   for (const svg of [...page.querySelectorAll('svg')].filter(shown)) {
     const frame = svg.getBoundingClientRect();
@@ -59,7 +75,8 @@ addEventListener('load', () => {
   }
   const out = document.createElement('pre');
   out.textContent = JSON.stringify({scroll: page.documentElement.scrollWidth, texts: texts.length,
-    dark: light(view.getComputedStyle(page.body).backgroundColor) < .2, faint, outside, touching});
+    dark: light(view.getComputedStyle(page.body).backgroundColor) < .2, faint, outside, touching, spilling,
+    scrolled: boxes.length, unmarked, lost, chain: page.querySelector('.chain')?.getBoundingClientRect().height});
   out.id = 'found';
   document.body.append(out);
 });
@@ -107,6 +124,11 @@ def test_the_page_fits_and_can_be_read(
     assert found["faint"] == []
     assert found["outside"] == []
     assert found["touching"] == []
+    assert found["spilling"] == []
+    assert found["lost"] == 0
+    # What is wider than the page is scrolled in its own box, which shows that there is more.
+    assert found["unmarked"] == [] and (found["scrolled"] > 3 or width > 1000)
+    assert found["chain"] < (900 if width > 1000 else 300)
 
 
 def test_an_empty_run_fits_too(chromium: str, minimal: Json, tmp_path: Path) -> None:

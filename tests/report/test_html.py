@@ -12,7 +12,7 @@ from edgekd.errors import ArtifactError
 from edgekd.report.html import render, write
 
 Json = dict[str, Any]
-VOID = {"meta", "br", "hr", "img", "input", "link"}
+VOID = {"meta", "br", "hr", "img", "input", "link", "wbr"}
 
 
 class Page(HTMLParser):
