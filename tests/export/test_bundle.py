@@ -34,6 +34,8 @@ def test_a_bundle_loads_verifies_and_carries_its_metrics(exported, small_digits,
         assert model.classes == student.classes
     manifest = json.loads((tmp_path / "bundle" / "bundle.json").read_text())
     assert manifest["variants"]["fp32"]["metrics"]["accuracy"] == evaluation.rows[0]["accuracy"]
+    text = (tmp_path / "bundle" / "bundle.json").read_text()
+    assert evaluation.rows[0]["worst"] and not any(each["name"] in text for each in evaluation.rows[0]["worst"])
     assert manifest["variants"]["fp32"]["latency"]["provenance"] == "measured"
     assert not (tmp_path / "bundle" / "manifest.json").exists()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bundle", "evaluation", "measured", "packed"]

@@ -159,6 +159,9 @@ def test_all_heads_go_through_the_whole_chain(stages, tmp_path, student, prune):
     measured = _score(made.final, slice(10, 12), parity)
     assert rows[shipped]["heads"]["parity"]["accuracy"] == pytest.approx(measured)
     assert "heads" not in rows["teacher-fp32"]
+    # Names of test images stay out of what ships.
+    worst = rows[shipped]["heads"]["parity"]["worst"]
+    assert worst and worst[0]["name"] not in (result.bundle / "bundle.json").read_text()
     shown = {entry["id"]: entry["heads"] for entry in json.loads((tmp_path / "report.json").read_text())["models"]}
     assert shown["quantized-int8"]["parity"]["accuracy"] == rows["quantized-int8"]["heads"]["parity"]["accuracy"]
     assert "parity: even, odd" in (result.bundle / "card.md").read_text()
