@@ -15,7 +15,7 @@ class TorchSession(Session):
     """A network in eval mode, on the GPU where there is one.
 
     Args:
-        network: from images (N, 3, S, S) to one tensor of logits.
+        network: from images (N, C, H, W) to one tensor of logits.
     """
 
     inputs: tuple[TensorInfo, ...] = ()

@@ -28,11 +28,11 @@ class Classifier(Protocol):
     def engine(self) -> str: ...
 
     def inputs(self, images: Iterable[Path]) -> Floats:
-        """(N, 3, S, S) float32. Raises DataError where an image cannot be read."""
+        """(N, C, H, W) float32. Raises DataError where an image cannot be read."""
         ...
 
     def run(self, array: Floats) -> Floats:
-        """Logits (N, at least the classes), those of the classes first."""
+        """From inputs to logits (N, K), those of the classes first."""
         ...
 
 

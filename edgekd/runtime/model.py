@@ -142,7 +142,7 @@ class Model:
         return predictions if batch else predictions[0]
 
     def inputs(self, images: Iterable[ImageLike], *, order: Order = "rgb") -> Floats:
-        """Images as network inputs for run(): (N, 3, S, S) float32, normalised. Args and Raises as in a call."""
+        """Images as network inputs for run(): (N, C, H, W) float32, normalised. Args and Raises as in a call."""
         return network_inputs(images, self.manifest.preprocessing, order=order)
 
     def run(self, array: Floats) -> Floats:
@@ -200,12 +200,13 @@ class Model:
 
 
 def network_inputs(images: Iterable[ImageLike], preprocessing: Preprocessing, *, order: Order = "rgb") -> Floats:
-    """Images as a network sees them: (N, 3, S, S) float32, normalised. Args and Raises as in a call of a Model."""
+    """Images as a network sees them: (N, C, H, W) float32, normalised. Args and Raises as in a call of a Model."""
     if order not in ("rgb", "bgr"):
         raise UsageError("unknown order of channels", found=repr(order), allowed="rgb, bgr")
     pixels = [_pixels(each, preprocessing, order) for each in images]
-    side = preprocessing.image_size
-    return preprocessing.normalise(np.stack(pixels) if pixels else np.empty((0, side, side, 3), dtype=np.uint8))
+    shape = preprocessing.shape
+    none = np.empty((0, shape.height, shape.width, shape.channels), dtype=np.uint8)
+    return preprocessing.normalise(np.stack(pixels) if pixels else none)
 
 
 def load(

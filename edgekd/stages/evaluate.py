@@ -142,10 +142,10 @@ def write_image(pixels: Pixels, place: Path) -> Path:
     """Write an image, not larger than 96 pixels; JPEG, or PNG where it has few pixels, which JPEG would blur.
 
     Args:
-        pixels: (H, W, 3).
+        pixels: (H, W, 3), or (H, W, 1) for greyscale.
         place: the file without its suffix.
     """
-    image = Image.fromarray(pixels)
+    image = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
     image.thumbnail((_SIDE, _SIDE))
     file = place.with_suffix(".png" if max(image.size) <= _FEW_PIXELS else ".jpg")
     file.parent.mkdir(exist_ok=True)

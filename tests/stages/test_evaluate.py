@@ -83,3 +83,13 @@ def test_large_images_of_mistakes_are_small_in_the_artifact(tmp_path):
         red, green, blue = image.getpixel((80, 50))
         assert red > 230 and green < 25 and blue < 25
     assert file.stat().st_size < 3000
+
+
+def test_images_of_mistakes_may_be_grey_and_not_square(tmp_path):
+    pixels = np.arange(20 * 30, dtype=np.uint8).reshape(20, 30, 1)
+    file = write_image(pixels, tmp_path / "images" / "3")
+    assert file.name == "3.png"
+    with Image.open(file) as image:
+        assert image.mode == "L" and np.array_equal(np.asarray(image), pixels[:, :, 0])
+    with Image.open(write_image(pixels.repeat(10, 0).repeat(10, 1), tmp_path / "images" / "4")) as image:
+        assert image.size == (96, 64)
