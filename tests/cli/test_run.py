@@ -179,6 +179,7 @@ def test_running_again_does_nothing_and_a_change_runs_from_there(finished):
     assert _plan(folder) == dict.fromkeys(CHAIN, "reused")
     # A board that nobody measures on changes no latency.
     assert _plan(folder, "bench.devices=[this-machine]") == dict.fromkeys(CHAIN, "reused")
+    assert _plan(folder, "report.images=false") == dict.fromkeys(CHAIN, "reused")
     before = sorted(path.name for path in (folder / "runs/tiny/stages").iterdir())
     result = edgekd.run(folder / "tiny.yaml", folder / "runs/tiny")
     assert sorted(path.name for path in (folder / "runs/tiny/stages").iterdir()) == before
