@@ -28,6 +28,7 @@ VERSION = 7
 _VECTORS = 8
 # What an evaluation holds about single test images: an app needs none of it, and a file's name may be private.
 _OF_IMAGES = ("correct", "worst")
+_DECIMALS = 6
 # Of EXIF: how an image is turned to be upright.
 _ORIENTATION, _QUARTER_CLOCKWISE = 0x0112, 6
 
@@ -138,8 +139,11 @@ def pack(contents: Contents, evaluated: Sequence[Json], measured: Sequence[Json]
 
 
 def _metrics(row: Json) -> Json:
-    """An evaluation's row without what it holds about single images, also of its heads."""
+    """An evaluation's row without its longest lists and what it holds about single images; also of heads."""
     kept = {key: value for key, value in row.items() if key not in _OF_IMAGES}
+    kept["per_class"] = {name: round(each["accuracy"], _DECIMALS) for name, each in row["per_class"].items()}
+    if row["calibration"] is not None:
+        kept["calibration"] = {key: value for key, value in row["calibration"].items() if key != "bins"}
     if "heads" in row:
         kept["heads"] = {head: _metrics(score) for head, score in row["heads"].items()}
     return kept

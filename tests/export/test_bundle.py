@@ -34,6 +34,9 @@ def test_a_bundle_loads_verifies_and_carries_its_metrics(exported, small_digits,
         assert model.classes == student.classes
     manifest = json.loads((tmp_path / "bundle" / "bundle.json").read_text())
     assert manifest["variants"]["fp32"]["metrics"]["accuracy"] == evaluation.rows[0]["accuracy"]
+    metrics, row = manifest["variants"]["fp32"]["metrics"], evaluation.rows[0]
+    assert metrics["per_class"] == {name: round(each["accuracy"], 6) for name, each in row["per_class"].items()}
+    assert metrics["calibration"].items() <= row["calibration"].items() and "bins" not in metrics["calibration"]
     text = (tmp_path / "bundle" / "bundle.json").read_text()
     assert evaluation.rows[0]["worst"] and not any(each["name"] in text for each in evaluation.rows[0]["worst"])
     assert manifest["variants"]["fp32"]["latency"]["provenance"] == "measured"
