@@ -7,10 +7,12 @@ import copy
 from torch import nn
 
 from edgekd import plugins, schemes
+from edgekd.data.class_order import depends_on_order, in_order, shown
 from edgekd.data.dataset import Dataset
 from edgekd.distillation.objective_settings import objective_json
 from edgekd.errors import ExportError, ModelError
 from edgekd.export.onnx import graph_of
+from edgekd.models.build import published_classes
 from edgekd.models.cost import cost
 from edgekd.models.own import from_outside
 from edgekd.quantization.placement import refuse_quantized
@@ -90,8 +92,36 @@ def warnings_of(run: Run, data: Dataset) -> tuple[str, ...]:
                 f"{section} trains a new network for {steps} steps only: {settings.epochs} epochs of {images:,} images "
                 f"in batches of {settings.batch_size}. Set more epochs or a smaller batch_size."
             )
+    found += _order_warnings(run, data)
     run.warn(found)
     return tuple(found)
+
+
+def _order_warnings(run: Run, data: Dataset) -> list[str]:
+    """Weights that come without class names, for classes whose order nobody has decided: they may be permuted."""
+    recipe, order = run.recipe, data.metrics.get("class_order")
+    if order is None or "class_order" in recipe.data.model_fields_set or not depends_on_order(data.classes):
+        return []
+    named = {"teacher": recipe.teacher, "student": recipe.student}
+    nameless = [
+        f"{section}.{'pretrained' if model.pretrained else 'checkpoint'}"
+        for section, model in named.items()
+        if model is not None and _keeps_nameless_classes(model, len(data.classes))
+    ]
+    if not nameless:
+        return []
+    return [
+        f"{' and '.join(nameless)} come without class names, so the order of the classes cannot be checked: by name it "
+        f"is {shown(data.classes)}, by number {shown(in_order(data.classes, 'natural'))}. Set data.class_order to the "
+        f"order in which they were trained: name or natural."
+    ]
+
+
+def _keeps_nameless_classes(model: ModelSettings, classes: int) -> bool:
+    """Whether a network starts from weights that may hold a classifier of these classes, but not their names."""
+    if model.pretrained:
+        return published_classes(model.model) == classes
+    return model.checkpoint is not None and not model.checkpoint.is_dir()
 
 
 def check(run: Run, data: Dataset, stages: list[Stage]) -> PreflightDetails:

@@ -26,13 +26,12 @@ class Reopen(Details):
     Attributes:
         root: the source's folder; None for a source without one.
         fingerprint: the source's, which changes when the images change.
-        image_column, label_column: the recipe's.
+        options: the recipe's settings that decide, besides root, what the source reads.
     """
 
     root: str | None
     fingerprint: Json
-    image_column: str | None = None
-    label_column: str | None = None
+    options: Json = {}
 
 
 class DatasetDetails(Details):
@@ -192,12 +191,7 @@ def _open_streamed(folder: Path, name: str, details: DatasetDetails, reopen: Reo
             f"the images that were read from {root} are no longer there",
             hint=f"restore them; or, if they were moved, delete {folder} to prepare the data set from the new location",
         )
-    settings = DataSettings(
-        source=details.source,
-        root=None if root is None else Path(root),
-        image_column=reopen.image_column,
-        label_column=reopen.label_column,
-    )
+    settings = DataSettings(source=details.source, root=None if root is None else Path(root), **reopen.options)
     if source.fingerprint(settings) != reopen.fingerprint:
         raise DataError(
             f"the images under {root} were changed since the data set was prepared",

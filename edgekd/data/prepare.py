@@ -101,12 +101,7 @@ def prepare(settings: DataSettings, out: Path, *, progress: Progress | None = No
     reopen = None
     if stored == "streamed":
         root = None if settings.root is None else str(settings.root.absolute())
-        reopen = Reopen(
-            root=root,
-            fingerprint=source.fingerprint(settings),
-            image_column=settings.image_column,
-            label_column=settings.label_column,
-        )
+        reopen = Reopen(root=root, fingerprint=source.fingerprint(settings), options=settings.set_options)
     details = DatasetDetails(
         source=settings.source,
         classes=tuple(raw.classes),
@@ -156,6 +151,7 @@ def _select(images: _Images, settings: DataSettings) -> tuple[Rows, Json]:
         "conflicting_labels": conflicting_labels(images.contents[readable], images.labels[readable]),
         "broken": {"count": len(images.problems), "examples": list(images.problems[:BROKEN_NAMED])},
         "left_out": str(images.raw.left_out),
+        "class_order": settings.class_order if source_named(settings.source).class_names is not None else None,
         "split_off": [split for split in SPLITS if split not in images.raw.splits],
         "warnings": [*warnings, *_cropped(images.lost), *_rare_classes(_per_class(images, rows["train"]))],
         "classes": {split: _per_class(images, kept) for split, kept in rows.items()},

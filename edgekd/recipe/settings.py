@@ -103,6 +103,9 @@ class AugmentSettings(Settings):
 class DataSettings(Settings):
     """The images, how they are split, and how the networks see them."""
 
+    # What decides, besides root, which images and labels a source gives; each source names those that it uses.
+    source_options: ClassVar[tuple[str, ...]] = ("image_column", "label_column", "class_order")
+
     source: Annotated[str, NameOf("source")] = Field(
         description="name of a data source; `edgekd plugins source` lists them"
     )
@@ -112,6 +115,11 @@ class DataSettings(Settings):
     )
     label_column: str | None = Field(
         None, description="the column of the labels, for a source of tables; default: one with a usual name"
+    )
+    class_order: Literal["name", "natural"] = Field(
+        "name",
+        description="order of classes that a source knows by their names only, and so of the logits: name compares "
+        "them as text (1, 10, 2), natural the numbers in them as numbers (1, 2, 10)",
     )
     download: bool = Field(False, description="let torchvision download the data set into root")
     image_size: ImageSize = Field(
@@ -180,6 +188,12 @@ class DataSettings(Settings):
         if self.crop_pct is not None and self.fit != "crop":
             raise ValueError(f"fit: {self.fit} keeps all of an image: remove crop_pct, or set fit: crop")
         return self
+
+    @property
+    def set_options(self) -> dict[str, Any]:
+        """The source's options that differ from their defaults, by name."""
+        fields = type(self).model_fields
+        return {key: value for key in self.source_options if (value := getattr(self, key)) != fields[key].default}
 
     @property
     def preprocessing(self) -> Preprocessing:

@@ -172,3 +172,23 @@ def test_rare_classes_are_named(make_folder: MakeFolder, run: Callable[..., Data
     (warning,) = data.metrics["warnings"]
     assert warning.startswith("1 of 3 classes have less than a tenth of the training images of a (")
     assert ": b (" in warning
+
+
+@pytest.mark.parametrize("storage", ["cached", "streamed"])
+def test_classes_in_natural_order_keep_their_images(
+    make_folder: MakeFolder, run: Callable[..., Dataset], storage: str
+) -> None:
+    root = make_folder({"10": 6, "2": 5, "1": 4})
+    data = run(root, class_order="natural", storage=storage)
+    assert data.classes == ("1", "2", "10") and data.metrics["class_order"] == "natural"
+    seen = {
+        (name, pixels.tobytes())
+        for split in SPLITS
+        for name, pixels in zip(
+            (data.classes[label] for label in open_split(data, split).labels),
+            open_split(data, split).pixels(np.arange(data.details.counts[split])),
+            strict=True,
+        )
+    }
+    fitted = data.details.preprocessing.fitted
+    assert seen == {(file.parent.name, fitted(Image.open(file)).tobytes()) for file in root.rglob("*.png")}

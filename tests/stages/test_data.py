@@ -1,13 +1,19 @@
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from edgekd import plugins
+from edgekd.data.dataset import Dataset
+from edgekd.preflight import warnings_of
 from edgekd.recipe import load as recipes
 from edgekd.runs import Run
 from edgekd.stages import data
+from edgekd.store.plan import Plan
 from edgekd.store.store import Store
 
 
@@ -29,3 +35,66 @@ def test_edited_code_of_a_source_from_outside_prepares_anew(tmp_path: Path, monk
     file.write_text(file.read_text() + "# changed\n")
     places.append(data.data(run).path)
     assert places[0] == places[1] != places[2]
+
+
+class Shown:
+    """A console that keeps the warnings."""
+
+    def __init__(self) -> None:
+        self.warnings: list[str] = []
+
+    def progress(self, stage: str, done: int, total: int, note: str) -> None: ...
+
+    def warn(self, message: str) -> None:
+        self.warnings.append(message)
+
+
+def _numbered(root: Path, names: Iterable[str] = ("1", "2", "10")) -> Path:
+    generator = np.random.default_rng(0)
+    for name in names:
+        (root / name).mkdir(parents=True)
+        for number in range(6):
+            Image.fromarray(generator.integers(0, 256, (8, 8, 3), dtype=np.uint8)).save(root / name / f"{number}.png")
+    return root
+
+
+def _run(root: Path, out: Path, *, plan: bool = False, **options: object) -> tuple[Run, Shown]:
+    recipe = recipes.from_mapping(
+        {
+            "name": "numbers",
+            "data": {"source": "image-folder", "root": root, "image_size": 8, **options},
+            "teacher": {"model": "cifar/resnet8", "checkpoint": "gone.pth"},
+            "student": {"model": "cifar/resnet8"},
+        }
+    )
+    console = Shown()
+    return Run(recipe.settings, Plan(out) if plan else Store(out), console), console
+
+
+def _facts(run: Run) -> tuple[Dataset, str]:
+    made = data.data(run)
+    return made, data.STAGE.facts(made)[1]
+
+
+def test_the_order_of_numbered_classes_is_a_fact_and_in_the_plan(tmp_path: Path) -> None:
+    root = _numbered(tmp_path / "images")
+    run, console = _run(root, tmp_path / "plan", plan=True)
+    data.data(run)
+    assert console.warnings == [
+        "The classes are in the order data.class_order: name: 1, 10, 2. With natural it would be 1, 2, 10."
+    ]
+    assert _facts(_run(root, tmp_path / "run")[0])[1] == "3 classes in order of name: 1, 10, 2"
+    assert _facts(_run(root, tmp_path / "run", class_order="natural")[0])[1] == "3 classes in natural order: 1, 2, 10"
+    words, _ = _run(_numbered(tmp_path / "words", ("cat", "dog")), tmp_path / "run")
+    assert _facts(words)[1] == "2 classes in order of name"
+
+
+def test_weights_without_class_names_and_an_order_that_nobody_decided(tmp_path: Path) -> None:
+    root = _numbered(tmp_path / "images")
+    run, console = _run(root, tmp_path / "run")
+    (found,) = [each for each in warnings_of(run, data.data(run)) if "class names" in each]
+    assert found.startswith("teacher.checkpoint come without class names") and found in console.warnings
+    assert "by name it is 1, 10, 2, by number 1, 2, 10. Set data.class_order" in found
+    for order in ("name", "natural"):
+        decided, _ = _run(root, tmp_path / "run", class_order=order)
+        assert not [each for each in warnings_of(decided, data.data(decided)) if "class names" in each]

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from edgekd import plugins
-from edgekd.errors import DataError, UsageError
+from edgekd.errors import DataError, PluginError, UsageError
 from edgekd.recipe.settings import DataSettings
 from edgekd.runtime.images import LeftOut
 from edgekd.store.artifacts import Json
@@ -104,19 +104,31 @@ class Source:
         fingerprint: identifies the content without reading all of it: names, sizes and times of files, or a version.
             It is part of the key under which the prepared images are kept. Raises as `read`.
         mirror: whether an image mirrored left to right keeps its class.
-        columns: whether it reads tables, so that a recipe may set `image_column` and `label_column`.
+        options: the settings that it uses, of DataSettings.source_options; a recipe must not set the others.
+        class_names: the names of the training split's classes as `read` orders them, where a setting decides the order.
     """
 
     read: Callable[[DataSettings], RawData]
     fingerprint: Callable[[DataSettings], Json]
     mirror: bool
-    columns: bool = False
+    options: tuple[str, ...] = ()
+    class_names: Callable[[DataSettings], tuple[str, ...]] | None = None
+
+    def check_declaration(self) -> None:
+        """Raises PluginError where an option is not one of the recipe's."""
+        if unknown := [key for key in self.options if key not in DataSettings.source_options]:
+            raise PluginError(
+                "a data source uses an unknown option", found=unknown[0], allowed=", ".join(DataSettings.source_options)
+            )
 
     def check(self, settings: DataSettings) -> None:
         """Raises UsageError for a setting that this source would ignore."""
-        for key in ("image_column", "label_column"):
-            if not self.columns and getattr(settings, key) is not None:
-                raise UsageError(f"the source {settings.source} has no columns: remove {key}")
+        if ignored := [key for key in settings.set_options if key not in self.options]:
+            raise UsageError(
+                f"the source {settings.source} does not use {', '.join(ignored)}",
+                allowed=", ".join(self.options) or None,
+                hint="remove it" if len(ignored) == 1 else "remove them",
+            )
 
 
 def source_named(name: str, *, where: str = "") -> Source:

@@ -237,4 +237,4 @@ def _arrow(module: str) -> ModuleType:
     return require(module, purpose="reading Parquet files", extra="train")
 
 
-SOURCE = Source(read=read, fingerprint=fingerprint, mirror=True, columns=True)
+SOURCE = Source(read=read, fingerprint=fingerprint, mirror=True, options=("image_column", "label_column"))

@@ -114,3 +114,13 @@ def test_a_root_that_is_one_folder_too_high_is_told_which_one_to_take(make_folde
     root = make_folder({"shapes/disc": 1, "shapes/ring": 1})
     with pytest.raises(DataError, match=r"one class only(?s:.)*next: set data.root to .*shapes, which has 2 folders"):
         image_folder.read(settings(root))
+
+
+def test_the_order_of_the_classes_is_a_setting(make_folder: MakeFolder) -> None:
+    root = make_folder({"10": 1, "2": 1, "1": 1})
+    for order, classes in (("name", ("1", "10", "2")), ("natural", ("1", "2", "10"))):
+        options = DataSettings(source="image-folder", root=root, class_order=order)  # type: ignore[arg-type]
+        raw = image_folder.read(options)
+        assert raw.classes == classes == image_folder.class_names(options)
+        samples = raw.splits["train"]
+        assert [samples.name(i) for i in range(3)] == [f"{name}/0.png" for name in classes]

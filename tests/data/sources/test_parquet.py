@@ -144,7 +144,7 @@ def test_columns_by_name(tmp_path: Path) -> None:
 
 
 def test_a_source_without_columns_refuses_their_names() -> None:
-    with pytest.raises(UsageError, match="image-folder has no columns: remove label_column"):
+    with pytest.raises(UsageError, match="image-folder does not use label_column"):
         source_named("image-folder").check(DataSettings(source="image-folder", label_column="y"))
 
 

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from edgekd import plugins
-from edgekd.data.sources import RawData, source_named
+from edgekd.data.sources import RawData, Source, source_named
 from edgekd.data.sources._arrays import ArraySamples
-from edgekd.errors import DataError
+from edgekd.errors import DataError, PluginError, UsageError
 from edgekd.recipe.settings import DataSettings
 
 WITH_ROOT = [name for name in plugins.names("source") if name != "digits"]
@@ -87,3 +87,16 @@ def test_too_few_classes_no_images_and_equal_names() -> None:
         RawData(("a", "b"), {"train": samples()})
     with pytest.raises(DataError, match="same name"):
         RawData(("a", "a"), {"train": samples(0, 1)})
+
+
+def test_settings_that_a_source_would_ignore() -> None:
+    with pytest.raises(UsageError, match="digits does not use label_column, class_order\n  next: remove them"):
+        source_named("digits").check(DataSettings(source="digits", label_column="x", class_order="natural"))
+    with pytest.raises(UsageError, match="parquet does not use class_order\n  allowed: image_column, label_column"):
+        source_named("parquet").check(DataSettings(source="parquet", class_order="natural"))
+
+
+def test_an_option_that_no_recipe_has() -> None:
+    source = Source(read=lambda _: None, fingerprint=lambda _: {}, mirror=True, options=("labels",))  # type: ignore[arg-type, return-value]
+    with pytest.raises(PluginError, match="unknown option\n  found: labels"):
+        source.check_declaration()

@@ -1,0 +1,44 @@
+"""The order of classes that are known by their names only: it decides which logit stands for which class."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import Literal
+
+ClassOrder = Literal["name", "natural"]
+_SHOWN = 5
+_Part = tuple[int, str]
+
+
+def in_order(names: Iterable[str], order: ClassOrder) -> tuple[str, ...]:
+    """Class names in order.
+
+    Args:
+        names: in any order.
+        order: "name" compares them as text, like Python's `sorted`; "natural" compares the numbers in them as numbers.
+
+    Example:
+        >>> in_order(["10", "2", "1"], "name"), in_order(["10", "2", "1"], "natural")
+        (('1', '10', '2'), ('1', '2', '10'))
+    """
+    return tuple(sorted(names, key=_natural) if order == "natural" else sorted(names))
+
+
+def depends_on_order(names: Sequence[str]) -> bool:
+    """Whether the two orders of these names differ."""
+    return in_order(names, "name") != in_order(names, "natural")
+
+
+def shown(names: Sequence[str]) -> str:
+    """The first names of a list, on one line."""
+    return ", ".join(names[:_SHOWN]) + (", …" if len(names) > _SHOWN else "")
+
+
+def _natural(name: str) -> tuple[list[_Part], str]:
+    """Text and numbers by turns, beginning with text; a number by its length, then its digits, since it may be huge."""
+    parts: list[_Part] = []
+    for place, part in enumerate(re.split("([0-9]+)", name)):
+        digits = part.lstrip("0")
+        parts.append((len(digits), digits) if place % 2 else (0, part))
+    return parts, name  # "01" and "1" are equal as numbers
