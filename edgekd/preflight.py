@@ -9,6 +9,7 @@ from torch import nn
 from edgekd import plugins, schemes
 from edgekd.data.class_order import depends_on_order, in_order, shown
 from edgekd.data.dataset import Dataset
+from edgekd.distillation.method import method_named
 from edgekd.distillation.objective_settings import objective_json
 from edgekd.errors import ExportError, ModelError
 from edgekd.export.onnx import graph_of
@@ -92,7 +93,7 @@ def warnings_of(run: Run, data: Dataset) -> tuple[str, ...]:
                 f"{section} trains a new network for {steps} steps only: {settings.epochs} epochs of {images:,} images "
                 f"in batches of {settings.batch_size}. Set more epochs or a smaller batch_size."
             )
-    found += _order_warnings(run, data)
+    found += _order_warnings(run, data) + _balance_warnings(run, data)
     run.warn(found)
     return tuple(found)
 
@@ -114,6 +115,21 @@ def _order_warnings(run: Run, data: Dataset) -> list[str]:
         f"{' and '.join(nameless)} come without class names, so the order of the classes cannot be checked: by name it "
         f"is {shown(data.classes)}, by number {shown(in_order(data.classes, 'natural'))}. Set data.class_order to the "
         f"order in which they were trained: name or natural."
+    ]
+
+
+def _balance_warnings(run: Run, data: Dataset) -> list[str]:
+    """Two corrections for classes of unequal size, one on top of the other."""
+    terms = [(f"{name}.objective", term) for name, terms in run.recipe.objectives.items() for term in terms]
+    weighed = [where for where, term in terms if method_named(term.method).class_weights_of(term) == "auto"]
+    teacher = run.recipe.teacher
+    if teacher is not None and teacher.train is not None and teacher.train.class_weights == "auto":
+        weighed.append("teacher.train")
+    if data.details.balance == "none" or not weighed:
+        return []
+    return [
+        f"Rare classes count twice: data.balance: {data.details.balance} draws them more often, and class_weights: "
+        f"auto in {', '.join(dict.fromkeys(weighed))} multiplies their loss as well. One of the two is usual."
     ]
 
 

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from pydantic import model_validator
 
 from edgekd.data import storage
+from edgekd.data.balance import Balance
 from edgekd.data.sources import SPLITS, Labels, Samples, source_named
 from edgekd.data.storage import Storage
 from edgekd.errors import ArtifactError, DataError
@@ -41,6 +42,7 @@ class DatasetDetails(Details):
         source: the plugin that read it.
         mirror: whether a mirrored image keeps its class.
         counts: images of each split.
+        balance: how training images are drawn; see edgekd.data.balance.
         reopen: for a streamed set; a cached one has its pixels.
         labelled: whether the training images have labels.
         synthetic: whether the training images were generated from a teacher.
@@ -53,6 +55,7 @@ class DatasetDetails(Details):
     mirror: bool
     storage: Storage
     counts: dict[str, int]
+    balance: Balance = "none"
     reopen: Reopen | None = None
     labelled: bool = True
     synthetic: bool = False

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from edgekd.data.augment import Normalise, draw_order, draw_view, resolve
+from edgekd.data.balance import Balance, draw_by_class
 from edgekd.data.dataset import Split
 from edgekd.data.reader import Reader, Rows
 from edgekd.errors import DataError
@@ -31,7 +32,7 @@ class Batch:
         images: (B, C, H, W) float32, normalised, channels_last.
         targets: (B,) int64.
         indices: (B,) int64, positions in the split.
-        view: number of the view of each image; equal numbers give equal pixels.
+        view: number of the view of each image; equal numbers give equal pixels, but for images drawn several times.
         second: (B, C, H, W), another view of the same images, where the loader makes one.
         epoch: epochs done before this batch, with a fraction; infinite outside training.
     """
@@ -71,6 +72,7 @@ class Variation:
         seed: with the epoch's number it decides the order and how each image is varied.
         views: how many views of an image there are, shown in turn over the epochs; None: a new one every epoch.
         second_view: also give each image in another view.
+        balance: how the images of an epoch are drawn: each of them once ("none"), or by class.
     """
 
     augment: AugmentSettings
@@ -78,13 +80,15 @@ class Variation:
     seed: int = 0
     views: int | None = None
     second_view: bool = False
+    balance: Balance = "none"
 
 
 class Loader:
     """Turns a split into batches.
 
-    For training (`variation` given) the order is shuffled in each epoch, and the last, incomplete batch dropped unless
-    it is the only one. For evaluation all images come in order, centre-cropped.
+    For training (`variation` given) the order is shuffled in each epoch, or the images are drawn by class, and the
+    last, incomplete batch is dropped unless it is the only one. For evaluation all images come in order,
+    centre-cropped.
 
     Args:
         split: see edgekd.data.dataset.open_split().
@@ -140,13 +144,24 @@ class Loader:
         Raises:
             DataError: an image of a streamed split can no longer be read.
         """
-        count = len(self._split)
-        order, view = np.arange(count), number
-        if self._variation is not None:
-            order = draw_order(self._variation.seed, number, count).numpy()
-            view = number if self._variation.views is None else number % self._variation.views
-        for step, batch in enumerate(self._batches(order[: len(self) * self._batch_size], view)):
+        order, rows, view = self._drawn(number)
+        shown = len(self) * self._batch_size
+        for step, batch in enumerate(self._batches(order[:shown], view, rows[:shown])):
             yield replace(batch, epoch=number + step / len(self))
+
+    def _drawn(self, epoch: int) -> tuple[Rows, Rows, int]:
+        """The images of an epoch in order, their rows in the table of random draws, and the number of their view."""
+        every = np.arange(len(self._split))
+        if self._variation is None:
+            return every, every, epoch
+        seed, views = self._variation.seed, self._variation.views
+        view = epoch if views is None else epoch % views
+        if self._variation.balance == "none":
+            order = draw_order(seed, epoch, len(every)).numpy()
+            return order, order, view
+        order = draw_by_class(self._split.labels, self._variation.balance, seed=seed, epoch=epoch)
+        # An image drawn twice looks different each time, unless its views are fixed.
+        return order, every if views is None else order, view
 
     def view(self, number: int, *, first: int = 0) -> Iterator[Batch]:
         """The images in order, from position `first` on, in the view of epoch `number`.
@@ -154,28 +169,30 @@ class Loader:
         Raises:
             DataError: as epoch().
         """
-        yield from self._batches(np.arange(first, len(self._split)), number)
+        order = np.arange(first, len(self._split))
+        yield from self._batches(order, number, order)
 
-    def _batches(self, order: Rows, view: int) -> Iterator[Batch]:
+    def _batches(self, order: Rows, view: int, rows: Rows) -> Iterator[Batch]:
         draws: list[Tensor] = []
         if self._variation is not None:
             draws.append(draw_view(self._variation.seed, view, len(self._split)))
             if self._variation.second_view:
                 draws.append(draw_view(self._variation.seed, view, len(self._split), second=True))
-        steps = [order[start : start + self._batch_size] for start in range(0, len(order), self._batch_size)]
-        for indices, pixels in zip(steps, self._read(steps), strict=True):
+        starts = range(0, len(order), self._batch_size)
+        steps = [order[start : start + self._batch_size] for start in starts]
+        for start, indices, pixels in zip(starts, steps, self._read(steps), strict=True):
             if isinstance(pixels, DataError):
                 raise pixels
-            yield self._batch(indices, pixels, draws, view)
+            chosen = torch.from_numpy(rows[start : start + self._batch_size])
+            yield self._batch(indices, pixels, [drawn[chosen] for drawn in draws], view)
 
     def _batch(self, indices: Rows, pixels: Tensor, draws: Sequence[Tensor], view: int) -> Batch:
         raw = self._move(pixels)
-        rows = torch.from_numpy(indices)
-        images = [self._seen(raw, None)] if not draws else [self._seen(raw, drawn[rows]) for drawn in draws]
+        images = [self._seen(raw, None)] if not draws else [self._seen(raw, drawn) for drawn in draws]
         return Batch(
             images=images[0],
             targets=self._move(torch.from_numpy(self._split.labels[indices])),
-            indices=self._move(rows),
+            indices=self._move(torch.from_numpy(indices)),
             view=view,
             second=images[1] if len(images) > 1 else None,
         )

@@ -109,6 +109,7 @@ def prepare(settings: DataSettings, out: Path, *, progress: Progress | None = No
         mirror=source.mirror,
         storage=stored,
         counts={split: len(rows[split]) for split in SPLITS},
+        balance=settings.balance,
         reopen=reopen,
     )
     return Dataset.seal(out, details=details, metrics=report)
@@ -153,7 +154,11 @@ def _select(images: _Images, settings: DataSettings) -> tuple[Rows, Json]:
         "left_out": str(images.raw.left_out),
         "class_order": settings.class_order if source_named(settings.source).class_names is not None else None,
         "split_off": [split for split in SPLITS if split not in images.raw.splits],
-        "warnings": [*warnings, *_cropped(images.lost), *_rare_classes(_per_class(images, rows["train"]))],
+        "warnings": [
+            *warnings,
+            *_cropped(images.lost),
+            *_rare_classes(_per_class(images, rows["train"]), settings),
+        ],
         "classes": {split: _per_class(images, kept) for split, kept in rows.items()},
     }
     return rows, report
@@ -210,7 +215,7 @@ def _cropped(lost: float) -> list[str]:
     ]
 
 
-def _rare_classes(counts: Mapping[str, int]) -> list[str]:
+def _rare_classes(counts: Mapping[str, int], settings: DataSettings) -> list[str]:
     """A warning where a class has less than a tenth of the most frequent one's training images."""
     most = max(counts, key=counts.__getitem__)
     rare = sorted((name for name, count in counts.items() if count < _RARE * counts[most]), key=counts.__getitem__)
@@ -218,9 +223,10 @@ def _rare_classes(counts: Mapping[str, int]) -> list[str]:
         return []
     named = ", ".join(f"{name} ({counts[name]:,})" for name in rare[:10])
     more = f" and {len(rare) - 10} more" if len(rare) > 10 else ""
+    remedy = "; data.balance: sqrt shows them more often" if settings.balance == "none" else ""
     return [
         f"{len(rare)} of {len(counts)} classes have less than a tenth of the training images of {most} "
-        f"({counts[most]:,}): {named}{more}. Look at the accuracies of the classes, not only at their mean."
+        f"({counts[most]:,}): {named}{more}. Look at the accuracies of the classes, not only at their mean{remedy}."
     ]
 
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from edgekd import plugins
 from edgekd.distillation.taps import Kind as TapKind
 from edgekd.errors import PluginError, UsageError, nearest
-from edgekd.recipe.settings import TermSettings
+from edgekd.recipe.settings import ClassWeights, TermSettings
 
 TEACHER_INPUTS = ("teacher_logits", "teacher_feature", "teacher_features")
 FEATURES = ("student_feature", "teacher_feature", "student_features", "teacher_features")
@@ -27,7 +27,7 @@ INPUTS = ("student_logits", "teacher_logits", "targets", "indices", *FEATURES)
 SHAPES = ("student_shape", "teacher_shape", "student_shapes", "teacher_shapes", "sample_count")
 
 _STRICT = ConfigDict(frozen=True, extra="forbid", strict=True)
-_NAMES = ("temperature", "standardize")
+_NAMES = ("temperature", "standardize", "class_weights")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +45,7 @@ class Method:
             edgekd.distillation.classifier_reuse.
         temperature: the parameter that softens the teacher's outputs.
         standardize: the switch that standardizes each row of logits.
+        class_weights: the parameter with a weight for each class; "auto" there is resolved from the training images.
         name: the file's name, filled in by edgekd.plugins.
     """
 
@@ -58,6 +59,7 @@ class Method:
     changes_student: bool = False
     temperature: str | None = None
     standardize: str | None = None
+    class_weights: str | None = None
 
     def check_declaration(self) -> None:
         """Check the members against the name and the signatures.
@@ -150,6 +152,15 @@ class Method:
         if self.standardize is None:
             return False
         return bool(term.parameters.get(self.standardize, self.parameter_model.model_fields[self.standardize].default))
+
+    def class_weights_of(self, term: TermSettings) -> ClassWeights:
+        """A term's weights of the classes, as the recipe sets them; None if it has none.
+
+        Raises:
+            pydantic.ValidationError: an unknown or wrong parameter.
+        """
+        weights: ClassWeights = None if self.class_weights is None else self.parameters_of(term)[self.class_weights]
+        return weights
 
     def check(self, term: TermSettings) -> None:
         """Check a term as far as possible without networks.

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from edgekd import plugins
+from edgekd.data.balance import resolved
 from edgekd.distillation.method import FEATURES, Method, method_named
 from edgekd.distillation.methods._logits import exact
 from edgekd.distillation.probe import Probe
@@ -57,6 +58,7 @@ class Networks:
         shape: of the input.
         sample_count: images in the training split.
         class_count: the width of the logits that losses are tried on.
+        class_counts: labelled training images of each class; empty where they are not known.
     """
 
     student: nn.Module
@@ -64,6 +66,7 @@ class Networks:
     shape: InputShape
     sample_count: int
     class_count: int
+    class_counts: Sequence[int] = ()
 
 
 class Term(nn.Module):
@@ -153,8 +156,8 @@ def build_terms(objective: Sequence[TermSettings], networks: Networks) -> Terms:
         The terms, tried once on zeros of the features' shapes.
 
     Raises:
-        UsageError: a term compares layers and there is no teacher, or it cannot compare these layers; see also
-            Method.check().
+        UsageError: a term compares layers and there is no teacher, it cannot compare these layers, or its weights do
+            not fit the classes; see also Method.check().
         UnknownNameError: the objective names an unknown layer or method.
         ModelError: a layer gives no feature.
         pydantic.ValidationError: a term's parameters.
@@ -183,6 +186,9 @@ def _build(settings: TermSettings, probed: _Probed) -> Term:
     method = method_named(settings.method)
     method.check(settings)
     parameters = method.parameters_of(settings)
+    if method.class_weights is not None:
+        weights = method.class_weights_of(settings)
+        parameters[method.class_weights] = resolved(weights, probed.networks.class_counts)
     if not method.on_features:
         term = Term(settings, method, [partial(method.make, **parameters)])
         _try_on_logits(term, probed.networks.class_count)

@@ -67,6 +67,9 @@ Channels = Annotated[tuple[float, ...], Field(min_length=1, max_length=3, strict
 LARGEST_WHOLE = 96
 Level = Annotated[int, Field(ge=0, le=255)]
 Precision = Literal["auto", "fp32", "bf16"]
+# A validator's result is Python, not JSON: a list is not accepted for a tuple in strict mode.
+Weights = Annotated[tuple[Annotated[float, Field(gt=0.0, allow_inf_nan=False)], ...], Field(strict=False)]
+ClassWeights = Literal["auto"] | Weights | None
 Layers = Annotated[
     tuple[str, ...],
     # A validator's result is Python, not JSON: a list is not accepted for a tuple without this.
@@ -149,6 +152,11 @@ class DataSettings(Settings):
     )
     limit: Positive | None = Field(
         None, description="use only this many training images, with the classes in proportion; default: all"
+    )
+    balance: Literal["none", "sqrt", "full"] = Field(
+        "none",
+        description="training images drawn by class, with replacement: the probability of a class of n images is "
+        "proportional to n (none), to the root of n (sqrt), or the same for every class (full)",
     )
     leaks: Literal["drop", "refuse", "report"] = Field(
         "drop",
@@ -263,6 +271,11 @@ class TrainSettings(StepSettings):
     """Training on labels."""
 
     label_smoothing: Share = Field(0.0, description="label smoothing of the cross-entropy")
+    class_weights: ClassWeights = Field(
+        None,
+        description="weights of the classes in the cross-entropy: a list in the order of the classes; auto: n / "
+        "(K n_c) for n_c of n training images and K classes; default: all equal",
+    )
 
 
 class ModelSettings(Settings):

@@ -44,6 +44,7 @@ class Scheme:
             methods that change the student (simkd), work with it.
         assisted: it puts a network between a teacher and a far smaller student.
         trains: whether the student is trained, so that it is compared with one trained on labels only.
+        balanced: its student sees the data's labelled training images, so that they can be drawn by class.
         same_classes: the models in its parameters are built for the data's classes.
         check: (recipe, parameters): raises UsageError for mistakes in a recipe, before anything runs.
         check_classes: (parameters, classes): the same for mistakes that depend on the data's classes.
@@ -56,6 +57,7 @@ class Scheme:
     one_teacher: bool = False
     assisted: bool = False
     trains: bool = True
+    balanced: bool = True
     same_classes: bool = True
     check: Callable[[RecipeSettings, Any], None] | None = None
     check_classes: Callable[[Any, tuple[str, ...]], None] | None = None
@@ -87,14 +89,20 @@ class Scheme:
         """Check the rest of a recipe against the scheme.
 
         Raises:
-            UsageError: the teacher is missing or superfluous, its outputs cannot be stored, a loss cannot be used, or
-                the scheme's own check finds a mistake.
+            UsageError: the teacher is missing or superfluous, its outputs cannot be stored, a loss cannot be used,
+                images cannot be drawn by class, or the scheme's own check finds a mistake.
             pydantic.ValidationError: its parameters.
         """
         name = recipe.distill.scheme.name
         _check_teacher(self, name, recipe)
         _check_outputs(self, name, recipe)
         _check_objective(self, name, recipe)
+        if recipe.data.balance != "none" and not self.balanced:
+            raise UsageError(
+                f"{name} trains its student on images without labels, which cannot be drawn by class",
+                found=f"data.balance: {recipe.data.balance}",
+                hint="remove data.balance",
+            )
         if self.check is not None:
             self.check(recipe, self.parse(recipe.distill.scheme))
 

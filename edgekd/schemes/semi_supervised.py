@@ -33,6 +33,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from edgekd.data import unlabelled as folders
+from edgekd.data.balance import counts_of
 from edgekd.data.dataset import Dataset
 from edgekd.data.loader import Batch
 from edgekd.distillation import distill as stage
@@ -212,7 +213,9 @@ def _student(
     split = selection.mixed(data, pool, parameters.share)
 
     def objective_of(student: nn.Module) -> Distillation:
-        networks = Networks(student, network, data.details.preprocessing.shape, len(split), len(data.classes))
+        shape, classes = data.details.preprocessing.shape, len(data.classes)
+        labelled = counts_of(selection.labelled(data).labels, classes)
+        networks = Networks(student, network, shape, len(split), classes, labelled)
         terms = PartlyLabelled(build_terms(objective, networks).each)
         source = Teacher.of(
             teacher, best_device(), settings.teacher_precision, terms.teacher_layers, use_compile=settings.compile
@@ -252,4 +255,11 @@ def _labels_only(
     )
 
 
-SCHEME = Scheme(parameters=Parameters, distill=distill, needs_teacher=True, check=check, check_networks=check_networks)
+SCHEME = Scheme(
+    parameters=Parameters,
+    distill=distill,
+    needs_teacher=True,
+    balanced=False,
+    check=check,
+    check_networks=check_networks,
+)

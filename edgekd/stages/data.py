@@ -17,6 +17,7 @@ def _facts(data: Dataset) -> list[str]:
     return [
         ", ".join(f"{count:,} {split}" for split, count in counts.items()),
         f"{len(data.classes):,} classes{_order_of(data)}",
+        *([f"drawn by class: {data.details.balance}"] if data.details.balance != "none" else []),
         *([f"{' and '.join(split_off)} split off from the training images"] if split_off else []),
         *([f"left out: {left_out}"] if left_out else []),
         *([f"{broken:,} unreadable"] if broken else []),

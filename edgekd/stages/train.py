@@ -7,6 +7,7 @@ from functools import partial
 
 from edgekd.data.dataset import Dataset
 from edgekd.distillation import teachers
+from edgekd.distillation.method import method_named
 from edgekd.models.checkpoint import Checkpoint
 from edgekd.recipe.settings import AugmentSettings, ModelSettings, TeacherSettings, TrainSettings
 from edgekd.runs import Role, Run, Stage, settings_json
@@ -35,9 +36,14 @@ def teacher(run: Run, data: Dataset) -> Checkpoint | None:
 
 
 def baseline(run: Run, data: Dataset) -> Checkpoint | None:
-    """The student trained on labels only, with the same settings; None where the recipe turns it off."""
+    """The student trained on labels only, with the same settings; None where the recipe turns it off.
+
+    It takes over weights of the classes, but no label smoothing, which replaces a part of what a teacher does.
+    """
     settings = run.recipe.distill
-    network = trained(run, run.recipe.student, settings.training, data) if settings.baseline else None
+    weights = next(filter(None, (method_named(t.method).class_weights_of(t) for t in settings.objective)), None)
+    alone = settings.training.model_copy(update={"class_weights": weights})
+    network = trained(run, run.recipe.student, alone, data) if settings.baseline else None
     return run.finish(BASELINE_STAGE, network)
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -9,12 +12,22 @@ from edgekd.data.loader import Batch
 
 
 class Supervised(nn.Module):
-    """Cross-entropy with the labels; an objective as fit() takes it."""
+    """Cross-entropy with the labels; an objective as fit() takes it.
 
-    def __init__(self, *, label_smoothing: float = 0.0) -> None:
+    Args:
+        label_smoothing: share of the target spread evenly over all classes.
+        class_weights: (C,); the mean over a batch is weighted by those of its labels.
+    """
+
+    weights: Tensor | None
+
+    def __init__(self, *, label_smoothing: float = 0.0, class_weights: Sequence[float] | None = None) -> None:
         super().__init__()
         self.label_smoothing = label_smoothing
+        weights = None if class_weights is None else torch.tensor(class_weights)
+        self.register_buffer("weights", weights, persistent=False)
 
     def forward(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         logits = model(batch.images).float()
-        return {"cross_entropy": F.cross_entropy(logits, batch.targets, label_smoothing=self.label_smoothing)}
+        loss = F.cross_entropy(logits, batch.targets, self.weights, label_smoothing=self.label_smoothing)
+        return {"cross_entropy": loss}

@@ -11,6 +11,7 @@ from torch import nn
 
 from edgekd import plugins
 from edgekd.bench.model_files import model_file
+from edgekd.data.balance import counts_of, resolved
 from edgekd.data.dataset import Dataset, Split, open_split
 from edgekd.data.loader import BatchSource, Loader, Variation
 from edgekd.errors import BenchError, ModelError
@@ -103,17 +104,26 @@ def train(
 
     Raises:
         ModelError: the network cannot be built, or its weights do not fit.
+        UsageError: the weights of the classes do not fit.
         TrainingError: see fit().
     """
-    smoothing = setup.settings.label_smoothing if isinstance(setup.settings, TrainSettings) else 0.0
+    labels = setup.settings if isinstance(setup.settings, TrainSettings) else TrainSettings()
+    smoothing, weights = labels.label_smoothing, _class_weights(labels, data)
+    noted = {} if weights is None else {"class_weights": list(weights)}
     return train_with(
-        lambda _: Supervised(label_smoothing=smoothing),
+        lambda _: Supervised(label_smoothing=smoothing, class_weights=weights),
         Learner(model),
         data,
         setup,
         out,
-        record=Record(training={"label_smoothing": smoothing}, of_network=measure),
+        record=Record(training={"label_smoothing": smoothing, **noted}, of_network=measure),
     )
+
+
+def _class_weights(settings: TrainSettings, data: Dataset) -> tuple[float, ...] | None:
+    if settings.class_weights is None:
+        return None
+    return resolved(settings.class_weights, counts_of(open_split(data, "train").labels, len(data.classes)))
 
 
 def train_with(
@@ -287,13 +297,13 @@ def training_loader(
     views: int | None = None,
     second_view: bool = False,
 ) -> Loader:
-    """Batches for training, shuffled and augmented, on the best device that is here.
+    """Batches for training, shuffled or drawn by class, and augmented, on the best device that is here.
 
     Args:
-        data: the data set.
+        data: the data set, with its balance.
         settings: their batch size and seed are used.
         augment: how images are varied.
-        split: images to draw from instead of the training split.
+        split: images to show, each once, instead of the training split.
         views: see Variation; None: every epoch shows each image in a new view.
         second_view: whether each batch holds a second view of its images too.
     """
@@ -301,7 +311,14 @@ def training_loader(
         split if split is not None else open_split(data, "train"),
         data.details.preprocessing,
         batch_size=settings.batch_size,
-        variation=Variation(augment, data.details.mirror, settings.seed, views, second_view),
+        variation=Variation(
+            augment,
+            data.details.mirror,
+            settings.seed,
+            views,
+            second_view,
+            balance=data.details.balance if split is None else "none",
+        ),
         device=best_device(),
     )
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from edgekd import plugins
-from edgekd.distillation.distill import objective_over
+from edgekd.data.dataset import open_split
+from edgekd.distillation.distill import networks_for, objective_over
 from edgekd.distillation.methods.kd import kd
 from edgekd.distillation.objective_settings import inherited
 from edgekd.distillation.terms import Networks, Seen, build_terms
@@ -65,3 +67,21 @@ def test_a_term_warms_up_and_recovery_does_not():
     for epoch, share in ((0.0, 0.0), (2.0, 0.5), (4.0, 1.0), (40.0, 1.0)):
         assert terms(Seen(*logits, epoch=epoch))["kd"].item() == pytest.approx(share * full)
     assert inherited([term])[0].warmup_epochs == 0.0
+
+
+def test_weights_of_classes_come_from_the_training_images(small_digits):
+    networks = networks_for(_net(1), None, small_digits)
+    counts = np.bincount(open_split(small_digits, "train").labels, minlength=10)
+    assert networks.class_counts == tuple(counts)
+    (term,) = build_terms([TermSettings(method="cross_entropy", class_weights="auto")], networks).each
+    logits, targets = torch.randn(8, 10), torch.arange(8)
+    weights = torch.tensor(counts.sum() / (10 * counts), dtype=torch.float32)
+    expected = torch.nn.functional.cross_entropy(logits, targets, weights)
+    assert term(Seen(logits, None, targets)).item() == pytest.approx(expected.item())
+
+
+@pytest.mark.parametrize(("weights", "message"), [("auto", "every class"), ([1.0, 2.0], "another length\n  found: 2")])
+def test_weights_that_do_not_fit_the_classes(weights, message):
+    networks = Networks(_net(1), None, 4, 6, 5, (2, 2, 0, 1, 1))
+    with pytest.raises(UsageError, match=message):
+        build_terms([TermSettings(method="cross_entropy", class_weights=weights)], networks)

@@ -7,7 +7,10 @@ from pathlib import Path
 import pytest
 
 from edgekd import pipeline, plugins
+from edgekd.errors import UsageError
 from edgekd.recipe import load as recipes
+from edgekd.recipe.settings import SchemeSettings
+from edgekd.schemes import scheme_named
 
 SCHEME = """
 from dataclasses import replace
@@ -43,3 +46,18 @@ def test_edited_code_of_a_scheme_from_outside_distills_again(tmp_path: Path, mon
     file.write_text(f"{SCHEME}# changed\n")
     waiting = _waiting(recipe, tmp_path / "run")
     assert "distill" in waiting and "teacher" not in waiting
+
+
+@pytest.mark.parametrize("scheme", plugins.names("scheme"))
+def test_a_scheme_whose_student_sees_no_labels_cannot_draw_by_class(scheme: str) -> None:
+    settings = recipes.from_mapping(
+        {"name": "x", "data": {"source": "digits", "balance": "full"}, "student": {"model": "cifar/resnet8"},
+         "teacher": {"model": "cifar/resnet8", "train": {}}, "distill": {"scheme": "offline"}}
+    ).settings  # fmt: skip
+    unbalanced = not scheme_named(scheme).balanced
+    assert unbalanced == (scheme in ("semi-supervised", "data-free", "federated"))
+    if unbalanced:
+        distill = settings.distill.model_copy(update={"scheme": SchemeSettings(name=scheme)})
+        teacher = settings.teacher if scheme_named(scheme).needs_teacher else None
+        with pytest.raises(UsageError, match=r"cannot be drawn by class\n  found: data.balance: full"):
+            scheme_named(scheme).check_recipe(settings.model_copy(update={"distill": distill, "teacher": teacher}))

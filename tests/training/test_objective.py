@@ -20,3 +20,14 @@ def test_cross_entropy_by_hand(smoothing):
     batch = Batch(images, torch.tensor([0, 0]), torch.arange(2))
     (loss,) = Supervised(label_smoothing=smoothing)(nn.Flatten(), batch).values()
     assert loss.item() == pytest.approx(expected)
+
+
+def test_weighted_classes_by_hand():
+    """Probabilities 1/4 and 3/4; the image of class 0 counts three times."""
+    images = torch.zeros(2, 1, 1, 2)
+    images[..., 1] = math.log(3)
+    batch = Batch(images, torch.tensor([0, 1]), torch.arange(2))
+    objective = Supervised(class_weights=(3.0, 1.0))
+    (loss,) = objective(nn.Flatten(), batch).values()
+    assert loss.item() == pytest.approx((3 * math.log(4) + math.log(4 / 3)) / 4)
+    assert not objective.state_dict(), "weights of the data are no state of the training"

@@ -20,3 +20,17 @@ def test_cross_entropy_with_smoothing_by_hand():
 def test_cross_entropy_needs_labels():
     with pytest.raises(ValueError, match="cross_entropy needs the labels: pass targets="):
         cross_entropy(torch.zeros(1, 2))
+
+
+def test_weighted_mean_by_hand():
+    # -log p of the labels: log 4 for class 1 (weight 3), log 4/3 for class 0 (weight 1).
+    student = torch.tensor([[math.log(3.0), 0.0]] * 2, dtype=torch.float64)
+    found = cross_entropy(student, targets=torch.tensor([1, 0]), class_weights=(1.0, 3.0))
+    assert found.item() == pytest.approx((3 * math.log(4.0) + math.log(4 / 3)) / 4)
+    equal = cross_entropy(student, targets=torch.tensor([1, 0]), class_weights=(2.0, 2.0))
+    assert equal.item() == pytest.approx(cross_entropy(student, targets=torch.tensor([1, 0])).item())
+
+
+def test_auto_is_for_recipes():
+    with pytest.raises(ValueError, match="auto is for recipes"):
+        cross_entropy(torch.zeros(1, 2), targets=torch.tensor([0]), class_weights="auto")
