@@ -139,7 +139,7 @@ def _select(images: _Images, settings: DataSettings) -> tuple[Rows, Json]:
     """The images of each split, and a report for the manifest."""
     rows, leaks = close_leaks(_split(images, settings), images.contents, settings.leaks, images.name)
     duplicates = {split: len(kept) - len(np.unique(images.contents[kept])) for split, kept in rows.items()}
-    warnings = _missing_classes(rows, images)
+    warnings = [*images.raw.notes, *_missing_classes(rows, images)]
     if settings.limit is not None:
         labels = images.labels[rows["train"]]
         quotas = proportional(np.bincount(labels), settings.limit)

@@ -107,7 +107,14 @@ class DataSettings(Settings):
     """The images, how they are split, and how the networks see them."""
 
     # What decides, besides root, which images and labels a source gives; each source names those that it uses.
-    source_options: ClassVar[tuple[str, ...]] = ("image_column", "label_column", "class_order")
+    source_options: ClassVar[tuple[str, ...]] = (
+        "image_column",
+        "label_column",
+        "split_column",
+        "delimiter",
+        "outside_root",
+        "class_order",
+    )
 
     source: Annotated[str, NameOf("source")] = Field(
         description="name of a data source; `edgekd plugins source` lists them"
@@ -118,6 +125,16 @@ class DataSettings(Settings):
     )
     label_column: str | None = Field(
         None, description="the column of the labels, for a source of tables; default: one with a usual name"
+    )
+    split_column: str | None = Field(
+        None,
+        description="the column of the splits, for csv-file: train, validation, test; default: split, if there is one",
+    )
+    delimiter: Literal[",", ";", "tab"] | None = Field(
+        None, description="between the values of csv-file; default: the one of comma, semicolon and tab in its header"
+    )
+    outside_root: bool = Field(
+        False, description="accept files outside of the folder of a csv-file, by absolute paths or paths with .."
     )
     class_order: Literal["name", "natural"] = Field(
         "name",

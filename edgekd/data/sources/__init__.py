@@ -49,6 +49,7 @@ class RawData:
         classes: their names, in the order of the labels.
         splits: the images.
         left_out: what lies beside the images in the source's folder.
+        notes: warnings about what was read, one sentence each.
 
     Raises:
         DataError: fewer than two classes, a repeated class name, a split of another name, no training images, or labels
@@ -58,6 +59,7 @@ class RawData:
     classes: tuple[str, ...]
     splits: Mapping[SplitName, Samples]
     left_out: LeftOut = LeftOut()
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if wrong := [name for name in self.classes if not isinstance(name, str)]:

@@ -2,13 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from edgekd.data.sources import SplitName
 from edgekd.errors import DataError
 from edgekd.recipe.settings import DataSettings
 from edgekd.store.artifacts import Json, digest
+
+# The names of splits in folders and tables, in lower case.
+SPLIT_WORDS: Mapping[str, SplitName] = {
+    "train": "train",
+    "val": "validation",
+    "valid": "validation",
+    "validation": "validation",
+    "test": "test",
+}
+
+
+def require_file(settings: DataSettings, holds: str) -> Path:
+    """The file of a source.
+
+    Args:
+        holds: what the file should contain, for the message.
+
+    Raises:
+        DataError: no root is set, or it is not a file.
+    """
+    if settings.root is None:
+        raise DataError(f"the source {settings.source} needs a root", allowed=holds, hint="set data.root to the file")
+    if not settings.root.is_file():
+        folder = settings.root.is_dir()
+        inside = sorted(file.name for file in settings.root.glob("*.[ct]sv")) if folder else []
+        raise DataError(
+            f"data.root: {settings.root} is not a file",
+            found="a folder" if folder else f"nothing at {settings.root.absolute()}",
+            allowed=holds,
+            hint=f"set data.root to {' or '.join(inside[:3])} in it" if inside else None,
+        )
+    return settings.root
 
 
 def require_root(settings: DataSettings, holds: str) -> Path:

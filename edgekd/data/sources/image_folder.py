@@ -14,20 +14,13 @@ from PIL import Image
 
 from edgekd.data.class_order import in_order
 from edgekd.data.sources import Labels, RawData, Samples, Source, SplitName
-from edgekd.data.sources._files import clear_read_errors, files_fingerprint, require_root
+from edgekd.data.sources._files import SPLIT_WORDS, clear_read_errors, files_fingerprint, require_root
 from edgekd.errors import DataError
 from edgekd.recipe.settings import DataSettings
 from edgekd.runtime.images import SUFFIXES, Found, LeftOut, find_images, is_image, is_skipped, open_upright
 from edgekd.store.artifacts import Json
 
 _LAYOUT = "root/<class>/<images>, or root/train/<class>/<images> with validation and test beside train"
-_SPLIT_NAMES: dict[str, SplitName] = {
-    "train": "train",
-    "val": "validation",
-    "valid": "validation",
-    "validation": "validation",
-    "test": "test",
-}
 # By class.
 Tree = Mapping[str, Found]
 
@@ -112,7 +105,7 @@ def _refuse_one_class(folder: Path, name: str) -> None:
 
 def _splits(root: Path) -> dict[SplitName, Path]:
     folders = _folders(root)
-    named = [folder for folder in folders if folder.name.lower() in _SPLIT_NAMES]
+    named = [folder for folder in folders if folder.name.lower() in SPLIT_WORDS]
     train = [folder for folder in named if folder.name.lower() == "train"]
     if named == folders and folders and not train:
         raise DataError(f"{root} has no train folder", found=_some([f.name for f in folders]), allowed=_LAYOUT)
@@ -127,10 +120,10 @@ def _splits(root: Path) -> dict[SplitName, Path]:
         raise DataError(
             f"{root} has folders beside train that are not splits",
             found=_some(others),
-            allowed=", ".join(_SPLIT_NAMES),
+            allowed=", ".join(SPLIT_WORDS),
             hint="move them elsewhere, or rename train if it is a class",
         )
-    splits = {_SPLIT_NAMES[folder.name.lower()]: folder for folder in named}
+    splits = {SPLIT_WORDS[folder.name.lower()]: folder for folder in named}
     if len(splits) < len(named):
         raise DataError(f"{root} has two folders for one split", found=_some([f.name for f in named]))
     return splits

@@ -21,20 +21,13 @@ import numpy as np
 from PIL import Image
 
 from edgekd.data.sources import Labels, RawData, Source, SplitName
-from edgekd.data.sources._files import files_fingerprint, require_root
+from edgekd.data.sources._files import SPLIT_WORDS, files_fingerprint, require_root
 from edgekd.errors import DataError, require
 from edgekd.recipe.settings import DataSettings
 from edgekd.runtime.images import is_skipped, open_upright
 from edgekd.store.artifacts import Json
 
 _HOLDS = "a folder of .parquet files with train (and test, validation) in their names or as folders"
-_WORDS: dict[str, SplitName] = {
-    "train": "train",
-    "val": "validation",
-    "valid": "validation",
-    "validation": "validation",
-    "test": "test",
-}
 _IMAGE_COLUMNS = ("img", "image")
 _LABEL_COLUMNS = ("label", "labels", "fine_label")
 _GROUPS_IN_MEMORY = 4
@@ -139,14 +132,14 @@ def _splits(root: Path) -> dict[SplitName, list[Path]]:
         within = file.relative_to(root)
         if any(is_skipped(part) for part in within.parts):
             continue
-        above = [part for part in within.parts[:-1] if part.lower() not in _WORDS]
-        named = {_WORDS[word] for word in re.findall("[a-z]+", file.stem.lower()) if word in _WORDS}
-        named |= {_WORDS[part.lower()] for part in within.parts[:-1] if part not in above}
+        above = [part for part in within.parts[:-1] if part.lower() not in SPLIT_WORDS]
+        named = {SPLIT_WORDS[word] for word in re.findall("[a-z]+", file.stem.lower()) if word in SPLIT_WORDS}
+        named |= {SPLIT_WORDS[part.lower()] for part in within.parts[:-1] if part not in above}
         if len(named) != 1:
             raise DataError(
                 f"the name of {file}, or of a folder above it, must contain one split",
                 found=", ".join(sorted(named)) or "none",
-                allowed=", ".join(_WORDS),
+                allowed=", ".join(SPLIT_WORDS),
             )
         splits.setdefault(named.pop(), []).append(file)
         sets.add("/".join(above))

@@ -15,7 +15,7 @@ from edgekd.data.sources._arrays import ArraySamples
 from edgekd.errors import DataError, PluginError, UsageError
 from edgekd.recipe.settings import DataSettings
 
-WITH_ROOT = [name for name in plugins.names("source") if name != "digits"]
+WITH_FOLDER = [name for name in plugins.names("source") if name not in ("csv-file", "digits")]
 
 
 def samples(*labels: int) -> ArraySamples:
@@ -24,11 +24,11 @@ def samples(*labels: int) -> ArraySamples:
 
 def test_names_are_the_files() -> None:
     assert plugins.names("source") == (
-        "cifar10", "cifar100", "digits", "fashion-mnist", "image-folder", "parquet",
+        "cifar10", "cifar100", "csv-file", "digits", "fashion-mnist", "image-folder", "parquet",
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("name", WITH_ROOT)
+@pytest.mark.parametrize("name", WITH_FOLDER)
 @pytest.mark.parametrize("call", ["fingerprint", "read"])
 def test_a_missing_root_is_named(name: str, call: str, tmp_path: Path) -> None:
     function = getattr(source_named(name), call)

@@ -1,0 +1,150 @@
+"""Images whose labels stand in a table."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from edgekd.data.dataset import open_split
+from edgekd.data.prepare import prepare
+from edgekd.data.sources import csv_file
+from edgekd.errors import DataError
+from edgekd.recipe.settings import DataSettings
+
+Write = Callable[[str], Path]
+
+
+def settings(root: Path, **options: Any) -> DataSettings:
+    return DataSettings(source="csv-file", root=root, image_size=8, **options)
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    """Writes a table, and a different image for every file of it that has a name in digits."""
+    generator = np.random.default_rng(0)
+
+    def make(content: str) -> Path:
+        for line in content.splitlines()[1:]:
+            file = tmp_path / line.split(",")[0]
+            if file.stem.isdigit():
+                file.parent.mkdir(exist_ok=True)
+                Image.fromarray(generator.integers(0, 256, (9, 8, 3), dtype=np.uint8)).save(file)
+        (tmp_path / "labels.csv").write_text(content)
+        return tmp_path / "labels.csv"
+
+    return make
+
+
+def rows(*labels: str) -> str:
+    return "file,label\n" + "".join(f"in/{number}.png,{label}\n" for number, label in enumerate(labels))
+
+
+def test_files_with_labels_in_order(write: Write) -> None:
+    root = write(rows("10", "2", "1", "2"))
+    for order, classes in (("name", ("1", "10", "2")), ("natural", ("1", "2", "10"))):
+        raw = csv_file.read(settings(root, class_order=order))
+        assert raw.classes == classes == csv_file.class_names(settings(root, class_order=order))
+        samples = raw.splits["train"]
+        found = {samples.name(i): raw.classes[label] for i, label in enumerate(samples.labels)}
+        assert found == {"in/0.png": "10", "in/1.png": "2", "in/2.png": "1", "in/3.png": "2"}
+    assert samples.image(0).size == (8, 9)
+
+
+def test_columns_of_other_names_and_splits(write: Write) -> None:
+    root = write(
+        "photo,kind,label,fold\n0.png,a,x,train\n1.png,b,x,Train\n2.png,b,x,valid\n3.png,a,x,TEST\n4.png,b,x,test\n"
+    )
+    options = settings(root, image_column="photo", label_column="kind", split_column="fold")
+    raw = csv_file.read(options)
+    assert {split: samples.labels.tolist() for split, samples in raw.splits.items()} == {
+        "train": [0, 1], "validation": [1], "test": [0, 1],
+    }  # fmt: skip
+    with pytest.raises(DataError, match="no split column 'part'"):
+        csv_file.read(settings(root, image_column="photo", label_column="kind", split_column="part"))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (
+            "file,label,split\n0.png,a,train\n1.png,b,dev\n",
+            "splits of other names\n  found: dev\n  allowed: train, val",
+        ),
+        ("file,label,split\n0.png,a,train\n1.png,b,\n", "rows without a split\n  found: 1 of 2: line 3"),
+        ("file,label,split\n0.png,a,train\n1.png,b,test\n", "test split has classes that train lacks\n  found: b"),
+        ("file,label,split\n0.png,a,test\n1.png,b,test\n", "test split has classes that train lacks"),
+        (rows("a", "a"), "at least two classes"),
+        ("file,label\nx.png,a\ny.png,b\n", r"none of the files that .* exist\n  found: 2, e.g. .*x.png\n  next: paths"),
+        ("file,label\n0.png,a\n1.png,b\n0.png,b\n", "more than one label\n  found: 1: 0.png: a in line 2, b in line 4"),
+    ],
+)
+def test_what_cannot_be_used(write: Write, content: str, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        csv_file.read(settings(write(content)))
+
+
+def test_a_folder_or_nothing_instead_of_a_table(write: Write, tmp_path: Path) -> None:
+    write(rows("a", "b"))
+    with pytest.raises(
+        DataError, match=r"is not a file\n  found: a folder(?s:.)*next: set data.root to labels.csv in it"
+    ):
+        csv_file.read(settings(tmp_path))
+    with pytest.raises(DataError, match="is not a file\n  found: nothing at"):
+        csv_file.fingerprint(settings(tmp_path / "gone.csv"))
+    with pytest.raises(DataError, match="needs a root"):
+        csv_file.read(DataSettings(source="csv-file"))
+
+
+def test_the_fingerprint_follows_table_and_files(write: Write, tmp_path: Path) -> None:
+    root = write(rows("a", "b", "a"))
+    found = [csv_file.fingerprint(settings(root)) for _ in range(2)]
+    os.utime(tmp_path / "in/0.png", ns=(1, 1))
+    found.append(csv_file.fingerprint(settings(root)))
+    (tmp_path / "in/1.png").unlink()
+    found.append(csv_file.fingerprint(settings(root)))
+    root.write_text(root.read_text().replace("in/2.png,a", "in/2.png,b"))
+    found.append(csv_file.fingerprint(settings(root)))
+    assert found[0] == found[1] and len({str(each) for each in found}) == 4
+
+
+@pytest.mark.parametrize("storage", ["cached", "streamed"])
+def test_a_data_set_with_missing_and_repeated_rows(write: Write, tmp_path: Path, storage: str) -> None:
+    content = rows(*["a", "b"] * 20) + "in/0.png,a\n./in/1.png,b\ngone.png,a\n"
+    root = write(content)
+    (tmp_path / "out").mkdir()
+    with pytest.raises(DataError, match=r"1 of 41 images cannot be read\n  found: gone.png: .*No such file"):
+        prepare(settings(root), tmp_path / "out")
+    (tmp_path / "data").mkdir()
+    data = prepare(settings(root, broken=0.05, storage=storage), tmp_path / "data")
+    assert data.metrics["warnings"] == ["labels.csv repeats 2 rows; each counts once."]
+    assert data.metrics["broken"]["count"] == 1 and sum(data.details.counts.values()) == 40
+    for split in ("train", "validation", "test"):
+        opened = open_split(data, split)
+        assert len(opened.pixels(np.arange(len(opened)))) == data.details.counts[split]
+
+
+def test_a_file_in_two_splits_is_a_leak(write: Write, tmp_path: Path) -> None:
+    train = "".join(f"{n}.png,{'ab'[n % 2]},train\n" for n in range(8))
+    root = write(f"file,label,split\n{train}0.png,a,test\n8.png,b,test\n9.png,a,val\n10.png,b,val\n")
+    (tmp_path / "out").mkdir()
+    data = prepare(settings(root), tmp_path / "out")
+    assert data.details.counts == {"train": 7, "validation": 2, "test": 2}
+    assert data.metrics["leaks"]["dropped"] == {"train": 1}
+
+
+def test_files_elsewhere_need_a_word(write: Write, tmp_path: Path) -> None:
+    root = write(rows("a", "b"))
+    outside = tmp_path / "elsewhere"
+    outside.mkdir()
+    moved = root.rename(outside / "labels.csv")
+    moved.write_text(moved.read_text().replace("in/", "../in/"))
+    with pytest.raises(DataError, match="outside of its folder(?s:.)*next: .*data.outside_root: true"):
+        csv_file.read(settings(moved))
+    samples = csv_file.read(settings(moved, outside_root=True)).splits["train"]
+    assert samples.image(1).size == (8, 9) and samples.name(1) == str(tmp_path / "in/1.png")
