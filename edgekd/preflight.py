@@ -13,10 +13,13 @@ from edgekd.distillation.method import method_named
 from edgekd.distillation.objective_settings import objective_json
 from edgekd.errors import ExportError, ModelError
 from edgekd.export.onnx import graph_of
+from edgekd.models import hub_folder
 from edgekd.models.build import published_classes
 from edgekd.models.cost import cost
 from edgekd.models.own import from_outside
+from edgekd.models.own_input import classes_beside
 from edgekd.quantization.placement import refuse_quantized
+from edgekd.recipe.onnx_file import onnx_file
 from edgekd.recipe.settings import ModelSettings, StepSettings
 from edgekd.runs import Run, Stage, Untrained, settings_json
 from edgekd.runtime.preprocess import InputShape
@@ -105,9 +108,9 @@ def _order_warnings(run: Run, data: Dataset) -> list[str]:
         return []
     named = {"teacher": recipe.teacher, "student": recipe.student}
     nameless = [
-        f"{section}.{'pretrained' if model.pretrained else 'checkpoint'}"
+        f"{section}.{key}"
         for section, model in named.items()
-        if model is not None and _keeps_nameless_classes(model, len(data.classes))
+        if model is not None and (key := _nameless_weights(model, len(data.classes))) is not None
     ]
     if not nameless:
         return []
@@ -133,11 +136,16 @@ def _balance_warnings(run: Run, data: Dataset) -> list[str]:
     ]
 
 
-def _keeps_nameless_classes(model: ModelSettings, classes: int) -> bool:
-    """Whether a network starts from weights that may hold a classifier of these classes, but not their names."""
+def _nameless_weights(model: ModelSettings, classes: int) -> str | None:
+    """The setting that brings weights which may hold a classifier of these classes, but not their names."""
+    if (file := onnx_file(model.model)) is not None:
+        return "model" if classes_beside(file) is None else None
     if model.pretrained:
-        return published_classes(model.model) == classes
-    return model.checkpoint is not None and not model.checkpoint.is_dir()
+        return "pretrained" if published_classes(model.model) == classes else None
+    if model.checkpoint is None or not model.checkpoint.is_dir():
+        return None if model.checkpoint is None else "checkpoint"
+    hub = hub_folder.is_one(model.checkpoint) and hub_folder.read(model.checkpoint).classes is None
+    return "checkpoint" if hub else None
 
 
 def check(run: Run, data: Dataset, stages: list[Stage]) -> PreflightDetails:

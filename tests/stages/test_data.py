@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -58,12 +59,14 @@ def _numbered(root: Path, names: Iterable[str] = ("1", "2", "10")) -> Path:
     return root
 
 
-def _run(root: Path, out: Path, *, plan: bool = False, **options: object) -> tuple[Run, Shown]:
+def _run(
+    root: Path, out: Path, *, plan: bool = False, teacher: dict[str, object] | None = None, **options: object
+) -> tuple[Run, Shown]:
     recipe = recipes.from_mapping(
         {
             "name": "numbers",
             "data": {"source": "image-folder", "root": root, "image_size": 8, **options},
-            "teacher": {"model": "cifar/resnet8", "checkpoint": "gone.pth"},
+            "teacher": teacher or {"model": "cifar/resnet8", "checkpoint": "gone.pth"},
             "student": {"model": "cifar/resnet8"},
         }
     )
@@ -98,3 +101,27 @@ def test_weights_without_class_names_and_an_order_that_nobody_decided(tmp_path: 
     for order in ("name", "natural"):
         decided, _ = _run(root, tmp_path / "run", class_order=order)
         assert not [each for each in warnings_of(decided, data.data(decided)) if "class names" in each]
+
+
+def test_what_brings_class_names_and_what_does_not(tmp_path: Path, linear_bundle: Path) -> None:
+    root, hub = _numbered(tmp_path / "images"), tmp_path / "hub"
+    hub.mkdir()
+    (hub / "model.safetensors").touch()
+    shutil.copy(linear_bundle / "model.fp32.onnx", tmp_path / "alone.onnx")
+
+    def warned(teacher: dict[str, object]) -> str:
+        run, _ = _run(root, tmp_path / "run", teacher=teacher)
+        return "".join(
+            each.partition(" come without class names")[0]
+            for each in warnings_of(run, data.data(run))
+            if "class names" in each
+        )
+
+    (hub / "config.json").write_text('{"architecture": "resnet18"}')
+    assert warned({"model": "timm/resnet18", "checkpoint": hub}) == "teacher.checkpoint"
+    (hub / "config.json").write_text('{"architecture": "resnet18", "label_names": ["1", "2", "10"]}')
+    assert warned({"model": "timm/resnet18", "checkpoint": hub}) == ""
+    assert warned({"model": str(tmp_path / "alone.onnx")}) == "teacher.model"
+    assert warned({"model": str(linear_bundle / "model.fp32.onnx")}) == ""
+    assert warned({"model": "torchvision/resnet18", "pretrained": True}) == "", "1,000 classes: its last layer is new"
+    assert warned({"model": "cifar/resnet8", "train": {}}) == ""
