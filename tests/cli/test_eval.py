@@ -2,12 +2,16 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import fields
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 from PIL import Image
 
 from edgekd.cli.eval import command
+from edgekd.runtime.accuracy import Confusion, FolderAccuracy, Majority, WorstImage
+from edgekd.runtime.statistics import Bin, Calibration, ClassAccuracy
 
 
 def test_an_accuracy_of_ones_own_images(linear_bundle, tmp_path):
@@ -45,3 +49,10 @@ def test_an_accuracy_of_ones_own_images(linear_bundle, tmp_path):
     Image.new("RGB", (8, 8), (0, 200, 0)).save(tmp_path / "own" / "blue" / "b.png")
     shown = CliRunner().invoke(command, arguments, catch_exceptions=False)
     assert "not usable: the same output for every image" in shown.stderr
+
+
+def test_every_key_of_the_json_is_documented():
+    page = (Path(__file__).parents[2] / "docs" / "eval.md").read_text()
+    for kind in (FolderAccuracy, Calibration, Bin, ClassAccuracy, Confusion, Majority, WorstImage):
+        missing = [each.name for each in fields(kind) if f"`{each.name}`" not in page]
+        assert missing == [], kind.__name__
