@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import platform
 import shutil
 import subprocess
@@ -15,6 +14,7 @@ import psutil
 from pydantic import BaseModel, ConfigDict
 
 from edgekd.runtime.backends import all_backends
+from edgekd.runtime.cores import usable_cores
 
 _ROOT = Path("/")
 _NVPMODEL_SECONDS = 5.0
@@ -25,7 +25,7 @@ class Environment(BaseModel):
 
     Attributes:
         board: the name in the device tree, on ARM boards.
-        cores: the number of cores that this process may use.
+        cores: the number of cores that this process may use; see edgekd.runtime.cores.
         engines: the versions of the installed inference engines, by title.
         governor: the CPU's frequency governor.
         power_mode: the name of the Jetson's power mode; numbers mean different modes on different boards.
@@ -56,7 +56,7 @@ def environment(root: Path = _ROOT) -> Environment:
         cpu=_cpu(root) or board or platform.machine(),
         board=board,
         arch=platform.machine(),
-        cores=len(os.sched_getaffinity(0)),
+        cores=usable_cores(root),
         ram_bytes=int(psutil.virtual_memory().total),
         os=_os_name(root),
         kernel=platform.release(),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import re
 import shutil
@@ -11,6 +10,7 @@ from importlib import metadata
 from pathlib import Path
 
 from edgekd.runtime.backends import Backend, all_backends
+from edgekd.runtime.cores import usable_cores
 
 _WORKSTATION = ("torch", "torchvision", "timm", "accelerate", "safetensors", "onnx", "onnxscript")
 _ENOUGH_GB = 10.0
@@ -29,7 +29,7 @@ class Finding:
 def examine() -> list[Finding]:
     free = shutil.disk_usage(Path.cwd()).free / 1e9
     return [
-        Finding("machine", f"{platform.machine()}, {len(os.sched_getaffinity(0))} usable cores", True),
+        Finding("machine", f"{platform.machine()}, {usable_cores()} usable cores", True),
         Finding("python", platform.python_version(), True),
         Finding(
             "disk",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,6 +15,7 @@ from PIL import Image
 
 from edgekd.data.sources import Samples
 from edgekd.errors import DataError, PluginError
+from edgekd.runtime.cores import usable_cores
 from edgekd.runtime.images import BROKEN
 from edgekd.runtime.preprocess import Pixels, Preprocessing, Size, is_deep
 
@@ -63,7 +63,7 @@ def decode_all(
     """
     total, done = sum(map(len, samples)), 0
     size = max(1, min(_BLOCK_IMAGES, _BLOCK_BYTES // math.prod(preprocessing.stored)))
-    workers = len(os.sched_getaffinity(0))
+    workers = usable_cores()
     blocks = ((s, range(i, min(i + size, len(s)))) for s in samples for i in range(0, len(s), size))
     waiting: deque[Future[list[Decoded]]] = deque()
     with ThreadPoolExecutor(workers) as pool:
@@ -113,7 +113,7 @@ def white_of(samples: Samples) -> float:
     few = np.unique(np.linspace(0, len(samples) - 1, _PROBED).round().astype(np.int64))
     if not any(_largest(samples, int(index)) is not None for index in few):
         return _RANGES[-1]
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+    with ThreadPoolExecutor(usable_cores()) as pool:
         found = [each for each in pool.map(partial(_largest, samples), range(len(samples))) if each is not None]
     floats, largest = all(is_float for _, is_float in found), max(value for value, _ in found)
     if floats and largest <= 1.0:

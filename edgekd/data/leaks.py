@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ import numpy as np
 from edgekd.data.dataset import Dataset, Split, open_split
 from edgekd.data.sources import SPLITS, Labels, SplitName
 from edgekd.errors import DataError
+from edgekd.runtime.cores import usable_cores
 from edgekd.runtime.preprocess import Pixels
 from edgekd.store.artifacts import Json
 
@@ -86,7 +86,7 @@ def contents(split: Split, rows: Labels | None = None) -> list[bytes]:
     """A digest of each image's stored pixels: equal images have equal digests, also across data sets."""
     rows = np.arange(len(split)) if rows is None else rows
     blocks = [rows[start : start + _HASHED_AT_ONCE] for start in range(0, len(rows), _HASHED_AT_ONCE)]
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+    with ThreadPoolExecutor(usable_cores()) as pool:
         found = pool.map(lambda block: [_digest(image) for image in split.pixels(block)], blocks)
         return [digest for block in found for digest in block]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -19,6 +18,7 @@ from edgekd.data.dataset import Split
 from edgekd.data.reader import Reader, Rows
 from edgekd.errors import DataError
 from edgekd.recipe.settings import AugmentSettings
+from edgekd.runtime.cores import usable_cores
 from edgekd.runtime.preprocess import InputShape, Pixels, Preprocessing
 
 _MOST_WORKERS = 8
@@ -126,7 +126,7 @@ class Loader:
         )
         self._normalise = Normalise(preprocessing, self.device)
         if workers is None:
-            workers = min(len(os.sched_getaffinity(0)), _MOST_WORKERS) if split.streamed else 0
+            workers = min(usable_cores(), _MOST_WORKERS) if split.streamed else 0
         self._workers = workers
 
     @property

@@ -1,11 +1,11 @@
 from __future__ import annotations
 
 import getpass
-import os
 import platform
 from pathlib import Path
 
 from edgekd.bench.environment import environment, fingerprint
+from edgekd.runtime.cores import usable_cores
 
 JETSON = {
     "etc/nv_tegra_release": "# R36 (release), REVISION: 4.3, GCID: 38968081, BOARD: generic, EABI: aarch64\n",
@@ -18,7 +18,7 @@ JETSON = {
 
 def test_this_machine():
     env = environment()
-    assert env.cores == len(os.sched_getaffinity(0))
+    assert env.cores == usable_cores()
     assert env.ram_bytes > 1e8
     assert env.engines["ONNX Runtime"]
     assert env.cpu and env.os
@@ -39,6 +39,13 @@ def test_a_jetson_is_read_from_its_files(tmp_path: Path):
     assert env.board == env.cpu == "NVIDIA Jetson Orin Nano Engineering Reference Developer Kit Super"
     assert env.os == "Ubuntu 22.04.5 LTS"
     assert env.governor == "schedutil"
+
+
+def test_the_quota_of_a_container_counts_as_its_cores(tmp_path: Path):
+    for name, text in (("proc/self/cgroup", "0::/\n"), ("sys/fs/cgroup/cpu.max", "100000 100000\n")):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert environment(tmp_path).cores == 1
 
 
 def test_a_bare_system_is_reported_as_such(tmp_path: Path):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from functools import partial
 from importlib import import_module, metadata
@@ -12,6 +11,7 @@ from typing import Any
 
 from edgekd.errors import BackendError
 from edgekd.runtime.backends import GRAPH, Activations, Array, Backend, Session, TensorInfo, checked_input
+from edgekd.runtime.cores import usable_cores
 
 _DTYPES = {
     "tensor(float)": "float32",
@@ -44,7 +44,7 @@ class OrtSession(Session):
     def __init__(self, path: Path, *, threads: int | None = None, as_written: bool = False) -> None:
         ort = import_module("onnxruntime")
         options = ort.SessionOptions()
-        options.intra_op_num_threads = threads or len(os.sched_getaffinity(0))
+        options.intra_op_num_threads = threads or usable_cores()
         options.inter_op_num_threads = 1
         options.log_severity_level = _ERRORS_ONLY
         self.engine = f"onnxruntime {metadata.version('onnxruntime')}{', Q/DQ as written' if as_written else ''}"
