@@ -91,6 +91,7 @@ def run(
     store = Store(folder, listener)
     with store.lock():
         current = Run(schemes.adapted(recipe.settings), store, console, stages=stages_of(recipe, chain))
+        _announce(current, chain)
         made = chain(current)
         publish(made.bundle, folder / "bundle")
         report = _report(recipe, made, store, folder)
@@ -127,6 +128,7 @@ def run_until(
     store = Store(folder, listener)
     current = _run_until(name, recipe, store, console, chain)
     with store.lock():
+        _announce(current, chain)
         try:
             chain(current)
         except _Reached as reached:
@@ -193,6 +195,16 @@ def _run_until(name: str, recipe: Recipe, store: Store, console: Console | None,
         raise UnknownNameError("stage", name, stages)
     _require_section(recipe, stages[name])
     return Run(_without_comparison(recipe, stages[name]), store, console, _stop_at(name), tuple(stages.values()))
+
+
+def _announce(run: Run, chain: Chain) -> None:
+    """Tell the console which trainings the run has."""
+    if run.console is None:
+        return
+    outline = Outline()
+    with suppress(_Reached):
+        chain(replace(run, store=outline, console=None))
+    run.console.expect(outline.trainings)
 
 
 class _Reached(Exception):

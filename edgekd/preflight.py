@@ -9,6 +9,7 @@ from torch import nn
 from edgekd import plugins, schemes
 from edgekd.data.class_order import depends_on_order, in_order, shown
 from edgekd.data.dataset import Dataset
+from edgekd.data.loader import fitting_batch
 from edgekd.distillation.method import method_named
 from edgekd.distillation.objective_settings import objective_json
 from edgekd.errors import ExportError, ModelError
@@ -90,11 +91,12 @@ def warnings_of(run: Run, data: Dataset) -> tuple[str, ...]:
         trainings.insert(0, ("teacher.train", recipe.teacher, recipe.teacher.train))
     found = []
     for section, model, settings in trainings:
-        steps = settings.epochs * -(-images // settings.batch_size)
+        batch = fitting_batch(settings.batch_size, images)
+        steps = settings.epochs * (images // batch)
         if steps < _FEW_STEPS and model.checkpoint is None and not model.pretrained:
             found.append(
-                f"{section} trains a new network for {steps} steps only: {settings.epochs} epochs of {images:,} images "
-                f"in batches of {settings.batch_size}. Set more epochs or a smaller batch_size."
+                f"{section} trains a new network for {_count(steps, 'step')} only: {_count(settings.epochs, 'epoch')} "
+                f"of {images:,} images in batches of {batch}. Set more epochs or a smaller batch_size."
             )
     found += _order_warnings(run, data) + _balance_warnings(run, data)
     run.warn(found)
@@ -146,6 +148,10 @@ def _nameless_weights(model: ModelSettings, classes: int) -> str | None:
         return None if model.checkpoint is None else "checkpoint"
     hub = hub_folder.is_one(model.checkpoint) and hub_folder.read(model.checkpoint).classes is None
     return "checkpoint" if hub else None
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}{'s' if number > 1 else ''}"
 
 
 def check(run: Run, data: Dataset, stages: list[Stage]) -> PreflightDetails:

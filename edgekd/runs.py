@@ -15,8 +15,10 @@ from edgekd.data.dataset import Dataset
 from edgekd.recipe.settings import RecipeSettings
 from edgekd.runtime.preprocess import InputShape
 from edgekd.store.artifacts import Artifact, Json
+from edgekd.store.plan import PlannedTraining
 from edgekd.store.store import A, StageLabel, Store
 from edgekd.training.fit import Progress
+from edgekd.training.host import Load, spare_threads
 
 T = TypeVar("T")
 Shape = Literal["disc", "square", "diamond", "triangle-up", "triangle-down", "cross", "star"]
@@ -25,8 +27,12 @@ Colour = Literal["ink", "grey", "accent", "blue", "purple", "ochre", "magenta"]
 
 
 class Console(Protocol):
-    """Shows a stage's progress and warnings; the terminal implements it."""
+    """Shows a stage's progress and warnings; the terminal implements it.
 
+    `expect` gets the trainings of a run before its first stage, by which the time that is left is estimated.
+    """
+
+    def expect(self, trainings: Sequence[PlannedTraining]) -> None: ...
     def progress(self, stage: str, done: int, total: int, note: str) -> None: ...
     def warn(self, message: str) -> None: ...
 
@@ -106,6 +112,7 @@ class Run:
         reached: called after each stage of the chain, with its artifact if it made one.
         stages: the chain's stages in order, whose checks the preflight runs; empty where they are not known.
         code: identifies code from outside that the stages run: part of every key.
+        load: by which each stage gets the number of threads that other processes leave cores for.
     """
 
     recipe: RecipeSettings
@@ -114,6 +121,7 @@ class Run:
     reached: Callable[[Stage, Artifact | None], None] = _ignore
     stages: tuple[Stage, ...] = ()
     code: Mapping[str, str] = field(default_factory=dict)
+    load: Load = field(default_factory=Load, compare=False)
 
     def stage(
         self,
@@ -140,7 +148,12 @@ class Run:
             ArtifactError, StoreError: see Store.stage(); EdgekdError: whatever `make` raises.
         """
         label = StageLabel(name or stage.name, stage.version, title or stage.title, stage.facts)
-        return self.store.stage(kind, label, settings={**settings, **self.code}, inputs=inputs, make=make)
+
+        def made(out: Path) -> A:
+            with spare_threads(self.load):
+                return make(out)
+
+        return self.store.stage(kind, label, settings={**settings, **self.code}, inputs=inputs, make=made)
 
     def finish(self, stage: Stage, result: T, artifact: Artifact | None = None) -> T:
         """Announce that a stage of the chain is done; a stage's function ends with this call.
@@ -163,6 +176,18 @@ class Run:
         if self.console is not None:
             for message in messages:
                 self.console.warn(message)
+
+
+def part_of(progress: Progress | None, part: int, parts: int, note: str) -> Callable[[int, int], None] | None:
+    """A callback (done, total) for one of several equal parts of a stage's work.
+
+    Args:
+        progress: the stage's.
+        part: its number, from 0.
+        parts: how many there are.
+        note: what the part is.
+    """
+    return None if progress is None else lambda done, total: progress(part * total + done, parts * total, note)
 
 
 def settings_json(settings: BaseModel, exclude: set[str] | None = None) -> Json:

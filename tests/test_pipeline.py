@@ -46,3 +46,25 @@ def test_a_stage_that_cannot_be_reached_is_refused_before_anything_runs(tmp_path
     with pytest.raises(error, match=message):
         pipeline.run_until(stage, from_mapping(RECIPE), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("until", "expected"),
+    [
+        (None, [("teacher", 1, False), ("baseline", 2, False), ("distill", 2, True), ("quantize", 6, True)]),
+        ("distill", [("teacher", 1, False), ("distill", 2, True)]),
+    ],
+)
+def test_the_console_is_told_which_trainings_come(tmp_path, until, expected):
+    class Console:
+        def expect(self, trainings):
+            self.trainings = trainings
+            raise KeyboardInterrupt
+
+    console, recipe = Console(), from_mapping({**RECIPE, "quantize": {}}, ["distill.epochs=2"])
+    with pytest.raises(KeyboardInterrupt):
+        if until is None:
+            pipeline.run(recipe, tmp_path, console=console)
+        else:
+            pipeline.run_until(until, recipe, tmp_path, console=console)
+    assert [(each.name, each.epochs, each.teacher) for each in console.trainings] == expected

@@ -12,7 +12,7 @@ _ROOT = Path("/")
 
 @dataclass(frozen=True)
 class CpuTimes:
-    """CPU seconds of all cores since boot: total, busy, and of this process."""
+    """CPU seconds of all cores since boot: total, busy, and of this process with its ended children."""
 
     total: float
     busy: float
@@ -54,7 +54,8 @@ def cpu_times() -> CpuTimes:
     # Linux includes guests' time in the user's.
     total = sum(times) - times.guest - times.guest_nice
     own = psutil.Process().cpu_times()
-    return CpuTimes(total, total - times.idle - times.iowait, own.user + own.system)
+    mine = own.user + own.system + own.children_user + own.children_system
+    return CpuTimes(total, total - times.idle - times.iowait, mine)
 
 
 def others_share(before: CpuTimes, after: CpuTimes) -> float:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -13,20 +15,15 @@ from typing import TYPE_CHECKING
 import click
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import (
-    BarColumn,
-    Progress,
-    SpinnerColumn,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import Progress
 from rich.table import Table
 
+from edgekd.cli._progress import Line
+from edgekd.cli._time_left import TimeLeft, duration
 from edgekd.export.model_id import ModelId
 from edgekd.runtime import backends
 from edgekd.store.artifacts import Artifact, Json
-from edgekd.store.plan import PlannedStage
+from edgekd.store.plan import PlannedStage, PlannedTraining
 from edgekd.store.store import Done
 
 if TYPE_CHECKING:
@@ -44,49 +41,72 @@ class Terminal:
 
     def __init__(self, *, quiet: bool, resume: str, every: float = 15.0) -> None:
         self._every, self._last = every, time.monotonic()
+        self._running: tuple[str, float] | None = None
+        self._still = _Every(every, self._still_running)
         self._console = Console(stderr=True, quiet=quiet, highlight=False)
         self._resume = resume
-        self._warned: set[str] = set()
+        self._said: set[str] = set()
+        self._left = TimeLeft()
         self._bars = Progress(
-            SpinnerColumn(),
-            TextColumn("{task.description:<25}"),
-            BarColumn(bar_width=24),
-            TextColumn("{task.fields[note]}"),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
+            Line(self._console, self._left),
             console=self._console,
             transient=True,
             disable=not self._console.is_terminal,
         )
         self._task = self._bars.add_task("", visible=False, note="")
+        self._logged = _Logged(self)
 
     def __enter__(self) -> Terminal:
+        self._logged.open()
         self._bars.start()
+        if not self._console.is_terminal:
+            self._still.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._bars.stop()
+        self._still.stop()
+        self._logged.close()
         if kind is not None and issubclass(kind, KeyboardInterrupt):
             self._console.print(
                 f"\nFinished stages and epochs are kept. Continue with:\n  {self._resume}", soft_wrap=True
             )
 
+    def expect(self, trainings: Sequence[PlannedTraining]) -> None:
+        self._left.expect(trainings)
+
     def begin(self, stage: str) -> None:
-        self._bars.reset(self._task, description=stage, visible=True, total=None, note="")
+        self._left.begin(stage)
+        self._running = (stage, time.monotonic())
+        # A new one: rich keeps the total of one that is reset.
+        self._bars.remove_task(self._task)
+        self._task = self._bars.add_task(stage, total=None, note="")
         if not self._console.is_terminal:
             self._console.print(f"  … {stage}")
             self._last = time.monotonic()
 
     def progress(self, stage: str, done: int, total: int, note: str) -> None:
-        self._bars.update(self._task, description=stage, completed=done, total=total, note=note)
+        if self._running is None:  # a stage within this one has ended
+            self._running = (stage, time.monotonic())
+        self._left.progress(stage, done, total)
+        self._bars.update(self._task, description=stage, completed=done, total=total, note=note, visible=True)
         if not self._console.is_terminal and time.monotonic() - self._last >= self._every:
             self._last = time.monotonic()
-            self._console.print(f"    {stage}: {escape(note)}, {done:,} of {total:,}", soft_wrap=True)
+            parts = [note, f"{done:,} of {total:,}", *self._left.parts()]
+            self._console.print(f"    {stage}: {escape(', '.join(parts))}", soft_wrap=True)
+
+    def _still_running(self) -> None:
+        """Print a line about a stage that has not reported anything for a while."""
+        now, running = time.monotonic(), self._running
+        if running is not None and now - self._last >= 1.5 * self._every:
+            self._last = now
+            self._console.print(f"    {running[0]}: running for {duration(now - running[1])}", soft_wrap=True)
 
     def end(self, done: Done) -> None:
+        self._left.end(done.name)
+        self._running = None
         self._bars.update(self._task, visible=False)
         mark = "[green]✓[/]" if done.state == "run" else "[dim]=[/]"
         cost = f"{done.seconds:7.1f} s" if done.state == "run" else "   reused"
@@ -96,9 +116,57 @@ class Terminal:
 
     def warn(self, message: str) -> None:
         """Print a warning, once: one that was shown before a stage may be in its manifest too."""
-        if message not in self._warned:
-            self._warned.add(message)
-            self._console.print(f"    [yellow]![/] {escape(message)}", soft_wrap=True)
+        self._say("[yellow]![/]", message)
+
+    def note(self, message: str) -> None:
+        """Print what is worth knowing, once."""
+        self._say("[dim]·[/]", message)
+
+    def _say(self, mark: str, message: str) -> None:
+        if message not in self._said:
+            self._said.add(message)
+            self._console.print(f"    {mark} {escape(message)}", soft_wrap=True)
+
+
+class _Every:
+    """Calls a function again and again in a thread of its own; never where the interval is 0."""
+
+    def __init__(self, seconds: float, call: Callable[[], None]) -> None:
+        self._seconds, self._call, self._stopped = seconds, call, threading.Event()
+
+    def start(self) -> None:
+        if self._seconds > 0:
+            threading.Thread(target=self._loop, daemon=True).start()
+
+    def stop(self) -> None:
+        self._stopped.set()
+
+    def _loop(self) -> None:
+        while not self._stopped.wait(self._seconds / 2):
+            self._call()
+
+
+class _Logged(logging.Handler):
+    """Shows what edgekd logs, e.g. about a busy machine, in a terminal."""
+
+    def __init__(self, terminal: Terminal) -> None:
+        super().__init__(logging.INFO)
+        self._terminal = terminal
+        self._logger = logging.getLogger("edgekd")
+        self._before = self._logger.level
+
+    def open(self) -> None:
+        self._logger.addHandler(self)
+        self._logger.setLevel(logging.INFO)
+
+    def close(self) -> None:
+        self._logger.removeHandler(self)
+        self._logger.setLevel(self._before)
+        super().close()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        show = self._terminal.warn if record.levelno >= logging.WARNING else self._terminal.note
+        show(record.getMessage())
 
 
 def show_plan(stages: Sequence[PlannedStage], *, as_json: bool) -> None:

@@ -22,6 +22,8 @@ from edgekd.runtime.cores import usable_cores
 from edgekd.runtime.preprocess import InputShape, Pixels, Preprocessing
 
 _MOST_WORKERS = 8
+USUAL_BATCH = 128
+_LEAST_BATCH, _LEAST_STEPS = 8, 8
 
 
 @dataclass(frozen=True)
@@ -50,10 +52,14 @@ class BatchSource(Protocol):
 
     Attributes:
         shape: of its images.
+        batch_size: the number of images in a batch.
     """
 
     @property
     def shape(self) -> InputShape: ...
+
+    @property
+    def batch_size(self) -> int: ...
 
     def __len__(self) -> int:
         """Steps per epoch."""
@@ -81,6 +87,20 @@ class Variation:
     views: int | None = None
     second_view: bool = False
     balance: Balance = "none"
+
+
+def fitting_batch(wanted: int | None, images: int) -> int:
+    """The number of images in a batch of a training.
+
+    Args:
+        wanted: the recipe's; None: 128, or so many that an epoch has 8 steps. Batches of fewer than 8 images are not
+            chosen, because batch norms measure their statistics on them.
+        images: the number of training images, which no batch exceeds.
+    """
+    if wanted is None:
+        # In whole eights, which vector instructions work on.
+        wanted = max(_LEAST_BATCH, min(USUAL_BATCH, images // _LEAST_STEPS // 8 * 8))
+    return max(1, min(wanted, images))
 
 
 class Loader:
@@ -119,7 +139,7 @@ class Loader:
         self._reader = Reader(split, preprocessing)
         self.shape = preprocessing.shape
         self.classes = classes
-        self._batch_size = batch_size
+        self.batch_size = batch_size
         self._variation = variation
         self._augmentation = (
             resolve(variation.augment, preprocessing, mirror=variation.mirror) if variation is not None else None
@@ -135,7 +155,7 @@ class Loader:
 
     def __len__(self) -> int:
         """Steps per epoch."""
-        whole, rest = divmod(len(self._split), self._batch_size)
+        whole, rest = divmod(len(self._split), self.batch_size)
         return max(whole, 1) if self._augmentation is not None else whole + (rest > 0)
 
     def epoch(self, number: int) -> Iterator[Batch]:
@@ -145,7 +165,7 @@ class Loader:
             DataError: an image of a streamed split can no longer be read.
         """
         order, rows, view = self._drawn(number)
-        shown = len(self) * self._batch_size
+        shown = len(self) * self.batch_size
         for step, batch in enumerate(self._batches(order[:shown], view, rows[:shown])):
             yield replace(batch, epoch=number + step / len(self))
 
@@ -178,12 +198,12 @@ class Loader:
             draws.append(draw_view(self._variation.seed, view, len(self._split)))
             if self._variation.second_view:
                 draws.append(draw_view(self._variation.seed, view, len(self._split), second=True))
-        starts = range(0, len(order), self._batch_size)
-        steps = [order[start : start + self._batch_size] for start in starts]
+        starts = range(0, len(order), self.batch_size)
+        steps = [order[start : start + self.batch_size] for start in starts]
         for start, indices, pixels in zip(starts, steps, self._read(steps), strict=True):
             if isinstance(pixels, DataError):
                 raise pixels
-            chosen = torch.from_numpy(rows[start : start + self._batch_size])
+            chosen = torch.from_numpy(rows[start : start + self.batch_size])
             yield self._batch(indices, pixels, [drawn[chosen] for drawn in draws], view)
 
     def _batch(self, indices: Rows, pixels: Tensor, draws: Sequence[Tensor], view: int) -> Batch:

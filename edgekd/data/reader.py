@@ -5,7 +5,7 @@ Training uses edgekd.data.loader, which reads its evaluation images through this
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,10 +25,12 @@ class Reader:
     Args:
         split: see edgekd.data.dataset.open_split().
         preprocessing: how the network sees an image.
+        shown: called by batches() with the number of images done and of all.
     """
 
     split: Split
     preprocessing: Preprocessing
+    shown: Callable[[int, int], None] | None = None
 
     def __len__(self) -> int:
         return len(self.split)
@@ -59,15 +61,18 @@ class Reader:
         for start in range(0, len(rows), size):
             chosen = rows[start : start + size]
             yield self.inputs(chosen), self.split.labels[chosen]
+            if self.shown is not None:
+                self.shown(start + len(chosen), len(rows))
 
 
-def open_reader(data: Dataset, split: str) -> Reader:
+def open_reader(data: Dataset, split: str, *, shown: Callable[[int, int], None] | None = None) -> Reader:
     """A reader of one of the data set's splits, with the data set's own preprocessing.
 
     Args:
         split: train, validation or test.
+        shown: see Reader.
 
     Raises:
         DataError, ArtifactError: as open_split().
     """
-    return Reader(open_split(data, split), data.details.preprocessing)
+    return Reader(open_split(data, split), data.details.preprocessing, shown)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
+import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,7 +47,15 @@ class PrunedNetwork:
     widths: tuple[Width, ...]
 
 
-def prune_channels(model: nn.Module, *, measure: str, target: float, multiple: int, shape: InputShape) -> PrunedNetwork:
+def prune_channels(
+    model: nn.Module,
+    *,
+    measure: str,
+    target: float,
+    multiple: int,
+    shape: InputShape,
+    shown: Callable[[int, int], None] | None = None,
+) -> PrunedNetwork:
     """The widest copy of `model` with at most `target` of its MACs or parameters.
 
     Every layer loses the same fraction of its channels, those with the smallest norm over all layers that they are
@@ -59,14 +68,17 @@ def prune_channels(model: nn.Module, *, measure: str, target: float, multiple: i
         target: fraction to keep, above 0 and below 1.
         multiple: changed widths become multiples of this.
         shape: of the input.
+        shown: called with the number of networks tried, and of all.
 
     Raises:
         ModelError: this network cannot be pruned, or the target is out of reach.
     """
     best = check_reachable(model, measure=measure, target=target, multiple=multiple, shape=shape)
     original = cost(model, shape)[measure]
-    low, high = 0.0, 1.0
-    while high - low > _PRECISION:
+    low, high, halvings = 0.0, 1.0, math.ceil(-math.log2(_PRECISION))
+    for tried in range(1, halvings + 1):
+        if shown is not None:
+            shown(tried, halvings + 1)
         middle = (low + high) / 2
         candidate = _pruned(model, middle, measure=measure, original=original, multiple=multiple, shape=shape)
         if candidate.kept <= target:

@@ -249,7 +249,9 @@ class StepSettings(Settings):
     """Optimisation settings of any training. The schedule is a cosine after a linear warm-up, counted in steps."""
 
     epochs: Positive = Field(30, description="passes over the training images")
-    batch_size: Positive = Field(128, description="images in a step")
+    batch_size: Positive | None = Field(
+        None, description="images in a step; default: 128, of fewer than 1,024 training images an eighth"
+    )
     optimizer: Literal["sgd", "adamw"] = Field(
         "sgd", description="sgd: with momentum; adamw: needs a lower learning rate"
     )
@@ -270,13 +272,13 @@ class StepSettings(Settings):
         None, description="decay of an exponential moving average of the weights; default: no averaging"
     )
     precision: Precision = Field(
-        "auto", description="auto: chosen by timing a few steps in long trainings, by rule in short ones"
+        "auto", description="auto: chosen by timing a few steps, in very short trainings by rule"
     )
     memory_format: Literal["auto", "channels_last", "contiguous"] = Field(
-        "auto", description="auto: chosen by timing a few steps in long trainings, else channels_last"
+        "auto", description="auto: chosen by timing a few steps, in very short trainings channels_last"
     )
     threads: Positive | None = Field(
-        None, description="CPU threads; default: chosen by timing a few steps in long trainings, else all"
+        None, description="CPU threads; default: chosen by timing a few steps, at most one per usable core"
     )
     compile: bool = Field(
         False, description="run the student and a live teacher through torch.compile; pays off in long trainings"
@@ -519,7 +521,7 @@ class RecoverySettings(TeacherGuidedSettings):
     lower: ClassVar[float] = 0.2
 
     epochs: Positive = Field(10, description="passes over the training images")
-    batch_size: Positive = Field(128, description="images in a step; default: distill.batch_size")
+    batch_size: Positive | None = Field(None, description="images in a step; default: distill.batch_size")
     optimizer: Literal["sgd", "adamw"] = Field("sgd", description="default: distill.optimizer")
     threads: Positive | None = Field(None, description="default: distill.threads")
     learning_rate: Annotated[float, Field(gt=0.0)] = Field(

@@ -37,7 +37,7 @@ class JointBatches:
     """
 
     def __init__(self, main: BatchSource, others: Mapping[str, BatchSource]) -> None:
-        self.shape = main.shape
+        self.shape, self.batch_size = main.shape, main.batch_size
         self._main, self._others = main, others
 
     def __len__(self) -> int:

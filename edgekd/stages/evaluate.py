@@ -5,7 +5,7 @@ split.
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -17,12 +17,15 @@ from edgekd.data.reader import Reader, open_reader
 from edgekd.export import variants
 from edgekd.export.model_id import ModelId, labelled
 from edgekd.export.onnx_model import OnnxModel
-from edgekd.runs import Run, Stage
+from edgekd.runs import Run, Stage, part_of
 from edgekd.runtime.backends import Session, open_reference, reference
 from edgekd.runtime.preprocess import Pixels
 from edgekd.runtime.statistics import Outputs, most_confused, packed, wilson
 from edgekd.stages import _code
 from edgekd.store.artifacts import Artifact, Details, Json, read_json, write_json
+from edgekd.training.fit import Progress
+
+Shown = Callable[[int, int], None]
 
 
 class EvaluationDetails(Details):
@@ -76,13 +79,18 @@ def evaluate(
         Evaluation,
         settings=_code.code_of_reference(),
         inputs={**labelled(models), "data": data, **{f"data-{name}": own for name, own in further.items()}},
-        make=lambda out: evaluate_models(models, data, out, heads=further),
+        make=lambda out: evaluate_models(models, data, out, heads=further, progress=run.progress(STAGE.name)),
     )
     return run.finish(STAGE, evaluation)
 
 
 def evaluate_models(
-    models: Mapping[ModelId, OnnxModel], data: Dataset, out: Path, *, heads: Mapping[str, Dataset] | None = None
+    models: Mapping[ModelId, OnnxModel],
+    data: Dataset,
+    out: Path,
+    *,
+    heads: Mapping[str, Dataset] | None = None,
+    progress: Progress | None = None,
 ) -> Evaluation:
     """Run every exported file over the whole test split, with the preprocessing of the data set.
 
@@ -91,8 +99,12 @@ def evaluate_models(
         data: whose test split is used.
         heads: the data sets of additional heads, by name; a model with these heads is evaluated on them as well.
         out: an empty folder, which becomes the artifact.
+        progress: called with (images done, images in total, the model), where those of additional heads do not count.
     """
-    rows = [{**name.to_json(), **_row(name, model, data, heads or {})} for name, model in models.items()]
+    rows = [
+        {**name.to_json(), **_row(name, model, data, heads or {}, part_of(progress, number, len(models), str(name)))}
+        for number, (name, model) in enumerate(models.items())
+    ]
     _add_images(rows, data, out)
     write_json(out / "evaluation.json", {"split": "test", "rows": rows})
     digests = {str(name): model.digest for name, model in models.items()}
@@ -109,9 +121,9 @@ def _warnings(rows: Sequence[Json]) -> list[str]:
     return [f"{', '.join(names)}: {problem}." for problem, names in models.items()]
 
 
-def _row(name: ModelId, model: OnnxModel, data: Dataset, heads: Mapping[str, Dataset]) -> Json:
+def _row(name: ModelId, model: OnnxModel, data: Dataset, heads: Mapping[str, Dataset], shown: Shown | None) -> Json:
     with session_for(name, model) as session:
-        row, first = _on_test(session, data, 0), len(data.classes)
+        row, first = _on_test(session, data, 0, shown), len(data.classes)
         if model.heads:
             row["heads"] = {}
         for head, classes in model.heads.items():
@@ -120,8 +132,8 @@ def _row(name: ModelId, model: OnnxModel, data: Dataset, heads: Mapping[str, Dat
     return row
 
 
-def _on_test(session: Session, data: Dataset, first: int) -> Json:
-    row = accuracy_of(session, open_reader(data, "test"), data.classes, first=first)
+def _on_test(session: Session, data: Dataset, first: int, shown: Shown | None = None) -> Json:
+    row = accuracy_of(session, open_reader(data, "test", shown=shown), data.classes, first=first)
     names = names_of(data, "test", [mistake["row"] for mistake in row["worst"]])
     row["worst"] = [{**mistake, "name": name} for mistake, name in zip(row["worst"], names, strict=True)]
     return row

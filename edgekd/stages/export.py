@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from edgekd import plugins
@@ -62,14 +63,16 @@ def export(run: Run, networks: Mapping[Role, Checkpoint], quantized: Quantized |
     shipped = {name: QUANTIZED if variants.find(name).needs_quantize else final for name in run.recipe.variants}
     models: dict[ModelId, OnnxModel] = {}
     left_out: list[str] = []
-    for variant in variants.ordered(run.recipe.variants):
+    ordered = variants.ordered(run.recipe.variants)
+    number, total = 0, sum(1 if each.base else len(_checkpoints(run, each, networks, quantized)) for each in ordered)
+    for variant in ordered:
         for role, source in _sources(run, variant, networks, quantized, shipped, models).items():
-            name = ModelId(role.name, variant.name)
+            name, number = ModelId(role.name, variant.name), number + 1
             if source is None:
                 left_out.append(f"{name} was left out, because {variant.base} was.")
                 continue
             try:
-                models[name] = _graph(run, role, variant, source, data)
+                models[name] = _graph(run, role, variant, source, data, (number, total))
             except ExportError as error:
                 if role is final and variant.base is None:
                     raise
@@ -91,6 +94,12 @@ def _sources(
     if variant.base is not None:
         role = shipped[variant.name]
         return {role: models.get(ModelId(role.name, variant.base))}
+    return _checkpoints(run, variant, networks, quantized)
+
+
+def _checkpoints(
+    run: Run, variant: Variant[Any], networks: Mapping[Role, Checkpoint], quantized: Quantized | None
+) -> Mapping[Role, Checkpoint]:
     return _quantized(run, quantized) if variant.needs_quantize else networks
 
 
@@ -101,12 +110,26 @@ def _quantized(run: Run, quantized: Quantized | None) -> dict[Role, Checkpoint]:
     return {**({PTQ: quantized.calibrated} if compared else {}), QUANTIZED: quantized.trained}
 
 
-def _graph(run: Run, role: Role, variant: Variant[Any], source: Checkpoint | OnnxModel, data: Dataset) -> OnnxModel:
-    settings = run.recipe.export
+def _graph(
+    run: Run,
+    role: Role,
+    variant: Variant[Any],
+    source: Checkpoint | OnnxModel,
+    data: Dataset,
+    number_of: tuple[int, int],
+) -> OnnxModel:
+    settings, name = run.recipe.export, f"{STAGE.name}-{ModelId(role.name, variant.name)}"
+    progress, (number, total) = run.progress(name), number_of
+
+    def make(out: Path) -> OnnxModel:
+        if progress is not None:
+            progress(number - 1, total, f"graph {number} of {total}")
+        return variant.export(source, data, settings, out)
+
     return run.stage(
         STAGE,
         OnnxModel,
-        name=f"{STAGE.name}-{ModelId(role.name, variant.name)}",
+        name=name,
         title=f"{role.title}: ONNX {variant.title}",
         settings={
             "opset": settings.opset,
@@ -115,5 +138,5 @@ def _graph(run: Run, role: Role, variant: Variant[Any], source: Checkpoint | Onn
             **_code.code_of_reference(),
         },
         inputs={"source": source, "data": data},
-        make=lambda out: variant.export(source, data, settings, out),
+        make=make,
     )

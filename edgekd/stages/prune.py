@@ -16,10 +16,11 @@ from edgekd.models import checkpoint as checkpoints
 from edgekd.models.checkpoint import Checkpoint
 from edgekd.pruning.channels import PrunedNetwork, check_reachable, prune_channels
 from edgekd.recipe.settings import PruneSettings, PruneTarget
-from edgekd.runs import Role, Run, Stage, Untrained, settings_json
+from edgekd.runs import Role, Run, Stage, Untrained, part_of, settings_json
 from edgekd.runtime.preprocess import InputShape
 from edgekd.stages import _facts
 from edgekd.stages.distill import Continuation, Guidance, distilled
+from edgekd.training.fit import Progress
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ def pruned(run: Run, student: Checkpoint, settings: PruneSettings) -> Checkpoint
         Checkpoint,
         settings={"target": settings_json(target), "multiple": multiple},
         inputs={"student": student},
-        make=lambda out: prune_checkpoint(student, target, multiple, out),
+        make=lambda out: prune_checkpoint(student, target, multiple, out, progress=run.progress(STAGE.name)),
     )
 
 
@@ -106,7 +107,9 @@ def channel_multiple(settings: PruneSettings) -> int:
     return settings.multiple or profiles.find(settings.device).channel_multiple
 
 
-def prune_checkpoint(student: Checkpoint, target: PruneTarget, multiple: int, out: Path) -> Checkpoint:
+def prune_checkpoint(
+    student: Checkpoint, target: PruneTarget, multiple: int, out: Path, *, progress: Progress | None = None
+) -> Checkpoint:
     """Prune a trained network to a target. It is not trained further here, so its accuracy is lower until recovery.
 
     Args:
@@ -114,6 +117,7 @@ def prune_checkpoint(student: Checkpoint, target: PruneTarget, multiple: int, ou
         target: the fraction to keep, of MACs or parameters.
         multiple: changed widths become multiples of this.
         out: an empty folder, which becomes the checkpoint; its manifest replays the pruning.
+        progress: called with (widths tried, widths in total, what is tried).
 
     Raises:
         ModelError: the network cannot be pruned or the target is out of reach.
@@ -122,7 +126,12 @@ def prune_checkpoint(student: Checkpoint, target: PruneTarget, multiple: int, ou
     preprocessing = student.details.preprocessing
     shape = preprocessing.shape
     network = prune_channels(
-        checkpoints.load(student), measure=target.measure, target=target.share, multiple=multiple, shape=shape
+        checkpoints.load(student),
+        measure=target.measure,
+        target=target.share,
+        multiple=multiple,
+        shape=shape,
+        shown=part_of(progress, 0, 1, "trying widths"),
     )
     saved = checkpoints.save(
         network.model,

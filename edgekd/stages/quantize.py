@@ -22,11 +22,11 @@ from edgekd.models.checkpoint import Checkpoint
 from edgekd.models.edits.quantize import VERSION as PLACEMENT
 from edgekd.quantization.placement import freeze, insert, observe
 from edgekd.recipe.settings import QuantizeSettings
-from edgekd.runs import Role, Run, Stage, Untrained, settings_json
+from edgekd.runs import Role, Run, Stage, Untrained, part_of, settings_json
 from edgekd.runtime.preprocess import InputShape
 from edgekd.stages import _facts
 from edgekd.stages.distill import Continuation
-from edgekd.training.fit import BeginEpoch, accuracy
+from edgekd.training.fit import BeginEpoch, Progress, accuracy
 from edgekd.training.host import best_device
 from edgekd.training.train import TrainingSetup, evaluation_loader
 
@@ -99,7 +99,9 @@ def quantize(run: Run, student: Checkpoint, continuation: Continuation) -> Quant
         Checkpoint,
         settings={"images": settings.calibration_images},
         inputs={"student": student, "data": continuation.data},
-        make=lambda out: calibrate(student, continuation.data, settings.calibration_images, out),
+        make=lambda out: calibrate(
+            student, continuation.data, settings.calibration_images, out, progress=run.progress(CALIBRATE.name)
+        ),
     )
     result = Quantized(calibrated, trained(run, calibrated, settings, continuation))
     return run.finish(STAGE, result, result.trained)
@@ -133,7 +135,9 @@ def trained(run: Run, calibrated: Checkpoint, settings: QuantizeSettings, contin
     )
 
 
-def calibrate(student: Checkpoint, data: Dataset, images: int, out: Path) -> Checkpoint:
+def calibrate(
+    student: Checkpoint, data: Dataset, images: int, out: Path, *, progress: Progress | None = None
+) -> Checkpoint:
     """Put int8 quantizers into a trained network and calibrate their scales on images: post-training quantization.
 
     Args:
@@ -141,12 +145,13 @@ def calibrate(student: Checkpoint, data: Dataset, images: int, out: Path) -> Che
         data: whose training images are used.
         images: the number of training images, spread evenly over the split, not augmented.
         out: an empty folder, which becomes the checkpoint.
+        progress: called with (images done, images in total, what is done).
 
     Raises:
         ModelError: the network cannot be traced, or is quantized already.
         DataError: too few images to calibrate on.
     """
-    reader = open_reader(data, "train")
+    reader = open_reader(data, "train", shown=part_of(progress, 0, 1, "images"))
     count = _enough(images, len(reader))
     quantized = insert(checkpoints.load(student))
     network = quantized.model

@@ -101,13 +101,27 @@ def _flat(settings: Json, above: str = "") -> Json:
     return flat
 
 
+@dataclass(frozen=True)
+class PlannedTraining:
+    """A stage that trains a network: for so many epochs, with a teacher or without."""
+
+    name: str
+    epochs: int
+    teacher: bool
+
+
 class Outline(Store):
-    """A store for listing a chain's stages: nothing is read or made, every artifact is pending."""
+    """A store for listing a chain's stages: nothing is read or made, every artifact is pending.
+
+    Attributes:
+        trainings: the stages that have epochs in their settings, in order.
+    """
 
     makes = False
 
     def __init__(self) -> None:
         super().__init__(Path())
+        self.trainings: list[PlannedTraining] = []
 
     def stage(
         self,
@@ -118,6 +132,8 @@ class Outline(Store):
         inputs: Mapping[str, Artifact],
         make: Callable[[Path], A],
     ) -> A:
+        if isinstance(epochs := settings.get("epochs"), int):
+            self.trainings.append(PlannedTraining(label.name, epochs, "teacher" in inputs))
         return cast(A, _Pending(label.name))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -14,20 +15,21 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from edgekd.data.loader import BatchSource, Loader
+from edgekd.data.loader import USUAL_BATCH, BatchSource, Loader
 from edgekd.recipe.settings import StepSettings
 from edgekd.training.average import Average
 from edgekd.training.compiling import Forward, compiled, compiling
-from edgekd.training.guard import Guard, clear_memory_errors
-from edgekd.training.host import autocast, keep_freed_memory, resolve_precision
+from edgekd.training.guard import Guard, clear_errors
+from edgekd.training.host import autocast, keep_freed_memory, resolve_precision, threads
 from edgekd.training.norms import raise_momentum
 from edgekd.training.optimiser import make_optimiser, trainable
 from edgekd.training.schedule import learning_rate
 from edgekd.training.state import EpochRecord, TrainingState
-from edgekd.training.throughput import Tuning, threads, tune
+from edgekd.training.throughput import Tuning, tune
 
 Progress = Callable[[int, int, str], None]
 BeginEpoch = Callable[[nn.Module, int], None]
+_LOG = logging.getLogger(__name__)
 _SEEDS_PER_RUN = 1_000_003
 
 
@@ -145,46 +147,50 @@ def fit(
         TrainingError: the saved state is damaged, or the network cannot be compiled as the settings ask.
     """
     keep_freed_memory()
+    _tell_batch(loader, settings)
     accelerator = Accelerator(mixed_precision="no")
     model.to(accelerator.device)
     objective.to(accelerator.device)
     raise_momentum(model, steps=len(loader) * settings.epochs)
-    tuning = tune(
-        model,
-        objective,
-        loader,
-        settings,
-        device=accelerator.device,
-        folder=resume,
-    )
-    wrapped = accelerator.prepare(model)
-    # Not prepared: Accelerate's wrapper searches for packages in every step, 1.5 % of a small student's step, and the
-    # rest of it is for scaled and accumulated gradients, which do not occur here.
-    optimiser = make_optimiser((model, objective), settings)
-    average = Average(model, settings.ema) if settings.ema is not None else None
-    modules = {"model": model, "objective": objective} | ({"average": average.network} if average else {})
-    state = TrainingState(resume, modules, optimiser)
-    state.restore()
-    forward = compiled(wrapped) if settings.compile else wrapped
-    loop = _Loop(
-        accelerator, wrapped, forward, objective, optimiser, loader, settings, tuning, average, callbacks.progress
-    )
-    result = average.network if average else model
+    # Timed inside: a compiled teacher is compiled once.
     with compiling() if settings.compile else nullcontext():
+        with clear_errors(loader.batch_size, accelerator.device):
+            tuning = tune(model, objective, loader, settings, device=accelerator.device, folder=resume)
+        wrapped = accelerator.prepare(model)
+        # Not prepared: Accelerate's wrapper searches for packages in every step, 1.5 % of a small student's step, and
+        # the rest of it is for scaled and accumulated gradients, which do not occur here.
+        optimiser = make_optimiser((model, objective), settings)
+        average = Average(model, settings.ema) if settings.ema is not None else None
+        modules = {"model": model, "objective": objective} | ({"average": average.network} if average else {})
+        state = TrainingState(resume, modules, optimiser)
+        state.restore()
+        forward = compiled(wrapped) if settings.compile else wrapped
+        loop = _Loop(
+            accelerator, wrapped, forward, objective, optimiser, loader, settings, tuning, average, callbacks.progress
+        )
+        result = average.network if average else model
         for epoch in range(len(state.history), settings.epochs):
             torch.manual_seed(settings.seed * _SEEDS_PER_RUN + epoch)
             if callbacks.begin_epoch is not None:
                 callbacks.begin_epoch(model, epoch)
-            with clear_memory_errors(settings.batch_size, accelerator.device), threads(tuning.threads):
+            with clear_errors(loader.batch_size, accelerator.device), threads(tuning.threads):
                 terms, rate, seconds = loop.epoch(epoch)
                 score = accuracy(result, validation, accelerator.device) if validation is not None else None
-            images = len(loader) * settings.batch_size
+            images = len(loader) * loader.batch_size
             state.history.append(EpochRecord(epoch + 1, sum(terms.values()), terms, rate, images / seconds, score))
             state.save()
     if average:
         model.load_state_dict(average.network.state_dict())
     model.eval()
     return state.history
+
+
+def _tell_batch(loader: BatchSource, settings: StepSettings) -> None:
+    size, wanted = loader.batch_size, settings.batch_size
+    if wanted is not None and size < wanted:
+        _LOG.warning("batch_size %d is more than there are images: training in batches of %d", wanted, size)
+    elif wanted is None and size < USUAL_BATCH:
+        _LOG.info("training in batches of %d, because the images are few; batch_size in the recipe changes it", size)
 
 
 @torch.no_grad()

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from edgekd.errors import NonFiniteLossError, OutOfMemoryError
+from edgekd.errors import NonFiniteLossError, OutOfMemoryError, TrainingError
 
 # Reading a value synchronises a GPU; on a CPU it costs nothing.
 _CHECK_EVERY = 50
@@ -46,6 +46,22 @@ class Guard:
                 found=f"last good state: {good}",
                 hint="lower the learning_rate, lengthen warmup_epochs, set clip_norm, or use precision: fp32",
             )
+
+
+@contextmanager
+def clear_errors(batch_size: int, device: torch.device) -> Iterator[None]:
+    """Turns PyTorch's errors for exhausted memory, and for a batch of one image, into ones that name the batch size."""
+    try:
+        with clear_memory_errors(batch_size, device):
+            yield
+    except ValueError as error:
+        if batch_size > 1 or "more than 1 value per channel" not in str(error):
+            raise
+        raise TrainingError(
+            "a batch norm cannot be trained on batches of one image",
+            found=str(error),
+            hint="set batch_size to 8 or more, and add images if there is only one",
+        ) from None
 
 
 @contextmanager

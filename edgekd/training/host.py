@@ -4,21 +4,32 @@ from __future__ import annotations
 
 import ctypes
 import functools
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Literal
 
+import psutil
 import torch
 from accelerate import Accelerator
 from torch import nn
 
+from edgekd.bench.sensors import cpu_times, others_share
 from edgekd.errors import UsageError
 from edgekd.quantization.placement import activation_quantizers
 from edgekd.recipe.settings import Precision
+from edgekd.runtime.cores import usable_cores
 from edgekd.runtime.preprocess import InputShape
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+# Of a core: what any machine does beside the training.
+_HARDLY_USED = 0.5
+_LEAST_SECONDS = 0.3
+_LOG = logging.getLogger(__name__)
 
 
 def best_device() -> torch.device:
@@ -113,6 +124,94 @@ def _outstridden(model: nn.Module, shape: InputShape) -> str | None:
         for hook in hooks:
             hook.remove()
     return found[0] if found else None
+
+
+class Load:
+    """What other processes use of the machine's cores, from when this is made or begun anew."""
+
+    def __init__(self) -> None:
+        self.cores = psutil.cpu_count() or 1
+        self._start, self._before = time.monotonic(), cpu_times()
+        self._last: float | None = None
+
+    def begin_anew(self) -> None:
+        """From now on; what was before counts until enough time has passed."""
+        if self.known:
+            self._last = self.used()
+            self._start, self._before = time.monotonic(), cpu_times()
+
+    def wait(self) -> None:
+        """Wait until anything is known, less than a second."""
+        if self._last is None:
+            time.sleep(max(0.0, _LEAST_SECONDS - (time.monotonic() - self._start)))
+
+    @property
+    def known(self) -> bool:
+        """Whether enough time has passed: the kernel counts in hundredths of a second."""
+        return time.monotonic() - self._start >= _LEAST_SECONDS
+
+    def used(self) -> float:
+        """In cores; 0 as long as nothing is known."""
+        if not self.known:
+            return self._last or 0.0
+        return others_share(self._before, cpu_times()) * self.cores
+
+    def room(self, threads: int) -> int:
+        """How many of these threads have a core of their own, at least one."""
+        free = self.cores - self.used()
+        return threads if free > threads - _HARDLY_USED else max(1, int(free))
+
+    def tell(self, threads: int, chosen: int) -> None:
+        """Log a warning if not all of these threads have a core of their own, with the number that was chosen."""
+        if self.room(threads) < threads:
+            used = f"{max(1, round(self.used()))} of its {self.cores} cores"
+            _LOG.warning("the machine is busy: other processes use %s; working on %s", used, in_words(chosen))
+
+
+# What PyTorch was set to, in the context of spare_threads().
+_all_threads: ContextVar[int | None] = ContextVar("all_threads", default=None)
+
+
+def all_threads() -> int:
+    """PyTorch's number of threads, which OMP_NUM_THREADS sets; without it at most one per usable core."""
+    known = _all_threads.get() or torch.get_num_threads()
+    return known if "OMP_NUM_THREADS" in os.environ else min(known, usable_cores())
+
+
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    """A context in which PyTorch runs on so many threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextmanager
+def spare_threads(load: Load) -> Iterator[None]:
+    """A context in which PyTorch runs on all_threads(), or on as many as other processes have left cores for.
+
+    Args:
+        load: of the time before; begun anew here.
+    """
+    count = chosen = all_threads()
+    if count > 1 and "OMP_NUM_THREADS" not in os.environ:
+        load.wait()
+        chosen = load.room(count)
+    load.tell(count, chosen)
+    load.begin_anew()
+    token = _all_threads.set(count)
+    try:
+        with threads(chosen):
+            yield
+    finally:
+        _all_threads.reset(token)
+
+
+def in_words(threads: int) -> str:
+    return f"{threads} thread{'s' if threads > 1 else ''}"
 
 
 def autocast(precision: Literal["fp32", "bf16"], device: torch.device) -> AbstractContextManager[object]:

@@ -13,7 +13,7 @@ from edgekd import plugins
 from edgekd.bench.model_files import model_file
 from edgekd.data.balance import counts_of, resolved
 from edgekd.data.dataset import Dataset, Split, open_split
-from edgekd.data.loader import BatchSource, Loader, Variation
+from edgekd.data.loader import BatchSource, Loader, Variation, fitting_batch
 from edgekd.errors import BenchError, ModelError
 from edgekd.models import checkpoint as checkpoints
 from edgekd.models import hub_folder
@@ -301,16 +301,17 @@ def training_loader(
 
     Args:
         data: the data set, with its balance.
-        settings: their batch size and seed are used.
+        settings: their batch size, see fitting_batch(), and seed are used.
         augment: how images are varied.
         split: images to show, each once, instead of the training split.
         views: see Variation; None: every epoch shows each image in a new view.
         second_view: whether each batch holds a second view of its images too.
     """
+    chosen = split if split is not None else open_split(data, "train")
     return Loader(
-        split if split is not None else open_split(data, "train"),
+        chosen,
         data.details.preprocessing,
-        batch_size=settings.batch_size,
+        batch_size=fitting_batch(settings.batch_size, len(chosen)),
         variation=Variation(
             augment,
             data.details.mirror,

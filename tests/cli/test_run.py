@@ -277,7 +277,7 @@ def test_a_student_that_learned_nothing_is_not_praised_and_fails_where_asked(tmp
     line = ["run", str(tmp_path / "nothing.yaml"), "--out", str(tmp_path / "out")]
     plain = CliRunner().invoke(group, line)
     assert plain.exit_code == 0, plain.output
-    assert "distill trains a new network for 1 steps only: 1 epochs of 64 images" in plain.stderr
+    assert "distill trains a new network for 8 steps only: 1 epoch of 64 images in batches of 8" in plain.stderr
     (named,) = [line for line in plain.stderr.splitlines() if line.startswith("    ! ") and "student-fp32" in line]
     assert "every image" in named or "always answering" in named
     strict = CliRunner().invoke(group, [*line, "--strict"])
@@ -289,7 +289,7 @@ def test_a_student_that_learned_nothing_is_not_praised_and_fails_where_asked(tmp
     report = (tmp_path / "out" / "report.html").read_text()
     assert "<h1>Not usable: " in report and "faster" not in report.partition("</h1>")[0]
     plan = CliRunner().invoke(group, [*line, "--plan"])
-    assert plan.exit_code == 0 and "for 1 steps only" in plan.stderr
+    assert plan.exit_code == 0 and "for 8 steps only" in plan.stderr
 
 
 def test_a_variant_that_fails_is_left_out_and_the_run_goes_on(tmp_path):

@@ -1,9 +1,18 @@
 from __future__ import annotations
 
+import io
 import json
+import logging
+import time
 from types import SimpleNamespace
 
+import pytest
+from rich.console import Console
+from rich.progress import Progress
+
+from edgekd.cli._progress import Line
 from edgekd.cli._terminal import Terminal, show_artifact, show_plan, show_result
+from edgekd.cli._time_left import TimeLeft
 from edgekd.export.model_id import ModelId
 from edgekd.store.plan import PlannedStage
 from edgekd.store.store import Done
@@ -18,6 +27,18 @@ def test_each_stage_is_one_line_and_a_warning_is_shown_once(capsys):
         terminal.end(Done("data", "Data", "reused", SimpleNamespace(metrics={}), 9.0))
     lines = [" ".join(line.split()) for line in capsys.readouterr().err.splitlines()]
     assert lines == ["… distill", "! too soft", "✓ distill 1.5 s validation 97.00%, [1, 2]", "= data reused"]
+
+
+def test_a_logged_warning_is_shown_as_long_as_the_terminal_is_open(capsys):
+    log = logging.getLogger("edgekd.training.throughput")
+    with Terminal(quiet=False, resume=""):
+        log.warning("the machine is busy: %d of its cores", 2)
+        log.info("training in batches of 8")
+        log.debug("not shown")
+    log.info("nor this")
+    lines = [line.strip() for line in capsys.readouterr().err.splitlines()]
+    assert lines == ["! the machine is busy: 2 of its cores", "· training in batches of 8"]
+    assert not logging.getLogger("edgekd").handlers
 
 
 def test_an_interruption_states_how_to_resume_and_quiet_prints_nothing(capsys):
@@ -70,6 +91,40 @@ def test_a_bundle_is_shown_where_it_was_published(capsys, tmp_path):
     assert capsys.readouterr().out == f"\nBundle  {tmp_path / 'bundle'}\n"
     show_artifact(SimpleNamespace(**{**vars(made), "kind": "checkpoint"}), tmp_path, as_json=True)
     assert json.loads(capsys.readouterr().out)["path"] == str(tmp_path / "stages/bundle-1")
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_in_a_terminal_the_line_fits(monkeypatch, width):
+    monkeypatch.setenv("TERM", "xterm")
+    screen = io.StringIO()
+    console = Console(file=screen, force_terminal=True, width=width, color_system=None)
+    bars = Progress(Line(console, TimeLeft()), console=console)
+    bars.add_task(
+        "export-quantized-int8-x64", total=9, completed=3, note="student-int8-x64, ONNX Runtime 1.23 as written"
+    )
+    console.print(bars)
+    shown = screen.getvalue().rstrip("\n")
+    assert "\n" not in shown and len(shown) < width and "export-quantized-int8-x64" in shown and "33%" in shown
+    assert ("━" in shown) == (width == 120)
+
+
+def test_a_stage_without_progress_shows_that_it_is_running(capsys):
+    with Terminal(quiet=False, resume="", every=0.02) as terminal:
+        terminal.begin("export-student-fp32")
+        shown, end = "", time.monotonic() + 30.0
+        while "running for" not in shown and time.monotonic() < end:
+            shown += capsys.readouterr().err
+            time.sleep(0.01)
+    assert "    export-student-fp32: running for 0 s" in shown
+
+
+def test_a_stage_goes_on_after_one_within_it(capsys):
+    with Terminal(quiet=False, resume="", every=0.0) as terminal:
+        terminal.begin("distill")
+        terminal.begin("teacher-outputs")
+        terminal.end(Done("teacher-outputs", "Outputs", "run", SimpleNamespace(metrics={}), 1.0))
+        terminal.progress("distill", 1, 10, "epoch 1/2")
+    assert capsys.readouterr().err.splitlines()[-1] == "    distill: epoch 1/2, 1 of 10"
 
 
 def test_without_a_terminal_progress_is_a_line_now_and_then(capsys):

@@ -11,7 +11,7 @@ from PIL import Image
 
 from edgekd.data.augment import draw_view, pad_crop
 from edgekd.data.dataset import Split, open_split
-from edgekd.data.loader import Batch, Loader, Variation
+from edgekd.data.loader import Batch, Loader, Variation, fitting_batch
 from edgekd.data.prepare import prepare
 from edgekd.errors import DataError
 from edgekd.recipe.settings import AugmentSettings, DataSettings
@@ -70,6 +70,24 @@ def test_training_shuffles_and_drops_the_short_batch(split: Split) -> None:
         assert batch.images.shape == (10, 3, 14, 14) and batch.images.dtype == torch.float32
         assert batch.images.is_contiguous(memory_format=torch.channels_last)
         assert batch.targets.tolist() == split.labels[batch.indices.numpy()].tolist()
+
+
+@pytest.mark.parametrize(
+    ("wanted", "images", "size"),
+    [
+        (None, 50_000, 128),
+        (None, 1_024, 128),
+        (None, 1_023, 120),
+        (None, 195, 24),  # 8 steps per epoch
+        (None, 60, 8),
+        (None, 5, 5),
+        (128, 195, 128),
+        (500, 195, 195),
+        (64, 1, 1),
+    ],
+)
+def test_a_batch_fits_the_images(wanted: int | None, images: int, size: int) -> None:
+    assert fitting_batch(wanted, images) == size
 
 
 def test_the_only_batch_is_kept(split: Split) -> None:

@@ -44,7 +44,16 @@ def test_every_family_meets_its_target_in_multiples(model, arguments):
 
 def test_parameters_are_a_target_of_their_own():
     network = _build("torchvision/resnet18", {})
-    found = prune_channels(network, measure="parameters", target=0.3, multiple=16, shape=InputShape(3, 32, 32))
+    shown = []
+    found = prune_channels(
+        network,
+        measure="parameters",
+        target=0.3,
+        multiple=16,
+        shape=InputShape(3, 32, 32),
+        shown=lambda done, total: shown.append((done, total)),
+    )
+    assert shown == [(tried, 8) for tried in range(1, 8)]  # after the smallest one, seven halvings
     assert 0.2 < found.kept <= 0.3
     assert cost(found.model, InputShape(3, 32, 32))["parameters"] == pytest.approx(
         found.kept * cost(network, InputShape(3, 32, 32))["parameters"]

@@ -11,6 +11,7 @@ from edgekd.data.loader import Batch
 from edgekd.distillation.objective import Teacher
 from edgekd.distillation.terms import Networks, build_terms
 from edgekd.recipe.settings import TermSettings
+from edgekd.runtime.preprocess import InputShape
 from edgekd.schemes._heads import Batches, Head, JointBatches, MultiTask
 
 
@@ -55,7 +56,7 @@ def test_a_grouped_task_learns_grouped_labels():
 class Counting:
     """Batches of one number each: which, and of which epoch."""
 
-    device, image_size = torch.device("cpu"), 8
+    device, shape, batch_size = torch.device("cpu"), InputShape(3, 8, 8), 2
 
     def __init__(self, steps):
         self.steps = steps

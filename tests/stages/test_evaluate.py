@@ -30,7 +30,11 @@ def test_evaluation_counts_by_hand(exported, small_digits, tmp_path):
 def test_answers_are_kept_image_by_image_and_a_network_that_learned_nothing_is_named(exported, small_digits, tmp_path):
     _, models = exported
     both = {ModelId("student", name): models[name] for name in ("fp32", "fp16")}
-    evaluation = evaluate_models(both, small_digits, tmp_path)
+    shown = []
+    evaluation = evaluate_models(both, small_digits, tmp_path, progress=lambda *each: shown.append(each))
+    images = small_digits.details.counts["test"]
+    assert shown[0][1:] == (2 * images, "student-fp32") and shown[-1] == (2 * images, 2 * images, "student-fp16")
+    assert [done for done, _, _ in shown] == sorted({done for done, _, _ in shown})
     one, other = evaluation.rows
     right = unpacked(one["correct"], one["samples"])
     assert (

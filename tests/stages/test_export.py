@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+from contextlib import suppress
+from pathlib import Path
+from types import SimpleNamespace
+
 import pytest
 
 from edgekd.data.dataset import Dataset
@@ -35,9 +39,9 @@ class Failing(Outline):
         return super().stage(kind, label, **arguments)
 
 
-def exported(*overrides, trained=True, store=None):
+def exported(*overrides, trained=True, store=None, console=None):
     """What is exported of networks that are not made yet."""
-    run = Run(from_mapping(RECIPE, overrides).settings, store or Outline())
+    run = Run(from_mapping(RECIPE, overrides).settings, store or Outline(), console)
 
     def made(kind):
         return run.stage(Stage("x", "X", version=1), kind, settings={}, inputs={}, make=kind)
@@ -45,6 +49,24 @@ def exported(*overrides, trained=True, store=None):
     networks = {TEACHER: made(Checkpoint), STUDENT: made(Checkpoint)}
     calibrated = made(Checkpoint)
     return export(run, networks, Quantized(calibrated, made(Checkpoint) if trained else calibrated), made(Dataset))
+
+
+class Making(Outline):
+    """A store in which every stage is made, in a folder that is not there."""
+
+    def stage(self, kind, label, **arguments):
+        if label.name.startswith("export-"):
+            with suppress(Exception):
+                arguments["make"](Path("/nowhere"))
+        return super().stage(kind, label, **arguments)
+
+
+def test_progress_counts_the_graphs():
+    shown = []
+    console = SimpleNamespace(progress=lambda *each: shown.append(each), warn=lambda message: None)
+    exported(store=Making(), console=console)
+    assert shown[0] == ("export-teacher-fp32", 0, 6, "graph 1 of 6")
+    assert shown[-1] == ("export-quantized-int8-x64", 5, 6, "graph 6 of 6") and len(shown) == 6
 
 
 def test_every_network_in_its_own_form_and_what_ships_in_all():

@@ -67,7 +67,11 @@ def test_an_operation_that_stays_in_float_is_named_and_counted(small_digits, tmp
         classes=small_digits.classes,
         out=_folder(tmp_path, "float"),
     )
-    found = calibrate(made, small_digits, 32, _folder(tmp_path, "calibrated"))
+    shown = []
+    found = calibrate(
+        made, small_digits, 48, _folder(tmp_path, "calibrated"), progress=lambda *each: shown.append(each)
+    )
+    assert shown == [(32, 48, "images"), (48, 48, "images")]
     left = found.metrics["left_in_float"]
     assert left and all("norm" in name for name in left)
     (warning,) = found.metrics["warnings"]

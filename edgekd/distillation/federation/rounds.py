@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from torch import nn
 
+from edgekd.data.loader import fitting_batch
 from edgekd.distillation.federation import Logits
 from edgekd.distillation.federation.clients import Clients, ClientTraining, views_seed
 from edgekd.models.architecture import Architecture
@@ -137,8 +138,8 @@ def epochs_without_consensus(rounds: int, own: int, public: int, training: Clien
         public: how many images are public.
         training: how the client trains.
     """
-    batch, later = training.steps.batch_size, rounds - 1
-    own_steps, public_steps = max(1, own // batch), max(1, public // batch)
+    wanted, later = training.steps.batch_size, rounds - 1
+    own_steps, public_steps = (max(1, images // fitting_batch(wanted, images)) for images in (own, public))
     public_epochs = -(-later * training.public_epochs * public_steps // own_steps)
     return training.first_epochs + later * training.own_epochs + public_epochs
 
