@@ -16,6 +16,7 @@ EdgekdError                     exit code 1
 ├── BundleError                 a bundle that is missing, incomplete or changed
 ├── BackendError                an inference engine that is not available here, or that refuses the model
 ├── BenchError                  a model that cannot be measured
+├── PreflightError              several mistakes at once, before the first training; 2 where all are usage errors
 ├── PluginError                 a plugin's file that cannot be imported, exports another object than its kind
 │                               requires, or has the name of another plugin
 └── MissingDependencyError      a package that is not installed is needed for this
@@ -26,11 +27,10 @@ A message states what was wrong, what was found, what is allowed, and the next s
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from importlib import import_module
 from numbers import Integral
 from types import ModuleType
-from typing import ClassVar
 
 
 class EdgekdError(Exception):
@@ -43,7 +43,7 @@ class EdgekdError(Exception):
         hint: the next step for the user.
     """
 
-    exit_code: ClassVar[int] = 1
+    exit_code: int = 1
 
     def __init__(self, what: str, *, found: object = None, allowed: object = None, hint: str | None = None) -> None:
         self.what = what
@@ -144,6 +144,16 @@ class PluginWarning(UserWarning):
 
 class MissingDependencyError(EdgekdError):
     pass
+
+
+class PreflightError(EdgekdError):
+    """All mistakes that were found before the first training."""
+
+    def __init__(self, errors: Sequence[EdgekdError]) -> None:
+        self.errors = tuple(errors)
+        self.exit_code = UsageError.exit_code if all(isinstance(error, UsageError) for error in errors) else 1
+        listed = (f"{number}. {error}".replace("\n", "\n   ") for number, error in enumerate(errors, 1))
+        super().__init__("\n".join([f"{len(errors)} mistakes", *listed]))
 
 
 def summary(error: BaseException) -> str:

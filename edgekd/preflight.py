@@ -3,30 +3,37 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
+from functools import partial
+from typing import ParamSpec, TypeVar
 
 from torch import nn
 
 from edgekd import plugins, schemes
+from edgekd.data.balance import resolved
 from edgekd.data.class_order import depends_on_order, in_order, shown
-from edgekd.data.dataset import Dataset
+from edgekd.data.dataset import Dataset, class_counts
 from edgekd.data.loader import fitting_batch
 from edgekd.distillation.method import method_named
 from edgekd.distillation.objective_settings import objective_json
-from edgekd.errors import ExportError, ModelError
+from edgekd.errors import EdgekdError, ExportError, ModelError, PreflightError
 from edgekd.export.onnx import graph_of
 from edgekd.models import hub_folder
-from edgekd.models.build import published_classes
+from edgekd.models.build import bring_published, has_published, published_classes
 from edgekd.models.cost import cost
 from edgekd.models.own import from_outside
 from edgekd.models.own_input import classes_beside
 from edgekd.quantization.placement import refuse_quantized
 from edgekd.recipe.onnx_file import onnx_file
-from edgekd.recipe.settings import ModelSettings, StepSettings
+from edgekd.recipe.settings import ModelSettings, RecipeSettings, StepSettings
 from edgekd.runs import Run, Stage, Untrained, settings_json
 from edgekd.runtime.preprocess import InputShape
 from edgekd.store.artifacts import Artifact, Details, Json
-from edgekd.store.plan import is_pending
+from edgekd.store.plan import is_described, is_pending
 from edgekd.training import train as training
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 # Fewer steps leave a new network near its initial weights; a rule of thumb.
 _FEW_STEPS = 100
@@ -56,14 +63,15 @@ STAGE = Stage("preflight", "Preflight", version=2, facts=_facts)
 def preflight(run: Run, data: Dataset) -> Preflight:
     """Build and check all networks, so that an error in one is found before another is trained.
 
-    A plan does so too where the data is prepared: it refuses what the run would refuse, but for published weights that
-    cannot be fetched, because it downloads nothing.
+    A plan does so too, where the data is not prepared with what its source tells of it: it refuses what the run would
+    refuse, but for what images show when they are decoded, and published weights that are not here yet.
 
     Raises:
         ModelError: arguments, weights or classes do not fit, one is quantized already, the student cannot be
             pruned or quantized as asked, or a network from outside has the wrong outputs or cannot be exported.
         UsageError: an objective names a layer that does not exist, or layers that it cannot compare.
         DataError: too few images to calibrate on.
+        PreflightError: several of these.
     """
     stages = [stage for stage in run.stages if stage.check is not None and _is_in_recipe(stage, run)]
     made = run.stage(
@@ -73,17 +81,18 @@ def preflight(run: Run, data: Dataset) -> Preflight:
         inputs={"data": data},
         make=lambda out: Preflight.seal(out, details=check(run, data, stages)),
     )
-    if not run.store.makes and is_pending(made) and not is_pending(data):
+    if not run.store.makes and is_pending(made) and is_described(data):
         check(run, data, stages)
+        run.warn(_to_download(run.recipe))
     return run.finish(STAGE, made)
 
 
 def warnings_of(run: Run, data: Dataset) -> tuple[str, ...]:
     """What is likely to fail although nothing is wrong: trainings of new networks with too few steps. Shows them.
 
-    Empty as long as the data is not prepared.
+    Empty as long as nothing is known of the data.
     """
-    if is_pending(data):
+    if not is_described(data):
         return ()
     recipe, images = run.recipe, data.details.counts["train"]
     trainings: list[tuple[str, ModelSettings, StepSettings]] = [("distill", recipe.student, recipe.distill)]
@@ -155,13 +164,14 @@ def _count(number: int, what: str) -> str:
 
 
 def check(run: Run, data: Dataset, stages: list[Stage]) -> PreflightDetails:
-    """Build the networks and run each stage's check. Raises as preflight()."""
+    """Build the networks, then run each stage's check: all mistakes of either at once. Raises as preflight()."""
     recipe = run.recipe
-    opset = recipe.export.opset
-    fetch = run.store.makes
-    others = [build(model, data, opset, fetch=fetch) for model in schemes.models_of(recipe, data.classes)]
-    teacher = build(recipe.teacher, data, opset, fetch=fetch) if recipe.teacher is not None else None
-    student = build(recipe.student, data, opset, fetch=fetch)
+    trial = partial(build, data=data, opset=recipe.export.opset, fetch=run.store.makes)
+    with Mistakes() as mistakes:
+        others = [mistakes.of(trial, model) for model in schemes.models_of(recipe, data.classes)]
+        teacher = mistakes.of(trial, recipe.teacher) if recipe.teacher is not None else None
+        student = mistakes.of(trial, recipe.student, adopted=not schemes.trains(recipe))
+    assert student is not None
     untrained = Untrained(
         recipe,
         data,
@@ -170,16 +180,46 @@ def check(run: Run, data: Dataset, stages: list[Stage]) -> PreflightDetails:
         shape=data.details.preprocessing.shape,
         training_images=data.details.counts["train"],
     )
-    for stage in stages:
-        assert stage.check is not None
-        stage.check(untrained)
+    with Mistakes() as mistakes:
+        if recipe.teacher is not None and recipe.teacher.train is not None:
+            mistakes.of(resolved, recipe.teacher.train.class_weights, class_counts(data))
+        for stage in stages:
+            assert stage.check is not None
+            mistakes.of(stage.check, untrained)
     built = [network for network in (teacher, student, *others) if network is not None]
     return PreflightDetails(
         networks=tuple(type(network).__name__ for network in built), stages=tuple(stage.name for stage in stages)
     )
 
 
-def build(model: ModelSettings, data: Dataset, opset: int, *, fetch: bool) -> nn.Module:
+class Mistakes:
+    """Collects errors, so that all of them are reported; at the end of the `with` block they are raised.
+
+    Raises:
+        EdgekdError: the only one; PreflightError: several.
+    """
+
+    def __init__(self) -> None:
+        self._found: list[EdgekdError] = []
+
+    def of(self, step: Callable[P, T], *arguments: P.args, **keywords: P.kwargs) -> T | None:
+        """What a step returns; None where it made a mistake."""
+        try:
+            return step(*arguments, **keywords)
+        except EdgekdError as error:
+            if str(error) not in map(str, self._found):
+                self._found.append(error)
+            return None
+
+    def __enter__(self) -> Mistakes:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if error is None and self._found:
+            raise self._found[0] if len(self._found) == 1 else PreflightError(self._found)
+
+
+def build(model: ModelSettings, data: Dataset, opset: int, *, fetch: bool, adopted: bool = False) -> nn.Module:
     """A network for these classes and this image size.
 
     Networks of edgekd's sources are known to export to ONNX; one from outside is exported to find out.
@@ -189,11 +229,12 @@ def build(model: ModelSettings, data: Dataset, opset: int, *, fetch: bool) -> nn
         data: its classes and preprocessing are the network's.
         opset: of the exported graph.
         fetch: whether published weights are downloaded; otherwise they are random instead.
+        adopted: whether it is used as it is; a teacher without `train` always is.
 
     Raises:
         ModelError: it cannot be built, is quantized already, or comes from outside and cannot be exported.
     """
-    network, _ = training.initial(model if fetch else model.model_copy(update={"pretrained": False}), data)
+    network = training.begin(model, data, adopted=adopted, fetch=fetch).network
     shape = data.details.preprocessing.shape
     refuse_quantized(network, model.model)
     cost(network, shape)
@@ -213,6 +254,17 @@ def _check_export(network: nn.Module, name: str, shape: InputShape, opset: int) 
         ) from error
 
 
+def _to_download(recipe: RecipeSettings) -> list[str]:
+    """What the run would fetch, and how it gets there without a connection."""
+    models = [model for model in (recipe.teacher, recipe.student) if model is not None] + schemes.models_named(recipe)
+    names = dict.fromkeys(model.model for model in models if model.pretrained)
+    return [
+        f"The run downloads the published weights of {name}. Without a connection: {bring_published(name)}."
+        for name in names
+        if not has_published(name)
+    ]
+
+
 def _is_in_recipe(stage: Stage, run: Run) -> bool:
     return stage.section is None or getattr(run.recipe, stage.section) is not None
 
@@ -223,9 +275,11 @@ def _key(run: Run, stages: list[Stage]) -> Json:
     del recipe["distill"]["baseline"]  # the student once more
     models = [model for model in (run.recipe.teacher, run.recipe.student) if model is not None]
     models += schemes.models_named(run.recipe)
+    with Mistakes() as mistakes:
+        origins = [mistakes.of(training.origin_of, model) for model in models]
     return {
         "recipe": recipe,
-        "origins": [training.origin_of(model) for model in models],
+        "origins": origins,
         "code": plugins.code_key("scheme", run.recipe.distill.scheme.name),
         # With the digests of the losses' code: each is tried once.
         "objectives": {name: objective_json(terms) for name, terms in run.recipe.objectives.items()},

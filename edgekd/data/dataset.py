@@ -11,7 +11,7 @@ import numpy.typing as npt
 from pydantic import model_validator
 
 from edgekd.data import storage
-from edgekd.data.balance import Balance
+from edgekd.data.balance import Balance, counts_of
 from edgekd.data.sources import SPLITS, Labels, Samples, source_named
 from edgekd.data.storage import Storage
 from edgekd.errors import ArtifactError, DataError
@@ -19,6 +19,7 @@ from edgekd.recipe.settings import DataSettings
 from edgekd.runtime.images import BROKEN
 from edgekd.runtime.preprocess import Pixels, Preprocessing
 from edgekd.store.artifacts import Artifact, Details, Json, read_json
+from edgekd.store.plan import is_pending
 
 
 class Reopen(Details):
@@ -185,6 +186,18 @@ def names_of(dataset: Dataset, split: str, rows: Sequence[int]) -> list[str]:
         return [f"{split}[{row}]" for row in rows]
     names: list[str] = read_json(file)["names"]
     return [names[row] for row in rows]
+
+
+def class_counts(dataset: Dataset) -> tuple[int, ...]:
+    """How many training images each class has; of a data set that a plan expects, as its source lists them.
+
+    Raises:
+        DataError, ArtifactError: as open_split().
+    """
+    if is_pending(dataset):
+        counts = dataset.metrics["classes"]["train"]
+        return tuple(counts[name] for name in dataset.classes)
+    return counts_of(open_split(dataset, "train").labels, len(dataset.classes))
 
 
 def _open_streamed(folder: Path, name: str, details: DatasetDetails, reopen: Reopen) -> StreamedSplit:

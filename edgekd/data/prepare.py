@@ -115,6 +115,32 @@ def prepare(settings: DataSettings, out: Path, *, progress: Progress | None = No
     return Dataset.seal(out, details=details, metrics=report)
 
 
+def expected(settings: DataSettings) -> tuple[DatasetDetails, Json]:
+    """What prepare() would make if every image were readable and unlike all others: no image is decoded or downloaded.
+
+    Returns:
+        The data set's details, as of a cached one, and the report of its manifest. Equal and broken images can only
+        make its splits smaller.
+
+    Raises:
+        UnknownNameError, DataError: as prepare(), except for what images show when they are decoded.
+    """
+    source = source_named(settings.source, where="data.source")
+    raw = source.read(settings.model_copy(update={"download": False}))
+    labels = np.concatenate([samples.labels for samples in raw.splits.values()])
+    rows, report = _select(_Images(raw, labels, np.arange(len(labels)), (), None), settings)
+    details = DatasetDetails(
+        source=settings.source,
+        classes=tuple(raw.classes),
+        preprocessing=settings.preprocessing,
+        mirror=source.mirror,
+        storage="cached",
+        counts={split: len(rows[split]) for split in SPLITS},
+        balance=settings.balance,
+    )
+    return details, report
+
+
 def _decode(raw: RawData, preprocessing: Preprocessing, pixels: Pixels | None, progress: Progress | None) -> _Images:
     digests: list[bytes] = []
     problems: list[str] = []

@@ -9,8 +9,7 @@ from typing import Literal
 
 from torch import nn
 
-from edgekd.data.balance import counts_of
-from edgekd.data.dataset import Dataset, open_split
+from edgekd.data.dataset import Dataset, class_counts
 from edgekd.data.loader import Batch
 from edgekd.distillation.classifier_reuse import reuse_teacher_classifier
 from edgekd.distillation.objective import Distillation, Outputs, Source, Teacher
@@ -174,8 +173,8 @@ def networks_for(student: nn.Module, teacher: nn.Module | None, data: Dataset) -
         teacher: None if no term compares its layers.
         data: for the size and the number of its images.
     """
-    shape, images, classes = data.details.preprocessing.shape, open_split(data, "train"), len(data.classes)
-    return Networks(student, teacher, shape, len(images), classes, counts_of(images.labels, classes))
+    shape, images, classes = data.details.preprocessing.shape, data.details.counts["train"], len(data.classes)
+    return Networks(student, teacher, shape, images, classes, class_counts(data))
 
 
 def check_classes(teacher: Checkpoint, data: Dataset) -> None:

@@ -29,6 +29,20 @@ def published_classes(model: str) -> int:
         raise ModelError(str(error)) from None
 
 
+def has_published(model: str) -> bool:
+    """Whether a model's published weights lie on this machine; False also where its source cannot tell."""
+    source, _, name = model.partition("/")
+    here = plugins.load("models", source).here
+    return here is not None and bool(here(name))
+
+
+def bring_published(model: str) -> str:
+    """How to bring a model's published weights to a machine without a connection."""
+    source, _, name = model.partition("/")
+    bring = plugins.load("models", source).bring
+    return str(bring(name)) if bring is not None else "give a file of weights: checkpoint: …"
+
+
 def build(architecture: Architecture, *, pretrained: bool = False) -> nn.Module:
     """The network of an architecture, with random or published weights, and its edits applied.
 
@@ -74,8 +88,7 @@ def _from_source(architecture: Architecture, pretrained: bool) -> nn.Module:
             raise ModelError(
                 f"the published weights of {architecture.model} cannot be fetched",
                 found=found,
-                hint="they are downloaded once. Without a connection "
-                + (models.bring(name) if models.bring is not None else "give a file of weights: checkpoint: …"),
+                hint=f"they are downloaded once. Without a connection {bring_published(architecture.model)}",
             ) from error
         what = f"{architecture.model} cannot be built with {architecture.arguments or 'no arguments'}"
         raise ModelError(what, found=found) from error

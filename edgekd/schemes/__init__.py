@@ -128,9 +128,14 @@ def adapted(recipe: RecipeSettings) -> RecipeSettings:
         ModelError, ArtifactError: the student's weights have a description that cannot be followed.
     """
     recipe = with_student_input(recipe)
-    if scheme_named(recipe.distill.scheme.name).trains:
+    if trains(recipe):
         return recipe
     return recipe.model_copy(update={"distill": recipe.distill.model_copy(update={"baseline": False})})
+
+
+def trains(recipe: RecipeSettings) -> bool:
+    """Whether the recipe's scheme trains the student; otherwise it is taken as it is."""
+    return scheme_named(recipe.distill.scheme.name).trains
 
 
 def distill(run: Run, teacher: Checkpoint | None, data: Dataset) -> Distilled:

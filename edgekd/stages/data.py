@@ -5,31 +5,37 @@ from __future__ import annotations
 from edgekd import plugins
 from edgekd.data import prepare as preparing
 from edgekd.data.class_order import ClassOrder, depends_on_order, in_order, shown
-from edgekd.data.dataset import Dataset
+from edgekd.data.dataset import Dataset, DatasetDetails
 from edgekd.data.sources import source_named
+from edgekd.errors import DataError
 from edgekd.recipe.settings import DataSettings
 from edgekd.runs import Run, Stage, settings_json
+from edgekd.store.artifacts import Json
+from edgekd.store.plan import Plan, is_pending
 
 
 def _facts(data: Dataset) -> list[str]:
-    counts, left_out, split_off = data.details.counts, data.metrics["left_out"], data.metrics["split_off"]
-    broken = data.metrics["broken"]["count"]
+    return _facts_of(data.details, data.metrics)
+
+
+def _facts_of(details: DatasetDetails, report: Json) -> list[str]:
+    left_out, split_off, broken = report["left_out"], report["split_off"], report["broken"]["count"]
     return [
-        ", ".join(f"{count:,} {split}" for split, count in counts.items()),
-        f"{len(data.classes):,} classes{_order_of(data)}",
-        *([f"drawn by class: {data.details.balance}"] if data.details.balance != "none" else []),
+        ", ".join(f"{count:,} {split}" for split, count in details.counts.items()),
+        f"{len(details.classes):,} classes{_order_of(details, report)}",
+        *([f"drawn by class: {details.balance}"] if details.balance != "none" else []),
         *([f"{' and '.join(split_off)} split off from the training images"] if split_off else []),
         *([f"left out: {left_out}"] if left_out else []),
         *([f"{broken:,} unreadable"] if broken else []),
     ]
 
 
-def _order_of(data: Dataset) -> str:
+def _order_of(details: DatasetDetails, report: Json) -> str:
     """The order of classes that are known by name; where numbers make a difference, also what comes first."""
-    order = data.metrics["class_order"]
+    order = report["class_order"]
     if order is None:
         return ""
-    examples = f": {shown(data.classes)}" if depends_on_order(data.classes) else ""
+    examples = f": {shown(details.classes)}" if depends_on_order(details.classes) else ""
     return f" in {'natural order' if order == 'natural' else 'order of name'}{examples}"
 
 
@@ -37,10 +43,30 @@ STAGE = Stage("data", "Data", version=preparing.VERSION, facts=_facts)
 
 
 def data(run: Run) -> Dataset:
-    """The recipe's data set; a plan shows the order of its classes where it could be another. Raises as prepared()."""
-    if not run.store.makes:
+    """The recipe's data set; in a plan before it is prepared, what its source tells of it. Raises as prepared().
+
+    A plan shows the order of the classes where it could be another.
+    """
+    made = prepared(run, STAGE.name, run.recipe.data)
+    if isinstance(run.store, Plan):
         run.warn(_order_notes(run.recipe.data))
-    return run.finish(STAGE, prepared(run, STAGE.name, run.recipe.data))
+        if is_pending(made):
+            _expect(run, run.store, made)
+    return run.finish(STAGE, made)
+
+
+def _expect(run: Run, plan: Plan, pending: Dataset) -> None:
+    settings = run.recipe.data
+    try:
+        details, report = preparing.expected(settings)
+    except DataError:
+        if not settings.download:
+            raise
+        run.warn(["The images are not downloaded yet: this plan has not checked whether the networks fit them."])
+        return
+    facts = _facts_of(details, report)
+    plan.expect(pending, note=", ".join(facts), details=details, classes=details.classes, metrics=report)
+    run.warn(report["warnings"])
 
 
 def _order_notes(settings: DataSettings) -> list[str]:

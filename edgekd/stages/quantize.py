@@ -46,9 +46,8 @@ def _check(untrained: Untrained) -> None:
     """Raises ModelError, DataError or UsageError where the student cannot be quantized as the recipe asks."""
     settings, student = untrained.recipe.quantize, untrained.student
     assert settings is not None
-    check(student, settings.calibration_images, untrained.training_images, untrained.shape)
+    quantized = check(student, settings.calibration_images, untrained.training_images, untrained.shape)
     if settings.objective is not None:
-        quantized = insert(student).model
         build_terms(settings.objective, networks_for(quantized, untrained.teacher or student, untrained.data))
 
 
@@ -181,7 +180,7 @@ def calibrate(
     )
 
 
-def check(network: nn.Module, images: int, available: int, shape: InputShape) -> None:
+def check(network: nn.Module, images: int, available: int, shape: InputShape) -> nn.Module:
     """Check before any training that calibrate() will accept a network.
 
     Args:
@@ -189,6 +188,9 @@ def check(network: nn.Module, images: int, available: int, shape: InputShape) ->
         images: the number of calibration images that the recipe asks for.
         available: the number of images in the training split.
         shape: of the input.
+
+    Returns:
+        A copy with quantizers that have seen one batch, of zeros.
 
     Raises:
         ModelError, DataError: as calibrate().
@@ -206,6 +208,7 @@ def check(network: nn.Module, images: int, available: int, shape: InputShape) ->
             found=summary(error),
             hint="remove the quantize section, or choose another student",
         ) from error
+    return quantized.eval()
 
 
 def _enough(images: int, available: int) -> int:

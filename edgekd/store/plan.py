@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 from edgekd.errors import PluginError
@@ -43,9 +44,10 @@ class Plan(Store):
         inputs: Mapping[str, Artifact],
         make: Callable[[Path], A],
     ) -> A:
-        waiting = dict.fromkeys(each.stage for each in inputs.values() if isinstance(each, _Pending))
+        waiting = {each.stage for each in inputs.values() if isinstance(each, _Pending)}
         if waiting:
-            return cast(A, self._pending(label, "planned", f"needs {_few([*waiting])} first"))
+            # The last of them alone: the others stand above it.
+            return cast(A, self._pending(label, "planned", f"after {self._last_of(waiting)}"))
         record = record_of(label, settings, inputs)
         place = self.place_of(record)
         if place.exists():
@@ -56,6 +58,22 @@ class Plan(Store):
         earlier = self._latest(label.name)
         why = _changed(earlier, record) if earlier is not None else "not made yet"
         return cast(A, self._pending(label, "run", why))
+
+    def expect(self, artifact: A, *, note: str, metrics: Json, **members: object) -> None:
+        """Let a placeholder answer what is known before its artifact is made. Nothing happens to one that is there.
+
+        Args:
+            artifact: of the stage that was planned last.
+            note: what is expected, added to the stage's reason.
+            metrics: of the artifact.
+            members: further ones of the artifact, e.g. its details.
+        """
+        if isinstance(artifact, _Pending):
+            vars(artifact).update(members, manifest=SimpleNamespace(metrics=metrics))
+            self.stages[-1] = replace(self.stages[-1], why=f"{self.stages[-1].why}: {note}")
+
+    def _last_of(self, names: Collection[str]) -> str:
+        return next(stage.name for stage in reversed(self.stages) if stage.name in names)
 
     def _add(self, label: StageLabel, state: State, why: str) -> None:
         self.stages.append(PlannedStage(label.name, label.title or label.name, state, why))
@@ -162,3 +180,8 @@ class _Pending(Artifact):
 def is_pending(artifact: Artifact) -> bool:
     """Whether an artifact is a plan's placeholder for one that is not made yet."""
     return isinstance(artifact, _Pending)
+
+
+def is_described(artifact: Artifact) -> bool:
+    """Whether an artifact's details can be read: it is made, or a plan knows them beforehand; see Plan.expect()."""
+    return "details" in vars(artifact)

@@ -77,6 +77,7 @@ def start(
     *,
     adopted: bool,
     heads: Mapping[str, Sequence[str]] | None = None,
+    fetch: bool = True,
 ) -> Start:
     """The network that a recipe describes, or that of a checkpoint.
 
@@ -86,6 +87,7 @@ def start(
         classes: of the data. Weights for another number of classes are loaded except for the last layer.
         adopted: whether the network is used without training, so that it must not have a new last layer.
         heads: additional tasks of a new network, each with its classes.
+        fetch: whether published weights are loaded; otherwise they are random instead, to check the rest.
 
     Raises:
         UnknownNameError: no such model.
@@ -101,7 +103,7 @@ def start(
     if model.checkpoint is not None and model.checkpoint.is_dir() and not hub_folder.is_one(model.checkpoint):
         begun = _from_folder(model.checkpoint, model, seen, classes, adopted=adopted)
     else:
-        begun = _from_settings(model, seen, classes, heads or {}, adopted=adopted)
+        begun = _from_settings(model, seen, classes, heads or {}, adopted=adopted, fetch=fetch)
     if warning is not None:
         begun = replace(begun, notes=(*begun.notes, warning))
     return begun if seen.edit is None else begun.edited(seen.edit)
@@ -121,6 +123,7 @@ def _from_settings(
     heads: Mapping[str, Sequence[str]],
     *,
     adopted: bool,
+    fetch: bool,
 ) -> Start:
     """A new network, with the weights that its source publishes, or with those of a file or of a hub's folder."""
     further = {name: tuple(own) for name, own in heads.items()}
@@ -138,11 +141,12 @@ def _from_settings(
         heads=further,
         code=code,
     )
-    network = build(architecture, pretrained=model.pretrained)
+    published = published_classes(model.model) if model.pretrained else width
+    network = build(architecture, pretrained=model.pretrained and fetch)
     if from_outside(model.model):
         check_outputs(network, architecture, seen.shape, trained=not adopted)
     head = None
-    if model.pretrained and (published := published_classes(model.model)) != width:
+    if published != width:
         head = NewHead(last_layer(network, width), published, width)
         _refuse(head if adopted else None, f"the published weights of {model.model}")
     if file is None:

@@ -11,8 +11,8 @@ from torch import nn
 
 from edgekd import plugins
 from edgekd.bench.model_files import model_file
-from edgekd.data.balance import counts_of, resolved
-from edgekd.data.dataset import Dataset, Split, open_split
+from edgekd.data.balance import resolved
+from edgekd.data.dataset import Dataset, Split, class_counts, open_split
 from edgekd.data.loader import BatchSource, Loader, Variation, fitting_batch
 from edgekd.errors import BenchError, ModelError
 from edgekd.models import checkpoint as checkpoints
@@ -123,7 +123,7 @@ def train(
 def _class_weights(settings: TrainSettings, data: Dataset) -> tuple[float, ...] | None:
     if settings.class_weights is None:
         return None
-    return resolved(settings.class_weights, counts_of(open_split(data, "train").labels, len(data.classes)))
+    return resolved(settings.class_weights, class_counts(data))
 
 
 def train_with(
@@ -249,10 +249,11 @@ def begin(
     *,
     adopted: bool = False,
     heads: Mapping[str, Sequence[str]] | None = None,
+    fetch: bool = True,
 ) -> Start:
     """The starting network for `data`; a teacher without `train` is adopted. Args and Raises as start()."""
-    untrained = isinstance(model, TeacherSettings) and model.train is None
-    return start(model, data.details.preprocessing, data.classes, adopted=adopted or untrained, heads=heads)
+    taken = adopted or (isinstance(model, TeacherSettings) and model.train is None)
+    return start(model, data.details.preprocessing, data.classes, adopted=taken, heads=heads, fetch=fetch)
 
 
 def origin_of(model: ModelSettings) -> Json:

@@ -47,9 +47,13 @@ def test_with_the_option_it_does(name, recipe):
     assert recipe.with_name("ran").exists()
 
 
-def test_a_plan_runs_no_code(recipe):
-    shown = CliRunner().invoke(plugins.load("command", "run"), [str(recipe), "--allow-code", "--plan"])
-    assert shown.exit_code == 0 and not recipe.with_name("ran").exists()
+def test_a_plan_refuses_what_the_run_refuses_and_runs_code_only_where_it_may(recipe):
+    run = plugins.load("command", "run")
+    shown = CliRunner().invoke(run, [str(recipe), "--plan"])
+    assert isinstance(shown.exception, UsageError) and not recipe.with_name("ran").exists()
+    shown = CliRunner().invoke(run, [str(recipe), "--plan", "--allow-code"])
+    assert isinstance(shown.exception, ModelError) and "nets.py, line 2: raise ValueError" in str(shown.exception)
+    assert not recipe.with_name("runs").exists()
 
 
 def test_the_command_that_resumes_allows_it_too():

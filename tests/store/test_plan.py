@@ -6,7 +6,7 @@ import pytest
 
 from edgekd.errors import PluginError
 from edgekd.store.artifacts import Artifact, Details
-from edgekd.store.plan import Outline, Plan, is_pending
+from edgekd.store.plan import Outline, Plan, is_described, is_pending
 from edgekd.store.store import StageLabel, Store
 
 TRAIN, DISTILL, EXPORT = (StageLabel(name, 1) for name in ("train", "distill", "export"))
@@ -34,7 +34,7 @@ def test_a_plan_runs_nothing_and_states_what_waits(tmp_path: Path) -> None:
     assert is_pending(pending)
     plan.stage(Note, EXPORT, settings={}, inputs={"student": pending}, make=never)
     assert [(s.name, s.state) for s in plan.stages] == [("train", "reused"), ("distill", "run"), ("export", "planned")]
-    assert plan.stages[-1].why == "needs distill first"
+    assert plan.stages[-1].why == "after distill"
     assert not (tmp_path / "partial" / "distill").exists()
 
 
@@ -98,3 +98,19 @@ def test_a_tuple_is_the_list_that_it_was_stored_as(tmp_path: Path) -> None:
     plan = Plan(tmp_path)
     plan.stage(Note, TRAIN, settings={"rows": [("a", 1)], "epochs": 2}, inputs={}, make=never)
     assert plan.stages[0].why == "changed: epochs"
+
+
+def test_what_is_known_beforehand_can_be_looked_at_and_nothing_else(tmp_path: Path) -> None:
+    plan = Plan(tmp_path)
+    pending = plan.stage(Note, TRAIN, settings={}, inputs={}, make=never)
+    assert not is_described(pending)
+    plan.expect(pending, note="3 words", metrics={"words": 3}, details=Details())
+    assert plan.stages[-1].why == "not made yet: 3 words"
+    assert is_pending(pending) and is_described(pending)
+    assert (pending.details, pending.metrics) == (Details(), {"words": 3})
+    for member in ("path", "digest"):
+        with pytest.raises(PluginError, match="before it is made"):
+            getattr(pending, member)
+    done = Store(tmp_path).stage(Note, DISTILL, settings={}, inputs={}, make=make)
+    plan.expect(done, note="ignored", metrics={})
+    assert plan.stages[-1].why == "not made yet: 3 words" and is_described(done)

@@ -6,6 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 import timm
+from huggingface_hub import try_to_load_from_cache
 from torch import nn
 
 from edgekd.models.hub_folder import timm_input
@@ -42,6 +43,14 @@ def bring(name: str) -> str:
     return f"download {where} elsewhere, and set checkpoint to it instead of pretrained"
 
 
+def here(name: str) -> bool:
+    published = timm.get_pretrained_cfg(name)
+    if published is None or published.hf_hub_id is None:
+        return False
+    files = (published.hf_hub_filename or "model.safetensors", "pytorch_model.bin")
+    return any(isinstance(try_to_load_from_cache(published.hf_hub_id, file), str) for file in files)
+
+
 _LOADING = frozenset(
     "checkpoint_path pretrained pretrained_cfg pretrained_cfg_overlay pretrained_strict pretrained_filter_fn "
     "pretrained_model_args cache_dir model_cls model_cfg".split()
@@ -53,4 +62,5 @@ MODELS = ModelSource(
     loading=_LOADING,
     bring=bring,
     published_input=published_input,
+    here=here,
 )

@@ -81,8 +81,15 @@ def published_input(name: str) -> TrainedInput:
 
 def bring(name: str) -> str:
     url = torchvision.models.get_model_weights(name).DEFAULT.url
-    place = Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]
-    return f"download {url} elsewhere, and put it at {place}"
+    return f"download {url} elsewhere, and put it at {_place(url)}"
+
+
+def here(name: str) -> bool:
+    return _place(torchvision.models.get_model_weights(name).DEFAULT.url).is_file()
+
+
+def _place(url: str) -> Path:
+    return Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]
 
 
 _LOADING = frozenset({"weights", "weights_backbone", "pretrained", "pretrained_backbone", "progress"})
@@ -93,4 +100,5 @@ MODELS = ModelSource(
     loading=_LOADING,
     bring=bring,
     published_input=published_input,
+    here=here,
 )
