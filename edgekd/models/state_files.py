@@ -164,7 +164,7 @@ def _scopes(found: Mapping[str, dict[str, Tensor]], network: nn.Module) -> Itera
     probe = next(iter(network.state_dict()))
     for label, state in found.items():
         prefixes = {name.removesuffix(probe) for name in state if name == probe or name.endswith(f".{probe}")}
-        for prefix in sorted(prefixes or {""}, key=len):
+        for prefix in sorted(prefixes or {""}, key=lambda each: (len(each), each)):
             place = ".".join(filter(None, (label, prefix.rstrip("."))))
             yield place, {name.removeprefix(prefix): each for name, each in state.items() if name.startswith(prefix)}
 
