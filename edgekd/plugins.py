@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import linecache
 import os
+import shlex
 import sys
 import traceback
 import warnings
@@ -52,6 +53,12 @@ P = TypeVar("P")
 _ROOT = Path(__file__).parent
 # Of each plugin, the object that its file exports, and that object checked and named.
 _loaded: dict[Plugin, tuple[Any, Any]] = {}
+
+
+def command(*words: str) -> str:
+    """A command line of edgekd that finds the same plugins as this process, for a message."""
+    folders = [word for folder in folders_in(FOLDERS) for word in ("--plugins", str(folder))]
+    return shlex.join(["edgekd", *folders, *words])
 
 
 def find(kind: str) -> list[Plugin]:
@@ -338,7 +345,7 @@ def _broken(plugin: Plugin, *, found: str, allowed: object = None, hint: str | N
         f"the {KINDS[plugin.kind].noun} {plugin.name!r} is broken: {_file(plugin)}",
         found=found,
         allowed=allowed,
-        hint=hint or f"repair it, or remove it; `edgekd plugins {plural(plugin.kind)} --check` tries them all",
+        hint=hint or f"repair it, or remove it; `{command('plugins', plural(plugin.kind), '--check')}` tries them all",
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import ParamSpec, TypeVar
 
@@ -31,6 +31,7 @@ from edgekd.runtime.preprocess import InputShape
 from edgekd.store.artifacts import Artifact, Details, Json
 from edgekd.store.plan import is_described, is_pending
 from edgekd.training import train as training
+from edgekd.training.host import best_device, training_precision
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -186,6 +187,8 @@ def check(run: Run, data: Dataset, stages: list[Stage]) -> PreflightDetails:
         for stage in stages:
             assert stage.check is not None
             mistakes.of(stage.check, untrained)
+        for network, settings in _trained(recipe, teacher, student):
+            mistakes.of(training_precision, settings.precision, network, best_device(), untrained.shape)
     built = [network for network in (teacher, student, *others) if network is not None]
     return PreflightDetails(
         networks=tuple(type(network).__name__ for network in built), stages=tuple(stage.name for stage in stages)
@@ -252,6 +255,18 @@ def _check_export(network: nn.Module, name: str, shape: InputShape, opset: int) 
             found=error.found or error.what,
             hint="forward() must not branch on the values in a tensor, nor use operations that ONNX lacks",
         ) from error
+
+
+def _trained(
+    recipe: RecipeSettings, teacher: nn.Module | None, student: nn.Module
+) -> Iterator[tuple[nn.Module, StepSettings]]:
+    """The networks that are trained, each with the settings of its training."""
+    if teacher is not None and recipe.teacher is not None and recipe.teacher.train is not None:
+        yield teacher, recipe.teacher.train
+    if schemes.trains(recipe):
+        yield student, recipe.distill
+    if recipe.prune is not None:
+        yield student, recipe.prune
 
 
 def _to_download(recipe: RecipeSettings) -> list[str]:

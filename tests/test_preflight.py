@@ -5,6 +5,7 @@ from __future__ import annotations
 from urllib.error import URLError
 
 import pytest
+import torch
 from torchvision import models
 
 import edgekd
@@ -88,6 +89,13 @@ def test_all_mistakes_are_found_at_once(tmp_path):
     files = ["student.checkpoint=gone.pth", "teacher.checkpoint=lost.pth"]
     with pytest.raises(PreflightError, match="lost.pth does not exist(?s:.)*gone.pth does not exist"):
         pipeline.plan(from_mapping(RECIPE, files), tmp_path)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU trains it in bf16")
+def test_a_precision_that_a_network_cannot_be_trained_in_is_refused_before_any_training(tmp_path):
+    strided = ["student={model: torchvision/mobilenet_v2, stem: standard}", "distill.precision=bf16"]
+    with pytest.raises(UsageError, match="wrong gradients on a CPU(?s:.)*at 16x16 pixels"):
+        pipeline.plan(from_mapping(RECIPE, strided), tmp_path)
 
 
 def test_a_quantized_student_may_learn_from_features(tmp_path):

@@ -15,7 +15,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from edgekd.errors import UsageError
 from edgekd.recipe.settings import LARGEST_WHOLE, AugmentSettings
 from edgekd.runtime.preprocess import Pixels, Preprocessing, Size, centre_crop
 
@@ -145,14 +144,7 @@ def resolve(settings: AugmentSettings, preprocessing: Preprocessing, *, mirror: 
 
     Args:
         mirror: whether a mirrored image keeps its class.
-
-    Raises:
-        UsageError: the scale is not a range within (0, 1].
     """
-    if not 0.0 < settings.scale[0] <= settings.scale[1] <= 1.0:
-        raise UsageError(
-            "data.augment.scale is not a range", found=settings.scale, allowed="0 < smallest ≤ largest ≤ 1"
-        )
     size = preprocessing.image_size
     crop = settings.crop
     if crop == "auto":

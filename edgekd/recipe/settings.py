@@ -102,6 +102,13 @@ class AugmentSettings(Settings):
         None, description="mirror half of the images left to right; default: what the data source declares"
     )
 
+    @model_validator(mode="after")
+    def _scale_is_a_range(self) -> AugmentSettings:
+        low, high = self.scale
+        if not 0.0 < low <= high <= 1.0:
+            raise ValueError(f"scale {list(self.scale)} is not a range: 0 < smallest ≤ largest ≤ 1")
+        return self
+
 
 class DataSettings(Settings):
     """The images, how they are split, and how the networks see them."""

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from edgekd import plugins
 from edgekd.errors import BackendError, BundleError, UnknownNameError
 from edgekd.runtime.backends import Backend, EngineBuilder, builders, choose
 from edgekd.runtime.bundle import BundleManifest
@@ -72,9 +73,9 @@ def _built(backend: Backend, builder: EngineBuilder, manifest: BundleManifest, v
 
 
 def _raise_unbuilt(manifest: BundleManifest, backend: Backend, variant: str | None) -> dict[str, Path]:
-    option = f" --variant {variant}" if variant is not None else ""
+    option = ("--variant", variant) if variant is not None else ()
     raise BackendError(
         f"no engine was built from this bundle on this device{f' for {variant}' if variant is not None else ''}",
         allowed=f"an engine built on this device with the installed version of {backend.title}",
-        hint=f"edgekd build {manifest.path}{option}",
+        hint=plugins.command("build", str(manifest.path), *option),
     )
