@@ -15,6 +15,7 @@ from edgekd.recipe.load import Recipe
 from edgekd.recipe.settings import RecipeSettings
 from edgekd.report.result import Result, exported_networks
 from edgekd.runs import Console, Run, Stage
+from edgekd.stages.answers import answers
 from edgekd.stages.benchmark import benchmark_models
 from edgekd.stages.bundle import bundle
 from edgekd.stages.data import data
@@ -36,6 +37,7 @@ def chain(run: Run) -> Result:
     images = data(run)
     preflight(run, images)
     noted = warnings_of(run, images)
+    images = answers(run, images)
     trained_teacher = teacher(run, images)
     labels_only = baseline(run, images)
     warnings = (*noted, *schemes.teacher_warnings(run, trained_teacher, labels_only))

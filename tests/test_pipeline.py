@@ -18,7 +18,7 @@ RECIPE = {
 
 def test_the_chains_stages_stand_in_order_whether_or_not_the_recipe_asks_for_them():
     names = [stage.name for stage in pipeline.stages_of(from_mapping(RECIPE))]
-    assert names[:3] == ["data", "preflight", "teacher"] and names[-1] == "bundle"
+    assert names[:4] == ["data", "preflight", "answers", "teacher"] and names[-1] == "bundle"
     assert names.index("distill") < names.index("prune") < names.index("quantize") < names.index("export")
 
 

@@ -22,6 +22,7 @@ from edgekd.cli._progress import Line
 from edgekd.cli._time_left import TimeLeft, duration
 from edgekd.export.model_id import ModelId
 from edgekd.runtime import backends
+from edgekd.runtime.statistics import score_of
 from edgekd.store.artifacts import Artifact, Json
 from edgekd.store.plan import PlannedStage, PlannedTraining
 from edgekd.store.store import Done
@@ -185,7 +186,8 @@ def show_result(result: RunResult, *, as_json: bool) -> None:
         click.echo(json.dumps(_result_json(result), indent=2))
         return
     # Without lines between the columns it fits into 80 characters, and no name is cut.
-    table = Table("model", "accuracy", "95 % interval", "size", "p50", "p99", box=None, pad_edge=False)
+    measure = result.made.data.measure
+    table = Table("model", measure, "95 % interval", "size", "p50", "p99", box=None, pad_edge=False)
     table.columns[0].overflow = "fold"
     for column in table.columns[1:]:
         column.justify = "right"
@@ -199,13 +201,16 @@ def show_result(result: RunResult, *, as_json: bool) -> None:
         low, high = row["interval"]
         size = result.made.exported.models[name].graph.stat().st_size
         shown = f"{size / 1e6:.2f} MB" if size >= 1e5 else f"{size / 1e3:.1f} kB"
-        table.add_row(row["model"], f"{row['accuracy']:.2%}", f"{low:.1%} to {high:.1%}", shown, *times)
+        table.add_row(row["model"], f"{score_of(row):.2%}", f"{low:.1%} to {high:.1%}", shown, *times)
         for title, head in row.get("heads", {}).items():
             low, high = head["interval"]
             table.add_row(f"  {title}", f"{head['accuracy']:.2%}", f"{low:.1%} to {high:.1%}")
     console = Console()
     console.print()
     console.print(table)
+    if measure == "agreement":
+        note = "Agreement: how often a file answers as the student in fp32. No labels were given."
+        console.print(note, style="dim", soft_wrap=True)
     unmeasured = (
         " A dash: the graph is meant for another engine."
         if 0 < len(latencies) < len(result.made.exported.models)

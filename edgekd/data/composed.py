@@ -10,11 +10,9 @@ import numpy.typing as npt
 
 from edgekd.data import storage
 from edgekd.data.dataset import Dataset, Split
-from edgekd.data.sources import Labels
+from edgekd.data.sources import UNLABELLED, Labels
 from edgekd.runtime.preprocess import Pixels
 from edgekd.store.artifacts import read_json
-
-UNLABELLED = -1
 
 
 class Chosen:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -46,6 +46,7 @@ class DatasetDetails(Details):
         balance: how training images are drawn; see edgekd.data.balance.
         reopen: for a streamed set; a cached one has its pixels.
         labelled: whether the training images have labels.
+        answered: whether the labels of validation and test are the float student's answers, because none were given.
         synthetic: whether the training images were generated from a teacher.
         teacher: the digest of that teacher.
     """
@@ -59,6 +60,7 @@ class DatasetDetails(Details):
     balance: Balance = "none"
     reopen: Reopen | None = None
     labelled: bool = True
+    answered: bool = False
     synthetic: bool = False
     teacher: str | None = None
 
@@ -80,6 +82,11 @@ class Dataset(Artifact[DatasetDetails]):
     @property
     def classes(self) -> tuple[str, ...]:
         return self.details.classes
+
+    @property
+    def measure(self) -> Literal["accuracy", "agreement"]:
+        """What the share of answers that equal the labels is called."""
+        return "agreement" if self.details.answered else "accuracy"
 
 
 class Split(Protocol):

@@ -50,6 +50,13 @@ class _Images:
     lost: float = 0.0
 
     @property
+    def strata(self) -> tuple[Labels, tuple[str, ...]]:
+        """(N,) what splits are drawn in proportion to, and its names: the classes, or without labels all images."""
+        if self.raw.labelled:
+            return self.labels, self.raw.classes
+        return np.zeros_like(self.labels), ("the images",)
+
+    @property
     def starts(self) -> dict[SplitName, int]:
         sizes = [len(samples) for samples in self.raw.splits.values()]
         return dict(zip(self.raw.splits, np.cumsum([0, *sizes[:-1]]).tolist(), strict=True))
@@ -110,6 +117,7 @@ def prepare(settings: DataSettings, out: Path, *, progress: Progress | None = No
         storage=stored,
         counts={split: len(rows[split]) for split in SPLITS},
         balance=settings.balance,
+        labelled=raw.labelled,
         reopen=reopen,
     )
     return Dataset.seal(out, details=details, metrics=report)
@@ -137,6 +145,7 @@ def expected(settings: DataSettings) -> tuple[DatasetDetails, Json]:
         storage="cached",
         counts={split: len(rows[split]) for split in SPLITS},
         balance=settings.balance,
+        labelled=raw.labelled,
     )
     return details, report
 
@@ -167,7 +176,7 @@ def _select(images: _Images, settings: DataSettings) -> tuple[Rows, Json]:
     duplicates = {split: len(kept) - len(np.unique(images.contents[kept])) for split, kept in rows.items()}
     warnings = [*images.raw.notes, *_missing_classes(rows, images)]
     if settings.limit is not None:
-        labels = images.labels[rows["train"]]
+        labels = images.strata[0][rows["train"]]
         quotas = proportional(np.bincount(labels), settings.limit)
         generator = np.random.default_rng([settings.seed % 2**64, _LIMIT])
         rows["train"] = rows["train"][draw(labels, quotas, generator)]
@@ -185,7 +194,7 @@ def _select(images: _Images, settings: DataSettings) -> tuple[Rows, Json]:
             *_cropped(images.lost),
             *_rare_classes(_per_class(images, rows["train"]), settings),
         ],
-        "classes": {split: _per_class(images, kept) for split, kept in rows.items()},
+        "classes": {split: _per_class(images, kept) for split, kept in rows.items()} if images.raw.labelled else {},
     }
     return rows, report
 
@@ -199,9 +208,9 @@ def _split(images: _Images, settings: DataSettings) -> Rows:
     )
     for split, share, stream in missing:
         if split not in rows:
-            train = rows["train"]
+            train, (strata, names) = rows["train"], images.strata
             seed = (settings.seed % 2**64, stream)
-            chosen = carve(images.labels[train], images.contents[train], images.raw.classes, share, seed)
+            chosen = carve(strata[train], images.contents[train], names, share, seed)
             rows[split], rows["train"] = train[chosen], train[~chosen]
     return {split: rows[split] for split in SPLITS}
 
@@ -257,8 +266,9 @@ def _rare_classes(counts: Mapping[str, int], settings: DataSettings) -> list[str
 
 
 def _per_class(images: _Images, rows: Labels) -> dict[str, int]:
-    counts = np.bincount(images.labels[rows], minlength=len(images.raw.classes))
-    return dict(zip(images.raw.classes, counts.tolist(), strict=True))
+    """The number of images of each class; without labels of all together."""
+    labels, names = images.strata
+    return dict(zip(names, np.bincount(labels[rows], minlength=len(names)).tolist(), strict=True))
 
 
 def _store(images: _Images, rows: Labels, split: SplitName, out: Path) -> None:

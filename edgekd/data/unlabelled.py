@@ -1,4 +1,4 @@
-"""A folder of images without classes: decoded once, and kept as a pool for semi-supervised training."""
+"""A folder of images without classes, and the pool for semi-supervised training that it is decoded into, once."""
 
 from __future__ import annotations
 
@@ -10,18 +10,16 @@ import numpy as np
 from pydantic import model_validator
 
 from edgekd.data import storage
-from edgekd.data.composed import UNLABELLED
 from edgekd.data.dataset import CachedSplit, Reopen, Split, StreamedSplit
 from edgekd.data.decode import BROKEN_NAMED, check_broken, decode_all
-from edgekd.data.sources import Labels
-from edgekd.data.sources._files import clear_read_errors, files_fingerprint
+from edgekd.data.sources import UNLABELLED, Labels
 from edgekd.data.sources.image_folder import FolderSamples
+from edgekd.data.sources.unlabelled import content_of, find, samples_of
 from edgekd.data.storage import Storage
 from edgekd.errors import DataError
 from edgekd.recipe.settings import DataSettings
-from edgekd.runtime.images import SUFFIXES, Found, find_images
 from edgekd.runtime.preprocess import Pixels, Preprocessing
-from edgekd.store.artifacts import Artifact, Details, Json, read_json
+from edgekd.store.artifacts import Artifact, Details, read_json
 
 VERSION = 2
 _SPLIT = "unlabelled"
@@ -62,21 +60,14 @@ class Pool(Artifact[PoolDetails]):
         if reopen is None:
             return CachedSplit(self.path, _SPLIT)
         root = Path(reopen.root or "")
-        if fingerprint(root) != reopen.fingerprint:
+        if content_of(root) != reopen.fingerprint:
             raise DataError(
                 f"the images under {root} were changed since they were prepared",
                 hint="run the recipe again: the images are prepared again",
             )
         rows = np.asarray(read_json(storage.samples_file(self.path, _SPLIT))["samples"], dtype=np.int64)
         labels = np.load(storage.labels_file(self.path, _SPLIT))
-        return StreamedSplit(_samples(root, _found(root)), rows, labels, self.details.preprocessing)
-
-
-def fingerprint(root: Path) -> Json:
-    """Names, sizes and times of change of the images below a folder. Raises DataError where there are none."""
-    files = _found(root).images
-    with clear_read_errors(root):
-        return files_fingerprint(root, files)
+        return StreamedSplit(samples_of(root, find(root)), rows, labels, self.details.preprocessing)
 
 
 def prepare_pool(
@@ -100,8 +91,8 @@ def prepare_pool(
         DataError: not a folder, no images, or too many broken ones.
         OSError: the disk is full.
     """
-    found = _found(root)
-    samples = _samples(root, found)
+    found = find(root)
+    samples = samples_of(root, found)
     shape = (len(samples), *preprocessing.stored)
     stored = storage.choose(settings.storage, shape, out)
     room = storage.scratch(out / ".decoded.npy", shape) if stored == "cached" else nullcontext()
@@ -115,27 +106,10 @@ def prepare_pool(
             storage.write_streamed(out, _SPLIT, _SPLIT, rows, labels)
     reopen = None
     if stored == "streamed":
-        reopen = Reopen(root=str(root.absolute()), fingerprint=fingerprint(root))
+        reopen = Reopen(root=str(root.absolute()), fingerprint=content_of(root))
     details = PoolDetails(storage=stored, preprocessing=preprocessing, count=len(rows), reopen=reopen)
     broken = {"count": len(problems), "examples": problems[:BROKEN_NAMED]}
     return Pool.seal(out, details=details, metrics={"broken": broken, "left_out": str(found.left_out)})
-
-
-def _samples(root: Path, found: Found) -> FolderSamples:
-    files = [file.relative_to(root).as_posix() for file in found.images]
-    return FolderSamples(root, files, np.full(len(files), UNLABELLED, dtype=np.int64))
-
-
-def _found(root: Path) -> Found:
-    if not root.is_dir():
-        there = "a file" if root.exists() else f"nothing at {root.absolute()}"
-        raise DataError(f"{root} is not a folder", found=there, allowed="a folder of images, at any depth")
-    with clear_read_errors(root):
-        found = find_images(root)
-    if not found.images:
-        allowed = f"files {', '.join(sorted(SUFFIXES))}, or with such content, at any depth"
-        raise DataError(f"{root} has no images", found=str(found.left_out) or None, allowed=allowed)
-    return found
 
 
 def _decode(

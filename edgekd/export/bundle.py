@@ -141,8 +141,9 @@ def pack(contents: Contents, evaluated: Sequence[Json], measured: Sequence[Json]
 def _metrics(row: Json) -> Json:
     """An evaluation's row without its longest lists and what it holds about single images; also of heads."""
     kept = {key: value for key, value in row.items() if key not in _OF_IMAGES}
-    kept["per_class"] = {name: round(each["accuracy"], _DECIMALS) for name, each in row["per_class"].items()}
-    if row["calibration"] is not None:
+    if "per_class" in row:  # not without labels
+        kept["per_class"] = {name: round(each["accuracy"], _DECIMALS) for name, each in row["per_class"].items()}
+    if row.get("calibration") is not None:
         kept["calibration"] = {key: value for key, value in row["calibration"].items() if key != "bins"}
     if "heads" in row:
         kept["heads"] = {head: _metrics(score) for head, score in row["heads"].items()}

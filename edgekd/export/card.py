@@ -7,7 +7,30 @@ from collections.abc import Sequence
 from edgekd.data.dataset import Dataset
 from edgekd.models.architecture import Architecture
 from edgekd.models.checkpoint import Checkpoint
+from edgekd.runtime.statistics import score_of
 from edgekd.store.artifacts import Json
+
+_ORIGIN = {"accuracy": "distilled from a larger teacher", "agreement": "compressed"}
+_MEASURED = {
+    "accuracy": """## Accuracy
+
+Top-1 on the test split of `{source}`, measured on the files themselves, with 95 % intervals.
+
+| variant | file | accuracy | images | engine |""",
+    "agreement": """## Agreement with fp32
+
+How often the files give the same top-1 answer as the network in float, on held-out images without labels, with 95 %
+intervals. How often either is right was not measured.
+
+Error of the logits: the root of the mean square of their differences, relative to that of the network's in float.
+
+| variant | file | agreement with fp32 | images | engine | error of the logits |""",
+}
+_RULE = {"accuracy": "|---|---|---|---|---|", "agreement": "|---|---|---|---|---|---|"}
+_REMARK = {
+    "accuracy": "These are figures of one training with one seed; another seed gives another network.",
+    "agreement": "No labels were given: these figures are no accuracy.",
+}
 
 
 def card(
@@ -30,9 +53,9 @@ def card(
     """
     size = data.details.preprocessing.shape
     rows = "\n".join(
-        f"| {variant} | `{record['file']}` | {record['metrics']['accuracy']:.2%} "
+        f"| {variant} | `{record['file']}` | {score_of(record['metrics']):.2%} "
         f"({record['metrics']['interval'][0]:.2%} to {record['metrics']['interval'][1]:.2%}) "
-        f"| {record['metrics']['samples']} | {record['metrics']['engine']} |"
+        f"| {record['metrics']['samples']} | {record['metrics']['engine']} |{_logit_error(record['metrics'])}"
         for variant, record in variants.items()
     )
     heads = "".join(
@@ -47,18 +70,14 @@ def card(
     warned = "".join(f"- {warning}\n" for warning in warnings)
     return f"""# {name}
 {f"{chr(10)}**Not usable:**{chr(10)}{chr(10)}{warned}" if warned else ""}
-An image classifier for {len(student.classes)} classes at {size} pixels, distilled from a larger teacher with
+An image classifier for {len(student.classes)} classes at {size} pixels, {_ORIGIN[data.measure]} with
 edgekd: {architecture.model} ({arguments or "no arguments"}), {cost}.
 
-## Accuracy
-
-Top-1 on the test split of `{data.details.source}`, measured on the files themselves, with 95 % intervals.
-
-| variant | file | accuracy | images | engine |
-|---|---|---|---|---|
+{_MEASURED[data.measure].format(source=data.details.source)}
+{_RULE[data.measure]}
 {rows}
 {heads}
-These are figures of one training with one seed; another seed gives another network.
+{_REMARK[data.measure]}
 
 ## Use
 
@@ -82,3 +101,11 @@ the expected outputs.
 The model predicts one of its classes for any image. Images unlike those of the test split, other cameras and other
 crops were not measured. Its licence depends on the licences of the data and of the weights it was trained from.
 """
+
+
+def _logit_error(metrics: Json) -> str:
+    """The last cell of a table of agreements; nothing in one of accuracies."""
+    if "logit_error" not in metrics:
+        return ""
+    error = metrics["logit_error"]
+    return f" {error:.2%} |" if error is not None else " – |"

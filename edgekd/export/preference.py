@@ -11,7 +11,7 @@ from edgekd.export.model_id import ModelId
 from edgekd.runtime import backends
 from edgekd.runtime.backends import Activations
 from edgekd.runtime.bundle import EngineKey
-from edgekd.runtime.statistics import paired, unpacked
+from edgekd.runtime.statistics import paired, score_of, unpacked
 from edgekd.store.artifacts import Json
 
 # Latencies within this ratio count as equal, because their order changes from run to run.
@@ -74,13 +74,14 @@ def _by_measurement(
 ) -> list[str]:
     """Variants that are not certainly less accurate than the best one, fastest first; then the others by accuracy."""
     row = {name: scores[shipped[name]] for name in names}
-    best = max(row.values(), key=lambda each: float(each["accuracy"]))
+    best = max(row.values(), key=score_of)
     fastest = min(latencies[shipped[name]] for name in names)
 
     def rank(name: str) -> tuple[bool, float, float]:
         mine, bests = (unpacked(each["correct"], each["samples"]) for each in (row[name], best))
         worse = paired(mine, bests).high < 0.0
         slower = latencies[shipped[name]] / fastest
-        return worse, -row[name]["accuracy"] if worse else max(slower, SAME), -row[name]["accuracy"]
+        score = score_of(row[name])
+        return worse, -score if worse else max(slower, SAME), -score
 
     return sorted(names, key=rank)

@@ -29,6 +29,13 @@ def published_classes(model: str) -> int:
         raise ModelError(str(error)) from None
 
 
+def published_class_names(model: str) -> tuple[str, ...]:
+    """The names of the classes of a model's published weights; empty where its source does not know them."""
+    source, _, name = model.partition("/")
+    names = plugins.load("models", source).class_names
+    return tuple(names(name)) if names is not None else ()
+
+
 def has_published(model: str) -> bool:
     """Whether a model's published weights lie on this machine; False also where its source cannot tell."""
     source, _, name = model.partition("/")

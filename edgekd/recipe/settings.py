@@ -78,6 +78,9 @@ Layers = Annotated[
 ]
 
 
+ClassNames = Annotated[tuple[str, ...], Field(min_length=2, strict=False)] | Path
+
+
 class Settings(BaseModel):
     """Frozen, and strict: no unknown key, no '5' for 5, no true for 1."""
 
@@ -121,6 +124,7 @@ class DataSettings(Settings):
         "delimiter",
         "outside_root",
         "class_order",
+        "classes",
     )
 
     source: Annotated[str, NameOf("source")] = Field(
@@ -147,6 +151,11 @@ class DataSettings(Settings):
         "name",
         description="order of classes that a source knows by their names only, and so of the logits: name compares "
         "them as text (1, 10, 2), natural the numbers in them as numbers (1, 2, 10)",
+    )
+    classes: ClassNames | None = Field(
+        None,
+        description="for images without labels, the names of the student's classes in the order of its logits: a list, "
+        "or a file with one per line; default: those that its weights come with, else class 0, class 1, …",
     )
     download: bool = Field(False, description="let torchvision download the data set into root")
     image_size: ImageSize = Field(

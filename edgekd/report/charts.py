@@ -16,6 +16,7 @@ from markupsafe import Markup
 
 from edgekd.report import figures, svg
 from edgekd.report.svg import Box, Mark, Scale, line, tag, text
+from edgekd.report.words import ACCURACY, Words
 
 WIDE, NARROW = 960.0, 340.0
 _LOG_FROM = 6.0
@@ -74,7 +75,7 @@ class Layer:
     after: int
 
 
-def scatter(points: Sequence[Point], width: float) -> Markup:
+def scatter(points: Sequence[Point], width: float, *, words: Words = ACCURACY) -> Markup:
     """Accuracy against latency; the bar through a point is its 95 % interval."""
     height = (420.0 if width > 600 else 380.0) + max(0, len(points) - 6) * 1.5 * svg.LINE
     area = Box(56, 34, width - 12, height - 52)
@@ -93,12 +94,12 @@ def scatter(points: Sequence[Point], width: float) -> Markup:
         drawn += [_leader(anchor, box), svg.marker(point.mark, *anchor, hollow=point.estimated)]
         drawn.append(text(label, box.left, box.top + 12, class_="label halo"))
     axes = [*_rows(y, area), *_columns(x, area, 8 if width > 600 else 4)]
-    hint = text("↖ faster and more accurate", area.left, 18, class_="hint")
+    hint = text(f"↖ faster and {words.better}", area.left, 18, class_="hint")
     unit = text("latency in ms, one call (p50)", area.right, height - 8, anchor="end", class_="axis")
     description = "; ".join(
         f"{p.label}: {figures.percent(p.accuracy)} at {figures.milliseconds(p.latency_ms)}" for p in points
     )
-    return svg.drawing("Accuracy against latency", description, width, height, *axes, hint, unit, *drawn)
+    return svg.drawing(f"{words.title} against latency", description, width, height, *axes, hint, unit, *drawn)
 
 
 def strips(rows: Sequence[Strip], width: float) -> Markup:
@@ -126,7 +127,7 @@ def strips(rows: Sequence[Strip], width: float) -> Markup:
     return svg.drawing("Latency distribution", description, width, bottom + 46, *columns, unit, *drawn)
 
 
-def curves(series: Sequence[Curve], width: float) -> Markup:
+def curves(series: Sequence[Curve], width: float, *, words: Words = ACCURACY) -> Markup:
     """Validation accuracy by epoch; the final values are at the right, each with its mark."""
     columns = 3 if width > 600 else 1
     legend = 22.0 * -(-len(series) // columns)
@@ -148,7 +149,7 @@ def curves(series: Sequence[Curve], width: float) -> Markup:
     description = "; ".join(
         f"{c.label}: {figures.percent(c.points[-1][1])} after {c.points[-1][0]} epochs" for c in series
     )
-    return svg.drawing("Validation accuracy by epoch", description, width, height, *drawn)
+    return svg.drawing(f"{words.title} in validation by epoch", description, width, height, *drawn)
 
 
 def bars(rows: Sequence[Bar], width: float) -> Markup:

@@ -194,6 +194,7 @@ def _data(data: Dataset) -> Json:
         "classes": details.classes,
         "counts": details.counts,
         "image_size": details.preprocessing.image_size,
+        "measure": data.measure,
         **{key: metrics[key] for key in ("leaks", "duplicates", "conflicting_labels", "broken", "left_out")},
     }
 
@@ -216,10 +217,9 @@ def _model(name: ModelId, result: Result, row: Json) -> Json:
         "precision": variants.find(name.variant).precision,
         "ships": name in result.exported.shipped.values(),
         "architecture": f"{architecture.model} {arguments}".strip(),
-        "accuracy": row["accuracy"],
         "interval": row["interval"],
         "samples": row["samples"],
-        **{key: row[key] for key in _ANSWERS},
+        **{key: row[key] for key in ("accuracy", "agreement", "logit_error", *_ANSWERS) if key in row},
         "worst": [{key: mistake[key] for key in _MISTAKE} for mistake in row["worst"]],
         "size_bytes": result.exported.models[name].graph.stat().st_size,
         "parameters": checkpoint.metrics["parameters"],
@@ -233,8 +233,8 @@ def _model(name: ModelId, result: Result, row: Json) -> Json:
 
 
 def _epochs(checkpoint: Checkpoint) -> list[Json]:
-    keys = ("epoch", "loss", "validation_accuracy")
-    return [{key: record[key] for key in keys} for record in checkpoint.metrics["history"]]
+    keys = ("epoch", "loss", "validation_accuracy", "validation_agreement")
+    return [{key: record[key] for key in keys if key in record} for record in checkpoint.metrics["history"]]
 
 
 def _measurement(record: Json) -> Json:

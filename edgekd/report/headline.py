@@ -14,7 +14,7 @@ def difference(one: ModelEntry, other: ModelEntry) -> Difference:
     if one.correct and other.correct and one.samples == other.samples:
         return paired(unpacked(one.correct, one.samples), unpacked(other.correct, other.samples))
     # A report of an earlier version has no single answers.
-    counted = [(round(model.accuracy * model.samples), model.samples) for model in (one, other)]
+    counted = [(round(model.score * model.samples), model.samples) for model in (one, other)]
     return unpaired(counted[0], counted[1])
 
 
@@ -37,7 +37,7 @@ def chosen(record: Record) -> ModelEntry | None:
     if record.loaded is not None:
         return record.model(record.loaded)
     models = [model for model in record.models if model.ships] or list(record.models)
-    return max(models, key=lambda model: model.accuracy, default=None)
+    return max(models, key=lambda model: model.score, default=None)
 
 
 def single(record: Record, model: ModelEntry) -> MeasurementEntry | None:
@@ -58,12 +58,14 @@ def baseline_of(record: Record, model: ModelEntry) -> ModelEntry | None:
 
 def _opening(record: Record, model: ModelEntry) -> str:
     name = "" if model.ships else f"The {model.role}: "
-    accuracy = f"{name}{figures.percent(model.accuracy, model.samples)}"
+    score = f"{name}{figures.percent(model.score, model.samples)}"
+    if record.data.measure == "agreement":
+        score += " of the answers as in fp32, no labels given,"
     entry = single(record, model)
     if entry is None:
-        return f"{accuracy} in {figures.size(model.size_bytes)}"
+        return f"{score} in {figures.size(model.size_bytes)}"
     guess = "an estimated " if entry.provenance == "estimated" else ""
-    return f"{accuracy} at {guess}{figures.milliseconds(entry.latency_ms.p50)}"
+    return f"{score} at {guess}{figures.milliseconds(entry.latency_ms.p50)}"
 
 
 def _comparison(record: Record, model: ModelEntry) -> str:

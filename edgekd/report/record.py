@@ -54,6 +54,7 @@ class Data(_Frozen):
     conflicting_labels: Count
     broken: Broken
     left_out: str = ""
+    measure: Literal["accuracy", "agreement"] = "accuracy"
 
 
 class Stage(_Frozen):
@@ -137,6 +138,8 @@ class ModelEntry(_Frozen):
     """One exported file and its accuracy on the test split, with a 95 % interval over `samples` images.
 
     Attributes:
+        agreement: for images without labels: how often it answers as the float student, which stands for the accuracy.
+        logit_error: the error of its logits then, relative to the float student's.
         ships: whether it is in the bundle.
         seconds: how long the stage that made its checkpoint took.
         heads: the scores of additional heads on their own test splits, by name.
@@ -157,7 +160,9 @@ class ModelEntry(_Frozen):
     precision: str
     ships: bool
     architecture: str
-    accuracy: Share
+    accuracy: Share | None = None
+    agreement: Share | None = None
+    logit_error: Span | None = None
     interval: tuple[Share, Share]
     samples: Count
     size_bytes: Count
@@ -173,6 +178,19 @@ class ModelEntry(_Frozen):
     confused: tuple[Confusion, ...] = ()
     calibration: Calibration | None = None
     worst: tuple[Mistake, ...] = ()
+
+    @model_validator(mode="after")
+    def _one_score(self) -> ModelEntry:
+        if (self.accuracy is None) == (self.agreement is None):
+            raise ValueError("a model has either an accuracy or an agreement")
+        return self
+
+    @property
+    def score(self) -> float:
+        """The accuracy, or without labels the agreement."""
+        score = self.accuracy if self.accuracy is not None else self.agreement
+        assert score is not None
+        return score
 
 
 class Tolerance(_Frozen):
@@ -205,7 +223,12 @@ class NumericsEntry(_Frozen):
 class Epoch(_Frozen):
     epoch: Count
     loss: float
-    validation_accuracy: Share | None
+    validation_accuracy: Share | None = None
+    validation_agreement: Share | None = None
+
+    @property
+    def score(self) -> float | None:
+        return self.validation_accuracy if self.validation_accuracy is not None else self.validation_agreement
 
 
 class Training(_Frozen):

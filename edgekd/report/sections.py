@@ -16,6 +16,7 @@ _MODES = {"qad": "quantization-aware distillation (QAD)", "ptq": "calibration on
 _LEVELS = ("error", "warning")
 _MOST_NODES = 12
 _WORST = 12
+_SCORES = {"accuracy": "accuracies", "agreement": "agreements"}
 
 
 @dataclass(frozen=True)
@@ -138,7 +139,7 @@ def _precision_row(record: Record, model: ModelEntry, reference: ModelEntry | No
     gap = _gap(model, reference) if reference is not None and model is not reference else "–"
     timed = single(record, model)
     cells = (
-        figures.percent(model.accuracy, model.samples),
+        figures.percent(model.score, model.samples),
         span(*model.interval),
         gap,
         figures.size(model.size_bytes),
@@ -186,7 +187,8 @@ def _orders(record: Record) -> list[str]:
         (measured if timed else by_rule).append(_engine(record, engine))
     sentences = []
     if measured:
-        sentences.append(f"Order from the latencies and accuracies of this run: {', '.join(measured)}.")
+        scores = _SCORES[record.data.measure]
+        sentences.append(f"Order from the latencies and {scores} of this run: {', '.join(measured)}.")
     if by_rule:
         sentences.append(f"Order by rule, not measured: {', '.join(by_rule)}.")
     return sentences

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from edgekd.report import answers, charts, figures, sections
 from edgekd.report.cards import Card, card
@@ -12,6 +13,7 @@ from edgekd.report.headline import baseline_of, chosen, difference, headline, si
 from edgekd.report.record import MeasurementEntry, ModelEntry, NumericsEntry, Record
 from edgekd.report.rows import Figure, ModelRow, figure, mark_of, model_labels, span
 from edgekd.report.svg import Mark
+from edgekd.report.words import Words, words_of
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,7 @@ class View:
 
     record: Record
     headline: str
+    words: Words
     tiles: tuple[Tile, ...]
     cards: tuple[Card, ...]
     legend: tuple[tuple[Mark, str], ...]
@@ -78,6 +81,7 @@ def view(record: Record) -> View:
     return View(
         record=record,
         headline=headline(record),
+        words=words_of(record),
         tiles=tuple(_tiles(record, shown_model, labels)) if shown_model is not None else (),
         cards=tuple(card(stage) for stage in record.stages),
         legend=tuple(_legend(record)),
@@ -87,7 +91,7 @@ def view(record: Record) -> View:
         sizes=figure(charts.bars, bars) if bars else None,
         numerics=tuple(_numerics_row(entry, labels) for entry in record.numerics),
         places=tuple(_place(record, place, labels) for place in places),
-        training=figure(charts.curves, training_curves) if training_curves else None,
+        training=figure(partial(charts.curves, words=words_of(record)), training_curves) if training_curves else None,
         classes=sections.classes(shown_model, labels),
         calibration=answers.calibration(record, shown_model, labels),
         worst=answers.worst(record, shown_model, labels),
@@ -125,8 +129,10 @@ def _tiles(record: Record, shown_model: ModelEntry, labels: dict[str, str]) -> l
     interval = f"95 % interval {span(low, high)}, {shown_model.samples:,} test images"
     if shown_model.majority is not None:
         interval += f"; always answering {shown_model.majority.label}: {shown_model.majority.share:.1%}"
-    accuracy = figures.percent(shown_model.accuracy, shown_model.samples)
-    tiles = [Tile("Accuracy", accuracy, interval, doubtful=bool(shown_model.problems))]
+    score = figures.percent(shown_model.score, shown_model.samples)
+    if shown_model.logit_error is not None:
+        interval += f" without labels; error of the logits {figures.percent(shown_model.logit_error)}"
+    tiles = [Tile(words_of(record).title, score, interval, doubtful=bool(shown_model.problems))]
     entry = single(record, shown_model)
     if entry is not None:
         how = "median" if entry.provenance == "measured" else "estimated"
@@ -152,7 +158,7 @@ def _model_row(
     found = {entry.batch_size: entry for entry in _first_place(record) if entry.model == model.id}
     times = found[1].latency_ms if 1 in found else None
     cells = (
-        f"{figures.percent(model.accuracy, model.samples)}",
+        f"{figures.percent(model.score, model.samples)}",
         span(low, high),
         f"{model.samples:,}",
         figures.amount(model.parameters),
@@ -166,6 +172,8 @@ def _model_row(
         f"{name} {figures.percent(head.accuracy, head.samples)} ({span(*head.interval)})"
         for name, head in model.heads.items()
     ]
+    if model.logit_error is not None:
+        notes.append(f"error of the logits {figures.percent(model.logit_error)}")
     return ModelRow(labels[model.id], mark_of(record, model.role), cells, model is shown_model, ", ".join(notes))
 
 
@@ -198,7 +206,8 @@ def _place(record: Record, place: tuple[str, str, int], labels: dict[str, str]) 
     batch = min(entry.batch_size for entry in here)
     shown = [entry for entry in here if entry.batch_size == batch]
     models = {entry.model: record.model(entry.model) for entry in here}
-    scatter = figure(charts.scatter, [_point(record, entry, models[entry.model], labels) for entry in shown])
+    points = [_point(record, entry, models[entry.model], labels) for entry in shown]
+    scatter = figure(partial(charts.scatter, words=words_of(record)), points)
     strips = figure(charts.strips, [_strip(record, entry, models[entry.model], labels) for entry in shown])
     device, engine, threads = place
     name = f"{device}, {engine}, {threads} {'thread' if threads == 1 else 'threads'}"
@@ -211,7 +220,7 @@ def _point(record: Record, entry: MeasurementEntry, model: ModelEntry, labels: d
         labels[model.id],
         mark_of(record, model.role),
         entry.latency_ms.p50,
-        model.accuracy,
+        model.score,
         *model.interval,
         estimated=entry.provenance == "estimated",
     )
@@ -242,7 +251,7 @@ def _measurement_row(record: Record, entry: MeasurementEntry, model: ModelEntry,
 def _curves(record: Record) -> list[charts.Curve]:
     found: list[charts.Curve] = []
     for training in record.training:
-        points = [(e.epoch, e.validation_accuracy) for e in training.epochs if e.validation_accuracy is not None]
+        points = [(e.epoch, e.score) for e in training.epochs if e.score is not None]
         if points:
             found.append(charts.Curve(training.title, mark_of(record, training.role), tuple(points)))
     return found

@@ -6,8 +6,9 @@ from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -83,6 +84,11 @@ def _square_and_add(one: tuple[int, int], other: tuple[int, int], correlation: f
 
     value = p - q
     return Difference(value, value - reach(p - p_low, q_high - q), value + reach(p_high - p, q - q_low))
+
+
+def score_of(row: Mapping[str, Any]) -> float:
+    """The accuracy in a row of an evaluation; where the images had no labels, the agreement with the float network."""
+    return float(row["agreement"] if "agreement" in row else row["accuracy"])
 
 
 def packed(correct: Bools) -> str:
@@ -289,11 +295,14 @@ class Outputs:
             for row in ranked
         ]
 
-    def problems(self) -> list[str]:
+    def problems(self, *, of_network: bool = False) -> list[str]:
         """Why the outputs cannot be believed, the plainest reason first; empty for a model that has learned something.
 
         An accuracy that is no better than that of always giving the most frequent class counts, and what is not
         distinguishable from it with 95 % confidence.
+
+        Args:
+            of_network: whether the labels are another network's answers: then most images may well have the same.
         """
         count = int(self.confusion.sum())
         found = []
@@ -305,7 +314,7 @@ class Outputs:
         elif len(answered) == 1 and np.count_nonzero(self.confusion.sum(1)) > 1:
             found.append(f"one class, {self._classes[int(answered[0])]}, for every image")
         correct, (name, share) = int(self.correct.sum()), self.majority
-        if not found and count and share < 1.0 and wilson(correct, count)[0] <= share:
+        if not of_network and not found and count and share < 1.0 and wilson(correct, count)[0] <= share:
             better = "worse" if correct / count < share else "not certainly better"
             found.append(
                 f"its accuracy, {correct / count:.1%}, is {better} than that of always answering {name}, the most "

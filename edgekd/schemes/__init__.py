@@ -16,6 +16,7 @@ from pydantic import BaseModel
 
 from edgekd import plugins
 from edgekd.data.dataset import Dataset
+from edgekd.data.sources import source_named
 from edgekd.distillation import teachers
 from edgekd.distillation.classifier_reuse import reuse_teacher_classifier
 from edgekd.distillation.distill import networks_for
@@ -94,6 +95,7 @@ class Scheme:
             pydantic.ValidationError: its parameters.
         """
         name = recipe.distill.scheme.name
+        _check_labels(self, name, recipe)
         _check_teacher(self, name, recipe)
         _check_outputs(self, name, recipe)
         _check_objective(self, name, recipe)
@@ -232,6 +234,17 @@ def _check_networks(untrained: Untrained) -> None:
 
 # The stage with the checks that only a scheme can make.
 STAGE = replace(distilling.STAGE, check=_check_networks)
+
+
+def _check_labels(scheme: Scheme, name: str, recipe: RecipeSettings) -> None:
+    if source_named(recipe.data.source).labelled or not scheme.trains:
+        return
+    others = [other for other, known in plugins.load_all("scheme").items() if not known.trains]
+    raise UsageError(
+        f"{name} trains and measures on labels, and the source {recipe.data.source} has none",
+        allowed=f"distill.scheme: {' or '.join(others)}, for a student that is trained",
+        hint="or bring labels: docs/data.md",
+    )
 
 
 def _check_teacher(scheme: Scheme, name: str, recipe: RecipeSettings) -> None:

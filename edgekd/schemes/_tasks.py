@@ -13,7 +13,7 @@ from torch import Tensor
 from edgekd.data import storage
 from edgekd.data.dataset import Dataset
 from edgekd.data.leaks import shared_rows
-from edgekd.data.sources import Labels
+from edgekd.data.sources import Labels, source_named
 from edgekd.distillation.distill import teacher_warnings
 from edgekd.errors import DataError, UsageError
 from edgekd.models.checkpoint import Checkpoint
@@ -73,8 +73,11 @@ def check_data(where: str, own: DataSettings, main: DataSettings) -> None:
         main: the recipe's.
 
     Raises:
-        UsageError: they are prepared differently from the main task's, or are the same images in another split.
+        UsageError: they have no labels, are prepared differently from the main task's, or are the same images in
+            another split.
     """
+    if not source_named(own.source).labelled:
+        raise UsageError(f"{where}: a task learns from labels, and the source {own.source} has none")
     if own.preprocessing != main.preprocessing:
         raise UsageError(
             f"{where}: all tasks' images go into one network, and must be prepared alike",

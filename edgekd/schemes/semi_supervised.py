@@ -36,6 +36,7 @@ from edgekd.data import unlabelled as folders
 from edgekd.data.balance import counts_of
 from edgekd.data.dataset import Dataset
 from edgekd.data.loader import Batch
+from edgekd.data.sources.unlabelled import content_of
 from edgekd.distillation import distill as stage
 from edgekd.distillation.method import method_named
 from edgekd.distillation.objective import Distillation, Teacher
@@ -179,7 +180,7 @@ def _pool(run: Run, data: Dataset, parameters: Parameters) -> Artifact | None:
     return run.stage(
         POOL,
         folders.Pool,
-        settings={**decoding, "content": folders.fingerprint(root)},
+        settings={**decoding, "content": content_of(root)},
         inputs={"data": data},
         make=lambda out: folders.prepare_pool(root, settings, data.details.preprocessing, out),
     )

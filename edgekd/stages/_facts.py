@@ -6,10 +6,12 @@ from edgekd.models.checkpoint import Checkpoint
 
 
 def network_facts(checkpoint: Checkpoint) -> list[str]:
-    """A network's validation accuracy, where it was measured, and its number of parameters."""
-    score, parameters = checkpoint.metrics.get("validation_accuracy"), checkpoint.metrics["parameters"]
-    accuracy = [f"validation {score:.2%}"] if score is not None else []
-    return [*accuracy, f"{parameters:,} parameters"]
+    """A network's validation accuracy or agreement, where it was measured, and its number of parameters."""
+    metrics = checkpoint.metrics
+    shown = {"accuracy": "validation {:.2%}", "agreement": "answers as in float on {:.2%} of the validation images"}
+    scores = {measure: metrics.get(f"validation_{measure}") for measure in shown}
+    known = [shown[measure].format(score) for measure, score in scores.items() if score is not None]
+    return [*known, f"{metrics['parameters']:,} parameters"]
 
 
 def megabytes(size_bytes: int) -> str:

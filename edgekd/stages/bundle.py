@@ -91,7 +91,8 @@ def accuracy_lost(shipped: Mapping[str, ModelId], rows: Sequence[Json]) -> tuple
             lost.append(f"{name} ({100 * gap.value:+.1f} points)")
     if not lost:
         return ()
+    what = "accuracy" if "accuracy" in before else "agreement with fp32"
     return (
-        f"Compression cost much accuracy against the student before it: {', '.join(lost)}. Train longer in prune and "
+        f"Compression cost much {what} against the student before it: {', '.join(lost)}. Train longer in prune and "
         f"quantize (epochs, a smaller batch_size), or compress less.",
     )

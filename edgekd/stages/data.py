@@ -11,7 +11,8 @@ from edgekd.errors import DataError
 from edgekd.recipe.settings import DataSettings
 from edgekd.runs import Run, Stage, settings_json
 from edgekd.store.artifacts import Json
-from edgekd.store.plan import Plan, is_pending
+from edgekd.store.plan import Outline, Plan, is_pending
+from edgekd.training.classes import class_names
 
 
 def _facts(data: Dataset) -> list[str]:
@@ -23,6 +24,7 @@ def _facts_of(details: DatasetDetails, report: Json) -> list[str]:
     return [
         ", ".join(f"{count:,} {split}" for split, count in details.counts.items()),
         f"{len(details.classes):,} classes{_order_of(details, report)}",
+        *([] if details.labelled else ["no labels"]),
         *([f"drawn by class: {details.balance}"] if details.balance != "none" else []),
         *([f"{' and '.join(split_off)} split off from the training images"] if split_off else []),
         *([f"left out: {left_out}"] if left_out else []),
@@ -47,7 +49,7 @@ def data(run: Run) -> Dataset:
 
     A plan shows the order of the classes where it could be another.
     """
-    made = prepared(run, STAGE.name, run.recipe.data)
+    made = prepared(run, STAGE.name, _with_classes(run))
     if isinstance(run.store, Plan):
         run.warn(_order_notes(run.recipe.data))
         if is_pending(made):
@@ -55,8 +57,16 @@ def data(run: Run) -> Dataset:
     return run.finish(STAGE, made)
 
 
-def _expect(run: Run, plan: Plan, pending: Dataset) -> None:
+def _with_classes(run: Run) -> DataSettings:
+    """The recipe's data, for images without labels with the names of the student's classes."""
     settings = run.recipe.data
+    if source_named(settings.source).labelled or isinstance(run.store, Outline):
+        return settings
+    return settings.model_copy(update={"classes": class_names(run.recipe.student, settings)})
+
+
+def _expect(run: Run, plan: Plan, pending: Dataset) -> None:
+    settings = _with_classes(run)
     try:
         details, report = preparing.expected(settings)
     except DataError:

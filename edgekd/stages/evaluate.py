@@ -1,5 +1,5 @@
-"""Test accuracy of the exported files, with their calibration and worst mistakes: the only stage that reads the test
-split.
+"""Test accuracy of the exported files, with their calibration and worst mistakes; without labels their agreement with
+the student in float: the only stage that reads the test split.
 """
 
 from __future__ import annotations
@@ -10,18 +10,21 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
 from edgekd.data.dataset import Dataset, names_of
 from edgekd.data.reader import Reader, open_reader
+from edgekd.data.sources import source_named
 from edgekd.export import variants
 from edgekd.export.model_id import ModelId, labelled
 from edgekd.export.onnx_model import OnnxModel
 from edgekd.runs import Run, Stage, part_of
 from edgekd.runtime.backends import Session, open_reference, reference
-from edgekd.runtime.preprocess import Pixels
+from edgekd.runtime.preprocess import Floats, Pixels
 from edgekd.runtime.statistics import Outputs, most_confused, packed, wilson
 from edgekd.stages import _code
+from edgekd.stages.answers import float_logits
 from edgekd.store.artifacts import Artifact, Details, Json, read_json, write_json
 from edgekd.training.fit import Progress
 
@@ -36,7 +39,8 @@ class EvaluationDetails(Details):
 
 
 class Evaluation(Artifact[EvaluationDetails]):
-    """`evaluation.json`: the accuracy of exported files on the test split; `images/`: small ones of their mistakes."""
+    """`evaluation.json`: the accuracy of exported files on the test split, or their agreement with the float student;
+    `images/`: small ones of their mistakes."""
 
     kind = "evaluation"
 
@@ -74,9 +78,11 @@ def evaluate(
         DataError: a test image cannot be read.
     """
     further = heads or {}
+    labelled_source = source_named(run.recipe.data.source).labelled
     evaluation = run.stage(
         STAGE,
         Evaluation,
+        title=None if labelled_source else "Agreement with fp32",
         settings=_code.code_of_reference(),
         inputs={**labelled(models), "data": data, **{f"data-{name}": own for name, own in further.items()}},
         make=lambda out: evaluate_models(models, data, out, heads=further, progress=run.progress(STAGE.name)),
@@ -133,7 +139,10 @@ def _row(name: ModelId, model: OnnxModel, data: Dataset, heads: Mapping[str, Dat
 
 
 def _on_test(session: Session, data: Dataset, first: int, shown: Shown | None = None) -> Json:
-    row = accuracy_of(session, open_reader(data, "test", shown=shown), data.classes, first=first)
+    reader = open_reader(data, "test", shown=shown)
+    if data.details.answered:
+        return agreement_of(session, reader, data.classes, float_logits(data))
+    row = accuracy_of(session, reader, data.classes, first=first)
     names = names_of(data, "test", [mistake["row"] for mistake in row["worst"]])
     row["worst"] = [{**mistake, "name": name} for mistake, name in zip(row["worst"], names, strict=True)]
     return row
@@ -171,6 +180,55 @@ def session_for(name: ModelId, model: OnnxModel) -> Session:
     return open_reference(model.graph, as_written=variants.find(name.variant).activations not in runs)
 
 
+def agreement_of(session: Session, reader: Reader, classes: tuple[str, ...], expected: Floats) -> Json:
+    """How often a model answers as the float network with its 95 % interval, the most frequent other answers, the error
+    of its logits, and the signs that it is broken.
+
+    Args:
+        session: the model.
+        reader: of the images to measure on; their labels are the float network's answers.
+        classes: the class names, in the order of the logits.
+        expected: (N, C), the float network's logits.
+
+    Returns:
+        Among others `logit_error`: the root of the mean square of all differences of logits, relative to that of the
+        float network's logits, each image's logits less their mean, which changes no answer.
+    """
+    seen, done = Outputs(classes), 0
+    error, power = 0.0, 0.0
+    for inputs, labels in reader.batches():
+        logits, wanted = session.bind(inputs)(), expected[done : done + len(labels)]
+        seen.add(logits, labels)
+        error += float(np.square(_centred(logits) - _centred(wanted)).sum())
+        power += float(np.square(_centred(wanted)).sum())
+        done += len(labels)
+    same, count = int(seen.correct.sum()), len(seen.correct)
+    return {
+        "agreement": same / count,
+        "interval": list(wilson(same, count)),
+        "samples": count,
+        "engine": session.engine,
+        "logit_error": float(np.sqrt(error / power)) if np.isfinite(error) and power > 0.0 else None,
+        "problems": seen.problems(of_network=True),
+        "confused": _confused(seen, classes),
+        "worst": [],
+        "correct": packed(seen.correct),
+    }
+
+
+def _centred(logits: Floats) -> npt.NDArray[np.float64]:
+    exact: npt.NDArray[np.float64] = logits.astype(np.float64)
+    exact -= exact.mean(1, keepdims=True)
+    return exact
+
+
+def _confused(seen: Outputs, classes: tuple[str, ...]) -> list[Json]:
+    return [
+        {"label": label, "answer": answer, "count": count}
+        for label, answer, count in most_confused(seen.confusion, classes)
+    ]
+
+
 def accuracy_of(session: Session, reader: Reader, classes: tuple[str, ...], *, first: int = 0) -> Json:
     """Top-1 accuracy with its 95 % interval, per class and balanced, the most frequent confusions, the calibration, the
     worst mistakes, and for each image whether the answer was right; and the signs that the model has learned nothing.
@@ -198,9 +256,6 @@ def accuracy_of(session: Session, reader: Reader, classes: tuple[str, ...], *, f
         "per_class": {name: asdict(each) for name, each in seen.per_class().items()},
         "calibration": asdict(calibration) if calibration is not None else None,
         "worst": [asdict(mistake) for mistake in seen.worst()],
-        "confused": [
-            {"label": label, "answer": answer, "count": count}
-            for label, answer, count in most_confused(seen.confusion, classes)
-        ],
+        "confused": _confused(seen, classes),
         "correct": packed(seen.correct),
     }

@@ -171,7 +171,7 @@ def calibrate(
         out=out,
         training=student.details.training,
         metrics={
-            "validation_accuracy": score,
+            f"validation_{data.measure}": score,
             "calibration_images": count,
             "quantized_values": len(quantized.placed),
             "left_in_float": list(quantized.left_in_float),

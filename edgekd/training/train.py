@@ -173,7 +173,7 @@ def train_with(
         out=out,
         training=TrainingNotes(**{"epochs": settings.epochs, **begun.note, **record.training}),
         metrics={
-            **record_of(history, begun, out, warnings=record.warnings),
+            **record_of(history, begun, out, warnings=record.warnings, measure=data.measure),
             **measured(network, data, known=history[-1].validation_accuracy),
             **(record.of_objective(objective) if record.of_objective is not None else {}),
             **(record.of_network(network) if record.of_network is not None else {}),
@@ -188,10 +188,13 @@ def adopt(model: ModelSettings, data: Dataset, out: Path, *, measure: Measure | 
     network.to(best_device(), memory_format=torch.channels_last)  # type: ignore[call-overload]
     section = "teacher.input" if isinstance(model, TeacherSettings) else "data"
     known = own_input(model).mean is not None
-    found = adopted.warnings_of(
+    doubts = adopted.warnings_of(
         network, data, evaluation_loader(data, "validation"), section=None if known else section
     )
-    warnings = [*begun.warnings, *found]
+    warnings = [*begun.warnings, *doubts]
+    found = measured(network, data)
+    if data.details.answered:  # by this network: it agrees with itself
+        del found["validation_agreement"]
     return checkpoints.save(
         network,
         architecture,
@@ -200,23 +203,28 @@ def adopt(model: ModelSettings, data: Dataset, out: Path, *, measure: Measure | 
         out=out,
         training=_training_of(model),
         metrics={
-            **measured(network, data),
+            **found,
             **({"warnings": warnings} if warnings else {}),
             **(measure(network) if measure is not None else {}),
         },
     )
 
 
-def record_of(history: Sequence[EpochRecord], begun: Start, out: Path, *, warnings: Sequence[str] = ()) -> Json:
+def record_of(
+    history: Sequence[EpochRecord], begun: Start, out: Path, *, warnings: Sequence[str] = (), measure: str = "accuracy"
+) -> Json:
     """A training's entries for its manifest: history, warnings and throughput tuning.
 
     Args:
         history: returned by fit(), with resume_folder(out) as its `resume`.
         begun: the starting network.
         warnings: added to those about the starting network.
+        measure: what was measured on the validation split, see Dataset.measure.
     """
     return {
-        "history": [asdict(record) for record in history],
+        "history": [
+            {key.replace("accuracy", measure): value for key, value in asdict(record).items()} for record in history
+        ],
         "warnings": [*begun.warnings, *warnings],
         "throughput": tuning_of(resume_folder(out)),
     }
@@ -225,12 +233,14 @@ def record_of(history: Sequence[EpochRecord], begun: Start, out: Path, *, warnin
 def measured(network: nn.Module, data: Dataset, *, known: float | None = None) -> Json:
     """The metrics of every finished network: validation accuracy, and the comparison of bf16 with fp32.
 
+    Without labels it is the agreement with the float network, see Dataset.measure.
+
     Args:
-        known: its accuracy, where it is already measured.
+        known: that share, where it is already measured.
     """
     loader, device = evaluation_loader(data, "validation"), best_device()
     score = accuracy(network, loader, device) if known is None else known
-    return {"validation_accuracy": score, "bf16": compare(network, loader, device)}
+    return {f"validation_{data.measure}": score, "bf16": compare(network, loader, device)}
 
 
 def initial(model: ModelSettings | Checkpoint, data: Dataset) -> tuple[nn.Module, Architecture]:

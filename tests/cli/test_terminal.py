@@ -73,6 +73,7 @@ def test_the_result_fits_into_80_columns_with_every_name_whole(capsys, tmp_path,
     made = SimpleNamespace(
         measured=SimpleNamespace(records=[record]),
         engines=None,
+        data=SimpleNamespace(measure="accuracy"),
         scores=SimpleNamespace(rows=[{**row, "interval": [0.974, 1.0]}]),
         exported=SimpleNamespace(models={name: SimpleNamespace(graph=graph)}),
     )

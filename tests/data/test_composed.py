@@ -7,10 +7,11 @@ import pickle
 import numpy as np
 import pytest
 
-from edgekd.data.composed import UNLABELLED, Chosen, Joined, public_part
+from edgekd.data.composed import Chosen, Joined, public_part
 from edgekd.data.dataset import open_split
 from edgekd.data.loader import Loader, Variation
 from edgekd.data.prepare import prepare
+from edgekd.data.sources import UNLABELLED
 from edgekd.recipe.settings import AugmentSettings, DataSettings
 
 

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edgekd.data.composed import UNLABELLED
 from edgekd.data.leaks import contents
-from edgekd.data.unlabelled import Pool, fingerprint, prepare_pool
+from edgekd.data.sources import UNLABELLED
+from edgekd.data.sources.unlabelled import content_of
+from edgekd.data.unlabelled import Pool, prepare_pool
 from edgekd.errors import DataError
 from edgekd.recipe.settings import DataSettings
 
@@ -61,6 +62,6 @@ def test_equal_images_have_equal_contents_whatever_they_are_called(make_folder, 
 
 def test_folders_that_are_none_or_hold_nothing(tmp_path):
     with pytest.raises(DataError, match="found: nothing"):
-        fingerprint(tmp_path / "gone")
+        content_of(tmp_path / "gone")
     with pytest.raises(DataError, match="has no images"):
-        fingerprint(tmp_path)
+        content_of(tmp_path)

@@ -12,7 +12,8 @@ def test_the_card_has_every_files_accuracy_and_every_head():
         model="cifar/resnet8", arguments={"width": 2}, num_classes=5, heads={"shape": ("round", "square", "flat")}
     )
     student = SimpleNamespace(classes=("cat", "dog"), metrics={"parameters": 78042, "macs": 12_000_000})
-    data = SimpleNamespace(details=SimpleNamespace(source="digits", preprocessing=Preprocessing((32, 32), (32, 32))))
+    details = SimpleNamespace(source="digits", preprocessing=Preprocessing((32, 32), (32, 32)))
+    data = SimpleNamespace(details=details, measure="accuracy")
     score = {"accuracy": 0.875, "interval": (0.7, 0.95), "samples": 40, "engine": "onnxruntime 1.20"}
     head = {**score, "accuracy": 0.5, "interval": (0.35, 0.65)}
     variants = {"fp32": {"file": "model.fp32.onnx", "metrics": {**score, "heads": {"shape": head}}}}
@@ -21,4 +22,18 @@ def test_the_card_has_every_files_accuracy_and_every_head():
     assert "| fp32, shape | `model.fp32.onnx` | 50.00% (35.00% to 65.00%) | 40 |" in text
     assert "cat, dog\n\nshape: round, square, flat" in text
     assert "cifar/resnet8 (width=2), 78,042 parameters, 12,000,000 MACs" in text
-    assert "for 2 classes at 32x32 pixels" in text
+    assert "for 2 classes at 32x32 pixels, distilled from a larger teacher" in text and "agreement" not in text
+
+
+def test_without_labels_it_has_agreements_and_the_error_of_the_logits():
+    student = SimpleNamespace(classes=("cat", "dog"), metrics={"parameters": 78042, "macs": 12_000_000})
+    details = SimpleNamespace(source="unlabelled", preprocessing=Preprocessing((32, 32), (32, 32)))
+    score = {"agreement": 0.875, "interval": (0.7, 0.95), "samples": 40, "engine": "onnxruntime 1.20"}
+    variants = {
+        "fp32": {"file": "a.onnx", "metrics": {**score, "logit_error": 0.0321}},
+        "int8": {"file": "b.onnx", "metrics": {**score, "logit_error": None}},
+    }
+    data = SimpleNamespace(details=details, measure="agreement")
+    text = card("pets", Architecture(model="cifar/resnet8", num_classes=2), student, variants, data)
+    assert "| fp32 | `a.onnx` | 87.50% (70.00% to 95.00%) | 40 | onnxruntime 1.20 | 3.21% |" in text
+    assert "| onnxruntime 1.20 | – |" in text and "distilled" not in text and "no accuracy" in text

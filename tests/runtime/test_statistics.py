@@ -17,6 +17,7 @@ from edgekd.runtime.statistics import (
     packed,
     paired,
     reliability,
+    score_of,
     unpacked,
     unpaired,
     wilson,
@@ -217,3 +218,16 @@ def test_outputs_that_are_no_numbers_have_no_confidence():
     assert seen.calibration().samples == 3
     assert seen.worst() == [Mistake(1, "a", "b", pytest.approx(math.e / (math.e + 2)))]
     assert outputs(np.full((4, 3), np.nan), [0, 1, 2, 0]).calibration() is None and Outputs("abc").calibration() is None
+
+
+def test_answers_of_a_network_may_mostly_be_one_class_but_a_constant_output_is_still_named():
+    """Photos of one kind: agreement is judged on its own, not against the share of the most frequent answer."""
+    labels = np.array([0] * 38 + [1] * 2)
+    logits = np.eye(2)[labels]
+    logits[:2] = logits[:2, ::-1]
+    seen, constant = Outputs(["cat", "dog"]), Outputs(["cat", "dog"])
+    seen.add(logits, labels)
+    constant.add(np.tile([1.0, 0.0], (40, 1)), labels)
+    assert seen.problems() and not seen.problems(of_network=True)
+    assert constant.problems(of_network=True) == ["the same output for every image"]
+    assert (score_of({"agreement": 0.5}), score_of({"accuracy": 0.25})) == (0.5, 0.25)

@@ -34,8 +34,8 @@ def test_predictions_are_compared_in_both_formats(small_digits, has_bf16):
             rounded = model(images).argmax(1)
     assert found["images"] == len(targets)
     assert found["agreement"] == pytest.approx((predictions == rounded).float().mean().item())
-    assert found["accuracy"]["fp32"] == pytest.approx((predictions == targets).float().mean().item())
-    assert found["accuracy"]["bf16"] == pytest.approx((rounded == targets).float().mean().item())
+    assert found["correct"]["fp32"] == pytest.approx((predictions == targets).float().mean().item())
+    assert found["correct"]["bf16"] == pytest.approx((rounded == targets).float().mean().item())
 
 
 def test_where_there_is_not_a_bf16_nothing_is_compared(small_digits, monkeypatch):

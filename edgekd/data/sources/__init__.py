@@ -19,6 +19,8 @@ from edgekd.store.artifacts import Json
 SplitName = Literal["train", "validation", "test"]
 SPLITS: tuple[SplitName, ...] = get_args(SplitName)
 Labels = npt.NDArray[np.int64]
+# The label of an image without one.
+UNLABELLED = -1
 
 
 class Samples(Protocol):
@@ -50,6 +52,7 @@ class RawData:
         splits: the images.
         left_out: what lies beside the images in the source's folder.
         notes: warnings about what was read, one sentence each.
+        labelled: False where every label is UNLABELLED; the classes are then those that the recipe names, or none.
 
     Raises:
         DataError: fewer than two classes, a repeated class name, a split of another name, no training images, or labels
@@ -60,13 +63,14 @@ class RawData:
     splits: Mapping[SplitName, Samples]
     left_out: LeftOut = LeftOut()
     notes: tuple[str, ...] = ()
+    labelled: bool = True
 
     def __post_init__(self) -> None:
         if wrong := [name for name in self.classes if not isinstance(name, str)]:
             raise DataError("a class has no name", found=wrong[0], allowed="text")
         if unknown := [split for split in self.splits if split not in SPLITS]:
             raise DataError("the source has a split of another name", found=unknown, allowed=", ".join(SPLITS))
-        if len(self.classes) < 2:
+        if self.labelled and len(self.classes) < 2:
             raise DataError("a classifier needs at least two classes", found=list(self.classes))
         if twice := sorted({name for name in self.classes if self.classes.count(name) > 1}):
             raise DataError("two classes have the same name", found=twice)
@@ -84,7 +88,10 @@ class RawData:
                 found=found,
                 allowed=f"a NumPy array of {len(samples)} whole numbers, one for each image",
             )
-        outside = np.flatnonzero((samples.labels < 0) | (samples.labels >= len(self.classes)))
+        if not self.labelled:
+            outside = np.flatnonzero(samples.labels != UNLABELLED)
+        else:
+            outside = np.flatnonzero((samples.labels < 0) | (samples.labels >= len(self.classes)))
         if len(outside):
             first = int(outside[0])
             example = f"{samples.labels[first]} at {samples.name(first)}"
@@ -108,6 +115,8 @@ class Source:
         mirror: whether an image mirrored left to right keeps its class.
         options: the settings that it uses, of DataSettings.source_options; a recipe must not set the others.
         class_names: the names of the training split's classes as `read` orders them, where a setting decides the order.
+        labelled: whether its images have labels. Without them a trained student can be quantized, and measured by how
+            often it agrees with itself in float; a recipe may name its classes.
     """
 
     read: Callable[[DataSettings], RawData]
@@ -115,6 +124,7 @@ class Source:
     mirror: bool
     options: tuple[str, ...] = ()
     class_names: Callable[[DataSettings], tuple[str, ...]] | None = None
+    labelled: bool = True
 
     def check_declaration(self) -> None:
         """Raises PluginError where an option is not one of the recipe's."""

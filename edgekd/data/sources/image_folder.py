@@ -134,7 +134,8 @@ def _classes(folder: Path) -> Tree:
     if not tree:
         loose = sum(file.is_file() and not is_skipped(file.name) and is_image(file) for file in folder.iterdir())
         found = f"{loose} images outside any class folder" if loose else "no folders in it"
-        raise DataError(f"{folder} has no classes", found=found, allowed=_LAYOUT)
+        hint = "sort them into folders; or, to quantize a trained model without labels, see docs/data.md"
+        raise DataError(f"{folder} has no classes", found=found, allowed=_LAYOUT, hint=hint if loose else None)
     if empty := [
         f"{name} ({found.left_out})" if str(found.left_out) else name
         for name, found in tree.items()

@@ -19,6 +19,8 @@ class ModelSource:
         build: `(name, *, num_classes, pretrained=False, **arguments)` to a network from (B, 3, H, W) images to
             (B, num_classes) logits. `pretrained`: with the published weights, but for a last layer of another number
             of classes. Raises ModelError, TypeError or ValueError where the arguments do not fit.
+        class_names: the names of the classes of a classifier's published weights, in the order of its logits; empty
+            where they are not known.
         here: whether a classifier's published weights lie on this machine, so that nothing is downloaded.
         bring: how to bring a classifier's published weights to a machine without a connection, in words.
         loading: the names of arguments through which a builder reads or fetches weights; they are refused, because such
@@ -34,4 +36,5 @@ class ModelSource:
     loading: frozenset[str] = frozenset()
     bring: Callable[[str], str] | None = None
     published_input: Callable[[str], TrainedInput] = lambda _: TrainedInput()
+    class_names: Callable[[str], tuple[str, ...]] | None = None
     here: Callable[[str], bool] | None = None

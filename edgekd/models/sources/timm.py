@@ -7,6 +7,7 @@ from typing import Any
 
 import timm
 from huggingface_hub import try_to_load_from_cache
+from timm.data.imagenet_info import ImageNetInfo, infer_imagenet_subset
 from torch import nn
 
 from edgekd.models.hub_folder import timm_input
@@ -36,6 +37,16 @@ def published_input(name: str) -> TrainedInput:
     return TrainedInput() if published is None else timm_input(asdict(published))
 
 
+def class_names(name: str) -> tuple[str, ...]:
+    """Those of ImageNet and of its subsets and supersets in timm."""
+    published = timm.get_pretrained_cfg(name)
+    subset = None if published is None else infer_imagenet_subset(vars(published))
+    if not subset:
+        return ()
+    known: Any = ImageNetInfo(subset)
+    return tuple(known.index_to_description(index).partition(",")[0] for index in range(known.num_classes()))
+
+
 def bring(name: str) -> str:
     published = timm.get_pretrained_cfg(name)
     origin = published.hf_hub_id if published is not None else None
@@ -59,6 +70,7 @@ MODELS = ModelSource(
     names=names,
     build=build,
     published_classes=published_classes,
+    class_names=class_names,
     loading=_LOADING,
     bring=bring,
     published_input=published_input,

@@ -40,6 +40,10 @@ def published_classes(name: str) -> int:
     return len(torchvision.models.get_model_weights(name).DEFAULT.meta["categories"])
 
 
+def class_names(name: str) -> tuple[str, ...]:
+    return tuple(torchvision.models.get_model_weights(name).DEFAULT.meta["categories"])
+
+
 def _check_arguments(name: str, arguments: dict[str, Any]) -> None:
     builder = torchvision.models.get_model_builder(name)
     module = sys.modules[builder.__module__]
@@ -97,6 +101,7 @@ MODELS = ModelSource(
     names=names,
     build=build,
     published_classes=published_classes,
+    class_names=class_names,
     loading=_LOADING,
     bring=bring,
     published_input=published_input,

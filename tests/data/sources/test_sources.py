@@ -24,7 +24,7 @@ def samples(*labels: int) -> ArraySamples:
 
 def test_names_are_the_files() -> None:
     assert plugins.names("source") == (
-        "cifar10", "cifar100", "csv-file", "digits", "fashion-mnist", "image-folder", "parquet",
+        "cifar10", "cifar100", "csv-file", "digits", "fashion-mnist", "image-folder", "parquet", "unlabelled",
     )  # fmt: skip
 
 

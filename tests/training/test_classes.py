@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+import pytest
+from torchvision import models
+
+from edgekd.errors import UsageError
+from edgekd.models.architecture import Architecture
+from edgekd.models.build import build
+from edgekd.models.sources import timm
+from edgekd.models.weights import save_state
+from edgekd.recipe.settings import DataSettings, ModelSettings
+from edgekd.training.classes import class_names
+
+DATA = DataSettings(source="unlabelled", image_size=32)
+
+
+def test_a_checkpoint_brings_its_classes(exported):
+    student, _ = exported
+    model = ModelSettings(model="cifar/resnet8", checkpoint=student.path)
+    assert class_names(model, DATA) == student.classes
+
+
+@pytest.mark.parametrize("count", [2, 5])
+def test_a_file_of_weights_brings_their_number(tmp_path, count):
+    save_state(build(Architecture(model="cifar/resnet8", num_classes=count)), tmp_path / "w.safetensors")
+    model = ModelSettings(model="cifar/resnet8", checkpoint=tmp_path / "w.safetensors")
+    assert class_names(model, DATA) == tuple(f"class {number}" for number in range(count))
+
+
+def test_published_weights_bring_their_names_each_once():
+    torchvision = class_names(ModelSettings(model="torchvision/resnet18", pretrained=True), DATA)
+    assert torchvision == tuple(models.ResNet18_Weights.DEFAULT.meta["categories"])
+    names = class_names(ModelSettings(model="timm/resnet18", pretrained=True), DATA)
+    assert len(set(names)) == 1000 and names[0] == torchvision[0] == "tench"
+    assert names[134] == "crane (134)" and names[517] == "crane (517)"
+
+
+def test_weights_without_a_classifier_have_no_names():
+    assert timm.class_names("vit_small_patch14_dinov2") == ()
+
+
+def test_the_recipes_names_come_first(tmp_path):
+    save_state(build(Architecture(model="cifar/resnet8", num_classes=3)), tmp_path / "w.safetensors")
+    model = ModelSettings(model="cifar/resnet8", checkpoint=tmp_path / "w.safetensors")
+    (tmp_path / "names.txt").write_text("cat\n dog \n\nemu\n", encoding="utf-8")
+    for given in (("cat", "dog", "emu"), tmp_path / "names.txt"):
+        assert class_names(model, DATA.model_copy(update={"classes": given})) == ("cat", "dog", "emu")
+    for given, message in (
+        (("cat", "dog", "cat"), "a name twice"),
+        (("cat", "dog"), "2 names"),
+        (tmp_path / "gone.txt", "cannot be read"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            class_names(model, DATA.model_copy(update={"classes": given}))
