@@ -23,9 +23,10 @@ from edgekd.training.guard import Guard, clear_errors
 from edgekd.training.host import autocast, keep_freed_memory, resolve_precision, threads
 from edgekd.training.norms import raise_momentum
 from edgekd.training.optimiser import make_optimiser, trainable
+from edgekd.training.pace import Pace
 from edgekd.training.schedule import learning_rate
 from edgekd.training.state import EpochRecord, TrainingState
-from edgekd.training.throughput import Tuning, tune
+from edgekd.training.throughput import Tuning, threads_are_fixed, tune
 
 Progress = Callable[[int, int, str], None]
 BeginEpoch = Callable[[nn.Module, int], None]
@@ -45,6 +46,7 @@ class _Loop:
     tuning: Tuning
     average: Average | None
     progress: Progress | None
+    pace: Pace
 
     @cached_property
     def parameters(self) -> list[nn.Parameter]:
@@ -71,6 +73,7 @@ class _Loop:
                 self.average.update(self.model, first + step)
             for name, value in terms.items():
                 sums[name] = sums[name] + value.detach() if name in sums else value.detach()
+            self.pace.step()
             self._show(epoch, first + step + 1)
         guard.check()
         means = {name: float(value) / len(self.loader) for name, value in sums.items()}
@@ -129,7 +132,8 @@ def fit(
     """Train `model` in place for all epochs, or for those that are left after an interruption.
 
     The final weights are those of the last epoch (or their moving average), not the best on the validation split. On a
-    CPU with a fixed number of threads, a resumed run is bit-identical to an uninterrupted one.
+    CPU with a fixed number of threads, a resumed run is bit-identical to an uninterrupted one; a tuned number is
+    lowered while other processes use the cores.
 
     Args:
         model: (B, C, H, W) to (B, K) logits.
@@ -165,19 +169,32 @@ def fit(
         state = TrainingState(resume, modules, optimiser)
         state.restore()
         forward = compiled(wrapped) if settings.compile else wrapped
+        fixed = accelerator.device.type != "cpu" or threads_are_fixed(settings)
+        pace = Pace(tuning.threads, fixed=fixed, usual=tuning.seconds)
         loop = _Loop(
-            accelerator, wrapped, forward, objective, optimiser, loader, settings, tuning, average, callbacks.progress
+            accelerator,
+            wrapped,
+            forward,
+            objective,
+            optimiser,
+            loader,
+            settings,
+            tuning,
+            average,
+            callbacks.progress,
+            pace,
         )
         result = average.network if average else model
         for epoch in range(len(state.history), settings.epochs):
             torch.manual_seed(settings.seed * _SEEDS_PER_RUN + epoch)
             if callbacks.begin_epoch is not None:
                 callbacks.begin_epoch(model, epoch)
-            with clear_errors(loader.batch_size, accelerator.device), threads(tuning.threads):
+            pace.begin_epoch()
+            with clear_errors(loader.batch_size, accelerator.device), threads(pace.threads):
                 terms, rate, seconds = loop.epoch(epoch)
                 score = accuracy(result, validation, accelerator.device) if validation is not None else None
-            images = len(loader) * loader.batch_size
-            state.history.append(EpochRecord(epoch + 1, sum(terms.values()), terms, rate, images / seconds, score))
+            speed, loss = len(loader) * loader.batch_size / seconds, sum(terms.values())
+            state.history.append(EpochRecord(epoch + 1, loss, terms, rate, speed, score, pace.threads))
             state.save()
     if average:
         model.load_state_dict(average.network.state_dict())

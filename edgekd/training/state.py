@@ -18,7 +18,7 @@ from edgekd.store.artifacts import file_digest, read_json, write_json
 
 @dataclass(frozen=True)
 class EpochRecord:
-    """One epoch's metrics; the accuracy is on the validation split after the epoch."""
+    """One epoch's metrics; the accuracy is on the validation split after the epoch, the threads those at its end."""
 
     epoch: int
     loss: float
@@ -26,6 +26,7 @@ class EpochRecord:
     learning_rate: float
     images_per_s: float
     validation_accuracy: float | None
+    threads: int | None = None
 
 
 @dataclass

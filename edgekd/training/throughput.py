@@ -64,6 +64,12 @@ class Tuning:
     def name(self) -> str:
         return f"{self.precision}, {self.memory_format}, {in_words(self.threads)}"
 
+    @property
+    def seconds(self) -> float | None:
+        """What a step was timed at."""
+        ms = self.step_ms.get(self.name)
+        return None if ms is None else ms / 1e3
+
     def on_half(self) -> Tuning:
         """The same on half of the threads."""
         return replace(self, threads=max(1, self.threads // 2))
@@ -125,6 +131,11 @@ def tuning_of(folder: Path) -> dict[str, object]:
     return read_json(folder / _FILE)
 
 
+def threads_are_fixed(settings: StepSettings) -> bool:
+    """Whether the recipe or OMP_NUM_THREADS sets their number."""
+    return settings.threads is not None or "OMP_NUM_THREADS" in os.environ
+
+
 def to_memory_format(model: nn.Module, memory_format: Format) -> None:
     wanted = torch.channels_last if memory_format == "channels_last" else torch.contiguous_format
     model.to(memory_format=wanted)
@@ -137,7 +148,7 @@ def _by_rule(model: nn.Module, settings: StepSettings, shape: InputShape, device
 
 
 def _by_trial(tuning: Tuning, trial: _Trial, settings: StepSettings, shape: InputShape) -> Tuning:
-    load, fixed = Load(), settings.threads is not None or "OMP_NUM_THREADS" in os.environ
+    load, fixed = Load(), threads_are_fixed(settings)
     whole = tuning if fixed else replace(tuning, threads=all_threads())
     if not trial.is_worth_it(tuning if fixed else whole.on_half()):
         return tuning
