@@ -23,12 +23,12 @@ from edgekd.cli._time_left import TimeLeft, duration
 from edgekd.export.model_id import ModelId
 from edgekd.runtime import backends
 from edgekd.runtime.statistics import score_of
-from edgekd.store.artifacts import Artifact, Json
-from edgekd.store.plan import PlannedStage, PlannedTraining
-from edgekd.store.store import Done
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # the store brings packages that a device does not have
     from edgekd.pipeline import RunResult
+    from edgekd.store.artifacts import Artifact, Json
+    from edgekd.store.plan import PlannedStage, PlannedTraining
+    from edgekd.store.store import Done
 
 
 class Terminal:
@@ -36,11 +36,11 @@ class Terminal:
 
     Args:
         quiet: print nothing.
-        resume: the command that continues after an interruption.
+        resume: the command that continues after an interruption, where there is one.
         every: seconds between lines of progress that is no terminal's.
     """
 
-    def __init__(self, *, quiet: bool, resume: str, every: float = 15.0) -> None:
+    def __init__(self, *, quiet: bool, resume: str = "", every: float = 15.0) -> None:
         self._every, self._last = every, time.monotonic()
         self._running: tuple[str, float] | None = None
         self._still = _Every(every, self._still_running)
@@ -70,7 +70,7 @@ class Terminal:
         self._bars.stop()
         self._still.stop()
         self._logged.close()
-        if kind is not None and issubclass(kind, KeyboardInterrupt):
+        if self._resume and kind is not None and issubclass(kind, KeyboardInterrupt):
             self._console.print(
                 f"\nFinished stages and epochs are kept. Continue with:\n  {self._resume}", soft_wrap=True
             )

@@ -5,8 +5,10 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
-from edgekd.store.plan import PlannedTraining
+if TYPE_CHECKING:
+    from edgekd.store.plan import PlannedTraining
 
 # Seconds over which the present speed is measured, and between two of its readings.
 _WINDOW, _BETWEEN = 60.0, 0.5

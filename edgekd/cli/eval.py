@@ -29,15 +29,18 @@ def command(
     """
     import json
     from dataclasses import asdict
+    from functools import partial
     from pathlib import Path
 
+    from edgekd.cli._terminal import Terminal
     from edgekd.models.classifiers import open_classifier
     from edgekd.runtime.accuracy import measure
     from edgekd.runtime.images import printable
 
     place = Path(like) if like is not None else None
     opened = open_classifier(Path(model), variant=variant, backend=backend, like=place, allow_code=allow_code)
-    result = measure(opened, Path(images))
+    with Terminal(quiet=as_json) as terminal:
+        result = measure(opened, Path(images), progress=partial(terminal.progress, "eval", note="images"))
     if as_json:
         click.echo(json.dumps(asdict(result), indent=2))
         return

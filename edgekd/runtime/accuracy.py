@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -141,12 +141,13 @@ class FolderAccuracy:
     left_out: str = ""
 
 
-def measure(model: Classifier, folder: Path) -> FolderAccuracy:
+def measure(model: Classifier, folder: Path, *, progress: Callable[[int, int], None] | None = None) -> FolderAccuracy:
     """Classify every image in folder/<class>/.
 
     Args:
         model: the classifier.
         folder: one subfolder per class, by the classifier's name for it, with images at any depth.
+        progress: called with (images done, images in total).
 
     Raises:
         DataError: not a folder, no readable images, or a subfolder that is not one of the classes.
@@ -154,22 +155,26 @@ def measure(model: Classifier, folder: Path) -> FolderAccuracy:
     """
     classes = _classes_in(folder, model.classes)
     seen, left_out = Outputs(model.classes), LeftOut()
-    files: list[Path] = []
-    unreadable: list[str] = []
+    images: list[tuple[str, Path]] = []
     for name in classes:
         try:
             found = find_images(folder / name)
         except OSError as error:
             raise DataError(f"{error.filename or folder / name} cannot be read", found=error.strerror) from None
         left_out += found.left_out
-        for file in found.images:
-            try:
-                inputs = model.inputs([file])
-            except DataError:
-                unreadable.append(str(file))
-            else:
-                files.append(file)
-                seen.add(model.run(inputs)[:, : len(model.classes)], np.array([model.classes.index(name)]))
+        images += [(name, file) for file in found.images]
+    files: list[Path] = []
+    unreadable: list[str] = []
+    for done, (name, file) in enumerate(images, start=1):
+        try:
+            inputs = model.inputs([file])
+        except DataError:
+            unreadable.append(str(file))
+        else:
+            files.append(file)
+            seen.add(model.run(inputs)[:, : len(model.classes)], np.array([model.classes.index(name)]))
+        if progress is not None:
+            progress(done, len(images))
     if not files:
         raise DataError(
             f"{folder} has no readable images",

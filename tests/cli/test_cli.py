@@ -7,6 +7,7 @@ import sys
 import warnings
 
 import pytest
+from PIL import Image
 
 from edgekd import plugins
 from edgekd.cli import main
@@ -58,6 +59,14 @@ def test_a_device_learns_what_a_workstation_is_for(arguments):
     assert shown.returncode == 1
     assert "needs torch, which is not installed here" in shown.stderr
     assert "edgekd[train]" in shown.stderr and "Traceback" not in shown.stderr
+
+
+def test_a_device_measures_accuracy_without_a_workstations_packages(linear_bundle, tmp_path):
+    (tmp_path / "own" / "blue").mkdir(parents=True)
+    Image.new("RGB", (8, 8), (0, 0, 200)).save(tmp_path / "own" / "blue" / "a.png")
+    none = "sys.modules.update(dict.fromkeys(('torch', 'safetensors', 'onnx')))"
+    shown = _edgekd("eval", str(linear_bundle), str(tmp_path / "own"), prelude=none)
+    assert shown.returncode == 0 and shown.stdout.startswith("100.00% of 1 images"), shown.stderr
 
 
 def test_a_reader_that_has_seen_enough_is_not_an_error():
