@@ -70,10 +70,14 @@ def preflight(run: Run, data: Dataset) -> Preflight:
     Raises:
         ModelError: arguments, weights or classes do not fit, one is quantized already, the student cannot be
             pruned or quantized as asked, or a network from outside has the wrong outputs or cannot be exported.
-        UsageError: an objective names a layer that does not exist, or layers that it cannot compare.
+        UsageError: an objective names a layer that does not exist, or layers that it cannot compare, or this machine
+            cannot do what a stage is set to.
         DataError: too few images to calibrate on.
         PreflightError: several of these.
     """
+    for stage in run.stages:
+        if stage.check_machine is not None and _is_in_recipe(stage, run):
+            stage.check_machine(run.recipe)
     stages = [stage for stage in run.stages if stage.check is not None and _is_in_recipe(stage, run)]
     made = run.stage(
         STAGE,

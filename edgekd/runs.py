@@ -88,6 +88,8 @@ class Stage:
         compares: whether a run up to this stage trains the baseline, to compare with it.
         facts: from its artifact to short lines for the report and the terminal.
         check: finds errors before anything is trained. Raises EdgekdError.
+        check_machine: likewise finds what this machine cannot do; it is run each time, also where an earlier run on
+            another machine passed. Raises EdgekdError.
     """
 
     name: str
@@ -98,6 +100,7 @@ class Stage:
     compares: bool = False
     facts: Callable[[Any], Sequence[str]] = lambda _: ()
     check: Callable[[Untrained], None] | None = None
+    check_machine: Callable[[RecipeSettings], None] | None = None
 
 
 def _ignore(stage: Stage, artifact: Artifact | None) -> None:

@@ -198,3 +198,9 @@ def test_published_weights_that_cannot_be_fetched_are_found_before_any_training(
     (place / models.SqueezeNet1_1_Weights.DEFAULT.url.rpartition("/")[2]).touch()
     pipeline.plan(from_mapping(recipe), tmp_path / "run", console=(told := Told()))
     assert not [warning for warning in told.warnings if "squeezenet" in warning]
+
+
+def test_more_threads_than_this_machine_has_are_refused_before_anything_is_made(tmp_path):
+    for attempt in (edgekd.run, lambda recipe, out, sets: pipeline.plan(from_mapping(recipe, sets), out)):
+        with pytest.raises(UsageError, match=r"bench.threads: 9999 are more threads(?s:.)*usable of"):
+            attempt(RECIPE, tmp_path, ["bench.threads=9999"])

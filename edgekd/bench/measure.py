@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from edgekd.bench.measurement import Measurement
@@ -24,7 +24,8 @@ def benchmark(
     threads: int | None = None,
     seconds: float = 3.0,
     warmup_seconds: float = 0.2,
-    input_shape: Sequence[int] | None = None,
+    input_shape: Sequence[int] | Mapping[str, Sequence[int]] | None = None,
+    input_file: Path | str | None = None,
     device: str = "this-machine",
     progress: Progress | None = None,
 ) -> list[Measurement]:
@@ -36,10 +37,12 @@ def benchmark(
             were built here.
         backend: by name; None: as edgekd.runtime.load chooses.
         batch_sizes: one record per batch size; None: the model's own where it is fixed, else 1.
-        threads: per operator; None: one per usable core.
+        threads: per operator, at most one per usable core, which is the default.
         seconds: length of each timed loop.
         warmup_seconds: length of the warm-up before it.
-        input_shape: for models with dynamic dimensions besides the batch; begins with 1, or the only batch size.
+        input_shape: for models with dynamic dimensions besides the batch: the whole shape, which begins with 1 or the
+            only batch size; for models with several inputs a mapping of such shapes by the input's name.
+        input_file: an .npz file with one array per input, under its name; None: random values.
         device: by name; only "this-machine" can be measured.
         progress: called with (measurements done, measurements in total, what is measured next).
 
@@ -48,11 +51,12 @@ def benchmark(
 
     Raises:
         UnknownNameError: no such device, backend or variant.
-        UsageError: a number of another type or out of range, or a variant of something that is not a bundle.
+        UsageError: a number of another type or out of range, more threads than cores, shapes that contradict each
+            other, an input file together with shapes or batch sizes, or a variant of something that is not a bundle.
         BundleError: the folder is not a bundle, or was changed.
         BackendError: no backend is available, or the engine refuses the file.
-        BenchError: the target does not exist, the device is not this machine, the model cannot be measured, or the
-            engine crashed.
+        BenchError: the target does not exist, the device is not this machine, the model cannot be measured, the input
+            file does not fit it, or the engine crashed.
 
     Example:
         >>> import edgekd
@@ -63,19 +67,19 @@ def benchmark(
     require_local(profiles.find(device))
     options = Options.model_validate(
         {
-            "batch_sizes": (1,) if batch_sizes is None else batch_sizes,
-            "own_batch": batch_sizes is None,
+            "batch_sizes": batch_sizes,
             "threads": threads,
             "seconds": seconds,
             "warmup_seconds": warmup_seconds,
             "input_shape": input_shape,
+            "input_file": None if input_file is None else str(Path(input_file).absolute()),
         }
     )
     targets = _targets(Path(target), variant, backend)
     jobs = [
         Job(target=each, device=device, batch_size=size, options=options)
         for each in targets
-        for size in options.batch_sizes
+        for size in options.batch_sizes or (None,)
     ]
     return [run_job(job) for job in _announced(jobs, progress)]
 
@@ -94,7 +98,8 @@ def require_local(profile: profiles.Profile) -> None:
 def _announced(jobs: Sequence[Job], progress: Progress | None) -> Iterator[Job]:
     for done, job in enumerate(jobs):
         if progress is not None:
-            progress(done, len(jobs), f"{job.target.variant or job.target.name}, batch {job.batch_size}")
+            batch = f", batch {job.batch_size}" if job.batch_size is not None else ""
+            progress(done, len(jobs), f"{job.target.variant or job.target.name}{batch}")
         yield job
 
 

@@ -19,6 +19,14 @@ class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
+class SubnormalWeights(_Frozen):
+    """A tensor with subnormal values: not 0, but smaller than the smallest normal number of their type."""
+
+    tensor: str
+    subnormal: Positive
+    values: Positive
+
+
 class ModelFile(_Frozen):
     """The measured file; `name` has no folders.
 
@@ -26,18 +34,30 @@ class ModelFile(_Frozen):
         sha256: over the file, followed by its data files.
         size_bytes: of all of them.
         data: the names of the files with an .onnx file's weights, where they are not in it.
+        subnormal_weights: the tensors with so many subnormal values that they may slow a CPU down.
     """
 
     name: str
     sha256: str
     size_bytes: Count
     data: tuple[str, ...] = ()
+    subnormal_weights: tuple[SubnormalWeights, ...] = ()
 
 
 class Input(_Frozen):
+    """One input, and in words the values that it was given."""
+
     name: str
-    shape: tuple[Positive, ...]
+    shape: tuple[Count, ...]
     dtype: str
+    values: str
+
+
+class InputFile(_Frozen):
+    """The file that the inputs were read from; `name` has no folders."""
+
+    name: str
+    sha256: str
 
 
 class Warmup(_Frozen):
@@ -99,19 +119,22 @@ class Measurement(_Frozen):
         variant: of the bundle; None for a single file.
         backend: the backend's name; `engine` is the engine with its version and mode.
         device: the profile's name; `runs_on` is what the engine reports, e.g. "cpu".
+        batch_size: samples per call; 1 for a model without a batch dimension.
         threads: per operator, for engines on the CPU.
+        inputs: in the model's order.
+        input_file: None where the values are random.
         transfer_mode: "host": the engine uses host memory, without copies; "included": copies are part of the latency.
         cuda_graph: whether calls were replayed from a CUDA graph; None without CUDA.
         seconds: length of the timed loop.
         samples_ms: every `samples_every`-th call in order, at most 20,000; percentiles are of all calls.
-        throughput_per_s: inputs (not batches) per second.
+        throughput_per_s: samples (not batches) per second.
         load_ms: loading the model in a fresh process, including the engine's import, with the file in the page cache.
         busy: whether other processes used more than a tenth of all cores' time.
         unavailable: the reason why a field is None, by the field's name.
         started: UTC, ISO 8601.
     """
 
-    format: Literal[2] = 2
+    format: Literal[3] = 3
     target: str
     variant: str | None
     backend: str
@@ -122,7 +145,8 @@ class Measurement(_Frozen):
     file: ModelFile
     batch_size: Positive
     threads: Positive
-    input: Input
+    inputs: tuple[Input, ...]
+    input_file: InputFile | None
     transfer_mode: Literal["host", "included"]
     cuda_graph: bool | None
     warmup: Warmup

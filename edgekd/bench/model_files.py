@@ -1,55 +1,57 @@
-"""The files of a model that is measured: their digest and their size."""
+"""The files of a model that is measured: their digest and size, and what their weights say about its speed."""
 
 from __future__ import annotations
 
 import hashlib
-import mmap
-import re
-from pathlib import Path
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path, PurePosixPath
 
 from edgekd.bench.measurement import ModelFile
+from edgekd.bench.onnx_tensors import StoredTensor, stored_tensors
+from edgekd.bench.subnormals import subnormal_weights
 from edgekd.errors import BenchError
 from edgekd.runtime.backends import GRAPH
 
-# StringStringEntryProto: field 1, the key "location"; field 2, a string, whose length has 7 bits in each byte.
-_LOCATION = re.compile(rb"\x0a\x08location\x12([\x01-\x7f]|[\x80-\xff][\x01-\x7f])", re.DOTALL)
-
 
 def model_file(file: Path) -> ModelFile:
-    """The record of a model's file, with its data files. Raises BenchError where one of these is missing."""
-    sha, parts = hashlib.sha256(), (file, *external_data(file))
-    for part in parts:
-        with part.open("rb") as stream:
-            while block := stream.read(1 << 20):
-                sha.update(block)
+    """The record of a model's file, with its data files. Raises as external_data()."""
+    tensors = _tensors(file)
+    parts = (file, *external_data(file, tensors))
     return ModelFile(
         name=file.name,
-        sha256=sha.hexdigest(),
+        sha256=sha256(parts),
         size_bytes=sum(part.stat().st_size for part in parts),
         data=tuple(part.name for part in parts[1:]),
+        subnormal_weights=subnormal_weights(tensors, file.parent),
     )
 
 
-def external_data(file: Path) -> tuple[Path, ...]:
+def sha256(files: Iterable[Path]) -> str:
+    """The digest of all files' bytes, one after another."""
+    sha = hashlib.sha256()
+    for file in files:
+        with file.open("rb") as stream:
+            while block := stream.read(1 << 20):
+                sha.update(block)
+    return sha.hexdigest()
+
+
+def external_data(file: Path, tensors: list[StoredTensor]) -> tuple[Path, ...]:
     """The files in which an .onnx file keeps its weights, in the order of their names.
 
-    They are found by their entries in the file's bytes (TensorProto.external_data, key "location"), because a device
-    has no onnx package.
-
     Raises:
-        BenchError: one of them is missing.
+        BenchError: one of them is missing, or would lie outside the graph's folder.
     """
-    if file.suffix != GRAPH:
-        return ()
-    names: set[str] = set()
-    with file.open("rb") as stream:
-        if not stream.seek(0, 2):
-            return ()
-        with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            for found in _LOCATION.finditer(content):
-                length = found[1][0] if len(found[1]) == 1 else (found[1][0] & 0x7F) | found[1][1] << 7
-                names.add(content[found.end() : found.end() + length].decode("utf-8", "replace"))
-    files = tuple(sorted(file.parent / name for name in names))
+    names = sorted({tensor.external["location"] for tensor in tensors if "location" in tensor.external})
+    if outside := [name for name in names if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts]:
+        raise BenchError(
+            f"{file} has weights in a file outside its folder",
+            found=", ".join(outside),
+            allowed="files beside the graph, or in folders there",
+            hint="save the graph again, with its weights beside it",
+        )
+    files = tuple(file.parent / name for name in names)
     if missing := [path.name for path in files if not path.is_file()]:
         raise BenchError(
             f"{file} has weights in another file that is missing",
@@ -57,3 +59,10 @@ def external_data(file: Path) -> tuple[Path, ...]:
             hint="keep it beside the graph, as it was written",
         )
     return files
+
+
+def _tensors(file: Path) -> list[StoredTensor]:
+    if file.suffix == GRAPH:
+        with suppress(ValueError):  # a damaged graph, which the engine refuses with its reason
+            return stored_tensors(file)
+    return []

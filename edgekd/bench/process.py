@@ -8,7 +8,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from numbers import Real
 from pathlib import Path
 from typing import Any, NoReturn
@@ -16,8 +16,10 @@ from typing import Any, NoReturn
 from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator, model_validator
 
 from edgekd import errors, plugins
+from edgekd.bench.inputs import ONLY
 from edgekd.bench.measurement import Measurement, ModelFile
 from edgekd.errors import BenchError, EdgekdError, UsageError, whole_number
+from edgekd.runtime.cores import cpu_quota, usable_cores
 
 _PLACE = Path(__file__).parents[2]
 _WORKER = (sys.executable, "-m", "edgekd.bench.worker")
@@ -39,36 +41,42 @@ class Options(BaseModel):
     """How a target is measured; see edgekd.bench.measure.benchmark.
 
     Attributes:
-        batch_sizes: all that will be measured, so that the first job detects a batch size that does not fit.
-        input_shape: with the batch dimension; None if the model's own shape is fixed.
-        own_batch: whether a model with a fixed batch size is measured with that one instead.
+        batch_sizes: all that will be measured, so that the first job detects a batch size that does not fit; None: the
+            model's own, or 1.
+        threads: per operator; None: one per usable core.
+        input_shape: whole shapes by the input's name, or under inputs.ONLY.
+        input_file: absolute; None: random values.
 
     Raises:
-        UsageError: a number of another type or out of range.
+        UsageError: a number of another type or out of range, or options that exclude each other.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    batch_sizes: tuple[int, ...]
+    batch_sizes: tuple[int, ...] | None
     threads: int | None
     seconds: float
     warmup_seconds: float
-    input_shape: tuple[int, ...] | None
-    own_batch: bool = False
+    input_shape: dict[str, tuple[int, ...]] = {}
+    input_file: str | None = None
 
-    @field_validator("batch_sizes", "input_shape", mode="before")
+    @field_validator("batch_sizes", mode="before")
     @classmethod
-    def _whole_numbers(cls, value: object, info: ValidationInfo) -> tuple[int, ...] | None:
-        if value is None and info.field_name == "input_shape":
-            return None
-        if isinstance(value, str) or not isinstance(value, Sequence) or not value:
-            raise UsageError(f"{info.field_name} must be a list of whole numbers", found=repr(value))
-        return tuple(whole_number(each, f"each of {info.field_name}") for each in value)
+    def _batch_sizes(cls, value: object) -> tuple[int, ...] | None:
+        return None if value is None else _whole_numbers(value, "batch_sizes")
+
+    @field_validator("input_shape", mode="before")
+    @classmethod
+    def _input_shape(cls, value: object) -> dict[str, tuple[int, ...]]:
+        if value is None:
+            return {}
+        shapes = value if isinstance(value, Mapping) else {ONLY: value}
+        return {str(name): _whole_numbers(shape, "input_shape") for name, shape in shapes.items()}
 
     @field_validator("threads", mode="before")
     @classmethod
     def _threads(cls, value: object) -> int | None:
-        return None if value is None else whole_number(value, "threads")
+        return None if value is None else check_threads(value)
 
     @field_validator("seconds", "warmup_seconds", mode="before")
     @classmethod
@@ -80,25 +88,49 @@ class Options(BaseModel):
         return number
 
     @model_validator(mode="after")
-    def _shape(self) -> Options:
-        shape = self.input_shape
-        if shape is not None and shape[0] != 1 and set(self.batch_sizes) != {shape[0]}:
+    def _one_source(self) -> Options:
+        if self.input_file is not None and (self.batch_sizes is not None or self.input_shape):
             raise UsageError(
-                "the input shape begins with another batch size than the requested one",
-                found=f"{shape[0]}, requested {', '.join(map(str, self.batch_sizes))}",
-                hint="begin it with 1, and set the batch size with --batch",
+                "the arrays of an input file have their shapes and batch size",
+                found="a batch size" if self.batch_sizes is not None else "an input shape",
+                hint="leave --batch and --input-shape out, or --input",
             )
         return self
 
 
+def check_threads(value: object, *, name: str = "threads") -> int:
+    """`value` as a number of threads that this machine can run at once.
+
+    Raises:
+        UsageError: not a whole number of at least 1, or more than there are cores: threads that wait for a core of
+            each other's make latencies that are neither the model's nor the machine's.
+    """
+    threads, cores = whole_number(value, name), usable_cores()
+    if threads > cores:
+        quota = cpu_quota()
+        raise UsageError(
+            f"{name}: {threads} are more threads than this process has cores",
+            found=f"{cores} usable of {os.cpu_count()}" + (f", a CPU quota of {quota:g}" if quota is not None else ""),
+            allowed=f"1 to {cores}" if cores > 1 else "1",
+            hint="leave the number out for one thread per usable core",
+        )
+    return threads
+
+
+def _whole_numbers(value: object, name: str) -> tuple[int, ...]:
+    if isinstance(value, str) or not isinstance(value, Sequence) or not value:
+        raise UsageError(f"{name} must be a list of whole numbers", found=repr(value))
+    return tuple(whole_number(each, f"each of {name}") for each in value)
+
+
 class Job(BaseModel):
-    """A worker's task: one target at one of the options' batch sizes."""
+    """A worker's task: one target at one of the options' batch sizes, None for the model's own."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     target: Target
     device: str
-    batch_size: int
+    batch_size: int | None
     options: Options
 
 

@@ -9,7 +9,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from edgekd.bench.inputs import shown
 from edgekd.bench.measurement import Measurement
+from edgekd.bench.subnormals import subnormal_warning
 from edgekd.runtime.backends import Progress
 
 _WIDTH_IN_FILES = 160
@@ -37,13 +39,15 @@ def show(measurements: Sequence[Measurement]) -> None:
     for entry in measurements:
         table.add_row(escape(entry.variant or entry.target), *_cells(entry))
     console.print(table)
+    inputs = "; ".join(dict.fromkeys(_inputs(entry) for entry in measurements))
+    console.print(f"input: {escape(inputs)}", style="dim", soft_wrap=True)
     for note in notes(measurements):
         console.print(f"[yellow]![/] {escape(note)}", soft_wrap=True)
 
 
 def notes(measurements: Sequence[Measurement]) -> list[str]:
-    """Warnings about figures that may not be reliable, one line each."""
-    found = []
+    """Warnings about figures that may not be reliable, and about causes of slowness, one line each."""
+    found = list(dict.fromkeys(filter(None, map(_subnormals, measurements))))
     for entry in measurements:
         name = f"{entry.variant or entry.target}, batch {entry.batch_size}"
         if entry.busy:
@@ -55,6 +59,18 @@ def notes(measurements: Sequence[Measurement]) -> list[str]:
             slower = f"{entry.throttling.slower_share:.1%}"
             found.append(f"{name}: the last third was {slower} slower than the first: throttled or disturbed.")
     return found
+
+
+def _subnormals(entry: Measurement) -> str | None:
+    return subnormal_warning(entry, entry.variant or entry.target)
+
+
+def _inputs(entry: Measurement) -> str:
+    shapes = ", ".join(
+        f"{each.name} {shown(each.shape)} {each.dtype}{'' if entry.input_file else f' ({each.values})'}"
+        for each in entry.inputs
+    )
+    return f"{shapes or 'none'}{f', from {entry.input_file.name}' if entry.input_file else ''}"
 
 
 def _cells(entry: Measurement) -> list[str]:

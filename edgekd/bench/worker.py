@@ -6,16 +6,17 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
 from edgekd.bench import sensors
 from edgekd.bench.environment import environment
-from edgekd.bench.inputs import fixed_batch, plan_input, random_input
+from edgekd.bench.input_file import input_file, read_inputs
+from edgekd.bench.inputs import Plan, described_values, plan_inputs, random_input, shown
 from edgekd.bench.measurement import MAX_SAMPLES, Input, Load, Measurement, Memory, Reading, Warmup
-from edgekd.bench.process import Job, error_to_json
+from edgekd.bench.process import Job, Options, error_to_json
 from edgekd.bench.timing import Timing, summarise, thinned, throttling, time_calls
 from edgekd.errors import BenchError, EdgekdError
 from edgekd.runtime.backends import Array, Session, open_session
@@ -29,7 +30,8 @@ _WATCH_SECONDS = 0.2
 @dataclass(frozen=True)
 class _Loaded:
     session: Session
-    input: Input
+    batch_size: int
+    inputs: tuple[Input, ...]
     call: Callable[[], Array]
     load_ms: float
     first_inference_ms: float
@@ -62,7 +64,7 @@ def measure(job: Job) -> Measurement:
 
     Raises:
         BackendError: the engine cannot load the model.
-        BenchError: the model cannot be measured; see plan_input().
+        BenchError: the model cannot be measured; see plan_inputs() and read_inputs().
     """
     started = datetime.now(timezone.utc).isoformat(timespec="seconds")
     loaded = _load(job)
@@ -76,28 +78,59 @@ def _load(job: Job) -> _Loaded:
     session = open_session(Path(job.target.path), backend=job.target.backend, threads=job.options.threads)
     load_ms = _ms_since(begin)
     loaded, _ = sensors.resident_bytes()
-    sizes: Sequence[int] = job.options.batch_sizes
-    if job.options.own_batch and (fixed := fixed_batch(session.inputs)) is not None:
-        sizes = (fixed,)
-    info, sample_shape = plan_input(session.inputs, sizes, job.options.input_shape)
-    shape = (job.batch_size if len(sizes) > 1 else sizes[0], *sample_shape)
-    call = session.bind(random_input(shape, info.dtype))
+    plan, arrays = _planned(job, session)
+    call = _bound(session, arrays)
     begin = time.perf_counter_ns()
-    _first_run(call, session, shape)
+    _first_run(call, session, arrays, job.options)
     first_ms = _ms_since(begin)
-    model_input = Input(name=info.name, shape=shape, dtype=info.dtype)
     memory = Memory(baseline_bytes=baseline, loaded_bytes=loaded, peak_bytes=None)
-    return _Loaded(session, model_input, call, load_ms, first_ms, memory)
+    return _Loaded(session, plan.batch, _recorded(session, arrays, job.options), call, load_ms, first_ms, memory)
 
 
-def _first_run(call: Callable[[], Array], session: Session, shape: tuple[int, ...]) -> None:
+def _planned(job: Job, session: Session) -> tuple[Plan, dict[str, Array]]:
+    """The shapes of the inputs, and the inputs: from the job's file, or random."""
+    inputs, outputs, options = session.inputs, session.outputs, job.options
+    if options.input_file is not None:
+        arrays = read_inputs(Path(options.input_file), inputs)
+        return plan_inputs(inputs, outputs, shapes={name: each.shape for name, each in arrays.items()}), arrays
+    sizes = options.batch_sizes or (None,)
+    plans = {size: plan_inputs(inputs, outputs, batch=size, shapes=options.input_shape) for size in sizes}
+    plan = plans[job.batch_size]
+    random = {
+        info.name: random_input(plan.shapes[info.name], info.dtype, stream=stream) for stream, info in enumerate(inputs)
+    }
+    return plan, random
+
+
+def _bound(session: Session, arrays: dict[str, Array]) -> Callable[[], Array]:
+    # A backend from outside may know models with one input only.
+    return session.bind(next(iter(arrays.values())) if len(arrays) == 1 else arrays)
+
+
+def _recorded(session: Session, arrays: dict[str, Array], options: Options) -> tuple[Input, ...]:
+    return tuple(
+        Input(
+            name=info.name,
+            shape=(shape := arrays[info.name].shape),
+            dtype=info.dtype,
+            values=described_values(shape, info.dtype) if options.input_file is None else "from the file",
+        )
+        for info in session.inputs
+    )
+
+
+def _first_run(call: Callable[[], Array], session: Session, arrays: dict[str, Array], options: Options) -> None:
     try:
         call()
     except Exception as error:  # engines' exceptions have no common base class
+        shapes = ", ".join(f"{name} {shown(array.shape)}" for name, array in arrays.items()) or "no input"
+        random = options.input_file is None
         raise BenchError(
-            f"{session.engine} loads the model but cannot run it on an input of shape {shape}",
+            f"{session.engine} loads the model but cannot run it on {shapes}",
             found=(str(error).splitlines() or [type(error).__name__])[0][:300],
-            hint="try another batch size or input shape: --batch, --input-shape",
+            hint="try another batch size or input shape (--batch, --input-shape), or real values (--input)"
+            if random
+            else "give inputs that the model was made for",
         ) from error
 
 
@@ -133,9 +166,10 @@ def _record(job: Job, loaded: _Loaded, watched: _Watched, started: str) -> Measu
         runs_on=session.device,
         provenance="measured",
         file=job.target.file,
-        batch_size=loaded.input.shape[0],
+        batch_size=loaded.batch_size,
         threads=job.options.threads or env.cores,
-        input=loaded.input,
+        inputs=loaded.inputs,
+        input_file=input_file(Path(source)) if (source := job.options.input_file) is not None else None,
         transfer_mode="host" if session.device == "cpu" else "included",
         cuda_graph=None,
         warmup=Warmup(runs=timing.warmup_runs, seconds=round(timing.warmup_seconds, 6)),
@@ -144,7 +178,7 @@ def _record(job: Job, loaded: _Loaded, watched: _Watched, started: str) -> Measu
         latency_ms=summarise(timing.samples_ns),
         samples_ms=samples,
         samples_every=every,
-        throughput_per_s=round(loaded.input.shape[0] * runs / timing.seconds, 3),
+        throughput_per_s=round(loaded.batch_size * runs / timing.seconds, 3),
         load_ms=loaded.load_ms,
         first_inference_ms=loaded.first_inference_ms,
         memory=memory,

@@ -9,12 +9,14 @@ from pathlib import Path
 from edgekd import plugins
 from edgekd.bench.environment import environment, fingerprint
 from edgekd.bench.measure import benchmark
+from edgekd.bench.process import check_threads
+from edgekd.bench.subnormals import subnormal_warning
 from edgekd.devices import profiles
 from edgekd.errors import EdgekdError
 from edgekd.export import variants
 from edgekd.export.model_id import ModelId, labelled
 from edgekd.export.onnx_model import OnnxModel
-from edgekd.recipe.settings import BenchSettings
+from edgekd.recipe.settings import BenchSettings, RecipeSettings
 from edgekd.runs import Run, Stage, settings_json
 from edgekd.runtime.backends import Progress, graph_backends
 from edgekd.stages import _code
@@ -25,7 +27,20 @@ _DISTURBED = (
     "too high."
 )
 
-STAGE = Stage("bench", "Latency", version=3, compares=True, facts=lambda found: [f"{len(found.records)} measurements"])
+
+def _check_machine(recipe: RecipeSettings) -> None:
+    if recipe.bench.threads is not None:
+        check_threads(recipe.bench.threads, name="bench.threads")
+
+
+STAGE = Stage(
+    "bench",
+    "Latency",
+    version=4,
+    compares=True,
+    facts=lambda found: [f"{len(found.records)} measurements"],
+    check_machine=_check_machine,
+)
 
 
 class MeasurementsDetails(Details):
@@ -104,6 +119,7 @@ def measure_models(
     ]
     records: list[Json] = []
     failed: dict[str, str] = {}
+    slow: dict[str, None] = {}
     for done, (name, backend, device) in enumerate(jobs):
         if progress is not None:
             progress(done, len(jobs), f"{name}, {backend.title}")
@@ -125,12 +141,14 @@ def measure_models(
             # A backend from outside that nobody asked for must not end a run.
             failed[backend.name] = f"{backend.title} was not measured: {'; '.join(str(error).split(chr(10) + '  '))}."
             continue
+        slow |= dict.fromkeys(filter(None, (subnormal_warning(record, str(name)) for record in measured)))
         records += [{**record.model_dump(mode="json"), **name.to_json()} for record in measured]
     records = [record for record in records if record["backend"] not in failed]
     write_json(out / "measurements.json", {"records": records})
     digests = {str(name): model.digest for name, model in models.items()}
     warnings = [
         *failed.values(),
+        *slow,
         *([_DISTURBED] if any(record["busy"] or record["throttling"]["flagged"] for record in records) else []),
     ]
     return Measurements.seal(out, details=MeasurementsDetails(models=digests), metrics={"warnings": warnings})

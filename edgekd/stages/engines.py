@@ -18,7 +18,7 @@ from edgekd.stages import _code
 from edgekd.stages.benchmark import Measurements, MeasurementsDetails
 from edgekd.store.artifacts import Json, write_json
 
-STAGE = Stage("engines", "Engines built here", version=4, facts=lambda found: [f"{len(found.records)} measurements"])
+STAGE = Stage("engines", "Engines built here", version=5, facts=lambda found: [f"{len(found.records)} measurements"])
 
 
 def engines(run: Run, bundle: Bundle, shipped: Mapping[str, ModelId]) -> Measurements | None:

@@ -3,48 +3,141 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edgekd.bench.inputs import plan_input, random_input
-from edgekd.errors import BenchError
+from edgekd.bench.inputs import ONLY, TYPES, described_values, plan_inputs, random_input
+from edgekd.errors import BenchError, UnknownNameError, UsageError
 from edgekd.runtime.backends import TensorInfo
 
-DYNAMIC = TensorInfo("image", ("n", 3, "height", "width"), "float32")
-FIXED = TensorInfo("image", (4, 3, 8, 8), "float32")
+
+def tensor(name: str, *shape: int | str, dtype: str = "float32") -> TensorInfo:
+    return TensorInfo(name, shape, dtype)
 
 
-def test_dynamic_batch_leaves_the_rest():
-    info = TensorInfo("image", ("n", 3, 8, 8), "float16")
-    assert plan_input([info], (1, 8), None) == (info, (3, 8, 8))
+IMAGE = tensor("image", "n", 3, 8, 8)
+DYNAMIC = tensor("image", "n", 3, "height", "width")
+FIXED = tensor("image", 4, 3, 8, 8)
+LOGITS = tensor("logits", 4, 10)
+TOKENS, MASK = (tensor(name, "batch", "length", dtype="int64") for name in ("tokens", "mask"))
 
 
-def test_a_given_shape_fills_dynamic_dimensions_and_fits_fixed_ones():
-    assert plan_input([DYNAMIC], (2,), (1, 3, 32, 48))[1] == (3, 32, 48)
-    assert plan_input([FIXED], (4,), (4, 3, 8, 8))[1] == (3, 8, 8)
+def planned(*inputs, outputs=(), batch=None, **shapes):
+    plan = plan_inputs(
+        inputs, outputs, batch=batch, shapes={name.replace("only", ONLY): s for name, s in shapes.items()}
+    )
+    return plan.batch, list(plan.shapes.values())
 
 
 @pytest.mark.parametrize(
-    "inputs, batch_sizes, shape, parts",
+    ("inputs", "options", "batch", "shapes"),
     [
-        ([], (1,), None, ["exactly one input", "no input"]),
-        ([FIXED, TensorInfo("mask", ("n", 8), "bool")], (4,), None, ["image (4, 3, 8, 8)", "mask (n, 8)"]),
-        ([TensorInfo("x", (), "float32")], (1,), None, ["no batch dimension", "shape ()"]),
-        ([TensorInfo("x", (5,), "float32")], (5,), None, ["no batch dimension", "shape (5)"]),
-        ([TensorInfo("tokens", ("n", 8), "int64")], (1,), None, ["random values", "int64", "uint8"]),
-        ([FIXED], (1,), None, ["fixed at 4", "requested 1", "--batch 4"]),
-        ([FIXED], (4, 8), None, ["fixed at 4", "requested 4, 8"]),
-        ([DYNAMIC], (1,), None, ["dynamic dimensions", "(n, 3, height, width)", "--input-shape"]),
-        ([DYNAMIC], (1,), (1, 4, 8, 8), ["does not fit", "(1, 4, 8, 8)", "(n, 3, height, width)"]),
-        ([DYNAMIC], (1,), (1, 3, 8), ["does not fit", "(1, 3, 8)"]),
+        # One input.
+        ([IMAGE], {}, 1, [(1, 3, 8, 8)]),
+        ([IMAGE], {"batch": 8}, 8, [(8, 3, 8, 8)]),
+        ([DYNAMIC], {"batch": 2, "only": (1, 3, 32, 48)}, 2, [(2, 3, 32, 48)]),
+        ([DYNAMIC], {"image": (5, 3, 32, 48)}, 5, [(5, 3, 32, 48)]),
+        ([FIXED], {"batch": 4, "only": (4, 3, 8, 8)}, 4, [(4, 3, 8, 8)]),
+        ([FIXED], {"outputs": [LOGITS]}, 4, [(4, 3, 8, 8)]),
+        # Without a batch dimension: one call is one sample.
+        ([tensor("x")], {}, 1, [()]),
+        ([tensor("x")], {"batch": 1}, 1, [()]),
+        ([tensor("x", 7)], {"outputs": [tensor("y", 7)]}, 1, [(7,)]),
+        ([tensor("x", 3, 8, 8)], {"outputs": [tensor("y", 3, 8, 8)]}, 1, [(3, 8, 8)]),
+        ([tensor("x", 3, 8, 8)], {"batch": 3}, 3, [(3, 8, 8)]),
+        ([FIXED], {"outputs": [tensor("y", 1, 10)]}, 1, [(4, 3, 8, 8)]),
+        ([], {}, 1, []),
+        # A single dynamic dimension is the batch where it is called so, or where a batch size is asked for.
+        ([tensor("x", "batch_size")], {}, 1, [(1,)]),
+        ([tensor("x", "samples")], {"batch": 16}, 16, [(16,)]),
+        ([tensor("x", "samples")], {"x": (16_000,)}, 1, [(16_000,)]),
+        ([tensor("user", "n"), tensor("history", "n", 5)], {}, 1, [(1,), (1, 5)]),
+        # Several inputs: dynamic dimensions of one name are one.
+        ([TOKENS, MASK], {"batch": 4, "tokens": (1, 128)}, 4, [(4, 128), (4, 128)]),
+        ([IMAGE, tensor("threshold")], {"batch": 2}, 2, [(2, 3, 8, 8), ()]),
+        ([IMAGE, tensor("anchors", 100, 4)], {}, 1, [(1, 3, 8, 8), (100, 4)]),
+        ([FIXED, tensor("size", 2)], {"outputs": [LOGITS]}, 4, [(4, 3, 8, 8), (2,)]),
+        ([tensor("points", "count", 3), tensor("x", "batch", 2)], {"points": (9, 3)}, 1, [(9, 3), (1, 2)]),
+        ([IMAGE, tensor("state", 2, "n", 16)], {"batch": 5}, 5, [(5, 3, 8, 8), (2, 5, 16)]),
+        # Without names: the first is the batch, the others are each of its own.
+        (
+            [tensor("a", "dim0", "dim1"), tensor("b", "dim0", "dim1")],
+            {"batch": 2, "a": (1, 6), "b": (1, 7)},
+            2,
+            [(2, 6), (2, 7)],
+        ),
     ],
 )
-def test_what_cannot_be_measured_is_refused_with_its_reason(inputs, batch_sizes, shape, parts):
+def test_shapes_that_a_model_is_measured_with(inputs, options, batch, shapes):
+    assert planned(*inputs, **options) == (batch, shapes)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "options", "parts"),
+    [
+        ([tensor("x", 1, 3, dtype="seq(tensor(float))")], {}, ["'x'", "seq(tensor(float))", "float16", "bool"]),
+        ([tensor("x", 1, 3, dtype="tensor(bfloat16)")], {}, ["bfloat16", "float32"]),
+        ([FIXED], {"outputs": [LOGITS], "batch": 1}, ["fixed at 4", "requested 1", "--batch 4"]),
+        ([tensor("x", 3, 8, 8)], {"batch": 2}, ["no batch dimension", "x (3, 8, 8)", "requested batch 2"]),
+        ([], {"batch": 2}, ["no batch dimension", "no input"]),
+        ([DYNAMIC], {}, ["dynamic dimensions", "(n, 3, height, width)", "--input-shape 1x3x224x224"]),
+        ([tensor("x", "samples")], {}, ["dynamic dimensions", "x (samples,)", "--input-shape 128", "--batch 1"]),
+        ([TOKENS, MASK], {}, ["'tokens', 'mask'", "--input-shape tokens=1x128", "--input"]),
+        ([tensor("a b", "n", "m"), IMAGE], {"batch": 2}, ["--input-shape 'a b=2x128'", "{'a b': (2, 128)}"]),
+        ([tensor("points", "count", 3), tensor("x", "batch", 2)], {}, ["'points'", "(count, 3)", "points=128x3"]),
+        ([DYNAMIC], {"only": (1, 4, 8, 8)}, ["does not fit", "(1, 4, 8, 8)", "(n, 3, height, width)"]),
+        ([DYNAMIC], {"only": (1, 3, 8)}, ["does not fit", "(1, 3, 8)"]),
+    ],
+)
+def test_what_cannot_be_measured_is_refused_with_its_reason(inputs, options, parts):
     with pytest.raises(BenchError) as caught:
-        plan_input(inputs, batch_sizes, shape)
+        planned(*inputs, **options)
     assert [part for part in parts if part not in str(caught.value)] == []
 
 
-@pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "uint8"])
-def test_inputs_are_random_of_their_type_and_the_same_each_time(dtype):
-    array = random_input((2, 3, 16, 16), dtype)
-    assert (array.shape, array.dtype) == ((2, 3, 16, 16), np.dtype(dtype))
-    assert array.std() > 0.9
-    assert np.array_equal(array, random_input((2, 3, 16, 16), dtype))
+@pytest.mark.parametrize(
+    ("inputs", "options", "kind", "parts"),
+    [
+        ([TOKENS, MASK], {"only": (1, 8)}, UsageError, ["2 inputs", "tokens (batch, length)", "tokens=1x8"]),
+        ([], {"only": (1, 8)}, UsageError, ["0 inputs", "leave the shape out"]),
+        ([TOKENS, MASK], {"token": (1, 8)}, UnknownNameError, ["'token'", "did you mean 'tokens'"]),
+        (
+            [TOKENS, MASK],
+            {"tokens": (1, 8), "mask": (1, 9)},
+            UsageError,
+            ["'length'", "8 in 'tokens', 9 in 'mask'"],
+        ),
+        ([IMAGE], {"only": (8, 3, 8, 8), "batch": 2}, UsageError, ["another batch size", "8, requested 2", "--batch"]),
+    ],
+)
+def test_shapes_that_contradict_the_model_or_each_other(inputs, options, kind, parts):
+    with pytest.raises(kind) as caught:
+        planned(*inputs, **options)
+    assert [part for part in parts if part not in str(caught.value)] == []
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize("shape", [(), (5,), (2, 3, 16, 16)])
+def test_values_are_of_their_type_as_described_and_the_same_each_time(dtype, shape):
+    array = random_input(shape, dtype)
+    assert array.shape == shape and array.dtype.kind == np.dtype(dtype).kind
+    assert dtype == "str" or array.dtype == np.dtype(dtype)
+    assert np.array_equal(array, random_input(shape, dtype))
+    described = described_values(shape, dtype)
+    if "0 or 1" in described:
+        assert set(array.ravel().tolist()) <= {0, 1}
+    elif described == "1":
+        assert (array == 1).all()
+    elif "uniform" in described:
+        limits = np.iinfo(dtype)
+        assert described.endswith(f"from {limits.min} to {limits.max}")
+        if array.size > 1000:
+            assert (array.min(), array.max()) == (limits.min, limits.max)
+    elif "digits" in described:
+        assert set("".join(array.ravel().tolist())) <= set("0123456789")
+    else:
+        assert described.startswith("random: normal")
+    if array.size > 1000:
+        assert len(np.unique(array)) > 1 and not np.array_equal(array, random_input(shape, dtype, stream=1))
+
+
+def test_lengths_and_counts_are_never_zero():
+    for shape in ((), (32,)):
+        assert (random_input(shape, "int64") == 1).all()

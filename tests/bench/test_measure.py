@@ -6,8 +6,9 @@ import subprocess
 import sys
 
 import numpy as np
+import onnx
 import pytest
-from onnx import TensorProto
+from onnx import TensorProto, helper
 from samples import write_bundle_json
 
 from edgekd.bench.measure import benchmark, require_local
@@ -20,27 +21,101 @@ QUICK = {"seconds": 0.02, "warmup_seconds": 0.005}
 
 def test_batches_and_threads_are_as_asked(measured):
     assert [entry.batch_size for entry in measured] == [1, 4]
-    assert [entry.input.shape for entry in measured] == [(1, 3, 8, 8), (4, 3, 8, 8)]
+    assert [entry.inputs[0].shape for entry in measured] == [(1, 3, 8, 8), (4, 3, 8, 8)]
     assert {entry.threads for entry in measured} == {1}
 
 
 def test_any_rank_with_a_batch_and_bytes(graph):
     (table,) = benchmark(graph(("n", 5)), batch_sizes=(3,), **QUICK)
-    assert table.input.shape == (3, 5)
+    assert table.inputs[0].shape == (3, 5)
     (pixels,) = benchmark(graph((2, 4, 4, 3), dtype=TensorProto.UINT8), batch_sizes=(2,), **QUICK)
-    assert pixels.input.dtype == "uint8"
+    assert pixels.inputs[0].dtype == "uint8"
+
+
+@pytest.mark.parametrize("dtype", ["FLOAT16", "DOUBLE", "INT8", "INT64", "UINT16", "BOOL", "STRING"])
+def test_every_type_that_numpy_has(graph, dtype):
+    (entry,) = benchmark(graph(("n", 5), dtype=getattr(TensorProto, dtype)), **QUICK)
+    assert entry.inputs[0].values.startswith("random")
+
+
+@pytest.mark.parametrize("shape", [(), (7,), (3, 4, 5)])
+def test_without_a_batch_dimension_a_call_is_one_sample(graph, shape):
+    (entry,) = benchmark(graph(shape), **QUICK)
+    assert (entry.batch_size, entry.inputs[0].shape) == (1, shape)
+    assert entry.throughput_per_s == pytest.approx(entry.runs / entry.seconds, rel=1e-2)
+
+
+def test_a_model_without_inputs(tmp_path):
+    node = helper.make_node("Constant", [], ["y"], value_floats=[1.0, 2.0])
+    output = helper.make_tensor_value_info("y", TensorProto.FLOAT, [2])
+    model = helper.make_model(helper.make_graph([node], "g", [], [output]), ir_version=8)
+    onnx.save(model, tmp_path / "constant.onnx")
+    (entry,) = benchmark(tmp_path / "constant.onnx", **QUICK)
+    assert (entry.inputs, entry.batch_size) == ((), 1)
+
+
+def test_several_inputs_each_get_values_of_their_own(graph):
+    file = graph(("n", "length"), ("n", "length"), (1, 1))
+    with pytest.raises(BenchError, match="--input-shape in0=1x128 --input-shape in1=1x128"):
+        benchmark(file, **QUICK)
+    (entry,) = benchmark(file, batch_sizes=[3], input_shape={"in1": (1, 6)}, **QUICK)
+    assert [(each.name, each.shape) for each in entry.inputs] == [("in0", (3, 6)), ("in1", (3, 6)), ("in2", (1, 1))]
+    assert entry.batch_size == 3 and entry.input_file is None
+
+
+def test_inputs_from_a_file_and_where_they_came_from(graph, tmp_path):
+    file = graph(("n", "length"), ("n", 1), dtype=TensorProto.DOUBLE)
+    np.savez(tmp_path / "in.npz", in0=np.ones((4, 9)), in1=np.ones((4, 1)))
+    (entry,) = benchmark(file, input_file=tmp_path / "in.npz", **QUICK)
+    assert [each.shape for each in entry.inputs] == [(4, 9), (4, 1)] and entry.batch_size == 4
+    assert {each.values for each in entry.inputs} == {"from the file"}
+    assert entry.input_file.sha256 == hashlib.sha256((tmp_path / "in.npz").read_bytes()).hexdigest()
+    np.savez(tmp_path / "in.npz", in0=np.ones((4, 9), np.int32), in2=np.ones((4, 1)))
+    with pytest.raises(BenchError, match="'in0' is int32, the model takes float64; 'in1' is missing; 'in2' is no"):
+        benchmark(file, input_file=tmp_path / "in.npz", **QUICK)
+
+
+def test_arrays_that_contradict_each_other(graph, tmp_path):
+    np.savez(tmp_path / "in.npz", in0=np.ones((4, 9), np.float32), in1=np.ones((3, 9), np.float32))
+    with pytest.raises(UsageError, match="4 in 'in0', 3 in 'in1'"):
+        benchmark(graph(("n", 9), ("n", 9)), input_file=tmp_path / "in.npz", **QUICK)
+
+
+def test_values_that_the_model_cannot_compute_with(tmp_path):
+    """Not every index is one of a table of one row."""
+    table = onnx.numpy_helper.from_array(np.ones((1, 4), np.float32), "table")
+    tokens = helper.make_tensor_value_info("tokens", TensorProto.INT64, ["n", 4])
+    output = helper.make_tensor_value_info("y", TensorProto.FLOAT, None)
+    body = helper.make_graph([helper.make_node("Gather", ["table", "tokens"], ["y"])], "g", [tokens], [output], [table])
+    model = helper.make_model(body, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(model, tmp_path / "net.onnx")
+    with pytest.raises(BenchError, match=r"cannot run it on tokens \(1, 4\)(?s:.)*real values \(--input\)"):
+        benchmark(tmp_path / "net.onnx", **QUICK)
+    np.savez(tmp_path / "in.npz", tokens=np.zeros((2, 4), np.int64))
+    assert benchmark(tmp_path / "net.onnx", input_file=tmp_path / "in.npz", **QUICK)[0].batch_size == 2
+
+
+def test_all_outputs_are_fetched(tmp_path):
+    """A second output of other kinds is part of a call, as it is for an app."""
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 3])
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, None)
+    parts = helper.make_tensor_sequence_value_info("parts", TensorProto.FLOAT, None)
+    nodes = [helper.make_node("Relu", ["x"], ["y"]), helper.make_node("SplitToSequence", ["x"], ["parts"])]
+    model = helper.make_model(helper.make_graph(nodes, "g", [x], [y, parts]), ir_version=8)
+    model.opset_import[0].version = 17
+    onnx.save(model, tmp_path / "net.onnx")
+    assert benchmark(tmp_path / "net.onnx", **QUICK)[0].batch_size == 1
 
 
 def test_dynamic_sizes_are_measured_in_the_given_shape(graph):
     (entry,) = benchmark(graph(("n", 3, "h", "w")), batch_sizes=(2,), input_shape=(1, 3, 6, 7), **QUICK)
-    assert entry.input.shape == (2, 3, 6, 7)
+    assert entry.inputs[0].shape == (2, 3, 6, 7)
 
 
 @pytest.mark.parametrize(
     "shapes, batch_sizes, message",
     [
-        ([(1, 3), (1, 3)], (1,), "in0 .1, 3., in1"),
-        ([(7,)], (1,), "no batch dimension"),
+        ([(7,)], (2,), "no batch dimension"),
         ([(4, 3)], (1,), "fixed at 4"),
         ([("n", "h")], (1,), "--input-shape"),
     ],
@@ -59,8 +134,8 @@ def test_a_broken_file_is_the_backends_error(tmp_path, content):
 
 def test_a_model_that_loads_but_does_not_run(stubborn_net):
     (entry,) = benchmark(stubborn_net, input_shape=(1, 3, 8, 8), **QUICK)
-    assert entry.input.shape == (1, 3, 8, 8)
-    with pytest.raises(BenchError, match="cannot run it on an input of shape"):
+    assert entry.inputs[0].shape == (1, 3, 8, 8)
+    with pytest.raises(BenchError, match="cannot run it on image .1, 3, 9, 9."):
         benchmark(stubborn_net, input_shape=(1, 3, 9, 9), **QUICK)
 
 
@@ -109,7 +184,7 @@ def test_a_bundle_is_measured_in_all_variants_that_the_engine_runs(bundle):
         ("shoes", "fp32", "model.fp32.onnx"),
         ("shoes", "fp16", "model.fp16.onnx"),
     ]
-    assert seen == [(0, 2, "fp32, batch 1"), (1, 2, "fp16, batch 1")]
+    assert seen == [(0, 2, "fp32"), (1, 2, "fp16")]
 
 
 def test_a_bundles_variant_by_name_and_no_changed_file(bundle):
@@ -149,6 +224,11 @@ def test_devices(small_net):
         {"input_shape": (1, 0, 8, 8)},
         {"input_shape": (1, 3, 8.5, 8)},
         {"input_shape": (8, 3, 8, 8), "batch_sizes": (1, 8)},
+        {"input_shape": {"input": (1, 3, 8.5, 8)}},
+        {"input_shape": {"inputs": (1, 3, 8, 8)}},
+        {"input_file": "in.npz", "batch_sizes": (1,)},
+        {"input_file": "in.npz", "input_shape": (1, 3, 8, 8)},
+        {"threads": 10**6},
         {"variant": "fp32"},
     ],
 )
@@ -177,7 +257,7 @@ def test_without_a_batch_size_a_fixed_one_is_taken(graph, batch):
     file = graph((batch, 3, 8, 8))
     (entry,) = benchmark(file, **QUICK)
     fixed = batch if batch == 3 else 1
-    assert (entry.batch_size, entry.input.shape) == (fixed, (fixed, 3, 8, 8))
+    assert (entry.batch_size, entry.inputs[0].shape) == (fixed, (fixed, 3, 8, 8))
     assert entry.throughput_per_s == pytest.approx(fixed * entry.runs / entry.seconds, rel=1e-2)
     if batch == 3:
         with pytest.raises(BenchError, match="fixed at 3"):

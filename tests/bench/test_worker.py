@@ -28,7 +28,7 @@ def test_one_line_of_json_with_the_measurement_of_that_job(small_net):
     found, _ = answer(job(small_net))
     measured = Measurement.model_validate(found["measurement"])
     assert (measured.target, measured.batch_size, measured.threads) == ("net", 2, 1)
-    assert measured.input.shape == (2, 3, 8, 8) and measured.file.sha256 == file_digest(small_net)
+    assert measured.inputs[0].shape == (2, 3, 8, 8) and measured.file.sha256 == file_digest(small_net)
 
 
 def test_an_error_is_an_answer_too(tmp_path):

@@ -1,7 +1,8 @@
 """Stand-ins for what needs a GPU: a CUDA driver over malloc, and TensorRT's module with one version's real names.
 
 The names are those of the real module (data/tensorrt_api): what a version lacks is an AttributeError here too. What
-stands behind them is not TensorRT: it records what it is asked for, and its engines answer with each channel's mean.
+stands behind them is not TensorRT: it records what it is asked for, and its engines answer with each channel's mean, of
+several inputs added up.
 """
 
 from __future__ import annotations
@@ -163,25 +164,27 @@ def namespace(version: str) -> ModuleType:
 
 def _engine(trt: ModuleType, instance: object, plan: bytes) -> SimpleNamespace | None:
     try:
-        least, best, most = json.loads(plan)["batches"]
+        made = json.loads(plan)
+        least, best, most = made["batches"]
     except ValueError:
         return None
-    shapes = {"input": SHAPE, "logits": (-1, 3)}
-    modes = {"input": trt.TensorIOMode.INPUT, "logits": trt.TensorIOMode.OUTPUT}
+    inputs = made.get("inputs", ["input"])
+    shapes = {**dict.fromkeys(inputs, SHAPE), "logits": (-1, 3)}
+    modes = {**dict.fromkeys(inputs, trt.TensorIOMode.INPUT), "logits": trt.TensorIOMode.OUTPUT}
     return instance(
         "ICudaEngine",
-        num_io_tensors=2,
+        num_io_tensors=len(shapes),
         get_tensor_name=lambda index: list(shapes)[index],
         get_tensor_mode=lambda name: modes[name],
         get_tensor_shape=lambda name: shapes[name],
         get_tensor_dtype=lambda name: trt.DataType.FLOAT,
         get_tensor_format=lambda name: trt.TensorFormat.LINEAR,
         get_tensor_profile_shape=lambda name, index: [(size, *SHAPE[1:]) for size in (least, best, most)],
-        create_execution_context=lambda: _context(instance, most),
+        create_execution_context=lambda: _context(instance, most, inputs),
     )
 
 
-def _context(instance: object, most: int) -> SimpleNamespace:
+def _context(instance: object, most: int, inputs: list[str]) -> SimpleNamespace:
     state: dict = {"addresses": {}}
 
     def set_input_shape(name: str, shape: tuple[int, ...]) -> bool:
@@ -193,7 +196,8 @@ def _context(instance: object, most: int) -> SimpleNamespace:
             pointer = ctypes.cast(state["addresses"][name], ctypes.POINTER(ctypes.c_float))
             return np.ctypeslib.as_array(pointer, shape)
 
-        at("logits", (state["batch"], 3))[...] = at("input", (state["batch"], *SHAPE[1:])).mean((2, 3))
+        means = [at(name, (state["batch"], *SHAPE[1:])).mean((2, 3)) for name in inputs]
+        at("logits", (state["batch"], 3))[...] = np.sum(means, 0)
         return stream != 0
 
     return instance(

@@ -1,5 +1,11 @@
 from __future__ import annotations
 
+from types import SimpleNamespace
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
 from edgekd import plugins
 from edgekd.export.model_id import ModelId
 from edgekd.recipe.settings import BenchSettings
@@ -44,3 +50,17 @@ def test_a_backend_from_outside_that_fails_is_left_out_with_a_warning(exported, 
     warnings = [each for each in made.metrics["warnings"] if "busy" not in each]
     assert len(warnings) == 1 and warnings[0].startswith("Crashing was not measured: ")
     assert "no such kernel" in warnings[0]
+
+
+def test_subnormal_weights_are_a_warning_of_the_run(tmp_path):
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 64]) for name in "xy")
+    weight = numpy_helper.from_array(np.full((64, 64), 1e-40, np.float32), "fc.weight")
+    graph = helper.make_graph([helper.make_node("MatMul", ["x", "fc.weight"], ["y"])], "g", [x], [y], [weight])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(model, tmp_path / "model.onnx")
+    exported = SimpleNamespace(graph=tmp_path / "model.onnx", digest="0" * 64)
+    (tmp_path / "out").mkdir()
+    settings = BenchSettings(batch_sizes=(1, 2), seconds=0.02, warmup_seconds=0.0)
+    made = measure_models({ModelId("student", "fp32"): exported}, settings, tmp_path / "out")
+    (warning,) = [each for each in made.metrics["warnings"] if "subnormal" in each]
+    assert warning.startswith("student-fp32 has subnormal weights (4,096 of 4,096 in fc.weight)")

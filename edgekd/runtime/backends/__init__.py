@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,8 @@ from edgekd.errors import BackendError, PluginError, PluginWarning, whole_number
 from edgekd.runtime.bundle import BundleManifest
 
 Array = npt.NDArray[Any]
+# The only input of a model, or all of its inputs by name.
+Feed: TypeAlias = "Array | Mapping[str, Array]"
 Progress = Callable[[int, int, str], None]
 GRAPH = ".onnx"
 # The type of the activations between a graph's layers; uint8 is int8 for engines with fast kernels for unsigned values.
@@ -47,14 +49,17 @@ class Session(Protocol):
     inputs: tuple[TensorInfo, ...]
     outputs: tuple[TensorInfo, ...]
 
-    def bind(self, array: Array) -> Callable[[], Array]:
-        """A function without arguments that runs the model on `array` and returns its first output.
+    def bind(self, inputs: Feed) -> Callable[[], Array]:
+        """A function without arguments that runs the model on `inputs` and returns its first output.
+
+        All outputs are computed and fetched, as an app would.
 
         Args:
-            array: the input; it must not be changed while the function is used.
+            inputs: an array for a model with one input, else arrays by the inputs' names; they must not be changed
+                while the function is used.
 
         Raises:
-            BackendError: the model has several inputs, or `array` does not fit its input.
+            BackendError: an input is missing or one too many, or an array does not fit its input.
         """
         ...
 
@@ -304,6 +309,25 @@ def open_session(path: Path, *, backend: str | None = None, threads: int | None 
     return choose(path, backend).open(path, threads=threads)
 
 
+def checked_inputs(feed: Feed, inputs: Sequence[TensorInfo]) -> dict[str, Array]:
+    """Arrays by the inputs' names, each contiguous and in its input's dtype.
+
+    Args:
+        feed: the only input, or all inputs by name.
+        inputs: those of the model; a dimension that is a name fits any size.
+
+    Raises:
+        BackendError: an input is missing or one too many, or an array's shape does not fit.
+    """
+    if not isinstance(feed, Mapping):
+        array = checked_input(feed, inputs)
+        return {inputs[0].name: array}
+    names = [info.name for info in inputs]
+    if feed.keys() != set(names):
+        raise BackendError("these are not the model's inputs", found=", ".join(feed), allowed=", ".join(names))
+    return {info.name: _fitting(feed[info.name], info) for info in inputs}
+
+
 def checked_input(array: Array, inputs: Sequence[TensorInfo]) -> Array:
     """`array`, contiguous and in the dtype of the model's only input.
 
@@ -316,11 +340,15 @@ def checked_input(array: Array, inputs: Sequence[TensorInfo]) -> Array:
     """
     if len(inputs) != 1:
         raise BackendError("this model does not have exactly one input", found=[info.name for info in inputs])
-    (info,) = inputs
+    return _fitting(array, inputs[0])
+
+
+def _fitting(array: Array, info: TensorInfo) -> Array:
     fits = len(array.shape) == len(info.shape) and all(
         not isinstance(wanted, int) or wanted == found for wanted, found in zip(info.shape, array.shape, strict=True)
     )
     if not fits:
         shape = ", ".join(str(size) for size in info.shape)
         raise BackendError(f"the input {info.name!r} has another shape", found=array.shape, allowed=f"({shape})")
-    return np.ascontiguousarray(array, dtype=info.dtype)
+    # Not ascontiguousarray, which gives a scalar a dimension.
+    return np.asarray(array, dtype=info.dtype, order="C")

@@ -10,18 +10,16 @@ from pathlib import Path
 from typing import Any
 
 from edgekd.errors import BackendError
-from edgekd.runtime.backends import GRAPH, Activations, Array, Backend, Session, TensorInfo, checked_input
+from edgekd.runtime.backends import GRAPH, Activations, Array, Backend, Feed, Session, TensorInfo, checked_inputs
 from edgekd.runtime.cores import usable_cores
 
 _DTYPES = {
     "tensor(float)": "float32",
     "tensor(float16)": "float16",
     "tensor(double)": "float64",
-    "tensor(uint8)": "uint8",
-    "tensor(int8)": "int8",
-    "tensor(int32)": "int32",
-    "tensor(int64)": "int64",
+    **{f"tensor({sign}int{bits})": f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)},
     "tensor(bool)": "bool",
+    "tensor(string)": "str",
 }
 _ERRORS_ONLY = 3
 
@@ -56,14 +54,15 @@ class OrtSession(Session):
             raise BackendError(
                 f"ONNX Runtime cannot load {path}",
                 found=str(error).splitlines()[0][:300],
-                hint="check that the ONNX file is complete, with its .data file beside it if it has one",
+                hint="check that the ONNX file is complete, with its .data file beside it if it has one, and that it "
+                "keeps to operators and types that this version has",
             ) from None
         self.inputs = tuple(map(_info, self._session.get_inputs()))
         self.outputs = tuple(map(_info, self._session.get_outputs()))
 
-    def bind(self, array: Array) -> Callable[[], Array]:
-        feed = {self.inputs[0].name: checked_input(array, self.inputs)}
-        wanted = [self.outputs[0].name]
+    def bind(self, inputs: Feed) -> Callable[[], Array]:
+        feed = checked_inputs(inputs, self.inputs)
+        wanted = [info.name for info in self.outputs]
         if self._session is None:
             raise BackendError("this session was closed", hint="open the model again")
         run = self._session.run

@@ -19,10 +19,11 @@ from edgekd.runtime.backends import (
     Array,
     Backend,
     EngineBuilder,
+    Feed,
     Session,
     TensorInfo,
     _cuda,
-    checked_input,
+    checked_inputs,
 )
 from edgekd.runtime.backends._tensorrt_engines import NAME, build, built, device, import_tensorrt, new_log
 
@@ -69,40 +70,45 @@ class TrtSession(Session):
         self.inputs = _tensors(self._engine, trt.TensorIOMode.INPUT)
         self.outputs = _tensors(self._engine, trt.TensorIOMode.OUTPUT)
 
-    def bind(self, array: Array) -> Callable[[], Array]:
-        """A function that runs the engine on the current content of `array` and returns the first output.
+    def bind(self, inputs: Feed) -> Callable[[], Array]:
+        """A function that runs the engine on the content that `inputs` have now and returns the first output.
 
         Raises:
-            BackendError: more than one input, a shape that the engine was not built for, or out of memory.
+            BackendError: other inputs, a shape that the engine was not built for, or out of memory.
         """
-        values = checked_input(array, self.inputs)
+        values = checked_inputs(inputs, self.inputs)
         driver, context = self._driver, self._context
         with self._lock:
             self._require_open()
             driver.activate()
-            _set_shape(self._engine, context, self.inputs[0].name, values.shape)
-            source = _cuda.Buffer(driver, values.shape, self.inputs[0].dtype)
+            for name, array in values.items():
+                _set_shape(self._engine, context, name, array.shape)
+            sources = [_cuda.Buffer(driver, values[info.name].shape, info.dtype) for info in self.inputs]
             results = [_cuda.Buffer(driver, _output_shape(context, info.name), info.dtype) for info in self.outputs]
-        source.array[...] = values
+        for source, array in zip(sources, values.values(), strict=True):
+            source.array[...] = array
 
         def call() -> Array:
             with self._lock:
-                return self._run(source, results)
+                return self._run(sources, results)
 
         return call
 
-    def _run(self, source: _cuda.Buffer, results: Sequence[_cuda.Buffer]) -> Array:
+    def _run(self, sources: Sequence[_cuda.Buffer], results: Sequence[_cuda.Buffer]) -> Array:
         # Everything is set again, because another bound function may have used the context meanwhile.
         self._require_open()
         self._driver.activate()
         context = self._context
-        _set_shape(self._engine, context, self.inputs[0].name, source.array.shape)
-        for info, buffer in zip((*self.inputs, *self.outputs), (source, *results), strict=True):
+        for info, source in zip(self.inputs, sources, strict=True):
+            _set_shape(self._engine, context, info.name, source.array.shape)
+        for info, buffer in zip((*self.inputs, *self.outputs), (*sources, *results), strict=True):
             context.set_tensor_address(info.name, buffer.address)
-        source.upload(self._stream)
+        for source in sources:
+            source.upload(self._stream)
         if not context.execute_async_v3(self._stream.handle):
             raise BackendError(f"TensorRT cannot run this engine: {self._log.error}")
-        results[0].download(self._stream)
+        for result in results:
+            result.download(self._stream)
         self._stream.synchronize()
         return results[0].array.copy()
 

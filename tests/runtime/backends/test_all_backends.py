@@ -72,8 +72,13 @@ def test_a_session_names_its_tensors_and_answers_any_batch(session):
     calls = [(session.bind(each), each) for each in (one, two)]
     for call, array in (*calls, *calls):  # bound calls do not disturb each other
         np.testing.assert_allclose(call(), array.mean((2, 3)), atol=1e-5)
-    with pytest.raises(BackendError, match="has another shape"):
-        session.bind(one[:, :, :2])
+    np.testing.assert_array_equal(session.bind({"input": one})(), session.bind(one)())
+    for wrong in (one[:, :, :2], {"input": one[:, :, :2]}):
+        with pytest.raises(BackendError, match="has another shape"):
+            session.bind(wrong)
+    for others in ({}, {"other": one}, {"input": one, "other": one}):
+        with pytest.raises(BackendError, match="not the model's inputs(?s:.)*allowed: input"):
+            session.bind(others)
 
 
 def test_a_closed_session_answers_no_more(session):

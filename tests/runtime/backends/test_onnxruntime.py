@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper
 from samples import write_linear_onnx
 
 from edgekd.errors import BackendError
@@ -36,3 +38,27 @@ def test_a_session_states_that_it_computes_as_written(tmp_path):
     file = write_linear_onnx(tmp_path / "x.onnx", np.ones((12, 2)), side=2)
     engine = onnxruntime.BACKEND.open_as_written(file).engine
     assert engine == f"{OrtSession(file).engine}, Q/DQ as written"
+
+
+def test_several_inputs_of_other_types_and_without_dimensions(tmp_path):
+    """y = words where choose, else the one other word; the second output is not the one that is returned."""
+    inputs = [
+        helper.make_tensor_value_info("choose", TensorProto.BOOL, ["n"]),
+        helper.make_tensor_value_info("words", TensorProto.STRING, ["n"]),
+        helper.make_tensor_value_info("other", TensorProto.STRING, []),
+    ]
+    outputs = [helper.make_tensor_value_info(name, TensorProto.STRING, None) for name in ("y", "same")]
+    nodes = [
+        helper.make_node("Where", ["choose", "words", "other"], ["y"]),
+        helper.make_node("Identity", ["words"], ["same"]),
+    ]
+    model = helper.make_model(
+        helper.make_graph(nodes, "g", inputs, outputs), opset_imports=[helper.make_opsetid("", 17)], ir_version=8
+    )
+    onnx.save(model, tmp_path / "x.onnx")
+    session = OrtSession(tmp_path / "x.onnx", threads=1)
+    assert [(info.dtype, info.shape) for info in session.inputs] == [("bool", ("n",)), ("str", ("n",)), ("str", ())]
+    feed = {"words": np.array(["a", "bcd"]), "choose": np.array([False, True]), "other": np.array("none")}
+    assert session.bind(feed)().tolist() == ["none", "bcd"]
+    with pytest.raises(BackendError, match="does not have exactly one input"):
+        session.bind(feed["words"])

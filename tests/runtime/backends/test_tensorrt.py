@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import os
 import subprocess
 import sys
@@ -135,6 +136,19 @@ def test_each_type_has_numpys_or_is_refused_by_name(dtype):
     else:
         bits = {"FLOAT": 32, "HALF": 16, "BOOL": 8}.get(dtype) or int(dtype.removeprefix("U").removeprefix("INT"))
         assert np.dtype(tensorrt._numpy_dtype("x", dtype)).itemsize * 8 == bits
+
+
+def test_an_engine_with_several_inputs_takes_them_by_name(device, tmp_path):
+    device()
+    plan = {"batches": [1, 1, 4], "inputs": ["left", "right"]}
+    (tmp_path / "x.engine").write_text(json.dumps(plan))
+    session = tensorrt.BACKEND.open(tmp_path / "x.engine")
+    generator = np.random.default_rng(0)
+    left, right = (generator.random((2, 3, 4, 4), np.float32) for _ in range(2))
+    for call in (session.bind({"left": left, "right": right}), session.bind({"right": right, "left": left})):
+        np.testing.assert_allclose(call(), (left + right).mean((2, 3)), atol=1e-5)
+    with pytest.raises(BackendError, match="not the model's inputs(?s:.)*found: left(?s:.)*allowed: left, right"):
+        session.bind({"left": left})
 
 
 @pytest.mark.tensorrt

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from edgekd.errors import BackendError
-from edgekd.runtime.backends import GRAPH, Activations, Array, Backend, Session, TensorInfo, checked_input
+from edgekd.runtime.backends import GRAPH, Activations, Array, Backend, Feed, Session, TensorInfo, checked_inputs
 
 
 class ReferenceSession(Session):
@@ -31,8 +31,8 @@ class ReferenceSession(Session):
         self.inputs = tuple(_info(value) for value in model.graph.input if value.name not in stored)
         self.outputs = tuple(map(_info, model.graph.output))
 
-    def bind(self, array: Array) -> Callable[[], Array]:
-        feed = {self.inputs[0].name: checked_input(array, self.inputs)}
+    def bind(self, inputs: Feed) -> Callable[[], Array]:
+        feed = checked_inputs(inputs, self.inputs)
         if (evaluator := self._evaluator) is None:
             raise BackendError("this session was closed", hint="open the model again")
 
