@@ -16,7 +16,7 @@ from PIL import Image
 from edgekd.data.sources import Samples
 from edgekd.errors import DataError, PluginError
 from edgekd.runtime.cores import usable_cores
-from edgekd.runtime.images import BROKEN
+from edgekd.runtime.images import BROKEN, problem_of
 from edgekd.runtime.preprocess import Pixels, Preprocessing, Size, is_deep
 
 # Of many broken images, as many are listed in messages and manifests.
@@ -158,7 +158,7 @@ def _decode(samples: Samples, index: int, preprocessing: Preprocessing, pixels: 
         content = content_digest(image if is_deep(image) or image.mode == "RGB" else image.convert("RGB"))
         return Decoded(content, preprocessing.fitted(image) if pixels else None, size=(image.height, image.width))
     except BROKEN as error:
-        return Decoded(None, None, f"{samples.name(index)}: {str(error).splitlines()[0] if str(error) else error!r}")
+        return Decoded(None, None, f"{samples.name(index)}: {problem_of(error)}")
 
 
 def _report(progress: Callable[[int, int], None] | None, done: int, total: int) -> int:

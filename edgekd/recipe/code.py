@@ -16,7 +16,7 @@ from edgekd.store.artifacts import MANIFEST, check_file, read_manifest
 # Where a checkpoint folder carries code.
 FOLDER = "code/"
 _REFERENCE = re.compile(r"(?P<file>.+\.py):(?P<function>[^\W\d]\w*)")
-_FORM = "nets.py:build, a file and a function in it"
+FORM = "nets.py:build, a file and a function in it"
 
 
 @dataclass(frozen=True)
@@ -61,8 +61,8 @@ def check_reference(model: str) -> bool:
         UsageError: it names a file without a function, or a file that cannot be read.
     """
     own = reference(model)
-    if own is None and re.search(r"\.py(:|$)", model):
-        raise UsageError(f"{model!r} does not name a function", allowed=_FORM)
+    if own is None and re.search(r"\.py\s*([:/\\]|$)", model, re.IGNORECASE):
+        raise UsageError(f"{model!r} does not name a function", allowed=FORM)
     if own is not None:
         read(own.path)
     return own is not None
@@ -76,7 +76,7 @@ def read(path: Path) -> CodeFile:
         raise UsageError(
             f"the file {path} of a network cannot be read",
             found=error.strerror,
-            allowed=f"{_FORM}; its path is relative to the recipe's file",
+            allowed=f"{FORM}; its path is relative to the recipe's file",
         ) from None
 
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from edgekd import plugins
-from edgekd.errors import UnknownNameError, UsageError
-from edgekd.recipe.code import check_reference, reference
+from edgekd.errors import EdgekdError, UnknownNameError, UsageError
+from edgekd.recipe.code import FORM, check_reference, reference
 from edgekd.recipe.onnx_file import check_onnx_file, onnx_file
+
+# Files that hold weights, in the formats that trainers and exporters write.
+_WEIGHTS = re.compile(r"\.(safetensors|pth|pt|ckpt|bin|tar)$", re.IGNORECASE)
 
 
 def check_name(model: str) -> None:
@@ -24,7 +28,10 @@ def check_name(model: str) -> None:
     if check_reference(model) or check_onnx_file(model):
         return
     source, _, name = model.partition("/")
-    known = plugins.load("models", source).names()
+    try:
+        known = plugins.load("models", source).names()
+    except UnknownNameError as error:
+        raise _completed(error, model) from None
     if name not in known:
         raise UnknownNameError(f"model of {source}", name, known)
 
@@ -49,3 +56,36 @@ def check_arguments(model: str, arguments: Mapping[str, Any]) -> None:
             found=", ".join(f"{name}: {arguments[name]}" for name in loading),
             hint="give weights as `checkpoint`, or take published ones with `pretrained: true`",
         )
+
+
+def _completed(error: UnknownNameError, model: str) -> UnknownNameError:
+    """The error for an unknown source, with what else `model` may be meant to be.
+
+    That is a source's model, the path of a network of the user's own, or the path of weights.
+    """
+    hint = error.hint
+    if _WEIGHTS.search(model):
+        hint = "name the network that the weights belong to, and give the file as `checkpoint`"
+    elif hint is None and model.isidentifier():
+        if named := [f"{source}/{model}" for source in plugins.names("models") if model in _names(source)]:
+            hint = f"did you mean {' or '.join(map(repr, named))}?"
+    elif hint is None and model.strip("./~") and "://" not in model:
+        hint = f"name the file of a network of your own and a function in it: {_as_file(model)}"
+    error.allowed, error.hint = f"SOURCE/NAME with a source of {error.allowed}; or {FORM}", hint
+    return error
+
+
+def _names(source: str) -> Collection[str]:
+    """A source's models; none where it cannot be loaded, which is not what the message is about."""
+    try:
+        names: Collection[str] = plugins.load("models", source).names()
+    except (EdgekdError, ImportError):
+        return ()
+    return names
+
+
+def _as_file(model: str) -> str:
+    """How the network would be named, if `model` is the path of its file without the suffix, or with another one."""
+    path, _, function = model.partition(":")
+    path = re.sub(r"\.[^./]*$", "", path.strip()).rstrip("/") or "nets"
+    return f"{path}.py:{function if function.isidentifier() else 'build'}"

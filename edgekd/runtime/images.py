@@ -16,6 +16,8 @@ from typing import IO, TypeAlias
 
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from edgekd.errors import summary
+
 ImageFile: TypeAlias = "str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes]"
 
 # What Pillow's readers raise on damaged files.
@@ -170,6 +172,17 @@ def open_upright(source: ImageFile | Image.Image) -> Image.Image:
         missing = Path(name).suffix.lower() in _HEIF and "HEIF" not in _formats()
         hint = "; pip install pillow-heif" if missing else ""
         raise UnidentifiedImageError(f"{name} is not in a known image format{hint}") from None
+
+
+def problem_of(error: BaseException) -> str:
+    """Why an image cannot be read, for a message: one of BROKEN in a line.
+
+    Pillow words what it raises as an OSError; of any other error, e.g. a KeyError in a data source's code, the type
+    is half of the message.
+    """
+    text = summary(error)
+    worded = isinstance(error, (OSError, Image.DecompressionBombError)) and str(error).strip()
+    return text.partition(": ")[2] if worded else text
 
 
 @cache

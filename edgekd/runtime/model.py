@@ -16,7 +16,7 @@ from PIL import Image
 from edgekd.errors import BundleError, DataError, UsageError, whole_number
 from edgekd.runtime.backends import Session
 from edgekd.runtime.bundle import BundleManifest, Head, read
-from edgekd.runtime.images import BROKEN, open_upright
+from edgekd.runtime.images import BROKEN, open_upright, problem_of
 from edgekd.runtime.preprocess import Floats, Pixels, Preprocessing
 from edgekd.runtime.selection import select
 
@@ -258,7 +258,7 @@ def _pixels(image: object, preprocessing: Preprocessing, order: Order) -> Pixels
     except FileNotFoundError:
         raise DataError(f"{what} does not exist") from None
     except BROKEN as error:
-        raise DataError(f"{what} cannot be read as an image", found=str(error) or repr(error)) from None
+        raise DataError(f"{what} cannot be read as an image", found=problem_of(error)) from None
 
 
 def _image(value: Any, order: Order) -> Image.Image:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
-from typing import Any, ClassVar, Generic, get_args
+from typing import Any, ClassVar, Generic, NoReturn, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from typing_extensions import Self, TypeVar
@@ -74,6 +74,36 @@ class Manifest(_Frozen):
         return self.model_copy(update={"checksum": _checksum(self.model_dump(mode="json"))})
 
 
+class Fields(dict[str, Any]):
+    """A JSON object from a file, in which a missing field is an error that names the file and the field.
+
+    The error is a KeyError too, so that a reader may have another answer for a missing field.
+    """
+
+    def __init__(self, values: Json, file: Path, above: str = "") -> None:
+        super().__init__({name: _within(value, file, f"{above}{name}") for name, value in values.items()})
+        self._file, self._above = file, above
+
+    def __missing__(self, name: str) -> NoReturn:
+        raise _MissingField(
+            f"{self._file} has no field {self._above}{name}",
+            found=", ".join(self) or "no field",
+            hint=f"{_again(self._file.parent)}: it was changed, or another version of edgekd wrote it",
+        )
+
+
+def _within(value: Any, file: Path, place: str) -> Any:
+    if isinstance(value, dict):
+        return Fields(value, file, f"{place}.")
+    if isinstance(value, list):
+        return [_within(each, file, f"{place}[{index}]") for index, each in enumerate(value)]
+    return value
+
+
+class _MissingField(ArtifactError, KeyError):
+    pass
+
+
 class Details(BaseModel):
     """What a manifest records about an artifact: one frozen model per kind, checked when an artifact is loaded."""
 
@@ -86,6 +116,9 @@ D = TypeVar("D", bound=Details, default=Any)
 
 class Artifact(Generic[D]):
     """A sealed folder of files. A subclass sets its kind and its details' model: `class Pool(Artifact[PoolDetails])`.
+
+    Attributes:
+        metrics: what was measured while it was made; reading one that is not there is an ArtifactError.
 
     Raises:
         ArtifactError: the manifest's details do not fit the model.
@@ -104,6 +137,7 @@ class Artifact(Generic[D]):
         self.path = path
         self.manifest = manifest
         self.details: D = self._read_details()
+        self.metrics: Json = Fields(manifest.metrics, path / MANIFEST, "metrics.")
 
     def _read_details(self) -> D:
         try:
@@ -122,10 +156,6 @@ class Artifact(Generic[D]):
     @property
     def digest(self) -> str:
         return self.manifest.digest
-
-    @property
-    def metrics(self) -> Json:
-        return self.manifest.metrics
 
     @property
     def size_bytes(self) -> int:
@@ -291,7 +321,11 @@ def _files_in(folder: Path) -> list[str]:
 
 
 def read_json(path: Path) -> Json:
-    """A JSON object from a file. Raises ArtifactError where the file cannot be read or holds something else."""
+    """A JSON object from a file, of which a missing field is an ArtifactError.
+
+    Raises:
+        ArtifactError: the file cannot be read or holds something else.
+    """
     try:
         value = json.loads(path.read_text(), parse_constant=_refuse_constant)
     except FileNotFoundError:
@@ -300,7 +334,7 @@ def read_json(path: Path) -> Json:
         raise ArtifactError(f"{path} cannot be read as JSON", found=str(error), hint=_again(path.parent)) from None
     if not isinstance(value, dict):
         raise ArtifactError(f"{path} is not a JSON object", found=type(value).__name__)
-    return value
+    return Fields(value, path)
 
 
 def _refuse_constant(name: str) -> None:

@@ -12,7 +12,7 @@ from typing import Any, cast
 
 from edgekd.errors import PluginError
 from edgekd.store.artifacts import MANIFEST, Artifact, Json, StageRecord, canonical
-from edgekd.store.store import A, StageLabel, State, Store, finished, record_of
+from edgekd.store.store import A, StageLabel, State, Store, facts_of_reused, finished, record_of
 
 _SHOWN = 4
 _MISSING = object()
@@ -52,7 +52,9 @@ class Plan(Store):
         place = self.place_of(record)
         if place.exists():
             self._add(label, "reused", place.name)
-            return finished(kind, place, record)
+            artifact = finished(kind, place, record)
+            facts_of_reused(label, artifact)  # refused as a run would refuse it
+            return artifact
         if (self.root / "partial" / place.name).exists():
             return cast(A, self._pending(label, "run", "resumes an interrupted run"))
         earlier = self._latest(label.name)

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar
 
-from edgekd.errors import ArtifactError, RunLockedError, StoreError
-from edgekd.store.artifacts import FORMAT, Artifact, Json, StageRecord, digest, write_manifest
+from edgekd.errors import ArtifactError, RunLockedError, StoreError, summary
+from edgekd.store.artifacts import FORMAT, MANIFEST, Artifact, Json, StageRecord, digest, write_manifest
 from edgekd.store.system_errors import clear_system_errors
 
 A = TypeVar("A", bound=Artifact)
@@ -151,7 +151,8 @@ class Store:
     def _done(self, label: StageLabel, state: State, artifact: A) -> A:
         stage = artifact.manifest.stage
         seconds = stage.seconds if stage is not None else 0.0
-        done = Done(label.name, label.title or label.name, state, artifact, seconds, tuple(label.facts(artifact)))
+        facts = facts_of_reused(label, artifact) if state == "reused" else tuple(label.facts(artifact))
+        done = Done(label.name, label.title or label.name, state, artifact, seconds, facts)
         self.log.append(done)
         if self._listener is not None:
             self._listener.end(done)
@@ -215,6 +216,27 @@ def finished(kind: type[A], place: Path, record: StageRecord) -> A:
             hint=f"delete {place} to make it again",
         )
     return artifact
+
+
+def facts_of_reused(label: StageLabel, artifact: Artifact) -> tuple[str, ...]:
+    """A stage's facts from an artifact that was made earlier, whose metrics may be damaged or another version's.
+
+    Raises:
+        ArtifactError: the facts cannot be made of its metrics, or its warnings are not text.
+    """
+    try:
+        facts = tuple(label.facts(artifact))
+        if [each for each in artifact.metrics.get("warnings", []) if not isinstance(each, str)]:
+            raise TypeError("a warning that is not text")
+    except ArtifactError:
+        raise
+    except (TypeError, ValueError, AttributeError, LookupError) as error:
+        raise ArtifactError(
+            f"the metrics in {artifact.path / MANIFEST} are not those of the stage {label.name}",
+            found=summary(error),
+            hint=f"delete {artifact.path} to make it again",
+        ) from error
+    return facts
 
 
 def _sync_files(folder: Path) -> None:

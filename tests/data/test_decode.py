@@ -126,3 +126,29 @@ def test_a_source_that_gives_no_image_is_named(given: object) -> None:
     with pytest.raises(PluginError, match=rf"gave no image for .*\n  found: an object of type {type(given).__name__}"):
         list(decode_all([Wrong("x", IMAGES[:2], np.zeros(2))], SIDE, pixels=True))
     assert white_of(Wrong("x", IMAGES[:2], np.zeros(2))) == 65535.0
+
+
+@pytest.mark.parametrize(
+    ("error", "problem"),
+    [
+        (KeyError("label"), "x[0]: KeyError: 'label'"),
+        (IndexError("list index out of range"), "x[0]: IndexError: list index out of range"),
+        (ValueError(), "x[0]: ValueError"),
+        (TypeError("bad\noperand"), "x[0]: TypeError: bad"),
+        # What Pillow says of a file is worded for people.
+        (OSError("image file is truncated"), "x[0]: image file is truncated"),
+        (OSError(), "x[0]: OSError"),
+        (
+            FileNotFoundError(2, "No such file or directory", "a.png"),
+            "x[0]: [Errno 2] No such file or directory: 'a.png'",
+        ),
+    ],
+)
+def test_what_a_sources_code_raises_is_named_with_its_type(error: Exception, problem: str) -> None:
+    class Failing(ArraySamples):
+        def image(self, index: int) -> Image.Image:
+            raise error
+
+    preprocessing = Preprocessing(8, 8)
+    (decoded,) = decode_all([Failing("x", IMAGES[:1], np.zeros(1))], preprocessing, pixels=False)
+    assert decoded.content is None and decoded.problem == problem

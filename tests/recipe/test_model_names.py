@@ -30,7 +30,19 @@ def test_known_names_and_files_that_are_there_pass(tmp_path):
         ("cifer/resnet20", UnknownNameError, "did you mean 'cifar'"),
         ("resnet20", UnknownNameError, "unknown model source 'resnet20'"),
         ("gone.py:build", UsageError, "gone.py"),
-        ("gone.py", UsageError, "does not name a function"),
+        ("gone.py", UsageError, "does not name a function(?s:.)*nets.py:build"),
+        ("gone.PY:build", UsageError, "does not name a function"),
+        ("gone.py/build", UsageError, "does not name a function"),
+        ("gone.py :build", UsageError, "does not name a function"),
+        # Nearly a network of the user's own.
+        ("path/X", UnknownNameError, "or nets.py:build, a file and a function in it(?s:.)*path/X.py:build"),
+        ("./nets", UnknownNameError, r"next: [^:]*: ./nets.py:build"),
+        ("nets:Net", UnknownNameError, r"next: [^:]*: nets.py:Net"),
+        ("lib/nets.ipynb:build", UnknownNameError, r"next: [^:]*: lib/nets.py:build"),
+        # Nearly a source's model, or weights.
+        ("resnet18", UnknownNameError, "did you mean 'timm/resnet18' or 'torchvision/resnet18'"),
+        ("runs/shoes/student.safetensors", UnknownNameError, "give the file as `checkpoint`"),
+        ("", UnknownNameError, "cifar, timm, torchvision; or nets.py:build"),
     ],
 )
 def test_others_are_refused(model, kind, message):
@@ -71,3 +83,9 @@ def test_other_arguments_and_functions_of_ones_own_are_not_its_matter(tmp_path):
     with pytest.raises(RecipeError, match="unknown model source 'tim'") as refused:
         from_mapping({**yaml.safe_load(GOOD), "student": {"model": "tim/x", "arguments": {"a": 1}}})
     assert len(refused.value.problems) == 1
+
+
+def test_a_recipe_names_the_line_and_the_form_for_networks_of_ones_own(tmp_path):
+    recipe = yaml.safe_load(GOOD) | {"student": {"model": "path/X"}}
+    with pytest.raises(RecipeError, match="student.model: unknown model source 'path'(?s:.)*path/X.py:build"):
+        from_mapping(recipe)

@@ -189,3 +189,31 @@ def test_a_manifest_that_is_not_json_is_refused(note, text, message):
     (note.path / "manifest.json").write_text(text)
     with pytest.raises(ArtifactError, match=message):
         Note.load(note.path)
+
+
+@pytest.mark.parametrize(
+    ("read", "field"),
+    [
+        (lambda metrics: metrics["accuracy"], "metrics.accuracy"),
+        (lambda metrics: metrics["counts"]["test"], "metrics.counts.test"),
+        (lambda metrics: metrics["history"][1]["loss"], r"metrics.history\[1\].loss"),
+        (lambda metrics: metrics["teachers"][0][0]["name"], r"metrics.teachers\[0\]\[0\].name"),
+    ],
+)
+def test_a_metric_that_is_missing_is_named_with_its_file(tmp_path, read, field):
+    metrics = {"counts": {"train": 1}, "history": [{"loss": 1.0}, {"epoch": 2}], "teachers": [[{}]]}
+    note = Note.seal(tmp_path, details=DETAILS, metrics=metrics)
+    with pytest.raises(ArtifactError, match=f"manifest.json has no field {field}\n(?s:.)*delete") as caught:
+        read(Note.load(tmp_path).metrics)
+    # Readers that have another answer for a missing field keep it.
+    assert isinstance(caught.value, KeyError) and note.metrics.get("accuracy") is None
+    assert note.metrics == metrics and json.dumps(note.metrics) == json.dumps(metrics)
+
+
+def test_a_field_that_a_json_file_lacks_is_named(tmp_path):
+    (tmp_path / "rows.json").write_text('{"rows": [{"role": "student"}]}')
+    found = read_json(tmp_path / "rows.json")
+    with pytest.raises(ArtifactError, match=r"rows.json has no field rows\[0\].accuracy\n  found: role"):
+        found["rows"][0]["accuracy"]
+    with pytest.raises(ArtifactError, match="rows.json has no field records\n  found: rows"):
+        found["records"]

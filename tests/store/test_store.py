@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from edgekd.errors import ArtifactError, RunLockedError, StoreError
-from edgekd.store.artifacts import Artifact, Details, read_json
+from edgekd.store.artifacts import Artifact, Details, read_json, write_manifest
 from edgekd.store.plan import Plan
 from edgekd.store.store import StageLabel, Store, resume_folder
 
@@ -71,6 +71,36 @@ def test_a_changed_record_of_the_stage_is_refused(tmp_path, field):
     manifest.write_text(json.dumps(changed))
     with pytest.raises(ArtifactError, match=r"manifest\.json was changed after it was written"):
         _stage(Store(tmp_path), settings={"epochs": 3})
+
+
+def _measured(artifact: Note) -> list[str]:
+    return [f"{artifact.metrics['accuracy']:.1%}"]
+
+
+@pytest.mark.parametrize(
+    ("metrics", "message"),
+    [
+        ({}, "has no field metrics.accuracy"),
+        ({"accuracy": "high"}, "are not those of the stage train\n  found: ValueError"),
+        ({"accuracy": None}, "are not those of the stage train\n  found: TypeError"),
+        ({"accuracy": 0.5, "warnings": 3}, "are not those of the stage train\n  found: TypeError"),
+        ({"accuracy": 0.5, "warnings": [3]}, "are not those(?s:.)*not text"),
+    ],
+)
+def test_metrics_that_were_forged_with_their_checksum_are_refused_by_run_and_plan(tmp_path, metrics, message):
+    """Whoever recomputes the checksum gets past it; what then is missing has a message all the same."""
+
+    def make(out: Path) -> Note:
+        (out / "note.txt").write_text("w")
+        return Note.seal(out, details=NoteDetails(classes=("a", "b")), metrics={"accuracy": 0.5})
+
+    label = StageLabel("train", 1, facts=_measured)
+    for store in (Store(tmp_path), Store(tmp_path), Plan(tmp_path)):
+        made = store.stage(Note, label, settings={}, inputs={}, make=make)
+    write_manifest(made.path, made.manifest.model_copy(update={"metrics": metrics}).checksummed())
+    for store in (Store(tmp_path), Plan(tmp_path)):
+        with pytest.raises(ArtifactError, match=rf"manifest.json {message}(?s:.)*delete"):
+            store.stage(Note, label, settings={}, inputs={}, make=make)
 
 
 def test_two_finished_stages_in_each_others_place_are_refused(tmp_path):
