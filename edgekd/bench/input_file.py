@@ -9,11 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
-from edgekd.bench.inputs import check_types, fits, shown
+from edgekd.bench.inputs import check_types
 from edgekd.bench.measurement import InputFile
 from edgekd.bench.model_files import sha256
+from edgekd.bench.shapes import shown
 from edgekd.errors import BenchError, nearest
-from edgekd.runtime.backends import Array, TensorInfo
+from edgekd.runtime.backends import Array, TensorInfo, fits
 
 # What zipfile and NumPy raise for damaged, encrypted (RuntimeError) or otherwise packed archives.
 _UNREADABLE = (OSError, ValueError, EOFError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error)
@@ -56,7 +57,7 @@ def input_file(file: Path) -> InputFile:
 def _arrays(file: Path) -> dict[str, Array]:
     try:
         if not zipfile.is_zipfile(file):
-            raise _unreadable(file, "not an .npz archive" if file.is_file() else "no such file")
+            raise _unreadable(file, "not an .npz archive" if file.exists() else "no such file")
         with np.load(file, allow_pickle=False) as loaded:
             arrays = {name: loaded[name] for name in loaded.files}
     except _UNREADABLE as error:

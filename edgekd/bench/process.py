@@ -16,8 +16,8 @@ from typing import Any, NoReturn
 from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator, model_validator
 
 from edgekd import errors, plugins
-from edgekd.bench.inputs import ONLY
 from edgekd.bench.measurement import Measurement, ModelFile
+from edgekd.bench.shapes import ONLY
 from edgekd.errors import BenchError, EdgekdError, UsageError, whole_number
 from edgekd.runtime.cores import cpu_quota, usable_cores
 
@@ -44,7 +44,7 @@ class Options(BaseModel):
         batch_sizes: all that will be measured, so that the first job detects a batch size that does not fit; None: the
             model's own, or 1.
         threads: per operator; None: one per usable core.
-        input_shape: whole shapes by the input's name, or under inputs.ONLY.
+        input_shape: whole shapes by the input's name, or under shapes.ONLY.
         input_file: absolute; None: random values.
 
     Raises:

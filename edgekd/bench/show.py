@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from edgekd.bench.inputs import shown
 from edgekd.bench.measurement import Measurement
+from edgekd.bench.shapes import shown
 from edgekd.bench.subnormals import subnormal_warning
 from edgekd.runtime.backends import Progress
 

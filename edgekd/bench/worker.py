@@ -14,9 +14,10 @@ from pathlib import Path
 from edgekd.bench import sensors
 from edgekd.bench.environment import environment
 from edgekd.bench.input_file import input_file, read_inputs
-from edgekd.bench.inputs import Plan, described_values, plan_inputs, random_input, shown
+from edgekd.bench.inputs import described_values, random_input
 from edgekd.bench.measurement import MAX_SAMPLES, Input, Load, Measurement, Memory, Reading, Warmup
 from edgekd.bench.process import Job, Options, error_to_json
+from edgekd.bench.shapes import Plan, plan_inputs, shown
 from edgekd.bench.timing import Timing, summarise, thinned, throttling, time_calls
 from edgekd.errors import BenchError, EdgekdError
 from edgekd.runtime.backends import Array, Session, open_session
@@ -96,10 +97,21 @@ def _planned(job: Job, session: Session) -> tuple[Plan, dict[str, Array]]:
     sizes = options.batch_sizes or (None,)
     plans = {size: plan_inputs(inputs, outputs, batch=size, shapes=options.input_shape) for size in sizes}
     plan = plans[job.batch_size]
-    random = {
-        info.name: random_input(plan.shapes[info.name], info.dtype, stream=stream) for stream, info in enumerate(inputs)
-    }
-    return plan, random
+    return plan, _random(session, plan)
+
+
+def _random(session: Session, plan: Plan) -> dict[str, Array]:
+    try:
+        return {
+            info.name: random_input(plan.shapes[info.name], info.dtype, stream=stream)
+            for stream, info in enumerate(session.inputs)
+        }
+    except (MemoryError, ValueError) as error:  # NumPy has no shapes of 2^63 values or more
+        raise BenchError(
+            "the inputs do not fit into memory",
+            found=", ".join(f"{name} {shown(shape)}" for name, shape in plan.shapes.items()),
+            hint="measure with a smaller batch or shape: --batch, --input-shape",
+        ) from error
 
 
 def _bound(session: Session, arrays: dict[str, Array]) -> Callable[[], Array]:

@@ -30,7 +30,9 @@ def _shapes(
 @click.option(
     "--batch", "batches", type=click.IntRange(min=1), multiple=True, help="Default: the model's own if fixed, else 1."
 )
-@click.option("--threads", type=click.IntRange(min=1), help="Threads per operator; default: one per usable core.")
+@click.option(
+    "--threads", type=click.IntRange(min=1), help="Threads per operator; at most one per usable core, the default."
+)
 @click.option("--seconds", type=click.FloatRange(min=0, min_open=True), default=3.0, show_default=True)
 @click.option("--warmup", type=click.FloatRange(min=0), default=0.2, show_default=True, help="Seconds of warm-up.")
 @click.option(

@@ -628,7 +628,7 @@ class BenchSettings(Settings):
         ("this-machine",), min_length=1, description="devices by name; `edgekd devices list` shows them"
     )
     batch_sizes: tuple[Positive, ...] = Field((1, 8), min_length=1, description="images in one call, each measured")
-    threads: Positive | None = Field(None, description="threads per operator; default: one per usable core")
+    threads: Positive | None = Field(None, description="threads per operator, at most one per usable core, the default")
     seconds: Annotated[float, Field(gt=0.0)] = Field(1.0, description="length of each timed loop, in seconds")
     warmup_seconds: Annotated[float, Field(ge=0.0)] = Field(0.2, description="length of the warm-up, in seconds")
 

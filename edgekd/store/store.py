@@ -226,8 +226,9 @@ def facts_of_reused(label: StageLabel, artifact: Artifact) -> tuple[str, ...]:
     """
     try:
         facts = tuple(label.facts(artifact))
-        if [each for each in artifact.metrics.get("warnings", []) if not isinstance(each, str)]:
-            raise TypeError("a warning that is not text")
+        warnings = artifact.metrics.get("warnings", [])
+        if not isinstance(warnings, list) or not all(isinstance(each, str) for each in warnings):
+            raise TypeError("warnings that are no list of texts")
     except ArtifactError:
         raise
     except (TypeError, ValueError, AttributeError, LookupError) as error:

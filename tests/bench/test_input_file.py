@@ -101,7 +101,7 @@ def huge(file):
         (huge, ""),
         (lambda file: file.write_text("text"), "not an .npz archive"),
         (lambda file: file.touch(), "not an .npz archive"),
-        (lambda file: file.mkdir(), "no such file"),
+        (lambda file: file.mkdir(), "not an .npz archive"),
         (lambda file: None, "no such file"),
     ],
 )

@@ -139,6 +139,12 @@ def test_a_model_that_loads_but_does_not_run(stubborn_net):
         benchmark(stubborn_net, input_shape=(1, 3, 9, 9), **QUICK)
 
 
+@pytest.mark.parametrize("shape", [(1, 3, 10**8, 10**8), (1, 3, 10**12, 10**12)])
+def test_inputs_that_do_not_fit_into_memory(graph, shape):
+    with pytest.raises(BenchError, match="do not fit into memory\n  found: in0 .1, 3, 1000"):
+        benchmark(graph(("n", 3, "h", "w")), input_shape=shape, **QUICK)
+
+
 def test_files_and_folders_that_are_not_models(tmp_path):
     for name in ("image.jpg", "model.engine"):
         (tmp_path / name).write_bytes(b"x")

@@ -343,11 +343,20 @@ def checked_input(array: Array, inputs: Sequence[TensorInfo]) -> Array:
     return _fitting(array, inputs[0])
 
 
-def _fitting(array: Array, info: TensorInfo) -> Array:
-    fits = len(array.shape) == len(info.shape) and all(
-        not isinstance(wanted, int) or wanted == found for wanted, found in zip(info.shape, array.shape, strict=True)
+def fits(shape: Sequence[int], wanted: Sequence[int | str]) -> bool:
+    """Whether a shape has a model's fixed dimensions; dynamic ones take any size.
+
+    Any shape fits where the model has no dimensions: engines report a graph so that tells none, too.
+    """
+    if not wanted:
+        return True
+    return len(shape) == len(wanted) and all(
+        not isinstance(size, int) or size == found for size, found in zip(wanted, shape, strict=True)
     )
-    if not fits:
+
+
+def _fitting(array: Array, info: TensorInfo) -> Array:
+    if not fits(array.shape, info.shape):
         shape = ", ".join(str(size) for size in info.shape)
         raise BackendError(f"the input {info.name!r} has another shape", found=array.shape, allowed=f"({shape})")
     # Not ascontiguousarray, which gives a scalar a dimension.
