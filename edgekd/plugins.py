@@ -144,7 +144,8 @@ def failure(error: BaseException) -> PluginError | None:
                 found=_explain(error, plugin.module),
                 hint="repair it; called from Python, edgekd raises the exception itself, with the whole traceback",
             )
-    return None
+    # Python makes a RuntimeError of a StopIteration that a plugin's code lets into a generator.
+    return failure(error.__cause__) if error.__cause__ is not None else None
 
 
 def load_all(kind: str) -> dict[str, Any]:

@@ -243,3 +243,23 @@ def test_a_variant_is_not_converted_from_one_that_is_converted(folder, base):
     _write_wrong(folder, "variant", f"replace(KNOWN, base={base!r})", "mine")
     with pytest.raises(PluginError, match=f"'mine' is converted from '{base}', which is converted itself"):
         variants.ordered(["fp32", "mine"])
+
+
+@pytest.mark.parametrize("raised", ["StopIteration()", "SystemExit(3)", "KeyError('label')"])
+def test_whatever_a_sources_image_raises_is_a_message_that_names_it(folder, tmp_path, raised):
+    (folder / "sources" / "mine.py").write_text(
+        "import numpy as np\n"
+        "from edgekd.data.sources import RawData, Source\n"
+        "class Items:\n"
+        "    labels = np.arange(20) % 2\n"
+        "    def __len__(self): return 20\n"
+        "    def name(self, index): return f'item {index}'\n"
+        f"    def image(self, index): raise {raised}\n"
+        "def read(settings): return RawData(classes=('a', 'b'), splits={'train': Items()})\n"
+        "SOURCE = Source(read=read, fingerprint=lambda settings: {}, mirror=False)\n"
+    )
+    settings = ("--set", "data={source: mine, image_size: 16}", "--out", str(tmp_path / "run"))
+    shown = edgekd_command("train", "digits", *settings)
+    assert shown.returncode == 1 and "Traceback" not in shown.stderr
+    named = "item 0: KeyError: 'label'" if raised.startswith("KeyError") else "'mine' failed: "
+    assert named in shown.stderr and raised.partition("(")[0] in shown.stderr

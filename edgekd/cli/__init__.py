@@ -97,7 +97,7 @@ def main() -> NoReturn:
     except BrokenPipeError:
         # The reader of the pipe (head, less) has exited.
         sys.stderr.close()
-    except Exception as error:  # a plugin's code may raise anything
+    except (Exception, SystemExit) as error:  # a plugin's code may raise anything
         if (failed := failure(error)) is None:
             raise
         click.echo(f"edgekd: {failed}", err=True)
