@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import nn
 
 from edgekd.errors import BackendError
-from edgekd.runtime.backends import Array, Session, TensorInfo
+from edgekd.runtime.backends import Array, Feed, Session, TensorInfo
 
 
 class TorchSession(Session):
@@ -26,10 +26,12 @@ class TorchSession(Session):
         self.engine = f"PyTorch {torch.__version__}"
         self._network: nn.Module | None = network.eval().to(self.device)
 
-    def bind(self, array: Array) -> Callable[[], Array]:
+    def bind(self, inputs: Feed) -> Callable[[], Array]:
         if self._network is None:
             raise BackendError("this session was closed", hint="open the model again")
-        network, images = self._network, torch.from_numpy(array).to(self.device)
+        if isinstance(inputs, Mapping):
+            raise BackendError("a PyTorch network is given its one input without a name", found=", ".join(inputs))
+        network, images = self._network, torch.from_numpy(inputs).to(self.device)
 
         @torch.no_grad()
         def call() -> Array:

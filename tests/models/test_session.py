@@ -21,5 +21,7 @@ def test_a_network_answers_in_eval_mode_and_other_shapes_are_refused():
         assert session.engine.startswith("PyTorch ")
         with pytest.raises(BackendError, match="does not take these images"):
             session.bind(images[:, :, :1])()
+        with pytest.raises(BackendError, match="without a name\n  found: images"):
+            session.bind({"images": images})
     with pytest.raises(BackendError, match="was closed"):
         session.bind(images)

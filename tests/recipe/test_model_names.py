@@ -42,7 +42,7 @@ def test_known_names_and_files_that_are_there_pass(tmp_path):
         # Nearly a source's model, or weights.
         ("resnet18", UnknownNameError, "did you mean 'timm/resnet18' or 'torchvision/resnet18'"),
         ("runs/shoes/student.safetensors", UnknownNameError, "give the file as `checkpoint`"),
-        ("", UnknownNameError, "cifar, timm, torchvision; or nets.py:build"),
+        ("", UnknownNameError, "torchvision; or nets.py:build"),
     ],
 )
 def test_others_are_refused(model, kind, message):
