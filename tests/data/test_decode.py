@@ -149,6 +149,5 @@ def test_what_a_sources_code_raises_is_named_with_its_type(error: Exception, pro
         def image(self, index: int) -> Image.Image:
             raise error
 
-    preprocessing = Preprocessing(8, 8)
-    (decoded,) = decode_all([Failing("x", IMAGES[:1], np.zeros(1))], preprocessing, pixels=False)
+    (decoded,) = decode_all([Failing("x", IMAGES[:1], np.zeros(1))], SIDE, pixels=False)
     assert decoded.content is None and decoded.problem == problem
