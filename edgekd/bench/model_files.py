@@ -62,7 +62,7 @@ def external_data(file: Path, tensors: list[StoredTensor]) -> tuple[Path, ...]:
 
 
 def _tensors(file: Path) -> list[StoredTensor]:
-    if file.suffix == GRAPH:
+    if file.suffix.lower() == GRAPH:
         with suppress(ValueError):  # a damaged graph, which the engine refuses with its reason
             return stored_tensors(file)
     return []

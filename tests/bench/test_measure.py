@@ -132,6 +132,18 @@ def test_a_broken_file_is_the_backends_error(tmp_path, content):
         benchmark(tmp_path / "broken.onnx", **QUICK)
 
 
+def test_a_pointer_to_a_file_that_git_has_not_fetched(tmp_path):
+    pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
+    (tmp_path / "net.onnx").write_text(pointer)
+    with pytest.raises(BackendError, match="cannot load(?s:.)*git lfs pull"):
+        benchmark(tmp_path / "net.onnx", **QUICK)
+
+
+def test_a_suffix_in_capitals(small_net, tmp_path):
+    shutil.copy(small_net, tmp_path / "NET.ONNX")
+    assert benchmark(tmp_path / "NET.ONNX", **QUICK)[0].target == "NET.ONNX"
+
+
 def test_a_model_that_loads_but_does_not_run(stubborn_net):
     (entry,) = benchmark(stubborn_net, input_shape=(1, 3, 8, 8), **QUICK)
     assert entry.inputs[0].shape == (1, 3, 8, 8)

@@ -262,7 +262,7 @@ def choose(path: Path, name: str | None = None) -> Backend:
     """The backend for a model file: the named one, or the first available one that opens files of this suffix.
 
     Args:
-        path: the model file; only its suffix is looked at.
+        path: the model file; only its suffix is looked at, in any case.
         name: a backend's name, whose suffixes are then not compared.
 
     Raises:
@@ -276,7 +276,7 @@ def choose(path: Path, name: str | None = None) -> Backend:
         return named
     reasons = []
     for backend in all_backends():
-        if path.suffix not in backend.suffixes:
+        if path.suffix.lower() not in backend.suffixes:
             continue
         if (reason := backend.available()) is None:
             return backend

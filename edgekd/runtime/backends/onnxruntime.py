@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from importlib import import_module, metadata
 from importlib.util import find_spec
@@ -22,6 +23,8 @@ _DTYPES = {
     "tensor(string)": "str",
 }
 _ERRORS_ONLY = 3
+# How a file begins that stands for one in Git's large file storage.
+_LFS = b"version https://git-lfs.github.com/spec/"
 
 
 class OrtSession(Session):
@@ -54,8 +57,7 @@ class OrtSession(Session):
             raise BackendError(
                 f"ONNX Runtime cannot load {path}",
                 found=str(error).splitlines()[0][:300],
-                hint="check that the ONNX file is complete, with its .data file beside it if it has one, and that it "
-                "keeps to operators and types that this version has",
+                hint=_next_step(path),
             ) from None
         self.inputs = tuple(map(_info, self._session.get_inputs()))
         self.outputs = tuple(map(_info, self._session.get_outputs()))
@@ -76,6 +78,16 @@ class OrtSession(Session):
     def close(self) -> None:
         # ONNX Runtime has no close(): the memory is freed with the last bound function.
         self._session = None
+
+
+def _next_step(path: Path) -> str:
+    with suppress(OSError), path.open("rb") as stream:  # a file that is not there has ONNX Runtime's message
+        if stream.read(len(_LFS)) == _LFS:
+            return "fetch the file itself: this is a pointer of Git LFS to it (git lfs pull)"
+    return (
+        "check that the ONNX file is complete, with its .data file beside it if it has one, and that it keeps to "
+        "operators and types that this version has"
+    )
 
 
 def _info(argument: Any) -> TensorInfo:

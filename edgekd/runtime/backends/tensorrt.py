@@ -125,7 +125,7 @@ class TrtSession(Session):
 
 def _open(path: Path, *, threads: int | None = None) -> TrtSession:
     """Open an engine; `threads` has no effect on a GPU."""
-    if path.suffix not in _SUFFIXES:
+    if path.suffix.lower() not in _SUFFIXES:
         raise BackendError(
             f"TensorRT runs engines, not {path.name}",
             allowed=f"files {', '.join(_SUFFIXES)}",
