@@ -16,8 +16,9 @@ ONLY = ""
 
 # What the engines' sessions call a first dimension that has no name in the graph; see edgekd.runtime.backends.
 _NAMELESS = "dim0"
-# What exporters write for a dimension of which they know nothing: "?", "-1", "None".
-_NO_NAME = re.compile(r"[^A-Za-z]*|[Nn]one|[Uu]nknown")
+# What exporters write for a dimension of which they know nothing: "?", "-1", "None"; and names that PyTorch
+# (dynamic_axes without names), tf2onnx and Paddle2ONNX count up, another one for every dimension.
+_NO_NAME = re.compile(r"[^A-Za-z]*|[Nn]one|[Uu]nknown|.*_dynamic_axes_\d+|unk__\d+|(p2o\.)?DynamicDimension\.\d+")
 # Where a fixed first dimension may be the batch: tables, images and videos. With three dimensions it is as likely the
 # channels of an image without a batch.
 _RANKS_WITH_BATCH = (2, 4, 5)

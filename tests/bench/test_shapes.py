@@ -66,6 +66,8 @@ def planned(*inputs, outputs=(), batch=None, **shapes):
             2,
             [(2, 6), (2, 7)],
         ),
+        ([tensor("x", "x_dynamic_axes_1", 3), tensor("y", "y_dynamic_axes_1", 2)], {"batch": 4}, 4, [(4, 3), (4, 2)]),
+        ([tensor("x", "unk__5", 3), tensor("y", "unk__6", 2)], {}, 1, [(1, 3), (1, 2)]),
         ([NAMELESS, tensor("at", "dim0", 2)], {"batch": 4, "at": (100, 2), "x": (1, 3)}, 4, [(4, 3), (100, 2)]),
         ([NAMELESS, tensor("at", "dim0", 2)], {"x": (2, 3), "at": (1, 2)}, 2, [(2, 3), (1, 2)]),
     ],
