@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -196,7 +196,7 @@ def _run_until(name: str, recipe: Recipe, store: Store, console: Console | None,
     if name not in stages:
         raise UnknownNameError("stage", name, stages)
     _require_section(recipe, stages[name])
-    return Run(_without_comparison(recipe, stages[name]), store, console, _stop_at(name), tuple(stages.values()))
+    return Run(_without_comparison(recipe, stages[name]), store, console, _stop_at(name), _up_to(name, stages))
 
 
 def _announce(run: Run, chain: Chain) -> None:
@@ -207,6 +207,14 @@ def _announce(run: Run, chain: Chain) -> None:
     with suppress(_Reached):
         chain(replace(run, store=outline, console=None))
     run.console.expect(outline.trainings)
+
+
+def _up_to(name: str, stages: Mapping[str, Stage]) -> tuple[Stage, ...]:
+    """The stages, of which those behind the named one need nothing of this machine: they may run on another."""
+    last = list(stages).index(name)
+    return tuple(
+        stage if place <= last else replace(stage, check_machine=None) for place, stage in enumerate(stages.values())
+    )
 
 
 class _Reached(Exception):
