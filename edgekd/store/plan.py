@@ -7,7 +7,6 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, cast
 
 from edgekd.errors import PluginError
@@ -71,7 +70,7 @@ class Plan(Store):
             members: further ones of the artifact, e.g. its details.
         """
         if isinstance(artifact, _Pending):
-            vars(artifact).update(members, manifest=SimpleNamespace(metrics=metrics))
+            vars(artifact).update(members, metrics=metrics)
             self.stages[-1] = replace(self.stages[-1], why=f"{self.stages[-1].why}: {note}")
 
     def _last_of(self, names: Collection[str]) -> str:
