@@ -134,7 +134,7 @@ def test_a_plan_lists_the_images_and_decodes_none(photos):
         "from the training images"
     )
     assert warnings[0].startswith("1 of 3 classes have less than a tenth of the training images of dog")
-    assert any("for 24 steps only" in warning for warning in warnings)
+    assert any("for 22 steps only" in warning for warning in warnings)
 
 
 def test_a_plan_says_which_class_a_split_lacks(photos):

@@ -92,4 +92,4 @@ def _logits(model: ModelSettings, data: Dataset, split: str) -> Floats:
 def _doubts(seen: Outputs, data: Dataset) -> list[str]:
     answers = np.flatnonzero(seen.confusion.sum(0))
     alone = [f"one class, {data.classes[int(answers[0])]}, for every image"] if len(answers) == 1 else []
-    return seen.problems() or alone
+    return seen.problems(of_network=True) or alone
