@@ -62,7 +62,8 @@ class TrainingState:
             return
         try:
             head = read_json(head_file)
-            history = [EpochRecord(**record) for record in head["history"]]
+            # Plain again: asdict() cannot copy the dictionaries that read_json() makes.
+            history = [EpochRecord(**{**record, "terms": dict(record["terms"])}) for record in head["history"]]
             file = self.folder / head["file"]
             if file_digest(file) != head["sha256"]:
                 raise ValueError("the digest differs")
