@@ -80,11 +80,19 @@ class Fields(dict[str, Any]):
     The error is a KeyError too, so that a reader may have another answer for a missing field.
     """
 
-    def __init__(self, values: Json, file: Path, above: str = "") -> None:
-        super().__init__({name: _within(value, file, f"{above}{name}") for name, value in values.items()})
-        self._file, self._above = file, above
+    _file: Path | None = None
+    _above = ""
+
+    @classmethod
+    def of(cls, values: Json, file: Path, above: str = "") -> Fields:
+        """The object at the place `above` in a file. Copies that are made item by item do not know their file."""
+        fields = cls({name: _within(value, file, f"{above}{name}") for name, value in values.items()})
+        fields._file, fields._above = file, above
+        return fields
 
     def __missing__(self, name: str) -> NoReturn:
+        if self._file is None:
+            raise KeyError(name)
         raise _MissingField(
             f"{self._file} has no field {self._above}{name}",
             found=", ".join(self) or "no field",
@@ -94,7 +102,7 @@ class Fields(dict[str, Any]):
 
 def _within(value: Any, file: Path, place: str) -> Any:
     if isinstance(value, dict):
-        return Fields(value, file, f"{place}.")
+        return Fields.of(value, file, f"{place}.")
     if isinstance(value, list):
         return [_within(each, file, f"{place}[{index}]") for index, each in enumerate(value)]
     return value
@@ -137,7 +145,7 @@ class Artifact(Generic[D]):
         self.path = path
         self.manifest = manifest
         self.details: D = self._read_details()
-        self.metrics: Json = Fields(manifest.metrics, path / MANIFEST, "metrics.")
+        self.metrics: Json = Fields.of(manifest.metrics, path / MANIFEST, "metrics.")
 
     def _read_details(self) -> D:
         try:
@@ -334,7 +342,7 @@ def read_json(path: Path) -> Json:
         raise ArtifactError(f"{path} cannot be read as JSON", found=str(error), hint=_again(path.parent)) from None
     if not isinstance(value, dict):
         raise ArtifactError(f"{path} is not a JSON object", found=type(value).__name__)
-    return Fields(value, path)
+    return Fields.of(value, path)
 
 
 def _refuse_constant(name: str) -> None:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import copy
 import json
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import pytest
@@ -8,7 +10,16 @@ import pytest
 from edgekd.errors import ArtifactError
 from edgekd.runtime.preprocess import Preprocessing
 from edgekd.store import artifacts
-from edgekd.store.artifacts import Artifact, Details, StageRecord, canonical, digest, read_json, read_manifest
+from edgekd.store.artifacts import (
+    Artifact,
+    Details,
+    StageRecord,
+    canonical,
+    digest,
+    read_json,
+    read_manifest,
+    write_json,
+)
 
 
 class NoteDetails(Details):
@@ -217,3 +228,19 @@ def test_a_field_that_a_json_file_lacks_is_named(tmp_path):
         found["rows"][0]["accuracy"]
     with pytest.raises(ArtifactError, match="rows.json has no field records\n  found: rows"):
         found["records"]
+
+
+def test_an_object_from_a_file_can_be_copied_item_by_item(tmp_path):
+    """As dataclasses.asdict() copies dictionaries: by their class."""
+
+    @dataclass
+    class Record:
+        kept: dict[str, object]
+
+    write_json(tmp_path / "x.json", {"a": {"b": 1}})
+    read = read_json(tmp_path / "x.json")
+    assert asdict(Record(read)) == {"kept": {"a": {"b": 1}}} == asdict(Record(copy.deepcopy(read)))
+    with pytest.raises(ArtifactError, match=r"x.json has no field a\.c"):
+        read["a"]["c"]
+    with pytest.raises(KeyError):
+        asdict(Record(read))["kept"]["c"]
