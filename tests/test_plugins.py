@@ -168,7 +168,7 @@ def test_places_are_searched_in_order(folder, tmp_path, monkeypatch):
     _install(site, "between", "[edgekd.sources]\nbetween = between.sources\n", {"between/sources.py": ""})
     monkeypatch.syspath_prepend(site)
     own, installed, *mine = plugins.names("source")[-4:]
-    assert (own, installed, mine) == ("parquet", "between", ["a-first", "my-source"])
+    assert (own, installed, mine) == ("unlabelled", "between", ["a-first", "my-source"])
 
 
 def test_a_name_twice_names_both_places(folder, tmp_path, monkeypatch):
