@@ -152,7 +152,8 @@ def _remove_channels(
             pruner.step()
     # torch-pruning traces the network's own code, which may raise anything.
     except Exception as error:
-        raise _unprunable(model, f"torch-pruning fails with {summary(error)}") from error
+        found = f"torch-pruning cannot tell which of its channels belong together ({summary(error)})"
+        raise _unprunable(model, found) from error
     history: list[Any] = pruner.DG.pruning_history()
     return [(str(layer), bool(outputs), [int(channel) for channel in channels]) for layer, outputs, channels in history]
 
