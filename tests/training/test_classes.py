@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+
 import pytest
 from torchvision import models
 
@@ -18,6 +20,16 @@ def test_a_checkpoint_brings_its_classes(exported):
     student, _ = exported
     model = ModelSettings(model="cifar/resnet8", checkpoint=student.path)
     assert class_names(model, DATA) == student.classes
+
+
+def test_a_folder_of_a_hub_brings_its_classes_or_their_number(tmp_path):
+    save_state(build(Architecture(model="timm/test_efficientnet", num_classes=3)), tmp_path / "model.safetensors")
+    model = ModelSettings(model="timm/test_efficientnet", checkpoint=tmp_path)
+    config = {"architecture": "test_efficientnet", "num_classes": 3}
+    (tmp_path / "config.json").write_text(json.dumps({**config, "label_names": ["cat", "dog", "owl"]}))
+    assert class_names(model, DATA) == ("cat", "dog", "owl")
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert class_names(model, DATA) == ("class 0", "class 1", "class 2")
 
 
 @pytest.mark.parametrize("count", [2, 5])
