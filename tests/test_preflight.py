@@ -37,6 +37,7 @@ RECIPE = {
         ("student.arguments.width=0.5", "unexpected keyword argument 'width'"),
         ("student.checkpoint=weights.pth", "cannot be read as weights"),
         ("student.checkpoint=gone.pth", "does not exist"),
+        ("student={model: torchvision/alexnet}", "AlexNet cannot compute images of 16x16"),
         ("prune.target.macs=0.01", "out of reach"),
         ("student={model: timm/test_vit3, arguments: {img_size: 16}}", "cannot be pruned"),
         ("student={model: torchvision/shufflenet_v2_x0_5}", "ShuffleNetV2 cannot be pruned"),
