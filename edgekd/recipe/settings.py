@@ -58,6 +58,33 @@ def _size(value: Any) -> Any:
     return tuple(sides)
 
 
+def _class_names(value: Any) -> Any:
+    """Two names or more, each once; a string names a file with one per line."""
+    names = _lines(Path(value)) if isinstance(value, str) else value
+    right = isinstance(names, (list, tuple)) and len(names) > 1 and all(isinstance(name, str) for name in names)
+    if not right:
+        found = f"{len(names)} names" if isinstance(value, str) else json.dumps(value, default=str)
+        raise ValueError(f"must be a list of two names or more, or a file with one per line; found: {found}")
+    if len(set(names)) < len(names):
+        raise ValueError(f"a name stands there twice: {next(name for name in names if names.count(name) > 1)}")
+    return tuple(names)
+
+
+def _lines(file: Path) -> list[str]:
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"{file} cannot be read as a file of names, one per line; found: {error}") from None
+    return [line.strip() for line in lines if line.strip()]
+
+
+_NAMES = {"type": "array", "items": {"type": "string"}, "minItems": 2}
+ClassNames = Annotated[
+    tuple[str, ...],
+    Field(strict=False),
+    BeforeValidator(_class_names),
+    WithJsonSchema({"anyOf": [{"type": "string"}, _NAMES]}),
+]
 _SIDE = {"type": "integer", "minimum": _SMALLEST, "maximum": _LARGEST}
 _SIDES = {"type": "array", "items": _SIDE, "minItems": 2, "maxItems": 2}
 ImageSize = Annotated[Size, Field(strict=False), BeforeValidator(_size), WithJsonSchema({"anyOf": [_SIDE, _SIDES]})]
@@ -76,9 +103,6 @@ Layers = Annotated[
     Field(min_length=1, strict=False),
     BeforeValidator(lambda value: (value,) if isinstance(value, str) else value),
 ]
-
-
-ClassNames = Annotated[tuple[str, ...], Field(min_length=2, strict=False)] | Path
 
 
 class Settings(BaseModel):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
 
 from edgekd.errors import UsageError
 from edgekd.models import hub_folder
@@ -22,23 +21,19 @@ def class_names(model: ModelSettings, data: DataSettings) -> tuple[str, ...]:
         data: with the names in the recipe, if there are any.
 
     Raises:
-        UsageError: the recipe's file of names cannot be read, a name is in it twice, or it has more or fewer than the
-            network has logits.
+        UsageError: the recipe has more names than the network has logits, or fewer.
         EdgekdError: as start().
     """
     known = _known(model, data)
     if data.classes is None:
         return known
-    given = _read(data.classes) if isinstance(data.classes, Path) else data.classes
-    if twice := [name for name, count in Counter(given).items() if count > 1]:
-        raise UsageError("data.classes has a name twice", found=twice[0])
-    if len(given) != len(known):
+    if len(data.classes) != len(known):
         raise UsageError(
             "data.classes does not fit the student",
-            found=f"{len(given)} names",
+            found=f"{len(data.classes)} names",
             allowed=f"{len(known)}, one per logit of {model.model} with these weights",
         )
-    return given
+    return data.classes
 
 
 def _known(model: ModelSettings, data: DataSettings) -> tuple[str, ...]:
@@ -63,13 +58,3 @@ def _distinct(names: Sequence[str]) -> tuple[str, ...]:
     """Names of which none stands for two classes: ImageNet has two cranes."""
     often = Counter(names)
     return tuple(name if often[name] == 1 else f"{name} ({number})" for number, name in enumerate(names))
-
-
-def _read(file: Path) -> tuple[str, ...]:
-    try:
-        lines = file.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(
-            f"data.classes: {file} cannot be read", found=str(error), allowed="a text file with one name per line"
-        ) from None
-    return tuple(line.strip() for line in lines if line.strip())

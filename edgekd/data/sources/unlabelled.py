@@ -44,8 +44,7 @@ def read(settings: DataSettings) -> RawData:
     """
     root = require_root(settings, _HOLDS)
     found = find(root)
-    classes = settings.classes if isinstance(settings.classes, tuple) else ()
-    return RawData(classes, {"train": samples_of(root, found)}, found.left_out, labelled=False)
+    return RawData(settings.classes or (), {"train": samples_of(root, found)}, found.left_out, labelled=False)
 
 
 def content_of(root: Path) -> Json:
