@@ -17,6 +17,8 @@ from edgekd.models.factories import reference_to
 from edgekd.recipe import load as recipe
 from edgekd.recipe.load import Recipe
 from edgekd.runtime.accuracy import FolderAccuracy, measure
+from edgekd.runtime.model import Model
+from edgekd.runtime.set_scores import SetScores, measure_sets
 
 RecipeLike: TypeAlias = "str | os.PathLike[str] | Mapping[str, Any] | Recipe"
 PathLike: TypeAlias = "str | os.PathLike[str]"
@@ -176,12 +178,13 @@ def evaluate(
     backend: str | None = None,
     like: PathLike | None = None,
     allow_code: bool = False,
-) -> FolderAccuracy:
+) -> FolderAccuracy | SetScores:
     """Accuracy, calibration and worst mistakes of a model on a folder with one subfolder of images per class.
 
     Args:
         model: a bundle's folder, a checkpoint's folder, or a file that an engine opens, such as an ONNX graph.
-        images: the folder of images, as images/<class>/….
+        images: the folder of images, as images/<class>/…; for a bundle of several labels per image a table, see
+            edgekd.runtime.set_scores.
         variant: of the bundle; default: the one that the engine prefers.
         backend: an inference engine by name; default: as edgekd.runtime.load chooses.
         like: for a file, a bundle or a checkpoint with its classes and preprocessing.
@@ -200,6 +203,8 @@ def evaluate(
         like=Path(like) if like is not None else None,
         allow_code=allow_code,
     )
+    if isinstance(opened, Model) and opened.manifest.task == "multilabel":
+        return measure_sets(opened, Path(images))
     return measure(opened, Path(images))
 
 

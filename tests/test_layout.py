@@ -17,6 +17,7 @@ OF_THE_WHOLE = {
     "test_doctests.py",
     "test_documents.py",
     "test_layout.py",
+    "test_multilabel.py",  # images with any number of the classes, through every stage
     "test_plugin_code.py",  # the code of plugins from outside, in the keys of the stages that run it
     "test_plugin_failures.py",  # plugins that are broken, or fail while they are used
     "test_plugin_page.py",

@@ -7,6 +7,7 @@ import click
 
 if TYPE_CHECKING:
     from edgekd.runtime.accuracy import FolderAccuracy
+    from edgekd.runtime.set_scores import SetScores
 
 # Of many classes, as many are printed, the worst first; --json has all.
 _SHOWN = 10
@@ -18,14 +19,27 @@ _SHOWN = 10
 @click.option("--variant", help="A variant of the bundle; default: the one that the engine prefers.")
 @click.option("--backend", help="An inference engine by name.")
 @click.option("--like", type=click.Path(), help="For a file: a bundle or checkpoint with its classes.")
+@click.option("--image-column", help="Of a table: the column of the images.")
+@click.option("--label-column", help="Of a table: the column of the labels.")
+@click.option("--label-separator", default="|", show_default=True, help="Of a table: between the labels of an image.")
 @click.option("--allow-code", is_flag=True, help="Run Python code that a checkpoint brings.")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON; shares are from 0 to 1.")
 def command(
-    model: str, images: str, variant: str | None, backend: str | None, like: str | None, allow_code: bool, as_json: bool
+    model: str,
+    images: str,
+    variant: str | None,
+    backend: str | None,
+    like: str | None,
+    image_column: str | None,
+    label_column: str | None,
+    label_separator: str,
+    allow_code: bool,
+    as_json: bool,
 ) -> None:
     """Measure MODEL on IMAGES, a folder with one subfolder of images per class.
 
-    MODEL is the folder of a bundle or of a checkpoint, or with --like an ONNX file.
+    MODEL is the folder of a bundle or of a checkpoint, or with --like an ONNX file. For a bundle of several labels per
+    image IMAGES is a table, e.g. labels.csv; of one with splits, the test split is measured.
     """
     import json
     from dataclasses import asdict
@@ -34,17 +48,25 @@ def command(
 
     from edgekd.cli._terminal import Terminal
     from edgekd.models.classifiers import open_classifier
-    from edgekd.runtime.accuracy import measure
+    from edgekd.runtime.accuracy import FolderAccuracy, measure
     from edgekd.runtime.images import printable
+    from edgekd.runtime.model import Model
+    from edgekd.runtime.set_scores import measure_sets
 
     place = Path(like) if like is not None else None
     opened = open_classifier(Path(model), variant=variant, backend=backend, like=place, allow_code=allow_code)
+    result: FolderAccuracy | SetScores
     with Terminal(quiet=as_json) as terminal:
-        result = measure(opened, Path(images), progress=partial(terminal.progress, "eval", note="images"))
+        progress = partial(terminal.progress, "eval", note="images")
+        if isinstance(opened, Model) and opened.manifest.task == "multilabel":
+            columns = (image_column, label_column)
+            result = measure_sets(opened, Path(images), columns=columns, separator=label_separator, progress=progress)
+        else:
+            result = measure(opened, Path(images), progress=progress)
     if as_json:
         click.echo(json.dumps(asdict(result), indent=2))
         return
-    for line in lines(result):
+    for line in lines(result) if isinstance(result, FolderAccuracy) else lines_of_sets(result):
         click.echo(line)
     for problem in result.problems:
         click.echo(f"not usable: {problem}", err=True)
@@ -73,3 +95,16 @@ def lines(result: FolderAccuracy) -> Iterator[str]:
         yield "wrong with the highest probabilities:"
     for image in result.worst:
         yield f"  {image.probability:8.2%}  {image.label} taken for {image.answer}: {image.file}"
+
+
+def lines_of_sets(result: SetScores) -> Iterator[str]:
+    """The same for images of several labels."""
+    low, high = result.interval
+    of = f" of the split {result.split}" if result.split else ""
+    yield f"mAP {result.mean_average_precision:.2%}, {result.samples} images{of} ({result.variant}, {result.engine})"
+    yield f"95 % interval {low:.1%} to {high:.1%}; a random order of the images: {result.chance:.1%}"
+    yield f"F1 at the bundle's thresholds: micro {result.micro_f1:.2%}, macro {result.macro_f1:.2%}"
+    for name, precision in sorted(result.average_precisions.items(), key=lambda each: each[1])[:_SHOWN]:
+        yield f"  {name:<24} {precision:8.2%}"
+    if result.unmeasured:
+        yield f"without an image, and left out: {', '.join(result.unmeasured)}"

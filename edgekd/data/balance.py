@@ -56,9 +56,11 @@ def counts_of(labels: Labels, classes: int) -> tuple[int, ...]:
     """How many images have each label; unlabelled ones (−1) do not count.
 
     Args:
-        labels: (N,).
+        labels: (N,), or (N, C) with several labels per image.
         classes: how many there are.
     """
+    if labels.ndim == 2:
+        return tuple(labels.sum(0).tolist())
     return tuple(np.bincount(labels[labels >= 0], minlength=classes).tolist())
 
 

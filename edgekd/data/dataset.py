@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +15,7 @@ from edgekd.data.balance import Balance, counts_of
 from edgekd.data.sources import SPLITS, Labels, Samples, source_named
 from edgekd.data.storage import Storage
 from edgekd.errors import ArtifactError, DataError
-from edgekd.recipe.settings import DataSettings
+from edgekd.recipe.settings import DataSettings, Measure, Task
 from edgekd.runtime.images import BROKEN
 from edgekd.runtime.preprocess import Pixels, Preprocessing
 from edgekd.store.artifacts import Artifact, Details, Json, read_json
@@ -43,6 +43,7 @@ class DatasetDetails(Details):
         source: the plugin that read it.
         mirror: whether a mirrored image keeps its class.
         counts: images of each split.
+        task: whether an image has one label or several.
         balance: how training images are drawn; see edgekd.data.balance.
         reopen: for a streamed set; a cached one has its pixels.
         labelled: whether the training images have labels.
@@ -57,6 +58,7 @@ class DatasetDetails(Details):
     mirror: bool
     storage: Storage
     counts: dict[str, int]
+    task: Task = "single-label"
     balance: Balance = "none"
     reopen: Reopen | None = None
     labelled: bool = True
@@ -84,16 +86,26 @@ class Dataset(Artifact[DatasetDetails]):
         return self.details.classes
 
     @property
-    def measure(self) -> Literal["accuracy", "agreement"]:
-        """What the share of answers that equal the labels is called."""
+    def measure(self) -> Measure:
+        """What the figure that models are judged by is called.
+
+        It is the share of answers that equal the labels; where an image has several labels, the mean average precision.
+        """
+        if self.multilabel:
+            return "mAP"
         return "agreement" if self.details.answered else "accuracy"
+
+    @property
+    def multilabel(self) -> bool:
+        """Whether an image has any number of the classes."""
+        return self.details.task == "multilabel"
 
 
 class Split(Protocol):
     """The images of one split; can be pickled cheaply.
 
     Attributes:
-        labels: (N,) int64.
+        labels: (N,) int64; with several labels per image (N, C), 0 or 1.
         streamed: whether pixels() decodes files, which is faster with several processes.
     """
 

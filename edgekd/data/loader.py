@@ -32,7 +32,7 @@ class Batch:
 
     Attributes:
         images: (B, C, H, W) float32, normalised, channels_last.
-        targets: (B,) int64.
+        targets: (B,) int64; with several labels per image (B, C), 0 or 1.
         indices: (B,) int64, positions in the split.
         view: number of the view of each image; equal numbers give equal pixels, but for images drawn several times.
         second: (B, C, H, W), another view of the same images, where the loader makes one.
@@ -139,6 +139,7 @@ class Loader:
         self._reader = Reader(split, preprocessing)
         self.shape = preprocessing.shape
         self.classes = classes
+        self.multilabel = split.labels.ndim == 2
         self.batch_size = batch_size
         self._variation = variation
         self._augmentation = (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +14,7 @@ from edgekd.data.dataset import Dataset, DatasetDetails, Reopen
 from edgekd.data.decode import BROKEN_NAMED, check_broken, decode_all, white_of
 from edgekd.data.leaks import Rows, close_leaks, conflicting_labels
 from edgekd.data.sources import SPLITS, Labels, RawData, SplitName, source_named
-from edgekd.data.splits import carve, draw, proportional
+from edgekd.data.splits import Mask, carve, carve_sets, draw, proportional
 from edgekd.errors import DataError
 from edgekd.recipe.settings import DataSettings
 from edgekd.runtime.images import printable
@@ -36,6 +36,7 @@ class _Images:
     """All images of a source, its splits concatenated; a position is an index into all of them.
 
     Attributes:
+        labels: (N,), or (N, C) with several labels per image.
         contents: (N,), equal numbers for equal images, -1 for broken ones.
         problems: one line per broken image.
         pixels: (N, H, W, C) for a cached data set; else None.
@@ -116,6 +117,7 @@ def prepare(settings: DataSettings, out: Path, *, progress: Progress | None = No
         mirror=source.mirror,
         storage=stored,
         counts={split: len(rows[split]) for split in SPLITS},
+        task=raw.task,
         balance=settings.balance,
         labelled=raw.labelled,
         reopen=reopen,
@@ -144,6 +146,7 @@ def expected(settings: DataSettings) -> tuple[DatasetDetails, Json]:
         mirror=source.mirror,
         storage="cached",
         counts={split: len(rows[split]) for split in SPLITS},
+        task=raw.task,
         balance=settings.balance,
         labelled=raw.labelled,
     )
@@ -176,15 +179,12 @@ def _select(images: _Images, settings: DataSettings) -> tuple[Rows, Json]:
     duplicates = {split: len(kept) - len(np.unique(images.contents[kept])) for split, kept in rows.items()}
     warnings = [*images.raw.notes, *_missing_classes(rows, images)]
     if settings.limit is not None:
-        labels = images.strata[0][rows["train"]]
-        quotas = proportional(np.bincount(labels), settings.limit)
-        generator = np.random.default_rng([settings.seed % 2**64, _LIMIT])
-        rows["train"] = rows["train"][draw(labels, quotas, generator)]
+        rows["train"] = _limited(images, rows["train"], settings.limit, settings.seed)
     readable = images.contents >= 0
     report: Json = {
         "leaks": leaks.to_json(),
         "duplicates": duplicates,
-        "conflicting_labels": conflicting_labels(images.contents[readable], images.labels[readable]),
+        "conflicting_labels": conflicting_labels(images.contents[readable], _numbered(images.labels[readable])),
         "broken": {"count": len(images.problems), "examples": list(images.problems[:BROKEN_NAMED])},
         "left_out": str(images.raw.left_out),
         "class_order": settings.class_order if source_named(settings.source).class_names is not None else None,
@@ -195,6 +195,7 @@ def _select(images: _Images, settings: DataSettings) -> tuple[Rows, Json]:
             *_rare_classes(_per_class(images, rows["train"]), settings),
         ],
         "classes": {split: _per_class(images, kept) for split, kept in rows.items()} if images.raw.labelled else {},
+        **(_set_sizes(images.labels[rows["train"]]) if images.raw.task == "multilabel" else {}),
     }
     return rows, report
 
@@ -208,11 +209,34 @@ def _split(images: _Images, settings: DataSettings) -> Rows:
     )
     for split, share, stream in missing:
         if split not in rows:
-            train, (strata, names) = rows["train"], images.strata
-            seed = (settings.seed % 2**64, stream)
-            chosen = carve(strata[train], images.contents[train], names, share, seed)
+            train = rows["train"]
+            chosen = _carved(images, train, share, (settings.seed % 2**64, stream))
             rows[split], rows["train"] = train[chosen], train[~chosen]
     return {split: rows[split] for split in SPLITS}
+
+
+def _carved(images: _Images, train: Labels, share: float, seed: Sequence[int]) -> Mask:
+    (strata, names), contents = images.strata, images.contents[train]
+    if images.raw.task == "multilabel":
+        return carve_sets(strata[train], contents, share, seed)
+    return carve(strata[train], contents, names, share, seed)
+
+
+def _limited(images: _Images, train: Labels, limit: int, seed: int) -> Labels:
+    """The training images that remain under data.limit, classes in proportion; with several labels, any of them."""
+    labels, generator = images.strata[0][train], np.random.default_rng([seed % 2**64, _LIMIT])
+    if images.raw.task == "multilabel":
+        chosen = train[np.sort(generator.permutation(len(train))[:limit])]
+        _missing_classes({"train": chosen}, images)
+        return chosen
+    return train[draw(labels, proportional(np.bincount(labels), limit), generator)]
+
+
+def _numbered(labels: Labels) -> Labels:
+    """Labels of which equal ones have equal numbers: (N,)."""
+    if labels.ndim == 1:
+        return labels
+    return np.unique(labels, axis=0, return_inverse=True)[1].reshape(-1)
 
 
 def _missing_classes(rows: Rows, images: _Images) -> list[str]:
@@ -222,7 +246,7 @@ def _missing_classes(rows: Rows, images: _Images) -> list[str]:
         DataError: the training images lack a class, or a split has no images at all.
     """
     found = []
-    for split in SPLITS:
+    for split in rows:
         counts = _per_class(images, rows[split])
         empty = [name for name, count in counts.items() if count == 0]
         if empty and (split == "train" or len(empty) == len(counts)):
@@ -258,17 +282,27 @@ def _rare_classes(counts: Mapping[str, int], settings: DataSettings) -> list[str
         return []
     named = ", ".join(f"{name} ({counts[name]:,})" for name in rare[:10])
     more = f" and {len(rare) - 10} more" if len(rare) > 10 else ""
-    remedy = "; data.balance: sqrt shows them more often" if settings.balance == "none" else ""
+    single = settings.task == "single-label"
+    remedy = "; data.balance: sqrt shows them more often" if single and settings.balance == "none" else ""
     return [
         f"{len(rare)} of {len(counts)} classes have less than a tenth of the training images of {most} "
-        f"({counts[most]:,}): {named}{more}. Look at the accuracies of the classes, not only at their mean{remedy}."
+        f"({counts[most]:,}): {named}{more}. Look at the {'accuracies' if single else 'average precisions'} of the "
+        f"classes, not only at their mean{remedy}."
     ]
+
+
+def _set_sizes(labels: Labels) -> Json:
+    """How many classes a training image has, for labels (N, C)."""
+    sizes = labels.sum(1)
+    return {"labels_per_image": round(float(sizes.mean()), 4), "without_labels": int((sizes == 0).sum())}
 
 
 def _per_class(images: _Images, rows: Labels) -> dict[str, int]:
     """The number of images of each class; without labels of all together."""
     labels, names = images.strata
-    return dict(zip(names, np.bincount(labels[rows], minlength=len(names)).tolist(), strict=True))
+    own = labels[rows]
+    counts = own.sum(0) if own.ndim == 2 else np.bincount(own, minlength=len(names))
+    return dict(zip(names, counts.tolist(), strict=True))
 
 
 def _store(images: _Images, rows: Labels, split: SplitName, out: Path) -> None:

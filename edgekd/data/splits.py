@@ -45,6 +45,34 @@ def carve(labels: Labels, contents: Labels, classes: Sequence[str], share: float
     return chosen
 
 
+def carve_sets(labels: Labels, contents: Labels, share: float, seed: Sequence[int]) -> Mask:
+    """Choose the images of a new split where an image has several labels: about a fraction `share` of each class.
+
+    The rarest class is served first, since later ones have more images to choose from (iterative stratification,
+    Sechidis, Tsoumakas and Vlahavas 2011, with whole classes as steps). The only image of a class is not chosen.
+
+    Args:
+        labels: (N, C), 1 where an image has the class.
+        contents, share, seed: as in carve().
+
+    Returns:
+        (N,), True for the images of the new split.
+    """
+    _, first, inverse = np.unique(contents, return_index=True, return_inverse=True)
+    own, generator = labels[first].astype(bool), np.random.default_rng(seed)
+    chosen, free = np.zeros(len(own), dtype=np.bool_), np.ones(len(own), dtype=np.bool_)
+    counts = own.sum(0)
+    groups = [own[:, label] for label in np.argsort(counts, kind="stable")]
+    for members in (*groups, ~own.any(1)):
+        count = int(members.sum())
+        wanted = min(max(round(count * share), 1), count - 1) - int((members & chosen).sum())
+        open_ones = np.flatnonzero(members & free)
+        chosen[generator.permutation(open_ones)[: max(wanted, 0)]] = True
+        free[open_ones] = False
+    mask: Mask = chosen[inverse]
+    return mask
+
+
 def draw(labels: Labels, quotas: Counts, generator: np.random.Generator) -> Mask:
     """Choose quotas[c] images of each class c at random: (N,), True for the chosen."""
     shuffled = generator.permutation(len(labels))

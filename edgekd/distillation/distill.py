@@ -174,7 +174,7 @@ def networks_for(student: nn.Module, teacher: nn.Module | None, data: Dataset) -
         data: for the size and the number of its images.
     """
     shape, images, classes = data.details.preprocessing.shape, data.details.counts["train"], len(data.classes)
-    return Networks(student, teacher, shape, images, classes, class_counts(data))
+    return Networks(student, teacher, shape, images, classes, class_counts(data), data.details.task)
 
 
 def check_classes(teacher: Checkpoint, data: Dataset) -> None:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from edgekd import plugins
 from edgekd.distillation.taps import Kind as TapKind
 from edgekd.errors import PluginError, UsageError, nearest
-from edgekd.recipe.settings import ClassWeights, TermSettings
+from edgekd.recipe.settings import ClassWeights, Task, TermSettings
 
 TEACHER_INPUTS = ("teacher_logits", "teacher_feature", "teacher_features")
 FEATURES = ("student_feature", "teacher_feature", "student_features", "teacher_features")
@@ -45,6 +45,8 @@ class Method:
             edgekd.distillation.classifier_reuse.
         temperature: the parameter that softens the teacher's outputs.
         standardize: the switch that standardizes each row of logits.
+        tasks: the kinds of labels that it has a meaning for; None: all, for a loss on features that uses no labels,
+            else one label per image.
         class_weights: the parameter with a weight for each class; "auto" there is resolved from the training images.
         name: the file's name, filled in by edgekd.plugins.
     """
@@ -60,6 +62,7 @@ class Method:
     temperature: str | None = None
     standardize: str | None = None
     class_weights: str | None = None
+    tasks: tuple[Task, ...] | None = None
 
     def check_declaration(self) -> None:
         """Check the members against the name and the signatures.
@@ -96,6 +99,12 @@ class Method:
     def needs_teacher(self) -> bool:
         """Whether it has no meaning without another network's outputs."""
         return any(p.name in TEACHER_INPUTS and p.default is p.empty for p in _positional(self._called))
+
+    def suits(self, task: Task) -> bool:
+        """Whether it has a meaning for labels of this kind."""
+        if self.tasks is not None:
+            return task in self.tasks
+        return task == "single-label" or (self.on_features and "targets" not in self.inputs)
 
     @property
     def on_features(self) -> bool:

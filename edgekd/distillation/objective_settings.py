@@ -6,18 +6,22 @@ from collections.abc import Sequence
 
 from edgekd import plugins
 from edgekd.distillation.method import method_named
-from edgekd.recipe.settings import DistillSettings, TermSettings
+from edgekd.recipe.settings import DEFAULT_OBJECTIVES, Task, TermSettings
 from edgekd.store.artifacts import Json
 
 
-def inherited(objective: Sequence[TermSettings]) -> tuple[TermSettings, ...]:
+def inherited(objective: Sequence[TermSettings], task: Task = "single-label") -> tuple[TermSettings, ...]:
     """The losses of a later training: those on logits, since layers may be removed or narrower, without warm-up.
 
     If none of them uses the teacher, the default objective: otherwise nothing would be distilled.
+
+    Args:
+        objective: of the training before.
+        task: of the data.
     """
     kept = [term.model_copy(update={"warmup_epochs": 0.0}) for term in on_logits(objective)]
     if not any(method_named(term.method).needs_teacher for term in kept):
-        return DistillSettings().objective
+        return DEFAULT_OBJECTIVES[task]
     return tuple(kept)
 
 

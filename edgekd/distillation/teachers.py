@@ -64,8 +64,11 @@ def calibration_of(network: nn.Module, data: Dataset) -> Json:
         data: whose validation split is used.
 
     Returns:
-        Under "calibration", the fields of Calibration.
+        Under "calibration", the fields of Calibration; nothing for images of several labels, whose probabilities are
+        not those of one distribution.
     """
+    if data.multilabel:
+        return {}
     return {"calibration": asdict(calibrate(*_outputs(network, evaluation_loader(data, "validation"))))}
 
 
@@ -211,8 +214,9 @@ def gap_warnings(teacher: Checkpoint, baseline: Checkpoint, *, assisted: bool) -
     """
     if teacher.classes != baseline.classes:
         return []
-    high, low = teacher.metrics["validation_accuracy"], baseline.metrics["validation_accuracy"]
-    figures = f"a validation accuracy of {high:.1%}, the baseline (labels only) of {low:.1%}"
+    measure = "mAP" if "validation_mAP" in teacher.metrics else "accuracy"
+    high, low = (network.metrics[f"validation_{measure}"] for network in (teacher, baseline))
+    figures = f"a validation {measure} of {high:.1%}, the baseline (labels only) of {low:.1%}"
     if high < low:
         return [f"The teacher has {figures}: there is little to learn from it. Train it longer, or take another."]
     larger = {key: teacher.metrics[key] / max(baseline.metrics[key], 1) for key in ("macs", "parameters")}

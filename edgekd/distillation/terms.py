@@ -20,7 +20,7 @@ from edgekd.distillation.probe import Probe
 from edgekd.distillation.probe import pair as matched
 from edgekd.distillation.taps import Shape
 from edgekd.errors import PluginError, UsageError
-from edgekd.recipe.settings import TermSettings
+from edgekd.recipe.settings import Task, TermSettings
 from edgekd.runtime.preprocess import InputShape
 
 Features = Mapping[str, Tensor]
@@ -34,7 +34,7 @@ class Seen:
 
     Attributes:
         student_logits, teacher_logits: (B, C); the teacher's only where there is one.
-        targets: (B,) class indices.
+        targets: (B,) class indices, or (B, C), 1 where an image has a class.
         indices: (B,) positions in the training split.
         student_features, teacher_features: by the path they were tapped at.
         epoch: epochs completed, with a fraction: sets the progress of warm-ups.
@@ -59,6 +59,7 @@ class Networks:
         sample_count: images in the training split.
         class_count: the width of the logits that losses are tried on.
         class_counts: labelled training images of each class; empty where they are not known.
+        task: whether targets are (B,) class indices or (B, C), 0 or 1.
     """
 
     student: nn.Module
@@ -67,6 +68,7 @@ class Networks:
     sample_count: int
     class_count: int
     class_counts: Sequence[int] = ()
+    task: Task = "single-label"
 
 
 class Term(nn.Module):
@@ -185,13 +187,15 @@ class _Probed:
 def _build(settings: TermSettings, probed: _Probed) -> Term:
     method = method_named(settings.method)
     method.check(settings)
+    if not method.suits(probed.networks.task):
+        raise UsageError(f"the loss {method.name} has no meaning for data.task: {probed.networks.task}")
     parameters = method.parameters_of(settings)
     if method.class_weights is not None:
         weights = method.class_weights_of(settings)
         parameters[method.class_weights] = resolved(weights, probed.networks.class_counts)
     if not method.on_features:
         term = Term(settings, method, [partial(method.make, **parameters)])
-        _try_on_logits(term, probed.networks.class_count)
+        _try_on_logits(term, probed.networks.class_count, probed.networks.task)
         return term
     if probed.networks.teacher is None:
         raise UsageError(f"{method.name} compares the student's layers with a teacher's, but there is no teacher here")
@@ -213,7 +217,7 @@ def _build(settings: TermSettings, probed: _Probed) -> Term:
     return term
 
 
-def _try_on_logits(term: Term, classes: int) -> None:
+def _try_on_logits(term: Term, classes: int, task: Task) -> None:
     """Run the loss once on four rows of logits, so that an error is raised before the first step of the training.
 
     Raises:
@@ -222,7 +226,8 @@ def _try_on_logits(term: Term, classes: int) -> None:
     generator = torch.Generator().manual_seed(0)
     rows = torch.arange(4) % classes
     student, teacher = (torch.randn(4, classes, generator=generator) for _ in range(2))
-    seen = Seen(student.requires_grad_(), teacher, rows, rows)
+    targets = rows if task == "single-label" else (torch.arange(classes) == rows[:, None]).long()
+    seen = Seen(student.requires_grad_(), teacher, targets, rows)
     try:
         with torch.enable_grad(), torch.random.fork_rng():
             (value,) = (loss(**term.inputs(seen, (), ())) for loss in term.losses)

@@ -27,7 +27,7 @@ from edgekd.store.artifacts import Artifact, Details, Json, file_digest, version
 VERSION = 7
 _VECTORS = 8
 # What an evaluation holds about single test images: an app needs none of it, and a file's name may be private.
-_OF_IMAGES = ("correct", "worst")
+_OF_IMAGES = ("correct", "worst", "replicates", "thresholds")
 _DECIMALS = 6
 # Of EXIF: how an image is turned to be upright.
 _ORIENTATION, _QUARTER_CLOCKWISE = 0x0112, 6
@@ -99,6 +99,7 @@ def pack(contents: Contents, evaluated: Sequence[Json], measured: Sequence[Json]
         variant: {
             **_variant(variant, contents.models[model], inputs, out),
             "metrics": _metrics(scores[model]),
+            **({"thresholds": scores[model]["thresholds"]} if data.multilabel else {}),
             "latency": _latency(first[model]) if model in first else None,
         }
         for variant, model in shipped.items()
@@ -113,6 +114,7 @@ def pack(contents: Contents, evaluated: Sequence[Json], measured: Sequence[Json]
     manifest: Json = {
         "format": FORMAT,
         "name": contents.name,
+        "task": data.details.task,
         "classes": list(student.classes),
         "heads": _heads(student),
         "preprocessing": preprocessing.to_json(),

@@ -10,7 +10,11 @@ from edgekd.models.checkpoint import Checkpoint
 from edgekd.runtime.statistics import score_of
 from edgekd.store.artifacts import Json
 
-_ORIGIN = {"accuracy": "distilled from a larger teacher", "agreement": "compressed"}
+_ORIGIN = {
+    "accuracy": "distilled from a larger teacher",
+    "agreement": "compressed",
+    "mAP": "distilled from a larger teacher",
+}
 _MEASURED = {
     "accuracy": """## Accuracy
 
@@ -25,12 +29,26 @@ intervals. How often either is right was not measured.
 Error of the logits: the root of the mean square of their differences, relative to that of the network's in float.
 
 | variant | file | agreement with fp32 | images | engine | error of the logits |""",
+    "mAP": """## Mean average precision
+
+mAP on the test split of `{source}`, measured on the files themselves, with 95 % intervals: the mean of the classes'
+average precisions, as scikit-learn's average_precision_score.
+
+| variant | file | mAP | images | engine |""",
 }
-_RULE = {"accuracy": "|---|---|---|---|---|", "agreement": "|---|---|---|---|---|---|"}
+_RULE = {
+    "accuracy": "|---|---|---|---|---|",
+    "agreement": "|---|---|---|---|---|---|",
+    "mAP": "|---|---|---|---|---|",
+}
+_SEED = "These are figures of one training with one seed; another seed gives another network."
 _REMARK = {
-    "accuracy": "These are figures of one training with one seed; another seed gives another network.",
+    "accuracy": _SEED,
+    "mAP": _SEED,
     "agreement": "No labels were given: these figures are no accuracy.",
 }
+_SETS = """An image can have several of the classes, or none: a class is answered where its probability reaches its
+threshold in `bundle.json`, chosen for the highest F1 on the validation split."""
 
 
 def card(
@@ -64,6 +82,8 @@ def card(
         for variant, record in variants.items()
         for name, score in record["metrics"].get("heads", {}).items()
     )
+    sets = data.measure == "mAP"
+    answers = _SETS if sets else "The model predicts one of its classes for any image."
     further = "".join(f"\n\n{name}: {', '.join(classes)}" for name, classes in architecture.heads.items())
     cost = f"{student.metrics['parameters']:,} parameters, {student.metrics['macs']:,} MACs per image"
     arguments = ", ".join(f"{key}={value}" for key, value in architecture.arguments.items())
@@ -85,7 +105,7 @@ edgekd: {architecture.model} ({arguments or "no arguments"}), {cost}.
 from edgekd.runtime import load
 
 model = load("path/to/this/folder")
-print(model("image.jpg").top(3))
+print(model("image.jpg"){".labels" if sets else ".top(3)"})
 model.verify()  # runs the bundle's test vectors and compares the outputs
 ```
 
@@ -98,7 +118,7 @@ the expected outputs.
 
 ## Limits
 
-The model predicts one of its classes for any image. Images unlike those of the test split, other cameras and other
+{answers} Images unlike those of the test split, other cameras and other
 crops were not measured. Its licence depends on the licences of the data and of the weights it was trained from.
 """
 

@@ -21,11 +21,15 @@ _IMAGES = 256
 
 @dataclass(frozen=True)
 class Expected:
-    """The outputs that a graph is compared with: `logits` (N, C) for `inputs` (N, C, H, W), computed by `reference`."""
+    """The outputs that a graph is compared with: `logits` (N, C) for `inputs` (N, C, H, W), computed by `reference`.
+
+    With `multilabel` each logit is a decision of its own.
+    """
 
     inputs: Floats
     logits: Floats
     reference: str
+    multilabel: bool = False
 
 
 def compare(
@@ -40,7 +44,8 @@ def compare(
 
     Differences are relative to the largest expected logit, because an absolute bound depends on the logits' scale.
     Top-1 answers are compared on images whose expected answer exceeds the second by more than the accepted difference:
-    on the others, the near-ties, an accepted difference may decide. Where all are near-ties, all are compared.
+    on the others, the near-ties, an accepted difference may decide. Where all are near-ties, all are compared. With
+    several labels per image all classes of more than one half are compared, and a near-tie is a logit near 0.
 
     Args:
         file: the graph.
@@ -63,9 +68,13 @@ def compare(
         raise ExportError(f"{file.name} has another output shape", found=found.shape, allowed=logits.shape)
     difference = np.abs(found.astype(np.float64) - logits.astype(np.float64))
     scale = max(float(np.abs(logits).max()), 1e-12)
-    parts = list(zip(_parts(found, heads), _parts(logits, heads), strict=True))
-    same = np.all([mine.argmax(1) == theirs.argmax(1) for mine, theirs in parts], axis=0)
-    clear = np.all([_margin(theirs) > tolerance.difference * scale for _, theirs in parts], axis=0)
+    if expected.multilabel:
+        same = ((found > 0) == (logits > 0)).all(1)
+        clear = np.abs(logits).min(1) > tolerance.difference * scale
+    else:
+        parts = list(zip(_parts(found, heads), _parts(logits, heads), strict=True))
+        same = np.all([mine.argmax(1) == theirs.argmax(1) for mine, theirs in parts], axis=0)
+        clear = np.all([_margin(theirs) > tolerance.difference * scale for _, theirs in parts], axis=0)
     if not clear.any():  # nothing could be judged apart
         clear[:] = True
     measured = {

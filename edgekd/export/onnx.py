@@ -51,8 +51,8 @@ def expected_of(source: nn.Module | Path, data: Dataset, *, reference: str, as_w
     inputs = real_inputs(data)
     if isinstance(source, Path):
         with open_reference(source, as_written=as_written) as session:
-            return Expected(inputs, session.bind(inputs)(), reference)
-    return Expected(inputs, source(torch.from_numpy(inputs)).numpy(), reference)
+            return Expected(inputs, session.bind(inputs)(), reference, data.multilabel)
+    return Expected(inputs, source(torch.from_numpy(inputs)).numpy(), reference, data.multilabel)
 
 
 def seal(

@@ -11,7 +11,8 @@ from edgekd.export.model_id import ModelId
 from edgekd.runtime import backends
 from edgekd.runtime.backends import Activations
 from edgekd.runtime.bundle import EngineKey
-from edgekd.runtime.statistics import paired, score_of, unpacked
+from edgekd.runtime.comparison import difference
+from edgekd.runtime.statistics import score_of
 from edgekd.store.artifacts import Json
 
 # Latencies within this ratio count as equal, because their order changes from run to run.
@@ -78,8 +79,7 @@ def _by_measurement(
     fastest = min(latencies[shipped[name]] for name in names)
 
     def rank(name: str) -> tuple[bool, float, float]:
-        mine, bests = (unpacked(each["correct"], each["samples"]) for each in (row[name], best))
-        worse = paired(mine, bests).high < 0.0
+        worse = difference(row[name], best).high < 0.0
         slower = latencies[shipped[name]] / fastest
         score = score_of(row[name])
         return worse, -score if worse else max(slower, SAME), -score

@@ -14,6 +14,9 @@ from edgekd.runtime.bundle import read
 from edgekd.runtime.preprocess import Preprocessing
 from edgekd.store.artifacts import MANIFEST
 
+# What a checkpoint for images of several labels was measured by.
+_SETS = "validation_mAP"
+
 if TYPE_CHECKING:
     from edgekd.models.checkpoint import Checkpoint
 
@@ -82,16 +85,29 @@ def _of_file(path: Path, backend: str | None, like: Path | None) -> Network:
 def _described(path: Path) -> tuple[tuple[str, ...], int, Preprocessing]:
     """The classes, the number of outputs of additional heads, and the preprocessing."""
     if _is_checkpoint(path):
-        details = _checkpoint(path).details
+        checkpoint = _checkpoint(path)
+        _require_one_label(path, _SETS in checkpoint.metrics)
+        details = checkpoint.details
         return details.classes, sum(map(len, details.architecture.heads.values())), details.preprocessing
     manifest = read(path)
+    _require_one_label(path, manifest.task == "multilabel")
     return manifest.classes, sum(len(head.classes) for head in manifest.heads.values()), manifest.preprocessing
+
+
+def _require_one_label(path: Path, several: bool) -> None:
+    """Raises UsageError where an image can have several of the classes: only a bundle has their thresholds."""
+    if several:
+        raise UsageError(
+            f"{path} is of images with several labels, which are measured with a bundle's thresholds",
+            allowed="the folder of the bundle itself, and a table of images and labels",
+        )
 
 
 def _of_checkpoint(checkpoint: Checkpoint, allow_code: bool) -> Network:
     from edgekd.models.checkpoint import load as rebuilt
     from edgekd.models.session import TorchSession
 
+    _require_one_label(checkpoint.path, _SETS in checkpoint.metrics)
     details, network = checkpoint.details, rebuilt(checkpoint, allow_code=allow_code)
     columns = len(details.classes) + sum(map(len, details.architecture.heads.values()))
     return Network("checkpoint", details.classes, columns, details.preprocessing, TorchSession(network))

@@ -6,6 +6,7 @@ import json
 import os
 import shlex
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from numbers import Integral, Real
 from pathlib import Path
@@ -19,6 +20,7 @@ from edgekd import plugins
 from edgekd.devices import profiles
 from edgekd.errors import EdgekdError, PluginError, RecipeError, UnknownNameError, UsageError, nearest, require
 from edgekd.plugin_places import folders_in
+from edgekd.recipe import methods
 from edgekd.recipe.code import CodeFile, allowed_code, with_absolute_paths
 from edgekd.recipe.explain import explain
 from edgekd.recipe.mentions import Mention, mentions
@@ -195,6 +197,22 @@ def _plugin_problems(document: Document, settings: RecipeSettings) -> Iterator[s
         except UsageError as error:
             problem = "; ".join(str(error).split("\n  "))
             yield f"{document.where(location)} {format_location(location)}: {problem}"
+    for location, message in _unsuited(settings):
+        yield f"{document.where(location)} {format_location(location)}: {message}"
+
+
+def _unsuited(settings: RecipeSettings) -> Iterator[tuple[Location, str]]:
+    """Losses that have no meaning for the data's kind of labels."""
+    task, names = settings.data.task, plugins.names("method")
+    terms = [(where, index, t.method) for where, each in settings.objectives.items() for index, t in enumerate(each)]
+    for section, index, name in terms:
+        with suppress(UnknownNameError, PluginError):  # found with the other names
+            if not methods.load(name).suits(task):
+                suited = ", ".join(other for other in names if methods.load(other).suits(task))
+                yield (
+                    (section, "objective", index, "method"),
+                    (f"{name} has no meaning for data.task: {task}. Losses that have one: {suited}"),
+                )
 
 
 def _describe(document: Document, problem: ErrorDetails, model: type[BaseModel]) -> str:

@@ -7,7 +7,7 @@ from typing import Protocol
 from pydantic import BaseModel
 
 from edgekd import plugins
-from edgekd.recipe.settings import TermSettings
+from edgekd.recipe.settings import Task, TermSettings
 
 
 class MethodPlugin(Protocol):
@@ -21,6 +21,10 @@ class MethodPlugin(Protocol):
     @property
     def parameter_model(self) -> type[BaseModel]:
         """A strict model of its parameters."""
+        ...
+
+    def suits(self, task: Task) -> bool:
+        """Whether the loss has a meaning for labels of this kind."""
         ...
 
     def check(self, term: TermSettings) -> None:

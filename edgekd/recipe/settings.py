@@ -94,6 +94,10 @@ Channels = Annotated[tuple[float, ...], Field(min_length=1, max_length=3, strict
 LARGEST_WHOLE = 96
 Level = Annotated[int, Field(ge=0, le=255)]
 Precision = Literal["auto", "fp32", "bf16"]
+# What an image's labels are: exactly one of the classes, or any number of them.
+Task = Literal["single-label", "multilabel"]
+# What models are judged by: the share of right answers, or of those as in float; the mean average precision.
+Measure = Literal["accuracy", "agreement", "mAP"]
 # A validator's result is Python, not JSON: a list is not accepted for a tuple in strict mode.
 Weights = Annotated[tuple[Annotated[float, Field(gt=0.0, allow_inf_nan=False)], ...], Field(strict=False)]
 ClassWeights = Literal["auto"] | Weights | None
@@ -149,12 +153,19 @@ class DataSettings(Settings):
         "outside_root",
         "class_order",
         "classes",
+        "task",
+        "label_separator",
     )
 
     source: Annotated[str, NameOf("source")] = Field(
         description="name of a data source; `edgekd plugins source` lists them"
     )
     root: Path | None = Field(None, description="folder (or file) that the source reads")
+    task: Task = Field(
+        "single-label",
+        description="single-label: every image has exactly one class; multilabel: any number of them, for csv-file and "
+        "parquet",
+    )
     image_column: str | None = Field(
         None, description="the column of the images, for a source of tables; default: one with a usual name"
     )
@@ -167,6 +178,9 @@ class DataSettings(Settings):
     )
     delimiter: Literal[",", ";", "tab"] | None = Field(
         None, description="between the values of csv-file; default: the one of comma, semicolon and tab in its header"
+    )
+    label_separator: str = Field(
+        "|", min_length=1, description="between the classes in one value of csv-file, with task: multilabel"
     )
     outside_root: bool = Field(
         False, description="accept files outside of the folder of a csv-file, by absolute paths or paths with .."
@@ -504,6 +518,16 @@ class TeacherGuidedSettings(StepSettings):
     )
 
 
+# What a recipe's student minimises if the recipe does not set it.
+DEFAULT_OBJECTIVES: Mapping[Task, tuple[TermSettings, ...]] = {
+    "single-label": (TermSettings(method="kd", weight=0.9), TermSettings(method="cross_entropy", weight=0.1)),
+    "multilabel": (
+        TermSettings(method="binary_kd", weight=0.9),
+        TermSettings(method="binary_cross_entropy", weight=0.1),
+    ),
+}
+
+
 class DistillSettings(TeacherGuidedSettings):
     """Distillation: the scheme, the objective and the training."""
 
@@ -511,9 +535,10 @@ class DistillSettings(TeacherGuidedSettings):
         SchemeSettings(name="offline"), description="name of a scheme, or a mapping with its name and its parameters"
     )
     objective: tuple[TermSettings, ...] = Field(
-        (TermSettings(method="kd", weight=0.9), TermSettings(method="cross_entropy", weight=0.1)),
+        DEFAULT_OBJECTIVES["single-label"],
         min_length=1,
-        description="the weighted sum of losses that the student minimises",
+        description="the weighted sum of losses that the student minimises; default for task: multilabel: binary_kd "
+        "and binary_cross_entropy, with the same weights",
     )
     teacher_outputs: Outputs = Field(
         OutputSettings(), description="off, on or auto, or a mapping with store, views and top_k"
@@ -695,6 +720,22 @@ class RecipeSettings(Settings):
             unset = {key: value for key, value in taken.items() if key not in section.model_fields_set}
             # In place, because the model is frozen, and pydantic keeps the instance that it made.
             self.__dict__[name] = section.model_copy(update=unset)
+        return self
+
+    @model_validator(mode="after")
+    def _multilabel(self) -> RecipeSettings:
+        """Fill in the losses for images of several labels, and refuse what needs one label per image."""
+        if self.data.task == "single-label":
+            return self
+        if self.data.balance != "none":
+            raise ValueError("data.balance needs one class per image: an image of several cannot be drawn by class")
+        if self.teacher is not None and self.teacher.train is not None and self.teacher.train.class_weights is not None:
+            raise ValueError("teacher.train.class_weights needs one class per image (data.task: single-label)")
+        if self.distill.teacher_outputs.top_k is not None:
+            raise ValueError("distill.teacher_outputs.top_k stores shares of one class per image: remove it")
+        if "objective" not in self.distill.model_fields_set:
+            objective = DEFAULT_OBJECTIVES["multilabel"]
+            self.__dict__["distill"] = self.distill.model_copy(update={"objective": objective})
         return self
 
     @model_validator(mode="after")

@@ -25,6 +25,8 @@ from edgekd.store.store import Done
 from edgekd.version import __version__
 
 _ANSWERS = ("problems", "majority", "correct", "balanced_accuracy", "per_class", "confused", "calibration")
+_SCORES = ("accuracy", "agreement", "mAP", "logit_error")
+_SET_ANSWERS = ("problems", "chance", "micro_f1", "macro_f1", "average_precisions", "replicates")
 _MISTAKE = ("row", "name", "label", "answer", "probability")
 _MEDIA = {".png": "image/png", ".jpg": "image/jpeg"}
 _MEASURED = (
@@ -219,7 +221,7 @@ def _model(name: ModelId, result: Result, row: Json) -> Json:
         "architecture": f"{architecture.model} {arguments}".strip(),
         "interval": row["interval"],
         "samples": row["samples"],
-        **{key: row[key] for key in ("accuracy", "agreement", "logit_error", *_ANSWERS) if key in row},
+        **{key: row[key] for key in (*_SCORES, *_ANSWERS, *_SET_ANSWERS) if key in row},
         "worst": [{key: mistake[key] for key in _MISTAKE} for mistake in row["worst"]],
         "size_bytes": result.exported.models[name].graph.stat().st_size,
         "parameters": checkpoint.metrics["parameters"],
@@ -233,7 +235,7 @@ def _model(name: ModelId, result: Result, row: Json) -> Json:
 
 
 def _epochs(checkpoint: Checkpoint) -> list[Json]:
-    keys = ("epoch", "loss", "validation_accuracy", "validation_agreement")
+    keys = ("epoch", "loss", "validation_accuracy", "validation_agreement", "validation_mAP")
     return [{key: record[key] for key in keys if key in record} for record in checkpoint.metrics["history"]]
 
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from edgekd.report import figures
 from edgekd.report.record import MeasurementEntry, ModelEntry, Record
+from edgekd.runtime import multilabel
 from edgekd.runtime.statistics import Difference, paired, unpacked, unpaired
 
 _SAME = 1.05
 
 
 def difference(one: ModelEntry, other: ModelEntry) -> Difference:
-    """The difference of two models' accuracies: paired, because both were measured on the same test images."""
+    """The difference of two models' scores: paired, because both were measured on the same test images."""
+    if one.replicates and other.replicates:
+        return multilabel.paired(one.score - other.score, one.replicates, other.replicates)
     if one.correct and other.correct and one.samples == other.samples:
         return paired(unpacked(one.correct, one.samples), unpacked(other.correct, other.samples))
     # A report of an earlier version has no single answers.
@@ -58,7 +61,8 @@ def baseline_of(record: Record, model: ModelEntry) -> ModelEntry | None:
 
 def _opening(record: Record, model: ModelEntry) -> str:
     name = "" if model.ships else f"The {model.role}: "
-    score = f"{name}{figures.percent(model.score, model.samples)}"
+    prefix = "mAP " if record.data.measure == "mAP" else ""
+    score = f"{name}{prefix}{figures.percent(model.score, model.samples)}"
     if record.data.measure == "agreement":
         score += " of the answers as in fp32, no labels given,"
     entry = single(record, model)

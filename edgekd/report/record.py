@@ -54,7 +54,7 @@ class Data(_Frozen):
     conflicting_labels: Count
     broken: Broken
     left_out: str = ""
-    measure: Literal["accuracy", "agreement"] = "accuracy"
+    measure: Literal["accuracy", "agreement", "mAP"] = "accuracy"
 
 
 class Stage(_Frozen):
@@ -150,6 +150,8 @@ class ModelEntry(_Frozen):
         confused: the most frequent confusions, the most frequent first.
         calibration: how well the probabilities of its answers agree with its accuracy.
         worst: its wrong answers with the highest probabilities, the highest first.
+        mAP, chance, micro_f1, macro_f1, replicates, average_precisions: with several labels per image: see
+            edgekd.runtime.multilabel.
         correct: for each test image whether the answer was right, see edgekd.runtime.statistics.packed.
     """
 
@@ -178,19 +180,27 @@ class ModelEntry(_Frozen):
     confused: tuple[Confusion, ...] = ()
     calibration: Calibration | None = None
     worst: tuple[Mistake, ...] = ()
+    mAP: Share | None = None
+    chance: Share | None = None
+    micro_f1: Share | None = None
+    macro_f1: Share | None = None
+    average_precisions: dict[str, Share] = {}
+    replicates: tuple[Share, ...] = ()
 
     @model_validator(mode="after")
     def _one_score(self) -> ModelEntry:
-        if (self.accuracy is None) == (self.agreement is None):
-            raise ValueError("a model has either an accuracy or an agreement")
+        if len(self._scores) != 1:
+            raise ValueError("a model has an accuracy, an agreement or a mAP")
         return self
 
     @property
+    def _scores(self) -> list[float]:
+        return [score for score in (self.accuracy, self.agreement, self.mAP) if score is not None]
+
+    @property
     def score(self) -> float:
-        """The accuracy, or without labels the agreement."""
-        score = self.accuracy if self.accuracy is not None else self.agreement
-        assert score is not None
-        return score
+        """The accuracy, without labels the agreement, with several labels per image the mAP."""
+        return self._scores[0]
 
 
 class Tolerance(_Frozen):
@@ -225,10 +235,12 @@ class Epoch(_Frozen):
     loss: float
     validation_accuracy: Share | None = None
     validation_agreement: Share | None = None
+    validation_mAP: Share | None = None
 
     @property
     def score(self) -> float | None:
-        return self.validation_accuracy if self.validation_accuracy is not None else self.validation_agreement
+        scores = (self.validation_accuracy, self.validation_agreement, self.validation_mAP)
+        return next((score for score in scores if score is not None), None)
 
 
 class Training(_Frozen):

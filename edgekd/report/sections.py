@@ -16,7 +16,7 @@ _MODES = {"qad": "quantization-aware distillation (QAD)", "ptq": "calibration on
 _LEVELS = ("error", "warning")
 _MOST_NODES = 12
 _WORST = 12
-_SCORES = {"accuracy": "accuracies", "agreement": "agreements"}
+_SCORES = {"accuracy": "accuracies", "agreement": "agreements", "mAP": "mean average precisions"}
 
 
 @dataclass(frozen=True)
@@ -93,6 +93,8 @@ class Classes:
         rows: names, accuracies, their intervals and the numbers of images, the worst first.
         others: how many better ones are not listed.
         confusions: in sentences, the most frequent first.
+        columns: the titles of the rows' cells.
+        what: the second of them in words, of several classes.
     """
 
     model: str
@@ -100,10 +102,14 @@ class Classes:
     rows: tuple[tuple[str, ...], ...]
     others: int
     confusions: tuple[str, ...]
+    columns: tuple[str, ...] = ("Class", "Accuracy", "95 % interval", "Images")
+    what: str = "accuracies"
 
 
 def classes(model: ModelEntry | None, labels: dict[str, str]) -> Classes | None:
     """None for a report of an earlier version, which has no accuracies of classes."""
+    if model is not None and model.average_precisions:
+        return _precisions(model, labels)
     if model is None or model.balanced_accuracy is None or not model.per_class:
         return None
     worst = sorted(model.per_class.items(), key=lambda each: each[1].accuracy)
@@ -116,6 +122,20 @@ def classes(model: ModelEntry | None, labels: dict[str, str]) -> Classes | None:
         ),
         max(0, len(worst) - _WORST),
         tuple(f"{each.count:,} × {each.label} taken for {each.answer}" for each in model.confused),
+    )
+
+
+def _precisions(model: ModelEntry, labels: dict[str, str]) -> Classes:
+    """With several labels per image."""
+    worst = sorted(model.average_precisions.items(), key=lambda each: each[1])
+    return Classes(
+        labels[model.id],
+        figures.percent(model.score, model.samples),
+        tuple((name, figures.percent(precision)) for name, precision in worst[:_WORST]),
+        max(0, len(worst) - _WORST),
+        (),
+        columns=("Class", "Average precision"),
+        what="average precisions",
     )
 
 

@@ -129,10 +129,15 @@ def _tiles(record: Record, shown_model: ModelEntry, labels: dict[str, str]) -> l
     interval = f"95 % interval {span(low, high)}, {shown_model.samples:,} test images"
     if shown_model.majority is not None:
         interval += f"; always answering {shown_model.majority.label}: {shown_model.majority.share:.1%}"
+    if shown_model.chance is not None:
+        interval += f"; a random order of the images: {shown_model.chance:.1%}"
     score = figures.percent(shown_model.score, shown_model.samples)
     if shown_model.logit_error is not None:
         interval += f" without labels; error of the logits {figures.percent(shown_model.logit_error)}"
     tiles = [Tile(words_of(record).title, score, interval, doubtful=bool(shown_model.problems))]
+    if shown_model.micro_f1 is not None and shown_model.macro_f1 is not None:
+        note = f"micro; macro {shown_model.macro_f1:.1%}; at thresholds chosen on the validation images"
+        tiles.append(Tile("F1", figures.percent(shown_model.micro_f1, shown_model.samples), note))
     entry = single(record, shown_model)
     if entry is not None:
         how = "median" if entry.provenance == "measured" else "estimated"

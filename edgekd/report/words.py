@@ -26,5 +26,9 @@ ACCURACY = Words("Accuracy", "Accuracy", "more accurate")
 AGREEMENT = Words("Agreement with fp32", "Agreement with the student in fp32, no labels given,", "closer to fp32")
 
 
+MEAN_PRECISION = Words("mAP", "Mean average precision (mAP)", "more precise")
+_WORDS = {"accuracy": ACCURACY, "agreement": AGREEMENT, "mAP": MEAN_PRECISION}
+
+
 def words_of(record: Record) -> Words:
-    return AGREEMENT if record.data.measure == "agreement" else ACCURACY
+    return _WORDS[record.data.measure]

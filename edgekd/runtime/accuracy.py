@@ -9,10 +9,10 @@ from typing import Protocol
 
 import numpy as np
 
-from edgekd.errors import BackendError, DataError
+from edgekd.errors import BackendError, DataError, UsageError
 from edgekd.runtime.backends import Session
 from edgekd.runtime.images import LeftOut, find_images, is_skipped, printable
-from edgekd.runtime.model import network_inputs
+from edgekd.runtime.model import Model, network_inputs
 from edgekd.runtime.preprocess import Floats, Preprocessing
 from edgekd.runtime.statistics import Calibration, ClassAccuracy, Outputs, most_confused, wilson
 
@@ -152,7 +152,14 @@ def measure(model: Classifier, folder: Path, *, progress: Callable[[int, int], N
     Raises:
         DataError: not a folder, no readable images, or a subfolder that is not one of the classes.
         BackendError: the network does not take such inputs.
+        UsageError: an image can have several of a bundle's classes.
     """
+    if isinstance(model, Model) and model.manifest.task == "multilabel":
+        raise UsageError(
+            "an image can have several of this bundle's classes, which folders cannot state",
+            found=str(folder),
+            allowed="a table of images and labels, e.g. labels.csv: see edgekd.runtime.set_scores",
+        )
     classes = _classes_in(folder, model.classes)
     seen, left_out = Outputs(model.classes), LeftOut()
     images: list[tuple[str, Path]] = []

@@ -22,6 +22,7 @@ MANIFEST = "bundle.json"
 FORMAT = 2
 GRAPHS = "model.*.onnx"
 VECTORS = "vectors"
+_TASKS = ("single-label", "multilabel")
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,7 @@ class VariantRecord:
         metrics: the accuracy and further metrics of this file.
         vectors: the file with the expected outputs, relative to the bundle.
         tolerance: the largest accepted deviation from the expected outputs, relative to the largest of them.
+        thresholds: with several labels per image, the probability from which on each class is answered.
     """
 
     file: str
@@ -43,6 +45,7 @@ class VariantRecord:
     metrics: Mapping[str, Any]
     vectors: str
     tolerance: float
+    thresholds: tuple[float, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -87,6 +90,7 @@ class BundleManifest:
         path: the bundle's folder.
         classes: of the main head, whose logits are the first outputs.
         images, inputs: files of the test vectors, relative to the bundle.
+        task: "single-label": the classes exclude each other; "multilabel": an image has any number of them.
         photo: an image file as a camera writes it, and the pixels that it becomes; None in bundles of earlier versions.
         heads: additional heads, by name.
         files: the sha256 of each file, by its name relative to the bundle.
@@ -105,6 +109,7 @@ class BundleManifest:
     engines: Mapping[EngineKey, tuple[str, ...]] = field(default_factory=dict)
     heads: Mapping[str, Head] = field(default_factory=dict)
     photo: tuple[str, str] | None = None
+    task: str = "single-label"
 
     def preferred(self, engine: str, machine: str | None = None) -> tuple[str, ...]:
         """The variants that an engine should use, best first: the bundle's order, else the backend's default.
@@ -197,6 +202,7 @@ def _parse(folder: Path, raw: dict[str, Any]) -> BundleManifest:
             metrics=dict(value["metrics"]),
             vectors=_inside(value["vectors"]),
             tolerance=float(value["tolerance"]),
+            thresholds=_thresholds(name, value, raw),
         )
         for name, value in raw["variants"].items()
     }
@@ -215,7 +221,24 @@ def _parse(folder: Path, raw: dict[str, Any]) -> BundleManifest:
         photo=(_inside(raw["vectors"]["photo"]), _inside(raw["vectors"]["pixels"]))
         if "photo" in raw["vectors"]
         else None,
+        task=_task(raw),
     )
+
+
+def _task(raw: Mapping[str, Any]) -> str:
+    task = str(raw.get("task", _TASKS[0]))
+    if task not in _TASKS:
+        raise ValueError(f"task is {task!r}, not one of {', '.join(_TASKS)}")
+    return task
+
+
+def _thresholds(variant: str, value: Mapping[str, Any], raw: Mapping[str, Any]) -> tuple[float, ...] | None:
+    if _task(raw) != "multilabel":
+        return None
+    thresholds = tuple(float(each) for each in value["thresholds"])
+    if len(thresholds) != len(raw["classes"]) or not all(0.0 <= each <= 1.0 for each in thresholds):
+        raise ValueError(f"variants.{variant}.thresholds is not one probability for each class")
+    return thresholds
 
 
 def _heads(raw: dict[str, Any], first: int) -> dict[str, Head]:

@@ -20,6 +20,7 @@ _DELIMITERS: Mapping[str, str] = {",": ",", ";": ";", "tab": "\t"}
 IMAGE_NAMES = ("file", "filename", "file_name", "path", "filepath", "file_path", "image", "image_path", "img")
 LABEL_NAMES = ("label", "class", "category", "target")
 SPLIT_NAMES = ("split",)
+_ZERO, _ONE = ("0", "0.0"), ("1", "1.0")
 _NAMED = 5
 _BYTE_ORDER_MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 
@@ -180,6 +181,48 @@ def refuse_conflicts(table: Table, files: Sequence[str], labels: Sequence[str]) 
             found=f"{len(conflicts)}: {_some(conflicts, '; ')}",
             hint="keep one row for each file",
         )
+
+
+def label_sets(
+    table: Table, labels: Column, others: Sequence[Column], separator: str
+) -> tuple[list[frozenset[str]], frozenset[str] | None]:
+    """The classes of each row, where a row has any number of them.
+
+    Where the table has the column of labels, a value is the names with a separator between them, or empty. Otherwise
+    every column but the others is a class, and its values are 0 or 1.
+
+    Args:
+        table: see read_table().
+        labels: the column of names.
+        others: the columns that are no classes.
+        separator: between names.
+
+    Returns:
+        The classes row by row; and all classes, where the header names them.
+
+    Raises:
+        DataError: there is neither, or a value of a class's column is not 0 or 1.
+    """
+    if labels.name is not None or labels.places(table.header):
+        place = table.place(labels)
+        values = (row.values[place].split(separator) for row in table.rows)
+        return [frozenset(name.strip() for name in each if name.strip()) for each in values], None
+    taken = {place for column in others for place in column.places(table.header)}
+    places = [place for place, title in enumerate(table.header) if place not in taken and title]
+    if not places:
+        table.place(labels)  # says what is missing
+    for row in table.rows:
+        if wrong := [place for place in places if row.values[place] not in _ZERO + _ONE]:
+            raise DataError(
+                f"{table.path} has values that are not 0 or 1 in a column of a class",
+                found=f"{row.values[wrong[0]]!r} in {table.header[wrong[0]]}, line {row.line}",
+                allowed=f"one column of names, e.g. {labels.usual[0]}, or columns of 0 and 1",
+                hint=f"set data.{labels.setting} to the column of names, or remove columns that are no classes",
+            )
+    names = {place: table.header[place] for place in places}
+    return [
+        frozenset(name for place, name in names.items() if row.values[place] in _ONE) for row in table.rows
+    ], frozenset(names.values())
 
 
 def _text(path: Path) -> str:

@@ -17,6 +17,7 @@ from edgekd.errors import BundleError, DataError, UsageError, whole_number
 from edgekd.runtime.backends import Session
 from edgekd.runtime.bundle import BundleManifest, Head, read
 from edgekd.runtime.images import BROKEN, open_upright, problem_of
+from edgekd.runtime.multilabel import sigmoid
 from edgekd.runtime.preprocess import Floats, Pixels, Preprocessing
 from edgekd.runtime.selection import select
 
@@ -30,21 +31,38 @@ class Prediction:
     """The prediction for one image.
 
     Attributes:
-        scores: (C,) probabilities, float32, in the order of `classes`.
+        scores: (C,) probabilities, float32, in the order of `classes`; they add up to 1, unless an image can have
+            several of the classes.
         heads: the predictions of additional heads, by name.
+        thresholds: (C,) the probability from which on a class is answered, where an image can have several; else None.
     """
 
     classes: tuple[str, ...] = field(repr=False)
     scores: Floats
     heads: Mapping[str, Prediction] = field(default_factory=dict)
+    thresholds: tuple[float, ...] | None = field(default=None, repr=False)
 
     def __str__(self) -> str:
-        """The three most probable classes, e.g. "red 71.2 %, blue 20.1 %, green 8.7 %"."""
+        """The three most probable classes, e.g. "red 71.2 %, blue 20.1 %, green 8.7 %"; of several labels all."""
+        if self.thresholds is not None:
+            answered = [(name, score) for name, score in self.top(len(self.classes)) if name in self.labels]
+            return ", ".join(f"{name} {100 * score:.1f} %" for name, score in answered) or "none of the classes"
         return ", ".join(f"{name} {100 * score:.1f} %" for name, score in self.top(3))
 
     @property
     def label(self) -> str:
+        """The most probable class. Raises UsageError where an image can have several classes, or none."""
+        if self.thresholds is not None:
+            raise UsageError("an image can have several of this bundle's classes, or none", hint="use labels")
         return self.classes[int(self.scores.argmax())]
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The classes whose score reaches its threshold, in the order of `classes`; else the most probable one."""
+        if self.thresholds is None:
+            return (self.label,)
+        reached = self.scores >= np.asarray(self.thresholds)
+        return tuple(name for name, answer in zip(self.classes, reached, strict=True) if answer)
 
     @property
     def score(self) -> float:
@@ -134,6 +152,10 @@ class Model:
         if not len(inputs):
             return []
         logits = self.run(inputs)
+        if self.manifest.task == "multilabel":
+            thresholds = self.manifest.variants[self.variant].thresholds
+            several = [Prediction(self.classes, row, thresholds=thresholds) for row in sigmoid(logits)]
+            return several if batch else several[0]
         heads = {name: self._predictions(head.classes, logits[:, head.columns]) for name, head in self.heads.items()}
         predictions = [
             replace(prediction, heads={name: each[row] for name, each in heads.items()})

@@ -87,8 +87,12 @@ def _square_and_add(one: tuple[int, int], other: tuple[int, int], correlation: f
 
 
 def score_of(row: Mapping[str, Any]) -> float:
-    """The accuracy in a row of an evaluation; where the images had no labels, the agreement with the float network."""
-    return float(row["agreement"] if "agreement" in row else row["accuracy"])
+    """The figure that a row of an evaluation is judged by.
+
+    It is the accuracy; where the images had no labels the agreement with the float network, and where they have several
+    the mean average precision.
+    """
+    return float(next(row[key] for key in ("accuracy", "agreement", "mAP") if key in row))
 
 
 def packed(correct: Bools) -> str:

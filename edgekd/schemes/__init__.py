@@ -46,6 +46,7 @@ class Scheme:
         assisted: it puts a network between a teacher and a far smaller student.
         trains: whether the student is trained, so that it is compared with one trained on labels only.
         balanced: its student sees the data's labelled training images, so that they can be drawn by class.
+        multilabel: it has a meaning for images with any number of the classes.
         same_classes: the models in its parameters are built for the data's classes.
         check: (recipe, parameters): raises UsageError for mistakes in a recipe, before anything runs.
         check_classes: (parameters, classes): the same for mistakes that depend on the data's classes.
@@ -59,6 +60,7 @@ class Scheme:
     assisted: bool = False
     trains: bool = True
     balanced: bool = True
+    multilabel: bool = False
     same_classes: bool = True
     check: Callable[[RecipeSettings, Any], None] | None = None
     check_classes: Callable[[Any, tuple[str, ...]], None] | None = None
@@ -95,6 +97,13 @@ class Scheme:
             pydantic.ValidationError: its parameters.
         """
         name = recipe.distill.scheme.name
+        if recipe.data.task == "multilabel" and not self.multilabel:
+            suited = [name for name, scheme in plugins.load_all("scheme").items() if scheme.multilabel]
+            raise UsageError(
+                f"{name} needs images of exactly one class",
+                found="data.task: multilabel",
+                allowed=f"the schemes {', '.join(suited)}",
+            )
         _check_labels(self, name, recipe)
         _check_teacher(self, name, recipe)
         _check_outputs(self, name, recipe)
@@ -164,7 +173,7 @@ def continuation(run: Run, student: Distilled, teacher: Checkpoint | None, data:
         teacher: None for a scheme without one: then the student itself takes its place.
         data: the recipe's.
     """
-    objective = inherited(student.objective or run.recipe.distill.objective)
+    objective = inherited(student.objective or run.recipe.distill.objective, run.recipe.data.task)
     return Continuation(teacher or student.student, student.learns_from or data, objective, student.train)
 
 

@@ -128,6 +128,7 @@ SCHEME = Scheme(
     needs_teacher=True,
     one_teacher=True,
     assisted=True,
+    multilabel=True,
     check=check,
     check_networks=check_networks,
 )

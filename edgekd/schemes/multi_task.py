@@ -93,6 +93,8 @@ def check(recipe: RecipeSettings, parameters: Parameters) -> None:
         if task.classes is not None:
             check_disjoint(list(task.classes.values()), f"tasks.{name}.classes")
         if task.data is not None:
+            if task.data.task == "multilabel":
+                raise UsageError(f"tasks.{name}.data.task: a head of multi-task needs images of exactly one class")
             check_data(f"tasks.{name}.data", task.data, recipe.data)
 
 

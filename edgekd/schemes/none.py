@@ -58,4 +58,4 @@ def distill(run: Run, teacher: Checkpoint | None, data: Dataset, parameters: Par
     return Distilled(student, objective=objective, titles={"student": _TITLE})
 
 
-SCHEME = Scheme(parameters=Parameters, distill=distill, needs_teacher=None, trains=False, check=check)
+SCHEME = Scheme(parameters=Parameters, distill=distill, needs_teacher=None, trains=False, multilabel=True, check=check)

@@ -35,4 +35,6 @@ def distill(run: Run, teacher: Checkpoint, data: Dataset, parameters: Parameters
     return Distilled(student)
 
 
-SCHEME = Scheme(parameters=Parameters, distill=distill, needs_teacher=True, one_teacher=True, check=check)
+SCHEME = Scheme(
+    parameters=Parameters, distill=distill, needs_teacher=True, one_teacher=True, multilabel=True, check=check
+)

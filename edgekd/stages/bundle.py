@@ -11,7 +11,7 @@ from edgekd.export.bundle import Bundle
 from edgekd.export.model_id import ModelId
 from edgekd.models.checkpoint import Checkpoint
 from edgekd.runs import Run, Stage
-from edgekd.runtime.statistics import paired, unpacked
+from edgekd.runtime.comparison import difference
 from edgekd.stages import _code, _facts
 from edgekd.stages.benchmark import Measurements
 from edgekd.stages.distill import STUDENT
@@ -85,8 +85,7 @@ def accuracy_lost(shipped: Mapping[str, ModelId], rows: Sequence[Json]) -> tuple
         return ()
     lost = []
     for name in shipped.values():
-        mine, theirs = (unpacked(row["correct"], row["samples"]) for row in (known[name], before))
-        gap = paired(mine, theirs)
+        gap = difference(known[name], before)
         if gap.high < -_MUCH:
             lost.append(f"{name} ({100 * gap.value:+.1f} points)")
     if not lost:

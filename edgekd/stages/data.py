@@ -24,12 +24,21 @@ def _facts_of(details: DatasetDetails, report: Json) -> list[str]:
     return [
         ", ".join(f"{count:,} {split}" for split, count in details.counts.items()),
         f"{len(details.classes):,} classes{_order_of(details, report)}",
+        *_set_facts(details, report),
         *([] if details.labelled else ["no labels"]),
         *([f"drawn by class: {details.balance}"] if details.balance != "none" else []),
         *([f"{' and '.join(split_off)} split off from the training images"] if split_off else []),
         *([f"left out: {left_out}"] if left_out else []),
         *([f"{broken:,} unreadable"] if broken else []),
     ]
+
+
+def _set_facts(details: DatasetDetails, report: Json) -> list[str]:
+    """Of images with any number of the classes."""
+    if details.task != "multilabel":
+        return []
+    none, mean = report["without_labels"], report["labels_per_image"]
+    return [f"{mean:.1f} labels per training image" + (f", {none:,} images with none" if none else "")]
 
 
 def _order_of(details: DatasetDetails, report: Json) -> str:

@@ -1,5 +1,5 @@
 """Test accuracy of the exported files, with their calibration and worst mistakes; without labels their agreement with
-the student in float: the only stage that reads the test split.
+the student in float, with several labels per image their mAP: the only stage that reads the test split.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from edgekd.export.model_id import ModelId, labelled
 from edgekd.export.onnx_model import OnnxModel
 from edgekd.runs import Run, Stage, part_of
 from edgekd.runtime.backends import Session, open_reference, reference
+from edgekd.runtime.multilabel import MultilabelOutputs, best_thresholds
 from edgekd.runtime.preprocess import Floats, Pixels
 from edgekd.runtime.statistics import Outputs, most_confused, packed, wilson
 from edgekd.stages import _code
@@ -78,16 +79,23 @@ def evaluate(
         DataError: a test image cannot be read.
     """
     further = heads or {}
-    labelled_source = source_named(run.recipe.data.source).labelled
     evaluation = run.stage(
         STAGE,
         Evaluation,
-        title=None if labelled_source else "Agreement with fp32",
+        title=_title(run),
         settings=_code.code_of_reference(),
         inputs={**labelled(models), "data": data, **{f"data-{name}": own for name, own in further.items()}},
         make=lambda out: evaluate_models(models, data, out, heads=further, progress=run.progress(STAGE.name)),
     )
     return run.finish(STAGE, evaluation)
+
+
+def _title(run: Run) -> str | None:
+    """Where the stage measures no accuracy."""
+    data = run.recipe.data
+    if data.task == "multilabel":
+        return "Test mAP"
+    return None if source_named(data.source).labelled else "Agreement with fp32"
 
 
 def evaluate_models(
@@ -139,6 +147,8 @@ def _row(name: ModelId, model: OnnxModel, data: Dataset, heads: Mapping[str, Dat
 
 
 def _on_test(session: Session, data: Dataset, first: int, shown: Shown | None = None) -> Json:
+    if data.multilabel:
+        return sets_of(session, data, shown)
     reader = open_reader(data, "test", shown=shown)
     if data.details.answered:
         return agreement_of(session, reader, data.classes, float_logits(data))
@@ -172,6 +182,23 @@ def write_image(pixels: Pixels, place: Path) -> Path:
     file.parent.mkdir(exist_ok=True)
     image.save(file, quality=_QUALITY)
     return file
+
+
+def sets_of(session: Session, data: Dataset, shown: Shown | None = None) -> Json:
+    """What a model of several labels per image is worth on the test split; see MultilabelOutputs.summary().
+
+    Its thresholds are chosen on the validation split, for this file, whose scores may differ from another precision's.
+    """
+    tried, measured = _answers(session, data, "validation"), _answers(session, data, "test", shown)
+    thresholds = [round(each, 6) for each in best_thresholds(tried.scores, tried.labels)]
+    return {**measured.summary(thresholds), "engine": session.engine, "worst": []}
+
+
+def _answers(session: Session, data: Dataset, split: str, shown: Shown | None = None) -> MultilabelOutputs:
+    seen = MultilabelOutputs(data.classes)
+    for inputs, labels in open_reader(data, split, shown=shown).batches():
+        seen.add(session.bind(inputs)(), labels)
+    return seen
 
 
 def session_for(name: ModelId, model: OnnxModel) -> Session:

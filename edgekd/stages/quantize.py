@@ -26,7 +26,7 @@ from edgekd.runs import Role, Run, Stage, Untrained, part_of, settings_json
 from edgekd.runtime.preprocess import InputShape
 from edgekd.stages import _facts
 from edgekd.stages.distill import Continuation
-from edgekd.training.fit import BeginEpoch, Progress, accuracy
+from edgekd.training.fit import BeginEpoch, Progress, score
 from edgekd.training.host import best_device
 from edgekd.training.train import TrainingSetup, evaluation_loader
 
@@ -162,7 +162,7 @@ def calibrate(
     freeze(network)
     device = best_device()
     network.to(device)
-    score = accuracy(network, evaluation_loader(data, "validation"), device)
+    value = score(network, evaluation_loader(data, "validation"), device)
     return checkpoints.save(
         network.cpu(),
         student.details.architecture.edited({"edit": "quantize", "version": PLACEMENT}),
@@ -171,7 +171,7 @@ def calibrate(
         out=out,
         training=student.details.training,
         metrics={
-            f"validation_{data.measure}": score,
+            f"validation_{data.measure}": value,
             "calibration_images": count,
             "quantized_values": len(quantized.placed),
             "left_in_float": list(quantized.left_in_float),

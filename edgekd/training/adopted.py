@@ -10,6 +10,8 @@ from torch import nn
 
 from edgekd.data.dataset import Dataset
 from edgekd.data.loader import Loader
+from edgekd.errors import ModelError
+from edgekd.runtime.multilabel import MultilabelOutputs
 from edgekd.runtime.preprocess import IMAGENET_MEAN, IMAGENET_STD
 from edgekd.runtime.statistics import Outputs, wilson
 
@@ -34,7 +36,12 @@ def warnings_of(network: nn.Module, data: Dataset, loader: Loader, *, section: s
         data: the data set.
         loader: of its validation images.
         section: of the recipe, in which the normalisation is set; None where it is known to be right.
+
+    Raises:
+        ModelError: it answers with probabilities for images of several labels.
     """
+    if data.multilabel:  # the explanations below are about one answer per image
+        return _of_sets(network, data, loader)
     own = data.details.preprocessing
     seen = _outputs(network, data, loader, own.mean, own.std)
     problems, correct, count = seen.problems(), int(seen.correct.sum()), len(seen.correct)
@@ -46,6 +53,27 @@ def warnings_of(network: nn.Module, data: Dataset, loader: Loader, *, section: s
         return []
     what = "; ".join(problems) if problems else f"accuracy {correct / count:.1%}"
     return [" ".join(filter(None, (f"The weights as given, on {count} validation images: {what}.", better, order)))]
+
+
+def _of_sets(network: nn.Module, data: Dataset, loader: Loader) -> list[str]:
+    """Of a network for images of several labels: that it learned nothing. Raises ModelError for probabilities."""
+    seen = MultilabelOutputs(data.classes)
+    network.eval()
+    done = 0
+    with torch.no_grad():
+        for batch in loader.epoch(0):
+            seen.add(network(batch.images).float().cpu().numpy(), batch.targets.cpu().numpy())
+            done += len(batch.targets)
+            if done >= _IMAGES:
+                break
+    if bool(((seen.logits >= 0.0) & (seen.logits <= 1.0)).all()):
+        raise ModelError(
+            "the network answers with probabilities, and for images of several classes it must answer with logits",
+            found=f"outputs between 0 and 1 for all of {done} images",
+            hint="remove the sigmoid behind its last layer",
+        )
+    problems = seen.summary([0.5] * len(data.classes))["problems"]
+    return [f"The weights as given, on {done} validation images: {'; '.join(problems)}."] if problems else []
 
 
 def _better_normalisation(network: nn.Module, data: Dataset, loader: Loader, seen: Outputs, section: str) -> str | None:

@@ -29,9 +29,10 @@ def compare(model: nn.Module, loader: Loader, device: torch.device) -> Json | No
         device: where it runs.
 
     Returns:
-        images, agreement (fraction of equal top-1 predictions), the correct fraction in each, milliseconds per batch in
-        each, and `keeps`: at least 99.5 % agreement, and at most 0.1 points of accuracy (or one image) lost. None
-        where the machine or the network cannot use bf16.
+        images, agreement (fraction of equal predictions: the most probable class, or with several labels per image all
+        classes of more than one half), the correct fraction in each, milliseconds per batch in each, and `keeps`: at
+        least 99.5 % agreement, and at most 0.1 points of accuracy (or one image) lost. None where the machine or the
+        network cannot use bf16.
     """
     if resolve_precision("auto", model, device, inference=True) == "fp32":
         return None
@@ -43,10 +44,10 @@ def compare(model: nn.Module, loader: Loader, device: torch.device) -> Json | No
     for batch in loader.epoch(0):
         predictions: dict[str, Tensor] = {}
         for precision in ("fp32", "bf16"):
-            predictions[precision], spent = _predictions(model, batch, precision, device, loader.classes)
-            correct[precision] += int((predictions[precision] == batch.targets).sum())
+            predictions[precision], spent = _predictions(model, batch, precision, device, loader)
+            correct[precision] += int(_rows_equal(predictions[precision], batch.targets).sum())
             seconds[precision] += spent
-        same += int((predictions["fp32"] == predictions["bf16"]).sum())
+        same += int(_rows_equal(predictions["fp32"], predictions["bf16"]).sum())
         images, batches = images + len(batch.targets), batches + 1
         if images >= _IMAGES:
             break
@@ -89,11 +90,17 @@ def inference_precision(
 
 
 def _predictions(
-    model: nn.Module, batch: Batch, precision: Literal["fp32", "bf16"], device: torch.device, classes: int | None
+    model: nn.Module, batch: Batch, precision: Literal["fp32", "bf16"], device: torch.device, loader: Loader
 ) -> tuple[Tensor, float]:
     start = time.perf_counter()
     with autocast(precision, device):
-        predictions: Tensor = model(batch.images)[:, :classes].argmax(1)
+        logits: Tensor = model(batch.images)[:, : loader.classes]
+        predictions = (logits > 0).long() if loader.multilabel else logits.argmax(1)
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return predictions, time.perf_counter() - start
+
+
+def _rows_equal(one: Tensor, other: Tensor) -> Tensor:
+    """(B,), whether the predictions of an image are equal."""
+    return (one == other).reshape(len(one), -1).all(1)

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from edgekd.data.loader import USUAL_BATCH, BatchSource, Loader
 from edgekd.recipe.settings import StepSettings
+from edgekd.runtime import multilabel
 from edgekd.training.average import Average
 from edgekd.training.compiling import Forward, compiled, compiling
 from edgekd.training.guard import Guard, clear_errors
@@ -142,7 +143,7 @@ def fit(
         loader: the training batches.
         settings: of the training.
         resume: a folder for the state after each epoch, and for the result of tune().
-        validation: images whose accuracy is measured after each epoch.
+        validation: images whose score is measured after each epoch.
         callbacks: called as the training goes on.
 
     Raises:
@@ -192,9 +193,9 @@ def fit(
             pace.begin_epoch()
             with clear_errors(loader.batch_size, accelerator.device), threads(pace.threads):
                 terms, rate, seconds = loop.epoch(epoch)
-                score = accuracy(result, validation, accelerator.device) if validation is not None else None
+                value = score(result, validation, accelerator.device) if validation is not None else None
             speed, loss = len(loader) * loader.batch_size / seconds, sum(terms.values())
-            state.history.append(EpochRecord(epoch + 1, loss, terms, rate, speed, score, pace.threads))
+            state.history.append(EpochRecord(epoch + 1, loss, terms, rate, speed, value, pace.threads))
             state.save()
     if average:
         model.load_state_dict(average.network.state_dict())
@@ -208,6 +209,23 @@ def _tell_batch(loader: BatchSource, settings: StepSettings) -> None:
         _LOG.warning("batch_size %d is more than there are images: training in batches of %d", wanted, size)
     elif wanted is None and size < USUAL_BATCH:
         _LOG.info("training in batches of %d, because the images are few; batch_size in the recipe changes it", size)
+
+
+def score(model: nn.Module, loader: Loader, device: torch.device | str = "cpu") -> float:
+    """How good a model is in one figure: its accuracy, or for images of several labels its mAP. Args as accuracy()."""
+    measure = mean_average_precision if loader.multilabel else accuracy
+    return measure(model, loader, device)
+
+
+@torch.no_grad()
+def mean_average_precision(model: nn.Module, loader: Loader, device: torch.device | str = "cpu") -> float:
+    """The mAP of a model on a loader's images of several labels; see edgekd.runtime.multilabel. Args as accuracy()."""
+    device = torch.device(device)
+    model.eval()
+    with autocast(resolve_precision("auto", model, device, inference=True), device):
+        seen = [(model(batch.images).float().cpu(), batch.targets.cpu()) for batch in loader.epoch(0)]
+    logits, labels = (torch.cat(each).numpy() for each in zip(*seen, strict=True))
+    return multilabel.mean_average_precision(logits, labels)
 
 
 @torch.no_grad()

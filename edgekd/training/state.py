@@ -18,7 +18,8 @@ from edgekd.store.artifacts import file_digest, read_json, write_json
 
 @dataclass(frozen=True)
 class EpochRecord:
-    """One epoch's metrics; the accuracy is on the validation split after the epoch, the threads those at its end."""
+    """One epoch's metrics; the accuracy (with several labels per image the mAP) is on the validation split after the
+    epoch, the threads those at its end."""
 
     epoch: int
     loss: float

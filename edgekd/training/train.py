@@ -28,7 +28,7 @@ from edgekd.store.artifacts import Json, digest, file_digest
 from edgekd.store.store import resume_folder
 from edgekd.training import adopted
 from edgekd.training.bf16 import compare
-from edgekd.training.fit import BeginEpoch, Callbacks, Progress, accuracy, fit
+from edgekd.training.fit import BeginEpoch, Callbacks, Progress, fit, score
 from edgekd.training.host import best_device
 from edgekd.training.objective import Supervised
 from edgekd.training.start import Start, start
@@ -111,7 +111,7 @@ def train(
     smoothing, weights = labels.label_smoothing, _class_weights(labels, data)
     noted = {} if weights is None else {"class_weights": list(weights)}
     return train_with(
-        lambda _: Supervised(label_smoothing=smoothing, class_weights=weights),
+        lambda _: Supervised(label_smoothing=smoothing, class_weights=weights, multilabel=data.multilabel),
         Learner(model),
         data,
         setup,
@@ -231,7 +231,7 @@ def record_of(
 
 
 def measured(network: nn.Module, data: Dataset, *, known: float | None = None) -> Json:
-    """The metrics of every finished network: validation accuracy, and the comparison of bf16 with fp32.
+    """The metrics of every finished network: its validation score, and the comparison of bf16 with fp32.
 
     Without labels it is the agreement with the float network, see Dataset.measure.
 
@@ -239,8 +239,8 @@ def measured(network: nn.Module, data: Dataset, *, known: float | None = None) -
         known: that share, where it is already measured.
     """
     loader, device = evaluation_loader(data, "validation"), best_device()
-    score = accuracy(network, loader, device) if known is None else known
-    return {f"validation_{data.measure}": score, "bf16": compare(network, loader, device)}
+    value = score(network, loader, device) if known is None else known
+    return {f"validation_{data.measure}": value, "bf16": compare(network, loader, device)}
 
 
 def initial(model: ModelSettings | Checkpoint, data: Dataset) -> tuple[nn.Module, Architecture]:

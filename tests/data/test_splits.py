@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgekd.data.splits import carve, draw, proportional
+from edgekd.data.splits import carve, carve_sets, draw, proportional
 from edgekd.errors import DataError
 
 
@@ -54,3 +54,26 @@ def test_proportional_adds_up(counts: list[int], extra: int) -> None:
     quotas = proportional(available, total)
     assert quotas.sum() == min(total, available.sum())
     assert np.all(quotas >= 1) and np.all(quotas <= available)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_sets_are_split_by_every_class(seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    labels = (generator.random((400, 4)) < [0.5, 0.2, 0.05, 0.01]).astype(np.int64)
+    labels[0, 3] = 1
+    contents = np.arange(400)
+    contents[200:210] = np.arange(10)  # equal images
+    labels[200:210] = labels[:10]
+    chosen = carve_sets(labels, contents, 0.2, [seed])
+    assert np.array_equal(chosen, carve_sets(labels, contents, 0.2, [seed]))
+    assert not np.array_equal(chosen, carve_sets(labels, contents, 0.2, [seed + 1]))
+    assert not set(contents[chosen]) & set(contents[~chosen]), "equal images stay together"
+    counts, own = labels.sum(0), labels[chosen].sum(0)
+    assert (np.abs(own - 0.2 * counts) <= np.maximum(2, 0.06 * counts)).all()
+    assert (own[counts > 1] > 0).all() and (own < counts).all()
+
+
+def test_the_only_image_of_a_class_is_trained_on() -> None:
+    labels = np.array([[1, 0], [1, 1], [1, 0], [0, 0], [0, 0]])
+    chosen = carve_sets(labels, np.arange(5), 0.4, [0])
+    assert not chosen[1] and chosen[[0, 2]].sum() == 1 and chosen[3:].sum() == 1

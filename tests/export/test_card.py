@@ -37,3 +37,14 @@ def test_without_labels_it_has_agreements_and_the_error_of_the_logits():
     text = card("pets", Architecture(model="cifar/resnet8", num_classes=2), student, variants, data)
     assert "| fp32 | `a.onnx` | 87.50% (70.00% to 95.00%) | 40 | onnxruntime 1.20 | 3.21% |" in text
     assert "| onnxruntime 1.20 | – |" in text and "distilled" not in text and "no accuracy" in text
+
+
+def test_the_card_of_images_with_several_classes():
+    student = SimpleNamespace(classes=("cat", "dog"), metrics={"parameters": 10, "macs": 20})
+    details = SimpleNamespace(source="csv-file", preprocessing=Preprocessing((32, 32), (32, 32)))
+    score = {"mAP": 0.75, "interval": (0.7, 0.8), "samples": 40, "engine": "x"}
+    variants = {"fp32": {"file": "model.fp32.onnx", "metrics": score}}
+    architecture = Architecture(model="cifar/resnet8", num_classes=2)
+    text = card("pets", architecture, student, variants, SimpleNamespace(details=details, measure="mAP"))
+    assert "| variant | file | mAP |" in text and "75.00% (70.00% to 80.00%)" in text
+    assert "Top-1" not in text and ".labels)" in text and "reaches its\nthreshold" in text

@@ -71,3 +71,22 @@ def test_the_message_has_the_numbers_that_were_compared(exported, small_digits):
     logits = open_session(file).bind(inputs)()
     with pytest.raises(ExportError, match=r"a difference of 0.16\d* of(?s:.)*at most 0.15, and at least 90.00%"):
         compare(file, Expected(inputs, logits / 1.165, "X"), Tolerance(difference=0.15, agreement=0.9))
+
+
+def test_independent_classes_agree_by_their_signs(exported, small_digits):
+    file = exported[1]["fp32"].graph
+    inputs = real_inputs(small_digits)
+    found = open_session(file).bind(inputs)()
+    loose = Tolerance(difference=9.0, agreement=0.01)
+    # Another class is on top, but no sign changes: for one label per image another answer, for several the same.
+    other = np.where(found > 0, found[:, ::-1].max() + np.arange(10), found - np.arange(10))
+    assert compare(file, Expected(inputs, other, "X", multilabel=True), loose)["agreement_of_all"] == 1.0
+    with pytest.raises(ExportError, match="agreement 0"):
+        compare(file, Expected(inputs, -found, "X", multilabel=True), loose)
+    # The logit that is nearest to 0, on the other side of it: a near-tie, judged apart.
+    row, column = np.unravel_index(np.abs(found).argmin(), found.shape)
+    near = found.copy()
+    near[row, column] *= -1
+    accepted = Tolerance(difference=2.1 * float(np.abs(found).min() / np.abs(found).max()), agreement=1.0)
+    report = compare(file, Expected(inputs, near, "X", multilabel=True), accepted)
+    assert report["agreement"] == 1.0 > report["agreement_of_all"] and 1 <= report["near_ties"] < len(found)

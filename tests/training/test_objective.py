@@ -31,3 +31,15 @@ def test_weighted_classes_by_hand():
     (loss,) = objective(nn.Flatten(), batch).values()
     assert loss.item() == pytest.approx((3 * math.log(4) + math.log(4 / 3)) / 4)
     assert not objective.state_dict(), "weights of the data are no state of the training"
+
+
+def test_independent_classes_by_hand():
+    """Logits 0 and log 3 are probabilities 1/2 and 3/4, each of a class of its own; summed over classes."""
+    images = torch.zeros(2, 1, 1, 2)
+    images[..., 1] = math.log(3)
+    batch = Batch(images, torch.tensor([[1, 0], [0, 1]]), torch.arange(2))
+    (loss,) = Supervised(multilabel=True)(nn.Flatten(), batch).values()
+    assert loss.item() == pytest.approx((2 * math.log(2) + math.log(4) + math.log(4 / 3)) / 2)
+    (smoothed,) = Supervised(multilabel=True, label_smoothing=0.2)(nn.Flatten(), batch).values()
+    second = 0.9 * math.log(4) + 0.1 * math.log(4 / 3) + 0.9 * math.log(4 / 3) + 0.1 * math.log(4)
+    assert smoothed.item() == pytest.approx((2 * math.log(2) + second) / 2)

@@ -12,7 +12,7 @@ from PIL import Image
 
 from edgekd import plugins
 from edgekd.errors import DataError, PluginError, UsageError
-from edgekd.recipe.settings import DataSettings
+from edgekd.recipe.settings import DataSettings, Task
 from edgekd.runtime.images import LeftOut
 from edgekd.store.artifacts import Json
 
@@ -27,7 +27,7 @@ class Samples(Protocol):
     """The labelled images of one split; it can be pickled, for reading in other processes.
 
     Attributes:
-        labels: (N,), positions in RawData.classes.
+        labels: (N,), positions in RawData.classes; with several labels per image (N, C), 1 where an image has a class.
     """
 
     labels: Labels
@@ -56,7 +56,7 @@ class RawData:
 
     Raises:
         DataError: fewer than two classes, a repeated class name, a split of another name, no training images, or labels
-            that are not one whole number per image, within the classes.
+            that are neither one whole number per image, within the classes, nor a 0 or 1 for each class.
     """
 
     classes: tuple[str, ...]
@@ -79,8 +79,15 @@ class RawData:
         for split, samples in self.splits.items():
             self._check_labels(split, samples)
 
+    @property
+    def task(self) -> Task:
+        """Whether an image has one label or several."""
+        return "multilabel" if self.splits["train"].labels.ndim == 2 else "single-label"
+
     def _check_labels(self, split: str, samples: Samples) -> None:
         labels: object = samples.labels
+        if isinstance(labels, np.ndarray) and labels.ndim == 2 and self._are_sets(labels, len(samples)):
+            return
         if not (isinstance(labels, np.ndarray) and labels.dtype.kind in "iu" and labels.shape == (len(samples),)):
             found = f"{labels.dtype} {labels.shape}" if isinstance(labels, np.ndarray) else type(labels).__name__
             raise DataError(
@@ -88,6 +95,8 @@ class RawData:
                 found=found,
                 allowed=f"a NumPy array of {len(samples)} whole numbers, one for each image",
             )
+        if split != "train" and self.splits["train"].labels.ndim == 2:
+            raise DataError(f"the {split} split has one label per image, and the train split several")
         if not self.labelled:
             outside = np.flatnonzero(samples.labels != UNLABELLED)
         else:
@@ -101,6 +110,11 @@ class RawData:
                 allowed=f"0 to {len(self.classes) - 1}",
                 hint="unlabelled images cannot be used here; remove their files",
             )
+
+    def _are_sets(self, labels: Labels, count: int) -> bool:
+        known = labels.dtype.kind in "iu" and labels.shape == (count, len(self.classes))
+        both_sets = np.ndim(self.splits["train"].labels) == 2
+        return bool(known and both_sets and ((labels == 0) | (labels == 1)).all())
 
 
 @dataclass(frozen=True, kw_only=True)

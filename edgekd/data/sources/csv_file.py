@@ -1,19 +1,21 @@
 """A table of images and labels in one file: data.root is the file, e.g. labels.csv, with a header such as file,label.
 
-Paths are relative to the table's folder. Where it has a column of splits, its values are train, validation (val, valid)
-and test; without one, validation and test images are split off.
+With task: multilabel a label is several names with label_separator between them, or there is one column of 0 and 1 per
+class. Paths are relative to the table's folder. Where it has a column of splits, its values are train, validation (val,
+valid) and test; without one, validation and test images are split off.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from edgekd.data.class_order import in_order
-from edgekd.data.sources import RawData, Samples, Source, SplitName
+from edgekd.data.sources import Labels, RawData, Samples, Source, SplitName
 from edgekd.data.sources._files import SPLIT_WORDS, require_file
 from edgekd.data.sources.image_folder import FolderSamples
 from edgekd.errors import DataError
@@ -25,6 +27,7 @@ from edgekd.runtime.label_table import (
     Column,
     Table,
     files_in,
+    label_sets,
     read_table,
     refuse_conflicts,
 )
@@ -35,10 +38,16 @@ _HOLDS = "a text file with a header such as file,label"
 
 @dataclass(frozen=True)
 class _Labelled:
-    """A table's rows as (file, label, split), each once, and how many others repeat them."""
+    """A table's rows as (file, classes, split), each once.
+
+    Attributes:
+        classes: in the order of the labels.
+        repeated: how many rows repeat another.
+    """
 
     path: Path
-    rows: tuple[tuple[str, str, SplitName], ...]
+    rows: tuple[tuple[str, frozenset[str], SplitName], ...]
+    classes: tuple[str, ...]
     repeated: int
 
     @property
@@ -72,20 +81,20 @@ def read(settings: DataSettings) -> RawData:
             found=f"{len(labelled.files)}, e.g. {folder / labelled.files[0]}",
             hint="paths must be relative to the table's own folder",
         )
-    classes = _classes(labelled, settings)
-    numbers = {name: number for number, name in enumerate(classes)}
+    numbers = {name: number for number, name in enumerate(labelled.classes)}
     splits: dict[SplitName, Samples] = {}
     for split in dict.fromkeys(split for _, _, split in labelled.rows):
-        rows = [(file, label) for file, label, own in labelled.rows if own == split]
-        _refuse_unknown(labelled, split, {label for _, label in rows} - set(classes))
-        labels = np.array([numbers[label] for _, label in rows], dtype=np.int64)
+        rows = [(file, names) for file, names, own in labelled.rows if own == split]
+        _refuse_unknown(labelled, split, frozenset[str]().union(*(names for _, names in rows)))
+        found = [[numbers[name] for name in names] for _, names in rows]
+        labels = _sets(found, len(numbers)) if settings.task == "multilabel" else np.array(found, np.int64)[:, 0]
         splits[split] = FolderSamples(folder, [file for file, _ in rows], labels)
-    return RawData(classes, splits, notes=_notes(labelled))
+    return RawData(labelled.classes, splits, notes=_notes(labelled))
 
 
 def class_names(settings: DataSettings) -> tuple[str, ...]:
     """The classes of the training images, in order. Args and Raises as read()."""
-    return _classes(_labelled(settings), settings)
+    return _labelled(settings).classes
 
 
 def _labelled(settings: DataSettings) -> _Labelled:
@@ -93,13 +102,27 @@ def _labelled(settings: DataSettings) -> _Labelled:
     image = Column("image_column", settings.image_column, IMAGE_NAMES)
     label = Column("label_column", settings.label_column, LABEL_NAMES)
     split = Column("split_column", settings.split_column, SPLIT_NAMES)
-    needed = [image, label] if settings.split_column is None else [image, label, split]
+    needed = [image] if settings.task == "multilabel" else [image, label]
+    needed += [] if settings.split_column is None else [split]
     table = read_table(path, needed, settings.delimiter)
     files = files_in(table, table.place(image), outside=settings.outside_root)
-    labels = table.values(table.place(label), "label")
-    refuse_conflicts(table, files, labels)
+    if settings.task == "multilabel":
+        labels, classes = label_sets(table, label, (image, split), settings.label_separator)
+    else:
+        labels, classes = [frozenset((name,)) for name in table.values(table.place(label), "label")], None
+    refuse_conflicts(table, files, [settings.label_separator.join(sorted(names)) for names in labels])
     rows = tuple(dict.fromkeys(zip(files, labels, _splits(table, split), strict=True)))
-    return _Labelled(path, rows, len(table.rows) - len(rows))
+    if classes is None:
+        classes = frozenset[str]().union(*(names for _, names, own in rows if own == "train"))
+    return _Labelled(path, rows, in_order(classes, settings.class_order), len(table.rows) - len(rows))
+
+
+def _sets(found: Sequence[Sequence[int]], classes: int) -> Labels:
+    """(N, C), 1 for the classes of each row."""
+    labels: Labels = np.zeros((len(found), classes), dtype=np.int64)
+    for row, numbers in enumerate(found):
+        labels[row, numbers] = 1
+    return labels
 
 
 def _splits(table: Table, column: Column) -> list[SplitName]:
@@ -113,12 +136,8 @@ def _splits(table: Table, column: Column) -> list[SplitName]:
     return [SPLIT_WORDS[word.lower()] for word in words]
 
 
-def _classes(labelled: _Labelled, settings: DataSettings) -> tuple[str, ...]:
-    return in_order({label for _, label, split in labelled.rows if split == "train"}, settings.class_order)
-
-
-def _refuse_unknown(labelled: _Labelled, split: SplitName, unknown: set[str]) -> None:
-    if unknown:
+def _refuse_unknown(labelled: _Labelled, split: SplitName, names: frozenset[str]) -> None:
+    if unknown := names - set(labelled.classes):
         raise DataError(
             f"{labelled.path}: the {split} split has classes that train lacks",
             found=", ".join(sorted(unknown)[:10]),
@@ -144,6 +163,15 @@ SOURCE = Source(
     read=read,
     fingerprint=fingerprint,
     mirror=True,
-    options=("image_column", "label_column", "split_column", "delimiter", "outside_root", "class_order"),
+    options=(
+        "image_column",
+        "label_column",
+        "split_column",
+        "delimiter",
+        "outside_root",
+        "class_order",
+        "task",
+        "label_separator",
+    ),
     class_names=class_names,
 )

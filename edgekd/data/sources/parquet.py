@@ -1,4 +1,4 @@
-"""Parquet files in Hugging Face's layout: an image column {bytes, path} and an integer label.
+"""Parquet files in Hugging Face's layout: an image column {bytes, path} and an integer label, or a list of them.
 
 A file belongs to the split whose name is a word in the file's name (`train-00000-of-00002.parquet`, `my_test.parquet`),
 or the name of a folder above it (`train/0000.parquet`). Class names come from the schema's "huggingface" metadata, else
@@ -23,13 +23,14 @@ from PIL import Image
 from edgekd.data.sources import Labels, RawData, Source, SplitName
 from edgekd.data.sources._files import SPLIT_WORDS, files_fingerprint, require_root
 from edgekd.errors import DataError, require
-from edgekd.recipe.settings import DataSettings
+from edgekd.recipe.settings import DataSettings, Task
 from edgekd.runtime.images import is_skipped, open_upright
 from edgekd.store.artifacts import Json
 
 _HOLDS = "a folder of .parquet files with train (and test, validation) in their names or as folders"
 _IMAGE_COLUMNS = ("img", "image")
 _LABEL_COLUMNS = ("label", "labels", "fine_label")
+_LABELS: dict[Task, str] = {"single-label": "whole numbers", "multilabel": "lists of whole numbers"}
 _GROUPS_IN_MEMORY = 4
 
 
@@ -119,10 +120,23 @@ def read(settings: DataSettings) -> RawData:
     labels = splits["train"][0].labels
     classes = splits["train"][1]
     if classes is None:
-        classes = tuple(str(label) for label in range(int(labels.max(initial=-1)) + 1))
+        count = labels.shape[1] if labels.ndim == 2 else int(labels.max(initial=-1)) + 1
+        classes = tuple(str(label) for label in range(count))
     if other := [split for split, (_, names) in splits.items() if names not in (None, classes)]:
         raise DataError("the Parquet files name different classes", found=f"train and {', '.join(other)}")
+    for split, (samples, _) in splits.items():
+        if samples.labels.ndim == 2:
+            samples.labels = _widened(samples.labels, len(classes), split)
     return RawData(classes, {split: samples for split, (samples, _) in splits.items()})
+
+
+def _widened(sets: Labels, classes: int, split: str) -> Labels:
+    """The same labels with a column for every class. Raises DataError where they have more columns than classes."""
+    if sets.shape[1] > classes:
+        raise DataError(
+            f"the {split} split has labels outside the classes", found=sets.shape[1] - 1, allowed=f"0 to {classes - 1}"
+        )
+    return np.pad(sets, ((0, 0), (0, classes - sets.shape[1])))
 
 
 def _splits(root: Path) -> dict[SplitName, list[Path]]:
@@ -164,7 +178,7 @@ def _samples(files: Sequence[Path], settings: DataSettings) -> tuple[ParquetSamp
             with _pyarrow().ParquetFile(path) as file:
                 image, label = _columns(path, file.schema_arrow, settings)
                 sizes = [file.metadata.row_group(number).num_rows for number in range(file.num_row_groups)]
-                labels.append(_labels(path, file.read(columns=[label])[label]))
+                labels.append(_labels(path, file.read(columns=[label])[label], settings))
                 names.add(_class_names(path, file.schema_arrow, label))
         except (OSError, ValueError) as error:  # ArrowInvalid is a ValueError
             raise DataError(f"{path} is not a readable Parquet file", found=str(error).splitlines()[0]) from None
@@ -172,6 +186,9 @@ def _samples(files: Sequence[Path], settings: DataSettings) -> tuple[ParquetSamp
         lengths += sizes
     if len(names) != 1:
         raise DataError("the Parquet files of one split name different classes", found=[f.name for f in files])
+    if settings.task == "multilabel":
+        width = max(each.shape[1] for each in labels)
+        labels = [np.pad(each, ((0, 0), (0, width - each.shape[1]))) for each in labels]
     return ParquetSamples(groups, lengths, np.concatenate(labels)), names.pop()
 
 
@@ -180,7 +197,7 @@ def _columns(path: Path, schema: Any, settings: DataSettings) -> tuple[str, str]
     types = _arrow("pyarrow.types")
     usable = {
         "image_column": [field.name for field in schema if _is_image(types, field.type)],
-        "label_column": [field.name for field in schema if types.is_integer(field.type)],
+        "label_column": [field.name for field in schema if _is_label(types, field.type, settings.task)],
     }
     usual = {"image_column": _IMAGE_COLUMNS, "label_column": _LABEL_COLUMNS}
     chosen = []
@@ -192,7 +209,7 @@ def _columns(path: Path, schema: Any, settings: DataSettings) -> tuple[str, str]
             raise DataError(
                 f"{path} lacks {kind} column" + (f" {wanted!r}" if wanted else ""),
                 found=", ".join(f"{field.name}: {field.type}" for field in schema),
-                allowed="struct<bytes, path>" if key == "image_column" else "whole numbers",
+                allowed="struct<bytes, path>" if key == "image_column" else _LABELS[settings.task],
                 hint=f"set data.{key}: {' or '.join(names)}" if names else None,
             )
         chosen.append(found)
@@ -203,11 +220,32 @@ def _is_image(types: ModuleType, column: Any) -> bool:
     return bool(types.is_struct(column)) and column.get_field_index("bytes") >= 0
 
 
-def _labels(path: Path, column: Any) -> Labels:
+def _is_label(types: ModuleType, column: Any, task: Task) -> bool:
+    if task == "multilabel":
+        lists = types.is_list(column) or types.is_large_list(column) or types.is_fixed_size_list(column)
+        return bool(lists) and bool(types.is_integer(column.value_type))
+    return bool(types.is_integer(column))
+
+
+def _labels(path: Path, column: Any, settings: DataSettings) -> Labels:
     if column.null_count:
         raise DataError(f"{path} has rows without a label", found=f"{column.null_count} of {len(column)}")
+    if settings.task == "multilabel":
+        return _sets(path, column)
     labels: Labels = column.to_numpy().astype(np.int64)
     return labels
+
+
+def _sets(path: Path, column: Any) -> Labels:
+    """(N, largest label + 1), 1 where a row's list has the label."""
+    lists = column.to_pylist()
+    rows = np.repeat(np.arange(len(lists)), [len(each) for each in lists])
+    values = [value for each in lists for value in each]
+    if wrong := [value for value in values if value is None or value < 0]:
+        raise DataError(f"{path} has labels that are no classes", found=repr(wrong[0]), allowed="0 and above")
+    sets: Labels = np.zeros((len(lists), max(values, default=-1) + 1), dtype=np.int64)
+    sets[rows, np.array(values, dtype=np.int64)] = 1
+    return sets
 
 
 def _class_names(path: Path, schema: Any, label: str) -> tuple[str, ...] | None:
@@ -216,9 +254,11 @@ def _class_names(path: Path, schema: Any, label: str) -> tuple[str, ...] | None:
         return None
     try:
         feature = json.loads(description)["info"]["features"][label]
-    except (ValueError, KeyError, TypeError) as error:
+        if isinstance(feature, list):  # as older versions write a list
+            (feature,) = feature
+        names = feature.get("feature", feature).get("names")
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{path}: its Hugging Face metadata is not valid", found=repr(error)) from None
-    names = feature.get("names")
     return None if names is None else tuple(map(str, names))
 
 
@@ -230,4 +270,4 @@ def _arrow(module: str) -> ModuleType:
     return require(module, purpose="reading Parquet files", extra="train")
 
 
-SOURCE = Source(read=read, fingerprint=fingerprint, mirror=True, options=("image_column", "label_column"))
+SOURCE = Source(read=read, fingerprint=fingerprint, mirror=True, options=("image_column", "label_column", "task"))

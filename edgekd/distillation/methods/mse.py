@@ -35,4 +35,4 @@ def mse(
 
 
 # A class that is not stored has a logit all the same, and its square counts like any other.
-METHOD = Method(function=mse, whole_row=True, standardize="standardize")
+METHOD = Method(function=mse, whole_row=True, standardize="standardize", tasks=("single-label", "multilabel"))

@@ -148,3 +148,59 @@ def test_files_elsewhere_need_a_word(write: Write, tmp_path: Path) -> None:
         csv_file.read(settings(moved))
     samples = csv_file.read(settings(moved, outside_root=True)).splits["train"]
     assert samples.image(1).size == (8, 9) and samples.name(1) == str(tmp_path / "in/1.png")
+
+
+def sets_of(root: Path, **options: Any) -> tuple[tuple[str, ...], list[list[int]]]:
+    raw = csv_file.read(settings(root, task="multilabel", **options))
+    assert raw.task == "multilabel"
+    return raw.classes, raw.splits["train"].labels.tolist()
+
+
+def test_several_labels_in_one_value(write: Write) -> None:
+    root = write("file,label\n0.png,b|10\n1.png,\n2.png, 2 | b |\n")
+    assert sets_of(root) == (("10", "2", "b"), [[1, 0, 1], [0, 0, 0], [0, 1, 1]])
+    assert sets_of(root, class_order="natural")[0] == ("2", "10", "b")
+    root.write_text("file;tags\n0.png;a b\n1.png;b\n")
+    assert sets_of(root, label_column="tags", label_separator=" ") == (("a", "b"), [[1, 1], [0, 1]])
+
+
+def test_one_column_per_class(write: Write) -> None:
+    root = write("file,dog,cat,split\n0.png,1,0,train\n1.png,0,0,train\n2.png,1.0,1,test\n")
+    assert sets_of(root) == (("cat", "dog"), [[0, 1], [0, 0]])
+    assert csv_file.class_names(settings(root, task="multilabel")) == ("cat", "dog")
+    root.write_text("file,dog,cat,age\n0.png,1,0,7\n")
+    with pytest.raises(
+        DataError, match=r"not 0 or 1(?s:.)*found: '7' in age, line 2(?s:.)*next: set data.label_column"
+    ):
+        sets_of(root)
+    root.write_text("file,split\n0.png,train\n")
+    with pytest.raises(DataError, match="no label column"):
+        sets_of(root)
+
+
+def test_sets_that_contradict_each_other(write: Write) -> None:
+    root = write("file,label\n0.png,a|b\n1.png,b\n0.png,b|a\n")
+    assert sets_of(root)[1] == [[1, 1], [0, 1]], "the same set in another order"
+    with pytest.raises(DataError, match=r"more than one label\n  found: 1: 0.png: a\|b in line 2, a in line 4"):
+        sets_of(write("file,label\n0.png,a|b\n1.png,b\n0.png,a\n"))
+
+
+@pytest.mark.parametrize("storage", ["cached", "streamed"])
+def test_a_prepared_set_of_sets(write: Write, tmp_path: Path, storage: str) -> None:
+    labels = ["a|b", "a", "", "b|c", "a|c"] * 12
+    root = write("file,label\n" + "".join(f"in/{n}.png,{label}\n" for n, label in enumerate(labels)))
+    (tmp_path / "out").mkdir()
+    data = prepare(settings(root, task="multilabel", storage=storage), tmp_path / "out")
+    assert open_split(data, "test").pixels(np.arange(3)).shape == (3, 8, 8, 3)
+    counts = data.details.counts
+    assert data.multilabel and sum(counts.values()) == 60 and 10 <= counts["test"] <= 14
+    stored = [open_split(data, split).labels for split in ("train", "validation", "test")]
+    assert [each.shape for each in stored] == [(counts[split], 3) for split in ("train", "validation", "test")]
+    for split, each in zip(("train", "validation", "test"), stored, strict=True):
+        assert data.metrics["classes"][split] == dict(zip("abc", each.sum(0).tolist(), strict=True))
+    assert stored[2].sum(0).tolist() == pytest.approx([7, 5, 5], abs=1), "a fifth of 36, 24 and 24"
+    assert data.metrics["labels_per_image"] == pytest.approx(stored[0].sum() / len(stored[0]), abs=1e-4)
+    assert data.metrics["without_labels"] == int((stored[0].sum(1) == 0).sum()) > 0
+    (tmp_path / "few").mkdir()
+    limited = prepare(settings(root, task="multilabel", limit=20), tmp_path / "few")
+    assert limited.details.counts == {**counts, "train": 20}

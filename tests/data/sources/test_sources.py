@@ -100,3 +100,19 @@ def test_an_option_that_no_recipe_has() -> None:
     source = Source(read=lambda _: None, fingerprint=lambda _: {}, mirror=True, options=("labels",))  # type: ignore[arg-type, return-value]
     with pytest.raises(PluginError, match="unknown option\n  found: labels"):
         source.check_declaration()
+
+
+def test_labels_that_are_sets() -> None:
+    both = samples(0, 1)
+    both.labels = np.array([[1, 1, 0], [0, 0, 0]])
+    assert RawData(("a", "b", "c"), {"train": both}).task == "multilabel"
+    assert RawData(("a", "b"), {"train": samples(0, 1)}).task == "single-label"
+    with pytest.raises(DataError, match="the test split has one label per image, and the train split several"):
+        RawData(("a", "b", "c"), {"train": both, "test": samples(0, 1)})
+    with pytest.raises(DataError, match="labels of the test split are wrong"):
+        RawData(("a", "b", "c"), {"train": samples(0, 1), "test": both})
+    for wrong in ([[1, 0], [0, 1]], [[2, 0, 0], [0, 0, 0]]):
+        bad = samples(0, 1)
+        bad.labels = np.array(wrong)
+        with pytest.raises(DataError, match="labels of the train split are wrong"):
+            RawData(("a", "b", "c"), {"train": bad})

@@ -19,7 +19,11 @@ def _function(name: str) -> Callable[..., Tensor]:
     return plugins.load("method", name).function
 
 
-METHODS = [name for name in plugins.names("method") if not method_named(name).on_features]
+METHODS = [
+    name
+    for name in plugins.names("method")
+    if not method_named(name).on_features and method_named(name).suits("single-label")
+]
 
 
 @pytest.mark.parametrize("method", ["kd", "mse", "dkd"])
