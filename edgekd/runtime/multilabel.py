@@ -24,7 +24,7 @@ Labels = npt.NDArray[np.integer[Any]]
 ROUNDS = 1000
 _SEED = 0
 # Weights of images in resamples that are held at once.
-_HELD = 1 << 23
+_HELD = 1 << 21
 # Of the largest output: what a kernel may round differently for another place in a batch.
 _ROUNDING = 1e-6
 
@@ -68,7 +68,7 @@ def average_precisions(scores: npt.NDArray[np.floating], labels: Labels) -> Floa
         labels: (N, C).
     """
     orders = [_Order.of(scores[:, c], labels[:, c]) for c in range(scores.shape[1])]
-    precisions: Floats64 = _precisions(orders, np.ones((1, len(scores)), np.int64))[0]
+    precisions: Floats64 = _precisions(orders, np.ones((len(scores), 1), np.int32))[0]
     return precisions
 
 
@@ -93,7 +93,7 @@ def resampled(scores: npt.NDArray[np.floating], labels: Labels, *, rounds: int =
     found = []
     for start in range(0, rounds, at_once):
         drawn = [generator.integers(0, count, count) for _ in range(min(at_once, rounds - start))]
-        weights = np.stack([np.bincount(rows, minlength=count) for rows in drawn])
+        weights = np.stack([np.bincount(rows, minlength=count).astype(np.int32) for rows in drawn], axis=1)
         found.append(_mean(_precisions(orders, weights)))
     return np.concatenate(found)
 
@@ -227,20 +227,22 @@ class MultilabelOutputs:
         return found
 
 
-def _precisions(orders: Sequence[_Order], weights: npt.NDArray[np.int64]) -> Floats64:
-    """The average precisions (R, C) of the images, each counted as often as `weights` (R, N) say."""
-    found = np.full((len(weights), len(orders)), np.nan)
+def _precisions(orders: Sequence[_Order], weights: npt.NDArray[np.int32]) -> Floats64:
+    """The average precisions (R, C) of the images, each counted as often as `weights` (N, R) say.
+
+    Sums run from one place at which the recall changes to the next: no more of them than images of the class.
+    """
+    found = np.full((weights.shape[1], len(orders)), np.nan)
     for number, order in enumerate(orders):
         if not len(order.positives):
             continue
-        ordered = weights[:, order.rows]
-        own = ordered[:, order.positives]
-        before = np.cumsum(ordered, axis=1)
-        # How many positives there are up to the last place of a positive's score.
-        upto = np.searchsorted(order.positives, order.ends[order.positives], side="right") - 1
-        right, seen = np.cumsum(own, axis=1)[:, upto], before[:, order.ends[order.positives]]
-        total = own.sum(1)
-        area = (own * right / np.maximum(seen, 1)).sum(1)
+        ends, first = np.unique(order.ends[order.positives], return_index=True)
+        ordered = weights[order.rows[: ends[-1] + 1]]
+        seen = np.add.reduceat(ordered, np.append(0, ends[:-1] + 1), axis=0).cumsum(0)
+        own = np.add.reduceat(ordered[order.positives], first, axis=0)
+        right = own.cumsum(0)
+        total = right[-1]
+        area = (own * (right / np.maximum(seen, 1))).sum(0)
         there = total > 0
         found[there, number] = area[there] / total[there]
     return found
