@@ -11,6 +11,7 @@ from PIL import Image
 
 from edgekd.cli.eval import command
 from edgekd.runtime.accuracy import Confusion, FolderAccuracy, Majority, WorstImage
+from edgekd.runtime.set_scores import SetScores
 from edgekd.runtime.statistics import Bin, Calibration, ClassAccuracy
 
 
@@ -53,6 +54,6 @@ def test_an_accuracy_of_ones_own_images(linear_bundle, tmp_path):
 
 def test_every_key_of_the_json_is_documented():
     page = (Path(__file__).parents[2] / "docs" / "eval.md").read_text()
-    for kind in (FolderAccuracy, Calibration, Bin, ClassAccuracy, Confusion, Majority, WorstImage):
+    for kind in (FolderAccuracy, SetScores, Calibration, Bin, ClassAccuracy, Confusion, Majority, WorstImage):
         missing = [each.name for each in fields(kind) if f"`{each.name}`" not in page]
         assert missing == [], kind.__name__
