@@ -183,8 +183,8 @@ def evaluate(
 
     Args:
         model: a bundle's folder, a checkpoint's folder, or a file that an engine opens, such as an ONNX graph.
-        images: the folder of images, as images/<class>/…; for a bundle of several labels per image a table, see
-            edgekd.runtime.set_scores.
+        images: the folder of images, as images/<class>/…, or a table with columns such as file,label; for a bundle of
+            several labels per image a table.
         variant: of the bundle; default: the one that the engine prefers.
         backend: an inference engine by name; default: as edgekd.runtime.load chooses.
         like: for a file, a bundle or a checkpoint with its classes and preprocessing.

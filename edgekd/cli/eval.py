@@ -36,10 +36,10 @@ def command(
     allow_code: bool,
     as_json: bool,
 ) -> None:
-    """Measure MODEL on IMAGES, a folder with one subfolder of images per class.
+    """Measure MODEL on IMAGES, a folder with one subfolder of images per class, or a table, e.g. labels.csv.
 
-    MODEL is the folder of a bundle or of a checkpoint, or with --like an ONNX file. For a bundle of several labels per
-    image IMAGES is a table, e.g. labels.csv; of one with splits, the test split is measured.
+    MODEL is the folder of a bundle or of a checkpoint, or with --like an ONNX file. Of a table with a test split only
+    that is measured.
     """
     import json
     from dataclasses import asdict
@@ -47,22 +47,24 @@ def command(
     from pathlib import Path
 
     from edgekd.cli._terminal import Terminal
+    from edgekd.errors import UsageError
     from edgekd.models.classifiers import open_classifier
     from edgekd.runtime.accuracy import FolderAccuracy, measure
     from edgekd.runtime.images import printable
     from edgekd.runtime.model import Model
     from edgekd.runtime.set_scores import measure_sets
 
+    if not Path(images).is_file() and (image_column or label_column):
+        raise UsageError("--image-column and --label-column are for a table", found=images, allowed="e.g. labels.csv")
     place = Path(like) if like is not None else None
     opened = open_classifier(Path(model), variant=variant, backend=backend, like=place, allow_code=allow_code)
     result: FolderAccuracy | SetScores
     with Terminal(quiet=as_json) as terminal:
-        progress = partial(terminal.progress, "eval", note="images")
+        progress, columns = partial(terminal.progress, "eval", note="images"), (image_column, label_column)
         if isinstance(opened, Model) and opened.manifest.task == "multilabel":
-            columns = (image_column, label_column)
             result = measure_sets(opened, Path(images), columns=columns, separator=label_separator, progress=progress)
         else:
-            result = measure(opened, Path(images), progress=progress)
+            result = measure(opened, Path(images), columns=columns, progress=progress)
     if as_json:
         click.echo(json.dumps(asdict(result), indent=2))
         return
@@ -79,7 +81,8 @@ def command(
 def lines(result: FolderAccuracy) -> Iterator[str]:
     """What the terminal shows."""
     low, high = result.interval
-    yield f"{result.accuracy:.2%} of {result.samples} images ({result.variant}, {result.engine})"
+    of = f" of the split {result.split}" if result.split else ""
+    yield f"{result.accuracy:.2%} of {result.samples} images{of} ({result.variant}, {result.engine})"
     yield f"95 % interval {low:.1%} to {high:.1%}, mean of the classes {result.balanced_accuracy:.2%}"
     yield f"always answering {result.majority.label}, the most frequent class: {result.majority.share:.2%}"
     if result.calibration is not None:

@@ -12,6 +12,15 @@ import numpy as np
 from edgekd.errors import BackendError, DataError, UsageError
 from edgekd.runtime.backends import Session
 from edgekd.runtime.images import LeftOut, find_images, is_skipped, printable
+from edgekd.runtime.label_table import (
+    IMAGE_NAMES,
+    LABEL_NAMES,
+    Column,
+    files_in,
+    measured_rows,
+    read_table,
+    refuse_conflicts,
+)
 from edgekd.runtime.model import Model, network_inputs
 from edgekd.runtime.preprocess import Floats, Preprocessing
 from edgekd.runtime.statistics import Calibration, ClassAccuracy, Outputs, most_confused, wilson
@@ -93,7 +102,7 @@ class WorstImage:
     """An image that was answered wrongly.
 
     Attributes:
-        file: its path relative to the folder that was measured, with what cannot be printed escaped.
+        file: its path relative to the folder that was measured, or to the table's, with what cannot be printed escaped.
         label: the class that is right.
         answer: the class that was answered.
         probability: of the answer, 0 to 1.
@@ -107,10 +116,10 @@ class WorstImage:
 
 @dataclass(frozen=True)
 class FolderAccuracy:
-    """The accuracy of a classifier on a folder of images. Shares and probabilities are from 0 to 1.
+    """The accuracy of a classifier on a folder or table of images. Shares and probabilities are from 0 to 1.
 
     Attributes:
-        accuracy: fraction (0 to 1) of the readable images whose predicted class is their folder's name.
+        accuracy: fraction (0 to 1) of the readable images whose predicted class is their folder's or row's.
         interval: its 95 % interval.
         samples: the number of readable images.
         balanced_accuracy: the mean of the accuracies of the classes that have images.
@@ -123,6 +132,7 @@ class FolderAccuracy:
         variant, engine: what computed the predictions: a bundle's variant, "checkpoint", or a file's name.
         unreadable: paths of the images that were skipped.
         left_out: what was found beside the images; "" for nothing.
+        split: of a table with splits the one that the images are of; else "".
     """
 
     accuracy: float
@@ -139,37 +149,42 @@ class FolderAccuracy:
     engine: str
     unreadable: tuple[str, ...]
     left_out: str = ""
+    split: str = ""
 
 
-def measure(model: Classifier, folder: Path, *, progress: Callable[[int, int], None] | None = None) -> FolderAccuracy:
-    """Classify every image in folder/<class>/.
+Columns = tuple[str | None, str | None]
+
+
+def measure(
+    model: Classifier,
+    place: Path,
+    *,
+    columns: Columns = (None, None),
+    progress: Callable[[int, int], None] | None = None,
+) -> FolderAccuracy:
+    """Classify every image in place/<class>/, or of a table; of a table with a test split, those of that split.
 
     Args:
         model: the classifier.
-        folder: one subfolder per class, by the classifier's name for it, with images at any depth.
+        place: a folder with one subfolder per class, by the classifier's name for it, with images at any depth; or a
+            table of images and labels, see edgekd.runtime.label_table.
+        columns: the names of a table's column of images and of labels; None: those with usual names.
         progress: called with (images done, images in total).
 
     Raises:
-        DataError: not a folder, no readable images, or a subfolder that is not one of the classes.
+        DataError: neither a folder nor a table, no readable images, or a class that is not one of the classifier's.
         BackendError: the network does not take such inputs.
         UsageError: an image can have several of a bundle's classes.
     """
     if isinstance(model, Model) and model.manifest.task == "multilabel":
         raise UsageError(
             "an image can have several of this bundle's classes, which folders cannot state",
-            found=str(folder),
+            found=str(place),
             allowed="a table of images and labels, e.g. labels.csv: see edgekd.runtime.set_scores",
         )
-    classes = _classes_in(folder, model.classes)
-    seen, left_out = Outputs(model.classes), LeftOut()
-    images: list[tuple[str, Path]] = []
-    for name in classes:
-        try:
-            found = find_images(folder / name)
-        except OSError as error:
-            raise DataError(f"{error.filename or folder / name} cannot be read", found=error.strerror) from None
-        left_out += found.left_out
-        images += [(name, file) for file in found.images]
+    found = _in_table(place, model.classes, columns) if place.is_file() else _in_folders(place, model.classes)
+    images, left_out, split = found.images, found.left_out, found.split
+    seen = Outputs(model.classes)
     files: list[Path] = []
     unreadable: list[str] = []
     for done, (name, file) in enumerate(images, start=1):
@@ -184,7 +199,7 @@ def measure(model: Classifier, folder: Path, *, progress: Callable[[int, int], N
             progress(done, len(images))
     if not files:
         raise DataError(
-            f"{folder} has no readable images",
+            f"{place} has no readable images",
             found="; ".join(filter(None, (f"{len(unreadable)} unreadable ones", str(left_out)))),
         )
     correct = int(seen.correct.sum())
@@ -195,7 +210,7 @@ def measure(model: Classifier, folder: Path, *, progress: Callable[[int, int], N
         balanced_accuracy=seen.balanced_accuracy,
         per_class=seen.per_class(),
         calibration=seen.calibration(),
-        worst=tuple(_worst(seen, files, folder)),
+        worst=tuple(_worst(seen, files, place)),
         confused=tuple(Confusion(*row) for row in most_confused(seen.confusion, model.classes)),
         majority=Majority(*seen.majority),
         problems=tuple(seen.problems()),
@@ -203,19 +218,57 @@ def measure(model: Classifier, folder: Path, *, progress: Callable[[int, int], N
         engine=model.engine,
         unreadable=tuple(unreadable),
         left_out=str(left_out),
+        split=split,
     )
 
 
-def _worst(seen: Outputs, files: Sequence[Path], folder: Path) -> Iterator[WorstImage]:
+@dataclass(frozen=True)
+class _Labelled:
+    """Images with the names of their classes, what lies beside them, and a table's split."""
+
+    images: list[tuple[str, Path]]
+    left_out: LeftOut = LeftOut()
+    split: str = ""
+
+
+def _worst(seen: Outputs, files: Sequence[Path], place: Path) -> Iterator[WorstImage]:
+    folder = place.parent if place.is_file() else place
     for each in seen.worst():
-        name = printable(files[each.row].relative_to(folder).as_posix())
-        yield WorstImage(name, each.label, each.answer, each.probability)
+        file = files[each.row]
+        name = file.relative_to(folder) if file.is_relative_to(folder) else file
+        yield WorstImage(printable(name.as_posix()), each.label, each.answer, each.probability)
+
+
+def _in_folders(folder: Path, known: Sequence[str]) -> _Labelled:
+    """Raises DataError."""
+    images: list[tuple[str, Path]] = []
+    left_out = LeftOut()
+    for name in _classes_in(folder, known):
+        try:
+            found = find_images(folder / name)
+        except OSError as error:
+            raise DataError(f"{error.filename or folder / name} cannot be read", found=error.strerror) from None
+        left_out += found.left_out
+        images += [(name, file) for file in found.images]
+    return _Labelled(images, left_out)
+
+
+def _in_table(path: Path, known: Sequence[str], columns: Columns) -> _Labelled:
+    """Raises DataError."""
+    image, label = Column("image_column", columns[0], IMAGE_NAMES), Column("label_column", columns[1], LABEL_NAMES)
+    table, split = measured_rows(read_table(path, [image, label]))
+    files, names = files_in(table, table.place(image), outside=True), table.values(table.place(label), "label")
+    refuse_conflicts(table, files, names)
+    _refuse_unknown(path, set(names), known)
+    rows = dict.fromkeys(zip(names, files, strict=True))
+    return _Labelled([(name, path.parent / file) for name, file in rows], split=split)
 
 
 def _classes_in(folder: Path, known: Sequence[str]) -> list[str]:
     """The names of the classes' folders. Raises DataError."""
     if not folder.is_dir():
-        raise DataError(f"{folder} is not a folder", allowed="a folder with one subfolder of images per class")
+        allowed = "a folder with one subfolder of images per class, or a table of images and labels"
+        raise DataError(f"{folder} is not a folder", found="nothing there", allowed=allowed)
     classes = sorted(path.name for path in folder.iterdir() if path.is_dir() and not is_skipped(path.name))
     if not classes:
         raise DataError(
@@ -223,10 +276,14 @@ def _classes_in(folder: Path, known: Sequence[str]) -> list[str]:
             found="images" if find_images(folder).images else "no images either",
             allowed="a folder with one subfolder of images per class",
         )
-    if unknown := sorted(set(classes) - set(known)):
+    _refuse_unknown(folder, set(classes), known)
+    return classes
+
+
+def _refuse_unknown(place: Path, classes: set[str], known: Sequence[str]) -> None:
+    if unknown := sorted(classes - set(known)):
         raise DataError(
-            f"{folder} has classes that the model does not have",
+            f"{place} has classes that the model does not have",
             found=", ".join(unknown[:10]),
             allowed=", ".join(known[:20]),
         )
-    return classes

@@ -130,6 +130,13 @@ def read_table(path: Path, columns: Sequence[Column], delimiter: Delimiter | Non
     return Table(path, header, body)
 
 
+def measured_rows(table: Table) -> tuple[Table, str]:
+    """The rows of the test split, and its name, where a table has some: others may have been trained on. Else all."""
+    places = Column("split_column", None, SPLIT_NAMES).places(table.header)
+    rows = tuple(row for row in table.rows if any(row.values[place].lower() == "test" for place in places))
+    return (Table(table.path, table.header, rows), "test") if rows else (table, "")
+
+
 def files_in(table: Table, place: int, *, outside: bool) -> list[str]:
     """The files that a table names: relative to its folder, without "." and "..", or absolute where they lie outside.
 

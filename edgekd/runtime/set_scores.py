@@ -14,9 +14,9 @@ from edgekd.runtime.label_table import (
     LABEL_NAMES,
     SPLIT_NAMES,
     Column,
-    Table,
     files_in,
     label_sets,
+    measured_rows,
     read_table,
 )
 from edgekd.runtime.model import Model
@@ -93,7 +93,7 @@ def measure_sets(
         )
     image = Column("image_column", columns[0], IMAGE_NAMES)
     labels, split = Column("label_column", columns[1], LABEL_NAMES), Column("split_column", None, SPLIT_NAMES)
-    table, name = _of_test(read_table(path, [image]), split)
+    table, name = measured_rows(read_table(path, [image]))
     files = files_in(table, table.place(image), outside=True)
     sets, _ = label_sets(table, labels, (image, split), separator)
     if unknown := sorted(frozenset[str]().union(*sets) - set(model.classes)):
@@ -116,15 +116,6 @@ def measure_sets(
         unreadable=tuple(unreadable),
         split=name,
     )
-
-
-def _of_test(table: Table, split: Column) -> tuple[Table, str]:
-    """The rows of the test split, where the table has one: the others were trained on."""
-    if not split.places(table.header):
-        return table, ""
-    place = table.place(split)
-    rows = tuple(row for row in table.rows if row.values[place].lower() == "test")
-    return (Table(table.path, table.header, rows), "test") if rows else (table, "")
 
 
 def _predicted(

@@ -10,6 +10,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from edgekd.cli.eval import command
+from edgekd.errors import UsageError
 from edgekd.runtime.accuracy import Confusion, FolderAccuracy, Majority, WorstImage
 from edgekd.runtime.set_scores import SetScores
 from edgekd.runtime.statistics import Bin, Calibration, ClassAccuracy
@@ -57,3 +58,13 @@ def test_every_key_of_the_json_is_documented():
     for kind in (FolderAccuracy, SetScores, Calibration, Bin, ClassAccuracy, Confusion, Majority, WorstImage):
         missing = [each.name for each in fields(kind) if f"`{each.name}`" not in page]
         assert missing == [], kind.__name__
+
+
+def test_a_table_and_its_columns(linear_bundle, tmp_path):
+    Image.new("RGB", (8, 8), (0, 0, 200)).save(tmp_path / "a.png")
+    (tmp_path / "labels.csv").write_text("file,kind,split\na.png,blue,test\n")
+    arguments = [str(linear_bundle), str(tmp_path / "labels.csv"), "--label-column", "kind"]
+    shown = CliRunner().invoke(command, arguments, catch_exceptions=False)
+    assert shown.stdout.startswith("100.00% of 1 images of the split test (fp32, onnxruntime ")
+    with pytest.raises(UsageError, match="for a table"):
+        CliRunner().invoke(command, [str(linear_bundle), str(tmp_path), *arguments[2:]], catch_exceptions=False)

@@ -70,3 +70,33 @@ def test_folders_that_give_no_accuracy_are_refused(linear_bundle, tmp_path):
     write(tmp_path / "own" / "yellow", "a.png", (200, 200, 0))
     with pytest.raises(DataError, match=r"classes that the model does not have(?s:.)*found: yellow"):
         measure(model, tmp_path / "own")
+
+
+def test_a_table_of_images_and_labels(linear_bundle, tmp_path):
+    own = tmp_path / "own"
+    write(own, "a.png", (200, 0, 0))
+    write(own, "b, c.png", (0, 200, 0))
+    write(tmp_path, "d.png", (0, 0, 200))
+    table = own / "labels.csv"
+    table.write_text('file,label\na.png,red\n"b, c.png",red\n../d.png,blue\n../d.png,blue\ngone.png,red\n')
+    found = measure(load(linear_bundle), table)
+    assert (found.accuracy, found.samples, found.split) == (2 / 3, 3, "")
+    assert [(each.file, each.label, each.answer) for each in found.worst] == [("b, c.png", "red", "green")]
+    assert found.unreadable == (str(own / "gone.png"),)
+    table.write_text("path;kind;split\na.png;red;train\n../d.png;red;TEST\n")
+    found = measure(load(linear_bundle), table, columns=(None, "kind"))
+    assert (found.accuracy, found.samples, found.split) == (0.0, 1, "test")
+    assert found.worst[0].file == (own / "../d.png").resolve().as_posix()
+
+
+def test_tables_that_give_no_accuracy_are_refused(linear_bundle, tmp_path):
+    model, table = load(linear_bundle), tmp_path / "labels.csv"
+    table.write_text("file,label\na.png,yellow\n")
+    with pytest.raises(DataError, match=r"classes that the model does not have(?s:.)*found: yellow"):
+        measure(model, table)
+    table.write_text("file,label\na.png,red\na.png,blue\n")
+    with pytest.raises(DataError, match="more than one label"):
+        measure(model, table)
+    table.write_text("file,label\na.png,red\n")
+    with pytest.raises(DataError, match="no readable images\n  found: 1 unreadable"):
+        measure(model, table)
