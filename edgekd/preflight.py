@@ -130,10 +130,11 @@ def _order_warnings(run: Run, data: Dataset) -> list[str]:
     ]
     if not nameless:
         return []
+    have = "has" if len(nameless) == 1 else "have"
     return [
-        f"{' and '.join(nameless)} come without class names, so the order of the classes cannot be checked: by name it "
-        f"is {shown(data.classes)}, by number {shown(in_order(data.classes, 'natural'))}. Set data.class_order to the "
-        f"order in which they were trained: name or natural."
+        f"{' and '.join(nameless)} {have} no class names, so the order of the classes cannot be checked: by name it is "
+        f"{shown(data.classes)}, by number {shown(in_order(data.classes, 'natural'))}. Set data.class_order to the "
+        f"order of the training: name or natural."
     ]
 
 

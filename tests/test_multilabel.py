@@ -9,8 +9,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 import edgekd
 from edgekd import pipeline
@@ -205,3 +207,38 @@ def test_losses_of_sets_are_refused_for_one_class_per_image() -> None:
                 "distill": {"objective": [{"method": "binary_kd"}]},
             }
         )
+
+
+def test_a_task_of_a_multi_task_student_has_one_class_per_image(tmp_path: Path) -> None:
+    task = {"data": {"source": "csv-file", "root": str(tmp_path / "x.csv"), "task": "multilabel"}}
+    teacher = {"model": "cifar/resnet8", "train": {}}
+    with pytest.raises(
+        RecipeError, match=r"tasks.tags.data.task: a head of multi-task needs images of exactly one class"
+    ):
+        from_mapping(
+            {
+                "name": "x",
+                "data": {"source": "digits"},
+                "teacher": teacher,
+                "student": {"model": "cifar/resnet8"},
+                "distill": {"scheme": {"name": "multi-task", "tasks": {"tags": {**task, "teacher": teacher}}}},
+            }
+        )
+
+
+def test_weights_that_answer_the_same_for_every_image_are_warned_about(
+    finished: tuple[Path, RunResult], tmp_path: Path
+) -> None:
+    folder, _ = finished
+    teacher = next(path for path in (folder / "run/stages").glob("teacher-*")) / "weights.safetensors"
+    dead = {name: torch.zeros_like(value) for name, value in load_file(teacher).items()}
+    save_file(dead, tmp_path / "dead.safetensors")
+    changed = recipe(folder / "labels.csv")
+    changed["teacher"] = {
+        "model": f"{folder}/nets.py:build",
+        "arguments": {"width": 12},
+        "checkpoint": str(tmp_path / "dead.safetensors"),
+    }
+    made = edgekd.train(changed, tmp_path / "run", allow_code=True)
+    (warning,) = made.metrics["warnings"]
+    assert warning.startswith("The weights as given, on ") and "the same output for every image" in warning

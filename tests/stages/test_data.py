@@ -96,7 +96,7 @@ def test_weights_without_class_names_and_an_order_that_nobody_decided(tmp_path: 
     root = _numbered(tmp_path / "images")
     run, console = _run(root, tmp_path / "run")
     (found,) = [each for each in warnings_of(run, data.data(run)) if "class names" in each]
-    assert found.startswith("teacher.checkpoint come without class names") and found in console.warnings
+    assert found.startswith("teacher.checkpoint has no class names") and found in console.warnings
     assert "by name it is 1, 10, 2, by number 1, 2, 10. Set data.class_order" in found
     for order in ("name", "natural"):
         decided, _ = _run(root, tmp_path / "run", class_order=order)
@@ -112,7 +112,7 @@ def test_what_brings_class_names_and_what_does_not(tmp_path: Path, linear_bundle
     def warned(teacher: dict[str, object]) -> str:
         run, _ = _run(root, tmp_path / "run", teacher=teacher)
         return "".join(
-            each.partition(" come without class names")[0]
+            each.partition(" has no class names")[0]
             for each in warnings_of(run, data.data(run))
             if "class names" in each
         )
