@@ -2,450 +2,68 @@
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    WithJsonSchema,
-    model_validator,
-)
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from edgekd import plugins
-from edgekd.recipe.code import reference
-from edgekd.recipe.onnx_file import onnx_file
-from edgekd.runtime.preprocess import (
-    IMAGENET_GREY,
-    IMAGENET_MEAN,
-    IMAGENET_STD,
-    Fit,
-    Interpolation,
-    Preprocessing,
-    Size,
+from edgekd.recipe.base import (
+    LARGEST_WHOLE,
+    ClassWeights,
+    DeviceName,
+    Layers,
+    Measure,
+    NameOf,
+    Positive,
+    Precision,
+    Ratio,
+    Settings,
+    Share,
+    Task,
+    VariantName,
 )
+from edgekd.recipe.data_settings import AugmentSettings, DataSettings
+from edgekd.recipe.model_settings import InputSettings, ModelSettings, TeacherSettings
+from edgekd.recipe.training_settings import StepSettings, TrainSettings
 
-
-@dataclass(frozen=True)
-class NameOf:
-    """Marks a string as the name of something outside the recipe, which edgekd.recipe.mentions looks up."""
-
-    kind: Literal["source", "model", "variant", "device"]
-
-
-DeviceName = Annotated[str, NameOf("device")]
-VariantName = Annotated[str, NameOf("variant")]
-Positive = Annotated[int, Field(gt=0)]
-Seed = Annotated[int, Field(ge=0, lt=2**31)]
-Share = Annotated[float, Field(ge=0.0, lt=1.0)]
-Ratio = Annotated[float, Field(gt=0.0, lt=1.0)]
-_SMALLEST, _LARGEST = 8, 1024
-
-
-def _size(value: Any) -> Any:
-    """A height and a width; a number stands for a square."""
-    sides = [value, value] if isinstance(value, int) else value
-    right = isinstance(sides, (list, tuple)) and len(sides) == 2 and all(type(side) is int for side in sides)
-    if not right or not all(_SMALLEST <= side <= _LARGEST for side in sides):
-        allowed = f"must be a whole number from {_SMALLEST} to {_LARGEST}, or two: [height, width]"
-        raise ValueError(f"{allowed}; found: {json.dumps(value, default=str)}")
-    return tuple(sides)
-
-
-def _class_names(value: Any) -> Any:
-    """Two names or more, each once; a string names a file with one per line."""
-    names = _lines(Path(value)) if isinstance(value, str) else value
-    right = isinstance(names, (list, tuple)) and len(names) > 1 and all(isinstance(name, str) for name in names)
-    if not right:
-        found = f"{len(names)} names" if isinstance(value, str) else json.dumps(value, default=str)
-        raise ValueError(f"must be a list of two names or more, or a file with one per line; found: {found}")
-    if len(set(names)) < len(names):
-        raise ValueError(f"a name stands there twice: {next(name for name in names if names.count(name) > 1)}")
-    return tuple(names)
-
-
-def _lines(file: Path) -> list[str]:
-    try:
-        lines = file.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"{file} cannot be read as a file of names, one per line; found: {error}") from None
-    return [line.strip() for line in lines if line.strip()]
-
-
-_NAMES = {"type": "array", "items": {"type": "string"}, "minItems": 2}
-ClassNames = Annotated[
-    tuple[str, ...],
-    Field(strict=False),
-    BeforeValidator(_class_names),
-    WithJsonSchema({"anyOf": [{"type": "string"}, _NAMES]}),
+# The sections in files of their own are imported from here as well.
+__all__ = [
+    "AugmentSettings",
+    "BenchSettings",
+    "ClassWeights",
+    "DataSettings",
+    "DeviceName",
+    "DistillSettings",
+    "ExportSettings",
+    "InputSettings",
+    "LARGEST_WHOLE",
+    "Measure",
+    "ModelSettings",
+    "NameOf",
+    "OutputSettings",
+    "Positive",
+    "Precision",
+    "PruneSettings",
+    "PruneTarget",
+    "QuantizeSettings",
+    "Ratio",
+    "RecipeSettings",
+    "RecoverySettings",
+    "SchemeSettings",
+    "Settings",
+    "Share",
+    "StepSettings",
+    "Task",
+    "TeacherGuidedSettings",
+    "TeacherSettings",
+    "TermSettings",
+    "Tolerance",
+    "TrainSettings",
+    "VariantName",
+    "default_variants",
+    "models_in",
 ]
-_SIDE = {"type": "integer", "minimum": _SMALLEST, "maximum": _LARGEST}
-_SIDES = {"type": "array", "items": _SIDE, "minItems": 2, "maxItems": 2}
-ImageSize = Annotated[Size, Field(strict=False), BeforeValidator(_size), WithJsonSchema({"anyOf": [_SIDE, _SIDES]})]
-# A validator's result is Python, not JSON: a list is not accepted for a tuple without strict=False.
-Channels = Annotated[tuple[float, ...], Field(min_length=1, max_length=3, strict=False)]
-# Images of up to this many pixels in height and width are not cropped, neither by default nor in training.
-LARGEST_WHOLE = 96
-Level = Annotated[int, Field(ge=0, le=255)]
-Precision = Literal["auto", "fp32", "bf16"]
-# What an image's labels are: exactly one of the classes, or any number of them.
-Task = Literal["single-label", "multilabel"]
-# What models are judged by: the share of right answers, or of those as in float; the mean average precision.
-Measure = Literal["accuracy", "agreement", "mAP"]
-# A validator's result is Python, not JSON: a list is not accepted for a tuple in strict mode.
-Weights = Annotated[tuple[Annotated[float, Field(gt=0.0, allow_inf_nan=False)], ...], Field(strict=False)]
-ClassWeights = Literal["auto"] | Weights | None
-Layers = Annotated[
-    tuple[str, ...],
-    # A validator's result is Python, not JSON: a list is not accepted for a tuple without this.
-    Field(min_length=1, strict=False),
-    BeforeValidator(lambda value: (value,) if isinstance(value, str) else value),
-]
-
-
-class Settings(BaseModel):
-    """Frozen, and strict: no unknown key, no '5' for 5, no true for 1."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-
-class AugmentSettings(Settings):
-    """Augmentation of training images. Parameters are drawn per sample, pixels are computed per batch."""
-
-    crop: Literal["auto", "pad", "resized", "none"] = Field(
-        "auto",
-        description="pad: random shift within a padded border; resized: random resized crop; none: centre crop; "
-        "auto: pad for images of up to 96 pixels, else resized",
-    )
-    padding: Annotated[int, Field(ge=0)] | None = Field(
-        None, description="width of the border for crop: pad, in pixels; default: image_size / 8"
-    )
-    scale: tuple[float, float] = Field(
-        (0.35, 1.0), description="smallest and largest fraction of the image's area for crop: resized"
-    )
-    flip: bool | None = Field(
-        None, description="mirror half of the images left to right; default: what the data source declares"
-    )
-
-    @model_validator(mode="after")
-    def _scale_is_a_range(self) -> AugmentSettings:
-        low, high = self.scale
-        if not 0.0 < low <= high <= 1.0:
-            raise ValueError(f"scale {list(self.scale)} is not a range: 0 < smallest ≤ largest ≤ 1")
-        return self
-
-
-class DataSettings(Settings):
-    """The images, how they are split, and how the networks see them."""
-
-    # What decides, besides root, which images and labels a source gives; each source names those that it uses.
-    source_options: ClassVar[tuple[str, ...]] = (
-        "image_column",
-        "label_column",
-        "split_column",
-        "delimiter",
-        "outside_root",
-        "class_order",
-        "classes",
-        "task",
-        "label_separator",
-    )
-
-    source: Annotated[str, NameOf("source")] = Field(
-        description="name of a data source; `edgekd plugins source` lists them"
-    )
-    root: Path | None = Field(None, description="folder (or file) that the source reads")
-    task: Task = Field(
-        "single-label",
-        description="single-label: every image has exactly one class; multilabel: any number of them, for csv-file and "
-        "parquet",
-    )
-    image_column: str | None = Field(
-        None, description="the column of the images, for a source of tables; default: one with a usual name"
-    )
-    label_column: str | None = Field(
-        None, description="the column of the labels, for a source of tables; default: one with a usual name"
-    )
-    split_column: str | None = Field(
-        None,
-        description="the column of the splits, for csv-file: train, validation, test; default: split, if there is one",
-    )
-    delimiter: Literal[",", ";", "tab"] | None = Field(
-        None, description="between the values of csv-file; default: the one of comma, semicolon and tab in its header"
-    )
-    label_separator: str = Field(
-        "|", min_length=1, description="between the classes in one value of csv-file, with task: multilabel"
-    )
-    outside_root: bool = Field(
-        False, description="accept files outside of the folder of a csv-file, by absolute paths or paths with .."
-    )
-    class_order: Literal["name", "natural"] = Field(
-        "name",
-        description="order of classes that a source knows by their names only, and so of the logits: name compares "
-        "them as text (1, 10, 2), natural the numbers in them as numbers (1, 2, 10)",
-    )
-    classes: ClassNames | None = Field(
-        None,
-        description="for images without labels, the names of the student's classes in the order of its logits: a list, "
-        "or a file with one per line; default: those that its weights come with, else class 0, class 1, …",
-    )
-    download: bool = Field(False, description="let torchvision download the data set into root")
-    image_size: ImageSize = Field(
-        (224, 224),
-        description="size of the images that the student takes, in pixels: a square's side, or [height, width]; "
-        "default: that of the student's weights, else 224",
-    )
-    fit: Fit = Field(
-        "crop",
-        description="how an image of another ratio of height to width gets that of image_size; crop: its centre; pad: "
-        "all of it, with the background around; squash: all of it, distorted",
-    )
-    crop_pct: Annotated[float, Field(gt=0.0, le=1.0)] | None = Field(
-        None,
-        description="with fit: crop, the fraction of height and width that is left of an image in evaluation; "
-        "default: 0.875, and 1 for images of up to 96 pixels",
-    )
-    channels: Literal[1, 3] = Field(3, description="3: images are read in colour; 1: in greyscale")
-    interpolation: Interpolation = Field(
-        "bilinear", description="how images are scaled; default: as for the student's weights, else bilinear"
-    )
-    validation: Annotated[float, Field(gt=0.0, lt=0.5)] = Field(
-        0.1, description="fraction of the training images used for validation where the source has no validation split"
-    )
-    test: Annotated[float, Field(gt=0.0, lt=0.5)] = Field(
-        0.2, description="fraction of the images used for testing where the source has no test split"
-    )
-    limit: Positive | None = Field(
-        None, description="use only this many training images, with the classes in proportion; default: all"
-    )
-    balance: Literal["none", "sqrt", "full"] = Field(
-        "none",
-        description="training images drawn by class, with replacement: the probability of a class of n images is "
-        "proportional to n (none), to the root of n (sqrt), or the same for every class (full)",
-    )
-    leaks: Literal["drop", "refuse", "report"] = Field(
-        "drop",
-        description="what to do with images that occur in two splits: drop them from the split that trains, refuse "
-        "the data set, or only report them",
-    )
-    broken: Share = Field(0.01, description="largest accepted fraction of unreadable images; they are left out")
-    storage: Literal["auto", "cached", "streamed"] = Field(
-        "auto",
-        description="cached: decoded pixels on the disk; streamed: files are decoded in every epoch; auto: cached "
-        "below 4 GiB and a third of the free disk space",
-    )
-    mean: Channels | None = Field(
-        None,
-        description="mean of each channel, of values in [0, 1]; default: as for the student's weights, else ImageNet's",
-    )
-    std: Channels | None = Field(None, description="standard deviation of each channel; default: as for mean")
-    depth: Literal["auto", 10, 12, 14, 16] = Field(
-        "auto",
-        description="bits that are used in greyscale images of more than 8 bits; auto: from the largest value in the "
-        "training images, also for float values",
-    )
-    background: tuple[Level, Level, Level] = Field(
-        (255, 255, 255),
-        description="colour behind transparent pixels, and around images with fit: pad: red, green, blue, 0 to 255",
-    )
-    seed: Seed = Field(0, description="seed of the splits and of limit")
-    augment: AugmentSettings = Field(AugmentSettings(), description="how training images are varied")
-
-    @model_validator(mode="after")
-    def _channels_fit(self) -> DataSettings:
-        for name, values in (("mean", self.mean), ("std", self.std)):
-            if values is not None and len(values) != self.channels:
-                raise ValueError(f"{name} has {len(values)} values, and channels is {self.channels}: give one for each")
-        if self.std is not None and min(self.std) <= 0.0:
-            raise ValueError("std must be above 0")
-        if self.crop_pct is not None and self.fit != "crop":
-            raise ValueError(f"fit: {self.fit} keeps all of an image: remove crop_pct, or set fit: crop")
-        return self
-
-    @property
-    def set_options(self) -> dict[str, Any]:
-        """The source's options that differ from their defaults, by name."""
-        fields = type(self).model_fields
-        return {key: value for key in self.source_options if (value := getattr(self, key)) != fields[key].default}
-
-    @property
-    def preprocessing(self) -> Preprocessing:
-        """With `depth: auto`, `white` is only a default: see edgekd.data.prepare."""
-        mean, std = IMAGENET_GREY if self.channels == 1 else (IMAGENET_MEAN, IMAGENET_STD)
-        return Preprocessing(
-            self.image_size,
-            self._resize,
-            self.mean or mean,
-            self.std or std,
-            self.interpolation,
-            background=self.background,
-            white=Preprocessing.white if self.depth == "auto" else 2.0**self.depth - 1.0,
-            fit=self.fit,
-        )
-
-    @property
-    def _resize(self) -> Size:
-        """Before the crop, which is an eighth of height and width for larger images, as is usual at 224."""
-        height, width = self.image_size
-        if self.fit != "crop" or (self.crop_pct is None and max(height, width) <= LARGEST_WHOLE):
-            return self.image_size
-        kept = self.crop_pct or 0.875
-        return math.floor(height / kept + 1e-6), math.floor(width / kept + 1e-6)
-
-
-class StepSettings(Settings):
-    """Optimisation settings of any training. The schedule is a cosine after a linear warm-up, counted in steps."""
-
-    epochs: Positive = Field(30, description="passes over the training images")
-    batch_size: Positive | None = Field(
-        None, description="images in a step; default: 128, of fewer than 1,024 training images an eighth"
-    )
-    optimizer: Literal["sgd", "adamw"] = Field(
-        "sgd", description="sgd: with momentum; adamw: needs a lower learning rate"
-    )
-    learning_rate: Annotated[float, Field(gt=0.0)] = Field(0.1, description="peak learning rate, after the warm-up")
-    momentum: Annotated[float, Field(ge=0.0, lt=1.0)] = Field(
-        0.9, description="momentum of sgd (Nesterov); adamw ignores it"
-    )
-    weight_decay: Annotated[float, Field(ge=0.0)] = Field(
-        5e-4, description="weight decay; biases and normalisation layers are excluded"
-    )
-    warmup_epochs: Annotated[float, Field(ge=0.0)] = Field(
-        1.0, description="epochs over which the learning rate rises to its peak"
-    )
-    clip_norm: Annotated[float, Field(gt=0.0)] | None = Field(
-        5.0, description="largest norm of the gradient, larger ones are scaled down to it; null: no clipping"
-    )
-    ema: Annotated[float, Field(gt=0.0, lt=1.0)] | None = Field(
-        None, description="decay of an exponential moving average of the weights; default: no averaging"
-    )
-    precision: Precision = Field(
-        "auto", description="auto: chosen by timing a few steps, in very short trainings by rule"
-    )
-    memory_format: Literal["auto", "channels_last", "contiguous"] = Field(
-        "auto", description="auto: chosen by timing a few steps, in very short trainings channels_last"
-    )
-    threads: Positive | None = Field(
-        None, description="CPU threads; default: chosen by timing a few steps, at most one per usable core"
-    )
-    compile: bool = Field(
-        False, description="run the student and a live teacher through torch.compile; pays off in long trainings"
-    )
-    seed: Seed = Field(0, description="seed of the initial weights, the order of the images and their augmentation")
-
-
-class TrainSettings(StepSettings):
-    """Training on labels."""
-
-    label_smoothing: Share = Field(0.0, description="label smoothing of the cross-entropy")
-    class_weights: ClassWeights = Field(
-        None,
-        description="weights of the classes in the cross-entropy: a list in the order of the classes; auto: n / "
-        "(K n_c) for n_c of n training images and K classes; default: all equal",
-    )
-
-
-class ModelSettings(Settings):
-    """A network: its architecture and the weights that it starts from."""
-
-    may_be_onnx: ClassVar[bool] = False
-
-    model: Annotated[str, NameOf("model")] = Field(
-        description="source/name, e.g. torchvision/mobilenet_v3_small or timm/resnet50; or a function of your own: "
-        "nets.py:build; for a teacher also an ONNX file"
-    )
-    arguments: dict[str, Any] = Field(
-        default_factory=dict, description="keyword arguments for the function that builds the model"
-    )
-    stem: Literal["auto", "small", "standard"] = Field(
-        "auto",
-        description="small: the first convolution has stride 1 and the max-pooling behind it is removed; auto: small "
-        "for images of up to 64 pixels",
-    )
-    checkpoint: Path | None = Field(
-        None, description="weights to start from: a checkpoint folder, a .safetensors file or a PyTorch state dict"
-    )
-    key: str | None = Field(
-        None,
-        description="which weights of the checkpoint's file, where it holds several: the key of a state dict, or a "
-        "prefix of names; default: those that fit, averaged ones (EMA) before others",
-    )
-    pretrained: bool = Field(False, description="start from the weights that the source publishes (downloads them)")
-
-    @model_validator(mode="after")
-    def _one_origin(self) -> ModelSettings:
-        if self.checkpoint is not None and self.pretrained:
-            raise ValueError("checkpoint and pretrained exclude each other: remove one")
-        if self.key is not None and (self.checkpoint is None or self.checkpoint.is_dir()):
-            raise ValueError("key chooses weights of a checkpoint's file: set checkpoint to one, or remove key")
-        if self.pretrained and reference(self.model) is not None:
-            raise ValueError("a network of your own has no published weights: set checkpoint, or train it")
-        if self.stem == "small" and reference(self.model) is not None:
-            raise ValueError("stem does not apply to a network of your own: its function builds the stem; remove stem")
-        if onnx_file(self.model) is not None:
-            self._check_onnx()
-        return self
-
-    def _check_onnx(self) -> None:
-        if not self.may_be_onnx:
-            raise ValueError("an ONNX file cannot be trained: only a teacher's model can be one")
-        settings = ("train", "checkpoint", "key", "pretrained", "arguments", "stem")
-        if changed := [name for name in settings if getattr(self, name) not in (None, False, {}, "auto")]:
-            raise ValueError(f"an ONNX file is used as it is: remove {', '.join(changed)}")
-
-
-class InputSettings(Settings):
-    """The input that a teacher's weights were trained with; images that are prepared for the student are converted."""
-
-    image_size: ImageSize | None = Field(
-        None, description="in pixels: a square's side, or [height, width]; default: what its weights come with"
-    )
-    mean: Channels | None = Field(
-        None, description="mean of each channel, one for greyscale; default: what its weights come with, else data.mean"
-    )
-    std: Channels | None = Field(None, description="standard deviation of each channel")
-
-    @model_validator(mode="after")
-    def _channels_fit(self) -> InputSettings:
-        if (self.mean is None) != (self.std is None):
-            raise ValueError("mean and std belong together: set both or neither")
-        if self.mean is not None and self.std is not None:
-            if len(self.mean) != len(self.std) or len(self.mean) == 2:
-                raise ValueError("mean and std need three values each, or one for greyscale")
-            if min(self.std) <= 0.0:
-                raise ValueError("std must be above 0")
-        return self
-
-
-class TeacherSettings(ModelSettings):
-    """The teacher: a checkpoint or published weights used as they are, or a network that is trained first.
-
-    An ONNX file can be a teacher too, for losses on logits.
-    """
-
-    may_be_onnx: ClassVar[bool] = True
-
-    input: InputSettings | None = Field(
-        None, description="what its weights were trained with, where that differs from the data section"
-    )
-
-    train: TrainSettings | None = Field(
-        None, description="train the teacher first; default: the checkpoint or the published weights are used as is"
-    )
-
-    @model_validator(mode="after")
-    def _trained_somewhere(self) -> TeacherSettings:
-        if onnx_file(self.model) is not None:
-            return self
-        if self.train is None and self.checkpoint is None and not self.pretrained:
-            raise ValueError("a teacher must be trained: set checkpoint, pretrained: true, or train")
-        return self
 
 
 class _WithParameters(BaseModel):

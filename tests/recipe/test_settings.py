@@ -6,11 +6,9 @@ from pathlib import Path
 
 import pytest
 import yaml
-from pydantic import ValidationError
 
 from edgekd.errors import RecipeError
 from edgekd.recipe import load as recipe
-from edgekd.recipe.settings import DataSettings
 
 GOOD = """\
 name: shoes
@@ -103,20 +101,3 @@ quantize: {batch_size: 8, learning_rate: 0.5}
     assert settings.quantize.optimizer == "adamw"
     plain = recipe.load(_write(tmp_path, GOOD + "prune: {}\nquantize: {}\n")).settings
     assert (plain.prune.batch_size, plain.prune.learning_rate, plain.quantize.learning_rate) == (None, 0.02, 0.01)
-
-
-def test_classes_are_a_list_or_the_lines_of_a_file(tmp_path):
-    (tmp_path / "names.txt").write_text("cat\n dog \n\nemu\n", encoding="utf-8")
-    for given in (["cat", "dog", "emu"], str(tmp_path / "names.txt")):
-        assert DataSettings.model_validate({"source": "unlabelled", "classes": given}).classes == ("cat", "dog", "emu")
-    (tmp_path / "one.txt").write_text("cat")
-    for given, message in (
-        (["cat", "dog", "cat"], "a name stands there twice: cat"),
-        (["cat"], r'two names or more, or a file with one per line; found: \["cat"\]'),
-        (7, "found: 7"),
-        ([1, 2], r"found: \[1, 2\]"),
-        (str(tmp_path / "one.txt"), "found: 1 names"),
-        (str(tmp_path / "gone.txt"), r"gone.txt cannot be read as a file of names(.*)No such file"),
-    ):
-        with pytest.raises(ValidationError, match=message):
-            DataSettings.model_validate({"source": "unlabelled", "classes": given})
