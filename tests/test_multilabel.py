@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from click.testing import CliRunner
+from onnx import TensorProto, helper
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
@@ -242,3 +244,25 @@ def test_weights_that_answer_the_same_for_every_image_are_warned_about(
     made = edgekd.train(changed, tmp_path / "run", allow_code=True)
     (warning,) = made.metrics["warnings"]
     assert warning.startswith("The weights as given, on ") and "the same output for every image" in warning
+
+
+def test_an_onnx_teacher_gives_logits_not_probabilities(tmp_path: Path) -> None:
+    images = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 3, 12, 12])
+    outputs = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 3])
+    means = helper.make_node("ReduceMean", ["x"], ["means"], axes=[2, 3], keepdims=0)
+    opset = [helper.make_opsetid("", 13)]
+    for name, last in (("logits", "Identity"), ("shares", "Sigmoid")):
+        graph = helper.make_graph([means, helper.make_node(last, ["means"], ["y"])], "g", [images], [outputs])
+        onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=8), tmp_path / f"{name}.onnx")
+
+    def plan(name: str) -> None:
+        values = recipe(write_images(tmp_path) if not (tmp_path / "photos").exists() else tmp_path / "labels.csv")
+        seen = {"mean": [0.0] * 3, "std": [1.0] * 3}
+        values["teacher"] = {"model": str(tmp_path / f"{name}.onnx"), "input": seen}
+        values["student"] = {"model": "cifar/resnet8"}
+        values.pop("prune", None)
+        pipeline.plan(from_mapping(values), tmp_path / "run")
+
+    plan("logits")
+    with pytest.raises(ModelError, match="gives probabilities, and images of several labels need a logit"):
+        plan("shares")

@@ -41,6 +41,8 @@ class OnnxNetwork(nn.Module):
         # In the state dict, so that a checkpoint holds the file as it holds weights.
         self.register_buffer("graph", torch.zeros(size, dtype=torch.uint8))
         self._classes, self.log = classes, log
+        # Whether all outputs for noise were between 0 and 1; not known of a network from a checkpoint.
+        self.probabilities = False
         self._session: Session | None = None
 
     @classmethod
@@ -128,5 +130,6 @@ class OnnxNetwork(nn.Module):
         outputs = self(images)
         if not bool(outputs.isfinite().all()):
             raise ModelError("it answers noise with NaN or infinite values")
-        if bool((outputs >= 0).all() and ((outputs.sum(1) - 1.0).abs() < _SUM_ROUNDING).all()):
+        self.probabilities = bool(((outputs >= 0) & (outputs <= 1)).all())
+        if self.probabilities and bool(((outputs.sum(1) - 1.0).abs() < _SUM_ROUNDING).all()):
             self.log, self._session = True, None

@@ -20,7 +20,7 @@ from edgekd.models import hub_folder
 from edgekd.models.architecture import Architecture
 from edgekd.models.checkpoint import Checkpoint, TrainingNotes
 from edgekd.models.code import code_of
-from edgekd.models.onnx_network import MODEL
+from edgekd.models.onnx_network import MODEL, OnnxNetwork
 from edgekd.models.own_input import own_input
 from edgekd.recipe.onnx_file import onnx_file
 from edgekd.recipe.settings import AugmentSettings, ModelSettings, StepSettings, TeacherSettings, TrainSettings
@@ -261,9 +261,20 @@ def begin(
     heads: Mapping[str, Sequence[str]] | None = None,
     fetch: bool = True,
 ) -> Start:
-    """The starting network for `data`; a teacher without `train` is adopted. Args and Raises as start()."""
+    """The starting network for `data`; a teacher without `train` is adopted. Args and Raises as start().
+
+    For images of several labels, an ONNX file that gives probabilities is refused with a ModelError too: which function
+    made them, and so which logits they belong to, is not known.
+    """
     taken = adopted or (isinstance(model, TeacherSettings) and model.train is None)
-    return start(model, data.details.preprocessing, data.classes, adopted=taken, heads=heads, fetch=fetch)
+    begun = start(model, data.details.preprocessing, data.classes, adopted=taken, heads=heads, fetch=fetch)
+    if data.details.task == "multilabel" and isinstance(begun.network, OnnxNetwork) and begun.network.probabilities:
+        raise ModelError(
+            "the teacher's ONNX file gives probabilities, and images of several labels need a logit for each class",
+            found="outputs between 0 and 1 only",
+            hint="export it without its last sigmoid or softmax",
+        )
+    return begun
 
 
 def origin_of(model: ModelSettings) -> Json:

@@ -129,3 +129,8 @@ def test_a_fixed_batch_cannot_be_exported_and_a_broken_file_not_read(tmp_path: P
 
 def test_it_has_no_parameters() -> None:
     assert not list(OnnxNetwork(8, 2).parameters()) and isinstance(OnnxNetwork(8, 2), nn.Module)
+
+
+def test_outputs_between_zero_and_one_are_noticed_for_images_of_several_labels(tmp_path: Path) -> None:
+    assert OnnxNetwork.read(write(tmp_path, softmax=True), CLASSES).probabilities
+    assert not OnnxNetwork.read(write(tmp_path), CLASSES).probabilities
