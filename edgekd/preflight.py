@@ -22,7 +22,7 @@ from edgekd.models import hub_folder
 from edgekd.models.build import bring_published, has_published, published_classes
 from edgekd.models.cost import cost
 from edgekd.models.own import from_outside
-from edgekd.models.own_input import classes_beside
+from edgekd.models.own_input import classes_beside, own_input
 from edgekd.quantization.placement import refuse_quantized
 from edgekd.recipe.onnx_file import onnx_file
 from edgekd.recipe.settings import ModelSettings, RecipeSettings, StepSettings
@@ -55,7 +55,7 @@ class Preflight(Artifact[PreflightDetails]):
 
 def _facts(checked: Preflight) -> list[str]:
     found = checked.details
-    return [f"{len(found.networks)} networks built", f"checked for {', '.join(found.stages)}"]
+    return [f"{_count(len(found.networks), 'network')} built", f"checked for {', '.join(found.stages)}"]
 
 
 STAGE = Stage("preflight", "Preflight", version=2, facts=_facts)
@@ -112,15 +112,37 @@ def warnings_of(run: Run, data: Dataset) -> tuple[str, ...]:
                 f"{section} trains a new network for {_count(steps, 'step')} only: {_count(settings.epochs, 'epoch')} "
                 f"of {images:,} images in batches of {batch}. Set more epochs or a smaller batch_size."
             )
-    found += _order_warnings(run, data) + _balance_warnings(run, data)
+    found += _order_warnings(run, data) + _balance_warnings(run, data) + _assumptions(recipe, data)
     run.warn(found)
     return tuple(found)
+
+
+def _assumptions(recipe: RecipeSettings, data: Dataset) -> list[str]:
+    """What is taken for granted about trained weights that are used as they are, and say nothing about themselves."""
+    adopted: list[tuple[str, str, ModelSettings]] = []
+    if not schemes.trains(recipe):
+        adopted.append(("student", "data", recipe.student))
+    if recipe.teacher is not None and recipe.teacher.train is None:
+        adopted.append(("teacher", "teacher.input", recipe.teacher))
+    seen = data.details.preprocessing
+    found = [
+        f"{name}.checkpoint does not say how images are prepared for it: assumed are {seen.shape} pixels, mean "
+        f"{list(seen.mean)} and std {list(seen.std)}. Set {section}.image_size, mean and std as in its training."
+        for name, section, model in adopted
+        if model.checkpoint is not None and own_input(model).mean is None and "mean" not in recipe.data.model_fields_set
+    ]
+    if not schemes.trains(recipe) and "test" in data.metrics["split_off"] and data.details.labelled:
+        found.append(
+            "The test images are split off the images of the recipe: if the student's weights were trained on these, "
+            "its accuracy is too high here. Give images that it has not seen as the test split."
+        )
+    return found
 
 
 def _order_warnings(run: Run, data: Dataset) -> list[str]:
     """Weights that come without class names, for classes whose order nobody has decided: they may be permuted."""
     recipe, order = run.recipe, data.metrics.get("class_order")
-    if order is None or "class_order" in recipe.data.model_fields_set or not depends_on_order(data.classes):
+    if order in (None, "given") or "class_order" in recipe.data.model_fields_set or not depends_on_order(data.classes):
         return []
     named = {"teacher": recipe.teacher, "student": recipe.student}
     nameless = [

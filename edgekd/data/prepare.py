@@ -187,7 +187,7 @@ def _select(images: _Images, settings: DataSettings) -> tuple[Rows, Json]:
         "conflicting_labels": conflicting_labels(images.contents[readable], _numbered(images.labels[readable])),
         "broken": {"count": len(images.problems), "examples": list(images.problems[:BROKEN_NAMED])},
         "left_out": str(images.raw.left_out),
-        "class_order": settings.class_order if source_named(settings.source).class_names is not None else None,
+        "class_order": _order(settings),
         "split_off": [split for split in SPLITS if split not in images.raw.splits],
         "warnings": [
             *warnings,
@@ -198,6 +198,13 @@ def _select(images: _Images, settings: DataSettings) -> tuple[Rows, Json]:
         **(_set_sizes(images.labels[rows["train"]]) if images.raw.task == "multilabel" else {}),
     }
     return rows, report
+
+
+def _order(settings: DataSettings) -> str | None:
+    """What has decided the order of the classes; None where their source gives it."""
+    if source_named(settings.source).class_names is None:
+        return None
+    return settings.class_order if settings.classes is None else "given"
 
 
 def _split(images: _Images, settings: DataSettings) -> Rows:

@@ -10,11 +10,6 @@ from edgekd.models.checkpoint import Checkpoint
 from edgekd.runtime.statistics import score_of
 from edgekd.store.artifacts import Json
 
-_ORIGIN = {
-    "accuracy": "distilled from a larger teacher",
-    "agreement": "compressed",
-    "mAP": "distilled from a larger teacher",
-}
 _MEASURED = {
     "accuracy": """## Accuracy
 
@@ -41,7 +36,7 @@ _RULE = {
     "agreement": "|---|---|---|---|---|---|",
     "mAP": "|---|---|---|---|---|",
 }
-_SEED = "These are figures of one training with one seed; another seed gives another network."
+_SEED = "These are figures of this one network; another training, or another seed, gives another."
 _REMARK = {
     "accuracy": _SEED,
     "mAP": _SEED,
@@ -90,8 +85,8 @@ def card(
     warned = "".join(f"- {warning}\n" for warning in warnings)
     return f"""# {name}
 {f"{chr(10)}**Not usable:**{chr(10)}{chr(10)}{warned}" if warned else ""}
-An image classifier for {len(student.classes)} classes at {size} pixels, {_ORIGIN[data.measure]} with
-edgekd: {architecture.model} ({arguments or "no arguments"}), {cost}.
+An image classifier for {len(student.classes)} classes at {size} pixels, compressed with edgekd:
+{architecture.model} ({arguments or "no arguments"}), {cost}.
 
 {_MEASURED[data.measure].format(source=data.details.source)}
 {_RULE[data.measure]}

@@ -16,6 +16,7 @@ from edgekd.store.artifacts import MANIFEST
 
 # What a checkpoint for images of several labels was measured by.
 _SETS = "validation_mAP"
+_WEIGHTS = frozenset({".pth", ".pt", ".tar", ".ckpt", ".bin", ".safetensors"})
 
 if TYPE_CHECKING:
     from edgekd.models.checkpoint import Checkpoint
@@ -44,7 +45,15 @@ def open_classifier(
         BackendError, UnknownNameError: as edgekd.runtime.load.
         MissingDependencyError: a checkpoint where there is no torch.
     """
+    if not path.exists():
+        raise UsageError(f"{path} does not exist", allowed="a bundle, a checkpoint's folder, or an engine's file")
     if path.is_file():
+        if path.suffix.lower() in _WEIGHTS:
+            raise UsageError(
+                f"{path} is weights without a network",
+                allowed="a bundle, a checkpoint's folder, or an engine's file such as .onnx",
+                hint="run a recipe that names its network, with distill: {scheme: none}: it evaluates the weights",
+            )
         _refuse(path, "a file", variant=variant)
         return _of_file(path, backend, like)
     _refuse(path, "a folder", like=like)

@@ -63,12 +63,17 @@ def read(folder: Path) -> HubFolder:
             weights,
             folder / _CONFIG,
             str(config["architecture"]) if is_timm else None,
-            dict(config.get("model_args") or {}),
+            _arguments(config.get("model_args") or {}),
             _classes(config),
             timm_input(config) if is_timm else _processor_input(folder),
         )
     except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
         raise ModelError(f"{folder} has a description that cannot be read", found=summary(error)) from None
+
+
+def _arguments(given: Mapping[str, Any]) -> dict[str, Any]:
+    """timm writes all that it was built with, also what the data decide."""
+    return {name: value for name, value in given.items() if name not in ("num_classes", "in_chans")}
 
 
 def _classes(config: Mapping[str, Any]) -> tuple[str, ...] | None:

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from edgekd import plugins
-from edgekd.errors import ModelError
+from edgekd.data.sources import source_named
+from edgekd.errors import EdgekdError, ModelError
 from edgekd.models import hub_folder
 from edgekd.models.checkpoint import Checkpoint
 from edgekd.models.onnx_graph import Signature
@@ -52,6 +53,8 @@ def own_input(model: ModelSettings) -> TrainedInput:
 def with_student_input(recipe: RecipeSettings) -> RecipeSettings:
     """A recipe whose data section has, where it sets nothing, the input that the student's weights were trained with.
 
+    So are the classes in the order in which the weights have them, where these are the images' classes by name.
+
     Raises:
         ModelError, ArtifactError: as own_input().
     """
@@ -64,6 +67,8 @@ def with_student_input(recipe: RecipeSettings) -> RecipeSettings:
     other = "channels" in data.model_fields_set and known.channels != data.channels
     if other or {"mean", "std"} & data.model_fields_set:
         found = {name: value for name, value in found.items() if name not in by_channel}
+    if (classes := _classes_of_weights(recipe)) is not None:
+        found["classes"] = classes
     taken = {name: value for name, value in found.items() if name not in data.model_fields_set}
     return recipe.model_copy(update={"data": data.model_copy(update=taken)}) if taken else recipe
 
@@ -160,6 +165,34 @@ def check_student(model: ModelSettings, data: Preprocessing, *, adopted: bool) -
         f"The student's weights were trained with mean {list(known.mean or ())} and std {list(known.std or ())}; the "
         "recipe sets others. Without data.mean and data.std those of the weights are taken."
     )
+
+
+def _classes_of_weights(recipe: RecipeSettings) -> tuple[str, ...] | None:
+    """The order of the classes that the weights come with; None where they name none, or others than the images.
+
+    The student's come first, then the teacher's.
+    """
+    data, source = recipe.data, source_named(recipe.data.source)
+    if source.class_names is None or "classes" not in source.options or "class_order" in data.model_fields_set:
+        return None
+    models = [model for model in (recipe.student, recipe.teacher) if model is not None]
+    named = next((names for model in models if (names := _named_by(model)) is not None), None)
+    if named is None:
+        return None
+    try:
+        found = source.class_names(data)
+    except EdgekdError:
+        return None  # the data stage says it
+    return named if found != named and sorted(found) == sorted(named) else None
+
+
+def _named_by(model: ModelSettings) -> tuple[str, ...] | None:
+    if (file := onnx_file(model.model)) is not None:
+        return classes_beside(file)
+    folder = model.checkpoint
+    if folder is None or not folder.is_dir():
+        return None
+    return hub_folder.read(folder).classes if hub_folder.is_one(folder) else Checkpoint.load(folder).classes
 
 
 def _of_weights(model: ModelSettings) -> TrainedInput:

@@ -72,7 +72,7 @@ class Chosen:
     def warning(self) -> str | None:
         if self.over is None:
             return None
-        other = f"`key: {self.over}` takes the others" if self.over else "the others are at the top of the file"
+        other = f"key: {self.over} takes the others" if self.over else "the others are at the top of the file"
         return f"The averaged weights ({self.label}) of the file were taken; {other}."
 
 

@@ -109,8 +109,8 @@ class DataSettings(Settings):
     )
     classes: ClassNames | None = Field(
         None,
-        description="for images without labels, the names of the student's classes in the order of its logits: a list, "
-        "or a file with one per line; default: those that its weights come with, else class 0, class 1, …",
+        description="the classes in the order of the logits, which decides before class_order: a list, or a file with "
+        "one per line; default: as the weights have them, where they name them; images without labels: else class 0, …",
     )
     download: bool = Field(False, description="let torchvision download the data set into root")
     image_size: ImageSize = Field(
@@ -176,6 +176,8 @@ class DataSettings(Settings):
 
     @model_validator(mode="after")
     def _channels_fit(self) -> DataSettings:
+        if self.mean is not None and not all(0.0 <= value <= 1.0 for value in self.mean):
+            raise ValueError("mean must be of values in [0, 1]: divide means of values up to 255 by 255")
         for name, values in (("mean", self.mean), ("std", self.std)):
             if values is not None and len(values) != self.channels:
                 raise ValueError(f"{name} has {len(values)} values, and channels is {self.channels}: give one for each")

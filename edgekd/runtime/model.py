@@ -42,6 +42,9 @@ class Prediction:
     heads: Mapping[str, Prediction] = field(default_factory=dict)
     thresholds: tuple[float, ...] | None = field(default=None, repr=False)
 
+    def __repr__(self) -> str:
+        return f"Prediction({self})"
+
     def __str__(self) -> str:
         """The three most probable classes, e.g. "red 71.2 %, blue 20.1 %, green 8.7 %"; of several labels all."""
         if self.thresholds is not None:

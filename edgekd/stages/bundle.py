@@ -10,6 +10,7 @@ from edgekd.export import bundle as bundles
 from edgekd.export.bundle import Bundle
 from edgekd.export.model_id import ModelId
 from edgekd.models.checkpoint import Checkpoint
+from edgekd.recipe.settings import RecipeSettings
 from edgekd.runs import Run, Stage
 from edgekd.runtime.comparison import difference
 from edgekd.stages import _code, _facts
@@ -17,6 +18,7 @@ from edgekd.stages.benchmark import Measurements
 from edgekd.stages.distill import STUDENT
 from edgekd.stages.evaluate import Evaluation
 from edgekd.stages.export import Exported
+from edgekd.stages.train import BASELINE
 from edgekd.store.artifacts import Json
 
 
@@ -49,7 +51,9 @@ def bundle(
     name, shipped, models = run.recipe.name, exported.shipped, exported.models
 
     def make(out: Path) -> Bundle:
-        contents = bundles.Contents(name, shipped, models, student, accuracy_lost(shipped, scores.rows))
+        lost = accuracy_lost(shipped, scores.rows, advice=_advice(run.recipe))
+        warnings = (*worse_than_baseline(scores.rows), *lost)
+        contents = bundles.Contents(name, shipped, models, student, warnings)
         return bundles.pack(contents, scores.rows, measured.records, data, out)
 
     packed = run.stage(
@@ -72,12 +76,15 @@ def bundle(
     return run.finish(STAGE, packed)
 
 
-def accuracy_lost(shipped: Mapping[str, ModelId], rows: Sequence[Json]) -> tuple[str, ...]:
+def accuracy_lost(
+    shipped: Mapping[str, ModelId], rows: Sequence[Json], *, advice: str = "Compress less"
+) -> tuple[str, ...]:
     """A warning about the files that ship and are certainly much worse than the student was before compression.
 
     Args:
         shipped: the bundle's files.
         rows: the evaluation's.
+        advice: what to do about it.
     """
     known = {ModelId.of(row): row for row in rows}
     before = next((row for name, row in known.items() if name.role == STUDENT.name), None)
@@ -91,7 +98,36 @@ def accuracy_lost(shipped: Mapping[str, ModelId], rows: Sequence[Json]) -> tuple
     if not lost:
         return ()
     what = "accuracy" if "accuracy" in before else "agreement with fp32"
+    return (f"Compression cost much {what} against the student before it: {', '.join(lost)}. {advice}.",)
+
+
+def worse_than_baseline(rows: Sequence[Json]) -> tuple[str, ...]:
+    """A warning where distillation did harm: the student is certainly worse than the same network on labels only.
+
+    Args:
+        rows: the evaluation's.
+    """
+    known = {name.role: row for row in rows if (name := ModelId.of(row)).variant == "fp32"}
+    if not {STUDENT.name, BASELINE.name} <= known.keys():
+        return ()
+    gap = difference(known[STUDENT.name], known[BASELINE.name])
+    if gap.high >= 0.0:
+        return ()
     return (
-        f"Compression cost much {what} against the student before it: {', '.join(lost)}. Train longer in prune and "
-        f"quantize (epochs, a smaller batch_size), or compress less.",
+        f"The student is certainly worse than the baseline, which was trained on labels only with the same settings: "
+        f"{100 * gap.value:+.1f} points ({100 * gap.low:+.1f} to {100 * gap.high:+.1f}). A teacher's losses are larger "
+        "than that of labels: lower distill.learning_rate, or the weights and temperatures in distill.objective.",
     )
+
+
+def _advice(recipe: RecipeSettings) -> str:
+    """How to lose less, by what the recipe does."""
+    steps = []
+    if recipe.prune is not None:
+        steps.append("train longer in prune (epochs, a smaller batch_size), or prune less")
+    if recipe.quantize is not None and recipe.quantize.mode == "ptq":
+        steps.append("raise quantize.calibration_images, or set quantize.mode: qad")
+    elif recipe.quantize is not None:
+        steps.append("train longer in quantize")
+    advice = "; ".join(steps) or "compress less"
+    return advice[0].upper() + advice[1:]

@@ -24,6 +24,7 @@ def _facts_of(details: DatasetDetails, report: Json) -> list[str]:
     return [
         ", ".join(f"{count:,} {split}" for split, count in details.counts.items()),
         f"{len(details.classes):,} classes{_order_of(details, report)}",
+        f"{details.preprocessing.shape} pixels",
         *_set_facts(details, report),
         *([] if details.labelled else ["no labels"]),
         *([f"drawn by class: {details.balance}"] if details.balance != "none" else []),
@@ -46,6 +47,8 @@ def _order_of(details: DatasetDetails, report: Json) -> str:
     order = report["class_order"]
     if order is None:
         return ""
+    if order == "given":
+        return f" in the order of data.classes: {shown(details.classes)}"
     examples = f": {shown(details.classes)}" if depends_on_order(details.classes) else ""
     return f" in {'natural order' if order == 'natural' else 'order of name'}{examples}"
 
@@ -90,6 +93,8 @@ def _expect(run: Run, plan: Plan, pending: Dataset) -> None:
 
 def _order_notes(settings: DataSettings) -> list[str]:
     source = source_named(settings.source)
+    if settings.classes is not None:
+        return []
     names = source.class_names(settings) if source.class_names is not None else ()
     if not depends_on_order(names):
         return []

@@ -45,10 +45,9 @@ def warnings_of(network: nn.Module, data: Dataset, loader: Loader, *, section: s
     own = data.details.preprocessing
     seen = _outputs(network, data, loader, own.mean, own.std)
     problems, correct, count = seen.problems(), int(seen.correct.sum()), len(seen.correct)
-    if not problems and correct / count >= _DOUBTFUL:
-        return []
     better = _better_normalisation(network, data, loader, seen, section) if section is not None else None
-    order = _other_order(seen, data.classes)
+    doubtful = problems or correct / count < _DOUBTFUL
+    order = _other_order(seen, data.classes) if doubtful else None
     if not problems and better is None and order is None:
         return []
     what = "; ".join(problems) if problems else f"accuracy {correct / count:.1%}"
@@ -105,7 +104,8 @@ def _other_order(seen: Outputs, classes: tuple[str, ...]) -> str | None:
     row, column = max(moved, key=lambda each: int(seen.confusion[each]))
     return (
         f"In another order of the classes they reach {right / count:.1%}: images of {classes[row]} are mostly taken "
-        f"for {classes[column]}, so the order of the data's classes is not that of the training."
+        f"for {classes[column]}, so the order of the data's classes is not that of the training: set data.class_order, "
+        "or data.classes to the classes in that order."
     )
 
 

@@ -243,7 +243,9 @@ def _checked_names(folder: Path, known: Sequence[str], classes: Sequence[str], *
             f"{folder} has other classes than the data, or the same in another order",
             found=differ,
             allowed=", ".join(classes[:10]) + ("…" if len(classes) > 10 else ""),
-            hint="use the same class names in the same order; or fine-tune it: set teacher.train",
+            hint="set data.classes to the order of the weights"
+            if sorted(known) == sorted(classes)
+            else "use the same class names; or fine-tune it: set teacher.train",
         )
     return differ
 

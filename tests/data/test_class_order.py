@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from timm.utils.misc import natural_key
 
-from edgekd.data.class_order import depends_on_order, in_order, shown
+from edgekd.data.class_order import arranged, depends_on_order, in_order, shown
+from edgekd.errors import DataError
+from edgekd.recipe.settings import DataSettings
 
 
 @pytest.mark.parametrize(
@@ -27,3 +30,16 @@ def test_where_the_order_matters() -> None:
     assert depends_on_order(["1", "2", "10"]) and not depends_on_order(["0", "1", "9"])
     assert not depends_on_order(["cat", "dog"]) and not depends_on_order(())
     assert shown(["a", "b"]) == "a, b" and shown(list("abcdef")) == "a, b, c, d, e, …"
+
+
+def test_natural_order_is_that_of_timm() -> None:
+    names = ["Würfel", "arrow 10", "Kreis", "arrow 2"]
+    assert in_order(names, "natural") == ("arrow 2", "arrow 10", "Kreis", "Würfel")
+    assert in_order(names, "natural") == tuple(sorted(names, key=natural_key))
+
+
+def test_an_order_that_is_given_decides_and_must_be_of_the_same_classes() -> None:
+    settings = DataSettings.model_validate({"source": "image-folder", "classes": ["b", "c", "a"]})
+    assert arranged(["a", "b", "c"], settings) == ("b", "c", "a")
+    with pytest.raises(DataError, match=r"not the classes of the images\n  found: only in one of the two: c, d"):
+        arranged(["a", "b", "d"], settings)

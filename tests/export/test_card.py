@@ -22,7 +22,7 @@ def test_the_card_has_every_files_accuracy_and_every_head():
     assert "| fp32, shape | `model.fp32.onnx` | 50.00% (35.00% to 65.00%) | 40 |" in text
     assert "cat, dog\n\nshape: round, square, flat" in text
     assert "cifar/resnet8 (width=2), 78,042 parameters, 12,000,000 MACs" in text
-    assert "for 2 classes at 32x32 pixels, distilled from a larger teacher" in text and "agreement" not in text
+    assert "for 2 classes at 32x32 pixels, compressed with edgekd" in text and "agreement" not in text
 
 
 def test_without_labels_it_has_agreements_and_the_error_of_the_logits():

@@ -95,3 +95,11 @@ def test_a_checkpoint_needs_torch_and_says_so(exported, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(MissingDependencyError, match="a checkpoint needs torch"):
         open_classifier(exported[0].path)
+
+
+def test_weights_alone_and_what_is_not_there_are_told_apart(tmp_path):
+    (tmp_path / "last.pth.tar").touch()
+    with pytest.raises(UsageError, match=r"weights without a network(?s:.)*scheme: none"):
+        open_classifier(tmp_path / "last.pth.tar")
+    with pytest.raises(UsageError, match="gone.onnx does not exist"):
+        open_classifier(tmp_path / "gone.onnx")

@@ -51,7 +51,9 @@ def written(folder: Path, config: Any, processor: Any = None, weights: str = "mo
 @pytest.mark.parametrize("nested", [True, False])
 def test_timms_description(tmp_path: Path, nested: bool) -> None:
     config = TIMM if nested else {**TIMM, **TIMM["pretrained_cfg"], "pretrained_cfg": None}
-    found = hub_folder.read(written(tmp_path, {**config, "model_args": {"drop_rate": 0.1}}))
+    found = hub_folder.read(
+        written(tmp_path, {**config, "model_args": {"drop_rate": 0.1, "num_classes": 3, "in_chans": 3}})
+    )
     assert (found.architecture, found.classes) == ("mobilenetv3_small_050", ("cat", "dog", "owl"))
     assert found.weights.name == "model.safetensors" and found.arguments == {"drop_rate": 0.1}
     own = found.input

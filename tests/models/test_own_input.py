@@ -92,19 +92,23 @@ def test_what_the_recipe_says_of_a_teachers_input_comes_before_what_its_folder_s
     assert (known.image_size, known.mean) == ((64, 64), (0.5,) * 3)
 
 
-def test_a_hub_folder_of_another_model_or_other_classes_is_refused(tmp_path: Path, bars: Path) -> None:
+def test_a_hub_folders_classes_decide_the_order_and_another_model_is_refused(tmp_path: Path, bars: Path) -> None:
     folder = hub(tmp_path / "hub", labels=CLASSES[::-1])
+    other = hub(tmp_path / "other", labels=("a", "b"))
 
-    def plan(model: str) -> None:
-        data = {"source": "image-folder", "root": str(bars), "validation": 0.2}
-        student = {"model": model, "checkpoint": str(folder)}
+    def run(model: str, checkpoint: Path, **data: Any) -> Any:
+        data = {"source": "image-folder", "root": str(bars), "validation": 0.2, **data}
+        student = {"model": model, "checkpoint": str(checkpoint)}
         recipe = from_mapping({"name": "x", "data": data, "student": student, "distill": {"scheme": "none"}})
-        pipeline.run_until("distill", recipe, tmp_path / "run")
+        return pipeline.run_until("distill", recipe, tmp_path / "run")
 
+    assert run("timm/test_efficientnet", folder).classes == CLASSES[::-1]
     with pytest.raises(ModelError, match="holds another model"):
-        plan("timm/test_resnet")
-    with pytest.raises(ModelError, match="other classes than the data, or the same in another order"):
-        plan("timm/test_efficientnet")
+        run("timm/test_resnet", folder)
+    with pytest.raises(ModelError, match=r"in another order(?s:.)*set data.classes to the order of the weights"):
+        run("timm/test_efficientnet", folder, class_order="name")
+    with pytest.raises(ModelError, match=r"other classes than the data(?s:.)*use the same class names"):
+        run("timm/test_efficientnet", other)
 
 
 def test_a_grey_wide_student_learns_from_a_square_teacher_in_colour(tmp_path: Path, bars: Path) -> None:

@@ -38,6 +38,8 @@ def test_means_are_as_many_as_channels() -> None:
         settings(channels=1, mean=[0.3, 0.3, 0.3])
     with pytest.raises(ValidationError, match="std has 1 values, and channels is 3"):
         settings(std=[0.3])
+    with pytest.raises(ValidationError, match="divide means of values up to 255 by 255"):
+        settings(mean=[127.5, 127.5, 127.5])
     with pytest.raises(ValidationError, match="std must be above 0"):
         settings(std=[0.3, 0.0, 0.3])
     with pytest.raises(ValidationError):

@@ -166,3 +166,8 @@ def test_the_device_side_needs_neither_torch_nor_the_workstations_packages(linea
     code += "heavy = {'torch', 'pydantic', 'onnx', 'click', 'rich', 'yaml', 'sklearn'} & set(sys.modules);"
     code += "assert not heavy, heavy"
     subprocess.run([sys.executable, "-c", code, str(linear_bundle)], check=True)
+
+
+def test_predictions_are_shown_by_their_classes(linear_bundle):
+    prediction = load(linear_bundle)([np.zeros((4, 4, 3), np.uint8)])
+    assert repr(prediction) == f"[Prediction({prediction[0]})]" and "%" in repr(prediction)

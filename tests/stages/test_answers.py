@@ -180,7 +180,9 @@ def test_a_plan_knows_the_students_classes(place, tmp_path):
     (tmp_path / "names.txt").write_text(names)
     data = recipe_of(place).settings.data.model_dump(mode="json")
     planned = pipeline.plan(recipe_of(place, data={**data, "classes": str(tmp_path / "names.txt")}), tmp_path / "run")
-    assert planned[0].why.startswith("not made yet: 65 train, 7 validation, 48 test, 7 classes, no labels")
+    assert planned[0].why.startswith(
+        "not made yet: 65 train, 7 validation, 48 test, 7 classes, 16x16 pixels, no labels"
+    )
     assert [stage.name for stage in planned[:4]] == ["data", "preflight", "answers", "distill"]
     with pytest.raises(UsageError, match=r"data.classes does not fit(?s:.)*3 names(?s:.)*7, one per logit"):
         pipeline.plan(recipe_of(place, data={**data, "classes": ["a", "b", "c"]}), tmp_path / "run")

@@ -9,7 +9,7 @@ from edgekd.export.model_id import ModelId
 from edgekd.recipe.load import from_mapping
 from edgekd.runs import Run
 from edgekd.runtime import statistics
-from edgekd.stages.bundle import STAGE, accuracy_lost, bundle
+from edgekd.stages.bundle import STAGE, accuracy_lost, bundle, worse_than_baseline
 from edgekd.stages.export import Exported
 
 RECIPE = {
@@ -65,6 +65,20 @@ def test_a_file_that_lost_much_against_the_student_is_named():
     shipped = {"fp32": ModelId("pruned", "fp32"), "int8": ModelId("quantized", "int8")}
     scores = [{**name.to_json(), "correct": statistics.packed(each), "samples": 200} for name, each in rows.items()]
     (warning,) = accuracy_lost(shipped, scores)
-    assert "pruned-fp32 (-30.0 points)" in warning and "quantized" not in warning.partition(". Train")[0]
+    assert "pruned-fp32 (-30.0 points)" in warning and "quantized" not in warning.partition(". Compress less")[0]
     assert accuracy_lost({"int8": ModelId("quantized", "int8")}, scores) == ()
     assert accuracy_lost(shipped, scores[1:]) == ()
+
+
+def test_a_student_that_distillation_certainly_harmed_is_named():
+    right = np.arange(200) < 190
+    rows = {"student": right & (np.arange(200) >= 60), "baseline": right, "teacher": right}
+    scores = [
+        {**ModelId(role, "fp32").to_json(), "correct": statistics.packed(each), "samples": 200}
+        for role, each in rows.items()
+    ]
+    (warning,) = worse_than_baseline(scores)
+    assert "labels only with the same settings: -30.0 points" in warning and "lower distill.learning_rate" in warning
+    assert worse_than_baseline(scores[1:]) == worse_than_baseline(scores[:1]) == ()
+    scores[0]["correct"] = statistics.packed(right & (np.arange(200) != 3))
+    assert worse_than_baseline(scores) == ()  # one image is no certainty

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edgekd.data.class_order import in_order
+from edgekd.data.class_order import arranged
 from edgekd.data.sources import Labels, RawData, Samples, Source, SplitName
 from edgekd.data.sources._files import SPLIT_WORDS, require_file
 from edgekd.data.sources.image_folder import FolderSamples
@@ -114,7 +114,7 @@ def _labelled(settings: DataSettings) -> _Labelled:
     rows = tuple(dict.fromkeys(zip(files, labels, _splits(table, split), strict=True)))
     if classes is None:
         classes = frozenset[str]().union(*(names for _, names, own in rows if own == "train"))
-    return _Labelled(path, rows, in_order(classes, settings.class_order), len(table.rows) - len(rows))
+    return _Labelled(path, rows, arranged(classes, settings), len(table.rows) - len(rows))
 
 
 def _sets(found: Sequence[Sequence[int]], classes: int) -> Labels:
@@ -170,6 +170,7 @@ SOURCE = Source(
         "delimiter",
         "outside_root",
         "class_order",
+        "classes",
         "task",
         "label_separator",
     ),

@@ -1,7 +1,7 @@
 """One folder per class: root/<class>/…, or root/train/<class>/… with validation (val, valid) and test beside train.
 
 Images may lie at any depth below their class's folder; what an image is: edgekd.runtime.images. The classes are the
-folders' names, in the order of data.class_order.
+folders' names, in the order of data.classes or data.class_order.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from edgekd.data.class_order import in_order
+from edgekd.data.class_order import arranged
 from edgekd.data.sources import Labels, RawData, Samples, Source, SplitName
 from edgekd.data.sources._files import SPLIT_WORDS, clear_read_errors, files_fingerprint, require_root
 from edgekd.errors import DataError
@@ -70,7 +70,7 @@ def read(settings: DataSettings) -> RawData:
     root = require_root(settings, _LAYOUT)
     with clear_read_errors(root):
         trees = {split: _classes(folder) for split, folder in _splits(root).items()}
-    classes = in_order(trees["train"], settings.class_order)
+    classes = arranged(trees["train"], settings)
     if len(classes) < 2:
         _refuse_one_class(_splits(root)["train"], classes[0])
     splits: dict[SplitName, Samples] = {}
@@ -90,7 +90,7 @@ def class_names(settings: DataSettings) -> tuple[str, ...]:
     """The names of the training split's folders, in the order of the labels. Args and Raises as read()."""
     root = require_root(settings, _LAYOUT)
     with clear_read_errors(root):
-        return in_order((folder.name for folder in _folders(_splits(root)["train"])), settings.class_order)
+        return arranged((folder.name for folder in _folders(_splits(root)["train"])), settings)
 
 
 def _refuse_one_class(folder: Path, name: str) -> None:
@@ -172,4 +172,6 @@ def _some(names: Sequence[str]) -> str:
     return shown if len(names) <= 10 else f"{shown} and {len(names) - 10} more"
 
 
-SOURCE = Source(read=read, fingerprint=fingerprint, mirror=True, options=("class_order",), class_names=class_names)
+SOURCE = Source(
+    read=read, fingerprint=fingerprint, mirror=True, options=("class_order", "classes"), class_names=class_names
+)

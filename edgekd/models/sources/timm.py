@@ -50,8 +50,12 @@ def class_names(name: str) -> tuple[str, ...]:
 def bring(name: str) -> str:
     published = timm.get_pretrained_cfg(name)
     origin = published.hf_hub_id if published is not None else None
-    where = f"model.safetensors of https://huggingface.co/{origin}" if origin else "a file of its weights"
-    return f"download {where} elsewhere, and set checkpoint to it instead of pretrained"
+    if not origin:
+        return "download a file of its weights elsewhere, and set checkpoint to it instead of pretrained"
+    return (
+        f"download config.json and model.safetensors of https://huggingface.co/{origin} elsewhere into one folder, and "
+        "set checkpoint to the folder instead of pretrained"
+    )
 
 
 def here(name: str) -> bool:

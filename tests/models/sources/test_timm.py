@@ -17,5 +17,5 @@ def test_arguments_reach_the_network():
 
 
 def test_how_weights_are_brought_where_there_is_no_connection():
-    assert "resnet18" in timm.bring("resnet18") and "set checkpoint to it" in timm.bring("resnet18")
+    assert "resnet18" in timm.bring("resnet18") and "set checkpoint to the folder" in timm.bring("resnet18")
     assert timm.bring("test_no_such").startswith("download a file of its weights")
