@@ -38,6 +38,7 @@ T = TypeVar("T")
 
 # Fewer steps leave a new network near its initial weights; a rule of thumb.
 _FEW_STEPS = 100
+_STEM = " and the network's standard stem"
 
 
 class PreflightDetails(Details):
@@ -127,7 +128,8 @@ def _assumptions(recipe: RecipeSettings, data: Dataset) -> list[str]:
     seen = data.details.preprocessing
     found = [
         f"{name}.checkpoint does not say how images are prepared for it: assumed are {seen.shape} pixels, mean "
-        f"{list(seen.mean)} and std {list(seen.std)}. Set {section}.image_size, mean and std as in its training."
+        f"{list(seen.mean)}, std {list(seen.std)}{_STEM if model.stem == 'auto' else ''}. Set {section}.image_size, "
+        "mean and std as in its training."
         for name, section, model in adopted
         if model.checkpoint is not None and own_input(model).mean is None and "mean" not in recipe.data.model_fields_set
     ]

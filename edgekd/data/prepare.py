@@ -181,16 +181,18 @@ def _select(images: _Images, settings: DataSettings) -> tuple[Rows, Json]:
     if settings.limit is not None:
         rows["train"] = _limited(images, rows["train"], settings.limit, settings.seed)
     readable = images.contents >= 0
+    conflicts = conflicting_labels(images.contents[readable], _numbered(images.labels[readable]))
     report: Json = {
         "leaks": leaks.to_json(),
         "duplicates": duplicates,
-        "conflicting_labels": conflicting_labels(images.contents[readable], _numbered(images.labels[readable])),
+        "conflicting_labels": conflicts,
         "broken": {"count": len(images.problems), "examples": list(images.problems[:BROKEN_NAMED])},
         "left_out": str(images.raw.left_out),
         "class_order": _order(settings),
         "split_off": [split for split in SPLITS if split not in images.raw.splits],
         "warnings": [
             *warnings,
+            *_conflicting(conflicts if images.raw.labelled else 0),
             *_cropped(images.lost),
             *_rare_classes(_per_class(images, rows["train"]), settings),
         ],
@@ -269,6 +271,12 @@ def _missing_classes(rows: Rows, images: _Images) -> list[str]:
                 f"{'this class' if len(empty) == 1 else f'these {len(empty)} of {len(counts)} classes'}."
             )
     return found
+
+
+def _conflicting(count: int) -> list[str]:
+    if not count:
+        return []
+    return [f"{count:,} images occur with more than one label: equal images in two classes. Remove the wrong ones."]
 
 
 def _cropped(lost: float) -> list[str]:

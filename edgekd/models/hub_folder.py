@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from edgekd.errors import ModelError, summary
 from edgekd.models.trained_input import TrainedInput
+from edgekd.recipe.explain import explain
+from edgekd.recipe.settings import DataSettings
 from edgekd.runtime.preprocess import Fit, Interpolation, Size
 
 _CONFIG, _PROCESSOR = "config.json", "preprocessor_config.json"
@@ -65,9 +70,9 @@ def read(folder: Path) -> HubFolder:
             str(config["architecture"]) if is_timm else None,
             _arguments(config.get("model_args") or {}),
             _classes(config),
-            timm_input(config) if is_timm else _processor_input(folder),
+            _checked(timm_input(config) if is_timm else _processor_input(folder)),
         )
-    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         raise ModelError(f"{folder} has a description that cannot be read", found=summary(error)) from None
 
 
@@ -83,14 +88,37 @@ def _classes(config: Mapping[str, Any]) -> tuple[str, ...] | None:
     return tuple(map(str, names)) if names else None
 
 
+def _checked(found: TrainedInput) -> TrainedInput:
+    """Within what a recipe may say. Raises ValueError."""
+    described = {key: getattr(found, key) for key in ("image_size", "mean", "std", "crop_pct", "fit", "interpolation")}
+    given = {key: value for key, value in described.items() if value is not None}
+    channels = {} if found.channels is None else {"channels": found.channels}
+    try:
+        # Only a crop has a fraction that it leaves.
+        whole = {"crop_pct"} if given.get("fit", "crop") != "crop" else set()
+        DataSettings.model_validate({"source": "any", **channels, **{k: v for k, v in given.items() if k not in whole}})
+    except ValidationError as error:
+        problem = error.errors()[0]
+        where = ".".join(map(str, problem["loc"])) or "the preprocessing"
+        raise ValueError(f"{where}: {explain(problem)}") from None
+    if found.mean is not None and not all(map(math.isfinite, (*found.mean, *(found.std or ())))):
+        raise ValueError("mean or std is not a number")
+    return found
+
+
 def timm_input(config: Mapping[str, Any]) -> TrainedInput:
     """What a config.json of timm's says, in its pretrained_cfg or, from older versions, at its top."""
     published = config.get("pretrained_cfg") or config
     size = published.get("input_size")
+    mean, std = _floats(published.get("mean")), _floats(published.get("std"))
+    channels = (config.get("model_args") or {}).get("in_chans") or (size[0] if size else 3)
+    if channels == 1 and mean is not None and std is not None:
+        # timm writes ImageNet's three for networks of one channel too, and takes their means.
+        mean, std = (sum(mean) / len(mean),), (sum(std) / len(std),)
     return TrainedInput(
         (int(size[1]), int(size[2])) if size else None,
-        _floats(published.get("mean")),
-        _floats(published.get("std")),
+        mean,
+        std,
         _INTERPOLATIONS.get(published.get("interpolation") or ""),
         _float(published.get("crop_pct")),
         _FITS.get(published.get("crop_mode") or "center"),
@@ -138,7 +166,7 @@ def _float(value: Any) -> float | None:
 def _json(file: Path) -> dict[str, Any]:
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ModelError(f"{file} cannot be read", found=summary(error)) from None
     if not isinstance(found, dict):
         raise ModelError(f"{file} is not a description", found=type(found).__name__, allowed="a JSON object")

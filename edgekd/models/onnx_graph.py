@@ -51,7 +51,9 @@ def signature(model: onnx.ModelProto, classes: int) -> Signature:
     inputs = [each for each in graph.input if each.name not in weights]
     shapes = [_shape(each) for each in inputs]
     if len(inputs) != 1 or len(shapes[0]) != 4 or inputs[0].type.tensor_type.elem_type != TensorProto.FLOAT:
-        found = ", ".join(f"{each.name} {shape}" for each, shape in zip(inputs, shapes, strict=True))
+        kinds = [TensorProto.DataType.Name(each.type.tensor_type.elem_type).lower() for each in inputs]
+        named = zip(inputs, kinds, shapes, strict=True)
+        found = ", ".join(f"{each.name}, {kind} {_shown(shape)}" for each, kind, shape in named)
         raise ModelError("it does not take images", found=found or "no input", allowed="one float32 input (B, C, H, W)")
     batch, *sizes = shapes[0]
     last = sizes[0] not in (1, 3) and sizes[2] in (1, 3)
@@ -60,7 +62,7 @@ def signature(model: onnx.ModelProto, classes: int) -> Signature:
     fitting = [name for name, shape in outputs.items() if shape[1:] == (classes,)]
     fitting = fitting or [name for name, shape in outputs.items() if shape[1:] in ((0,), ()) and len(outputs) == 1]
     if len(fitting) != 1:
-        found = ", ".join(f"{name} {shape}" for name, shape in outputs.items())
+        found = ", ".join(f"{name} {_shown(shape)}" for name, shape in outputs.items())
         raise ModelError("it has no single output with one value per class", found=found, allowed=f"(B, {classes})")
     return Signature(inputs[0].name, fitting[0], (channels or 3, height, width), last, batch or None)
 
@@ -166,6 +168,10 @@ def _inferred(model: onnx.ModelProto) -> onnx.ModelProto:
 def _shape(value: onnx.ValueInfoProto) -> tuple[int, ...]:
     """0 for what is not fixed."""
     return tuple(each.dim_value for each in value.type.tensor_type.shape.dim)
+
+
+def _shown(shape: tuple[int, ...]) -> str:
+    return f"({', '.join(str(side) if side else '?' for side in shape)})"
 
 
 def _macs(node: onnx.NodeProto, shapes: Mapping[str, tuple[int, ...]]) -> int:

@@ -56,6 +56,8 @@ class OnnxNetwork(nn.Module):
             content = onnx.load(path).SerializeToString()
         except Exception as error:  # protobuf's and onnx's exceptions have no common base class
             raise ModelError(f"{path} cannot be read as ONNX", found=summary(error)) from None
+        if not content:
+            raise ModelError(f"{path} is empty")
         if len(content) > _LARGEST:
             raise ModelError(f"{path} is too large", found=f"{len(content):,} bytes", allowed="up to 2 GiB")
         network = cls(len(content), classes)
@@ -66,6 +68,8 @@ class OnnxNetwork(nn.Module):
             raise ModelError(f"{path}: {error.what}", found=error.found, allowed=error.allowed) from None
         except BackendError as error:
             raise ModelError(f"{path} cannot be run", found=error.found or error.what) from None
+        except Exception as error:  # onnx's and the engine's exceptions have no common base class
+            raise ModelError(f"{path} cannot be run on images", found=summary(error)) from None
         return network
 
     def __deepcopy__(self, memo: dict[int, Any]) -> OnnxNetwork:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -61,15 +61,21 @@ class Chosen:
         state: by the network's names.
         head: set where all fits but the last layer's number of classes.
         over: the label of weights that were there too, and were passed over for averaged ones.
+        unused: the label of averaged weights that do not fit.
     """
 
     label: str
     state: dict[str, Tensor]
     head: NewHead | None
     over: str | None = None
+    unused: str | None = None
 
     @property
     def warning(self) -> str | None:
+        if self.unused is not None:
+            return (
+                f"The file has averaged weights under {self.unused}, which do not fit this network: others were taken."
+            )
         if self.over is None:
             return None
         other = f"key: {self.over} takes the others" if self.over else "the others are at the top of the file"
@@ -92,13 +98,15 @@ def choose(network: nn.Module, path: Path, classes: int, *, key: str | None = No
         ModelError: no such file, a damaged one, one with objects that could be code, or none or several that fit.
         UsageError: the file has nothing under `key`.
     """
-    found = dict(_state_dicts(_read(path)))
+    raw = _read(path)
+    found = dict(_state_dicts(raw))
     if not found:
         raise ModelError(f"{path} does not hold a state dict", found="no tensors by name", hint=_SAVE_PLAIN)
     labelled = [(label, state) for label, state in _scopes(found, network) if key is None or _within(label, key)]
     if key is not None and not labelled:
         raise UsageError(f"{path} has nothing under key: {key}", allowed=", ".join(sorted(filter(None, found))) or None)
     fits = [fit for label, state in labelled if (fit := _fit(network, label, state, classes)) is not None]
+    fits += _completed(network, labelled, fits)
     if not fits:
         raise _unfitting(network, path, labelled or list(found.items()))
     fits = [fit for fit in fits if fit.head is None] or fits
@@ -114,7 +122,38 @@ def choose(network: nn.Module, path: Path, classes: int, *, key: str | None = No
         )
     if averaged and plain:
         return Chosen(first.label, first.state, first.head, over=plain[0].label)
+    if not averaged and key is None:
+        return replace(first, unused=next(_averages(raw), None))
     return first
+
+
+def _completed(
+    network: nn.Module, labelled: Sequence[tuple[str, dict[str, Tensor]]], fits: Sequence[Chosen]
+) -> list[Chosen]:
+    """Averaged parameters without buffers, with the buffers of the weights beside them."""
+    wanted = {name for name, _ in network.named_parameters()}
+    plain = next((fit for fit in fits if fit.head is None and not _AVERAGED.search(fit.label.lower())), None)
+    if plain is None:
+        return []
+    found = []
+    for label, state in labelled:
+        if _AVERAGED.search(label.lower()) and wanted <= state.keys() and not any(fit.label == label for fit in fits):
+            fit = _fit(network, label, {**plain.state, **{name: state[name] for name in wanted}}, 0)
+            found += [fit] if fit is not None else []
+    return found
+
+
+def _averages(value: object, label: str = "", depth: int = 0) -> Iterator[str]:
+    """Where a file has averaged weights, by the names of its parts."""
+    if not isinstance(value, Mapping) or depth > _DEEPEST:
+        return
+    for name, each in value.items():
+        place = f"{label}.{name}".lstrip(".")
+        inner = each.values() if isinstance(each, Mapping) else each if isinstance(each, (list, tuple)) else (each,)
+        if isinstance(name, str) and _AVERAGED.search(name.lower()) and any(isinstance(one, Tensor) for one in inner):
+            yield place
+        else:
+            yield from _averages(each, place, depth + 1)
 
 
 def _read(path: Path) -> object:

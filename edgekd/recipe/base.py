@@ -60,8 +60,10 @@ def _class_names(value: Any) -> Any:
 
 
 def _lines(file: Path) -> list[str]:
+    if file.exists() and not file.is_file():
+        raise ValueError(f"{file} is not a file of names, one per line")
     try:
-        lines = file.read_text(encoding="utf-8").splitlines()
+        lines = file.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"{file} cannot be read as a file of names, one per line; found: {error}") from None
     return [line.strip() for line in lines if line.strip()]
@@ -81,6 +83,8 @@ ImageSize = Annotated[Size, Field(strict=False), BeforeValidator(_size), WithJso
 Channels = Annotated[tuple[float, ...], Field(min_length=1, max_length=3, strict=False)]
 # Images of up to this many pixels in height and width are not cropped, neither by default nor in training.
 LARGEST_WHOLE = 96
+# True is 1 for a literal.
+NumberOfChannels = Annotated[Literal[1, 3], BeforeValidator(lambda value: repr(value) if value is True else value)]
 Level = Annotated[int, Field(ge=0, le=255)]
 Precision = Literal["auto", "fp32", "bf16"]
 # What an image's labels are: exactly one of the classes, or any number of them.

@@ -15,6 +15,7 @@ from edgekd.recipe.base import (
     ImageSize,
     Level,
     NameOf,
+    NumberOfChannels,
     Positive,
     Seed,
     Settings,
@@ -123,12 +124,12 @@ class DataSettings(Settings):
         description="how an image of another ratio of height to width gets that of image_size; crop: its centre; pad: "
         "all of it, with the background around; squash: all of it, distorted",
     )
-    crop_pct: Annotated[float, Field(gt=0.0, le=1.0)] | None = Field(
+    crop_pct: Annotated[float, Field(ge=0.1, le=1.0)] | None = Field(
         None,
         description="with fit: crop, the fraction of height and width that is left of an image in evaluation; "
         "default: 0.875, and 1 for images of up to 96 pixels",
     )
-    channels: Literal[1, 3] = Field(3, description="3: images are read in colour; 1: in greyscale")
+    channels: NumberOfChannels = Field(3, description="3: images are read in colour; 1: in greyscale")
     interpolation: Interpolation = Field(
         "bilinear", description="how images are scaled; default: as for the student's weights, else bilinear"
     )

@@ -28,7 +28,7 @@ class ModelSettings(Settings):
     stem: Literal["auto", "small", "standard"] = Field(
         "auto",
         description="small: the first convolution has stride 1 and the max-pooling behind it is removed; auto: small "
-        "for images of up to 64 pixels",
+        "for images of up to 64 pixels, standard for trained weights that are used as they are",
     )
     checkpoint: Path | None = Field(
         None, description="weights to start from: a checkpoint folder, a .safetensors file or a PyTorch state dict"

@@ -102,11 +102,15 @@ class Found:
     left_out: LeftOut
 
 
-def find_images(folder: Path) -> Found:
+def find_images(folder: Path, above: tuple[Path, ...] = ()) -> Found:
     """Every image below a folder, at any depth. Links are followed, but not back to a folder above.
 
     A file is an image if it has the suffix of an image, or the content of one under another suffix. Hidden files and
     folders are skipped, and those that systems make.
+
+    Args:
+        folder: where to look.
+        above: further folders that a link must not lead back to.
 
     Raises:
         OSError: a folder cannot be read.
@@ -114,7 +118,7 @@ def find_images(folder: Path) -> Found:
     images: list[Path] = []
     others: Counter[str] = Counter()
     hidden, folders = 0, set()
-    for entry, skipped in _walk(folder, ()):
+    for entry, skipped in _walk(folder, tuple(each.resolve() for each in above)):
         if entry.is_dir():
             folders.add(entry.name)
         elif skipped:

@@ -132,11 +132,13 @@ def _from_settings(
     if file is not None and file.is_dir():
         hub = hub_folder.read(file)
         file = hub.weights
+    # With another stride the weights of a trained network fit as well, and its answers are wrong.
+    stem = "standard" if adopted and model.stem == "auto" else model.stem
     architecture = Architecture(
         model=model.model if code is None else str(code),
         arguments={**(hub.arguments if hub is not None else {}), **model.arguments},
         num_classes=width,
-        small_stem=code is None and wants_small_stem(model.model, seen.shape[1:], model.stem),
+        small_stem=code is None and wants_small_stem(model.model, seen.shape[1:], stem),
         channels=seen.shape.channels,
         heads=further,
         code=code,
@@ -204,6 +206,12 @@ def _from_onnx(file: Path, model: TeacherSettings, data: Preprocessing, classes:
     edit = seen_by_onnx(file, network.signature, model, data)
     if network.log:
         note = f"The outputs of {file.name} are probabilities: their logarithms are taken as logits."
+        begun = replace(begun, notes=(note,))
+    elif network.probabilities:
+        note = (
+            f"All outputs of {file.name} for noise are between 0 and 1, and are taken as logits. If they are those of "
+            "a sigmoid, export the network without it."
+        )
         begun = replace(begun, notes=(note,))
     return begun if edit is None else begun.edited(edit)
 

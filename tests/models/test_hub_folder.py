@@ -93,3 +93,34 @@ def test_what_is_such_a_folder(tmp_path: Path) -> None:
     assert hub_folder.is_one(written(tmp_path, TIMM))
     (tmp_path / "manifest.json").write_text("{}")
     assert not hub_folder.is_one(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"input_size": [3, -1, 64]},
+        {"input_size": [3, 4096, 4096]},
+        {"input_size": [3, 10**30, 5]},
+        {"std": [float("nan")] * 3},
+        {"std": [0.0] * 3},
+        {"mean": [0.5], "std": [0.5, 0.5]},
+        {"crop_pct": 7, "crop_mode": "center"},
+        {"crop_pct": 0.01, "crop_mode": "center"},
+    ],
+)
+def test_numbers_that_no_recipe_may_say_are_refused(tmp_path: Path, wrong: dict[str, Any]) -> None:
+    with pytest.raises(ModelError, match="has a description that cannot be read"):
+        hub_folder.read(written(tmp_path, {**TIMM, "pretrained_cfg": {**TIMM["pretrained_cfg"], **wrong}}))
+
+
+def test_a_network_of_one_channel_has_the_mean_of_the_means(tmp_path: Path) -> None:
+    published = {**TIMM["pretrained_cfg"], "mean": [0.3, 0.4, 0.5], "std": [0.1, 0.2, 0.3]}
+    for described in ({"model_args": {"in_chans": 1}}, {"pretrained_cfg": {**published, "input_size": [1, 96, 96]}}):
+        own = hub_folder.read(written(tmp_path, {**TIMM, "pretrained_cfg": published, **described})).input
+        assert own.mean == pytest.approx((0.4,)) and own.std == pytest.approx((0.2,))
+
+
+def test_brackets_without_end_are_no_description(tmp_path: Path) -> None:
+    (written(tmp_path, TIMM) / "config.json").write_text("[" * 100_000)
+    with pytest.raises(ModelError, match="cannot be read"):
+        hub_folder.read(tmp_path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import collections
+import copy
 import datetime
 import os
 import pathlib
@@ -203,3 +204,23 @@ def test_a_missing_file_and_a_file_of_something_else(tmp_path):
     torch.save([1, 2], tmp_path / "list.pth")
     with pytest.raises(ModelError, match="does not hold a state dict"):
         choose(network(), tmp_path / "list.pth", 3)
+
+
+def test_averaged_parameters_take_the_buffers_of_the_weights_beside_them(tmp_path):
+    raw = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(4, 3))
+    raw(torch.randn(8, 3, 1, 1))
+    averaged = {name: value + 1.0 for name, value in raw.named_parameters()}
+    torch.save({"model": raw.state_dict(), "ema": {"decay": 0.9, "shadow": averaged}}, tmp_path / "w.pth")
+    chosen = choose(copy.deepcopy(raw), tmp_path / "w.pth", 3)
+    assert torch.equal(chosen.state["0.weight"], averaged["0.weight"])
+    assert torch.equal(chosen.state["1.running_mean"], raw[1].running_mean) and "averaged" in chosen.warning
+
+
+@pytest.mark.parametrize(
+    "averages",
+    [{"shadow_params": [torch.ones(2)], "collected_params": None}, {"0weight": torch.ones(4), "0bias": torch.ones(4)}],
+)
+def test_averages_that_do_not_fit_are_named(tmp_path, averages):
+    torch.save({"model": network().state_dict(), "ema": averages}, tmp_path / "w.pth")
+    chosen = choose(network(), tmp_path / "w.pth", 3)
+    assert "averaged weights under ema" in chosen.warning and "do not fit" in chosen.warning

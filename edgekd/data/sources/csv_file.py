@@ -75,10 +75,13 @@ def read(settings: DataSettings) -> RawData:
     """
     labelled = _labelled(settings)
     folder = labelled.path.parent
-    if not any(os.path.exists(folder / name) for name in labelled.files):
+    missing = [name for name in labelled.files if not os.path.isfile(folder / name)]
+    if len(missing) > settings.broken * len(labelled.files):
+        count = "none" if len(missing) == len(labelled.files) else f"{len(missing)} of {len(labelled.files)}"
         raise DataError(
-            f"none of the files that {labelled.path} names exist",
-            found=f"{len(labelled.files)}, e.g. {folder / labelled.files[0]}",
+            f"{count} of the files that {labelled.path} names {'exist' if count == 'none' else 'do not exist'}",
+            found=f"no file {folder / missing[0]}",
+            allowed=f"a fraction of {settings.broken:g} (data.broken)",
             hint="paths must be relative to the table's own folder",
         )
     numbers = {name: number for number, name in enumerate(labelled.classes)}

@@ -54,7 +54,7 @@ def fingerprint(settings: DataSettings) -> Json:
     """
     root = require_root(settings, _LAYOUT)
     with clear_read_errors(root):
-        trees = [_classes(folder) for folder in _splits(root).values()]
+        trees = [_classes(folder, (root, folder)) for folder in _splits(root).values()]
         return files_fingerprint(root, (file for tree in trees for found in tree.values() for file in found.images))
 
 
@@ -69,7 +69,7 @@ def read(settings: DataSettings) -> RawData:
     """
     root = require_root(settings, _LAYOUT)
     with clear_read_errors(root):
-        trees = {split: _classes(folder) for split, folder in _splits(root).items()}
+        trees = {split: _classes(folder, (root, folder)) for split, folder in _splits(root).items()}
     classes = arranged(trees["train"], settings)
     if len(classes) < 2:
         _refuse_one_class(_splits(root)["train"], classes[0])
@@ -129,8 +129,8 @@ def _splits(root: Path) -> dict[SplitName, Path]:
     return splits
 
 
-def _classes(folder: Path) -> Tree:
-    tree = {child.name: find_images(child) for child in _folders(folder)}
+def _classes(folder: Path, above: tuple[Path, ...]) -> Tree:
+    tree = {child.name: find_images(child, above) for child in _folders(folder)}
     if not tree:
         loose = sum(file.is_file() and not is_skipped(file.name) and is_image(file) for file in folder.iterdir())
         found = f"{loose} images outside any class folder" if loose else "no folders in it"
