@@ -138,6 +138,7 @@ def expected(settings: DataSettings) -> tuple[DatasetDetails, Json]:
     source = source_named(settings.source, where="data.source")
     raw = source.read(settings.model_copy(update={"download": False}))
     labels = np.concatenate([samples.labels for samples in raw.splits.values()])
+    check_broken([f"{name}: there is no such file" for name in raw.missing], len(labels), settings.broken)
     rows, report = _select(_Images(raw, labels, np.arange(len(labels)), (), None), settings)
     details = DatasetDetails(
         source=settings.source,

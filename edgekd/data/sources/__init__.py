@@ -52,6 +52,7 @@ class RawData:
         splits: the images.
         left_out: what lies beside the images in the source's folder.
         notes: warnings about what was read, one sentence each.
+        missing: the names of images that are not there, where the source knows it without reading them.
         labelled: False where every label is UNLABELLED; the classes are then those that the recipe names, or none.
 
     Raises:
@@ -63,6 +64,7 @@ class RawData:
     splits: Mapping[SplitName, Samples]
     left_out: LeftOut = LeftOut()
     notes: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
     labelled: bool = True
 
     def __post_init__(self) -> None:

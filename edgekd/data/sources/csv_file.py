@@ -76,12 +76,10 @@ def read(settings: DataSettings) -> RawData:
     labelled = _labelled(settings)
     folder = labelled.path.parent
     missing = [name for name in labelled.files if not os.path.isfile(folder / name)]
-    if len(missing) > settings.broken * len(labelled.files):
-        count = "none" if len(missing) == len(labelled.files) else f"{len(missing)} of {len(labelled.files)}"
+    if len(missing) == len(labelled.files):
         raise DataError(
-            f"{count} of the files that {labelled.path} names {'exist' if count == 'none' else 'do not exist'}",
-            found=f"no file {folder / missing[0]}",
-            allowed=f"a fraction of {settings.broken:g} (data.broken)",
+            f"none of the files that {labelled.path} names exist",
+            found=f"{len(missing)}, e.g. {folder / missing[0]}",
             hint="paths must be relative to the table's own folder",
         )
     numbers = {name: number for number, name in enumerate(labelled.classes)}
@@ -92,7 +90,7 @@ def read(settings: DataSettings) -> RawData:
         found = [[numbers[name] for name in names] for _, names in rows]
         labels = _sets(found, len(numbers)) if settings.task == "multilabel" else np.array(found, np.int64)[:, 0]
         splits[split] = FolderSamples(folder, [file for file, _ in rows], labels)
-    return RawData(labelled.classes, splits, notes=_notes(labelled))
+    return RawData(labelled.classes, splits, notes=_notes(labelled), missing=tuple(missing))
 
 
 def class_names(settings: DataSettings) -> tuple[str, ...]:

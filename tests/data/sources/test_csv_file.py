@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from edgekd.data.dataset import open_split
-from edgekd.data.prepare import prepare
+from edgekd.data.prepare import expected, prepare
 from edgekd.data.sources import csv_file
 from edgekd.errors import DataError
 from edgekd.recipe.settings import DataSettings
@@ -82,7 +82,7 @@ def test_columns_of_other_names_and_splits(write: Write) -> None:
         (rows("a", "a"), "at least two classes"),
         (
             "file,label\nx.png,a\ny.png,b\n",
-            r"none of the files that .* exist\n  found: no file .*x.png\n(?s:.)*next: paths",
+            r"none of the files that .* exist\n  found: 2, e.g. .*x.png\n  next: paths",
         ),
         ("file,label\n0.png,a\n1.png,b\n0.png,b\n", "more than one label\n  found: 1: 0.png: a in line 2, b in line 4"),
     ],
@@ -121,8 +121,10 @@ def test_a_data_set_with_missing_and_repeated_rows(write: Write, tmp_path: Path,
     content = rows(*["a", "b"] * 20) + "in/0.png,a\n./in/1.png,b\ngone.png,a\n"
     root = write(content)
     (tmp_path / "out").mkdir()
-    with pytest.raises(DataError, match=r"1 of 41 of the files that .* do not exist\n  found: no file .*gone.png"):
+    with pytest.raises(DataError, match=r"1 of 41 images cannot be read\n  found: gone.png: .*No such file"):
         prepare(settings(root), tmp_path / "out")
+    with pytest.raises(DataError, match=r"1 of 41 images cannot be read\n  found: gone.png: there is no such file"):
+        expected(settings(root))
     (tmp_path / "data").mkdir()
     data = prepare(settings(root, broken=0.05, storage=storage), tmp_path / "data")
     assert data.metrics["warnings"] == ["labels.csv repeats 2 rows; each counts once."]
