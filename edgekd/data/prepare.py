@@ -277,7 +277,8 @@ def _missing_classes(rows: Rows, images: _Images) -> list[str]:
 def _conflicting(count: int) -> list[str]:
     if not count:
         return []
-    return [f"{count:,} images occur with more than one label: equal images in two classes. Remove the wrong ones."]
+    what = "image occurs" if count == 1 else "images occur"
+    return [f"{count:,} {what} with more than one label: equal images in two classes. Remove the wrong ones."]
 
 
 def _cropped(lost: float) -> list[str]:

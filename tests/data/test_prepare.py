@@ -192,3 +192,24 @@ def test_classes_in_natural_order_keep_their_images(
     }
     fitted = data.details.preprocessing.fitted
     assert seen == {(file.parent.name, fitted(Image.open(file)).tobytes()) for file in root.rglob("*.png")}
+
+
+def test_equal_images_of_two_classes_are_a_warning(make_folder: MakeFolder, run: Callable[..., Dataset]) -> None:
+    root = make_folder({"a": 20, "b": 20})
+    shutil.copy(root / "a/3.png", root / "b/copy.png")
+    data = run(root)
+    assert data.metrics["conflicting_labels"] == 1
+    assert "1 image occurs with more than one label" in " ".join(data.metrics["warnings"])
+
+
+def test_a_crop_that_discards_a_third_is_a_warning(run: Callable[..., Dataset], tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    for name in "ab":
+        (tmp_path / "wide" / name).mkdir(parents=True)
+        for number in range(20):
+            pixels = random.integers(0, 256, (20, 30, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "wide" / name / f"{number}.png")
+    cropped = [warning for warning in run(tmp_path / "wide").metrics["warnings"] if "crop discards" in warning]
+    assert len(cropped) == 1 and "discards 33%" in cropped[0]
+    for fitting in ({"fit": "pad"}, {"fit": "squash"}, {"image_size": [16, 24]}, {"image_size": [16, 20]}):
+        assert not [one for one in run(tmp_path / "wide", **fitting).metrics["warnings"] if "crop discards" in one]

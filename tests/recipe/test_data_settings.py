@@ -42,8 +42,9 @@ def test_means_are_as_many_as_channels() -> None:
         settings(mean=[127.5, 127.5, 127.5])
     with pytest.raises(ValidationError, match="std must be above 0"):
         settings(std=[0.3, 0.0, 0.3])
-    with pytest.raises(ValidationError):
-        settings(channels=4)
+    for wrong in (4, True, "3"):
+        with pytest.raises(ValidationError):
+            settings(channels=wrong)
 
 
 def test_classes_are_a_list_or_the_lines_of_a_file(tmp_path):

@@ -58,3 +58,14 @@ def test_weights_of_an_rgb_network_start_one_for_greyscale(tmp_path: Path) -> No
     torch.save(begun.network.state_dict(), tmp_path / "grey.pth")
     again = start(model.model_copy(update={"checkpoint": tmp_path / "grey.pth"}), grey, CLASSES, adopted=False)
     assert torch.equal(again.network.eval()(images), begun.network(images)) and again.warnings == []
+
+
+def test_trained_weights_that_are_used_as_they_are_keep_the_standard_stem(tmp_path: Path) -> None:
+    """With stride 1 they would fit as well: only the answers would be others."""
+    network = build(Architecture(model="timm/mobilenetv3_small_050", num_classes=len(CLASSES)))
+    torch.save(network.state_dict(), tmp_path / "w.pth")
+    model = ModelSettings(model="timm/mobilenetv3_small_050", checkpoint=tmp_path / "w.pth")
+    assert not start(model, SEEN, CLASSES, adopted=True).architecture.small_stem
+    assert start(model, SEEN, CLASSES, adopted=False).architecture.small_stem
+    small = model.model_copy(update={"stem": "small"})
+    assert start(small, SEEN, CLASSES, adopted=True).architecture.small_stem

@@ -57,6 +57,7 @@ def test_links_are_followed_but_not_in_circles(make_folder: MakeFolder, tmp_path
     shutil.move(root / "c", tmp_path / "elsewhere")
     (root / "c").symlink_to(tmp_path / "elsewhere")
     (root / "a/again").symlink_to(root / "a")
+    (root / "a/all").symlink_to(root)
     assert names(root) == ["a/0.png", "b/0.png", "c/0.png"]
 
 
