@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgekd.errors import UsageError, require
+from edgekd.errors import BundleError, UsageError, require
 from edgekd.runtime import load
 from edgekd.runtime.accuracy import Classifier, Network
 from edgekd.runtime.backends import open_session
@@ -46,7 +46,7 @@ def open_classifier(
         MissingDependencyError: a checkpoint where there is no torch.
     """
     if not path.exists():
-        raise UsageError(f"{path} does not exist", allowed="a bundle, a checkpoint's folder, or an engine's file")
+        raise BundleError(f"{path} does not exist", allowed="a bundle, a checkpoint's folder, or an engine's file")
     if path.is_file():
         if path.suffix.lower() in _WEIGHTS:
             raise UsageError(

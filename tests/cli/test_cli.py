@@ -40,7 +40,7 @@ def test_help_is_there_and_imports_nothing_heavy(arguments):
         (("plugins", "metods"), 2, "did you mean 'method'"),
         (("report", "nowhere"), 1, "nowhere does not exist"),
         (("bench", "nowhere.onnx"), 1, "nowhere.onnx"),
-        (("eval", "nowhere", "."), 1, "is not a bundle"),
+        (("eval", "nowhere", "."), 1, "nowhere does not exist"),
     ],
 )
 def test_an_error_is_printed_once_with_the_documented_exit_code(arguments, code, message, monkeypatch, capsys):

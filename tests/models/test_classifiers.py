@@ -101,5 +101,5 @@ def test_weights_alone_and_what_is_not_there_are_told_apart(tmp_path):
     (tmp_path / "last.pth.tar").touch()
     with pytest.raises(UsageError, match=r"weights without a network(?s:.)*scheme: none"):
         open_classifier(tmp_path / "last.pth.tar")
-    with pytest.raises(UsageError, match="gone.onnx does not exist"):
+    with pytest.raises(BundleError, match="gone.onnx does not exist"):
         open_classifier(tmp_path / "gone.onnx")
