@@ -36,12 +36,14 @@ class Decoded:
         content: its digest; None for a broken image.
         pixels: None where they were not requested.
         size: height and width before it was fitted.
+        deep: whether its range has to be known; see white_of().
     """
 
     content: bytes | None
     pixels: Pixels | None
     problem: str = ""
     size: Size | None = None
+    deep: bool = False
 
 
 def decode_all(
@@ -104,15 +106,15 @@ def check_broken(problems: Sequence[str], total: int, allowed: float, *, where: 
         )
 
 
-def white_of(samples: Samples) -> float:
+def white_of(samples: Samples) -> float | None:
     """The value that is white in a split's greyscale images of more than 8 bits or of float values.
 
     That is the end of the smallest usual range that holds all values: 0 to 1 for float values, 8 bits, 10, 12, 14, 16;
-    beyond 16 bits the largest value. Where none of a few images is of that kind, the others are not decoded.
+    beyond 16 bits the largest value. Where none of a few images is of that kind, the others are not decoded: None.
     """
     few = np.unique(np.linspace(0, len(samples) - 1, _PROBED).round().astype(np.int64))
     if not any(_largest(samples, int(index)) is not None for index in few):
-        return _RANGES[-1]
+        return None
     with ThreadPoolExecutor(usable_cores()) as pool:
         found = [each for each in pool.map(partial(_largest, samples), range(len(samples))) if each is not None]
     floats, largest = all(is_float for _, is_float in found), max(value for value, _ in found)
@@ -156,7 +158,8 @@ def _decode(samples: Samples, index: int, preprocessing: Preprocessing, pixels: 
             )
         # A greyscale image has the content of its copy in colour, and a transparent one that of its colours.
         content = content_digest(image if is_deep(image) or image.mode == "RGB" else image.convert("RGB"))
-        return Decoded(content, preprocessing.fitted(image) if pixels else None, size=(image.height, image.width))
+        fitted = preprocessing.fitted(image) if pixels else None
+        return Decoded(content, fitted, size=(image.height, image.width), deep=is_deep(image))
     except BROKEN as error:
         return Decoded(None, None, f"{samples.name(index)}: {problem_of(error)}")
 

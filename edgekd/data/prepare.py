@@ -40,6 +40,7 @@ class _Images:
         contents: (N,), equal numbers for equal images, -1 for broken ones.
         problems: one line per broken image.
         pixels: (N, H, W, C) for a cached data set; else None.
+        deep: how many are greyscale images of more than 8 bits or of float values.
         lost: the fraction of a typical image that the crop to the ratio of image_size discards.
     """
 
@@ -49,6 +50,7 @@ class _Images:
     problems: tuple[str, ...]
     pixels: Pixels | None
     lost: float = 0.0
+    deep: int = 0
 
     @property
     def strata(self) -> tuple[Labels, tuple[str, ...]]:
@@ -93,14 +95,17 @@ def prepare(settings: DataSettings, out: Path, *, progress: Progress | None = No
     source = source_named(settings.source, where="data.source")
     raw = source.read(settings)
     preprocessing = settings.preprocessing
-    if settings.depth == "auto":
-        preprocessing = replace(preprocessing, white=white_of(raw.splits["train"]))
+    white = white_of(raw.splits["train"]) if settings.depth == "auto" else preprocessing.white
+    if white is not None:
+        preprocessing = replace(preprocessing, white=white)
     shape = (sum(map(len, raw.splits.values())), *preprocessing.stored)
     stored = storage.choose(settings.storage, shape, out)
     room = storage.scratch(out / ".decoded.npy", shape) if stored == "cached" else nullcontext()
     with room as pixels:
         images = _decode(raw, preprocessing, pixels, progress)
         check_broken(images.problems, len(images.labels), settings.broken)
+        if white is None and images.deep:
+            raise _mixed_depths(images.deep, len(images.labels))
         rows, report = _select(images, settings)
         for split in SPLITS:
             _store(images, rows[split], split, out)
@@ -158,6 +163,7 @@ def _decode(raw: RawData, preprocessing: Preprocessing, pixels: Pixels | None, p
     digests: list[bytes] = []
     problems: list[str] = []
     lost: list[float] = []
+    deep = 0
     splits = list(raw.splits.values())
     for position, decoded in enumerate(decode_all(splits, preprocessing, pixels=pixels is not None, progress=progress)):
         digests.append(decoded.content or b"")
@@ -165,13 +171,14 @@ def _decode(raw: RawData, preprocessing: Preprocessing, pixels: Pixels | None, p
             problems.append(decoded.problem)
         elif pixels is not None and decoded.pixels is not None:
             pixels[position] = decoded.pixels
+        deep += decoded.deep
         if decoded.size is not None and preprocessing.fit == "crop":
             lost.append(lost_by_crop(decoded.size, preprocessing.image_size))
     unique, contents = np.unique(np.array(digests, dtype="S16"), return_inverse=True)
     broken = np.array([not digest for digest in digests])
     labels = np.concatenate([samples.labels for samples in splits])
     typical = float(np.median(lost)) if lost else 0.0
-    return _Images(raw, labels, np.where(broken, -1, contents), tuple(problems), pixels, typical)
+    return _Images(raw, labels, np.where(broken, -1, contents), tuple(problems), pixels, typical, deep)
 
 
 def _select(images: _Images, settings: DataSettings) -> tuple[Rows, Json]:
@@ -272,6 +279,14 @@ def _missing_classes(rows: Rows, images: _Images) -> list[str]:
                 f"{'this class' if len(empty) == 1 else f'these {len(empty)} of {len(counts)} classes'}."
             )
     return found
+
+
+def _mixed_depths(deep: int, count: int) -> DataError:
+    return DataError(
+        f"{deep} of {count} images are greyscale images of more than 8 bits, or of float values, among others",
+        found="none of those that data.depth: auto looked at, so that their range is not known",
+        hint="set data.depth to the number of bits that they use, or remove them",
+    )
 
 
 def _conflicting(count: int) -> list[str]:

@@ -125,7 +125,7 @@ def test_a_source_that_gives_no_image_is_named(given: object) -> None:
 
     with pytest.raises(PluginError, match=rf"gave no image for .*\n  found: an object of type {type(given).__name__}"):
         list(decode_all([Wrong("x", IMAGES[:2], np.zeros(2))], SIDE, pixels=True))
-    assert white_of(Wrong("x", IMAGES[:2], np.zeros(2))) == 65535.0
+    assert white_of(Wrong("x", IMAGES[:2], np.zeros(2))) is None
 
 
 @pytest.mark.parametrize(

@@ -213,3 +213,14 @@ def test_a_crop_that_discards_a_third_is_a_warning(run: Callable[..., Dataset], 
     assert len(cropped) == 1 and "discards 33%" in cropped[0]
     for fitting in ({"fit": "pad"}, {"fit": "squash"}, {"image_size": [16, 24]}, {"image_size": [16, 20]}):
         assert not [one for one in run(tmp_path / "wide", **fitting).metrics["warnings"] if "crop discards" in one]
+
+
+def test_a_few_deep_images_among_many_are_not_read_in_an_unknown_range(
+    make_folder: MakeFolder, run: Callable[..., Dataset]
+) -> None:
+    root = make_folder({"a": 80, "b": 80})
+    values = np.arange(120, dtype=np.uint16).reshape(12, 10) * 34
+    Image.fromarray(values).save(root / "a/1.png")
+    with pytest.raises(DataError, match=r"1 of 160 images are greyscale(?s:.)*set data.depth"):
+        run(root)
+    assert run(root, depth=12).details.preprocessing.white == 4095
