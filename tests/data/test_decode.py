@@ -104,7 +104,7 @@ def test_more_broken_images_than_allowed_are_refused_and_the_first_are_listed() 
         (70000, np.int32, 70000.0),
         (0.5, np.float32, 1.0),
         (200.0, np.float32, 255.0),
-        (255, np.uint8, 65535.0),  # no deep image: the default
+        (255, np.uint8, None),  # no deep image: the default
     ],
 )
 def test_the_range_of_deep_images_is_that_of_the_largest_value(largest, dtype, white) -> None:
