@@ -13,7 +13,7 @@ import torch
 import torch_pruning
 from torch import Tensor, nn
 
-from edgekd.errors import ModelError, summary
+from edgekd.errors import ModelError
 from edgekd.models.cost import cost
 from edgekd.runtime.preprocess import InputShape
 
@@ -152,8 +152,8 @@ def _remove_channels(
             pruner.step()
     # torch-pruning traces the network's own code, which may raise anything.
     except Exception as error:
-        found = f"torch-pruning cannot tell which of its channels belong together ({summary(error)})"
-        raise _unprunable(model, found) from error
+        # What it raises is about its own arithmetic; the cause stays in the chain of exceptions.
+        raise _unprunable(model, "torch-pruning cannot tell which of its channels belong together") from error
     history: list[Any] = pruner.DG.pruning_history()
     return [(str(layer), bool(outputs), [int(channel) for channel in channels]) for layer, outputs, channels in history]
 
