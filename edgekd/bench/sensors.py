@@ -24,7 +24,7 @@ def clocks_mhz(root: Path = _ROOT) -> dict[str, float] | None:
     clocks = {}
     try:
         frequency = psutil.cpu_freq()
-    except (NotImplementedError, OSError):
+    except (NotImplementedError, OSError):  # some kernels and containers do not show it: the record then has none
         frequency = None
     if frequency is not None and frequency.current > 0:
         clocks["cpu"] = round(float(frequency.current), 1)

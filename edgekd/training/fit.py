@@ -18,13 +18,13 @@ from torch import Tensor, nn
 from edgekd.data.loader import USUAL_BATCH, BatchSource, Loader
 from edgekd.recipe.settings import StepSettings
 from edgekd.runtime import multilabel
+from edgekd.training.adaptive_threads import AdaptiveThreads
 from edgekd.training.average import Average
 from edgekd.training.compiling import Forward, compiled, compiling
 from edgekd.training.guard import Guard, clear_errors
 from edgekd.training.host import autocast, keep_freed_memory, resolve_precision, threads
 from edgekd.training.norms import raise_momentum
 from edgekd.training.optimiser import make_optimiser, trainable
-from edgekd.training.pace import Pace
 from edgekd.training.schedule import learning_rate
 from edgekd.training.state import EpochRecord, TrainingState
 from edgekd.training.throughput import Tuning, threads_are_fixed, tune
@@ -47,7 +47,7 @@ class _Loop:
     tuning: Tuning
     average: Average | None
     progress: Progress | None
-    pace: Pace
+    adaptive: AdaptiveThreads
 
     @cached_property
     def parameters(self) -> list[nn.Parameter]:
@@ -74,7 +74,7 @@ class _Loop:
                 self.average.update(self.model, first + step)
             for name, value in terms.items():
                 sums[name] = sums[name] + value.detach() if name in sums else value.detach()
-            self.pace.step()
+            self.adaptive.step()
             self._show(epoch, first + step + 1)
         guard.check()
         means = {name: float(value) / len(self.loader) for name, value in sums.items()}
@@ -171,7 +171,7 @@ def fit(
         state.restore()
         forward = compiled(wrapped) if settings.compile else wrapped
         fixed = accelerator.device.type != "cpu" or threads_are_fixed(settings)
-        pace = Pace(tuning.threads, fixed=fixed, usual=tuning.seconds)
+        adaptive = AdaptiveThreads(tuning.threads, fixed=fixed, usual=tuning.seconds)
         loop = _Loop(
             accelerator,
             wrapped,
@@ -183,19 +183,19 @@ def fit(
             tuning,
             average,
             callbacks.progress,
-            pace,
+            adaptive,
         )
         result = average.network if average else model
         for epoch in range(len(state.history), settings.epochs):
             torch.manual_seed(settings.seed * _SEEDS_PER_RUN + epoch)
             if callbacks.begin_epoch is not None:
                 callbacks.begin_epoch(model, epoch)
-            pace.begin_epoch()
-            with clear_errors(loader.batch_size, accelerator.device), threads(pace.threads):
+            adaptive.begin_epoch()
+            with clear_errors(loader.batch_size, accelerator.device), threads(adaptive.threads):
                 terms, rate, seconds = loop.epoch(epoch)
                 value = score(result, validation, accelerator.device) if validation is not None else None
             speed, loss = len(loader) * loader.batch_size / seconds, sum(terms.values())
-            state.history.append(EpochRecord(epoch + 1, loss, terms, rate, speed, value, pace.threads))
+            state.history.append(EpochRecord(epoch + 1, loss, terms, rate, speed, value, adaptive.threads))
             state.save()
     if average:
         model.load_state_dict(average.network.state_dict())

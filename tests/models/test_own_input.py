@@ -136,10 +136,10 @@ def test_a_grey_wide_student_learns_from_a_square_teacher_in_colour(tmp_path: Pa
         }
     )
     made = pipeline.run(recipe, tmp_path / "run")
-    taught = next(each for role, each in made.made.networks.items() if role.name == "teacher")
-    assert taught.details.architecture.channels == 3
-    assert [edit["edit"] for edit in taught.details.architecture.edits] == ["input"]
-    assert checkpoints.load(taught)(torch.zeros(1, 1, 16, 32)).shape == (1, 2)
+    teacher_made = next(each for role, each in made.made.networks.items() if role.name == "teacher")
+    assert teacher_made.details.architecture.channels == 3
+    assert [edit["edit"] for edit in teacher_made.details.architecture.edits] == ["input"]
+    assert checkpoints.load(teacher_made)(torch.zeros(1, 1, 16, 32)).shape == (1, 2)
     assert "teacher" in {ModelId.of(row).role for row in made.made.scores.rows}
     with load(made.bundle) as model:
         assert model.manifest.preprocessing.shape == (1, 16, 32)
@@ -174,19 +174,19 @@ def test_an_onnx_file_teaches_and_is_compared(tmp_path: Path, bars: Path) -> Non
 
     stated = {"mean": [0.5] * 3, "std": [0.5] * 3}
     made = run("first", model=str(tmp_path / "teacher.onnx"), input=stated).made
-    taught = next(each for role, each in made.networks.items() if role.name == "teacher")
+    teacher_made = next(each for role, each in made.networks.items() if role.name == "teacher")
     images = torch.rand(2, 3, 16, 32)
     mean, std = (torch.tensor(each).view(1, 3, 1, 1) for each in (Preprocessing.mean, Preprocessing.std))
     # Between borders of the mean: the file takes squares of 32 pixels.
     own = torch.nn.functional.pad((images - 0.5) / 0.5, (0, 0, 8, 8))
-    found = checkpoints.load(taught)((images - mean) / std)
+    found = checkpoints.load(teacher_made)((images - mean) / std)
     assert torch.allclose(found, network(own), atol=1e-4)
-    assert taught.metrics["macs"] == cost(network, InputShape(3, 32, 32))["macs"]
+    assert teacher_made.metrics["macs"] == cost(network, InputShape(3, 32, 32))["macs"]
     graph = made.exported.models[ModelId("teacher", "fp32")]
     assert graph.metrics["numerics"]["agreement_of_all"] == 1.0
 
     again = run("second", model=str(tmp_path / "first" / "bundle" / "model.fp32.onnx")).made
-    taught = next(each for role, each in again.networks.items() if role.name == "teacher")
-    assert taught.details.architecture.edits == () and taught.metrics["validation_accuracy"] is not None
+    teacher_made = next(each for role, each in again.networks.items() if role.name == "teacher")
+    assert teacher_made.details.architecture.edits == () and teacher_made.metrics["validation_accuracy"] is not None
     with pytest.raises(ModelError, match="how teacher.onnx sees images is not known"):
         run("third", model=str(tmp_path / "teacher.onnx"))

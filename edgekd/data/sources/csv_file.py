@@ -164,16 +164,7 @@ SOURCE = Source(
     read=read,
     fingerprint=fingerprint,
     mirror=True,
-    options=(
-        "image_column",
-        "label_column",
-        "split_column",
-        "delimiter",
-        "outside_root",
-        "class_order",
-        "classes",
-        "task",
-        "label_separator",
-    ),
+    # A table uses all of them.
+    options=DataSettings.source_options,
     class_names=class_names,
 )

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from edgekd.training import pace
+from edgekd.training import adaptive_threads
+from edgekd.training.adaptive_threads import AdaptiveThreads
 from edgekd.training.host import threads
-from edgekd.training.pace import Pace
 
 
 class Clock:
@@ -32,7 +32,7 @@ class Machine:
 @pytest.fixture
 def machine(monkeypatch) -> Machine:
     machine = Machine()
-    monkeypatch.setattr(pace, "Load", lambda: machine)
+    monkeypatch.setattr(adaptive_threads, "Load", lambda: machine)
     return machine
 
 
@@ -41,7 +41,7 @@ def clock() -> Clock:
     return Clock()
 
 
-def _steps(watched: Pace, clock: Clock, count: int, seconds: float) -> None:
+def _steps(watched: AdaptiveThreads, clock: Clock, count: int, seconds: float) -> None:
     for _ in range(count):
         clock.now += seconds
         watched.step()
@@ -49,7 +49,7 @@ def _steps(watched: Pace, clock: Clock, count: int, seconds: float) -> None:
 
 def test_slow_steps_on_a_busy_machine_take_a_thread_each_that_has_a_core(machine, clock):
     with threads(4):
-        watched = Pace(4, fixed=False, clock=clock)
+        watched = AdaptiveThreads(4, fixed=False, clock=clock)
         watched.begin_epoch()
         _steps(watched, clock, 20, 0.1)
         machine.free = 1
@@ -68,7 +68,7 @@ def test_slow_steps_on_a_busy_machine_take_a_thread_each_that_has_a_core(machine
 def test_a_training_that_is_resumed_on_a_busy_machine_goes_by_what_was_timed_before(machine, clock):
     machine.free = 1
     with threads(4):
-        watched = Pace(4, fixed=False, usual=0.1, clock=clock)
+        watched = AdaptiveThreads(4, fixed=False, usual=0.1, clock=clock)
         watched.begin_epoch()
         _steps(watched, clock, 3, 2.0)
         assert watched.threads == 1
@@ -81,7 +81,7 @@ def test_a_training_that_is_resumed_on_a_busy_machine_goes_by_what_was_timed_bef
 )
 def test_otherwise_the_threads_stay(machine, clock, free, seconds, fixed):
     with threads(4):
-        watched = Pace(4, fixed=fixed, clock=clock)
+        watched = AdaptiveThreads(4, fixed=fixed, clock=clock)
         watched.begin_epoch()
         _steps(watched, clock, 20, 0.1)
         machine.free = free
@@ -90,7 +90,7 @@ def test_otherwise_the_threads_stay(machine, clock, free, seconds, fixed):
 
 
 def test_a_pause_now_and_then_is_no_load(machine, clock):
-    watched = Pace(4, fixed=False, clock=clock)
+    watched = AdaptiveThreads(4, fixed=False, clock=clock)
     watched.begin_epoch()
     machine.free = 1
     for _ in range(40):

@@ -14,7 +14,7 @@ from edgekd.training.host import Load
 _USUAL, _SLOW, _SLOWER = 20, 3, 3.0
 
 
-class Pace:
+class AdaptiveThreads:
     """The number of threads of a training, epoch by epoch.
 
     Args:
