@@ -110,6 +110,12 @@ def seen_by_onnx(file: Path, own: Signature, teacher: TeacherSettings, data: Pre
             found="neither teacher.input nor a bundle.json beside it",
             hint="set teacher.input: {mean: […], std: […]}, of values in [0, 1], as in its training",
         )
+    if known.image_size is None and 0 in own.shape[1:]:
+        raise ModelError(
+            f"the image size of {file.name} is not known",
+            found="a graph that takes any height or width",
+            hint="set teacher.input.image_size to that of its training",
+        )
     wanted = known.image_size or data.image_size
     fixed = (own.shape[1] or wanted[0], own.shape[2] or wanted[1])
     if known.image_size is not None and known.image_size != fixed:

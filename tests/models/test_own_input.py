@@ -21,7 +21,8 @@ from edgekd.models import checkpoint as checkpoints
 from edgekd.models.architecture import Architecture
 from edgekd.models.build import build
 from edgekd.models.cost import cost
-from edgekd.models.own_input import own_input
+from edgekd.models.onnx_graph import Signature
+from edgekd.models.own_input import own_input, seen_by_onnx
 from edgekd.recipe.load import from_mapping
 from edgekd.recipe.settings import ModelSettings, RecipeSettings, TeacherSettings
 from edgekd.runtime import load
@@ -190,3 +191,18 @@ def test_an_onnx_file_teaches_and_is_compared(tmp_path: Path, bars: Path) -> Non
     assert teacher_made.details.architecture.edits == () and teacher_made.metrics["validation_accuracy"] is not None
     with pytest.raises(ModelError, match="how teacher.onnx sees images is not known"):
         run("third", model=str(tmp_path / "teacher.onnx"))
+
+
+def test_a_graph_of_any_size_needs_the_size_of_its_training() -> None:
+    free = Signature("input", "logits", (3, 0, 0), channels_last=False, batch=None)
+    seen = {"mean": [0.5] * 3, "std": [0.5] * 3}
+    data = Preprocessing((16, 16), (16, 16))
+
+    def edit(**more: Any) -> dict[str, Any] | None:
+        teacher = TeacherSettings.model_validate({"model": "t.onnx", "input": {**seen, **more}})
+        return seen_by_onnx(Path("t.onnx"), free, teacher, data)
+
+    with pytest.raises(ModelError, match=r"image size of t.onnx is not known(?s:.)*teacher.input.image_size"):
+        edit()
+    converted = edit(image_size=24)
+    assert converted is not None and converted["own"]["image_size"] == [24, 24]
