@@ -20,11 +20,13 @@ from edgekd.export.onnx import graph_of
 from edgekd.models import checkpoint as checkpoints
 from edgekd.models.architecture import Architecture
 from edgekd.models.build import build
+from edgekd.models.checkpoint import Checkpoint
 from edgekd.models.cost import cost
 from edgekd.models.onnx_graph import Signature
 from edgekd.models.own_input import own_input, seen_by_onnx
 from edgekd.recipe.load import from_mapping
 from edgekd.recipe.settings import ModelSettings, RecipeSettings, TeacherSettings
+from edgekd.report.result import Result
 from edgekd.runtime import load
 from edgekd.runtime.preprocess import InputShape, Preprocessing
 
@@ -42,6 +44,11 @@ def hub(folder: Path, model: str = "test_efficientnet", labels: tuple[str, ...] 
     described = {"architecture": model, "label_names": list(labels), "pretrained_cfg": published}
     (folder / "config.json").write_text(json.dumps(described))
     return folder
+
+
+def teacher_in(made: Result) -> Checkpoint:
+    """The teacher among the networks that a run has made."""
+    return next(network for role, network in made.networks.items() if role.name == "teacher")
 
 
 @pytest.fixture
@@ -137,10 +144,10 @@ def test_a_grey_wide_student_learns_from_a_square_teacher_in_colour(tmp_path: Pa
         }
     )
     made = pipeline.run(recipe, tmp_path / "run")
-    teacher_made = next(each for role, each in made.made.networks.items() if role.name == "teacher")
-    assert teacher_made.details.architecture.channels == 3
-    assert [edit["edit"] for edit in teacher_made.details.architecture.edits] == ["input"]
-    assert checkpoints.load(teacher_made)(torch.zeros(1, 1, 16, 32)).shape == (1, 2)
+    adapted = teacher_in(made.made)
+    assert adapted.details.architecture.channels == 3
+    assert [edit["edit"] for edit in adapted.details.architecture.edits] == ["input"]
+    assert checkpoints.load(adapted)(torch.zeros(1, 1, 16, 32)).shape == (1, 2)
     assert "teacher" in {ModelId.of(row).role for row in made.made.scores.rows}
     with load(made.bundle) as model:
         assert model.manifest.preprocessing.shape == (1, 16, 32)
@@ -175,20 +182,19 @@ def test_an_onnx_file_teaches_and_is_compared(tmp_path: Path, bars: Path) -> Non
 
     stated = {"mean": [0.5] * 3, "std": [0.5] * 3}
     made = run("first", model=str(tmp_path / "teacher.onnx"), input=stated).made
-    teacher_made = next(each for role, each in made.networks.items() if role.name == "teacher")
+    teacher = teacher_in(made)
     images = torch.rand(2, 3, 16, 32)
     mean, std = (torch.tensor(each).view(1, 3, 1, 1) for each in (Preprocessing.mean, Preprocessing.std))
     # Between borders of the mean: the file takes squares of 32 pixels.
     own = torch.nn.functional.pad((images - 0.5) / 0.5, (0, 0, 8, 8))
-    found = checkpoints.load(teacher_made)((images - mean) / std)
+    found = checkpoints.load(teacher)((images - mean) / std)
     assert torch.allclose(found, network(own), atol=1e-4)
-    assert teacher_made.metrics["macs"] == cost(network, InputShape(3, 32, 32))["macs"]
+    assert teacher.metrics["macs"] == cost(network, InputShape(3, 32, 32))["macs"]
     graph = made.exported.models[ModelId("teacher", "fp32")]
     assert graph.metrics["numerics"]["agreement_of_all"] == 1.0
 
-    again = run("second", model=str(tmp_path / "first" / "bundle" / "model.fp32.onnx")).made
-    teacher_made = next(each for role, each in again.networks.items() if role.name == "teacher")
-    assert teacher_made.details.architecture.edits == () and teacher_made.metrics["validation_accuracy"] is not None
+    again = teacher_in(run("second", model=str(tmp_path / "first" / "bundle" / "model.fp32.onnx")).made)
+    assert again.details.architecture.edits == () and again.metrics["validation_accuracy"] is not None
     with pytest.raises(ModelError, match="how teacher.onnx sees images is not known"):
         run("third", model=str(tmp_path / "teacher.onnx"))
 
