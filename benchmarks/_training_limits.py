@@ -26,6 +26,7 @@ from torch import nn
 
 from edgekd.data.loader import Batch, Loader
 from edgekd.data.prepare import prepare
+from edgekd.data.sources import source_named
 from edgekd.distillation.objective import Teacher
 from edgekd.models.architecture import Architecture
 from edgekd.models.build import build
@@ -57,7 +58,8 @@ def bf16_teacher(sizes: Sizes, folder: Path) -> list[Figure]:
         return [not_measured("D", what, "this machine has no bf16")]
     teacher = Teacher(network, cpu, "bf16")
     (folder / "d").mkdir()
-    data = prepare(DataSettings(source="parquet", root=Path(root) / _IMAGES, image_size=(32, 32)), folder / "d")
+    section = source_named("parquet").settings(source="parquet", root=Path(root) / _IMAGES, image_size=(32, 32))
+    data = prepare(section, folder / "d")
     return _agreement(teacher, exact, evaluation_loader(data, "test"), sizes.validation_batches)
 
 

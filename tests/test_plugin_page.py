@@ -14,7 +14,7 @@ import pytest
 from edgekd import plugins
 from edgekd.data.sources import source_named
 from edgekd.plugin_places import plural
-from edgekd.recipe.settings import DataSettings, TermSettings
+from edgekd.recipe.settings import TermSettings
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "plugins.md").read_text()
@@ -79,7 +79,9 @@ def test_the_loss_and_the_source_do_what_they_promise(place, monkeypatch):
     (place / "data").mkdir()
     for shade, name in ((10, "dark"), (250, "light")):
         np.save(place / "data" / f"{name}.npy", np.full((3, 4, 4), shade, np.uint8))
-    settings = DataSettings(source="array-per-class", root=place / "data")
+    np.save(place / "data" / "other.array.npy", np.zeros((1, 4, 4), np.uint8))
+    section = {"source": "array-per-class", "root": place / "data", "files": "[dl]*.npy"}
+    settings = source_named("array-per-class").settings.model_validate(section)
     raw = source_named("array-per-class").read(settings)
     assert raw.classes == ("dark", "light") and raw.splits["train"].labels.tolist() == [0, 0, 0, 1, 1, 1]
     assert raw.splits["train"].image(3).getpixel((0, 0)) == 250

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,7 +16,7 @@ from edgekd.data.balance import Balance, counts_of
 from edgekd.data.sources import SPLITS, Labels, Samples, source_named
 from edgekd.data.storage import Storage
 from edgekd.errors import ArtifactError, DataError
-from edgekd.recipe.settings import DataSettings, Measure, Task
+from edgekd.recipe.settings import Measure, Task
 from edgekd.runtime.images import BROKEN
 from edgekd.runtime.preprocess import Pixels, Preprocessing
 from edgekd.store.artifacts import Artifact, Details, Json, read_json
@@ -226,7 +227,8 @@ def _open_streamed(folder: Path, name: str, details: DatasetDetails, reopen: Reo
             f"the images that were read from {root} are no longer there",
             hint=f"restore them; or, if they were moved, delete {folder} to prepare the data set from the new location",
         )
-    settings = DataSettings(source=details.source, root=None if root is None else Path(root), **reopen.options)
+    section = {"source": details.source, "root": root, **reopen.options}
+    settings = source.settings.model_validate_json(json.dumps(section))
     if source.fingerprint(settings) != reopen.fingerprint:
         raise DataError(
             f"the images under {root} were changed since the data set was prepared",

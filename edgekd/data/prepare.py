@@ -114,7 +114,7 @@ def prepare(settings: DataSettings, out: Path, *, progress: Progress | None = No
     reopen = None
     if stored == "streamed":
         root = None if settings.root is None else str(settings.root.absolute())
-        reopen = Reopen(root=root, fingerprint=source.fingerprint(settings), options=settings.set_options)
+        reopen = Reopen(root=root, fingerprint=source.fingerprint(settings), options=source.options_of(settings))
     details = DatasetDetails(
         source=settings.source,
         classes=tuple(raw.classes),

@@ -179,7 +179,7 @@ def _classes_of_weights(recipe: RecipeSettings) -> tuple[str, ...] | None:
     The student's come first, then the teacher's.
     """
     data, source = recipe.data, source_named(recipe.data.source)
-    if source.class_names is None or "classes" not in source.options or "class_order" in data.model_fields_set:
+    if source.class_names is None or "class_order" in data.model_fields_set:
         return None
     models = [model for model in (recipe.student, recipe.teacher) if model is not None]
     named = next((names for model in models if (names := _named_by(model)) is not None), None)

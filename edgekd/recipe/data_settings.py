@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import math
+import os
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializeAsAny, ValidatorFunctionWrapHandler, WrapValidator, model_validator
 
+from edgekd import plugins
+from edgekd.errors import EdgekdError
 from edgekd.recipe.base import (
     LARGEST_WHOLE,
     Channels,
@@ -60,20 +66,10 @@ class AugmentSettings(Settings):
 
 
 class DataSettings(Settings):
-    """The images, how they are split, and how the networks see them."""
+    """The images, how they are split, and how the networks see them.
 
-    # What decides, besides root, which images and labels a source gives; each source names those that it uses.
-    source_options: ClassVar[tuple[str, ...]] = (
-        "image_column",
-        "label_column",
-        "split_column",
-        "delimiter",
-        "outside_root",
-        "class_order",
-        "classes",
-        "task",
-        "label_separator",
-    )
+    A data source with options of its own has a subclass with them, in its file: see edgekd.data.sources.Source.
+    """
 
     source: Annotated[str, NameOf("source")] = Field(
         description="name of a data source; `edgekd plugins source` lists them"
@@ -81,27 +77,7 @@ class DataSettings(Settings):
     root: Path | None = Field(None, description="folder (or file) that the source reads")
     task: Task = Field(
         "single-label",
-        description="single-label: every image has exactly one class; multilabel: any number of them, for csv-file and "
-        "parquet",
-    )
-    image_column: str | None = Field(
-        None, description="the column of the images, for a source of tables; default: one with a usual name"
-    )
-    label_column: str | None = Field(
-        None, description="the column of the labels, for a source of tables; default: one with a usual name"
-    )
-    split_column: str | None = Field(
-        None,
-        description="the column of the splits, for csv-file: train, validation, test; default: split, if there is one",
-    )
-    delimiter: Literal[",", ";", "tab"] | None = Field(
-        None, description="between the values of csv-file; default: the one of comma, semicolon and tab in its header"
-    )
-    label_separator: str = Field(
-        "|", min_length=1, description="between the classes in one value of csv-file, with task: multilabel"
-    )
-    outside_root: bool = Field(
-        False, description="accept files outside of the folder of a csv-file, by absolute paths or paths with .."
+        description="single-label: every image has exactly one class; multilabel: any number of them, from a table",
     )
     class_order: Literal["name", "natural"] = Field(
         "name",
@@ -189,12 +165,6 @@ class DataSettings(Settings):
         return self
 
     @property
-    def set_options(self) -> dict[str, Any]:
-        """The source's options that differ from their defaults, by name."""
-        fields = type(self).model_fields
-        return {key: value for key in self.source_options if (value := getattr(self, key)) != fields[key].default}
-
-    @property
     def preprocessing(self) -> Preprocessing:
         """With `depth: auto`, `white` is only a default: see edgekd.data.prepare."""
         mean, std = IMAGENET_GREY if self.channels == 1 else (IMAGENET_MEAN, IMAGENET_STD)
@@ -217,3 +187,35 @@ class DataSettings(Settings):
             return self.image_size
         kept = self.crop_pct or 0.875
         return math.floor(height / kept + 1e-6), math.floor(width / kept + 1e-6)
+
+
+def section_of(value: object) -> type[DataSettings] | None:
+    """The data section with the options of the source that it names; None where there is no such source.
+
+    Args:
+        value: of the section, as it was read; it may be wrong in any way.
+    """
+    named = value.get("source") if isinstance(value, Mapping) else None
+    with suppress(EdgekdError):  # edgekd.recipe.mentions reports it
+        if isinstance(named, str):
+            section: type[DataSettings] = plugins.load("source", named).settings
+            return section
+    return None
+
+
+def sources_with(option: str) -> list[str]:
+    """The names of the sources that take an option, among others of their own or of all."""
+    return [name for name, source in plugins.load_all("source").items() if option in source.settings.model_fields]
+
+
+def _of_its_source(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
+    if not isinstance(value, Mapping):
+        return validate(value)
+    if (section := section_of(value)) is None:  # an option is not reported where its source is misspelt
+        section = DataSettings
+        value = {key: item for key, item in value.items() if key in section.model_fields or not sources_with(key)}
+    return section.model_validate_json(json.dumps(value, default=os.fspath))
+
+
+# A recipe's data section: an instance of the class that its source has.
+Data = Annotated[SerializeAsAny[DataSettings], WrapValidator(_of_its_source)]

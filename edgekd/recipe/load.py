@@ -22,6 +22,7 @@ from edgekd.errors import EdgekdError, PluginError, RecipeError, UnknownNameErro
 from edgekd.plugin_places import folders_in
 from edgekd.recipe import methods
 from edgekd.recipe.code import CodeFile, allowed_code, with_absolute_paths
+from edgekd.recipe.data_settings import DataSettings, section_of, sources_with
 from edgekd.recipe.explain import explain
 from edgekd.recipe.mentions import Mention, mentions
 from edgekd.recipe.settings import RecipeSettings
@@ -219,9 +220,7 @@ def _describe(document: Document, problem: ErrorDetails, model: type[BaseModel])
     location: Location = tuple(part for part in problem["loc"] if part != "[key]")
     message = explain(problem)
     if problem["type"] == "extra_forbidden":
-        options = _siblings(location[:-1], model)
-        near = nearest(str(location[-1]), options)
-        message = f"unknown key{f'; did you mean {near!r}?' if near else '.'} Known: {', '.join(options)}"
+        message = _unknown("key", location, model, document.value)
     return f"{document.where(location)} {format_location(location) or 'recipe'}: {message}"
 
 
@@ -237,24 +236,36 @@ def _root_causes(problems: list[ErrorDetails]) -> Iterator[ErrorDetails]:
 def _explain_parameter(problem: ErrorDetails, mention: Mention) -> str:
     if problem["type"] != "extra_forbidden" or mention.parameters is None:
         return explain(problem)
-    options = _siblings(problem["loc"][:-1], mention.parameters())
-    near = nearest(str(problem["loc"][-1]), options)
-    known = f"Known: {', '.join(options) or 'none'}"
-    return f"unknown parameter of {mention.name}{f'; did you mean {near!r}?' if near else '.'} {known}"
+    return _unknown(f"parameter of {mention.name}", problem["loc"], mention.parameters(), mention.section)
 
 
-def _siblings(location: Location, model: type[BaseModel]) -> list[str]:
-    """The keys that are allowed in the section at `location`."""
+def _unknown(what: str, location: Location, model: type[BaseModel], value: Any) -> str:
+    """An unknown key, with the nearest of the known ones.
+
+    Args:
+        what: the key's name for people.
+        location: of the key, inside `value`.
+        model: of `value`.
+    """
+    section, key = _section(location[:-1], model, value), str(location[-1])
+    if issubclass(section, DataSettings) and (others := sources_with(key)):
+        return f"not an option of this source, but of {', '.join(others)}"
+    options = sorted(section.model_fields)
+    near = nearest(key, options)
+    return f"unknown {what}{f'; did you mean {near!r}?' if near else '.'} Known: {', '.join(options) or 'none'}"
+
+
+def _section(location: Location, model: type[BaseModel], value: Any) -> type[BaseModel]:
+    """The settings of the section at `location`, inside a value of `model`."""
     for part in location:
-        if isinstance(part, int):
-            continue
+        value = value[part]
         field = model.model_fields.get(str(part))
-        if field is None:
-            return []
+        if field is None:  # an item of a list, or an entry
+            continue
         nested = [kind for kind in _kinds(field.annotation) if isinstance(kind, type) and issubclass(kind, BaseModel)]
         if nested:
-            model = nested[0]
-    return sorted(model.model_fields)
+            model = section_of(value) or nested[0] if issubclass(nested[0], DataSettings) else nested[0]
+    return model
 
 
 def _kinds(annotation: object) -> Iterator[Any]:

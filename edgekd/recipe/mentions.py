@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Annotated, Any, get_args, get_origin
 
@@ -42,12 +42,14 @@ class Mention:
         check: looks it up. Raises EdgekdError where it does not exist or its parameters do not fit, and
             pydantic.ValidationError for the parameters themselves.
         parameters: the model of the parameters that stand beside the name; None: it has none.
+        section: the name with its parameters.
     """
 
     location: Location
     name: str
     check: Callable[[], object]
     parameters: Callable[[], type[BaseModel]] | None = None
+    section: Mapping[str, Any] = field(default_factory=dict)
 
 
 def mentions(value: object, annotation: object) -> Iterator[Mention]:
@@ -88,11 +90,10 @@ def _in_model(value: object, model: type[BaseModel], location: Location) -> Iter
         return
     if issubclass(model, TermSettings) and isinstance(method := value.get("method"), str):
         parameters = partial(_parameters_of_method, method)
-        yield Mention((*location, "method"), method, partial(_check_term, value), parameters)
+        yield Mention((*location, "method"), method, partial(_check_term, value), parameters, value)
     elif issubclass(model, SchemeSettings) and isinstance(scheme := value.get("name"), str):
-        yield Mention(
-            (*location, "name"), scheme, partial(_check_scheme, value), partial(_parameters_of_scheme, scheme)
-        )
+        parameters = partial(_parameters_of_scheme, scheme)
+        yield Mention((*location, "name"), scheme, partial(_check_scheme, value), parameters, value)
     else:
         named, arguments = value.get("model"), value.get("arguments")
         if issubclass(model, ModelSettings) and isinstance(named, str) and isinstance(arguments, dict):

@@ -23,7 +23,7 @@ from edgekd.recipe.base import (
     Task,
     VariantName,
 )
-from edgekd.recipe.data_settings import AugmentSettings, DataSettings
+from edgekd.recipe.data_settings import AugmentSettings, Data, DataSettings
 from edgekd.recipe.model_settings import InputSettings, ModelSettings, TeacherSettings
 from edgekd.recipe.training_settings import StepSettings, TrainSettings
 
@@ -32,6 +32,7 @@ __all__ = [
     "AugmentSettings",
     "BenchSettings",
     "ClassWeights",
+    "Data",
     "DataSettings",
     "DeviceName",
     "DistillSettings",
@@ -315,7 +316,7 @@ class RecipeSettings(Settings):
         str,
         Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100, description="the run's folder is runs/<name>"),
     ]
-    data: DataSettings = Field(description="the images, their splits and preprocessing")
+    data: Data = Field(description="the images, their splits and preprocessing")
     teacher: TeacherSettings | None = Field(None, description="required, except for schemes without a teacher")
     student: ModelSettings = Field(description="the network that ships")
     distill: DistillSettings = Field(DistillSettings(), description="who teaches the student, with which losses")

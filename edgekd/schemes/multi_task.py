@@ -24,7 +24,7 @@ from edgekd.models.checkpoint import Checkpoint
 from edgekd.models.cost import cost
 from edgekd.quantization.placement import refuse_quantized
 from edgekd.recipe.settings import (
-    DataSettings,
+    Data,
     ModelSettings,
     RecipeSettings,
     RecoverySettings,
@@ -58,7 +58,7 @@ class Task(Settings):
     classes: dict[str, tuple[str, ...]] | None = Field(
         None, description="each class of the task with the data's classes that it means; the images are the same"
     )
-    data: DataSettings | None = Field(None, description="its own images; image_size, mean and std are the recipe's")
+    data: Data | None = Field(None, description="its own images; image_size, mean and std are the recipe's")
     teacher: TeacherSettings
     weight: Annotated[float, Field(gt=0.0)] = Field(1.0, description="of its losses; the main task's is 1")
 

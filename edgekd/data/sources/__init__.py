@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal, Protocol, get_args
+from typing import Any, Literal, Protocol, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,8 @@ SPLITS: tuple[SplitName, ...] = get_args(SplitName)
 Labels = npt.NDArray[np.int64]
 # The label of an image without one.
 UNLABELLED = -1
+# The settings of every data section that some sources read images and labels by.
+_DECIDING = ("task", "class_order", "classes")
 
 
 class Samples(Protocol):
@@ -129,32 +131,45 @@ class Source:
         fingerprint: identifies the content without reading all of it: names, sizes and times of files, or a version.
             It is part of the key under which the prepared images are kept. Raises as `read`.
         mirror: whether an image mirrored left to right keeps its class.
-        options: the settings that it uses, of DataSettings.source_options; a recipe must not set the others.
-        class_names: the names of the training split's classes as `read` orders them, where a setting decides the order.
+        settings: the `data` section that its functions are given: a subclass of DataSettings with its own options.
+        tasks: the kinds of labels that it can give.
+        class_names: the names of the training split's classes as `read` orders them, where `class_order` and `classes`
+            decide the order.
         labelled: whether its images have labels. Without them a trained student can be quantized, and measured by how
             often it agrees with itself in float; a recipe may name its classes.
     """
 
-    read: Callable[[DataSettings], RawData]
-    fingerprint: Callable[[DataSettings], Json]
+    read: Callable[[Any], RawData]
+    fingerprint: Callable[[Any], Json]
     mirror: bool
-    options: tuple[str, ...] = ()
-    class_names: Callable[[DataSettings], tuple[str, ...]] | None = None
+    settings: type[DataSettings] = DataSettings
+    tasks: tuple[Task, ...] = ("single-label",)
+    class_names: Callable[[Any], tuple[str, ...]] | None = None
     labelled: bool = True
 
     def check_declaration(self) -> None:
-        """Raises PluginError where an option is not one of the recipe's."""
-        if unknown := [key for key in self.options if key not in DataSettings.source_options]:
-            raise PluginError(
-                "a data source uses an unknown option", found=unknown[0], allowed=", ".join(DataSettings.source_options)
-            )
+        """Raises PluginError where a misspelt option would be ignored."""
+        if self.settings.model_config.get("extra") != "forbid":
+            raise PluginError(f"its settings, {self.settings.__name__}, accept unknown keys", allowed="extra='forbid'")
+
+    @property
+    def unused(self) -> tuple[str, ...]:
+        """The settings of every data section that would not change what this source reads."""
+        ordered = self.class_names is not None
+        used = {"task": len(self.tasks) > 1, "class_order": ordered, "classes": ordered or not self.labelled}
+        return tuple(key for key in _DECIDING if not used[key])
+
+    def options_of(self, settings: DataSettings) -> Json:
+        """What decides, besides root, which images and labels it gives: settings that differ from their defaults."""
+        own = set(self.settings.model_fields) - set(DataSettings.model_fields)
+        return settings.model_dump(mode="json", include={*own, *_DECIDING}, exclude_defaults=True)
 
     def check(self, settings: DataSettings) -> None:
         """Raises UsageError for a setting that this source would ignore."""
-        if ignored := [key for key in settings.set_options if key not in self.options]:
+        given = self.options_of(settings)
+        if ignored := [key for key in self.unused if key in given]:
             raise UsageError(
                 f"the source {settings.source} does not use {', '.join(ignored)}",
-                allowed=", ".join(self.options) or None,
                 hint="remove it" if len(ignored) == 1 else "remove them",
             )
 

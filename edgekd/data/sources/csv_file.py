@@ -11,15 +11,17 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
+from pydantic import Field
 
 from edgekd.data.class_order import arranged
 from edgekd.data.sources import Labels, RawData, Samples, Source, SplitName
+from edgekd.data.sources._columns import ColumnSettings
 from edgekd.data.sources._files import SPLIT_WORDS, require_file
 from edgekd.data.sources.image_folder import FolderSamples
 from edgekd.errors import DataError
-from edgekd.recipe.settings import DataSettings
 from edgekd.runtime.label_table import (
     IMAGE_NAMES,
     LABEL_NAMES,
@@ -32,6 +34,24 @@ from edgekd.runtime.label_table import (
     refuse_conflicts,
 )
 from edgekd.store.artifacts import Json, digest, file_digest
+
+
+class CsvFileSettings(ColumnSettings):
+    """How the table is written."""
+
+    split_column: str | None = Field(
+        None, description="the column of the splits: train, validation, test; default: split, if there is one"
+    )
+    delimiter: Literal[",", ";", "tab"] | None = Field(
+        None, description="between the values; default: the one of comma, semicolon and tab in the header"
+    )
+    label_separator: str = Field(
+        "|", min_length=1, description="between the classes in one value, with task: multilabel"
+    )
+    outside_root: bool = Field(
+        False, description="accept files outside of the table's folder, by absolute paths or paths with .."
+    )
+
 
 _HOLDS = "a text file with a header such as file,label"
 
@@ -55,7 +75,7 @@ class _Labelled:
         return tuple(dict.fromkeys(file for file, _, _ in self.rows))
 
 
-def fingerprint(settings: DataSettings) -> Json:
+def fingerprint(settings: CsvFileSettings) -> Json:
     """The table's content, and the sizes and times of the files that it names. Args and Raises as read()."""
     labelled = _labelled(settings)
     folder = labelled.path.parent
@@ -63,7 +83,7 @@ def fingerprint(settings: DataSettings) -> Json:
     return {"files": len(rows), "table": file_digest(labelled.path), "digest": digest(rows)}
 
 
-def read(settings: DataSettings) -> RawData:
+def read(settings: CsvFileSettings) -> RawData:
     """The labelled images of all splits; images are decoded later, one by one, and missing ones count as broken.
 
     Args:
@@ -93,12 +113,12 @@ def read(settings: DataSettings) -> RawData:
     return RawData(labelled.classes, splits, notes=_notes(labelled), missing=tuple(missing))
 
 
-def class_names(settings: DataSettings) -> tuple[str, ...]:
+def class_names(settings: CsvFileSettings) -> tuple[str, ...]:
     """The classes of the training images, in order. Args and Raises as read()."""
     return _labelled(settings).classes
 
 
-def _labelled(settings: DataSettings) -> _Labelled:
+def _labelled(settings: CsvFileSettings) -> _Labelled:
     path = require_file(settings, _HOLDS)
     image = Column("image_column", settings.image_column, IMAGE_NAMES)
     label = Column("label_column", settings.label_column, LABEL_NAMES)
@@ -164,7 +184,7 @@ SOURCE = Source(
     read=read,
     fingerprint=fingerprint,
     mirror=True,
-    # A table uses all of them.
-    options=DataSettings.source_options,
+    settings=CsvFileSettings,
+    tasks=("single-label", "multilabel"),
     class_names=class_names,
 )

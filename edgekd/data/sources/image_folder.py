@@ -172,6 +172,4 @@ def _some(names: Sequence[str]) -> str:
     return shown if len(names) <= 10 else f"{shown} and {len(names) - 10} more"
 
 
-SOURCE = Source(
-    read=read, fingerprint=fingerprint, mirror=True, options=("class_order", "classes"), class_names=class_names
-)
+SOURCE = Source(read=read, fingerprint=fingerprint, mirror=True, class_names=class_names)

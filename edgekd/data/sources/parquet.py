@@ -21,9 +21,10 @@ import numpy as np
 from PIL import Image
 
 from edgekd.data.sources import Labels, RawData, Source, SplitName
+from edgekd.data.sources._columns import ColumnSettings
 from edgekd.data.sources._files import SPLIT_WORDS, files_fingerprint, require_root
 from edgekd.errors import DataError, require
-from edgekd.recipe.settings import DataSettings, Task
+from edgekd.recipe.settings import Task
 from edgekd.runtime.images import is_skipped, open_upright
 from edgekd.store.artifacts import Json
 
@@ -93,7 +94,7 @@ class ParquetSamples:
             return self._recent[number]
 
 
-def fingerprint(settings: DataSettings) -> Json:
+def fingerprint(settings: ColumnSettings) -> Json:
     """The paths, sizes and times of the Parquet files; their content is not read.
 
     Args:
@@ -106,7 +107,7 @@ def fingerprint(settings: DataSettings) -> Json:
     return files_fingerprint(root, [file for files in _splits(root).values() for file in files])
 
 
-def read(settings: DataSettings) -> RawData:
+def read(settings: ColumnSettings) -> RawData:
     """The labelled images of all splits; images are decoded later, one by one.
 
     Args:
@@ -168,7 +169,7 @@ def _splits(root: Path) -> dict[SplitName, list[Path]]:
     return splits
 
 
-def _samples(files: Sequence[Path], settings: DataSettings) -> tuple[ParquetSamples, tuple[str, ...] | None]:
+def _samples(files: Sequence[Path], settings: ColumnSettings) -> tuple[ParquetSamples, tuple[str, ...] | None]:
     groups: list[_RowGroup] = []
     lengths: list[int] = []
     labels: list[Labels] = []
@@ -192,7 +193,7 @@ def _samples(files: Sequence[Path], settings: DataSettings) -> tuple[ParquetSamp
     return ParquetSamples(groups, lengths, np.concatenate(labels)), names.pop()
 
 
-def _columns(path: Path, schema: Any, settings: DataSettings) -> tuple[str, str]:
+def _columns(path: Path, schema: Any, settings: ColumnSettings) -> tuple[str, str]:
     """The names of the image and of the label column: those in the recipe, or the first with a usual name."""
     types = _arrow("pyarrow.types")
     usable = {
@@ -227,7 +228,7 @@ def _is_label(types: ModuleType, column: Any, task: Task) -> bool:
     return bool(types.is_integer(column))
 
 
-def _labels(path: Path, column: Any, settings: DataSettings) -> Labels:
+def _labels(path: Path, column: Any, settings: ColumnSettings) -> Labels:
     if column.null_count:
         raise DataError(f"{path} has rows without a label", found=f"{column.null_count} of {len(column)}")
     if settings.task == "multilabel":
@@ -270,4 +271,10 @@ def _arrow(module: str) -> ModuleType:
     return require(module, purpose="reading Parquet files", extra="train")
 
 
-SOURCE = Source(read=read, fingerprint=fingerprint, mirror=True, options=("image_column", "label_column", "task"))
+SOURCE = Source(
+    read=read,
+    fingerprint=fingerprint,
+    mirror=True,
+    settings=ColumnSettings,
+    tasks=("single-label", "multilabel"),
+)

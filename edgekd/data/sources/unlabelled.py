@@ -73,4 +73,4 @@ def samples_of(root: Path, found: Found) -> FolderSamples:
     return FolderSamples(root, files, np.full(len(files), UNLABELLED, dtype=np.int64))
 
 
-SOURCE = Source(read=read, fingerprint=fingerprint, mirror=True, options=("classes",), labelled=False)
+SOURCE = Source(read=read, fingerprint=fingerprint, mirror=True, labelled=False)

@@ -15,13 +15,12 @@ from edgekd.data.dataset import open_split
 from edgekd.data.prepare import expected, prepare
 from edgekd.data.sources import csv_file
 from edgekd.errors import DataError
-from edgekd.recipe.settings import DataSettings
 
 Write = Callable[[str], Path]
 
 
-def settings(root: Path, **options: Any) -> DataSettings:
-    return DataSettings(source="csv-file", root=root, image_size=8, **options)
+def settings(root: Path, **options: Any) -> csv_file.CsvFileSettings:
+    return csv_file.CsvFileSettings(source="csv-file", root=root, image_size=8, **options)
 
 
 @pytest.fixture
@@ -101,7 +100,7 @@ def test_a_folder_or_nothing_instead_of_a_table(write: Write, tmp_path: Path) ->
     with pytest.raises(DataError, match="is not a file\n  found: nothing at"):
         csv_file.fingerprint(settings(tmp_path / "gone.csv"))
     with pytest.raises(DataError, match="needs a root"):
-        csv_file.read(DataSettings(source="csv-file"))
+        csv_file.read(csv_file.CsvFileSettings(source="csv-file"))
 
 
 def test_the_fingerprint_follows_table_and_files(write: Write, tmp_path: Path) -> None:

@@ -14,9 +14,9 @@ from PIL import Image
 
 from edgekd.data.dataset import open_split
 from edgekd.data.prepare import prepare
-from edgekd.data.sources import parquet, source_named
-from edgekd.errors import DataError, UsageError
-from edgekd.recipe.settings import DataSettings
+from edgekd.data.sources import parquet
+from edgekd.data.sources._columns import ColumnSettings
+from edgekd.errors import DataError
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (12, 6, 5, 3), dtype=np.uint8)
 
@@ -37,7 +37,7 @@ def table(labels: list[Any], *, image: str = "img", label: str = "label", names:
 
 
 def read(root: Path, **settings: str) -> Any:
-    return parquet.read(DataSettings(source="parquet", root=root, **settings))
+    return parquet.read(ColumnSettings(source="parquet", root=root, **settings))
 
 
 def test_rows_across_files_and_row_groups(tmp_path: Path) -> None:
@@ -54,7 +54,7 @@ def test_rows_across_files_and_row_groups(tmp_path: Path) -> None:
     for index, row in enumerate([0, 1, 2, 3, 4, 0, 1, 2]):
         assert np.array_equal(np.asarray(train.image(index)), PIXELS[row])
         assert np.array_equal(np.asarray(again.image(index)), PIXELS[row])
-    assert parquet.fingerprint(DataSettings(source="parquet", root=tmp_path))["files"] == 4
+    assert parquet.fingerprint(ColumnSettings(source="parquet", root=tmp_path))["files"] == 4
 
 
 @pytest.mark.parametrize("image", ["img", "image"])
@@ -128,7 +128,7 @@ def test_columns_by_name(tmp_path: Path) -> None:
         read(tmp_path, image_column="photo", label_column="kind")
     out = tmp_path / "prepared"
     out.mkdir()
-    settings = DataSettings(
+    settings = ColumnSettings(
         source="parquet",
         root=tmp_path,
         image_column="photo",
@@ -141,11 +141,6 @@ def test_columns_by_name(tmp_path: Path) -> None:
     pq.write_table(more, tmp_path / "train.parquet")
     split = open_split(prepare(settings, out), "train")
     assert set(split.labels.tolist()) == {0, 1, 2} and split.pixels(np.array([0])).shape == (1, 8, 8, 3)
-
-
-def test_a_source_without_columns_refuses_their_names() -> None:
-    with pytest.raises(UsageError, match="image-folder does not use label_column"):
-        source_named("image-folder").check(DataSettings(source="image-folder", label_column="y"))
 
 
 @pytest.mark.parametrize("name", ["train_test.parquet", "latest.parquet", "0000.parquet", "train/test.parquet"])

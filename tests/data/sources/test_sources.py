@@ -90,16 +90,32 @@ def test_too_few_classes_no_images_and_equal_names() -> None:
 
 
 def test_settings_that_a_source_would_ignore() -> None:
-    with pytest.raises(UsageError, match="digits does not use label_column, class_order\n  next: remove them"):
-        source_named("digits").check(DataSettings(source="digits", label_column="x", class_order="natural"))
-    with pytest.raises(UsageError, match="parquet does not use class_order\n  allowed: image_column, label_column"):
-        source_named("parquet").check(DataSettings(source="parquet", class_order="natural"))
+    for name, ignored in (
+        ("digits", ("task", "class_order", "classes")),
+        ("parquet", ("class_order", "classes")),
+        ("unlabelled", ("task", "class_order")),
+    ):
+        source = source_named(name)
+        given = {"task": "multilabel", "class_order": "natural", "classes": ["a", "b"]}
+        assert source.unused == ignored
+        with pytest.raises(UsageError, match=f"{name} does not use {', '.join(ignored)}\n  next: remove them"):
+            source.check(source.settings.model_validate({"source": name, **given}))
+    assert source_named("csv-file").unused == ()
 
 
-def test_an_option_that_no_recipe_has() -> None:
-    source = Source(read=lambda _: None, fingerprint=lambda _: {}, mirror=True, options=("labels",))  # type: ignore[arg-type, return-value]
-    with pytest.raises(PluginError, match="unknown option\n  found: labels"):
+def test_options_that_would_hide_a_misspelt_one() -> None:
+    class Loose(DataSettings):
+        model_config = {"extra": "allow"}
+
+    source = Source(read=lambda _: None, fingerprint=lambda _: {}, mirror=True, settings=Loose)  # type: ignore[arg-type, return-value]
+    with pytest.raises(PluginError, match="its settings, Loose, accept unknown keys"):
         source.check_declaration()
+
+
+def test_every_option_is_described() -> None:
+    own = [source_named(name).settings for name in plugins.names("source")]
+    options = {key: field.description for section in own for key, field in section.model_fields.items()}
+    assert "delimiter" in options and all(options.values())
 
 
 def test_labels_that_are_sets() -> None:

@@ -1,0 +1,14 @@
+"""The options that all sources of tables have."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from edgekd.recipe.settings import DataSettings
+
+
+class ColumnSettings(DataSettings):
+    """Which columns of a table are read."""
+
+    image_column: str | None = Field(None, description="the column of the images; default: one with a usual name")
+    label_column: str | None = Field(None, description="the column of the labels; default: one with a usual name")
