@@ -37,8 +37,11 @@ _SEEDS_PER_RUN = 1_000_003
 
 @dataclass(frozen=True)
 class _Loop:
+    """A training's parts; `wrapped` is the model as Accelerate runs it, `forward` that or its compiled form."""
+
     accelerator: Accelerator
     model: nn.Module
+    wrapped: nn.Module
     forward: Forward
     objective: nn.Module
     optimiser: torch.optim.Optimizer
@@ -51,16 +54,36 @@ class _Loop:
 
     @cached_property
     def parameters(self) -> list[nn.Parameter]:
-        return list(trainable((self.model, self.objective)))
+        return list(trainable((self.wrapped, self.objective)))
 
     @property
     def total_steps(self) -> int:
         return len(self.loader) * self.settings.epochs
 
-    def epoch(self, epoch: int) -> tuple[dict[str, float], float, float]:
-        """Train one epoch: the mean of each term, the last learning rate, seconds."""
-        self.model.train()
-        start, first = time.perf_counter(), epoch * len(self.loader)
+    def restored(self, folder: Path) -> TrainingState:
+        """The state to go on from: that of an interrupted run, or a new one. Raises TrainingError."""
+        averaged = {"average": self.average.network} if self.average is not None else {}
+        state = TrainingState(folder, {"model": self.model, "objective": self.objective, **averaged}, self.optimiser)
+        state.restore()
+        return state
+
+    def epoch(self, epoch: int, validation: Loader | None) -> EpochRecord:
+        """Train one epoch, and measure what it gives. Raises NonFiniteLossError, OutOfMemoryError."""
+        self.adaptive.begin_epoch()
+        device, loader = self.accelerator.device, self.loader
+        with clear_errors(loader.batch_size, device), threads(self.adaptive.threads):
+            start = time.perf_counter()
+            terms, rate = self._steps(epoch)
+            seconds = time.perf_counter() - start
+            result = self.average.network if self.average is not None else self.model
+            value = score(result, validation, device) if validation is not None else None
+        speed, loss = len(loader) * loader.batch_size / seconds, sum(terms.values())
+        return EpochRecord(epoch + 1, loss, terms, rate, speed, value, self.adaptive.threads)
+
+    def _steps(self, epoch: int) -> tuple[dict[str, float], float]:
+        """The steps of one epoch: the mean of each term, and the last learning rate."""
+        self.wrapped.train()
+        first = epoch * len(self.loader)
         guard = Guard(self.accelerator.device, epoch, first_step=first + 1)
         sums: dict[str, Tensor] = {}
         rate = 0.0
@@ -71,14 +94,13 @@ class _Loop:
             loss = reduce(add, terms.values())
             guard.watch(step, loss, self._update(loss))
             if self.average is not None:
-                self.average.update(self.model, first + step)
+                self.average.update(self.wrapped, first + step)
             for name, value in terms.items():
                 sums[name] = sums[name] + value.detach() if name in sums else value.detach()
             self.adaptive.step()
             self._show(epoch, first + step + 1)
         guard.check()
-        means = {name: float(value) / len(self.loader) for name, value in sums.items()}
-        return means, rate, time.perf_counter() - start
+        return {name: float(value) / len(self.loader) for name, value in sums.items()}, rate
 
     def _update(self, loss: Tensor) -> Tensor:
         """Take one optimiser step; returns the gradient's norm before clipping."""
@@ -153,54 +175,56 @@ def fit(
     """
     keep_freed_memory()
     _tell_batch(loader, settings)
-    accelerator = Accelerator(mixed_precision="no")
-    model.to(accelerator.device)
-    objective.to(accelerator.device)
-    raise_momentum(model, steps=len(loader) * settings.epochs)
-    # Timed inside: a compiled teacher is compiled once.
+    # Around the timing too: a compiled teacher is compiled once.
     with compiling() if settings.compile else nullcontext():
-        with clear_errors(loader.batch_size, accelerator.device):
-            tuning = tune(model, objective, loader, settings, device=accelerator.device, folder=resume)
-        wrapped = accelerator.prepare(model)
-        # Not prepared: Accelerate's wrapper searches for packages in every step, 1.5 % of a small student's step, and
-        # the rest of it is for scaled and accumulated gradients, which do not occur here.
-        optimiser = make_optimiser((model, objective), settings)
-        average = Average(model, settings.ema) if settings.ema is not None else None
-        modules = {"model": model, "objective": objective} | ({"average": average.network} if average else {})
-        state = TrainingState(resume, modules, optimiser)
-        state.restore()
-        forward = compiled(wrapped) if settings.compile else wrapped
-        fixed = accelerator.device.type != "cpu" or threads_are_fixed(settings)
-        adaptive = AdaptiveThreads(tuning.threads, fixed=fixed, usual=tuning.seconds)
-        loop = _Loop(
-            accelerator,
-            wrapped,
-            forward,
-            objective,
-            optimiser,
-            loader,
-            settings,
-            tuning,
-            average,
-            callbacks.progress,
-            adaptive,
-        )
-        result = average.network if average else model
+        loop = _prepared(model, objective, loader, settings, callbacks.progress, resume)
+        state = loop.restored(resume)
         for epoch in range(len(state.history), settings.epochs):
             torch.manual_seed(settings.seed * _SEEDS_PER_RUN + epoch)
             if callbacks.begin_epoch is not None:
                 callbacks.begin_epoch(model, epoch)
-            adaptive.begin_epoch()
-            with clear_errors(loader.batch_size, accelerator.device), threads(adaptive.threads):
-                terms, rate, seconds = loop.epoch(epoch)
-                value = score(result, validation, accelerator.device) if validation is not None else None
-            speed, loss = len(loader) * loader.batch_size / seconds, sum(terms.values())
-            state.history.append(EpochRecord(epoch + 1, loss, terms, rate, speed, value, adaptive.threads))
+            state.history.append(loop.epoch(epoch, validation))
             state.save()
-    if average:
-        model.load_state_dict(average.network.state_dict())
+    if loop.average is not None:
+        model.load_state_dict(loop.average.network.state_dict())
     model.eval()
     return state.history
+
+
+def _prepared(
+    model: nn.Module,
+    objective: nn.Module,
+    loader: BatchSource,
+    settings: StepSettings,
+    progress: Progress | None,
+    folder: Path,
+) -> _Loop:
+    """The parts of a loop, on their device; how it runs fastest is timed, or read from `folder`. Raises as fit()."""
+    accelerator = Accelerator(mixed_precision="no")
+    device = accelerator.device
+    model.to(device)
+    objective.to(device)
+    raise_momentum(model, steps=len(loader) * settings.epochs)
+    with clear_errors(loader.batch_size, device):
+        tuning = tune(model, objective, loader, settings, device=device, folder=folder)
+    wrapped = accelerator.prepare(model)
+    fixed = device.type != "cpu" or threads_are_fixed(settings)
+    return _Loop(
+        accelerator=accelerator,
+        model=model,
+        wrapped=wrapped,
+        forward=compiled(wrapped) if settings.compile else wrapped,
+        objective=objective,
+        # Not prepared: Accelerate's wrapper searches for packages in every step, 1.5 % of a small student's step, and
+        # the rest of it is for scaled and accumulated gradients, which do not occur here.
+        optimiser=make_optimiser((model, objective), settings),
+        loader=loader,
+        settings=settings,
+        tuning=tuning,
+        average=Average(model, settings.ema) if settings.ema is not None else None,
+        progress=progress,
+        adaptive=AdaptiveThreads(tuning.threads, fixed=fixed, usual=tuning.seconds),
+    )
 
 
 def _tell_batch(loader: BatchSource, settings: StepSettings) -> None:
