@@ -15,7 +15,8 @@ _MEASURED = {
 
 Top-1 on the test split of `{source}`, measured on the files themselves, with 95 % intervals.
 
-| variant | file | accuracy | images | engine |""",
+| variant | file | accuracy | images | engine |
+|---|---|---|---|---|""",
     "agreement": """## Agreement with fp32
 
 How often the files give the same top-1 answer as the network in float, on held-out images without labels, with 95 %
@@ -23,18 +24,15 @@ intervals. How often either is right was not measured.
 
 Error of the logits: the root of the mean square of their differences, relative to that of the network's in float.
 
-| variant | file | agreement with fp32 | images | engine | error of the logits |""",
+| variant | file | agreement with fp32 | images | engine | error of the logits |
+|---|---|---|---|---|---|""",
     "mAP": """## Mean average precision
 
 mAP on the test split of `{source}`, measured on the files themselves, with 95 % intervals: the mean of the classes'
 average precisions, as scikit-learn's average_precision_score.
 
-| variant | file | mAP | images | engine |""",
-}
-_RULE = {
-    "accuracy": "|---|---|---|---|---|",
-    "agreement": "|---|---|---|---|---|---|",
-    "mAP": "|---|---|---|---|---|",
+| variant | file | mAP | images | engine |
+|---|---|---|---|---|""",
 }
 _SEED = "These are figures of this one network; another training, or another seed, gives another."
 _REMARK = {
@@ -44,6 +42,40 @@ _REMARK = {
 }
 _SETS = """An image can have several of the classes, or none: a class is answered where its probability reaches its
 threshold in `bundle.json`, chosen for the highest F1 on the validation split."""
+
+
+_PAGE = """# {name}
+{unusable}
+An image classifier for {classes} classes at {size} pixels, compressed with edgekd:
+{model} ({arguments}), {cost}.
+
+{measured}
+{rows}
+{heads}
+{remark}
+
+## Use
+
+```python
+from edgekd.runtime import load
+
+model = load("path/to/this/folder")
+print(model("image.jpg"){answer})
+model.verify()  # runs the bundle's test vectors and compares the outputs
+```
+
+Without edgekd: `bundle.json` describes how images are resized, cropped and normalised; `vectors/` has test inputs and
+the expected outputs.
+
+## Classes
+
+{names}
+
+## Limits
+
+{answers} Images unlike those of the test split, other cameras and other
+crops were not measured. Its licence depends on the licences of the data and of the weights it was trained from.
+"""
 
 
 def card(
@@ -64,58 +96,41 @@ def card(
         data: the data set.
         warnings: why the variants' answers cannot be believed, where they cannot.
     """
-    size = data.details.preprocessing.shape
-    rows = "\n".join(
-        f"| {variant} | `{record['file']}` | {score_of(record['metrics']):.2%} "
-        f"({record['metrics']['interval'][0]:.2%} to {record['metrics']['interval'][1]:.2%}) "
-        f"| {record['metrics']['samples']} | {record['metrics']['engine']} |{_logit_error(record['metrics'])}"
-        for variant, record in variants.items()
+    sets, source = data.measure == "mAP", data.details.source
+    named = [", ".join(student.classes), *(f"{head}: {', '.join(names)}" for head, names in architecture.heads.items())]
+    return _PAGE.format(
+        name=name,
+        unusable=_unusable(warnings),
+        classes=len(student.classes),
+        size=data.details.preprocessing.shape,
+        model=architecture.model,
+        arguments=", ".join(f"{key}={value}" for key, value in architecture.arguments.items()) or "no arguments",
+        cost=f"{student.metrics['parameters']:,} parameters, {student.metrics['macs']:,} MACs per image",
+        measured=_MEASURED[data.measure].format(source=source),
+        rows="\n".join(_row(variant, record, record["metrics"]) for variant, record in variants.items()),
+        heads="".join(
+            _row(f"{variant}, {head}", record, metrics) + "\n"
+            for variant, record in variants.items()
+            for head, metrics in record["metrics"].get("heads", {}).items()
+        ),
+        remark=_REMARK[data.measure],
+        answer=".labels" if sets else ".top(3)",
+        names="\n\n".join(named),
+        answers=_SETS if sets else "The model predicts one of its classes for any image.",
     )
-    heads = "".join(
-        f"| {variant}, {name} | `{record['file']}` | {score['accuracy']:.2%} "
-        f"({score['interval'][0]:.2%} to {score['interval'][1]:.2%}) | {score['samples']} | {score['engine']} |\n"
-        for variant, record in variants.items()
-        for name, score in record["metrics"].get("heads", {}).items()
+
+
+def _unusable(warnings: Sequence[str]) -> str:
+    return "\n".join(("\n**Not usable:**\n", *(f"- {warning}" for warning in warnings), "")) if warnings else ""
+
+
+def _row(name: str, record: Json, metrics: Json) -> str:
+    """A file's row in the table of measured figures: of its network, or of one of its heads."""
+    low, high = metrics["interval"]
+    return (
+        f"| {name} | `{record['file']}` | {score_of(metrics):.2%} ({low:.2%} to {high:.2%}) "
+        f"| {metrics['samples']} | {metrics['engine']} |{_logit_error(metrics)}"
     )
-    sets = data.measure == "mAP"
-    answers = _SETS if sets else "The model predicts one of its classes for any image."
-    further = "".join(f"\n\n{name}: {', '.join(classes)}" for name, classes in architecture.heads.items())
-    cost = f"{student.metrics['parameters']:,} parameters, {student.metrics['macs']:,} MACs per image"
-    arguments = ", ".join(f"{key}={value}" for key, value in architecture.arguments.items())
-    warned = "".join(f"- {warning}\n" for warning in warnings)
-    return f"""# {name}
-{f"{chr(10)}**Not usable:**{chr(10)}{chr(10)}{warned}" if warned else ""}
-An image classifier for {len(student.classes)} classes at {size} pixels, compressed with edgekd:
-{architecture.model} ({arguments or "no arguments"}), {cost}.
-
-{_MEASURED[data.measure].format(source=data.details.source)}
-{_RULE[data.measure]}
-{rows}
-{heads}
-{_REMARK[data.measure]}
-
-## Use
-
-```python
-from edgekd.runtime import load
-
-model = load("path/to/this/folder")
-print(model("image.jpg"){".labels" if sets else ".top(3)"})
-model.verify()  # runs the bundle's test vectors and compares the outputs
-```
-
-Without edgekd: `bundle.json` describes how images are resized, cropped and normalised; `vectors/` has test inputs and
-the expected outputs.
-
-## Classes
-
-{", ".join(student.classes)}{further}
-
-## Limits
-
-{answers} Images unlike those of the test split, other cameras and other
-crops were not measured. Its licence depends on the licences of the data and of the weights it was trained from.
-"""
 
 
 def _logit_error(metrics: Json) -> str:
