@@ -26,6 +26,12 @@ from edgekd.store.artifacts import Artifact, Details, Json, file_digest, version
 
 VERSION = 7
 _VECTORS = 8
+_VECTOR_FILES = {
+    "images": "vectors/images.npy",
+    "inputs": "vectors/input.npy",
+    "photo": "vectors/photo.png",
+    "pixels": "vectors/photo.npy",
+}
 # What an evaluation holds about single test images: an app needs none of it, and a file's name may be private.
 _OF_IMAGES = ("correct", "worst", "replicates", "thresholds")
 _DECIMALS = 6
@@ -83,14 +89,7 @@ def pack(contents: Contents, evaluated: Sequence[Json], measured: Sequence[Json]
     Raises:
         BackendError: no engine here computes a graph as it is written.
     """
-    student, shipped = contents.student, contents.shipped
-    preprocessing, reader = student.details.preprocessing, open_reader(data, "validation")
-    pixels = reader.pixels(reader.first(_VECTORS))
-    inputs = preprocessing.normalise(pixels)
-    (out / "vectors").mkdir()
-    np.save(out / "vectors" / "images.npy", pixels)
-    np.save(out / "vectors" / "input.npy", inputs)
-    _write_photo(preprocessing, out / "vectors")
+    inputs = _write_vectors(contents.student.details.preprocessing, data, out / "vectors")
     scores = {ModelId.of(row): row for row in evaluated}
     latencies = _smallest_batch(measured)
     # Each file's latency in the engine that was measured first; the record names the engine.
@@ -102,42 +101,58 @@ def pack(contents: Contents, evaluated: Sequence[Json], measured: Sequence[Json]
             **({"thresholds": scores[model]["thresholds"]} if data.multilabel else {}),
             "latency": _latency(first[model]) if model in first else None,
         }
-        for variant, model in shipped.items()
+        for variant, model in contents.shipped.items()
     }
     warnings = [f"{name}: {problem}" for name, record in records.items() for problem in record["metrics"]["problems"]]
-    described = card(contents.name, student.details.architecture, student, records, data, warnings)
-    (out / "card.md").write_text(described)
-    p50 = {
-        backend: {model: float(record["latency_ms"]["p50"]) for model, record in rows.items()}
-        for backend, rows in latencies.items()
-    }
-    manifest: Json = {
+    architecture = contents.student.details.architecture
+    (out / "card.md").write_text(card(contents.name, architecture, contents.student, records, data, warnings))
+    engines = {str(engine): order for engine, order in preferences(contents.shipped, scores, _p50(latencies)).items()}
+    _write_manifest(
+        {
+            **_description(contents, data),
+            "variants": records,
+            "engines": engines,
+            "warnings": [*warnings, *contents.warnings],
+        },
+        out,
+    )
+    orders = {engine: tuple(order) for engine, order in engines.items()}
+    details = BundleDetails(name=contents.name, variants=tuple(contents.shipped), engines=orders)
+    return Bundle.seal(out, details=details, metrics={"warnings": list(contents.warnings)})
+
+
+def _description(contents: Contents, data: Dataset) -> Json:
+    """The entries of the manifest that all variants have in common."""
+    student = contents.student
+    return {
         "format": FORMAT,
         "name": contents.name,
         "task": data.details.task,
         "classes": list(student.classes),
         "heads": _heads(student),
-        "preprocessing": preprocessing.to_json(),
-        "tensors": _tensors(contents.models[next(iter(shipped.values()))]),
-        "variants": records,
-        "engines": {str(engine): order for engine, order in preferences(shipped, scores, p50).items()},
-        "vectors": {
-            "images": "vectors/images.npy",
-            "inputs": "vectors/input.npy",
-            "photo": "vectors/photo.png",
-            "pixels": "vectors/photo.npy",
-        },
-        "warnings": [*warnings, *contents.warnings],
+        "preprocessing": student.details.preprocessing.to_json(),
+        "tensors": _tensors(contents.models[next(iter(contents.shipped.values()))]),
+        "vectors": _VECTOR_FILES,
         "provenance": _provenance(student, data),
     }
-    manifest["files"] = _digests(out)
+
+
+def _write_manifest(entries: Json, out: Path) -> None:
+    """Write bundle.json, with the digests of all other files; it is the last that is written."""
+    manifest = {**entries, "files": _digests(out)}
     write_json(out / MANIFEST, {**manifest, "checksum": checksum(manifest)})
-    details = BundleDetails(
-        name=contents.name,
-        variants=tuple(shipped),
-        engines={engine: tuple(order) for engine, order in manifest["engines"].items()},
-    )
-    return Bundle.seal(out, details=details, metrics={"warnings": list(contents.warnings)})
+
+
+def _write_vectors(preprocessing: Preprocessing, data: Dataset, out: Path) -> Floats:
+    """Write the test vectors into the new folder `out`; returns their inputs (N, C, H, W)."""
+    reader = open_reader(data, "validation")
+    pixels = reader.pixels(reader.first(_VECTORS))
+    inputs = preprocessing.normalise(pixels)
+    out.mkdir()
+    np.save(out / "images.npy", pixels)
+    np.save(out / "input.npy", inputs)
+    _write_photo(preprocessing, out)
+    return inputs
 
 
 def _metrics(row: Json) -> Json:
@@ -190,6 +205,14 @@ def _smallest_batch(measured: Sequence[Json]) -> dict[str, dict[ModelId, Json]]:
         if record["batch_size"] == smallest:
             records.setdefault(record["backend"], {})[ModelId.of(record)] = record
     return records
+
+
+def _p50(latencies: Mapping[str, Mapping[ModelId, Json]]) -> dict[str, dict[ModelId, float]]:
+    """The medians in milliseconds, by backend and model."""
+    return {
+        backend: {model: float(record["latency_ms"]["p50"]) for model, record in rows.items()}
+        for backend, rows in latencies.items()
+    }
 
 
 def _variant(name: str, model: OnnxModel, inputs: Floats, out: Path) -> Json:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from edgekd.data.dataset import Dataset
 from edgekd.data.reader import open_reader
@@ -63,18 +65,14 @@ def compare(
     """
     with open_reference(file, as_written=as_written) as session:
         found = session.bind(expected.inputs)()
-    logits, reference = expected.logits, expected.reference
+    logits = expected.logits
     if found.shape != logits.shape:
         raise ExportError(f"{file.name} has another output shape", found=found.shape, allowed=logits.shape)
     difference = np.abs(found.astype(np.float64) - logits.astype(np.float64))
     scale = max(float(np.abs(logits).max()), 1e-12)
-    if expected.multilabel:
-        same = ((found > 0) == (logits > 0)).all(1)
-        clear = np.abs(logits).min(1) > tolerance.difference * scale
-    else:
-        parts = list(zip(_parts(found, heads), _parts(logits, heads), strict=True))
-        same = np.all([mine.argmax(1) == theirs.argmax(1) for mine, theirs in parts], axis=0)
-        clear = np.all([_margin(theirs) > tolerance.difference * scale for _, theirs in parts], axis=0)
+    answers = _decisions if expected.multilabel else partial(_top_answers, heads=heads)
+    same, margins = answers(found, logits)
+    clear = margins > tolerance.difference * scale
     if not clear.any():  # nothing could be judged apart
         clear[:] = True
     measured = {
@@ -85,20 +83,37 @@ def compare(
         "largest_logit": scale,
     }
     if not (measured["max_difference"] <= tolerance.difference and measured["agreement"] >= tolerance.agreement):
-        raise ExportError(
-            f"the graph does not compute what {reference} computes",
-            found=f"a difference of {measured['max_difference']:.3g} of the largest logit, agreement "
-            f"{measured['agreement']:.2%} on the {int(clear.sum())} of {len(clear)} images without a near-tie",
-            allowed=f"at most {tolerance.difference:.3g}, and at least {tolerance.agreement:.2%}",
-            hint="raise export.tolerance only if you know why they differ",
-        )
+        raise _outside(measured, expected, tolerance, clear)
     return {
         **numbers(measured, digits=9),
         "near_ties": int((~clear).sum()),
-        "reference": reference,
+        "reference": expected.reference,
         "images": len(expected.inputs),
         "tolerance": tolerance.model_dump(),
     }
+
+
+def _outside(measured: Json, expected: Expected, tolerance: Tolerance, clear: npt.NDArray[np.bool_]) -> ExportError:
+    return ExportError(
+        f"the graph does not compute what {expected.reference} computes",
+        found=f"a difference of {measured['max_difference']:.3g} of the largest logit, agreement "
+        f"{measured['agreement']:.2%} on the {int(clear.sum())} of {len(clear)} images without a near-tie",
+        allowed=f"at most {tolerance.difference:.3g}, and at least {tolerance.agreement:.2%}",
+        hint="raise export.tolerance only if you know why they differ",
+    )
+
+
+def _top_answers(found: Floats, logits: Floats, *, heads: Sequence[int]) -> tuple[npt.NDArray[np.bool_], Floats]:
+    """(N,) whether every head's answers are the same, and the smallest margin of the expected ones."""
+    parts = list(zip(_parts(found, heads), _parts(logits, heads), strict=True))
+    same = np.all([mine.argmax(1) == theirs.argmax(1) for mine, theirs in parts], axis=0)
+    return same, np.min([_margin(theirs) for _, theirs in parts], axis=0)
+
+
+def _decisions(found: Floats, logits: Floats) -> tuple[npt.NDArray[np.bool_], Floats]:
+    """(N,) whether the same classes are answered with more than one half, and the smallest margin of the expected."""
+    same: npt.NDArray[np.bool_] = ((found > 0) == (logits > 0)).all(1)
+    return same, np.abs(logits).min(1)
 
 
 def _margin(logits: Floats) -> Floats:

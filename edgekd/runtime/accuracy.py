@@ -183,24 +183,11 @@ def measure(
             allowed="a table of images and labels, e.g. labels.csv: see edgekd.runtime.set_scores",
         )
     found = _in_table(place, model.classes, columns) if place.is_file() else _in_folders(place, model.classes)
-    images, left_out, split = found.images, found.left_out, found.split
-    seen = Outputs(model.classes)
-    files: list[Path] = []
-    unreadable: list[str] = []
-    for done, (name, file) in enumerate(images, start=1):
-        try:
-            inputs = model.inputs([file])
-        except DataError:
-            unreadable.append(str(file))
-        else:
-            files.append(file)
-            seen.add(model.run(inputs)[:, : len(model.classes)], np.array([model.classes.index(name)]))
-        if progress is not None:
-            progress(done, len(images))
+    seen, files, unreadable = _classified(model, found.images, progress)
     if not files:
         raise DataError(
             f"{place} has no readable images",
-            found="; ".join(filter(None, (f"{len(unreadable)} unreadable ones", str(left_out)))),
+            found="; ".join(filter(None, (f"{len(unreadable)} unreadable ones", str(found.left_out)))),
         )
     correct = int(seen.correct.sum())
     return FolderAccuracy(
@@ -217,9 +204,29 @@ def measure(
         variant=model.variant,
         engine=model.engine,
         unreadable=tuple(unreadable),
-        left_out=str(left_out),
-        split=split,
+        left_out=str(found.left_out),
+        split=found.split,
     )
+
+
+def _classified(
+    model: Classifier, images: Sequence[tuple[str, Path]], progress: Callable[[int, int], None] | None
+) -> tuple[Outputs, list[Path], list[str]]:
+    """The outputs for all readable images, these images, and the paths of the others."""
+    seen = Outputs(model.classes)
+    files: list[Path] = []
+    unreadable: list[str] = []
+    for done, (name, file) in enumerate(images, start=1):
+        try:
+            inputs = model.inputs([file])
+        except DataError:
+            unreadable.append(str(file))
+        else:
+            files.append(file)
+            seen.add(model.run(inputs)[:, : len(model.classes)], np.array([model.classes.index(name)]))
+        if progress is not None:
+            progress(done, len(images))
+    return seen, files, unreadable
 
 
 @dataclass(frozen=True)
