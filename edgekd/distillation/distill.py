@@ -22,6 +22,7 @@ from edgekd.models import checkpoint as checkpoints
 from edgekd.models.architecture import Architecture
 from edgekd.models.checkpoint import Checkpoint
 from edgekd.recipe.settings import ModelSettings, Precision, TermSettings
+from edgekd.store.artifacts import Json
 from edgekd.training.bf16 import inference_precision
 from edgekd.training.host import best_device
 from edgekd.training.train import Learner, Record, TrainingSetup, train_with, training_loader
@@ -44,6 +45,13 @@ class TeacherSetup:
     cross_view: bool = False
     outputs: TeacherOutputs | None = None
     decision: Decision | None = None
+
+    def outputs_json(self) -> Json:
+        """What a manifest holds about the stored outputs."""
+        return {
+            "digest": self.outputs.digest if self.outputs else None,
+            "decision": asdict(self.decision) if self.decision else None,
+        }
 
 
 def distill(
@@ -89,21 +97,14 @@ def distill(
         setup,
         out,
         loader=training_loader(
-            data,
-            settings,
-            setup.augment,
-            views=outputs.views if outputs else None,
-            second_view=guide.cross_view,
+            data, settings, setup.augment, views=outputs.views if outputs else None, second_view=guide.cross_view
         ),
         record=Record(
             training={"teacher": teacher.digest, "objective": objective_json(objective)},
             warnings=teacher_warnings(teacher, objective) if isinstance(learner, ModelSettings) else (),
             of_objective=lambda _: {
                 "teacher_precision": {"precision": precision, "why": why} if source is None else None,
-                "teacher_outputs": {
-                    "digest": outputs.digest if outputs else None,
-                    "decision": asdict(guide.decision) if guide.decision else None,
-                },
+                "teacher_outputs": guide.outputs_json(),
             },
         ),
     )

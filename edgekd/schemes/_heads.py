@@ -17,7 +17,6 @@ from edgekd.distillation.terms import Seen, Terms, build_terms
 from edgekd.models.checkpoint import Checkpoint
 from edgekd.recipe.settings import ModelSettings, TeacherGuidedSettings, TermSettings
 from edgekd.schemes._tasks import Ready, columns_of, warnings_of
-from edgekd.store.artifacts import Json
 from edgekd.training.fit import BeginEpoch, Progress, accuracy
 from edgekd.training.host import best_device
 from edgekd.training.train import Learner, Record, TrainingSetup, evaluation_loader, train_with, training_loader
@@ -159,13 +158,13 @@ def train_heads(
     Raises:
         ModelError: a teacher has other classes than its task's data; see also train_with().
     """
-    settings, device = arguments.settings, best_device()
+    settings = arguments.settings
     main, *further = tasks
     data, columns = tasks[main].data, columns_of(tasks)
     for ready in tasks.values():
         check_classes(ready.teacher, ready.data)
     teachers = {
-        name: Teacher.of(ready.teacher, device, settings.teacher_precision, use_compile=settings.compile)
+        name: Teacher.of(ready.teacher, best_device(), settings.teacher_precision, use_compile=settings.compile)
         for name, ready in tasks.items()
     }
 
@@ -176,27 +175,34 @@ def train_heads(
             heads[name] = Head(teachers[name], terms, columns[name], ready.weight, ready.targets(data))
         return MultiTask(heads)
 
-    def score(network: nn.Module) -> Json:
-        """Accuracy of each further head on its task's validation split."""
-        loaders = {name: evaluation_loader(tasks[name].data, "validation") for name in further}
-        return {"tasks": {name: accuracy(Columns(network, columns[name]), loaders[name], device) for name in further}}
-
-    loaders = {
-        name: training_loader(ready.data, settings, ready.augment)
-        for name, ready in tasks.items()
-        if name == main or ready.classes is None
-    }
     return train_with(
         objective_of,
         Learner(student, heads={name: tasks[name].data.classes for name in further}),
         data,
         TrainingSetup(settings, tasks[main].augment, progress, arguments.begin_epoch),
         out,
-        loader=JointBatches(loaders.pop(main), loaders),
+        loader=_joint_loader(tasks, settings),
         record=Record(
             training={"teacher": tasks[main].teacher.digest, "objective": objective_json(arguments.objective)},
             warnings=warnings_of(tasks, arguments.objective) if isinstance(student, ModelSettings) else (),
             of_objective=lambda _: {"teacher_precision": {name: each.precision for name, each in teachers.items()}},
-            of_network=score,
+            of_network=lambda network: {"tasks": {name: _head_accuracy(network, name, tasks) for name in further}},
         ),
     )
+
+
+def _joint_loader(tasks: Mapping[str, Ready], settings: TeacherGuidedSettings) -> JointBatches:
+    """The training batches of the first task, and of those with their own images."""
+    main, *_ = tasks
+    loaders = {
+        name: training_loader(ready.data, settings, ready.augment)
+        for name, ready in tasks.items()
+        if name == main or ready.classes is None
+    }
+    return JointBatches(loaders.pop(main), loaders)
+
+
+def _head_accuracy(network: nn.Module, name: str, tasks: Mapping[str, Ready]) -> float:
+    """The accuracy of one head on its task's validation split."""
+    head = Columns(network, columns_of(tasks)[name])
+    return accuracy(head, evaluation_loader(tasks[name].data, "validation"), best_device())

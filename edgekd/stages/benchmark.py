@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from edgekd import plugins
@@ -18,7 +18,7 @@ from edgekd.export.model_id import ModelId, labelled
 from edgekd.export.onnx_model import OnnxModel
 from edgekd.recipe.settings import BenchSettings, RecipeSettings
 from edgekd.runs import Run, Stage, settings_json
-from edgekd.runtime.backends import Progress, graph_backends
+from edgekd.runtime.backends import Backend, Progress, graph_backends
 from edgekd.stages import _code
 from edgekd.store.artifacts import Artifact, Details, Json, read_json, write_json
 
@@ -92,6 +92,17 @@ def at_hand(settings: BenchSettings) -> list[str]:
     return [device for device in settings.devices if profiles.find(device).kind == "local"]
 
 
+def _jobs(models: Iterable[ModelId], settings: BenchSettings) -> list[tuple[ModelId, Backend, str]]:
+    """What is measured: models, each with a backend that has fast kernels for it, and a device."""
+    return [
+        (name, backend, device)
+        for backend in graph_backends()
+        for name in models
+        for device in at_hand(settings)
+        if variants.find(name.variant).activations in backend.activations(platform.machine())
+    ]
+
+
 def measure_models(
     models: Mapping[ModelId, OnnxModel], settings: BenchSettings, out: Path, *, progress: Progress | None = None
 ) -> Measurements:
@@ -110,13 +121,7 @@ def measure_models(
         BenchError: a model cannot be measured.
         BackendError: an engine refuses a model.
     """
-    jobs = [
-        (name, backend, device)
-        for backend in graph_backends()
-        for name in models
-        for device in at_hand(settings)
-        if variants.find(name.variant).activations in backend.activations(platform.machine())
-    ]
+    jobs = _jobs(models, settings)
     records: list[Json] = []
     failed: dict[str, str] = {}
     slow: dict[str, None] = {}
