@@ -36,8 +36,8 @@ class Requested:
 class Keys(Plan):
     """Every artifact is unmade, its digest the key of its stage; `requested` lists the stages in order."""
 
-    def __init__(self) -> None:
-        super().__init__(Path())
+    def __init__(self, root: Path = Path()) -> None:
+        super().__init__(root)
         self.requested: list[Requested] = []
 
     def stage(self, kind: type[Any], label: StageLabel, *, settings: Json, inputs: Any, make: object) -> Any:

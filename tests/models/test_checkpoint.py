@@ -2,30 +2,19 @@ from __future__ import annotations
 
 import pytest
 import torch
+from small_networks import SMALL, save_small
 
 from edgekd.errors import ArtifactError
 from edgekd.models import checkpoint as checkpoints
-from edgekd.models.architecture import Architecture
 from edgekd.models.build import build
 from edgekd.models.checkpoint import Checkpoint, TrainingNotes
 from edgekd.runtime.preprocess import Preprocessing
 from edgekd.store.artifacts import read_json
 
-SMALL = Architecture(
-    model="torchvision/mobilenet_v3_small", arguments={"width_mult": 0.35}, num_classes=3, small_stem=True
-)
-
-
-def _save(model, architecture, out) -> Checkpoint:
-    out.mkdir()
-    return checkpoints.save(
-        model, architecture, preprocessing=Preprocessing((32, 32), (32, 32)), classes=("a", "b", "c"), out=out
-    )
-
 
 def test_a_checkpoint_rebuilds_the_same_network_from_its_folder(tmp_path):
     model = build(SMALL).eval()
-    _save(model, SMALL, tmp_path / "c")
+    save_small(model, SMALL, tmp_path / "c")
     again = checkpoints.load(Checkpoint.load(tmp_path / "c"))
     images = torch.randn(2, 3, 32, 32)
     assert torch.equal(model(images), again(images))
@@ -42,7 +31,7 @@ def test_a_checkpoint_rebuilds_the_same_network_from_its_folder(tmp_path):
     ],
 )
 def test_a_manifest_that_describes_no_network_is_refused(tmp_path, field, value, message):
-    saved = _save(build(SMALL), SMALL, tmp_path / "c")
+    saved = save_small(build(SMALL), SMALL, tmp_path / "c")
     details = {**saved.manifest.details, field: value}
     with pytest.raises(ArtifactError, match=rf"of the kind checkpoint(?s:.)*{message}"):
         Checkpoint(saved.path, saved.manifest.model_copy(update={"details": details}))

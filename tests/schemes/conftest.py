@@ -16,7 +16,9 @@ from edgekd.models import checkpoint as checkpoints
 from edgekd.models.checkpoint import Checkpoint
 from edgekd.recipe.load import from_mapping
 from edgekd.runs import Run
+from edgekd.stages import data as data_stage
 from edgekd.stages import prune, quantize
+from edgekd.stages import train as train_stage
 from edgekd.stages.distill import Distilled
 from edgekd.store.plan import Plan
 from edgekd.store.store import Store
@@ -63,6 +65,21 @@ def score() -> Callable[[Checkpoint, Dataset], float]:
 
     def measure(checkpoint: Checkpoint, data: Dataset) -> float:
         return accuracy(checkpoints.load(checkpoint), evaluation_loader(data, "test"))
+
+    return measure
+
+
+@pytest.fixture
+def gain(stages: Callable[..., Run], score: Callable[[Checkpoint, Dataset], float]) -> Callable[..., float]:
+    """From overrides to the accuracy over the baseline (labels only) in the same steps, the mean over three seeds."""
+
+    def measure(*overrides: str) -> float:
+        gains = []
+        for seed in range(3):
+            chain = stages(*overrides, f"distill.seed={seed}", teacher=None)
+            data = data_stage.data(chain)
+            gains.append(score(chains.distilled(chain).student, data) - score(train_stage.baseline(chain, data), data))
+        return sum(gains) / len(gains)
 
     return measure
 

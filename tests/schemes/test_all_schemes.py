@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from keys import Keys, Unmade
 
 from edgekd import pipeline, plugins, schemes
 from edgekd.cli._terminal import Terminal
@@ -16,9 +17,7 @@ from edgekd.recipe.load import Recipe
 from edgekd.recipe.settings import RecipeSettings
 from edgekd.runs import Run
 from edgekd.runtime import load
-from edgekd.store.artifacts import Artifact, Json, digest
-from edgekd.store.plan import Plan
-from edgekd.store.store import StageLabel
+from edgekd.store.artifacts import Json
 
 WEAK = {"model": "cifar/resnet8", "train": {"epochs": 1, "batch_size": 32, "seed": 1}}
 PARITY = {"even": ["0", "2", "4", "6", "8"], "odd": ["1", "3", "5", "7", "9"]}
@@ -40,27 +39,6 @@ TINY: dict[str, dict[str, Any]] = {
     "teacher-free": {},
 }
 every_scheme = pytest.mark.parametrize("scheme", list(TINY))
-
-
-class Unmade(Artifact):
-    """Has a digest, and nothing that could be read."""
-
-    kind = "unmade"
-
-    def __init__(self, key: str) -> None:
-        self._key = key
-
-    @property
-    def digest(self) -> str:
-        return self._key
-
-
-class Keys(Plan):
-    """A plan that follows the keys through all stages, and gives nothing else away."""
-
-    def stage(self, kind: type[Any], label: StageLabel, *, settings: Json, inputs: Any, make: object) -> Any:
-        digests = {role: artifact.digest for role, artifact in inputs.items()}
-        return Unmade(digest([label.name, label.version, settings, digests]))
 
 
 def recipe_of(stages, scheme: str, **sections: Any) -> RecipeSettings:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from edgekd.data.sources import RawData, Samples, SplitName
+from edgekd.data.sources import RawData, Samples, Source, SplitName
 from edgekd.data.sources._arrays import ArraySamples
 from edgekd.data.sources._files import require_root
 from edgekd.errors import DataError, require
@@ -14,7 +15,17 @@ from edgekd.recipe.settings import DataSettings
 from edgekd.store.artifacts import Json
 
 
-def fingerprint(settings: DataSettings, class_name: str) -> Json:
+def source(class_name: str) -> Source:
+    """The source of a data set.
+
+    Args:
+        class_name: of torchvision's class that reads it.
+    """
+    fingerprint, read = partial(_fingerprint, class_name=class_name), partial(_read, class_name=class_name)
+    return Source(read=read, fingerprint=fingerprint, mirror=True)
+
+
+def _fingerprint(settings: DataSettings, *, class_name: str) -> Json:
     """The archive's checksum: torchvision accepts no other content.
 
     Raises:
@@ -30,9 +41,9 @@ def fingerprint(settings: DataSettings, class_name: str) -> Json:
     return {"archive_md5": dataset.tgz_md5}
 
 
-def read(settings: DataSettings, class_name: str) -> RawData:
+def _read(settings: DataSettings, *, class_name: str) -> RawData:
     """Raises DataError: the files are missing or changed, or cannot be downloaded."""
-    fingerprint(settings, class_name)
+    _fingerprint(settings, class_name=class_name)
     dataset = _dataset(class_name)
     splits: dict[SplitName, Samples] = {}
     for split, train in (("train", True), ("test", False)):

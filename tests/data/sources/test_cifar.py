@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 from torchvision import datasets
 
-from edgekd.data.sources import cifar10, cifar100
+from edgekd.data.sources import source_named
 from edgekd.errors import DataError
 from edgekd.recipe.settings import DataSettings
 
-SOURCES = {"cifar10": (cifar10, datasets.CIFAR10), "cifar100": (cifar100, datasets.CIFAR100)}
+DATASETS = {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100}
 
 
-@pytest.fixture(params=SOURCES)
+@pytest.fixture(params=DATASETS)
 def name(request):
     return request.param
 
@@ -24,7 +24,7 @@ def root(name, small_cifar, images):
 
 
 def test_a_changed_file_is_not_unpickled(name, root):
-    source, dataset = SOURCES[name]
+    source, dataset = source_named(name), DATASETS[name]
     file = root / dataset.base_folder / dataset.train_list[0][0]
     file.write_bytes(file.read_bytes() + b"x")
     with pytest.raises(DataError, match="corrupted"):
@@ -32,14 +32,14 @@ def test_a_changed_file_is_not_unpickled(name, root):
 
 
 def test_the_checksum_is_the_fingerprint_wherever_the_files_lie(name, root, tmp_path):
-    source, dataset = SOURCES[name]
+    source, dataset = source_named(name), DATASETS[name]
     there = source.fingerprint(DataSettings(source=name, root=root))
     wanted = source.fingerprint(DataSettings(source=name, root=tmp_path / "new", download=True))
     assert there == wanted == {"archive_md5": dataset.tgz_md5}
 
 
 def test_missing_files_state_how_to_get_them(name, tmp_path):
-    source, _ = SOURCES[name]
+    source = source_named(name)
     with pytest.raises(DataError, match="data.download: true"):
         source.read(DataSettings(source=name, root=tmp_path))
     with pytest.raises(DataError, match="needs a root"):

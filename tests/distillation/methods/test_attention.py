@@ -7,13 +7,9 @@ import math
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from by_hand import normal
 
 from edgekd.distillation.methods.attention import attention
-
-
-def _normal(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
 
 
 def _attention_by_loops(student: np.ndarray, teacher: np.ndarray) -> float:
@@ -32,20 +28,20 @@ def test_attention_by_hand():
 
 
 def test_attention_against_loops_on_maps_that_are_not_square():
-    student, teacher = _normal(4, 3, 2, 5), _normal(4, 6, 2, 5, seed=1)
+    student, teacher = normal(4, 3, 2, 5), normal(4, 6, 2, 5, seed=1)
     expected = _attention_by_loops(student.numpy(), teacher.numpy())
     assert attention(student, teacher).item() == pytest.approx(expected, rel=1e-12)
 
 
 def test_attention_does_not_see_a_samples_scale():
-    student, teacher = _normal(4, 3, 4, 4), _normal(4, 3, 4, 4, seed=1)
+    student, teacher = normal(4, 3, 4, 4), normal(4, 3, 4, 4, seed=1)
     scales = torch.tensor([0.1, 2.0, 30.0, 1e-6], dtype=torch.float64).view(4, 1, 1, 1)
     assert attention(scales * student, teacher).item() == pytest.approx(attention(student, teacher).item(), rel=1e-12)
     assert attention(student, scales * student).item() == pytest.approx(0.0, abs=1e-24)
 
 
 def test_attention_pools_before_it_squares():
-    student, teacher = _normal(2, 3, 6, 4), _normal(2, 3, 3, 4, seed=1)
+    student, teacher = normal(2, 3, 6, 4), normal(2, 3, 3, 4, seed=1)
     pooled = student.numpy().reshape(2, 3, 3, 2, 4).mean(3)
     expected = _attention_by_loops(pooled, teacher.numpy())
     assert attention(student, teacher).item() == pytest.approx(expected, rel=1e-12)

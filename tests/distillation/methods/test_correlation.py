@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import pytest
 import torch
+from by_hand import normal
 from torch import Tensor
 
 from edgekd.distillation.methods.correlation import Correlation, correlation
 
 
-def _normal(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
-
-
 @pytest.fixture
 def features() -> tuple[Tensor, Tensor]:
-    return _normal(6, 5), _normal(6, 8, seed=1)
+    return normal(6, 5), normal(6, 8, seed=1)
 
 
 @pytest.mark.parametrize(("student", "teacher"), [((3, 4, 5), (7, 2, 2)), ((6,), (300,)), ((6,), (2, 3, 4))])
@@ -34,5 +31,5 @@ def test_the_students_embedding_learns_and_the_teachers_stays(student, teacher):
 
 
 def test_the_teachers_projection_keeps_what_fits_into_it():
-    teacher, loss = _normal(8, 100), Correlation((5,), (100,), dimension=128).double()
+    teacher, loss = normal(8, 100), Correlation((5,), (100,), dimension=128).double()
     assert correlation(teacher @ loss.teacher_embedding.T, teacher).item() == pytest.approx(0.0, abs=1e-12)

@@ -5,13 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from by_hand import normal
+from torch import nn
 
 from edgekd.distillation.methods.fitnets import Fitnets, fitnets
-
-
-def _normal(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
 
 
 def test_fitnets_by_hand():
@@ -20,7 +17,7 @@ def test_fitnets_by_hand():
 
 
 def test_fitnets_averages_maps_down_to_the_smaller_height_and_the_smaller_width():
-    student, teacher = _normal(2, 3, 4, 2), _normal(2, 3, 2, 6, seed=1)
+    student, teacher = normal(2, 3, 4, 2), normal(2, 3, 2, 6, seed=1)
     small_s = student.numpy().reshape(2, 3, 2, 2, 2).mean(3)
     small_t = teacher.numpy().reshape(2, 3, 2, 2, 3).mean(4)
     assert fitnets(student, teacher).item() == pytest.approx(((small_s - small_t) ** 2).mean(), rel=1e-12)
@@ -33,7 +30,7 @@ def test_fitnets_does_not_spread_one_channel_over_many():
 
 def test_fitnets_regressor_against_numpy():
     adapter = Fitnets((3, 4, 5), (2, 7, 4, 5)).double()
-    student, teacher = _normal(2, 3, 4, 5), _normal(2, 7, 4, 5, seed=1)
+    student, teacher = normal(2, 3, 4, 5), normal(2, 7, 4, 5, seed=1)
     weight, bias = (p.detach().numpy() for p in adapter.parameters())
     adapted = np.einsum("oc,bchw->bohw", weight[:, :, 0, 0], student.numpy()) + bias[:, None, None]
     assert adapter(student, teacher).item() == pytest.approx(((adapted - teacher.numpy()) ** 2).mean(), rel=1e-12)
@@ -41,6 +38,6 @@ def test_fitnets_regressor_against_numpy():
 
 def test_an_adapter_takes_whatever_precision_the_networks_compute_in():
     adapter: nn.Module = Fitnets((3, 4, 4), (5, 4, 4))
-    features = _normal(2, 3, 4, 4), _normal(2, 5, 4, 4)
+    features = normal(2, 3, 4, 4), normal(2, 5, 4, 4)
     exact = adapter(*features).item()
     assert adapter(*(f.bfloat16() for f in features)).item() == pytest.approx(exact, rel=0.02)

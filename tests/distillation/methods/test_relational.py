@@ -2,35 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
-import math
-
-import numpy as np
 import pytest
 import torch
+from by_hand import angle_loss, normal
 from torch import Tensor
 
 from edgekd.distillation.methods import relational as relational_file
 from edgekd.distillation.methods.relational import relational
-
-
-def _normal(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
-
-
-def _smooth_l1(a: float, b: float) -> float:
-    return 0.5 * (a - b) ** 2 if abs(a - b) < 1 else abs(a - b) - 0.5
-
-
-def _cosine(a: np.ndarray, b: np.ndarray) -> float:
-    lengths = math.sqrt(a @ a) * math.sqrt(b @ b)
-    return a @ b / lengths if lengths else 0.0
-
-
-def _angle_loss(student: np.ndarray, teacher: np.ndarray) -> float:
-    triplets = list(itertools.product(range(len(student)), repeat=3))
-    cosines = ([_cosine(f[j] - f[i], f[k] - f[i]) for i, j, k in triplets] for f in (student, teacher))
-    return sum(map(_smooth_l1, *cosines)) / len(triplets)
 
 
 def test_relational_by_hand():
@@ -43,11 +21,11 @@ def test_relational_by_hand():
 
 
 def test_angles_in_pieces_change_neither_value_nor_gradient(monkeypatch):
-    teacher = _normal(7, 4, seed=1)
+    teacher = normal(7, 4, seed=1)
     found = []
     for vertices in (7, 3, 1):
         monkeypatch.setattr(relational_file, "_PIECE", vertices * 49)
-        student = _normal(7, 3).requires_grad_()
+        student = normal(7, 3).requires_grad_()
         loss = relational(student, teacher)
         loss.backward()
         found.append((loss.detach(), student.grad))
@@ -62,7 +40,7 @@ def test_in_single_precision_angles_of_directions_are_those_of_distances(monkeyp
     monkeypatch.setattr(relational_file, "_PIECE", 2**20 if pieces == 1 else batch * width * batch // pieces)
     found, offset = [], 50.0 + torch.arange(width)
     for precision in (torch.float32, torch.float64):
-        student, teacher = ((_normal(batch, width, seed=s).float() + offset).to(precision) for s in (0, 1))
+        student, teacher = ((normal(batch, width, seed=s).float() + offset).to(precision) for s in (0, 1))
         student.requires_grad_()
         loss = relational_file._relations(student, teacher, 25.0, 50.0)
         loss.backward()
@@ -80,13 +58,13 @@ def test_no_angles_are_kept_for_the_gradient():
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        relational(_normal(30, 4).requires_grad_(), _normal(30, 5, seed=1))
+        relational(normal(30, 4).requires_grad_(), normal(30, 5, seed=1))
     assert 0 < sum(kept) < 30**3 / 2
 
 
 def test_angles_of_samples_that_nearly_coincide_are_exact_far_from_the_origin():
     line = torch.tensor([[0.0, 0.0], [2.0**-12, 0.0], [0.0, 2.0**-12], [3.0, 1.0]]) + 1000.0
     student = torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0], [2.0, 2.0]])
-    expected = _angle_loss(student.double().numpy(), line.double().numpy())
+    expected = angle_loss(student.double().numpy(), line.double().numpy())
     found = relational(student, line, distance_weight=0.0, angle_weight=1.0)
     assert found.item() == pytest.approx(expected, rel=1e-6)

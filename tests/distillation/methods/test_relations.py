@@ -9,6 +9,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from by_hand import angle_loss, cosine, normal, smooth_l1
 from torch import Tensor
 
 from edgekd.distillation.methods.correlation import correlation
@@ -19,22 +20,9 @@ from edgekd.distillation.methods.similarity import similarity
 RELATIONS = [similarity, relational, pkt, correlation]
 
 
-def _normal(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
-
-
 @pytest.fixture
 def features() -> tuple[Tensor, Tensor]:
-    return _normal(6, 5), _normal(6, 8, seed=1)
-
-
-def _smooth_l1(a: float, b: float) -> float:
-    return 0.5 * (a - b) ** 2 if abs(a - b) < 1 else abs(a - b) - 0.5
-
-
-def _cosine(a: np.ndarray, b: np.ndarray) -> float:
-    lengths = math.sqrt(a @ a) * math.sqrt(b @ b)
-    return a @ b / lengths if lengths else 0.0
+    return normal(6, 5), normal(6, 8, seed=1)
 
 
 def _distance_loss(student: np.ndarray, teacher: np.ndarray) -> float:
@@ -42,17 +30,11 @@ def _distance_loss(student: np.ndarray, teacher: np.ndarray) -> float:
     for rows in (student, teacher):
         distances = np.array([[math.dist(a, b) for b in rows] for a in rows])
         found.append(distances / (distances.sum() / (count * (count - 1))))
-    return sum(map(_smooth_l1, found[0].ravel(), found[1].ravel())) / count**2
-
-
-def _angle_loss(student: np.ndarray, teacher: np.ndarray) -> float:
-    triplets = list(itertools.product(range(len(student)), repeat=3))
-    cosines = ([_cosine(f[j] - f[i], f[k] - f[i]) for i, j, k in triplets] for f in (student, teacher))
-    return sum(map(_smooth_l1, *cosines)) / len(triplets)
+    return sum(map(smooth_l1, found[0].ravel(), found[1].ravel())) / count**2
 
 
 def _pkt(student: np.ndarray, teacher: np.ndarray) -> float:
-    p, q = (np.array([[(1 + _cosine(a, b)) / 2 for b in f] for a in f]) for f in (teacher, student))
+    p, q = (np.array([[(1 + cosine(a, b)) / 2 for b in f] for a in f]) for f in (teacher, student))
     p, q = p / p.sum(1, keepdims=True), q / q.sum(1, keepdims=True)
     return (p * np.log(p / q)).sum() / len(p)
 
@@ -60,7 +42,7 @@ def _pkt(student: np.ndarray, teacher: np.ndarray) -> float:
 def _correlation(student: np.ndarray, teacher: np.ndarray) -> float:
     total = 0.0
     for i, j in itertools.product(range(len(student)), repeat=2):
-        s, t = (0.8 * _cosine(f[i], f[j]) for f in (student, teacher))
+        s, t = (0.8 * cosine(f[i], f[j]) for f in (student, teacher))
         total += (math.exp(-0.8) * (s + s * s / 2 - t - t * t / 2)) ** 2
     return total / len(student) ** 2
 
@@ -76,8 +58,8 @@ def _similarity(student: np.ndarray, teacher: np.ndarray) -> float:
     [
         (similarity, _similarity),
         (partial(relational, distance_weight=1.0, angle_weight=0.0), _distance_loss),
-        (partial(relational, distance_weight=0.0, angle_weight=1.0), _angle_loss),
-        (relational, lambda s, t: 25 * _distance_loss(s, t) + 50 * _angle_loss(s, t)),
+        (partial(relational, distance_weight=0.0, angle_weight=1.0), angle_loss),
+        (relational, lambda s, t: 25 * _distance_loss(s, t) + 50 * angle_loss(s, t)),
         (pkt, _pkt),
         (correlation, _correlation),
     ],
@@ -87,7 +69,7 @@ def test_against_loops(features, function, expected):
 
 
 def test_similarity_keeps_positions_and_the_others_average_over_them():
-    student, teacher = _normal(4, 3, 2, 5), _normal(4, 6, 4, 3, seed=1)
+    student, teacher = normal(4, 3, 2, 5), normal(4, 6, 4, 3, seed=1)
     arrays = student.numpy(), teacher.numpy()
     assert similarity(student, teacher).item() == pytest.approx(_similarity(*arrays), rel=1e-11)
     assert pkt(student, teacher).item() == pytest.approx(_pkt(*(f.mean((2, 3)) for f in arrays)), rel=1e-11)
@@ -113,7 +95,7 @@ def test_the_order_of_the_batch_and_the_scale_of_a_network_do_not_matter(feature
 @pytest.mark.parametrize("shape", [(4, 3), (3, 2, 3, 2)])
 @pytest.mark.parametrize("function", RELATIONS)
 def test_gradients(function, shape):
-    student, teacher = _normal(*shape).requires_grad_(), _normal(*shape, seed=1).requires_grad_()
+    student, teacher = normal(*shape).requires_grad_(), normal(*shape, seed=1).requires_grad_()
     assert torch.autograd.gradcheck(lambda feature: function(feature, teacher.detach()), (student,))
     function(student, teacher).backward()
     assert teacher.grad is None
@@ -135,7 +117,7 @@ def _opposite(dtype: torch.dtype) -> Tensor:
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
 @pytest.mark.parametrize("function", RELATIONS)
 def test_finite_where_public_code_is_not(function, dtype):
-    usual = _normal(4, 6).to(dtype)
+    usual = normal(4, 6).to(dtype)
     zeros, alike = torch.zeros(4, 6, dtype=dtype), usual[:1].expand(4, 6)
     for student, teacher in itertools.product(
         (usual, 1e4 * usual, 1e-4 * usual, zeros, alike, _opposite(dtype)), repeat=2

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import Tensor
+from by_hand import normal
 
 from edgekd.distillation.methods.attention import attention
 from edgekd.distillation.methods.fitnets import Fitnets, fitnets
 from edgekd.distillation.methods.variational import Variational
 
 ADAPTERS = [Fitnets, Variational]
-
-
-def _normal(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
 
 
 @pytest.mark.parametrize("adapter", ADAPTERS)
@@ -38,7 +34,7 @@ def test_adapters_fit_maps_and_vectors_and_learn(adapter, student, teacher):
 
 @pytest.mark.parametrize("function", [fitnets, attention, Fitnets((2, 3, 4), (2, 3, 4)).double()])
 def test_gradients(function):
-    student, teacher = _normal(2, 2, 3, 4).requires_grad_(), _normal(2, 2, 3, 4, seed=1).requires_grad_()
+    student, teacher = normal(2, 2, 3, 4).requires_grad_(), normal(2, 2, 3, 4, seed=1).requires_grad_()
     assert torch.autograd.gradcheck(lambda feature: function(feature, teacher.detach()), (student,))
     function(student, teacher).backward()
     assert teacher.grad is None
@@ -48,7 +44,7 @@ def test_gradients(function):
 @pytest.mark.parametrize("scale", [0.0, 1e-4, 1.0, 1e4])
 @pytest.mark.parametrize("function", [attention, Fitnets((3, 5, 2), (3, 5, 2)), Variational((3, 5, 2), (3, 5, 2))])
 def test_finite_where_public_code_is_not(function, scale, dtype):
-    student, teacher = ((scale * _normal(1, 3, 5, 2, seed=seed)).to(dtype) for seed in (1, 2))
+    student, teacher = ((scale * normal(1, 3, 5, 2, seed=seed)).to(dtype) for seed in (1, 2))
     student.requires_grad_()
     loss = function(student, teacher)
     loss.backward()

@@ -6,14 +6,10 @@ import math
 
 import pytest
 import torch
-from torch import Tensor
+from by_hand import normal
 
 from edgekd.distillation.methods.fitnets import fitnets
 from edgekd.distillation.methods.variational import Variational, variational
-
-
-def _normal(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
 
 
 def test_variational_by_hand():
@@ -24,9 +20,9 @@ def test_variational_by_hand():
 
 
 def test_variational_is_the_negative_log_density_of_a_normal_distribution():
-    student, teacher, variance = _normal(3, 2, 4, 5), _normal(3, 2, 4, 5, seed=1), _normal(2, seed=2).exp()
-    normal = torch.distributions.Normal(student, variance.sqrt().view(1, 2, 1, 1))
-    expected = -normal.log_prob(teacher).mean() - 0.5 * math.log(2 * math.pi)
+    student, teacher, variance = normal(3, 2, 4, 5), normal(3, 2, 4, 5, seed=1), normal(2, seed=2).exp()
+    density = torch.distributions.Normal(student, variance.sqrt().view(1, 2, 1, 1))
+    expected = -density.log_prob(teacher).mean() - 0.5 * math.log(2 * math.pi)
     assert variational(student, teacher, variance=variance).item() == pytest.approx(expected.item(), rel=1e-12)
 
 
@@ -38,7 +34,7 @@ def test_variational_refuses_other_channels():
 
 
 def test_variational_without_a_variance_is_half_the_squared_difference():
-    student, teacher = _normal(3, 2, 4, 5), _normal(3, 2, 4, 5, seed=1)
+    student, teacher = normal(3, 2, 4, 5), normal(3, 2, 4, 5, seed=1)
     expected = 0.5 * fitnets(student, teacher).item()
     assert variational(student, teacher).item() == pytest.approx(expected, rel=1e-12)
 
@@ -47,7 +43,7 @@ def test_the_variance_starts_at_five_and_learns_each_channels_own():
     adapter = Variational((4,), (3,))
     torch.testing.assert_close(adapter.variance, torch.full((3,), 5.0))
     spread = torch.tensor([0.5, 1.0, 2.0])
-    teacher = spread * _normal(4000, 3).float()
+    teacher = spread * normal(4000, 3).float()
     optimiser = torch.optim.Adam(adapter.parameters(), lr=0.1)
     for _ in range(200):
         optimiser.zero_grad()
@@ -57,6 +53,6 @@ def test_the_variance_starts_at_five_and_learns_each_channels_own():
 
 
 def test_gradients_of_the_prediction_and_of_the_variance():
-    student, teacher = _normal(2, 2, 3, 4).requires_grad_(), _normal(2, 2, 3, 4, seed=1)
-    variance = _normal(2, seed=2).exp().requires_grad_()
+    student, teacher = normal(2, 2, 3, 4).requires_grad_(), normal(2, 2, 3, 4, seed=1)
+    variance = normal(2, seed=2).exp().requires_grad_()
     assert torch.autograd.gradcheck(lambda f, v: variational(f, teacher, variance=v), (student, variance))

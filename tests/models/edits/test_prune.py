@@ -3,26 +3,15 @@ from __future__ import annotations
 import pytest
 import torch
 import torch_pruning
+from small_networks import SMALL, save_small
 from torch import nn
 
 from edgekd.errors import ModelError
 from edgekd.models import checkpoint as checkpoints
-from edgekd.models.architecture import Architecture
 from edgekd.models.build import build
 from edgekd.models.checkpoint import Checkpoint
 from edgekd.models.cost import cost
-from edgekd.runtime.preprocess import InputShape, Preprocessing
-
-SMALL = Architecture(
-    model="torchvision/mobilenet_v3_small", arguments={"width_mult": 0.35}, num_classes=3, small_stem=True
-)
-
-
-def _save(model, architecture, out) -> Checkpoint:
-    out.mkdir()
-    return checkpoints.save(
-        model, architecture, preprocessing=Preprocessing((32, 32), (32, 32)), classes=("a", "b", "c"), out=out
-    )
+from edgekd.runtime.preprocess import InputShape
 
 
 def test_pruned_widths_are_rebuilt_from_the_manifest(tmp_path):
@@ -35,7 +24,7 @@ def test_pruned_widths_are_rebuilt_from_the_manifest(tmp_path):
     )
     pruner.step()
     pruned = SMALL.edited({"edit": "prune", "history": pruner.pruning_history(), "input": [3, 32, 32]})
-    saved = _save(model, pruned, tmp_path / "c")
+    saved = save_small(model, pruned, tmp_path / "c")
     assert saved.metrics["macs"] < cost(build(SMALL), InputShape(3, 32, 32))["macs"]
     again = checkpoints.load(Checkpoint.load(tmp_path / "c"))
     images = torch.randn(2, 3, 32, 32)

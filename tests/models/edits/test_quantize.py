@@ -8,25 +8,21 @@ import sys
 import pytest
 import torch
 import torch_pruning
+from small_networks import SMALL, save_small
 from torch import nn
 
 from edgekd.errors import ModelError
 from edgekd.models import checkpoint as checkpoints
-from edgekd.models.architecture import Architecture
 from edgekd.models.build import build
 from edgekd.models.checkpoint import Checkpoint
 from edgekd.models.weights import load_state, read_state, save_state
 from edgekd.quantization.placement import freeze, insert, observe
 from edgekd.recipe.settings import AugmentSettings, TrainSettings
-from edgekd.runtime.preprocess import Preprocessing
 from edgekd.training.fit import accuracy, fit
 from edgekd.training.objective import Supervised
 from edgekd.training.train import evaluation_loader, training_loader
 
 EDIT = {"edit": "quantize", "version": 1}
-SMALL = Architecture(
-    model="torchvision/mobilenet_v3_small", arguments={"width_mult": 0.35}, num_classes=3, small_stem=True
-)
 _AGAIN = """
 import sys
 from pathlib import Path
@@ -49,18 +45,11 @@ def _calibrated(model: nn.Module, side: int = 32) -> nn.Module:
     return network.eval()
 
 
-def _save(network, architecture, out) -> Checkpoint:
-    out.mkdir()
-    return checkpoints.save(
-        network, architecture, preprocessing=Preprocessing((32, 32), (32, 32)), classes=("a", "b", "c"), out=out
-    )
-
-
 def test_another_process_rebuilds_the_same_bits(tmp_path):
     from safetensors.torch import load_file, save_file
 
     network = _calibrated(build(SMALL))
-    saved = _save(network, SMALL.edited(EDIT), tmp_path / "c")
+    saved = save_small(network, SMALL.edited(EDIT), tmp_path / "c")
     assert saved.metrics["macs"] > 0
     images = torch.randn(4, 3, 32, 32)
     save_file({"images": images}, tmp_path / "images.safetensors")
@@ -80,7 +69,7 @@ def test_pruned_and_then_quantized_is_rebuilt(tmp_path):
     pruner.step()
     pruned = SMALL.edited({"edit": "prune", "history": pruner.pruning_history(), "input": [3, 32, 32]})
     network = _calibrated(model)
-    saved = _save(network, pruned.edited(EDIT), tmp_path / "c")
+    saved = save_small(network, pruned.edited(EDIT), tmp_path / "c")
     images = torch.randn(2, 3, 32, 32)
     again = checkpoints.load(Checkpoint.load(saved.path))
     with torch.no_grad():
@@ -99,7 +88,7 @@ def test_weights_without_quantizers_are_refused(tmp_path):
 
 def test_a_checkpoint_that_never_saw_an_image_is_not_written(tmp_path):
     with pytest.raises(ModelError, match="has seen no values"):
-        _save(insert(build(SMALL)).model, SMALL.edited(EDIT), tmp_path / "c")
+        save_small(insert(build(SMALL)).model, SMALL.edited(EDIT), tmp_path / "c")
 
 
 def test_other_rules_of_placement_are_refused():
