@@ -6,7 +6,7 @@ Which fields hold such names is declared in their types, so that a new section n
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -22,8 +22,6 @@ from edgekd.recipe.model_names import check_arguments, check_name
 from edgekd.recipe.settings import ModelSettings, NameOf, SchemeSettings, TermSettings, models_in
 from edgekd.recipe.yaml_lines import Location
 
-# Schemes of earlier versions, and what each `kind` of them is now; the first was the default.
-_RENAMED_SCHEMES = {"self": ("born-again", "last-epoch", "teacher-free")}
 _LOOKUPS: Mapping[str, Callable[[str], object]] = {
     "source": partial(plugins.load, "source"),
     "variant": partial(plugins.load, "variant"),
@@ -123,14 +121,18 @@ def _check_term(term: dict[str, Any]) -> None:
 
 
 def _check_scheme(scheme: dict[str, Any]) -> None:
-    if scheme["name"] in _RENAMED_SCHEMES and scheme["name"] not in plugins.names("scheme"):
-        raise _renamed_scheme(scheme)
+    if scheme["name"] not in plugins.names("scheme") and (successors := _successors(scheme["name"])):
+        raise _renamed_scheme(scheme, successors)
     for model in models_in(plugins.load("scheme", scheme["name"]).parse(SchemeSettings(**scheme))):
         check_name(model.model)
 
 
-def _renamed_scheme(scheme: dict[str, Any]) -> UsageError:
-    names = _RENAMED_SCHEMES[scheme["name"]]
+def _successors(name: str) -> list[str]:
+    """The schemes that a scheme of an earlier version has become."""
+    return [each for each, scheme in plugins.load_all("scheme").items() if scheme.formerly == name]
+
+
+def _renamed_scheme(scheme: dict[str, Any], names: Sequence[str]) -> UsageError:
     kind = scheme.get("kind", names[0])
     return UsageError(
         f"the scheme {scheme['name']!r} is now one scheme per kind",

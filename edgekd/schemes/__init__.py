@@ -48,6 +48,7 @@ class Scheme:
         balanced: its student sees the data's labelled training images, so that they can be drawn by class.
         multilabel: it has a meaning for images with any number of the classes.
         same_classes: the models in its parameters are built for the data's classes.
+        formerly: the scheme of an earlier version that it was a `kind` of; the first of them by name was the default.
         check: (recipe, parameters): raises UsageError for mistakes in a recipe, before anything runs.
         check_classes: (parameters, classes): the same for mistakes that depend on the data's classes.
         check_networks: (recipe, parameters, teacher, data): the same for those that depend on the untrained teacher.
@@ -62,6 +63,7 @@ class Scheme:
     balanced: bool = True
     multilabel: bool = False
     same_classes: bool = True
+    formerly: str | None = None
     check: Callable[[RecipeSettings, Any], None] | None = None
     check_classes: Callable[[Any, tuple[str, ...]], None] | None = None
     check_networks: Callable[[RecipeSettings, Any, Any, Dataset], None] | None = None

@@ -49,4 +49,6 @@ def distill(run: Run, teacher: Checkpoint | None, data: Dataset, parameters: Par
     return Distilled(generations[-1], others)
 
 
-SCHEME = Scheme(parameters=Parameters, distill=distill, needs_teacher=False, multilabel=True, check=check)
+SCHEME = Scheme(
+    parameters=Parameters, distill=distill, needs_teacher=False, multilabel=True, check=check, formerly="self"
+)

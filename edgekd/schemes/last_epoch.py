@@ -136,4 +136,4 @@ def distill(run: Run, teacher: Checkpoint | None, data: Dataset, parameters: Par
     return Distilled(student, objective=objective)
 
 
-SCHEME = Scheme(parameters=Parameters, distill=distill, needs_teacher=False, check=check)
+SCHEME = Scheme(parameters=Parameters, distill=distill, needs_teacher=False, check=check, formerly="self")

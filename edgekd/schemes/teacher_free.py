@@ -92,4 +92,4 @@ def distill(run: Run, teacher: Checkpoint | None, data: Dataset, parameters: Par
     return Distilled(trained(run, STAGE, recipe.distill, key=key, inputs={"data": data}, make=make))
 
 
-SCHEME = Scheme(parameters=Parameters, distill=distill, needs_teacher=False, check=check)
+SCHEME = Scheme(parameters=Parameters, distill=distill, needs_teacher=False, check=check, formerly="self")
