@@ -5,6 +5,7 @@ EdgekdError                     exit code 1
 │   ├── UnknownNameError            no plugin, model or device of that name
 │   └── RecipeError                 all mistakes in one recipe, each with its line
 ├── DataError                   images, labels or splits that cannot be used
+│   └── RangeError                  an image's values lie outside of the range that it is read in
 ├── ModelError                  a network that cannot be built, or weights that do not fit it
 ├── ArtifactError               a stage's folder that is missing, incomplete, or changed since it was written
 ├── StoreError                  the run's folder cannot be written: disk full, or no permission
@@ -87,6 +88,10 @@ class RecipeError(UsageError):
 
 
 class DataError(EdgekdError):
+    pass
+
+
+class RangeError(DataError):
     pass
 
 

@@ -14,10 +14,11 @@ import numpy as np
 from PIL import Image
 
 from edgekd.data.sources import Samples
-from edgekd.errors import DataError, PluginError
+from edgekd.errors import DataError, PluginError, RangeError
 from edgekd.runtime.cores import usable_cores
+from edgekd.runtime.depth import RANGES, is_deep, largest
 from edgekd.runtime.images import BROKEN, problem_of
-from edgekd.runtime.preprocess import Pixels, Preprocessing, Size, is_deep
+from edgekd.runtime.preprocess import Pixels, Preprocessing, Size
 
 # Of many broken images, as many are listed in messages and manifests.
 BROKEN_NAMED = 20
@@ -25,7 +26,6 @@ _BLOCK_BYTES = 8 << 20
 _BLOCK_IMAGES = 64
 _BLOCKS_AHEAD = 2
 _PROBED = 32
-_RANGES = tuple(2.0**bits - 1.0 for bits in (8, 10, 12, 14, 16))
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,7 @@ class Decoded:
         pixels: None where they were not requested.
         size: height and width before it was fitted.
         deep: whether its range has to be known; see white_of().
+        outside: what makes it lie outside of that range; it has no pixels then.
     """
 
     content: bytes | None
@@ -44,6 +45,7 @@ class Decoded:
     problem: str = ""
     size: Size | None = None
     deep: bool = False
+    outside: str = ""
 
 
 def decode_all(
@@ -97,12 +99,33 @@ def check_broken(problems: Sequence[str], total: int, allowed: float, *, where: 
     """
     count = len(problems)
     if count > allowed * total:
-        more = f"\n    and {count - BROKEN_NAMED} more" if count > BROKEN_NAMED else ""
         raise DataError(
             f"{count} of {total} images{where} cannot be read",
-            found="\n    ".join(problems[:BROKEN_NAMED]) + more,
+            found=_listed(problems),
             allowed=f"a fraction of {allowed:g} (data.broken)",
             hint="repair or remove them, or raise data.broken to skip them",
+        )
+
+
+def check_range(outside: Sequence[str], total: int, white: float, *, where: str = "") -> None:
+    """Refuse a source with images outside of the range that its greyscale images of more than 8 bits are read in.
+
+    Args:
+        outside: one line per such image.
+        total: the number of images.
+        white: the end of the range.
+        where: appended to "images" in the message.
+
+    Raises:
+        RangeError: there are some.
+    """
+    if outside:
+        raise RangeError(
+            f"{len(outside)} of {total} images{where} have values outside of the range that they are read in",
+            found=_listed(outside),
+            allowed=f"0 (black) to {white:g} (white)",
+            hint="bring all images to one range in which black is 0; where they were normalised, undo that: value * "
+            "std + mean. White is what data.depth sets, else the range of the brightest training image",
         )
 
 
@@ -117,22 +140,22 @@ def white_of(samples: Samples) -> float | None:
         return None
     with ThreadPoolExecutor(usable_cores()) as pool:
         found = [each for each in pool.map(partial(_largest, samples), range(len(samples))) if each is not None]
-    floats, largest = all(is_float for _, is_float in found), max(value for value, _ in found)
-    if floats and largest <= 1.0:
+    floats, most = all(is_float for _, is_float in found), max(value for value, _ in found)
+    if floats and most <= 1.0:
         return 1.0
-    return next((white for white in _RANGES if largest <= white), largest)
+    return next((white for white in RANGES[1:] if most <= white), most)
 
 
 def _largest(samples: Samples, index: int) -> tuple[float, bool] | None:
-    """A deep image's largest value, and whether it is a float; None for other images, and for broken ones."""
+    """A deep image's largest value, and whether it is a float; None for other images, and for those without a range."""
     try:
         image = samples.image(index)
         if not isinstance(image, Image.Image) or not is_deep(image):
             return None
-        largest = np.nanmax(np.asarray(image), initial=0)
+        found = largest(image)
     except BROKEN:
         return None
-    return (float(largest), image.mode == "F") if np.isfinite(largest) else None
+    return None if found is None else (found, image.mode == "F")
 
 
 def content_digest(image: Image.Image) -> bytes:
@@ -141,6 +164,11 @@ def content_digest(image: Image.Image) -> bytes:
     hashed = hashlib.blake2b(repr((array.shape, array.dtype.str)).encode(), digest_size=16)
     hashed.update(array.data)
     return hashed.digest()
+
+
+def _listed(problems: Sequence[str]) -> str:
+    more = f"\n    and {len(problems) - BROKEN_NAMED} more" if len(problems) > BROKEN_NAMED else ""
+    return "\n    ".join(problems[:BROKEN_NAMED]) + more
 
 
 def _decode_block(samples: Samples, indices: range, preprocessing: Preprocessing, pixels: bool) -> list[Decoded]:
@@ -158,8 +186,13 @@ def _decode(samples: Samples, index: int, preprocessing: Preprocessing, pixels: 
             )
         # A greyscale image has the content of its copy in colour, and a transparent one that of its colours.
         content = content_digest(image if is_deep(image) or image.mode == "RGB" else image.convert("RGB"))
-        fitted = preprocessing.fitted(image) if pixels else None
-        return Decoded(content, fitted, size=(image.height, image.width), deep=is_deep(image))
+        size = (image.height, image.width)
+        try:
+            # Of deep images without pixels only the range is checked.
+            fitted = preprocessing.fitted(image) if pixels or is_deep(image) else None
+        except RangeError as error:
+            return Decoded(content, None, size=size, deep=True, outside=f"{samples.name(index)}: {error.found}")
+        return Decoded(content, fitted if pixels else None, size=size, deep=is_deep(image))
     except BROKEN as error:
         return Decoded(None, None, f"{samples.name(index)}: {problem_of(error)}")
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from edgekd.data import storage
 from edgekd.data.dataset import Dataset, DatasetDetails, Reopen
-from edgekd.data.decode import BROKEN_NAMED, check_broken, decode_all, white_of
+from edgekd.data.decode import BROKEN_NAMED, check_broken, check_range, decode_all, white_of
 from edgekd.data.leaks import Rows, close_leaks, conflicting_labels
 from edgekd.data.sources import SPLITS, Labels, RawData, SplitName, source_named
 from edgekd.data.splits import Mask, carve, carve_sets, draw, proportional
@@ -21,7 +21,7 @@ from edgekd.runtime.images import printable
 from edgekd.runtime.preprocess import Pixels, Preprocessing, lost_by_crop
 from edgekd.store.artifacts import Json
 
-VERSION = 4
+VERSION = 5
 
 Progress = Callable[[int, int], None]
 _TEST, _VALIDATION, _LIMIT = range(3)
@@ -41,6 +41,7 @@ class _Images:
         problems: one line per broken image.
         pixels: (N, H, W, C) for a cached data set; else None.
         deep: how many are greyscale images of more than 8 bits or of float values.
+        outside: one line per image whose values lie outside of their range.
         lost: the fraction of a typical image that the crop to the ratio of image_size discards.
     """
 
@@ -51,6 +52,7 @@ class _Images:
     pixels: Pixels | None
     lost: float = 0.0
     deep: int = 0
+    outside: tuple[str, ...] = ()
 
     @property
     def strata(self) -> tuple[Labels, tuple[str, ...]]:
@@ -88,8 +90,8 @@ def prepare(settings: DataSettings, out: Path, *, progress: Progress | None = No
 
     Raises:
         UnknownNameError: no such source.
-        DataError: the source cannot be read, too many images are broken, a split lacks a class, or there are leaks
-            and the recipe refuses them.
+        DataError: the source cannot be read, too many images are broken or have values outside of their range, a split
+            lacks a class, or there are leaks and the recipe refuses them.
         OSError: the disk is full.
     """
     source = source_named(settings.source, where="data.source")
@@ -106,6 +108,7 @@ def prepare(settings: DataSettings, out: Path, *, progress: Progress | None = No
         check_broken(images.problems, len(images.labels), settings.broken)
         if white is None and images.deep:
             raise _mixed_depths(images.deep, len(images.labels))
+        check_range(images.outside, len(images.labels), preprocessing.white)
         rows, report = _select(images, settings)
         for split in SPLITS:
             _store(images, rows[split], split, out)
@@ -162,6 +165,7 @@ def expected(settings: DataSettings) -> tuple[DatasetDetails, Json]:
 def _decode(raw: RawData, preprocessing: Preprocessing, pixels: Pixels | None, progress: Progress | None) -> _Images:
     digests: list[bytes] = []
     problems: list[str] = []
+    outside: list[str] = []
     lost: list[float] = []
     deep = 0
     splits = list(raw.splits.values())
@@ -172,13 +176,15 @@ def _decode(raw: RawData, preprocessing: Preprocessing, pixels: Pixels | None, p
         elif pixels is not None and decoded.pixels is not None:
             pixels[position] = decoded.pixels
         deep += decoded.deep
+        outside += [decoded.outside] if decoded.outside else []
         if decoded.size is not None and preprocessing.fit == "crop":
             lost.append(lost_by_crop(decoded.size, preprocessing.image_size))
     unique, contents = np.unique(np.array(digests, dtype="S16"), return_inverse=True)
     broken = np.array([not digest for digest in digests])
     labels = np.concatenate([samples.labels for samples in splits])
     typical = float(np.median(lost)) if lost else 0.0
-    return _Images(raw, labels, np.where(broken, -1, contents), tuple(problems), pixels, typical, deep)
+    numbers = np.where(broken, -1, contents)
+    return _Images(raw, labels, numbers, tuple(problems), pixels, typical, deep, tuple(outside))
 
 
 def _select(images: _Images, settings: DataSettings) -> tuple[Rows, Json]:

@@ -11,7 +11,7 @@ from pydantic import model_validator
 
 from edgekd.data import storage
 from edgekd.data.dataset import CachedSplit, Reopen, Split, StreamedSplit
-from edgekd.data.decode import BROKEN_NAMED, check_broken, decode_all
+from edgekd.data.decode import BROKEN_NAMED, check_broken, check_range, decode_all
 from edgekd.data.sources import UNLABELLED, Labels
 from edgekd.data.sources.image_folder import FolderSamples
 from edgekd.data.sources.unlabelled import content_of, find, samples_of
@@ -21,7 +21,7 @@ from edgekd.recipe.settings import DataSettings
 from edgekd.runtime.preprocess import Pixels, Preprocessing
 from edgekd.store.artifacts import Artifact, Details, read_json
 
-VERSION = 2
+VERSION = 3
 _SPLIT = "unlabelled"
 
 
@@ -88,7 +88,7 @@ def prepare_pool(
         progress: called with (images decoded, images in total).
 
     Raises:
-        DataError: not a folder, no images, or too many broken ones.
+        DataError: not a folder, no images, too many broken ones, or some with values outside of the data set's range.
         OSError: the disk is full.
     """
     found = find(root)
@@ -97,8 +97,9 @@ def prepare_pool(
     stored = storage.choose(settings.storage, shape, out)
     room = storage.scratch(out / ".decoded.npy", shape) if stored == "cached" else nullcontext()
     with room as pixels:
-        rows, problems = _decode(samples, preprocessing, pixels, progress)
+        rows, problems, outside = _decode(samples, preprocessing, pixels, progress)
         check_broken(problems, len(samples), settings.broken, where=f" under {root}")
+        check_range(outside, len(samples), preprocessing.white, where=f" under {root}")
         labels = np.full(len(rows), UNLABELLED, dtype=np.int64)
         if pixels is not None:
             storage.write_cached(out, _SPLIT, pixels, rows, labels)
@@ -117,15 +118,17 @@ def _decode(
     preprocessing: Preprocessing,
     pixels: Pixels | None,
     progress: Callable[[int, int], None] | None,
-) -> tuple[Labels, list[str]]:
-    """Which images can be read, and one line for each that cannot."""
+) -> tuple[Labels, list[str], list[str]]:
+    """Which images can be read; one line for each that cannot, and for each with values outside of its range."""
     rows: list[int] = []
     problems: list[str] = []
+    outside: list[str] = []
     for row, decoded in enumerate(decode_all([samples], preprocessing, pixels=pixels is not None, progress=progress)):
         if decoded.content is None:
             problems.append(decoded.problem)
             continue
+        outside += [decoded.outside] if decoded.outside else []
         rows.append(row)
         if pixels is not None and decoded.pixels is not None:
             pixels[row] = decoded.pixels
-    return np.asarray(rows, dtype=np.int64), problems
+    return np.asarray(rows, dtype=np.int64), problems, outside

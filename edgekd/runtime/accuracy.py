@@ -9,7 +9,7 @@ from typing import Protocol
 
 import numpy as np
 
-from edgekd.errors import BackendError, DataError, UsageError
+from edgekd.errors import BackendError, DataError, RangeError, UsageError
 from edgekd.runtime.backends import Session
 from edgekd.runtime.images import LeftOut, find_images, is_skipped, printable
 from edgekd.runtime.label_table import (
@@ -173,6 +173,7 @@ def measure(
 
     Raises:
         DataError: neither a folder nor a table, no readable images, or a class that is not one of the classifier's.
+        RangeError: an image with values outside of the range that the classifier reads images in.
         BackendError: the network does not take such inputs.
         UsageError: an image can have several of a bundle's classes.
     """
@@ -219,6 +220,8 @@ def _classified(
     for done, (name, file) in enumerate(images, start=1):
         try:
             inputs = model.inputs([file])
+        except RangeError:
+            raise
         except DataError:
             unreadable.append(str(file))
         else:

@@ -13,9 +13,10 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from edgekd.errors import BundleError, DataError, UsageError, whole_number
+from edgekd.errors import BundleError, DataError, RangeError, UsageError, whole_number
 from edgekd.runtime.backends import Session
 from edgekd.runtime.bundle import BundleManifest, Head, read
+from edgekd.runtime.depth import span
 from edgekd.runtime.images import BROKEN, open_upright, problem_of
 from edgekd.runtime.multilabel import sigmoid
 from edgekd.runtime.preprocess import Floats, Pixels, Preprocessing
@@ -24,6 +25,7 @@ from edgekd.runtime.selection import select
 ImageLike: TypeAlias = "str | os.PathLike[str] | bytes | IO[bytes] | Image.Image | npt.NDArray[np.uint8]"
 Order = Literal["rgb", "bgr"]
 _LEVELS = 2
+_NORMALISED = "inputs that are normalised already, (N, C, H, W), are for Model.run()"
 
 
 @dataclass(frozen=True)
@@ -147,6 +149,7 @@ class Model:
 
         Raises:
             DataError: something that is not an image, or a file that cannot be read as one.
+            RangeError: greyscale of more than 8 bits or of float values, outside of the range of the training images.
             UsageError: another order.
         """
         batch = isinstance(images, (list, tuple)) or (isinstance(images, np.ndarray) and images.ndim == 4)
@@ -282,6 +285,10 @@ def _pixels(image: object, preprocessing: Preprocessing, order: Order) -> Pixels
         return preprocessing.pixels(_image(image, order))
     except FileNotFoundError:
         raise DataError(f"{what} does not exist") from None
+    except RangeError as error:
+        raise RangeError(
+            f"{what} has {error.what}", found=error.found, allowed=error.allowed, hint=f"{error.hint}; {_NORMALISED}"
+        ) from None
     except BROKEN as error:
         raise DataError(f"{what} cannot be read as an image", found=problem_of(error)) from None
 
@@ -302,15 +309,22 @@ def _from_array(array: npt.NDArray[Any], order: Order) -> Image.Image:
     if array.size and array.ndim == 3 and array.shape[2] in (3, 4) and array.dtype == np.uint8:
         channels = [2, 1, 0, 3][: array.shape[2]]
         return Image.fromarray(np.ascontiguousarray(array[:, :, channels]) if order == "bgr" else array)
-    raise _no_image(f"an array {array.shape} of {array.dtype}")
+    found = f"an array {array.shape} of {array.dtype}"
+    if not array.size or array.dtype.kind != "f":
+        raise _no_image(found)
+    raise _no_image(
+        f"{found}, {span(array)}",
+        hint=f"make it the uint8 values 0 to 255 of an image that is not normalised; {_NORMALISED}",
+    )
 
 
-def _no_image(found: str) -> DataError:
+def _no_image(found: str, hint: str | None = None) -> DataError:
     return DataError(
         "not an image",
         found=found,
         allowed="a path, bytes, an open binary file, a PIL image, a uint8 array (H, W, 3), (H, W, 4) or (H, W), "
         "a uint16 array (H, W), or a batch of them",
+        hint=hint,
     )
 
 

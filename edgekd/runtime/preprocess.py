@@ -10,6 +10,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from edgekd.runtime.depth import is_deep, levels
+
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 # Of greyscale images: the means of the three.
@@ -107,13 +109,16 @@ class Preprocessing:
         return (*self.resize, len(self.mean))
 
     def pixels(self, image: Image.Image) -> Pixels:
-        """One image as uint8, of the input's height, width and channels: (H, W, C)."""
+        """One image as uint8, of the input's height, width and channels: (H, W, C). Raises as fitted()."""
         return centre_crop(self.fitted(image), self.image_size)
 
     def fitted(self, image: Image.Image) -> Pixels:
         """An image before the crop, as uint8: (H, W, C) of `resize`.
 
         The box is cut out before it is scaled, so that a panorama takes no longer than a square image.
+
+        Raises:
+            RangeError: greyscale of more than 8 bits or of float values, of which many are not from 0 to `white`.
         """
         flat = self._flat(image)
         height, width = self.resize
@@ -141,8 +146,7 @@ class Preprocessing:
         mode = "RGB" if len(self.mean) == 3 else "L"
         if is_deep(image):
             # Pillow's own conversion clips everything above 255 to white.
-            levels = np.nan_to_num(np.asarray(image).astype(np.float32)) * (255.0 / self.white)
-            return Image.fromarray(np.rint(levels.clip(0, 255)).astype(np.uint8)).convert(mode)
+            return Image.fromarray(levels(image, self.white)).convert(mode)
         if image.has_transparency_data:
             canvas = Image.new("RGBA", image.size, (*self.background, 255))
             return Image.alpha_composite(canvas, image.convert("RGBA")).convert(mode)
@@ -165,11 +169,6 @@ def centre_crop(pixels: Pixels, size: Size) -> Pixels:
     height, width = size
     top, left = (pixels.shape[-3] - height) // 2, (pixels.shape[-2] - width) // 2
     return pixels[..., top : top + height, left : left + width, :]
-
-
-def is_deep(image: Image.Image) -> bool:
-    """Whether an image is greyscale with more than 8 bits or float values, so that its range has to be known."""
-    return image.mode in ("I", "F") or image.mode.startswith("I;16")
 
 
 def lost_by_crop(image: Size, wanted: Size) -> float:

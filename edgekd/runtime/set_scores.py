@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edgekd.errors import DataError, UsageError
+from edgekd.errors import DataError, RangeError, UsageError
 from edgekd.runtime.label_table import (
     IMAGE_NAMES,
     LABEL_NAMES,
@@ -128,6 +128,8 @@ def _predicted(
     for done, (file, names) in enumerate(zip(files, sets, strict=True), start=1):
         try:
             inputs = model.inputs([file])
+        except RangeError:
+            raise
         except DataError:
             unreadable.append(str(file))
         else:

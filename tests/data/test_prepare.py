@@ -11,7 +11,7 @@ from PIL import Image
 
 from edgekd.data.dataset import Dataset, names_of, open_split
 from edgekd.data.prepare import prepare
-from edgekd.errors import DataError, UnknownNameError
+from edgekd.errors import DataError, RangeError, UnknownNameError
 from edgekd.recipe.settings import DataSettings
 
 MakeFolder = Callable[[Mapping[str, int]], Path]
@@ -224,3 +224,36 @@ def test_a_few_deep_images_among_many_are_not_read_in_an_unknown_range(
     with pytest.raises(DataError, match=r"1 of 160 images are greyscale(?s:.)*set data.depth"):
         run(root)
     assert run(root, depth=12).details.preprocessing.white == 4095
+
+
+def deep_folder(tmp_path: Path, scale: Callable[[str, int], tuple[float, float]]) -> Path:
+    """Two classes of 20 float images, each with values from the first to the second number."""
+    random = np.random.default_rng(0)
+    for name in "ab":
+        (tmp_path / "deep" / name).mkdir(parents=True)
+        for number in range(20):
+            pixels = random.uniform(*scale(name, number), (12, 10)).astype(np.float32)
+            Image.fromarray(pixels).save(tmp_path / "deep" / name / f"{number}.tif")
+    return tmp_path / "deep"
+
+
+@pytest.mark.parametrize("storage", ["cached", "streamed"])
+def test_images_with_values_below_0_are_refused_by_name(
+    run: Callable[..., Dataset], tmp_path: Path, storage: str
+) -> None:
+    root = deep_folder(tmp_path, lambda name, number: (-2.0, 2.0) if (name, number) == ("a", 3) else (0.0, 1.0))
+    with pytest.raises(RangeError, match=r"1 of 40 images have values outside(?s:.)*found: a/3.tif: values from -1.9"):
+        run(root, storage=storage, broken=0.5)
+
+
+def test_a_range_that_the_recipe_states_too_small_is_refused(run: Callable[..., Dataset], tmp_path: Path) -> None:
+    root = deep_folder(tmp_path, lambda name, number: (0.0, 4095.0) if name == "a" else (0.0, 1023.0))
+    with pytest.raises(RangeError, match=r"20 of 40 images(?s:.)*allowed: 0 \(black\) to 1023 (?s:.)*data.depth"):
+        run(root, depth=10)
+    assert run(root).details.preprocessing.white == 4095
+
+
+def test_images_that_are_scaled_to_1_among_others_that_are_not(run: Callable[..., Dataset], tmp_path: Path) -> None:
+    root = deep_folder(tmp_path, lambda name, number: (0.0, 1.0) if name == "b" else (0.0, 255.0))
+    with pytest.raises(RangeError, match=r"20 of 40 images(?s:.)*found: b/0.tif: values from 0"):
+        run(root)

@@ -12,7 +12,7 @@ from edgekd.data.leaks import contents
 from edgekd.data.sources import UNLABELLED
 from edgekd.data.sources.unlabelled import content_of
 from edgekd.data.unlabelled import Pool, prepare_pool
-from edgekd.errors import DataError
+from edgekd.errors import DataError, RangeError
 from edgekd.recipe.settings import DataSettings
 
 
@@ -65,3 +65,12 @@ def test_folders_that_are_none_or_hold_nothing(tmp_path):
         content_of(tmp_path / "gone")
     with pytest.raises(DataError, match="has no images"):
         content_of(tmp_path)
+
+
+@pytest.mark.parametrize("storage", ["cached", "streamed"])
+def test_images_outside_of_the_range_of_the_data_set_are_refused(tmp_path, storage):
+    (tmp_path / "images").mkdir()
+    for number, white in enumerate((4000, 60000)):
+        Image.fromarray(np.full((9, 9), white, np.uint16)).save(tmp_path / "images" / f"{number}.png")
+    with pytest.raises(RangeError, match=r"1 of 2 images under .* have(?s:.)*found: 1.png: values from 60000 to"):
+        made(tmp_path / "images", tmp_path / "pool", depth=12, storage=storage)

@@ -5,7 +5,7 @@ import math
 import pytest
 from PIL import Image
 
-from edgekd.errors import DataError
+from edgekd.errors import DataError, RangeError
 from edgekd.runtime import load
 from edgekd.runtime.accuracy import WorstImage, measure
 from edgekd.runtime.statistics import ClassAccuracy, wilson
@@ -100,3 +100,10 @@ def test_tables_that_give_no_accuracy_are_refused(linear_bundle, tmp_path):
     table.write_text("file,label\na.png,red\n")
     with pytest.raises(DataError, match="no readable images\n  found: 1 unreadable"):
         measure(model, table)
+
+
+def test_an_image_in_another_range_is_refused_instead_of_left_out(linear_bundle, tmp_path):
+    write(tmp_path / "own" / "red", "a.png", (200, 0, 0))
+    Image.new("F", (8, 8), -1.5).save(tmp_path / "own" / "red" / "b.tif")
+    with pytest.raises(RangeError, match=r"b\.tif has values outside(?s:.)*found: values from -1\.5 to -1\.5"):
+        measure(load(linear_bundle), tmp_path / "own")

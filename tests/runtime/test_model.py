@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from samples import seal_bundle, write_bundle_json
 
-from edgekd.errors import BackendError, BundleError, DataError, UnknownNameError, UsageError
+from edgekd.errors import BackendError, BundleError, DataError, RangeError, UnknownNameError, UsageError
 from edgekd.runtime import load
 from edgekd.runtime.backends import open_session
 
@@ -87,6 +87,21 @@ def test_grey_alpha_and_sixteen_bit_images_are_understood(linear_bundle):
     np.testing.assert_array_equal(model(np.full((1, 4, 4, 1), 255, dtype=np.uint8))[0].scores, white)
     clear = model(Image.new("RGBA", (4, 4), (*BLUE, 0)))  # the background is white
     np.testing.assert_allclose(clear.scores, white, rtol=1e-6)
+
+
+def test_what_is_normalised_already_is_refused_by_name(linear_bundle, tmp_path):
+    model = load(linear_bundle)
+    values = np.random.default_rng(0).standard_normal((6, 5, 3)).astype(np.float32)
+    found = r"an array \(6, 5, 3\) of float32, values from -\S+ to \d\S+"
+    with pytest.raises(DataError, match=rf"{found}(?s:.)*next: .*not normalised.*normalised already.*Model\.run\(\)"):
+        model(values)
+    grey = Image.fromarray(values[:, :, 0])
+    grey.save(tmp_path / "normalised.tif")
+    for given, name in ((grey, "the image"), (tmp_path / "normalised.tif", r"\S+normalised\.tif")):
+        with pytest.raises(RangeError, match=rf"^{name} has values outside .*\n  found: values from -(?s:.)*Model"):
+            model(given)
+    with pytest.raises(DataError, match="an array .* of float32, NaN"):
+        model(np.full((4, 4, 3), np.nan, np.float32))
 
 
 def test_verify_replays_the_vectors(linear_bundle):

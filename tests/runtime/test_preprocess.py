@@ -93,7 +93,6 @@ def test_other_kinds_of_image_become_rgb(mode):
         (np.array([[0, 65535]], np.uint16), 65535.0),
         (np.array([[0, 1000]], np.int32), 1000.0),
         (np.array([[0.0, 1.0]], np.float32), 1.0),
-        (np.array([[np.nan, 7.0]], np.float32), 1.0),  # beyond white is white
     ],
 )
 def test_deep_grey_keeps_its_range(values, white):
