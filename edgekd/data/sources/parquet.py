@@ -23,6 +23,7 @@ from PIL import Image
 from edgekd.data.sources import Labels, RawData, Source, SplitName
 from edgekd.data.sources._columns import ColumnSettings
 from edgekd.data.sources._files import SPLIT_WORDS, files_fingerprint, require_root
+from edgekd.data.sources._shards import check_complete
 from edgekd.errors import DataError, require
 from edgekd.recipe.settings import Task
 from edgekd.runtime.images import is_skipped, open_upright
@@ -101,7 +102,8 @@ def fingerprint(settings: ColumnSettings) -> Json:
         settings: of the data; its root is the folder of the files.
 
     Raises:
-        DataError: there is no root, no training file, or a file whose name does not contain one split.
+        DataError: there is no root, no training file, a file whose name does not contain one split, or a
+            numbered series that lacks a file.
     """
     root = require_root(settings, _HOLDS)
     return files_fingerprint(root, [file for files in _splits(root).values() for file in files])
@@ -166,6 +168,7 @@ def _splits(root: Path) -> dict[SplitName, list[Path]]:
         )
     if "train" not in splits:
         raise DataError(f"{root} has no training file", found=", ".join(splits) or "no .parquet file", allowed=_HOLDS)
+    check_complete(file for files in splits.values() for file in files)
     return splits
 
 

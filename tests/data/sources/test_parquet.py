@@ -151,6 +151,14 @@ def test_a_file_must_name_one_split(tmp_path: Path, name: str) -> None:
         read(tmp_path)
 
 
+def test_a_missing_file_of_a_series_is_named(tmp_path: Path) -> None:
+    pq.write_table(table([0, 1]), tmp_path / "train-00000-of-00002.parquet")
+    with pytest.raises(DataError, match=r"lacks a file of a series: train-00001-of-00002\.parquet"):
+        read(tmp_path)
+    with pytest.raises(DataError, match="lacks a file"):
+        parquet.fingerprint(DataSettings(source="parquet", root=tmp_path))
+
+
 def test_no_training_file_and_no_parquet(tmp_path: Path) -> None:
     (tmp_path / "train.parquet").write_bytes(b"PAR1 not really")
     with pytest.raises(DataError, match="not a readable Parquet file"):
