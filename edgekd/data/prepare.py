@@ -202,7 +202,7 @@ def _select(images: _Images, settings: DataSettings) -> tuple[Rows, Json]:
         "conflicting_labels": conflicts,
         "broken": {"count": len(images.problems), "examples": list(images.problems[:BROKEN_NAMED])},
         "left_out": str(images.raw.left_out),
-        "class_order": _order(settings),
+        "class_order": _order(images.raw, settings),
         "split_off": [split for split in SPLITS if split not in images.raw.splits],
         "warnings": [
             *warnings,
@@ -216,9 +216,9 @@ def _select(images: _Images, settings: DataSettings) -> tuple[Rows, Json]:
     return rows, report
 
 
-def _order(settings: DataSettings) -> str | None:
+def _order(raw: RawData, settings: DataSettings) -> str | None:
     """What has decided the order of the classes; None where their source gives it."""
-    if source_named(settings.source).class_names is None:
+    if raw.ordered or source_named(settings.source).class_names is None:
         return None
     return settings.class_order if settings.classes is None else "given"
 

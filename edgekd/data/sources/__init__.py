@@ -56,6 +56,8 @@ class RawData:
         notes: warnings about what was read, one sentence each.
         missing: the names of images that are not there, where the source knows it without reading them.
         labelled: False where every label is UNLABELLED; the classes are then those that the recipe names, or none.
+        ordered: True where the labels give the order of the classes by themselves, for a source that also reads names
+            (Source.class_names).
 
     Raises:
         DataError: fewer than two classes, a repeated class name, a split of another name, no training images, or labels
@@ -68,6 +70,7 @@ class RawData:
     notes: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
     labelled: bool = True
+    ordered: bool = False
 
     def __post_init__(self) -> None:
         if wrong := [name for name in self.classes if not isinstance(name, str)]:
@@ -134,7 +137,7 @@ class Source:
         settings: the `data` section that its functions are given: a subclass of DataSettings with its own options.
         tasks: the kinds of labels that it can give.
         class_names: the names of the training split's classes as `read` orders them, where `class_order` and `classes`
-            decide the order.
+            decide the order; empty for labels that are in an order of their own.
         labelled: whether its images have labels. Without them a trained student can be quantized, and measured by how
             often it agrees with itself in float; a recipe may name its classes.
     """

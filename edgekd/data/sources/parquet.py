@@ -1,13 +1,12 @@
-"""Parquet files in Hugging Face's layout: an image column {bytes, path} and an integer label, or a list of them.
+"""Parquet files in Hugging Face's layout: an image column {bytes, path}, and labels or lists of them, numbers or text.
 
 A file belongs to the split whose name is a word in the file's name (`train-00000-of-00002.parquet`, `my_test.parquet`),
-or the name of a folder above it (`train/0000.parquet`). Class names come from the schema's "huggingface" metadata, else
-they are "0", "1", …
+or the name of a folder above it (`train/0000.parquet`). Names of numbers come from the schema's "huggingface" metadata,
+else they are "0", "1", …; text is its own name, and data.classes or data.class_order decides the order.
 """
 
 from __future__ import annotations
 
-import json
 import re
 import threading
 from collections import OrderedDict
@@ -23,16 +22,25 @@ from PIL import Image
 from edgekd.data.sources import Labels, RawData, Source, SplitName
 from edgekd.data.sources._columns import ColumnSettings
 from edgekd.data.sources._files import SPLIT_WORDS, files_fingerprint, require_root
+from edgekd.data.sources._parquet_labels import (
+    ALLOWED,
+    Column,
+    classes_of,
+    in_classes,
+    is_number,
+    is_text,
+    joined,
+    names_in,
+    read_column,
+)
 from edgekd.data.sources._shards import check_complete
 from edgekd.errors import DataError, require
-from edgekd.recipe.settings import Task
 from edgekd.runtime.images import is_skipped, open_upright
 from edgekd.store.artifacts import Json
 
 _HOLDS = "a folder of .parquet files with train (and test, validation) in their names or as folders"
 _IMAGE_COLUMNS = ("img", "image")
 _LABEL_COLUMNS = ("label", "labels", "fine_label")
-_LABELS: dict[Task, str] = {"single-label": "whole numbers", "multilabel": "lists of whole numbers"}
 _GROUPS_IN_MEMORY = 4
 
 
@@ -41,6 +49,15 @@ class _RowGroup:
     file: Path
     number: int
     column: str
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """The files of a split: their row groups, and the number of rows in each."""
+
+    groups: Sequence[_RowGroup]
+    lengths: Sequence[int]
+    labels: Column
 
 
 class ParquetSamples:
@@ -118,28 +135,20 @@ def read(settings: ColumnSettings) -> RawData:
     Raises:
         DataError: no training file, one that is damaged or lacks the columns, or files that name different classes.
     """
-    found = _splits(require_root(settings, _HOLDS))
-    splits = {split: _samples(files, settings) for split, files in found.items()}
-    labels = splits["train"][0].labels
-    classes = splits["train"][1]
-    if classes is None:
-        count = labels.shape[1] if labels.ndim == 2 else int(labels.max(initial=-1)) + 1
-        classes = tuple(str(label) for label in range(count))
-    if other := [split for split, (_, names) in splits.items() if names not in (None, classes)]:
-        raise DataError("the Parquet files name different classes", found=f"train and {', '.join(other)}")
-    for split, (samples, _) in splits.items():
-        if samples.labels.ndim == 2:
-            samples.labels = _widened(samples.labels, len(classes), split)
-    return RawData(classes, {split: samples for split, (samples, _) in splits.items()})
+    found = {split: _opened(files, settings) for split, files in _splits(require_root(settings, _HOLDS)).items()}
+    train = found["train"].labels
+    classes = classes_of(train, settings)
+    splits = {
+        split: ParquetSamples(each.groups, each.lengths, in_classes(split, each.labels, train, classes))
+        for split, each in found.items()
+    }
+    return RawData(classes, splits, ordered=not train.by_name)
 
 
-def _widened(sets: Labels, classes: int, split: str) -> Labels:
-    """The same labels with a column for every class. Raises DataError where they have more columns than classes."""
-    if sets.shape[1] > classes:
-        raise DataError(
-            f"the {split} split has labels outside the classes", found=sets.shape[1] - 1, allowed=f"0 to {classes - 1}"
-        )
-    return np.pad(sets, ((0, 0), (0, classes - sets.shape[1])))
+def class_names(settings: DataSettings) -> tuple[str, ...]:
+    """The classes of the training images, in order; empty where the labels are numbers. Args and Raises as read()."""
+    train = _opened(_splits(require_root(settings, _HOLDS))["train"], settings).labels
+    return classes_of(train, settings) if train.by_name else ()
 
 
 def _splits(root: Path) -> dict[SplitName, list[Path]]:
@@ -172,38 +181,42 @@ def _splits(root: Path) -> dict[SplitName, list[Path]]:
     return splits
 
 
-def _samples(files: Sequence[Path], settings: ColumnSettings) -> tuple[ParquetSamples, tuple[str, ...] | None]:
+def _opened(files: Sequence[Path], settings: ColumnSettings) -> _Opened:
     groups: list[_RowGroup] = []
     lengths: list[int] = []
-    labels: list[Labels] = []
-    names: set[tuple[str, ...] | None] = set()
+    labels: list[Column] = []
     for path in files:
         try:
             with _pyarrow().ParquetFile(path) as file:
-                image, label = _columns(path, file.schema_arrow, settings)
+                schema = file.schema_arrow
+                image, label = _columns(path, schema, settings)
+                text = is_text(_types(), schema.field(label).type, settings.task)
+                names = None if text else names_in(path, schema, label)
+                column = file.read(columns=[label])[label]
+                labels.append(read_column(path, column, names, settings.task, text=text))
                 sizes = [file.metadata.row_group(number).num_rows for number in range(file.num_row_groups)]
-                labels.append(_labels(path, file.read(columns=[label])[label], settings))
-                names.add(_class_names(path, file.schema_arrow, label))
         except (OSError, ValueError) as error:  # ArrowInvalid is a ValueError
             raise DataError(f"{path} is not a readable Parquet file", found=str(error).splitlines()[0]) from None
         groups += [_RowGroup(path, number, image) for number in range(len(sizes))]
         lengths += sizes
-    if len(names) != 1:
-        raise DataError("the Parquet files of one split name different classes", found=[f.name for f in files])
-    if settings.task == "multilabel":
-        width = max(each.shape[1] for each in labels)
-        labels = [np.pad(each, ((0, 0), (0, width - each.shape[1]))) for each in labels]
-    return ParquetSamples(groups, lengths, np.concatenate(labels)), names.pop()
+    return _Opened(groups, lengths, joined(files, labels))
 
 
 def _columns(path: Path, schema: Any, settings: ColumnSettings) -> tuple[str, str]:
-    """The names of the image and of the label column: those in the recipe, or the first with a usual name."""
-    types = _arrow("pyarrow.types")
+    """The names of the image and of the label column: those in the recipe, or the first with a usual name.
+
+    Where labels have several usual names, whole numbers come before text.
+    """
+    types, task = _types(), settings.task
+    numbers = [field.name for field in schema if is_number(types, field.type, task)]
     usable = {
         "image_column": [field.name for field in schema if _is_image(types, field.type)],
-        "label_column": [field.name for field in schema if _is_label(types, field.type, settings.task)],
+        "label_column": numbers + [field.name for field in schema if is_text(types, field.type, task)],
     }
-    usual = {"image_column": _IMAGE_COLUMNS, "label_column": _LABEL_COLUMNS}
+    usual = {
+        "image_column": _IMAGE_COLUMNS,
+        "label_column": sorted(_LABEL_COLUMNS, key=lambda name: name not in numbers),
+    }
     chosen = []
     for key, names in usable.items():
         wanted = getattr(settings, key)
@@ -213,7 +226,7 @@ def _columns(path: Path, schema: Any, settings: ColumnSettings) -> tuple[str, st
             raise DataError(
                 f"{path} lacks {kind} column" + (f" {wanted!r}" if wanted else ""),
                 found=", ".join(f"{field.name}: {field.type}" for field in schema),
-                allowed="struct<bytes, path>" if key == "image_column" else _LABELS[settings.task],
+                allowed="struct<bytes, path>" if key == "image_column" else ALLOWED[task],
                 hint=f"set data.{key}: {' or '.join(names)}" if names else None,
             )
         chosen.append(found)
@@ -224,46 +237,8 @@ def _is_image(types: ModuleType, column: Any) -> bool:
     return bool(types.is_struct(column)) and column.get_field_index("bytes") >= 0
 
 
-def _is_label(types: ModuleType, column: Any, task: Task) -> bool:
-    if task == "multilabel":
-        lists = types.is_list(column) or types.is_large_list(column) or types.is_fixed_size_list(column)
-        return bool(lists) and bool(types.is_integer(column.value_type))
-    return bool(types.is_integer(column))
-
-
-def _labels(path: Path, column: Any, settings: ColumnSettings) -> Labels:
-    if column.null_count:
-        raise DataError(f"{path} has rows without a label", found=f"{column.null_count} of {len(column)}")
-    if settings.task == "multilabel":
-        return _sets(path, column)
-    labels: Labels = column.to_numpy().astype(np.int64)
-    return labels
-
-
-def _sets(path: Path, column: Any) -> Labels:
-    """(N, largest label + 1), 1 where a row's list has the label."""
-    lists = column.to_pylist()
-    rows = np.repeat(np.arange(len(lists)), [len(each) for each in lists])
-    values = [value for each in lists for value in each]
-    if wrong := [value for value in values if value is None or value < 0]:
-        raise DataError(f"{path} has labels that are no classes", found=repr(wrong[0]), allowed="0 and above")
-    sets: Labels = np.zeros((len(lists), max(values, default=-1) + 1), dtype=np.int64)
-    sets[rows, np.array(values, dtype=np.int64)] = 1
-    return sets
-
-
-def _class_names(path: Path, schema: Any, label: str) -> tuple[str, ...] | None:
-    description = (schema.metadata or {}).get(b"huggingface")
-    if description is None:
-        return None
-    try:
-        feature = json.loads(description)["info"]["features"][label]
-        if isinstance(feature, list):  # as older versions write a list
-            (feature,) = feature
-        names = feature.get("feature", feature).get("names")
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DataError(f"{path}: its Hugging Face metadata is not valid", found=repr(error)) from None
-    return None if names is None else tuple(map(str, names))
+def _types() -> ModuleType:
+    return _arrow("pyarrow.types")
 
 
 def _pyarrow() -> ModuleType:
@@ -278,6 +253,6 @@ SOURCE = Source(
     read=read,
     fingerprint=fingerprint,
     mirror=True,
-    settings=ColumnSettings,
-    tasks=("single-label", "multilabel"),
+    options=("image_column", "label_column", "class_order", "classes", "task"),
+    class_names=class_names,
 )

@@ -1,43 +1,19 @@
 from __future__ import annotations
 
-import io
-import json
 import pickle
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from PIL import Image
+from parquet_files import PIXELS, png, read, table
 
 from edgekd.data.dataset import open_split
 from edgekd.data.prepare import prepare
 from edgekd.data.sources import parquet
 from edgekd.data.sources._columns import ColumnSettings
 from edgekd.errors import DataError
-
-PIXELS = np.random.default_rng(0).integers(0, 256, (12, 6, 5, 3), dtype=np.uint8)
-
-
-def png(pixels: np.ndarray) -> bytes:
-    stream = io.BytesIO()
-    Image.fromarray(pixels).save(stream, "png")
-    return stream.getvalue()
-
-
-def table(labels: list[Any], *, image: str = "img", label: str = "label", names: Any = None) -> pa.Table:
-    images = [{"bytes": png(PIXELS[row]), "path": None} for row in range(len(labels))]
-    made = pa.table({image: images, label: labels})
-    if names is None:
-        return made
-    metadata = names if isinstance(names, bytes) else json.dumps({"info": {"features": {label: {"names": names}}}})
-    return made.replace_schema_metadata({"huggingface": metadata})
-
-
-def read(root: Path, **settings: str) -> Any:
-    return parquet.read(ColumnSettings(source="parquet", root=root, **settings))
 
 
 def test_rows_across_files_and_row_groups(tmp_path: Path) -> None:
@@ -174,40 +150,3 @@ def test_splits_with_different_classes(tmp_path: Path) -> None:
     pq.write_table(table([0, 1], names=["b", "a"]), tmp_path / "test.parquet")
     with pytest.raises(DataError, match="different classes"):
         read(tmp_path)
-
-
-def test_lists_of_labels_are_sets(tmp_path: Path) -> None:
-    pq.write_table(table([[0, 2], [], [1]]), tmp_path / "train-0.parquet")
-    pq.write_table(table([[1, 0]]), tmp_path / "train-1.parquet")
-    pq.write_table(table([[0]]), tmp_path / "test.parquet")
-    raw = read(tmp_path, task="multilabel")
-    assert raw.classes == ("0", "1", "2") and raw.task == "multilabel"
-    assert raw.splits["train"].labels.tolist() == [[1, 0, 1], [0, 0, 0], [0, 1, 0], [1, 1, 0]]
-    assert raw.splits["test"].labels.tolist() == [[1, 0, 0]]
-    with pytest.raises(DataError, match="lacks a label column(?s:.)*allowed: whole numbers"):
-        read(tmp_path)
-
-
-@pytest.mark.parametrize("wrapped", [lambda names: {"feature": {"names": names}}, lambda names: [{"names": names}]])
-def test_class_names_of_lists(tmp_path: Path, wrapped: Any) -> None:
-    features = {"label": wrapped(["cat", "dog", "cow"])}
-    made = table([[0], [1, 0]]).replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
-    pq.write_table(made, tmp_path / "train.parquet")
-    raw = read(tmp_path, task="multilabel")
-    assert raw.classes == ("cat", "dog", "cow") and raw.splits["train"].labels.shape == (2, 3)
-
-
-@pytest.mark.parametrize(
-    ("labels", "names", "message"),
-    [
-        ([0, 1], None, "lacks a label column(?s:.)*allowed: lists of whole numbers"),
-        ([[0], [-1]], None, "labels that are no classes\n  found: -1"),
-        ([[0], [None]], None, "labels that are no classes\n  found: None"),
-        ([[0], None], None, "rows without a label\n  found: 1 of 2"),
-        ([[0], [3]], ["a", "b"], "outside the classes\n  found: 3\n  allowed: 0 to 1"),
-    ],
-)
-def test_lists_that_are_no_sets(tmp_path: Path, labels: list[Any], names: Any, message: str) -> None:
-    pq.write_table(table(labels, names=names), tmp_path / "train.parquet")
-    with pytest.raises(DataError, match=message):
-        read(tmp_path, task="multilabel")

@@ -92,7 +92,6 @@ def test_too_few_classes_no_images_and_equal_names() -> None:
 def test_settings_that_a_source_would_ignore() -> None:
     for name, ignored in (
         ("digits", ("task", "class_order", "classes")),
-        ("parquet", ("class_order", "classes")),
         ("unlabelled", ("task", "class_order")),
     ):
         source = source_named(name)
