@@ -134,7 +134,7 @@ def test_a_plan_lists_the_images_and_decodes_none(photos):
         "not made yet: 367 train, 41 validation, 102 test, 3 classes in order of name, 16x16 pixels, validation and "
         "test split off from the training images"
     )
-    assert warnings[0].startswith("1 of 3 classes have less than a tenth of the training images of dog")
+    assert warnings[0].startswith("1 of 3 classes has less than a tenth of the training images of dog")
     assert any("for 22 steps only" in warning for warning in warnings)
 
 

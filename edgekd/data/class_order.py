@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Literal
 
+from edgekd.data.class_names import alike, spelled
 from edgekd.errors import DataError
 from edgekd.recipe.settings import DataSettings
 
@@ -39,9 +40,11 @@ def arranged(names: Iterable[str], settings: DataSettings) -> tuple[str, ...]:
     if settings.classes is None:
         return found
     if missing := sorted(set(found) ^ set(settings.classes)):
+        # Names that look the same are told apart.
+        names = spelled(missing[:_SHOWN]) if alike(missing) else shown(missing)
         raise DataError(
             "data.classes are not the classes of the images",
-            found=f"only in one of the two: {shown(missing)}",
+            found=f"only in one of the two: {names}",
             allowed=f"{shown(found)}, in any order",
         )
     return settings.classes

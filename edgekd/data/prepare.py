@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from edgekd.data import storage
+from edgekd.data import quality, storage
+from edgekd.data.class_names import warnings_of
 from edgekd.data.dataset import Dataset, DatasetDetails, Reopen
 from edgekd.data.decode import BROKEN_NAMED, check_broken, check_range, decode_all, white_of
 from edgekd.data.leaks import Rows, close_leaks, conflicting_labels
@@ -20,15 +21,12 @@ from edgekd.recipe.settings import DataSettings
 from edgekd.runtime.images import printable
 from edgekd.runtime.preprocess import Pixels, Preprocessing, lost_by_crop
 from edgekd.store.artifacts import Json
+from edgekd.wording import counted
 
 VERSION = 5
 
 Progress = Callable[[int, int], None]
 _TEST, _VALIDATION, _LIMIT = range(3)
-# Of the most frequent class's images.
-_RARE = 0.1
-# A third, less the rounding of odd sizes.
-_MUCH_LOST = 0.33
 
 
 @dataclass(frozen=True)
@@ -191,9 +189,11 @@ def _select(images: _Images, settings: DataSettings) -> tuple[Rows, Json]:
     """The images of each split, and a report for the manifest."""
     rows, leaks = close_leaks(_split(images, settings), images.contents, settings.leaks, images.name)
     duplicates = {split: len(kept) - len(np.unique(images.contents[kept])) for split, kept in rows.items()}
-    warnings = [*images.raw.notes, *_missing_classes(rows, images)]
+    labelled = images.raw.labelled
+    missing = quality.missing_classes(_counts(images, rows), labelled=labelled)
     if settings.limit is not None:
         rows["train"] = _limited(images, rows["train"], settings.limit, settings.seed)
+    counts, sizes = _counts(images, rows), {split: len(kept) for split, kept in rows.items()}
     readable = images.contents >= 0
     conflicts = conflicting_labels(images.contents[readable], _numbered(images.labels[readable]))
     report: Json = {
@@ -205,12 +205,15 @@ def _select(images: _Images, settings: DataSettings) -> tuple[Rows, Json]:
         "class_order": _order(images.raw, settings),
         "split_off": [split for split in SPLITS if split not in images.raw.splits],
         "warnings": [
-            *warnings,
-            *_conflicting(conflicts if images.raw.labelled else 0),
-            *_cropped(images.lost),
-            *_rare_classes(_per_class(images, rows["train"]), settings),
+            *images.raw.notes,
+            *missing,
+            *(warnings_of(images.raw.classes) if labelled else ()),
+            *quality.conflicting(conflicts if labelled else 0),
+            *quality.cropped(images.lost),
+            *quality.rare_classes(counts["train"], settings),
+            *quality.few_images(counts, sizes, settings, labelled=labelled),
         ],
-        "classes": {split: _per_class(images, kept) for split, kept in rows.items()} if images.raw.labelled else {},
+        "classes": counts if labelled else {},
         **(_set_sizes(images.labels[rows["train"]]) if images.raw.task == "multilabel" else {}),
     }
     return rows, report
@@ -230,12 +233,26 @@ def _split(images: _Images, settings: DataSettings) -> Rows:
         ("test", settings.test, _TEST),
         ("validation", settings.validation, _VALIDATION),
     )
+    if not images.raw.labelled:
+        _check_enough(images, rows["train"], sum(split not in rows for split, _, _ in missing))
     for split, share, stream in missing:
         if split not in rows:
             train = rows["train"]
             chosen = _carved(images, train, share, (settings.seed % 2**64, stream))
             rows[split], rows["train"] = train[chosen], train[~chosen]
     return {split: rows[split] for split in SPLITS}
+
+
+def _check_enough(images: _Images, train: Labels, splits: int) -> None:
+    """Raises DataError where images without labels are too few to split further splits off; classes: see carve()."""
+    distinct = len(np.unique(images.contents[train]))
+    if distinct <= splits:
+        raise DataError(
+            "too few distinct images to be split",
+            found=counted(distinct, "image"),
+            allowed=f"{splits + 1} or more: some to calibrate on, some for validation and some to measure on",
+            hint="add images",
+        )
 
 
 def _carved(images: _Images, train: Labels, share: float, seed: Sequence[int]) -> Mask:
@@ -250,7 +267,7 @@ def _limited(images: _Images, train: Labels, limit: int, seed: int) -> Labels:
     labels, generator = images.strata[0][train], np.random.default_rng([seed % 2**64, _LIMIT])
     if images.raw.task == "multilabel":
         chosen = train[np.sort(generator.permutation(len(train))[:limit])]
-        _missing_classes({"train": chosen}, images)
+        quality.missing_classes(_counts(images, {"train": chosen}))
         return chosen
     return train[draw(labels, proportional(np.bincount(labels), limit), generator)]
 
@@ -262,31 +279,6 @@ def _numbered(labels: Labels) -> Labels:
     return np.unique(labels, axis=0, return_inverse=True)[1].reshape(-1)
 
 
-def _missing_classes(rows: Rows, images: _Images) -> list[str]:
-    """Warnings about classes that a split lacks, which is measured on the others.
-
-    Raises:
-        DataError: the training images lack a class, or a split has no images at all.
-    """
-    found = []
-    for split in rows:
-        counts = _per_class(images, rows[split])
-        empty = [name for name, count in counts.items() if count == 0]
-        if empty and (split == "train" or len(empty) == len(counts)):
-            raise DataError(
-                f"the {split} split has no image of {len(empty)} of {len(counts)} classes",
-                found=f"none of {', '.join(empty[:10])}",
-                hint="add images, or remove the class; leaked and broken images were dropped before",
-            )
-        if empty:
-            named = ", ".join(empty[:10]) + (f" and {len(empty) - 10} more" if len(empty) > 10 else "")
-            found.append(
-                f"The {split} split has no image of {named}: what is measured on it says nothing about "
-                f"{'this class' if len(empty) == 1 else f'these {len(empty)} of {len(counts)} classes'}."
-            )
-    return found
-
-
 def _mixed_depths(deep: int, count: int) -> DataError:
     return DataError(
         f"{deep} of {count} images are greyscale images of more than 8 bits, or of float values, among others",
@@ -295,48 +287,18 @@ def _mixed_depths(deep: int, count: int) -> DataError:
     )
 
 
-def _conflicting(count: int) -> list[str]:
-    if not count:
-        return []
-    what = "image occurs" if count == 1 else "images occur"
-    return [f"{count:,} {what} with more than one label: equal images in two classes. Remove the wrong ones."]
-
-
-def _cropped(lost: float) -> list[str]:
-    """A warning where the crop discards a third or more of a typical image, as of one of 3:2."""
-    if lost < _MUCH_LOST:
-        return []
-    return [
-        f"The crop discards {lost:.0%} of a typical image, because its ratio of height to width is not that of "
-        "data.image_size. Set data.image_size: [height, width], or data.fit: pad or squash to keep all of it."
-    ]
-
-
-def _rare_classes(counts: Mapping[str, int], settings: DataSettings) -> list[str]:
-    """A warning where a class has less than a tenth of the most frequent one's training images."""
-    most = max(counts, key=counts.__getitem__)
-    rare = sorted((name for name, count in counts.items() if count < _RARE * counts[most]), key=counts.__getitem__)
-    if not rare:
-        return []
-    named = ", ".join(f"{name} ({counts[name]:,})" for name in rare[:10])
-    more = f" and {len(rare) - 10} more" if len(rare) > 10 else ""
-    single = settings.task == "single-label"
-    remedy = "; data.balance: sqrt shows them more often" if single and settings.balance == "none" else ""
-    return [
-        f"{len(rare)} of {len(counts)} classes have less than a tenth of the training images of {most} "
-        f"({counts[most]:,}): {named}{more}. Look at the {'accuracies' if single else 'average precisions'} of the "
-        f"classes, not only at their mean{remedy}."
-    ]
-
-
 def _set_sizes(labels: Labels) -> Json:
     """How many classes a training image has, for labels (N, C)."""
     sizes = labels.sum(1)
     return {"labels_per_image": round(float(sizes.mean()), 4), "without_labels": int((sizes == 0).sum())}
 
 
+def _counts(images: _Images, rows: Rows) -> dict[SplitName, dict[str, int]]:
+    """The images of each class, by split; without labels of all together."""
+    return {split: _per_class(images, kept) for split, kept in rows.items()}
+
+
 def _per_class(images: _Images, rows: Labels) -> dict[str, int]:
-    """The number of images of each class; without labels of all together."""
     labels, names = images.strata
     own = labels[rows]
     counts = own.sum(0) if own.ndim == 2 else np.bincount(own, minlength=len(names))

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from edgekd.data.sources import Labels
 from edgekd.errors import DataError
+from edgekd.wording import counted
 
 Mask = npt.NDArray[np.bool_]
 Counts = npt.NDArray[np.int64]
@@ -35,8 +36,9 @@ def carve(labels: Labels, contents: Labels, classes: Sequence[str], share: float
     distinct, first, inverse = np.unique(contents, return_index=True, return_inverse=True)
     counts = np.bincount(labels[first], minlength=len(classes))
     if too_few := [name for name, count in zip(classes, counts, strict=True) if count < 2]:
+        have = "has" if len(too_few) == 1 else "have"
         raise DataError(
-            f"{len(too_few)} classes have too few distinct images to be split",
+            f"{counted(len(too_few), 'class')} {have} too few distinct images to be split",
             found=f"fewer than two in {', '.join(too_few[:10])}",
             hint="add images, or provide the splits as separate folders",
         )

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from edgekd.data.dataset import Dataset, names_of, open_split
-from edgekd.data.prepare import prepare
+from edgekd.data.prepare import expected, prepare
 from edgekd.errors import DataError, RangeError, UnknownNameError
 from edgekd.recipe.settings import DataSettings
 
@@ -161,7 +161,7 @@ def test_a_split_of_the_source_that_lacks_a_class_is_measured_on_the_others(
     make_folder: MakeFolder, run: Callable[..., Dataset]
 ) -> None:
     data = run(make_folder({"train/a": 5, "train/b": 5, "val/a": 2, "val/b": 2, "test/b": 2}))
-    (warning,) = data.metrics["warnings"]
+    warning = data.metrics["warnings"][0]
     assert warning == "The test split has no image of a: what is measured on it says nothing about this class."
     assert data.metrics["split_off"] == []
 
@@ -169,8 +169,8 @@ def test_a_split_of_the_source_that_lacks_a_class_is_measured_on_the_others(
 def test_rare_classes_are_named(make_folder: MakeFolder, run: Callable[..., Dataset]) -> None:
     data = run(make_folder({"train/a": 41, "train/b": 4, "train/c": 5, "test/a": 1, "test/b": 1, "test/c": 1}))
     assert data.metrics["split_off"] == ["validation"]
-    (warning,) = data.metrics["warnings"]
-    assert warning.startswith("1 of 3 classes have less than a tenth of the training images of a (")
+    (warning,) = [each for each in data.metrics["warnings"] if "less than a tenth" in each]
+    assert warning.startswith("1 of 3 classes has less than a tenth of the training images of a (")
     assert ": b (" in warning
 
 
@@ -257,3 +257,34 @@ def test_images_that_are_scaled_to_1_among_others_that_are_not(run: Callable[...
     root = deep_folder(tmp_path, lambda name, number: (0.0, 1.0) if name == "b" else (0.0, 255.0))
     with pytest.raises(RangeError, match=r"20 of 40 images(?s:.)*found: b/0.tif: values from 0"):
         run(root)
+
+
+def test_a_tiny_set_states_what_its_splits_are_worth(make_folder: MakeFolder, run: Callable[..., Dataset]) -> None:
+    root = make_folder({"a": 3, "b": 3, "c": 3, "d": 3})
+    data = run(root)
+    assert counts(data) == [4, 4, 4]
+    measured, trained = data.metrics["warnings"]
+    assert measured.startswith("Only 4 validation images (1 per class) and 4 test images (1 per class)")
+    assert trained.startswith("4 of 4 classes have fewer than 10 training images")
+    planned, report = expected(DataSettings(source="image-folder", root=root, image_size=16))
+    assert report["warnings"] == [measured, trained] and planned.counts == data.details.counts
+
+
+def test_classes_that_are_written_in_two_ways(make_folder: MakeFolder, run: Callable[..., Dataset]) -> None:
+    data = run(make_folder({"cat": 5, "Cat ": 5, "dog": 5}))
+    assert data.classes == ("Cat ", "cat", "dog")
+    assert 'Unicode form: "Cat ", "cat". They count as' in data.metrics["warnings"][0]
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_too_few_images_without_labels_are_no_classes(
+    make_folder: MakeFolder, run: Callable[..., Dataset], count: int
+) -> None:
+    root = make_folder({"photos": count})
+    if count > 1:
+        shutil.copy(root / "photos/0.png", root / "photos/again.png")
+    with pytest.raises(
+        DataError, match="^too few distinct images to be split\n  found: [12] images?\n  allowed: 3"
+    ) as no:
+        run(root, "unlabelled")
+    assert "class" not in str(no.value)

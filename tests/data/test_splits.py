@@ -28,7 +28,7 @@ def test_carving_keeps_equal_images_together(seed: int, share: float, sizes: lis
 
 
 def test_a_class_with_one_image_cannot_be_split() -> None:
-    with pytest.raises(DataError, match="1 classes have too few.*\n.*in b"):
+    with pytest.raises(DataError, match="1 class has too few.*\n.*in b"):
         carve(np.array([0, 0, 1, 1]), np.array([0, 1, 2, 2]), "ab", 0.2, (0,))
 
 

@@ -83,9 +83,9 @@ def test_the_order_of_numbered_classes_is_a_fact_and_in_the_plan(tmp_path: Path)
     root = _numbered(tmp_path / "images")
     run, console = _run(root, tmp_path / "plan", plan=True)
     data.data(run)
-    assert console.warnings == [
+    assert console.warnings[0] == (
         "The classes are in the order data.class_order: name: 1, 10, 2. With natural it would be 1, 2, 10."
-    ]
+    )
     assert _facts(_run(root, tmp_path / "run")[0])[1] == "3 classes in order of name: 1, 10, 2"
     assert _facts(_run(root, tmp_path / "run", class_order="natural")[0])[1] == "3 classes in natural order: 1, 2, 10"
     words, _ = _run(_numbered(tmp_path / "words", ("cat", "dog")), tmp_path / "run")

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from edgekd.data.class_names import check_known
 from edgekd.data.class_order import arranged
 from edgekd.data.sources import Labels
 from edgekd.errors import DataError
@@ -145,12 +146,7 @@ def in_classes(split: str, column: Column, train: Column, classes: tuple[str, ..
     if column.by_name != train.by_name:
         raise DataError(f"the labels of the {split} split are {_kind(column)}, and those of train {_kind(train)}")
     if column.by_name:
-        if unknown := sorted(set(column.names or ()) - set(classes)):
-            raise DataError(
-                f"the {split} split has classes that train lacks",
-                found=", ".join(unknown[:10]),
-                hint="add training images of them, or remove their rows",
-            )
+        check_known(column.names or (), classes, split=split, remedy="remove their rows")
         return _moved(column, classes)
     if column.names not in (None, classes):
         raise DataError("the Parquet files name different classes", found=f"train and {split}")

@@ -16,6 +16,7 @@ from typing import Literal
 import numpy as np
 from pydantic import Field
 
+from edgekd.data.class_names import check_known
 from edgekd.data.class_order import arranged
 from edgekd.data.sources import Labels, RawData, Samples, Source, SplitName
 from edgekd.data.sources._columns import ColumnSettings
@@ -106,7 +107,8 @@ def read(settings: CsvFileSettings) -> RawData:
     splits: dict[SplitName, Samples] = {}
     for split in dict.fromkeys(split for _, _, split in labelled.rows):
         rows = [(file, names) for file, names, own in labelled.rows if own == split]
-        _refuse_unknown(labelled, split, frozenset[str]().union(*(names for _, names in rows)))
+        names = frozenset[str]().union(*(names for _, names in rows))
+        check_known(names, labelled.classes, split=split, where=str(labelled.path), remedy="remove their rows")
         found = [[numbers[name] for name in names] for _, names in rows]
         labels = _sets(found, len(numbers)) if settings.task == "multilabel" else np.array(found, np.int64)[:, 0]
         splits[split] = FolderSamples(folder, [file for file, _ in rows], labels)
@@ -155,15 +157,6 @@ def _splits(table: Table, column: Column) -> list[SplitName]:
             f"{table.path} has splits of other names", found=", ".join(unknown[:10]), allowed=", ".join(SPLIT_WORDS)
         )
     return [SPLIT_WORDS[word.lower()] for word in words]
-
-
-def _refuse_unknown(labelled: _Labelled, split: SplitName, names: frozenset[str]) -> None:
-    if unknown := names - set(labelled.classes):
-        raise DataError(
-            f"{labelled.path}: the {split} split has classes that train lacks",
-            found=", ".join(sorted(unknown)[:10]),
-            hint="add training images of them, or remove their rows",
-        )
 
 
 def _notes(labelled: _Labelled) -> tuple[str, ...]:

