@@ -37,6 +37,28 @@ Ratio = Annotated[float, Field(gt=0.0, lt=1.0)]
 _SMALLEST, _LARGEST = 8, 1024
 
 
+def not_empty(value: Any) -> Any:
+    """Raises ValueError for an empty string: as a path it is the current folder to Python, as a name often none."""
+    if isinstance(value, str) and not value.strip():
+        current = json.dumps(".")
+        raise ValueError(
+            f"must not be empty: write a name or a path ({current} is the current folder), or remove the key; "
+            f"found: {json.dumps(value)}"
+        )
+    return value
+
+
+NotEmpty = BeforeValidator(not_empty)
+# A validator's result is Python, not JSON: a string is not accepted for a path without strict=False.
+LaxPath = Annotated[Path, Field(strict=False)]
+FilePath = Annotated[
+    LaxPath,
+    NotEmpty,
+    WithJsonSchema({"type": "string", "format": "path", "minLength": 1}),
+]
+Name = Annotated[str, NotEmpty, WithJsonSchema({"type": "string", "minLength": 1})]
+
+
 def _size(value: Any) -> Any:
     """A height and a width; a number stands for a square."""
     sides = [value, value] if isinstance(value, int) else value
@@ -49,8 +71,9 @@ def _size(value: Any) -> Any:
 
 def _class_names(value: Any) -> Any:
     """Two names or more, each once; a string names a file with one per line."""
-    names = _lines(Path(value)) if isinstance(value, str) else value
+    names = _lines(Path(not_empty(value))) if isinstance(value, str) else value
     right = isinstance(names, (list, tuple)) and len(names) > 1 and all(isinstance(name, str) for name in names)
+    right = right and all(name.strip() for name in names)
     if not right:
         found = f"{len(names)} names" if isinstance(value, str) else json.dumps(value, default=str)
         raise ValueError(f"must be a list of two names or more, or a file with one per line; found: {found}")
@@ -69,7 +92,7 @@ def _lines(file: Path) -> list[str]:
     return [line.strip() for line in lines if line.strip()]
 
 
-_NAMES = {"type": "array", "items": {"type": "string"}, "minItems": 2}
+_NAMES = {"type": "array", "items": {"type": "string", "minLength": 1}, "minItems": 2}
 ClassNames = Annotated[
     tuple[str, ...],
     Field(strict=False),
@@ -107,7 +130,7 @@ def _class_weights(value: Any) -> Any:
 
 ClassWeights = Annotated[Literal["auto"] | tuple[float, ...] | None, BeforeValidator(_class_weights)]
 Layers = Annotated[
-    tuple[str, ...],
+    tuple[Name, ...],
     # A validator's result is Python, not JSON: a list is not accepted for a tuple without this.
     Field(min_length=1, strict=False),
     BeforeValidator(lambda value: (value,) if isinstance(value, str) else value),

@@ -7,7 +7,6 @@ import math
 import os
 from collections.abc import Mapping
 from contextlib import suppress
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, SerializeAsAny, ValidatorFunctionWrapHandler, WrapValidator, model_validator
@@ -18,6 +17,7 @@ from edgekd.recipe.base import (
     LARGEST_WHOLE,
     Channels,
     ClassNames,
+    FilePath,
     ImageSize,
     Level,
     NameOf,
@@ -74,7 +74,7 @@ class DataSettings(Settings):
     source: Annotated[str, NameOf("source")] = Field(
         description="name of a data source; `edgekd plugins source` lists them"
     )
-    root: Path | None = Field(None, description="folder (or file) that the source reads")
+    root: FilePath | None = Field(None, description="folder (or file) that the source reads")
     task: Task = Field(
         "single-label",
         description="single-label: every image has exactly one class; multilabel: any number of them, from a table",

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from edgekd.recipe.base import Channels, ImageSize, NameOf, Settings
+from edgekd.recipe.base import Channels, FilePath, ImageSize, Name, NameOf, Settings
 from edgekd.recipe.code import reference
 from edgekd.recipe.onnx_file import onnx_file
 from edgekd.recipe.training_settings import TrainSettings
@@ -30,10 +29,10 @@ class ModelSettings(Settings):
         description="small: the first convolution has stride 1 and the max-pooling behind it is removed; auto: small "
         "for images of up to 64 pixels, standard for trained weights that are used as they are",
     )
-    checkpoint: Path | None = Field(
+    checkpoint: FilePath | None = Field(
         None, description="weights to start from: a checkpoint folder, a .safetensors file or a PyTorch state dict"
     )
-    key: str | None = Field(
+    key: Name | None = Field(
         None,
         description="which weights of the checkpoint's file, where it holds several: the key of a state dict, or a "
         "prefix of names; default: those that fit, averaged ones (EMA) before others",

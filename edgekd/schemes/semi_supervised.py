@@ -23,13 +23,14 @@ teacher's outputs only.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 from torch import Tensor, nn
 
 from edgekd.data import unlabelled as folders
@@ -46,6 +47,7 @@ from edgekd.distillation.terms import Networks, build_terms
 from edgekd.errors import UsageError
 from edgekd.models import checkpoint as checkpoints
 from edgekd.models.checkpoint import Checkpoint
+from edgekd.recipe.base import LaxPath, not_empty
 from edgekd.recipe.settings import RecipeSettings, Settings, Share
 from edgekd.runs import Run, Stage
 from edgekd.schemes import Scheme, _selection
@@ -65,13 +67,19 @@ POOL = Stage("unlabelled", "Unlabelled images", version=folders.VERSION)
 SELECTION = Stage("selection", "Selection", version=_selection.VERSION)
 
 
+def _rest_or_folder(value: Any) -> Any:
+    if not isinstance(value, (str, Path)):
+        raise ValueError(f"must be rest, or a folder of images; found: {json.dumps(value)}")
+    return not_empty(value)
+
+
 class Parameters(Settings):
     """Which images have labels, and how the others are selected."""
 
     labels: Annotated[int, Field(ge=0)] | None = Field(
         None, description="training images that keep their label, classes in proportion; default: all"
     )
-    unlabelled: Literal["rest"] | Path = Field(
+    unlabelled: Annotated[Literal["rest"] | LaxPath, BeforeValidator(_rest_or_folder)] = Field(
         "rest", union_mode="left_to_right", description="rest of the training images, or a folder of images"
     )
     share: Share = Field(0.25, description="of labelled images in an epoch, at least; they are repeated to reach it")

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, get_args
 
 import pytest
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from edgekd.recipe.base import ClassWeights, ImageSize
+from edgekd import plugins
+from edgekd.recipe.base import ClassNames, ClassWeights, FilePath, ImageSize, Layers, Name
+from edgekd.recipe.settings import RecipeSettings
 
 
 def test_a_size_is_a_side_or_a_height_and_a_width() -> None:
@@ -25,3 +29,45 @@ def test_class_weights_are_auto_or_numbers_above_zero() -> None:
     for wrong in (7, "balanced", [], [0.0, 1.0], [1.0, "a"], [True, 1.0], [float("inf")]):
         with pytest.raises(ValidationError, match="must be auto, or a list of numbers above 0, one for each class"):
             weights.validate_python(wrong)
+
+
+@pytest.mark.parametrize("wrong", ["", " ", "\t\n"])
+def test_an_empty_path_or_name_is_refused(wrong: str) -> None:
+    for kind, value in ((FilePath, wrong), (Name, wrong), (ClassNames, wrong), (Layers, wrong), (Layers, ["a", wrong])):
+        with pytest.raises(ValidationError, match="must not be empty: .* or remove the key; found: "):
+            TypeAdapter(kind).validate_python(value)
+    with pytest.raises(ValidationError, match="must be a list of two names or more"):
+        TypeAdapter(ClassNames).validate_python(["a", wrong])
+    assert TypeAdapter(FilePath, config={"strict": True}).validate_json('"."') == Path()
+    assert TypeAdapter(Name).validate_python(" a ") == " a "
+
+
+def _kinds(annotation: Any) -> Iterator[Any]:
+    yield annotation
+    for inner in get_args(annotation):
+        yield from _kinds(inner)
+
+
+def _paths(model: type[BaseModel], seen: set[type[BaseModel]]) -> Iterator[tuple[type[BaseModel], str]]:
+    """Every field of settings, at any depth, that may be a path."""
+    seen.add(model)
+    for name, field in model.model_fields.items():
+        kinds = list(_kinds(field.annotation))
+        if Path in kinds:
+            yield model, name
+        for kind in kinds:
+            if isinstance(kind, type) and issubclass(kind, BaseModel) and kind not in seen:
+                yield from _paths(kind, seen)
+
+
+def test_no_path_of_a_recipe_may_be_empty() -> None:
+    """An empty one would be the current folder."""
+    seen: set[type[BaseModel]] = set()
+    models = [RecipeSettings, *(scheme.parameters for scheme in plugins.load_all("scheme").values())]
+    found = [path for model in models for path in _paths(model, seen)]
+    assert {name for _, name in found} == {"root", "checkpoint", "unlabelled"}
+    for model, name in found:
+        with pytest.raises(ValidationError) as refused:
+            model.model_validate_json(f'{{"{name}": ""}}')
+        problems = [each["msg"] for each in refused.value.errors() if name in each["loc"]]
+        assert any("must not be empty" in problem for problem in problems), (model, name)

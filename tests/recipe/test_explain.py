@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
@@ -46,3 +47,8 @@ def test_a_mistake_states_what_is_allowed_and_what_was_found(change, message):
         RecipeSettings.model_validate_json(json.dumps(GOOD | change))
     problem = caught.value.errors()[0]  # the others follow from it
     assert explain(problem) == message
+
+
+def test_what_was_found_may_be_a_value_that_json_lacks() -> None:
+    problem = {"type": "path_type", "msg": "Input is not a valid path", "input": Path("a"), "loc": ()}
+    assert explain(problem) == 'Input is not a valid path; found: "a"'  # type: ignore[arg-type]

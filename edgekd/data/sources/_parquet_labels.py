@@ -125,7 +125,9 @@ def classes_of(train: Column, settings: DataSettings) -> tuple[str, ...]:
     """
     if train.by_name:
         return arranged(train.names or (), settings)
-    if stated := [key for key in ("classes", "class_order") if getattr(settings, key) != DataSettings.model_fields[key].default]:
+    if stated := [
+        key for key in ("classes", "class_order") if getattr(settings, key) != DataSettings.model_fields[key].default
+    ]:
         raise DataError(
             f"data.{stated[0]} orders classes that are known by name, and the labels are whole numbers",
             hint=f"remove data.{stated[0]}: the numbers are the order",

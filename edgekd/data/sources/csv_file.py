@@ -23,6 +23,7 @@ from edgekd.data.sources._columns import ColumnSettings
 from edgekd.data.sources._files import SPLIT_WORDS, require_file
 from edgekd.data.sources.image_folder import FolderSamples
 from edgekd.errors import DataError
+from edgekd.recipe.base import Name
 from edgekd.runtime.label_table import (
     IMAGE_NAMES,
     LABEL_NAMES,
@@ -40,7 +41,7 @@ from edgekd.store.artifacts import Json, digest, file_digest
 class CsvFileSettings(ColumnSettings):
     """How the table is written."""
 
-    split_column: str | None = Field(
+    split_column: Name | None = Field(
         None, description="the column of the splits: train, validation, test; default: split, if there is one"
     )
     delimiter: Literal[",", ";", "tab"] | None = Field(

@@ -145,7 +145,7 @@ def read(settings: ColumnSettings) -> RawData:
     return RawData(classes, splits, ordered=not train.by_name)
 
 
-def class_names(settings: DataSettings) -> tuple[str, ...]:
+def class_names(settings: ColumnSettings) -> tuple[str, ...]:
     """The classes of the training images, in order; empty where the labels are numbers. Args and Raises as read()."""
     train = _opened(_splits(require_root(settings, _HOLDS))["train"], settings).labels
     return classes_of(train, settings) if train.by_name else ()
@@ -253,6 +253,7 @@ SOURCE = Source(
     read=read,
     fingerprint=fingerprint,
     mirror=True,
-    options=("image_column", "label_column", "class_order", "classes", "task"),
+    settings=ColumnSettings,
+    tasks=("single-label", "multilabel"),
     class_names=class_names,
 )

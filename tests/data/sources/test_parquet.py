@@ -132,7 +132,7 @@ def test_a_missing_file_of_a_series_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"lacks a file of a series: train-00001-of-00002\.parquet"):
         read(tmp_path)
     with pytest.raises(DataError, match="lacks a file"):
-        parquet.fingerprint(DataSettings(source="parquet", root=tmp_path))
+        parquet.fingerprint(ColumnSettings(source="parquet", root=tmp_path))
 
 
 def test_no_training_file_and_no_parquet(tmp_path: Path) -> None:

@@ -15,8 +15,8 @@ from parquet_files import png, read, table
 from edgekd.data.dataset import open_split
 from edgekd.data.prepare import prepare
 from edgekd.data.sources import parquet
+from edgekd.data.sources._columns import ColumnSettings
 from edgekd.errors import DataError
-from edgekd.recipe.settings import DataSettings
 
 
 def test_lists_of_labels_are_sets(tmp_path: Path) -> None:
@@ -71,7 +71,7 @@ def test_text_is_a_class_name_and_the_recipe_orders_the_classes(tmp_path: Path, 
         assert raw.classes == classes and not raw.ordered
         assert [raw.classes[label] for label in raw.splits["train"].labels] == ["10", "2", "1", "2", "5", "10"]
         assert [raw.classes[label] for label in raw.splits["test"].labels] == ["10", "1"]
-        assert parquet.class_names(DataSettings(source="parquet", root=tmp_path, **options)) == classes
+        assert parquet.class_names(ColumnSettings(source="parquet", root=tmp_path, **options)) == classes
     assert read(tmp_path, classes=given).classes == given
     with pytest.raises(DataError, match="data.classes are not the classes of the images"):
         read(tmp_path, classes=given[:3])
@@ -92,7 +92,7 @@ def test_numbers_keep_their_order_and_are_preferred_to_text(tmp_path: Path) -> N
     pq.write_table(made, tmp_path / "train.parquet")
     raw = read(tmp_path)
     assert raw.classes == ("cat", "ape") and raw.ordered
-    assert parquet.class_names(DataSettings(source="parquet", root=tmp_path)) == ()
+    assert parquet.class_names(ColumnSettings(source="parquet", root=tmp_path)) == ()
     assert read(tmp_path, label_column="label").classes == ("ape", "cat")
     for name, options in (("class_order", {"class_order": "natural"}), ("classes", {"classes": ("ape", "cat")})):
         with pytest.raises(DataError, match=f"data.{name} orders classes that are known by name, and the labels are"):
@@ -132,7 +132,7 @@ def test_a_prepared_set_of_text(tmp_path: Path) -> None:
     images = [{"bytes": png(np.full((4, 4, 3), row, np.uint8)), "path": None} for row in range(60)]
     pq.write_table(pa.table({"image": images, "label": labels}), tmp_path / "train.parquet")
     (tmp_path / "out").mkdir()
-    data = prepare(DataSettings(source="parquet", root=tmp_path, image_size=8, storage="streamed"), tmp_path / "out")
+    data = prepare(ColumnSettings(source="parquet", root=tmp_path, image_size=8, storage="streamed"), tmp_path / "out")
     assert data.classes == ("cat", "dog") and data.metrics["class_order"] == "name"
     seen = open_split(data, "train")
     levels = seen.pixels(np.arange(len(seen)))[:, 0, 0, 0]
