@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 import click
 
 from edgekd import __version__
+from edgekd.cli._interrupt import ended_by_signals
 from edgekd.errors import EdgekdError, PluginWarning
 
 # By name: importing a command file puts the attribute `plugins` on this package.
@@ -80,11 +81,12 @@ def _folders_added(variable: str, folders: Sequence[str]) -> Iterator[None]:
 
 
 def main() -> NoReturn:
-    """Run the command line: exit code 0 done, 1 failed, 2 wrong usage or recipe, 130 interrupted."""
+    """Run the command line: exit code 0 done, 1 failed, 2 wrong usage or recipe, 130 interrupted, 143 by SIGTERM."""
     code = 0
     warnings.showwarning = _warning_handler(warnings.showwarning)
     try:
-        code = group.main(standalone_mode=False) or 0
+        with ended_by_signals():
+            code = group.main(standalone_mode=False) or 0
     except EdgekdError as error:
         click.echo(f"edgekd: {error}", err=True)
         sys.exit(error.exit_code)

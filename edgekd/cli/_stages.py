@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from edgekd.cli._interrupt import resumed_by
+
 if TYPE_CHECKING:
     from edgekd.recipe.load import Recipe
 
@@ -75,14 +77,15 @@ def run_until(stage: str, options: RecipeOptions, resume: str) -> None:
     Args:
         resume: the command line that goes on after an interruption.
     """
-    loaded, folder = options.load()
+    with resumed_by(resume):
+        loaded, folder = options.load()
 
-    from edgekd import pipeline
-    from edgekd.cli._terminal import Terminal, show_artifact
-    from edgekd.models.code import permitted
+        from edgekd import pipeline
+        from edgekd.cli._terminal import Terminal, show_artifact
+        from edgekd.models.code import permitted
 
-    with permitted(loaded.code), Terminal(quiet=options.as_json, resume=resume) as terminal:
-        made = pipeline.run_until(stage, loaded, folder, listener=terminal, console=terminal)
+        with permitted(loaded.code), Terminal(quiet=options.as_json) as terminal:
+            made = pipeline.run_until(stage, loaded, folder, listener=terminal, console=terminal)
     show_artifact(made, folder, as_json=options.as_json)
 
 

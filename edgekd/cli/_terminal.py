@@ -36,16 +36,14 @@ class Terminal:
 
     Args:
         quiet: print nothing.
-        resume: the command that continues after an interruption, where there is one.
         every: seconds between lines of progress that is no terminal's.
     """
 
-    def __init__(self, *, quiet: bool, resume: str = "", every: float = 15.0) -> None:
+    def __init__(self, *, quiet: bool, every: float = 15.0) -> None:
         self._every, self._last = every, time.monotonic()
         self._running: tuple[str, float] | None = None
         self._still = _Every(every, self._still_running)
         self._console = Console(stderr=True, quiet=quiet, highlight=False)
-        self._resume = resume
         self._said: set[str] = set()
         self._left = TimeLeft()
         self._bars = Progress(
@@ -65,15 +63,11 @@ class Terminal:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
     ) -> None:
         self._bars.stop()
         self._still.stop()
         self._logged.close()
-        if self._resume and kind is not None and issubclass(kind, KeyboardInterrupt):
-            self._console.print(
-                f"\nFinished stages and epochs are kept. Continue with:\n  {self._resume}", soft_wrap=True
-            )
 
     def expect(self, trainings: Sequence[PlannedTraining]) -> None:
         self._left.expect(trainings)

@@ -4,6 +4,7 @@ import sys
 
 import click
 
+from edgekd.cli._interrupt import resumed_by
 from edgekd.cli._stages import RecipeOptions, recipe_options, run_until
 
 _NOT_USABLE = 3
@@ -22,20 +23,31 @@ def command(options: RecipeOptions, only_plan: bool, strict: bool, until: str | 
     if until is not None and not only_plan:
         run_until(until, options, options.again("run", "--until", until))
         return
-    loaded, folder = options.load()
-
-    from edgekd import pipeline
-    from edgekd.cli._terminal import Terminal, show_plan, show_result
-    from edgekd.models.code import permitted
-
     if only_plan:
-        with permitted(loaded.code):
-            console = Terminal(quiet=options.as_json, resume="")
-            show_plan(pipeline.plan(loaded, folder, until=until, console=console), as_json=options.as_json)
+        _plan(options, until)
         return
-    with permitted(loaded.code), Terminal(quiet=options.as_json, resume=options.again("run")) as terminal:
-        result = pipeline.run(loaded, folder, listener=terminal, console=terminal)
+    with resumed_by(options.again("run", *(["--strict"] if strict else []))):
+        loaded, folder = options.load()
+
+        from edgekd import pipeline
+        from edgekd.cli._terminal import Terminal, show_result
+        from edgekd.models.code import permitted
+
+        with permitted(loaded.code), Terminal(quiet=options.as_json) as terminal:
+            result = pipeline.run(loaded, folder, listener=terminal, console=terminal)
     show_result(result, as_json=options.as_json)
     if strict and result.problems:
         click.echo("edgekd: --strict: not usable: " + " ".join(result.problems), err=True)
         sys.exit(_NOT_USABLE)
+
+
+def _plan(options: RecipeOptions, until: str | None) -> None:
+    loaded, folder = options.load()
+
+    from edgekd import pipeline
+    from edgekd.cli._terminal import Terminal, show_plan
+    from edgekd.models.code import permitted
+
+    with permitted(loaded.code):
+        console = Terminal(quiet=options.as_json)
+        show_plan(pipeline.plan(loaded, folder, until=until, console=console), as_json=options.as_json)

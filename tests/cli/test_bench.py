@@ -2,9 +2,14 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import subprocess
+import sys
+import time
 
 import numpy as np
 import onnx
+import psutil
 import pytest
 from click.testing import CliRunner
 from onnx import TensorProto, helper
@@ -71,3 +76,17 @@ def test_more_threads_than_cores(small_net):
     assert isinstance(result.exception, UsageError)
     cores = usable_cores()
     assert f"found: {cores} usable of {os.cpu_count()}" in str(result.exception) and "999" in str(result.exception)
+
+
+def test_a_measuring_process_does_not_outlive_the_command(small_net):
+    command = [sys.executable, "-m", "edgekd", "bench", str(small_net), "--seconds", "600"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        deadline = time.monotonic() + 120
+        while not (workers := psutil.Process(process.pid).children()):
+            assert process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.02)
+        process.send_signal(signal.SIGTERM)
+        _, shown = process.communicate(timeout=60)
+    assert process.returncode == 143
+    assert shown.splitlines()[-1] == "edgekd: ended by SIGTERM"
+    assert psutil.wait_procs(workers, timeout=60)[1] == []

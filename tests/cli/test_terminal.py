@@ -20,7 +20,7 @@ from edgekd.store.store import Done
 
 def test_each_stage_is_one_line_and_a_warning_is_shown_once(capsys):
     warned = SimpleNamespace(metrics={"warnings": ["too soft"]})
-    with Terminal(quiet=False, resume="edgekd run x") as terminal:
+    with Terminal(quiet=False) as terminal:
         terminal.begin("distill")
         terminal.warn("too soft")
         terminal.end(Done("distill", "Student", "run", warned, 1.5, ("validation 97.00%", "[1, 2]")))
@@ -31,7 +31,7 @@ def test_each_stage_is_one_line_and_a_warning_is_shown_once(capsys):
 
 def test_a_logged_warning_is_shown_as_long_as_the_terminal_is_open(capsys):
     log = logging.getLogger("edgekd.training.throughput")
-    with Terminal(quiet=False, resume=""):
+    with Terminal(quiet=False):
         log.warning("the machine is busy: %d of its cores", 2)
         log.info("training in batches of 8")
         log.debug("not shown")
@@ -39,16 +39,6 @@ def test_a_logged_warning_is_shown_as_long_as_the_terminal_is_open(capsys):
     lines = [line.strip() for line in capsys.readouterr().err.splitlines()]
     assert lines == ["! the machine is busy: 2 of its cores", "· training in batches of 8"]
     assert not logging.getLogger("edgekd").handlers
-
-
-def test_an_interruption_states_how_to_resume_and_quiet_prints_nothing(capsys):
-    for quiet in (False, True):
-        try:
-            with Terminal(quiet=quiet, resume="edgekd run x"):
-                raise KeyboardInterrupt
-        except KeyboardInterrupt:
-            pass
-    assert capsys.readouterr().err.count("edgekd run x") == 1
 
 
 def test_a_plan_is_a_table_or_json(capsys):
@@ -110,7 +100,7 @@ def test_in_a_terminal_the_line_fits(monkeypatch, width):
 
 
 def test_a_stage_without_progress_shows_that_it_is_running(capsys):
-    with Terminal(quiet=False, resume="", every=0.02) as terminal:
+    with Terminal(quiet=False, every=0.02) as terminal:
         terminal.begin("export-student-fp32")
         shown, end = "", time.monotonic() + 30.0
         while "running for" not in shown and time.monotonic() < end:
@@ -120,7 +110,7 @@ def test_a_stage_without_progress_shows_that_it_is_running(capsys):
 
 
 def test_a_stage_goes_on_after_one_within_it(capsys):
-    with Terminal(quiet=False, resume="", every=0.0) as terminal:
+    with Terminal(quiet=False, every=0.0) as terminal:
         terminal.begin("distill")
         terminal.begin("teacher-outputs")
         terminal.end(Done("teacher-outputs", "Outputs", "run", SimpleNamespace(metrics={}), 1.0))
@@ -130,11 +120,11 @@ def test_a_stage_goes_on_after_one_within_it(capsys):
 
 def test_without_a_terminal_progress_is_a_line_now_and_then(capsys):
     for every, shown in ((0.0, True), (60.0, False)):
-        with Terminal(quiet=False, resume="", every=every) as terminal:
+        with Terminal(quiet=False, every=every) as terminal:
             terminal.begin("distill")
             terminal.progress("distill", 12, 1400, "epoch 1/14")
         lines = capsys.readouterr().err.splitlines()
         assert lines[0] == "  … distill" and ("    distill: epoch 1/14, 12 of 1,400" in lines) == shown
-    with Terminal(quiet=True, resume="", every=0.0) as terminal:
+    with Terminal(quiet=True, every=0.0) as terminal:
         terminal.progress("distill", 12, 1400, "epoch 1/14")
     assert capsys.readouterr().err == ""

@@ -47,7 +47,7 @@ def stages(schemes_folder: Path) -> Callable[..., Run]:
     def make(*overrides: str, **sections: Any) -> Run:
         recipe = from_mapping({**RECIPE, **sections}, overrides)
         # A terminal listens, as in a run: it has to have words for whatever a scheme makes.
-        store = Store(schemes_folder, Terminal(quiet=True, resume=""))
+        store = Store(schemes_folder, Terminal(quiet=True))
         return Run(recipe.settings, store, stages=(schemes.STAGE, prune.STAGE, quantize.STAGE))
 
     return make

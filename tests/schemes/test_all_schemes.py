@@ -118,7 +118,7 @@ def test_the_whole_chain_ends_in_a_bundle_that_verifies_and_a_report(stages, tmp
         "export": {"variants": ["fp32", "int8"], "tolerance": {"int8": {"difference": 2.0, "agreement": 0.01}}},
     }
     recipe = recipe_of(stages, scheme, **sections)
-    terminal = Terminal(quiet=True, resume="")
+    terminal = Terminal(quiet=True)
     result = pipeline.run(Recipe(recipe, "", f"scheme {scheme}"), tmp_path, listener=terminal, console=terminal)
     load(result.bundle).verify()
     shown = {model["id"].partition("-")[0] for model in json.loads((tmp_path / "report.json").read_text())["models"]}

@@ -144,7 +144,7 @@ def test_terminal_plan_and_until_know_it(
     assert ("refresh", "reused") in [(stage.name, stage.state) for stage in planned]
     until = pipeline.plan(recipe, folder, until="refresh", chain=outside.chain)
     assert [stage.name for stage in until] == ["data", "preflight", "teacher", "distill", "refresh"]
-    with Terminal(quiet=False, resume="") as terminal:
+    with Terminal(quiet=False) as terminal:
         made = pipeline.run_until("refresh", recipe, folder, chain=outside.chain, listener=terminal, console=terminal)
     assert isinstance(made, Checkpoint) and made.digest == finished.made.final.digest
     assert re.search(r"= refresh +reused +7 batch norms on 64 images", capsys.readouterr().err)
