@@ -24,7 +24,7 @@ from edgekd.runtime.images import open_upright
 from edgekd.runtime.preprocess import Floats, Preprocessing
 from edgekd.store.artifacts import Artifact, Details, Json, file_digest, versions, write_json
 
-VERSION = 7
+VERSION = 8
 _VECTORS = 8
 _VECTOR_FILES = {
     "images": "vectors/images.npy",

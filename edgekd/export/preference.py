@@ -55,7 +55,7 @@ def preferences(
         runs = _runnable(shipped, engine.activations(platform.machine()))
         measured = latencies.get(engine.name, {})
         if all(shipped[name] in measured for name in runs):
-            runs = _by_measurement(runs, shipped, scores, measured)
+            runs = _by_measurement(runs, shipped, scores, measured, engine.converted(platform.machine()))
         order[EngineKey.here(engine.name)] = runs
     return order
 
@@ -71,17 +71,28 @@ def _runnable(shipped: Mapping[str, ModelId], activations: tuple[Activations, ..
 
 
 def _by_measurement(
-    names: list[str], shipped: Mapping[str, ModelId], scores: Mapping[ModelId, Json], latencies: Latencies
+    names: list[str],
+    shipped: Mapping[str, ModelId],
+    scores: Mapping[ModelId, Json],
+    latencies: Latencies,
+    converted: Mapping[Activations, Activations],
 ) -> list[str]:
-    """Variants that are not certainly less accurate than the best one, fastest first; then the others by accuracy."""
+    """Variants that are not certainly less accurate than the best one, fastest first; then the others by accuracy.
+
+    One that the engine converts before it computes does the work of the type that it is converted to, and more: where
+    it was measured as faster, the machine was disturbed.
+    """
     row = {name: scores[shipped[name]] for name in names}
     best = max(row.values(), key=score_of)
-    fastest = min(latencies[shipped[name]] for name in names)
+    kind = {name: variants.find(name).activations for name in names}
+    measured = {name: latencies[shipped[name]] for name in names}
+    alike = {name: [other for other in names if kind[other] == converted.get(kind[name])] for name in names}
+    taken = {name: max(measured[each] for each in (name, *alike[name])) for name in names}
+    fastest = min(taken.values())
 
-    def rank(name: str) -> tuple[bool, float, float]:
+    def rank(name: str) -> tuple[bool, float, bool, float]:
         worse = difference(row[name], best).high < 0.0
-        slower = latencies[shipped[name]] / fastest
         score = score_of(row[name])
-        return worse, -score if worse else max(slower, SAME), -score
+        return worse, -score if worse else max(taken[name] / fastest, SAME), bool(alike[name]), -score
 
     return sorted(names, key=rank)

@@ -163,6 +163,8 @@ class Backend:
         suffixes: of the model files that it opens; GRAPH for ONNX graphs.
         activations: from a machine (as platform.machine() reports it) to the activation types of the graphs that it
             should run there, usually the fastest first; from None to those for any machine.
+        converted: from a machine to the types that it has no kernels for there, each with the type that it computes
+            them in: such a graph is not preferred to one of that type, whatever was measured.
         version: of the installed package; None if it is not installed. Imports nothing heavy.
         available: the reason why it cannot be used here; None if it can. Imports nothing heavy.
         open: see Open.
@@ -178,6 +180,7 @@ class Backend:
     version: Callable[[], str | None]
     available: Callable[[], str | None]
     open: Open
+    converted: Callable[[str], Mapping[Activations, Activations]] = lambda _: {}
     open_as_written: Callable[[Path], Session] | None = None
     engines: EngineBuilder | None = None
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
 from importlib import import_module, metadata
@@ -23,6 +23,8 @@ _DTYPES = {
     "tensor(string)": "str",
 }
 _ERRORS_ONLY = 3
+# As platform.machine() reports it.
+_X86 = ("x86_64", "AMD64")
 # How a file begins that stands for one in Git's large file storage.
 _LFS = b"version https://git-lfs.github.com/spec/"
 
@@ -101,7 +103,12 @@ def _activations(machine: str | None) -> tuple[Activations, ...]:
     """On x86, symmetric int8 is 1 to 4 times slower than fp32, because only unsigned int8 has fast kernels."""
     if machine is None:
         return "float32", "float16"
-    return "float32", "uint8" if machine in ("x86_64", "AMD64") else "int8", "float16"
+    return "float32", "uint8" if machine in _X86 else "int8", "float16"
+
+
+def _converted(machine: str) -> Mapping[Activations, Activations]:
+    """On x86 there are no kernels for fp16: the graph runs in fp32, with casts around each operator."""
+    return {"float16": "float32"} if machine in _X86 else {}
 
 
 def _version() -> str | None:
@@ -119,6 +126,7 @@ BACKEND = Backend(
     title="ONNX Runtime",
     suffixes=(GRAPH,),
     activations=_activations,
+    converted=_converted,
     version=_version,
     available=_available,
     open=OrtSession,

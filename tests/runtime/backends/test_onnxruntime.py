@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+import platform
+
 import numpy as np
 import onnx
+import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper
+from onnxruntime.transformers.float16 import convert_float_to_float16
 from samples import write_linear_onnx
 
 from edgekd.errors import BackendError
@@ -21,6 +25,21 @@ from edgekd.runtime.backends.onnxruntime import OrtSession
 )
 def test_int8_is_of_the_kind_that_the_processor_is_fast_at(machine, activations):
     assert onnxruntime.BACKEND.activations(machine) == activations
+
+
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="about ONNX Runtime on x86")
+def test_on_x86_an_fp16_graph_is_computed_in_fp32(small_net, tmp_path):
+    half = convert_float_to_float16(onnx.load(small_net), keep_io_types=True)
+    onnx.save(half, tmp_path / "half.onnx")
+    options = ort.SessionOptions()
+    options.optimized_model_filepath, options.log_severity_level = str(tmp_path / "runs.onnx"), 3
+    ort.InferenceSession(str(tmp_path / "half.onnx"), options, providers=["CPUExecutionProvider"])
+    graph = onnx.load(tmp_path / "runs.onnx").graph
+    types = {each.name: each.data_type for each in graph.initializer}
+    weights = [node.input[1] for node in graph.node if node.op_type in ("Conv", "Gemm")]
+    assert [types[name] for name in weights] == [TensorProto.FLOAT] * 2
+    assert onnxruntime.BACKEND.converted(platform.machine()) == {"float16": "float32"}
+    assert not onnxruntime.BACKEND.converted("aarch64")
 
 
 def test_a_graphs_tensors_and_answers_by_hand(tmp_path):
