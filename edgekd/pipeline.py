@@ -14,6 +14,7 @@ from edgekd.preflight import preflight, warnings_of
 from edgekd.recipe.load import Recipe
 from edgekd.recipe.settings import RecipeSettings
 from edgekd.report.result import Result, exported_networks
+from edgekd.report.verdict import Verdict
 from edgekd.runs import Console, Run, Stage
 from edgekd.stages.answers import answers
 from edgekd.stages.benchmark import benchmark_models
@@ -56,12 +57,19 @@ def chain(run: Run) -> Result:
 
 @dataclass(frozen=True)
 class RunResult:
-    """What a run left in `folder`: `bundle` is what an app loads, `report` what a person opens."""
+    """What a run left in `folder`.
+
+    Attributes:
+        bundle: what an app loads.
+        report: what a person opens.
+        budget: whether the recipe's budget was met, `budget.met`; None where it has none.
+    """
 
     made: Result
     folder: Path
     bundle: Path
     report: Path
+    budget: Verdict | None = None
 
     @property
     def problems(self) -> tuple[str, ...]:
@@ -96,13 +104,13 @@ def run(
         _announce(current, chain)
         made = chain(current)
         publish(made.bundle, folder / "bundle")
-        report = _report(recipe, made, store, folder)
+        report, budget = _report(recipe, made, store, folder)
         # Last, when everything else is stored: an engine builder is available on some machines only.
         built = engines(current, made.bundle, made.exported.shipped)
         if built is not None:
             made = replace(made, engines=built)
-            report = _report(recipe, made, store, folder)
-    return RunResult(made, folder, folder / "bundle", report)
+            report, budget = _report(recipe, made, store, folder)
+    return RunResult(made, folder, folder / "bundle", report, budget)
 
 
 def run_until(
@@ -249,10 +257,11 @@ def _without_comparison(recipe: Recipe, stage: Stage) -> RecipeSettings:
     return settings.model_copy(update={"distill": settings.distill.model_copy(update={"baseline": False})})
 
 
-def _report(recipe: Recipe, made: Result, store: Store, folder: Path) -> Path:
+def _report(recipe: Recipe, made: Result, store: Store, folder: Path) -> tuple[Path, Verdict | None]:
     from edgekd.report.collect import collect
     from edgekd.report.html import write
+    from edgekd.report.record import parse
 
     record = collect(recipe, made, store.log, folder / "bundle")
     write_json(folder / "report.json", record)
-    return write(record, folder / "report.html")
+    return write(record, folder / "report.html"), parse(record).budget

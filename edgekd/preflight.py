@@ -314,8 +314,8 @@ def _is_in_recipe(stage: Stage, run: Run) -> bool:
 
 
 def _key(run: Run, stages: list[Stage]) -> Json:
-    """Everything that the checks depend on: not where images lie, nor what is measured and shown at the end."""
-    recipe = settings_json(run.recipe, exclude={"name", "data", "bench", "export", "report"})
+    """Everything that the checks depend on: not where images lie, nor what is measured, judged and shown at the end."""
+    recipe = settings_json(run.recipe, exclude={"name", "data", "bench", "export", "budget", "report"})
     del recipe["distill"]["baseline"]  # the student once more
     models = [model for model in (run.recipe.teacher, run.recipe.student) if model is not None]
     models += schemes.models_named(run.recipe)

@@ -81,7 +81,10 @@ def _folders_added(variable: str, folders: Sequence[str]) -> Iterator[None]:
 
 
 def main() -> NoReturn:
-    """Run the command line: exit code 0 done, 1 failed, 2 wrong usage or recipe, 130 interrupted, 143 by SIGTERM."""
+    """Run the command line: exit code 0 done, 1 failed, 2 wrong usage or recipe, 3 budget missed, 130 interrupted.
+
+    143 where it was ended by SIGTERM, 129 by SIGHUP.
+    """
     code = 0
     warnings.showwarning = _warning_handler(warnings.showwarning)
     try:

@@ -86,6 +86,8 @@ def run_until(stage: str, options: RecipeOptions, resume: str) -> None:
 
         with permitted(loaded.code), Terminal(quiet=options.as_json) as terminal:
             made = pipeline.run_until(stage, loaded, folder, listener=terminal, console=terminal)
+            if loaded.settings.budget is not None:
+                terminal.note("The budget was not judged: that is done at the end of a whole run.")
     show_artifact(made, folder, as_json=options.as_json)
 
 

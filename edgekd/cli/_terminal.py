@@ -18,6 +18,7 @@ from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
 
+from edgekd.cli._budget import show_planned, show_verdict
 from edgekd.cli._progress import Line
 from edgekd.cli._time_left import TimeLeft, duration
 from edgekd.export.model_id import ModelId
@@ -164,15 +165,20 @@ class _Logged(logging.Handler):
         show(record.getMessage())
 
 
-def show_plan(stages: Sequence[PlannedStage], *, as_json: bool) -> None:
+def show_plan(stages: Sequence[PlannedStage], judged: Sequence[str] = (), *, as_json: bool) -> None:
+    """A plan, and what of the budget is judged behind its stages."""
     if as_json:
-        click.echo(json.dumps([{"stage": s.name, "state": s.state, "why": s.why} for s in stages], indent=2))
+        rows = [{"stage": s.name, "state": s.state, "why": s.why} for s in stages]
+        rows += [{"stage": "budget", "state": "judged", "why": bound} for bound in judged]
+        click.echo(json.dumps(rows, indent=2))
         return
     table = Table("stage", "plan", "why", box=None, pad_edge=False)
     words = {"reused": "reuse", "run": "run", "planned": "run"}
     for stage in stages:
         table.add_row(stage.name, words[stage.state], stage.why)
     Console().print(table)
+    if judged:
+        show_planned(judged)
 
 
 def show_result(result: RunResult, *, as_json: bool) -> None:
@@ -217,6 +223,8 @@ def show_result(result: RunResult, *, as_json: bool) -> None:
     built = result.made.engines.records if result.made.engines is not None else []
     for record in (*others, *(record for record in built if record["batch_size"] == 1)):
         console.print(f"{record['model']} in {record['engine']}: p50 {record['latency_ms']['p50']:.3f} ms")
+    if result.budget is not None:
+        show_verdict(result.budget, measure)
     # Plain print: a path must not be wrapped at the terminal's width.
     sys.stdout.write(f"\nReport  {result.report}\nBundle  {result.bundle}\n")
 
@@ -242,4 +250,5 @@ def _result_json(result: RunResult) -> Json:
         "bundle": str(result.bundle),
         "evaluation": result.made.scores.rows,
         "measurements": records,
+        "budget": result.budget.model_dump(mode="json") if result.budget is not None else None,
     }

@@ -7,7 +7,7 @@ import click
 from edgekd.cli._interrupt import resumed_by
 from edgekd.cli._stages import RecipeOptions, recipe_options, run_until
 
-_NOT_USABLE = 3
+_MISSED = 3
 
 
 @click.command("run", short_help="Run a recipe: teacher to measured bundle.")
@@ -18,7 +18,8 @@ _NOT_USABLE = 3
 def command(options: RecipeOptions, only_plan: bool, strict: bool, until: str | None) -> None:
     """Run RECIPE, a YAML file or a built-in name such as digits.
 
-    Finished stages are reused: after an interruption or a change the same command goes on from there.
+    Finished stages are reused: after an interruption or a change the same command goes on from there. Exits with 3 if
+    the recipe has a budget and it was missed; bundle and report are there all the same.
     """
     if until is not None and not only_plan:
         run_until(until, options, options.again("run", "--until", until))
@@ -36,9 +37,15 @@ def command(options: RecipeOptions, only_plan: bool, strict: bool, until: str | 
         with permitted(loaded.code), Terminal(quiet=options.as_json) as terminal:
             result = pipeline.run(loaded, folder, listener=terminal, console=terminal)
     show_result(result, as_json=options.as_json)
-    if strict and result.problems:
-        click.echo("edgekd: --strict: not usable: " + " ".join(result.problems), err=True)
-        sys.exit(_NOT_USABLE)
+    failures = ["--strict: not usable: " + " ".join(result.problems)] if strict and result.problems else []
+    if result.budget is not None and not result.budget.met:
+        from edgekd.cli._budget import missed
+
+        failures.append(missed(result.budget))
+    for failure in failures:
+        click.echo(f"edgekd: {failure}", err=True)
+    if failures:
+        sys.exit(_MISSED)
 
 
 def _plan(options: RecipeOptions, until: str | None) -> None:
@@ -47,7 +54,9 @@ def _plan(options: RecipeOptions, until: str | None) -> None:
     from edgekd import pipeline
     from edgekd.cli._terminal import Terminal, show_plan
     from edgekd.models.code import permitted
+    from edgekd.report.budget_text import planned
 
     with permitted(loaded.code):
         console = Terminal(quiet=options.as_json)
-        show_plan(pipeline.plan(loaded, folder, until=until, console=console), as_json=options.as_json)
+        stages = pipeline.plan(loaded, folder, until=until, console=console)
+    show_plan(stages, planned(loaded.settings) if until is None else (), as_json=options.as_json)

@@ -21,6 +21,7 @@ from edgekd.devices import profiles
 from edgekd.errors import EdgekdError, PluginError, RecipeError, UnknownNameError, UsageError, nearest, require
 from edgekd.plugin_places import folders_in
 from edgekd.recipe import methods
+from edgekd.recipe.budget_checks import cannot_be_judged
 from edgekd.recipe.code import CodeFile, allowed_code, with_absolute_paths
 from edgekd.recipe.data_settings import DataSettings, section_of, sources_with
 from edgekd.recipe.explain import explain
@@ -198,7 +199,7 @@ def _plugin_problems(document: Document, settings: RecipeSettings) -> Iterator[s
         except UsageError as error:
             problem = "; ".join(str(error).split("\n  "))
             yield f"{document.where(location)} {format_location(location)}: {problem}"
-    for location, message in _unsuited(settings):
+    for location, message in (*_unsuited(settings), *cannot_be_judged(settings)):
         yield f"{document.where(location)} {format_location(location)}: {message}"
 
 

@@ -23,6 +23,7 @@ from edgekd.recipe.base import (
     Task,
     VariantName,
 )
+from edgekd.recipe.budget_settings import BudgetSettings
 from edgekd.recipe.data_settings import AugmentSettings, Data, DataSettings
 from edgekd.recipe.model_settings import InputSettings, ModelSettings, TeacherSettings
 from edgekd.recipe.training_settings import StepSettings, TrainSettings
@@ -31,6 +32,7 @@ from edgekd.recipe.training_settings import StepSettings, TrainSettings
 __all__ = [
     "AugmentSettings",
     "BenchSettings",
+    "BudgetSettings",
     "ClassWeights",
     "Data",
     "DataSettings",
@@ -324,6 +326,7 @@ class RecipeSettings(Settings):
     quantize: QuantizeSettings | None = Field(None, description="default: no int8 graphs")
     export: ExportSettings = Field(ExportSettings(), description="the graphs in the bundle")
     bench: BenchSettings = Field(BenchSettings(), description="where and how latency is measured")
+    budget: BudgetSettings | None = Field(None, description="bounds that decide the exit code; default: none")
     report: ReportSettings = Field(ReportSettings(), description="what the report shows")
 
     @model_validator(mode="after")

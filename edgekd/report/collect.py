@@ -14,6 +14,8 @@ from edgekd.export import legality, preference, variants
 from edgekd.export.model_id import ModelId
 from edgekd.models.checkpoint import Checkpoint
 from edgekd.recipe.load import Recipe
+from edgekd.report.budget import judge
+from edgekd.report.record import parse
 from edgekd.report.result import Result
 from edgekd.runtime import backends
 from edgekd.runtime.bundle import EngineKey
@@ -55,7 +57,7 @@ def collect(recipe: Recipe, result: Result, log: Sequence[Done], place: Path) ->
     """
     measurements = [result.measured, *([result.engines] if result.engines is not None else [])]
     names = dict.fromkeys(name.variant for name in result.exported.models)
-    return {
+    record: Json = {
         "title": recipe.settings.name,
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "command": recipe.command,
@@ -92,6 +94,10 @@ def collect(recipe: Recipe, result: Result, log: Sequence[Done], place: Path) ->
             for role in result.roles
         },
     }
+    budget, teacher = recipe.settings.budget, recipe.settings.teacher is not None
+    if budget is not None:
+        record["budget"] = judge(budget, parse(record), teacher=teacher).model_dump(mode="json")
+    return record
 
 
 def _engines(result: Result) -> list[Json]:

@@ -7,23 +7,15 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from edgekd.errors import ArtifactError
+from edgekd.report.base import Count, DataUri, Frozen, Share, Span, Time
+from edgekd.report.verdict import Verdict
 from edgekd.store.artifacts import Json
 
-Count = Annotated[int, Field(ge=0)]
-Share = Annotated[float, Field(ge=0.0, le=1.0)]
-Span = Annotated[float, Field(ge=0.0)]
-Time = Annotated[float, Field(gt=0.0)]
-DataUri = Annotated[str, Field(pattern=r"^data:image/(png|jpeg);base64,[A-Za-z0-9+/]+=*$")]
 
-
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class LeakPair(_Frozen):
+class LeakPair(Frozen):
     """Images that occur in two splits; `examples` are pairs of file names."""
 
     splits: tuple[str, str]
@@ -31,18 +23,18 @@ class LeakPair(_Frozen):
     examples: tuple[tuple[str, str], ...]
 
 
-class Leaks(_Frozen):
+class Leaks(Frozen):
     policy: str
     pairs: tuple[LeakPair, ...]
     dropped: dict[str, Count]
 
 
-class Broken(_Frozen):
+class Broken(Frozen):
     count: Count
     examples: tuple[str, ...]
 
 
-class Data(_Frozen):
+class Data(Frozen):
     """The data set after cleaning; `counts` are the images in each split."""
 
     source: str
@@ -57,7 +49,7 @@ class Data(_Frozen):
     measure: Literal["accuracy", "agreement", "mAP"] = "accuracy"
 
 
-class Stage(_Frozen):
+class Stage(Frozen):
     """One stage of the chain: `seconds` is how long making its artifact took, `facts` describe the artifact."""
 
     name: str
@@ -67,7 +59,7 @@ class Stage(_Frozen):
     facts: tuple[str, ...] = ()
 
 
-class RoleEntry(_Frozen):
+class RoleEntry(Frozen):
     """The mark of a role's networks, its text in the legend, and its part in comparisons."""
 
     legend: str
@@ -76,7 +68,7 @@ class RoleEntry(_Frozen):
     part: Literal["teacher", "baseline", "calibrated", "quantized", "network"]
 
 
-class Score(_Frozen):
+class Score(Frozen):
     """An accuracy on `samples` images, with its 95 % interval."""
 
     accuracy: Share
@@ -84,14 +76,14 @@ class Score(_Frozen):
     samples: Count
 
 
-class Majority(_Frozen):
+class Majority(Frozen):
     """The most frequent label, and its share of the images: the accuracy of always answering it."""
 
     label: str
     share: Share
 
 
-class Confusion(_Frozen):
+class Confusion(Frozen):
     """How often images of the class `label` were taken for `answer`."""
 
     label: str
@@ -99,7 +91,7 @@ class Confusion(_Frozen):
     count: Count
 
 
-class Bin(_Frozen):
+class Bin(Frozen):
     """The test images with a confidence in one of the bins of equal width: how many, and the means over them."""
 
     count: Count
@@ -107,7 +99,7 @@ class Bin(_Frozen):
     accuracy: Share | None
 
 
-class Calibration(_Frozen):
+class Calibration(Frozen):
     """See edgekd.runtime.statistics.Calibration; `nll` is in nats per image."""
 
     ece: Share
@@ -118,7 +110,7 @@ class Calibration(_Frozen):
     bins: tuple[Bin, ...]
 
 
-class Mistake(_Frozen):
+class Mistake(Frozen):
     """A wrong answer to one test image.
 
     Attributes:
@@ -134,7 +126,7 @@ class Mistake(_Frozen):
     probability: Share
 
 
-class ModelEntry(_Frozen):
+class ModelEntry(Frozen):
     """One exported file and its accuracy on the test split, with a 95 % interval over `samples` images.
 
     Attributes:
@@ -203,14 +195,14 @@ class ModelEntry(_Frozen):
         return self._scores[0]
 
 
-class Tolerance(_Frozen):
+class Tolerance(Frozen):
     """`difference` is relative to the largest logit."""
 
     difference: Span
     agreement: Share
 
 
-class NumericsEntry(_Frozen):
+class NumericsEntry(Frozen):
     """The deviation of a file's logits from its reference's on real images, relative to the largest logit."""
 
     model: str
@@ -230,7 +222,7 @@ class NumericsEntry(_Frozen):
         return close and self.agreement >= self.tolerance.agreement
 
 
-class Epoch(_Frozen):
+class Epoch(Frozen):
     epoch: Count
     loss: float
     validation_accuracy: Share | None = None
@@ -243,13 +235,13 @@ class Epoch(_Frozen):
         return next((score for score in scores if score is not None), None)
 
 
-class Training(_Frozen):
+class Training(Frozen):
     role: str
     title: str
     epochs: tuple[Epoch, ...]
 
 
-class Width(_Frozen):
+class Width(Frozen):
     """A layer's output channels before and after pruning."""
 
     layer: str
@@ -257,7 +249,7 @@ class Width(_Frozen):
     after: Count
 
 
-class Pruning(_Frozen):
+class Pruning(Frozen):
     """The result of pruning; `kept` and `target` are fractions of `measure`."""
 
     measure: Literal["macs", "parameters"]
@@ -269,7 +261,7 @@ class Pruning(_Frozen):
     widths: tuple[Width, ...]
 
 
-class Quantization(_Frozen):
+class Quantization(Frozen):
     """The result of quantization; `left_in_float`: names of operations without quantizers."""
 
     mode: Literal["qad", "ptq"]
@@ -278,7 +270,7 @@ class Quantization(_Frozen):
     left_in_float: tuple[str, ...]
 
 
-class EngineOrder(_Frozen):
+class EngineOrder(Frozen):
     """The bundle's variants in the order in which an engine prefers them.
 
     `machine` is the kind of machine that the order is for; None: any that has no order of its own.
@@ -290,7 +282,7 @@ class EngineOrder(_Frozen):
     variants: tuple[str, ...]
 
 
-class LegalityFinding(_Frozen):
+class LegalityFinding(Frozen):
     """`node` is empty where a finding concerns the whole graph."""
 
     level: Literal["error", "warning"]
@@ -298,7 +290,7 @@ class LegalityFinding(_Frozen):
     message: str
 
 
-class LegalityEntry(_Frozen):
+class LegalityEntry(Frozen):
     """Whether a TensorRT version can parse a file, judged by its graph; nothing was built."""
 
     model: str
@@ -309,7 +301,7 @@ class LegalityEntry(_Frozen):
     findings: tuple[LegalityFinding, ...]
 
 
-class Latency(_Frozen):
+class Latency(Frozen):
     min: Span
     mean: Span
     p50: Time
@@ -320,7 +312,7 @@ class Latency(_Frozen):
     std: Span
 
 
-class MeasurementEntry(_Frozen):
+class MeasurementEntry(Frozen):
     """One benchmark: a model on a device with an engine, at one batch size."""
 
     model: str
@@ -343,23 +335,23 @@ class MeasurementEntry(_Frozen):
         return self.device, self.engine, self.threads
 
 
-class NotRun(_Frozen):
+class NotRun(Frozen):
     what: str
     why: str
 
 
-class BundleFile(_Frozen):
+class BundleFile(Frozen):
     name: str
     size_bytes: Count
     note: str
 
 
-class BundleEntry(_Frozen):
+class BundleEntry(Frozen):
     path: str
     files: tuple[BundleFile, ...]
 
 
-class Record(_Frozen):
+class Record(Frozen):
     """Everything that the page shows.
 
     Attributes:
@@ -368,6 +360,7 @@ class Record(_Frozen):
         unmeasured: for each variant that is not measured where others are, the reason.
         loaded: the model that edgekd.runtime.load uses on this machine.
         images: small ones of the mistakes of the models that ship, by their index in the test split.
+        budget: None where the recipe has none.
     """
 
     title: str
@@ -393,6 +386,7 @@ class Record(_Frozen):
     not_run: tuple[NotRun, ...]
     bundle: BundleEntry | None
     warnings: tuple[str, ...]
+    budget: Verdict | None = None
 
     @model_validator(mode="after")
     def _known_models(self) -> Record:
@@ -401,6 +395,7 @@ class Record(_Frozen):
             raise ValueError("two models have the same id")
         named = {entry.model for entry in self.numerics} | {entry.model for entry in self.measurements}
         named |= {entry.model for entry in self.legality} | ({self.loaded} if self.loaded is not None else set())
+        named |= self.budget.models if self.budget is not None else set()
         if unmarked := {model.role for model in self.models} - set(self.roles):
             raise ValueError(f"no such role: {', '.join(sorted(unmarked))}")
         if unknown := named - set(ids):

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from edgekd.report import answers, charts, figures, sections
+from edgekd.report import answers, budget_text, charts, figures, sections
 from edgekd.report.cards import Card, card
 from edgekd.report.headline import baseline_of, chosen, difference, headline, single, teacher_of
 from edgekd.report.record import MeasurementEntry, ModelEntry, NumericsEntry, Record
@@ -45,6 +45,16 @@ class Place:
 
 
 @dataclass(frozen=True)
+class Budget:
+    """The budget's bounds, and what the verdict rests on, in sentences."""
+
+    headline: str
+    met: bool
+    rows: tuple[budget_text.Row, ...]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class View:
     """Everything that the template uses."""
 
@@ -52,6 +62,7 @@ class View:
     headline: str
     words: Words
     tiles: tuple[Tile, ...]
+    budget: Budget | None
     cards: tuple[Card, ...]
     legend: tuple[tuple[Mark, str], ...]
     columns: tuple[str, ...]
@@ -83,6 +94,7 @@ def view(record: Record) -> View:
         headline=headline(record),
         words=words_of(record),
         tiles=tuple(_tiles(record, shown_model, labels)) if shown_model is not None else (),
+        budget=_budget(record, labels),
         cards=tuple(card(stage) for stage in record.stages),
         legend=tuple(_legend(record)),
         columns=tuple(str(batch) for batch in batches),
@@ -101,6 +113,14 @@ def view(record: Record) -> View:
         flags=_flags(record, labels),
         bundle_literal=json.dumps(record.bundle.path, ensure_ascii=False) if record.bundle is not None else "",
     )
+
+
+def _budget(record: Record, labels: dict[str, str]) -> Budget | None:
+    verdict = record.budget
+    if verdict is None:
+        return None
+    found = budget_text.rows(verdict, measure=record.data.measure, names=labels)
+    return Budget(budget_text.headline(verdict, labels), verdict.met, found, budget_text.notes(verdict, labels))
 
 
 def _flags(record: Record, labels: dict[str, str]) -> dict[str, str]:

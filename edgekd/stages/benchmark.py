@@ -12,7 +12,7 @@ from edgekd.bench.measure import benchmark
 from edgekd.bench.process import check_threads
 from edgekd.bench.subnormals import subnormal_warning
 from edgekd.devices import profiles
-from edgekd.errors import EdgekdError
+from edgekd.errors import EdgekdError, UsageError
 from edgekd.export import variants
 from edgekd.export.model_id import ModelId, labelled
 from edgekd.export.onnx_model import OnnxModel
@@ -31,6 +31,19 @@ _DISTURBED = (
 def _check_machine(recipe: RecipeSettings) -> None:
     if recipe.bench.threads is not None:
         check_threads(recipe.bench.threads, name="bench.threads")
+    budget = recipe.budget
+    if budget is not None and budget.latency_ms is not None and not any(map(_runs_here, recipe.variants)):
+        raise UsageError(
+            "budget.latency_ms: no engine here measures any of the variants that ship",
+            found=", ".join(recipe.variants),
+            hint="add fp32 to export.variants, or remove budget.latency_ms",
+        )
+
+
+def _runs_here(variant: str) -> bool:
+    """Whether an engine on this machine has fast kernels for a variant's graph."""
+    kind = variants.find(variant).activations
+    return any(kind in backend.activations(platform.machine()) for backend in graph_backends())
 
 
 STAGE = Stage(

@@ -180,6 +180,7 @@ def test_running_again_does_nothing_and_a_change_runs_from_there(finished):
     # A board that nobody measures on changes no latency.
     assert _plan(folder, "bench.devices=[this-machine]") == dict.fromkeys(CHAIN, "reused")
     assert _plan(folder, "report.images=false") == dict.fromkeys(CHAIN, "reused")
+    assert _plan(folder, "budget={latency_ms: 1, accuracy_drop: 0.1, size_mb: 1}") == dict.fromkeys(CHAIN, "reused")
     before = sorted(path.name for path in (folder / "runs/tiny/stages").iterdir())
     result = edgekd.run(folder / "tiny.yaml", folder / "runs/tiny")
     assert sorted(path.name for path in (folder / "runs/tiny/stages").iterdir()) == before
@@ -282,6 +283,9 @@ def test_a_student_that_learned_nothing_is_not_praised_and_fails_where_asked(tmp
     assert "every image" in named or "always answering" in named
     strict = CliRunner().invoke(group, [*line, "--strict"])
     assert strict.exit_code == 3 and "edgekd: --strict: not usable: " in strict.stderr
+    # Whatever the bounds: a file that learned nothing is worth nothing.
+    budget = CliRunner().invoke(group, [*line, "--set", "budget.size_mb=100"])
+    assert budget.exit_code == 3 and "student-fp32 is not usable: " in budget.stderr
     bundle = read_json(tmp_path / "out" / "bundle" / "bundle.json")
     assert bundle["warnings"] and bundle["variants"]["fp32"]["metrics"]["problems"]
     assert "correct" not in bundle["variants"]["fp32"]["metrics"]

@@ -67,7 +67,7 @@ def test_the_result_fits_into_80_columns_with_every_name_whole(capsys, tmp_path,
         scores=SimpleNamespace(rows=[{**row, "interval": [0.974, 1.0]}]),
         exported=SimpleNamespace(models={name: SimpleNamespace(graph=graph)}),
     )
-    show_result(SimpleNamespace(made=made, report="r", bundle="b"), as_json=False)
+    show_result(SimpleNamespace(made=made, report="r", bundle="b", budget=None), as_json=False)
     lines = capsys.readouterr().out.splitlines()
     assert lines[2].split() == [
         *("quantized-int8-x64", "98.77%", "97.4%", "to", "100.0%"),

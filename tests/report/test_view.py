@@ -49,3 +49,12 @@ def test_every_stage_has_a_card(whole: Json) -> None:
     unknown = Stage(name="something-else", title="Else", state="run", seconds=1.0)
     cards = view(record.model_copy(update={"stages": (*record.stages, unknown)})).cards
     assert len(cards) == len(record.stages) + 1 and cards[-1].facts == ()
+
+
+def test_the_budget_is_shown_with_the_models_names_where_the_recipe_has_one(whole: Json, record: Json) -> None:
+    assert view(parse(record)).budget is None
+    budget = view(parse(whole)).budget
+    assert budget is not None and not budget.met and budget.headline.startswith("Budget missed by Pruned and recovered")
+    assert [row.met for row in budget.rows] == [True, False, False]
+    assert budget.rows[1].what == "loss of test accuracy against Teacher, fp32"
+    assert any("Quantized, int8-x64 with 0.740\u00a0MB" in note for note in budget.notes)
