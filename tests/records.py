@@ -345,6 +345,53 @@ def _order(title: str, machine: str | None, *names: str) -> Json:
     return {"engine": title.lower().replace(" ", ""), "title": title, "machine": machine, "variants": list(names)}
 
 
+def sets_record() -> Json:
+    """A whole run whose images have several labels."""
+    record = whole_record()
+    record["data"]["measure"] = "mAP"
+    for entry in record["models"]:
+        entry["mAP"] = entry.pop("accuracy")
+        del entry["balanced_accuracy"], entry["confused"]
+        entry.update(set_answers(entry["samples"]), chance=0.21, micro_f1=0.91, macro_f1=0.88)
+        spread = random.Random(entry["id"])
+        entry["replicates"] = [min(1.0, entry["mAP"] + spread.gauss(0, 0.01)) for _ in range(200)]
+    for each in record["training"]:
+        for epoch in each["epochs"]:
+            epoch["validation_mAP"] = epoch.pop("validation_accuracy")
+    return record
+
+
+def set_answers(samples: int) -> Json:
+    """What an evaluation knows of a model's answers to images of several labels, beside its mAP."""
+    names = ("boot", "sandal", "sneaker", "loafer")
+    bins = [
+        {"count": count, "probability": (number + 0.4) / 15, "frequency": (number + 0.2) / 15}
+        if count
+        else {"count": 0, "probability": None, "frequency": None}
+        for number, count in enumerate([3 * samples, 0, *[samples // 13] * 13])
+    ]
+    calibration = {"ece": 0.031, "brier": 0.072, "nll": 0.244, "probability": 0.23, "frequency": 0.21}
+    calibration |= {"difference": 0.02, "interval": [0.012, 0.028], "labels": sum(each["count"] for each in bins)}
+    wrong = [
+        {"label": "boot", "given": True, "probability": 0.98},
+        {"label": "clog", "given": False, "probability": 0.04},
+    ]
+    return {
+        "per_class": {
+            name: {
+                "average_precision": 0.8 + 0.04 * number,
+                "interval": [0.75 + 0.04 * number, 0.85 + 0.04 * number],
+                "samples": samples // 5,
+                "probability": 0.22,
+                "ece": 0.03,
+            }
+            for number, name in enumerate(names)
+        },
+        "calibration": {**calibration, "bins": bins},
+        "worst": [{"row": row, "name": f"test/boot/{row:04}.jpg", "wrong": wrong} for row in range(12)],
+    }
+
+
 def crowded_record() -> Json:
     """A whole run and twelve students with long names on two devices, one of them estimated; everything flagged."""
     record = whole_record()

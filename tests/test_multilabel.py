@@ -23,7 +23,7 @@ from edgekd.errors import DataError, ModelError, RecipeError, UsageError
 from edgekd.pipeline import RunResult
 from edgekd.recipe.load import from_mapping
 from edgekd.runtime import load
-from edgekd.runtime.multilabel import mean_average_precision
+from edgekd.runtime.average_precision import mean_average_precision
 from edgekd.store.artifacts import read_json
 
 CLASSES = ("blue", "green", "red")
@@ -43,7 +43,10 @@ def build(num_classes, width=8):
 
 
 def write_images(folder: Path, count: int = 240) -> Path:
-    """Grey noise with a red, a green and a blue square, each there or not, and the table of which are."""
+    """Grey noise with a red, a green and a blue square, each there or not, and the table of which are.
+
+    One in twelve is wrongly labelled as red, or as not.
+    """
     generator = np.random.default_rng(0)
     (folder / "photos").mkdir()
     with (folder / "labels.csv").open("w", newline="") as file:
@@ -56,7 +59,8 @@ def write_images(folder: Path, count: int = 240) -> Path:
                 top, left = generator.integers(0, 8, 2)
                 pixels[top : top + 4, left : left + 4, ("red", "green", "blue").index(name)] = 255
             Image.fromarray(pixels).save(folder / f"photos/{number}.png")
-            rows.writerow([f"photos/{number}.png", "|".join(has)])
+            labels = has if number % 12 else sorted({*has} ^ {"red"})
+            rows.writerow([f"photos/{number}.png", "|".join(labels)])
     return folder / "labels.csv"
 
 
@@ -99,7 +103,9 @@ def test_every_stage_learns_and_measures_sets(finished: tuple[Path, RunResult]) 
     assert set(rows) == {"teacher-fp32", "student-fp32", "pruned-fp32", "quantized-int8", "quantized-int8-x64"}
     for row in rows.values():
         assert row["mAP"] > 0.8 and row["interval"][0] <= row["mAP"] <= row["interval"][1] and row["problems"] == []
-        assert row["mAP"] == pytest.approx(np.mean(list(row["average_precisions"].values())), abs=1e-5)
+        each = [found["average_precision"] for found in row["per_class"].values()]
+        assert row["mAP"] == pytest.approx(np.mean(each)) and len(each) == 3
+        assert row["calibration"]["labels"] == 3 * row["samples"]
         assert "accuracy" not in row and len(row["replicates"]) == 1000
     student = result.made.networks
     metrics = {role.name: checkpoint.metrics for role, checkpoint in student.items()}
@@ -124,9 +130,31 @@ def test_the_bundle_answers_with_all_classes_above_their_thresholds(finished: tu
         labels = np.array([[name in wanted for name in CLASSES] for wanted in truth.values()])
         assert mean_average_precision(scores, labels) > 0.8
     record = read_json(result.bundle / "bundle.json")["variants"]["fp32"]
-    assert "replicates" not in record["metrics"] and record["thresholds"] == rows["fp32"]["thresholds"]
+    assert not {"replicates", "worst"} & set(record["metrics"]) and "bins" not in record["metrics"]["calibration"]
+    each = {name: found["average_precision"] for name, found in rows["fp32"]["per_class"].items()}
+    assert record["metrics"]["per_class"] == pytest.approx(each, abs=1e-4)
+    assert record["thresholds"] == rows["fp32"]["thresholds"]
     card = (result.bundle / "card.md").read_text()
     assert "| variant | file | mAP |" in card and ".labels" in card and "one of its classes" not in card
+
+
+def test_the_wrong_labels_are_shown_with_their_images(finished: tuple[Path, RunResult]) -> None:
+    folder, result = finished
+    rows = [row for row in result.made.scores.rows if row["worst"]]
+    assert len(rows) == 5, "one in twelve labels is wrong"
+    with (folder / "labels.csv").open(newline="") as file:
+        truth = {row["file"]: set(row["label"].split("|")) - {""} for row in csv.DictReader(file)}
+    wrongly_labelled = [int(Path(each["name"]).stem) % 12 == 0 for each in rows[0]["worst"]]
+    assert wrongly_labelled[0], "the teacher's most confident mistake is a wrong label"
+    for row in rows:
+        for each in row["worst"]:
+            assert (result.made.scores.path / each["image"]).is_file()
+            for wrong in each["wrong"]:
+                threshold = row["thresholds"][CLASSES.index(wrong["label"])]
+                assert wrong["given"] == (wrong["label"] not in truth[each["name"]])
+                assert wrong["given"] == (wrong["probability"] >= threshold)
+    shown = {model["id"]: model["worst"] for model in read_json(result.report.with_suffix(".json"))["models"]}
+    assert [each["row"] for each in shown[rows[0]["model"]]] == [each["row"] for each in rows[0]["worst"]]
 
 
 def test_the_report_speaks_of_map(finished: tuple[Path, RunResult]) -> None:
@@ -138,6 +166,7 @@ def test_the_report_speaks_of_map(finished: tuple[Path, RunResult]) -> None:
         and "a random order of the images" in page
     )
     assert "Accuracy" not in page and "Test mAP" in page
+    assert 'id="calibration"' in page and "Brier score" in page and "Share present by probability" in page
     assert "labels per training image" in page and "mAP in validation by epoch" in page
 
 
@@ -149,6 +178,8 @@ def test_eval_takes_a_table(finished: tuple[Path, RunResult]) -> None:
     found = json.loads(CliRunner().invoke(group, [*arguments, "--json"]).stdout)
     measured = edgekd.evaluate(result.bundle, folder / "labels.csv")
     assert found["mean_average_precision"] == measured.mean_average_precision and found["samples"] == 240
+    assert found["per_class"]["red"]["interval"] == list(measured.per_class["red"].interval)
+    assert f"expected calibration error {measured.calibration.ece:.2%}, Brier score" in shown.stdout
     with pytest.raises(DataError, match="photos is not a table\\n  found: a folder"):
         edgekd.evaluate(result.bundle, folder / "photos")
     checkpoint = next(path for path in (folder / "run/stages").glob("distill-*"))

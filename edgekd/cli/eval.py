@@ -107,7 +107,20 @@ def lines_of_sets(result: SetScores) -> Iterator[str]:
     yield f"mAP {result.mean_average_precision:.2%}, {result.samples} images{of} ({result.variant}, {result.engine})"
     yield f"95 % interval {low:.1%} to {high:.1%}; a random order of the images: {result.chance:.1%}"
     yield f"F1 at the bundle's thresholds: micro {result.micro_f1:.2%}, macro {result.macro_f1:.2%}"
-    for name, precision in sorted(result.average_precisions.items(), key=lambda each: each[1])[:_SHOWN]:
-        yield f"  {name:<24} {precision:8.2%}"
+    if result.calibration is not None:
+        found = result.calibration
+        yield f"mean probability of a label {found.probability:.2%}, share of labels present {found.frequency:.2%}"
+        yield f"expected calibration error {found.ece:.2%}, Brier score {found.brier:.4f}"
+        yield f"negative log-likelihood {found.nll:.3f} nats per label"
+    for name, each in sorted(result.per_class.items(), key=lambda item: item[1].average_precision)[:_SHOWN]:
+        low, high = each.interval
+        yield f"  {name:<24} {each.average_precision:8.2%}  ({low:.1%} to {high:.1%}, {each.samples} images)"
     if result.unmeasured:
         yield f"without an image, and left out: {', '.join(result.unmeasured)}"
+    if result.worst:
+        yield "images with the most confident wrong labels:"
+    for image in result.worst:
+        faults = [
+            f"{each.label} {'given' if each.given else 'missed'} at {each.probability:.2%}" for each in image.wrong
+        ]
+        yield f"  {', '.join(faults)}: {image.file}"

@@ -159,7 +159,10 @@ def _metrics(row: Json) -> Json:
     """An evaluation's row without its longest lists and what it holds about single images; also of heads."""
     kept = {key: value for key, value in row.items() if key not in _OF_IMAGES}
     if "per_class" in row:  # not without labels
-        kept["per_class"] = {name: round(each["accuracy"], _DECIMALS) for name, each in row["per_class"].items()}
+        kept["per_class"] = {
+            name: round(each["average_precision" if "mAP" in row else "accuracy"], _DECIMALS)
+            for name, each in row["per_class"].items()
+        }
     if row.get("calibration") is not None:
         kept["calibration"] = {key: value for key, value in row["calibration"].items() if key != "bins"}
     if "heads" in row:

@@ -28,8 +28,7 @@ from edgekd.version import __version__
 
 _ANSWERS = ("problems", "majority", "correct", "balanced_accuracy", "per_class", "confused", "calibration")
 _SCORES = ("accuracy", "agreement", "mAP", "logit_error")
-_SET_ANSWERS = ("problems", "chance", "micro_f1", "macro_f1", "average_precisions", "replicates")
-_MISTAKE = ("row", "name", "label", "answer", "probability")
+_SET_ANSWERS = ("problems", "chance", "micro_f1", "macro_f1", "replicates")
 _MEDIA = {".png": "image/png", ".jpg": "image/jpeg"}
 _MEASURED = (
     "model",
@@ -228,7 +227,7 @@ def _model(name: ModelId, result: Result, row: Json) -> Json:
         "interval": row["interval"],
         "samples": row["samples"],
         **{key: row[key] for key in (*_SCORES, *_ANSWERS, *_SET_ANSWERS) if key in row},
-        "worst": [{key: mistake[key] for key in _MISTAKE} for mistake in row["worst"]],
+        "worst": [{key: value for key, value in mistake.items() if key != "image"} for mistake in row["worst"]],
         "size_bytes": result.exported.models[name].graph.stat().st_size,
         "parameters": checkpoint.metrics["parameters"],
         "macs": checkpoint.metrics["macs"],

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from edgekd.report import figures
-from edgekd.report.record import MeasurementEntry, ModelEntry, Record
-from edgekd.runtime import multilabel
+from edgekd.report.model_record import ModelEntry
+from edgekd.report.record import MeasurementEntry, Record
+from edgekd.runtime import average_precision
 from edgekd.runtime.statistics import Difference, paired, unpacked, unpaired
 
 _SAME = 1.05
@@ -13,7 +14,7 @@ _SAME = 1.05
 def difference(one: ModelEntry, other: ModelEntry) -> Difference:
     """The difference of two models' scores: paired, because both were measured on the same test images."""
     if one.replicates and other.replicates:
-        return multilabel.paired(one.score - other.score, one.replicates, other.replicates)
+        return average_precision.paired(one.score - other.score, one.replicates, other.replicates)
     if one.correct and other.correct and one.samples == other.samples:
         return paired(unpacked(one.correct, one.samples), unpacked(other.correct, other.samples))
     # A report of an earlier version has no single answers.

@@ -11,6 +11,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from edgekd.errors import ArtifactError
 from edgekd.report.base import Count, DataUri, Frozen, Share, Span, Time
+from edgekd.report.model_record import ModelEntry
 from edgekd.report.verdict import Verdict
 from edgekd.store.artifacts import Json
 
@@ -66,133 +67,6 @@ class RoleEntry(Frozen):
     shape: Literal["disc", "square", "diamond", "triangle-up", "triangle-down", "cross", "star"]
     colour: Literal["ink", "grey", "accent", "blue", "purple", "ochre", "magenta"]
     part: Literal["teacher", "baseline", "calibrated", "quantized", "network"]
-
-
-class Score(Frozen):
-    """An accuracy on `samples` images, with its 95 % interval."""
-
-    accuracy: Share
-    interval: tuple[Share, Share]
-    samples: Count
-
-
-class Majority(Frozen):
-    """The most frequent label, and its share of the images: the accuracy of always answering it."""
-
-    label: str
-    share: Share
-
-
-class Confusion(Frozen):
-    """How often images of the class `label` were taken for `answer`."""
-
-    label: str
-    answer: str
-    count: Count
-
-
-class Bin(Frozen):
-    """The test images with a confidence in one of the bins of equal width: how many, and the means over them."""
-
-    count: Count
-    confidence: Share | None
-    accuracy: Share | None
-
-
-class Calibration(Frozen):
-    """See edgekd.runtime.statistics.Calibration; `nll` is in nats per image."""
-
-    ece: Share
-    nll: Span
-    confidence: Share
-    accuracy: Share
-    samples: Count
-    bins: tuple[Bin, ...]
-
-
-class Mistake(Frozen):
-    """A wrong answer to one test image.
-
-    Attributes:
-        row: the image's index in the test split.
-        name: the image's name in its source, such as a path below data.root.
-        probability: of the answer.
-    """
-
-    row: Count
-    name: str
-    label: str
-    answer: str
-    probability: Share
-
-
-class ModelEntry(Frozen):
-    """One exported file and its accuracy on the test split, with a 95 % interval over `samples` images.
-
-    Attributes:
-        agreement: for images without labels: how often it answers as the float student, which stands for the accuracy.
-        logit_error: the error of its logits then, relative to the float student's.
-        ships: whether it is in the bundle.
-        seconds: how long the stage that made its checkpoint took.
-        heads: the scores of additional heads on their own test splits, by name.
-        problems: why its answers cannot be believed.
-        majority: the most frequent class and its share of the test images.
-        balanced_accuracy: the mean of the accuracies of the classes that have test images.
-        per_class: the accuracy of each of them.
-        confused: the most frequent confusions, the most frequent first.
-        calibration: how well the probabilities of its answers agree with its accuracy.
-        worst: its wrong answers with the highest probabilities, the highest first.
-        mAP, chance, micro_f1, macro_f1, replicates, average_precisions: with several labels per image: see
-            edgekd.runtime.multilabel.
-        correct: for each test image whether the answer was right, see edgekd.runtime.statistics.packed.
-    """
-
-    id: str
-    role: str
-    title: str
-    variant: str
-    precision: str
-    ships: bool
-    architecture: str
-    accuracy: Share | None = None
-    agreement: Share | None = None
-    logit_error: Span | None = None
-    interval: tuple[Share, Share]
-    samples: Count
-    size_bytes: Count
-    parameters: Count
-    macs: Count | None
-    seconds: Span | None
-    heads: dict[str, Score] = {}
-    problems: tuple[str, ...] = ()
-    majority: Majority | None = None
-    correct: str = ""
-    balanced_accuracy: Share | None = None
-    per_class: dict[str, Score] = {}
-    confused: tuple[Confusion, ...] = ()
-    calibration: Calibration | None = None
-    worst: tuple[Mistake, ...] = ()
-    mAP: Share | None = None
-    chance: Share | None = None
-    micro_f1: Share | None = None
-    macro_f1: Share | None = None
-    average_precisions: dict[str, Share] = {}
-    replicates: tuple[Share, ...] = ()
-
-    @model_validator(mode="after")
-    def _one_score(self) -> ModelEntry:
-        if len(self._scores) != 1:
-            raise ValueError("a model has an accuracy, an agreement or a mAP")
-        return self
-
-    @property
-    def _scores(self) -> list[float]:
-        return [score for score in (self.accuracy, self.agreement, self.mAP) if score is not None]
-
-    @property
-    def score(self) -> float:
-        """The accuracy, without labels the agreement, with several labels per image the mAP."""
-        return self._scores[0]
 
 
 class Tolerance(Frozen):

@@ -34,7 +34,28 @@ class Level:
     high: float
 
 
-def reliability(levels: Sequence[Level], width: float) -> Markup:
+@dataclass(frozen=True)
+class Axes:
+    """What the diagram is about.
+
+    Attributes:
+        x: the probability that is judged.
+        y: the share that it is compared with.
+        units: what is counted.
+        hits: what the share means, of several units.
+    """
+
+    x: str
+    y: str
+    units: str
+    hits: str
+
+
+ANSWERS = Axes("confidence", "accuracy", "images", "right")
+LABELS = Axes("probability", "share present", "labels", "present")
+
+
+def reliability(levels: Sequence[Level], width: float, *, axes: Axes = ANSWERS) -> Markup:
     """Accuracy by confidence, where a calibrated model lies on the diagonal, and how many images there are for each.
 
     The two stand beside each other, on a phone one below the other.
@@ -46,18 +67,16 @@ def reliability(levels: Sequence[Level], width: float) -> Markup:
         if wide
         else Box(56, upper.bottom + 92, width - 24, upper.bottom + 232)
     )
-    description = "; ".join(
-        f"{figures.percent(each.accuracy)} of {each.count:,} images right at {figures.percent(each.confidence)}"
-        for each in levels
-    )
-    drawn = [*_diagram(levels, upper), *_histogram(levels, lower)]
-    return svg.drawing("Accuracy by confidence", description, width, lower.bottom + 46, *drawn)
+    shares = [(figures.percent(each.accuracy), each.count, figures.percent(each.confidence)) for each in levels]
+    description = "; ".join(f"{hit} of {count:,} {axes.units} {axes.hits} at {sure}" for hit, count, sure in shares)
+    drawn = [*_diagram(levels, upper, axes), *_histogram(levels, lower, axes)]
+    return svg.drawing(f"{axes.y.capitalize()} by {axes.x}", description, width, lower.bottom + 46, *drawn)
 
 
-def _diagram(levels: Sequence[Level], area: Box) -> list[Markup]:
+def _diagram(levels: Sequence[Level], area: Box, axes: Axes) -> list[Markup]:
     x, y = Scale(0, 1, area.left, area.right), Scale(0, 1, area.bottom, area.top)
-    drawn = _axes(x, y, _TICKS, area)
-    drawn.append(text("accuracy", area.left, 18, class_="hint"))
+    drawn = _axes(x, y, _TICKS, area, axes)
+    drawn.append(text(axes.y, area.left, 18, class_="hint"))
     drawn.append(line(x(0), y(0), x(1), y(1), "curve grey"))
     for each in levels:
         drawn.append(line(x(each.confidence), y(each.low), x(each.confidence), y(each.high), f"whisker {each.mark}"))
@@ -65,21 +84,21 @@ def _diagram(levels: Sequence[Level], area: Box) -> list[Markup]:
     return drawn
 
 
-def _histogram(levels: Sequence[Level], area: Box) -> list[Markup]:
+def _histogram(levels: Sequence[Level], area: Box, axes: Axes) -> list[Markup]:
     most = max(each.share for each in levels)
     x, y = Scale(0, 1, area.left, area.right), Scale(0, most * 1.05, area.bottom, area.top)
-    drawn = _axes(x, y, y.ticks(4), area)
-    drawn.append(text("share of the images", area.left, area.top - 16, class_="hint"))
+    drawn = _axes(x, y, y.ticks(4), area, axes)
+    drawn.append(text(f"share of the {axes.units}", area.left, area.top - 16, class_="hint"))
     for each in levels:
         left, right = x(each.number / each.of) + 1, x((each.number + 1) / each.of) - 1
         top = min(y(each.share), area.bottom - 1)
-        name = tag("title", f"confidence {figures.percent(each.confidence)}: {each.count:,} images")
+        name = tag("title", f"{axes.x} {figures.percent(each.confidence)}: {each.count:,} {axes.units}")
         bar = tag("rect", x=left, y=top, width=right - left, height=area.bottom - top, class_=f"bar {each.mark}")
         drawn.append(tag("g", name, bar))
     return drawn
 
 
-def _axes(x: Scale, y: Scale, ticks: Sequence[float], area: Box) -> list[Markup]:
+def _axes(x: Scale, y: Scale, ticks: Sequence[float], area: Box, axes: Axes) -> list[Markup]:
     drawn: list[Markup] = []
     for tick in ticks:
         drawn.append(line(area.left, y(tick), area.right, y(tick), "grid"))
@@ -87,4 +106,4 @@ def _axes(x: Scale, y: Scale, ticks: Sequence[float], area: Box) -> list[Markup]
     for tick in _TICKS:
         drawn.append(line(x(tick), area.top, x(tick), area.bottom, "grid"))
         drawn.append(text(f"{tick * 100:g} %", x(tick), area.bottom + 18, anchor="middle", class_="axis"))
-    return [*drawn, text("confidence", area.right, area.bottom + 38, anchor="end", class_="axis")]
+    return [*drawn, text(axes.x, area.right, area.bottom + 38, anchor="end", class_="axis")]

@@ -9,7 +9,8 @@ from typing import TypeVar
 from markupsafe import Markup
 
 from edgekd.report import charts
-from edgekd.report.record import ModelEntry, Record
+from edgekd.report.model_record import ModelEntry
+from edgekd.report.record import Record
 from edgekd.report.svg import Mark
 
 T = TypeVar("T")

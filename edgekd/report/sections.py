@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from edgekd.report import charts, figures
 from edgekd.report.headline import difference, single
-from edgekd.report.record import EngineOrder, LegalityEntry, ModelEntry, Pruning, Record
+from edgekd.report.model_record import ClassPrecision, ModelEntry, Score
+from edgekd.report.record import EngineOrder, LegalityEntry, Pruning, Record
 from edgekd.report.rows import Figure, ModelRow, figure, mark_of, span
 
 _MEASURES = {"macs": "MACs", "parameters": "Parameters"}
@@ -108,11 +109,15 @@ class Classes:
 
 def classes(model: ModelEntry | None, labels: dict[str, str]) -> Classes | None:
     """None for a report of an earlier version, which has no accuracies of classes."""
-    if model is not None and model.average_precisions:
-        return _precisions(model, labels)
-    if model is None or model.balanced_accuracy is None or not model.per_class:
+    if model is None or not model.per_class:
         return None
-    worst = sorted(model.per_class.items(), key=lambda each: each[1].accuracy)
+    precisions = {name: each for name, each in model.per_class.items() if isinstance(each, ClassPrecision)}
+    if precisions:
+        return _precisions(model, precisions, labels)
+    scores = {name: each for name, each in model.per_class.items() if isinstance(each, Score)}
+    if model.balanced_accuracy is None:
+        return None
+    worst = sorted(scores.items(), key=lambda each: each[1].accuracy)
     return Classes(
         labels[model.id],
         figures.percent(model.balanced_accuracy, model.samples),
@@ -125,17 +130,36 @@ def classes(model: ModelEntry | None, labels: dict[str, str]) -> Classes | None:
     )
 
 
-def _precisions(model: ModelEntry, labels: dict[str, str]) -> Classes:
+def _precisions(model: ModelEntry, found: dict[str, ClassPrecision], labels: dict[str, str]) -> Classes:
     """With several labels per image."""
-    worst = sorted(model.average_precisions.items(), key=lambda each: each[1])
+    worst = sorted(found.items(), key=lambda each: each[1].average_precision)
     return Classes(
         labels[model.id],
         figures.percent(model.score, model.samples),
-        tuple((name, figures.percent(precision)) for name, precision in worst[:_WORST]),
+        tuple((name, *_precision_cells(each, model.samples)) for name, each in worst[:_WORST]),
         max(0, len(worst) - _WORST),
         (),
-        columns=("Class", "Average precision"),
+        columns=(
+            "Class",
+            "Average precision",
+            "95 % interval",
+            "Images",
+            "Share of images",
+            "Mean probability",
+            "Calibration error (ECE)",
+        ),
         what="average precisions",
+    )
+
+
+def _precision_cells(each: ClassPrecision, images: int) -> tuple[str, ...]:
+    return (
+        figures.percent(each.average_precision),
+        span(*each.interval),
+        f"{each.samples:,}",
+        figures.percent(each.samples / images),
+        figures.percent(each.probability) if each.probability is not None else "–",
+        figures.percent(each.ece) if each.ece is not None else "–",
     )
 
 

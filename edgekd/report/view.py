@@ -10,7 +10,8 @@ from functools import partial
 from edgekd.report import answers, budget_text, charts, figures, sections
 from edgekd.report.cards import Card, card
 from edgekd.report.headline import baseline_of, chosen, difference, headline, single, teacher_of
-from edgekd.report.record import MeasurementEntry, ModelEntry, NumericsEntry, Record
+from edgekd.report.model_record import ModelEntry
+from edgekd.report.record import MeasurementEntry, NumericsEntry, Record
 from edgekd.report.rows import Figure, ModelRow, figure, mark_of, model_labels, span
 from edgekd.report.svg import Mark
 from edgekd.report.words import Words, words_of

@@ -11,7 +11,7 @@ import numpy as np
 
 from edgekd.errors import BackendError, DataError, RangeError, UsageError
 from edgekd.runtime.backends import Session
-from edgekd.runtime.images import LeftOut, find_images, is_skipped, printable
+from edgekd.runtime.images import LeftOut, find_images, is_skipped, shown_name
 from edgekd.runtime.label_table import (
     IMAGE_NAMES,
     LABEL_NAMES,
@@ -242,11 +242,8 @@ class _Labelled:
 
 
 def _worst(seen: Outputs, files: Sequence[Path], place: Path) -> Iterator[WorstImage]:
-    folder = place.parent if place.is_file() else place
     for each in seen.worst():
-        file = files[each.row]
-        name = file.relative_to(folder) if file.is_relative_to(folder) else file
-        yield WorstImage(printable(name.as_posix()), each.label, each.answer, each.probability)
+        yield WorstImage(shown_name(files[each.row], place), each.label, each.answer, each.probability)
 
 
 def _in_folders(folder: Path, known: Sequence[str]) -> _Labelled:

@@ -152,6 +152,13 @@ def printable(name: str) -> str:
     return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in name)
 
 
+def shown_name(file: Path, place: Path) -> str:
+    """A measured image's path, printable, and relative to what was measured: a folder, or a table's folder."""
+    folder = place.parent if place.is_file() else place
+    name = file.relative_to(folder) if file.is_relative_to(folder) else file
+    return printable(name.as_posix())
+
+
 def open_upright(source: ImageFile | Image.Image) -> Image.Image:
     """A decoded image, turned upright by its EXIF orientation.
 

@@ -18,7 +18,7 @@ from edgekd.runtime.backends import Session
 from edgekd.runtime.bundle import BundleManifest, Head, read
 from edgekd.runtime.depth import span
 from edgekd.runtime.images import BROKEN, open_upright, problem_of
-from edgekd.runtime.multilabel import sigmoid
+from edgekd.runtime.label_calibration import sigmoid
 from edgekd.runtime.preprocess import Floats, Pixels, Preprocessing
 from edgekd.runtime.selection import select
 

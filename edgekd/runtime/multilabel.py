@@ -1,121 +1,107 @@
-"""Quality of answers where an image has any number of the classes. NumPy only.
-
-Average precision is that of scikit-learn's average_precision_score: the area below the step function of precision over
-recall, AP = Σ_n (R_n − R_{n−1}) P_n, where images of equal score enter at once. mAP is its mean over the classes that
-have images.
-"""
+"""Quality of answers where an image has any number of the classes. NumPy only."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from edgekd.runtime.statistics import Difference
+from edgekd.runtime.average_precision import (
+    Labels,
+    Order,
+    average_precisions,
+    interval,
+    mean_of,
+    resampled,
+)
+from edgekd.runtime.label_calibration import LabelCalibration, calibration_error, label_calibration, sigmoid
 
 Scores = npt.NDArray[np.float32]
 Floats64 = npt.NDArray[np.float64]
-# (N, C), 1 where the image has the class.
-Labels = npt.NDArray[np.integer[Any]]
 
-ROUNDS = 1000
-_SEED = 0
-# Weights of images in resamples that are held at once.
-_HELD = 1 << 21
 # Of the largest output: what a kernel may round differently for another place in a batch.
 _ROUNDING = 1e-6
-
-
-def sigmoid(logits: npt.NDArray[np.floating]) -> Scores:
-    """Probabilities of independent classes, without overflow."""
-    powers = np.exp(-np.abs(logits.astype(np.float64)))
-    scores: Scores = (np.where(logits >= 0, 1.0, powers) / (1.0 + powers)).astype(np.float32)
-    return scores
+# Of one image, the most confident first.
+_SHOWN_LABELS = 3
 
 
 @dataclass(frozen=True)
-class _Order:
-    """One class's images from the highest score down.
+class ClassPrecision:
+    """The answers for one class.
 
     Attributes:
-        rows: (N,) the images.
-        ends: (N,) for each place the last place of the same score.
-        positives: the places of the images that have the class.
+        average_precision: see edgekd.runtime.average_precision; 0 to 1.
+        interval: its 95 % interval, over resampled images.
+        samples: the number of images that have the class.
+        probability: the mean of its probabilities over all images, 0 to 1; above the share of images that have it they
+            are too high. None where no output is finite.
+        ece: its expected calibration error, see LabelCalibration.
     """
 
-    rows: npt.NDArray[np.int64]
-    ends: npt.NDArray[np.int64]
-    positives: npt.NDArray[np.int64]
-
-    @classmethod
-    def of(cls, scores: npt.NDArray[np.floating], labels: Labels) -> _Order:
-        ranked = np.where(np.isnan(scores), -np.inf, scores)
-        rows = np.argsort(-ranked, kind="stable")
-        ordered = ranked[rows]
-        last = np.flatnonzero(np.append(ordered[1:] != ordered[:-1], True))
-        ends = last[np.searchsorted(last, np.arange(len(rows)))]
-        return cls(rows, ends, np.flatnonzero(labels[rows]))
+    average_precision: float
+    interval: tuple[float, float]
+    samples: int
+    probability: float | None
+    ece: float | None
 
 
-def average_precisions(scores: npt.NDArray[np.floating], labels: Labels) -> Floats64:
-    """The average precision of each class: (C,), NaN for a class without images.
+@dataclass(frozen=True)
+class WrongLabel:
+    """A wrong decision about one class of an image.
 
-    Args:
-        scores: (N, C), higher for a class that is more probable; NaN counts as the lowest.
-        labels: (N, C).
+    Attributes:
+        label: the class.
+        given: whether it was answered, though the image does not have it; else the image has it, and it was missed.
+        probability: what the model gave for it, 0 to 1.
     """
-    orders = [_Order.of(scores[:, c], labels[:, c]) for c in range(scores.shape[1])]
-    precisions: Floats64 = _precisions(orders, np.ones((len(scores), 1), np.int32))[0]
-    return precisions
+
+    label: str
+    given: bool
+    probability: float
 
 
-def mean_average_precision(scores: npt.NDArray[np.floating], labels: Labels) -> float:
-    """mAP: the mean over the classes that have images; 0 where none has. Args as average_precisions()."""
-    return float(_mean(average_precisions(scores, labels)[None])[0])
+@dataclass(frozen=True)
+class WrongLabels:
+    """The wrong labels of the image at `row`, the most confident first, at most 3 of them."""
+
+    row: int
+    wrong: tuple[WrongLabel, ...]
 
 
-def resampled(scores: npt.NDArray[np.floating], labels: Labels, *, rounds: int = ROUNDS) -> Floats64:
-    """The mAP of as many resamples of the images, with replacement (bootstrap; Efron 1979): (rounds,).
+@dataclass(frozen=True)
+class Summary:
+    """What is measured on images of several labels; shares and probabilities are from 0 to 1.
 
-    Equal numbers of images give equal resamples, so that two models are compared on the same ones. A class without an
-    image in a resample is left out of its mean.
-
-    Args:
-        scores, labels: see average_precisions().
-        rounds: how many resamples.
+    Attributes:
+        mAP: mean average precision, see edgekd.runtime.average_precision.
+        interval: its 95 % interval.
+        samples: the number of images.
+        chance: what a random order of the images would reach.
+        micro_f1, macro_f1: at the thresholds.
+        thresholds: (C,), from which probability a class is answered.
+        problems: why the outputs cannot be believed; empty for a model that has learned something.
+        per_class: of each class that has images.
+        unmeasured: the other classes.
+        calibration: of the probabilities; None where no output is finite.
+        worst: the images with the most confident wrong labels, the worst first.
+        replicates: the mAP of the resamples that the interval is from.
     """
-    generator, count = np.random.default_rng(_SEED), len(scores)
-    orders = [_Order.of(scores[:, c], labels[:, c]) for c in range(scores.shape[1])]
-    at_once = max(1, _HELD // max(1, count))
-    found = []
-    for start in range(0, rounds, at_once):
-        drawn = [generator.integers(0, count, count) for _ in range(min(at_once, rounds - start))]
-        weights = np.stack([np.bincount(rows, minlength=count).astype(np.int32) for rows in drawn], axis=1)
-        found.append(_mean(_precisions(orders, weights)))
-    return np.concatenate(found)
 
-
-def interval(replicates: Sequence[float] | Floats64) -> tuple[float, float]:
-    """The 95 % percentile interval of resampled()."""
-    low, high = np.percentile(np.asarray(replicates), [2.5, 97.5])
-    return float(low), float(high)
-
-
-def paired(value: float, one: Sequence[float], other: Sequence[float]) -> Difference:
-    """The difference of two models' mAP, and its 95 % interval.
-
-    Args:
-        value: the difference on all images.
-        one, other: resampled() of each, for the same images in the same order.
-    """
-    gaps = np.asarray(one) - np.asarray(other)
-    if not gaps.any():
-        return Difference(value, value, value)
-    low, high = interval(gaps)
-    return Difference(value, low, high)
+    mAP: float  # noqa: N815
+    interval: tuple[float, float]
+    samples: int
+    chance: float
+    micro_f1: float
+    macro_f1: float
+    thresholds: tuple[float, ...]
+    problems: tuple[str, ...]
+    per_class: dict[str, ClassPrecision]
+    unmeasured: tuple[str, ...]
+    calibration: LabelCalibration | None
+    worst: tuple[WrongLabels, ...]
+    replicates: tuple[float, ...]
 
 
 def best_thresholds(scores: Scores, labels: Labels) -> list[float]:
@@ -174,35 +160,80 @@ class MultilabelOutputs:
         shares = self.labels.mean(0)
         return float(shares[shares > 0].mean()) if (shares > 0).any() else 0.0
 
-    def summary(self, thresholds: Sequence[float]) -> dict[str, Any]:
-        """What is measured on these images, as JSON.
+    def summary(self, thresholds: Sequence[float]) -> Summary:
+        """What is measured on these images.
 
         Args:
             thresholds: (C,), chosen on other images.
-
-        Returns:
-            mAP with its 95 % interval and the resamples that it is from, F1 at the thresholds, the average precision of
-            each class that has images, the names of the others, and problems().
         """
         logits, labels = self.logits, self.labels
-        each = average_precisions(logits, labels)
-        mean, replicates = mean_average_precision(logits, labels), resampled(logits, labels)
-        low, high = interval(replicates)
+        each, resamples = average_precisions(logits, labels), resampled(logits, labels)
+        mean, means = float(mean_of(each[None])[0]), mean_of(resamples)
+        between = interval(means)
         micro, macro = f1(sigmoid(logits), labels, thresholds)
-        known = zip(self._classes, each.tolist(), strict=True)
-        return {
-            "mAP": mean,
-            "interval": [low, high],
-            "samples": len(logits),
-            "chance": self.chance,
-            "micro_f1": micro,
-            "macro_f1": macro,
-            "thresholds": list(thresholds),
-            "problems": self.problems(mean, low),
-            "average_precisions": {name: round(value, 6) for name, value in known if not np.isnan(value)},
-            "unmeasured": [name for name, value in zip(self._classes, each, strict=True) if np.isnan(value)],
-            "replicates": [round(float(value), 6) for value in replicates],
-        }
+        return Summary(
+            mAP=mean,
+            interval=between,
+            samples=len(logits),
+            chance=self.chance,
+            micro_f1=micro,
+            macro_f1=macro,
+            thresholds=tuple(thresholds),
+            problems=tuple(self.problems(mean, between[0])),
+            per_class=self._per_class(each, resamples),
+            unmeasured=tuple(name for name, value in zip(self._classes, each, strict=True) if np.isnan(value)),
+            calibration=self.calibration(),
+            worst=tuple(self.worst(thresholds)),
+            replicates=tuple(round(float(value), 6) for value in means),
+        )
+
+    def _per_class(self, each: Floats64, resamples: Floats64) -> dict[str, ClassPrecision]:
+        """Of the classes that have images, from average_precisions() and resampled()."""
+        logits, labels = self._finite()
+        scores, found = sigmoid(logits).astype(np.float64), {}
+        for number, name in enumerate(self._classes):
+            if np.isnan(each[number]):
+                continue
+            mean, ece = None, None
+            if len(scores):
+                mean = float(scores[:, number].mean())
+                ece = calibration_error(scores[:, number], labels[:, number])
+            between, count = interval(resamples[:, number]), int(self.labels[:, number].sum())
+            found[name] = ClassPrecision(float(each[number]), between, count, mean, ece)
+        return found
+
+    def calibration(self) -> LabelCalibration | None:
+        """None where no image has finite outputs."""
+        logits, labels = self._finite()
+        return label_calibration(logits, labels) if logits.size else None
+
+    def worst(self, thresholds: Sequence[float], most: int = 12) -> list[WrongLabels]:
+        """The images with the most confident wrong labels, of images with finite outputs.
+
+        A model is confident of a label with its probability where it gives it, and with 1 less that where it does not.
+
+        Args:
+            thresholds: (C,): a class is answered where its probability is at least that.
+            most: how many images at most.
+        """
+        scores, truth = self.scores, self.labels.astype(bool)
+        given = scores >= np.asarray(thresholds, dtype=np.float64)
+        sure = np.where(given, scores, 1.0 - scores)
+        sure[(given == truth) | ~np.isfinite(self.logits).all(axis=1, keepdims=True)] = -1.0
+        rows = [row for row in np.argsort(-sure.max(1), kind="stable")[:most].tolist() if sure[row].max() >= 0]
+        return [WrongLabels(row, self._wrong(row, sure, scores, given)) for row in rows]
+
+    def _wrong(self, row: int, sure: Scores, scores: Scores, given: npt.NDArray[np.bool_]) -> tuple[WrongLabel, ...]:
+        order = np.argsort(-sure[row], kind="stable")[:_SHOWN_LABELS].tolist()
+        return tuple(
+            WrongLabel(self._classes[c], bool(given[row, c]), float(scores[row, c])) for c in order if sure[row, c] >= 0
+        )
+
+    def _finite(self) -> tuple[Floats64, npt.NDArray[np.bool_]]:
+        """Logits and labels of the images whose outputs are finite."""
+        logits = self.logits
+        whole = np.isfinite(logits).all(axis=1)
+        return logits[whole].astype(np.float64), self.labels[whole].astype(bool)
 
     def problems(self, mean: float, low: float) -> list[str]:
         """Why the outputs cannot be believed; empty for a model that has learned something.
@@ -227,36 +258,8 @@ class MultilabelOutputs:
         return found
 
 
-def _precisions(orders: Sequence[_Order], weights: npt.NDArray[np.int32]) -> Floats64:
-    """The average precisions (R, C) of the images, each counted as often as `weights` (N, R) say.
-
-    Sums run from one place at which the recall changes to the next: no more of them than images of the class.
-    """
-    found = np.full((weights.shape[1], len(orders)), np.nan)
-    for number, order in enumerate(orders):
-        if not len(order.positives):
-            continue
-        ends, first = np.unique(order.ends[order.positives], return_index=True)
-        ordered = weights[order.rows[: ends[-1] + 1]]
-        seen = np.add.reduceat(ordered, np.append(0, ends[:-1] + 1), axis=0).cumsum(0)
-        own = np.add.reduceat(ordered[order.positives], first, axis=0)
-        right = own.cumsum(0)
-        total = right[-1]
-        area = (own * (right / np.maximum(seen, 1))).sum(0)
-        there = total > 0
-        found[there, number] = area[there] / total[there]
-    return found
-
-
-def _mean(precisions: Floats64) -> Floats64:
-    """The mean over the classes that have images, row by row."""
-    there = ~np.isnan(precisions)
-    means: Floats64 = np.where(there, precisions, 0.0).sum(1) / np.maximum(there.sum(1), 1)
-    return means
-
-
 def _best_threshold(scores: Scores, labels: Labels) -> float:
-    order = _Order.of(scores, labels)
+    order = Order.of(scores, labels)
     if not len(order.positives):
         return 0.5
     truth = np.zeros(len(scores))

@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from edgekd.errors import DataError, RangeError, UsageError
+from edgekd.runtime.images import shown_name
+from edgekd.runtime.label_calibration import LabelCalibration
 from edgekd.runtime.label_table import (
     IMAGE_NAMES,
     LABEL_NAMES,
@@ -20,7 +22,20 @@ from edgekd.runtime.label_table import (
     read_table,
 )
 from edgekd.runtime.model import Model
-from edgekd.runtime.multilabel import MultilabelOutputs
+from edgekd.runtime.multilabel import ClassPrecision, MultilabelOutputs, WrongLabel
+
+
+@dataclass(frozen=True)
+class WrongImage:
+    """An image with wrong labels.
+
+    Attributes:
+        file: its path relative to the table's folder, with what cannot be printed escaped.
+        wrong: the labels, the most confident first, at most 3 of them.
+    """
+
+    file: str
+    wrong: tuple[WrongLabel, ...]
 
 
 @dataclass(frozen=True)
@@ -28,13 +43,16 @@ class SetScores:
     """The quality of a bundle on the images of a table.
 
     Attributes:
-        mean_average_precision: see edgekd.runtime.multilabel.
+        mean_average_precision: see edgekd.runtime.average_precision.
         interval: its 95 % interval.
         samples: the number of readable images.
         chance: what a random order of the images would reach.
         micro_f1, macro_f1: at the bundle's thresholds.
-        average_precisions: of each class that has images.
+        per_class: of each class that has images, the average precision, its 95 % interval, the number of images that
+            have it, and how far its probabilities can be believed.
         unmeasured: the classes without images.
+        calibration: how well the probabilities agree with the labels; None where no output is finite.
+        worst: the images with the most confident wrong labels, the worst first.
         problems: why the predictions cannot be believed; empty for a model that has learned something.
         variant, engine: what computed the predictions.
         unreadable: paths of the images that were skipped.
@@ -48,8 +66,10 @@ class SetScores:
     chance: float
     micro_f1: float
     macro_f1: float
-    average_precisions: dict[str, float]
+    per_class: dict[str, ClassPrecision]
     unmeasured: tuple[str, ...]
+    calibration: LabelCalibration | None
+    worst: tuple[WrongImage, ...]
     problems: tuple[str, ...]
     variant: str
     engine: str
@@ -102,20 +122,34 @@ def measure_sets(
             found=", ".join(unknown[:10]),
             allowed=", ".join(model.classes[:20]),
         )
-    seen, unreadable = _predicted(model, [path.parent / file for file in files], sets, progress)
-    thresholds = model.manifest.variants[model.variant].thresholds or ()
-    found = seen.summary(thresholds)
+    measured = _predicted(model, [path.parent / file for file in files], sets, progress)
+    found = measured.seen.summary(model.manifest.variants[model.variant].thresholds or ())
     return SetScores(
-        mean_average_precision=found["mAP"],
-        interval=(found["interval"][0], found["interval"][1]),
-        **{key: found[key] for key in ("samples", "chance", "micro_f1", "macro_f1", "average_precisions")},
-        unmeasured=tuple(found["unmeasured"]),
-        problems=tuple(found["problems"]),
+        mean_average_precision=found.mAP,
+        interval=found.interval,
+        samples=found.samples,
+        chance=found.chance,
+        micro_f1=found.micro_f1,
+        macro_f1=found.macro_f1,
+        per_class=found.per_class,
+        unmeasured=found.unmeasured,
+        calibration=found.calibration,
+        worst=tuple(WrongImage(shown_name(measured.files[each.row], path), each.wrong) for each in found.worst),
+        problems=found.problems,
         variant=model.variant,
         engine=model.engine,
-        unreadable=tuple(unreadable),
+        unreadable=tuple(measured.unreadable),
         split=name,
     )
+
+
+@dataclass(frozen=True)
+class _Predicted:
+    """The outputs for the readable images, their files, and the paths of the others."""
+
+    seen: MultilabelOutputs
+    files: list[Path]
+    unreadable: list[str]
 
 
 def _predicted(
@@ -123,19 +157,20 @@ def _predicted(
     files: Sequence[Path],
     sets: Sequence[frozenset[str]],
     progress: Callable[[int, int], None] | None,
-) -> tuple[MultilabelOutputs, list[str]]:
-    seen, unreadable = MultilabelOutputs(model.classes), []
+) -> _Predicted:
+    found = _Predicted(MultilabelOutputs(model.classes), [], [])
     for done, (file, names) in enumerate(zip(files, sets, strict=True), start=1):
         try:
             inputs = model.inputs([file])
         except RangeError:
             raise
         except DataError:
-            unreadable.append(str(file))
+            found.unreadable.append(str(file))
         else:
-            seen.add(model.run(inputs), np.array([[name in names for name in model.classes]], dtype=np.int64))
+            found.files.append(file)
+            found.seen.add(model.run(inputs), np.array([[name in names for name in model.classes]], dtype=np.int64))
         if progress is not None:
             progress(done, len(files))
-    if len(unreadable) == len(files):
-        raise DataError("the table has no readable images", found=f"{len(unreadable)} unreadable ones")
-    return seen, unreadable
+    if not found.files:
+        raise DataError("the table has no readable images", found=f"{len(found.unreadable)} unreadable ones")
+    return found

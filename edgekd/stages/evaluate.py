@@ -58,7 +58,7 @@ _QUALITY = 80
 STAGE = Stage(
     "evaluate",
     "Test accuracy",
-    version=5,
+    version=6,
     compares=True,
     facts=lambda found: [f"{len(found.rows)} files", f"{max(row['samples'] for row in found.rows):,} test images"],
 )
@@ -148,11 +148,11 @@ def _row(name: ModelId, model: OnnxModel, data: Dataset, heads: Mapping[str, Dat
 
 def _on_test(session: Session, data: Dataset, first: int, shown: Shown | None = None) -> Json:
     if data.multilabel:
-        return sets_of(session, data, shown)
-    reader = open_reader(data, "test", shown=shown)
-    if data.details.answered:
-        return agreement_of(session, reader, data.classes, float_logits(data))
-    row = accuracy_of(session, reader, data.classes, first=first)
+        row = sets_of(session, data, shown)
+    elif data.details.answered:
+        return agreement_of(session, open_reader(data, "test", shown=shown), data.classes, float_logits(data))
+    else:
+        row = accuracy_of(session, open_reader(data, "test", shown=shown), data.classes, first=first)
     names = names_of(data, "test", [mistake["row"] for mistake in row["worst"]])
     row["worst"] = [{**mistake, "name": name} for mistake, name in zip(row["worst"], names, strict=True)]
     return row
@@ -185,13 +185,13 @@ def write_image(pixels: Pixels, place: Path) -> Path:
 
 
 def sets_of(session: Session, data: Dataset, shown: Shown | None = None) -> Json:
-    """What a model of several labels per image is worth on the test split; see MultilabelOutputs.summary().
+    """What a model of several labels per image is worth on the test split; see edgekd.runtime.multilabel.Summary.
 
     Its thresholds are chosen on the validation split, for this file, whose scores may differ from another precision's.
     """
     tried, measured = _answers(session, data, "validation"), _answers(session, data, "test", shown)
     thresholds = [round(each, 6) for each in best_thresholds(tried.scores, tried.labels)]
-    return {**measured.summary(thresholds), "engine": session.engine, "worst": []}
+    return {**asdict(measured.summary(thresholds)), "engine": session.engine}
 
 
 def _answers(session: Session, data: Dataset, split: str, shown: Shown | None = None) -> MultilabelOutputs:

@@ -74,7 +74,7 @@ def _of_sets(network: nn.Module, data: Dataset, loader: Loader) -> list[str]:
             found=f"outputs between 0 and 1 for all of {done} images",
             hint="remove the sigmoid behind its last layer",
         )
-    problems = seen.summary([0.5] * len(data.classes))["problems"]
+    problems = seen.summary([0.5] * len(data.classes)).problems
     return [f"The weights as given, on {done} validation images: {'; '.join(problems)}."] if problems else []
 
 

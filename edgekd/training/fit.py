@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from edgekd.data.loader import USUAL_BATCH, BatchSource, Loader
 from edgekd.recipe.settings import StepSettings
-from edgekd.runtime import multilabel
+from edgekd.runtime import average_precision
 from edgekd.training.adaptive_threads import AdaptiveThreads
 from edgekd.training.average import Average
 from edgekd.training.compiling import Forward, compiled, compiling
@@ -243,13 +243,13 @@ def score(model: nn.Module, loader: Loader, device: torch.device | str = "cpu") 
 
 @torch.no_grad()
 def mean_average_precision(model: nn.Module, loader: Loader, device: torch.device | str = "cpu") -> float:
-    """The mAP of a model on a loader's images of several labels; see edgekd.runtime.multilabel. Args as accuracy()."""
+    """The mAP of a model on images of several labels; see edgekd.runtime.average_precision. Args as accuracy()."""
     device = torch.device(device)
     model.eval()
     with autocast(resolve_precision("auto", model, device, inference=True), device):
         seen = [(model(batch.images).float().cpu(), batch.targets.cpu()) for batch in loader.epoch(0)]
     logits, labels = (torch.cat(each).numpy() for each in zip(*seen, strict=True))
-    return multilabel.mean_average_precision(logits, labels)
+    return average_precision.mean_average_precision(logits, labels)
 
 
 @torch.no_grad()

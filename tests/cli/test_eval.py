@@ -9,10 +9,12 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from edgekd.cli.eval import command
+from edgekd.cli.eval import command, lines_of_sets
 from edgekd.errors import UsageError
 from edgekd.runtime.accuracy import Confusion, FolderAccuracy, Majority, WorstImage
-from edgekd.runtime.set_scores import SetScores
+from edgekd.runtime.label_calibration import LabelBin, LabelCalibration
+from edgekd.runtime.multilabel import ClassPrecision, WrongLabel
+from edgekd.runtime.set_scores import SetScores, WrongImage
 from edgekd.runtime.statistics import Bin, Calibration, ClassAccuracy
 
 
@@ -55,7 +57,9 @@ def test_an_accuracy_of_ones_own_images(linear_bundle, tmp_path):
 
 def test_every_key_of_the_json_is_documented():
     page = (Path(__file__).parents[2] / "docs" / "eval.md").read_text()
-    for kind in (FolderAccuracy, SetScores, Calibration, Bin, ClassAccuracy, Confusion, Majority, WorstImage):
+    single = (FolderAccuracy, Calibration, Bin, ClassAccuracy, Confusion, Majority, WorstImage)
+    sets = (SetScores, ClassPrecision, LabelCalibration, LabelBin, WrongImage, WrongLabel)
+    for kind in (*single, *sets):
         missing = [each.name for each in fields(kind) if f"`{each.name}`" not in page]
         assert missing == [], kind.__name__
 
@@ -68,3 +72,37 @@ def test_a_table_and_its_columns(linear_bundle, tmp_path):
     assert shown.stdout.startswith("100.00% of 1 images of the split test (fp32, onnxruntime ")
     with pytest.raises(UsageError, match="for a table"):
         CliRunner().invoke(command, [str(linear_bundle), str(tmp_path), *arguments[2:]], catch_exceptions=False)
+
+
+def test_the_lines_about_several_labels():
+    bins = tuple(LabelBin(0, None, None) for _ in range(15))
+    result = SetScores(
+        mean_average_precision=0.75,
+        interval=(0.6, 0.9),
+        samples=40,
+        chance=0.2,
+        micro_f1=0.8,
+        macro_f1=0.7,
+        per_class={
+            "red": ClassPrecision(0.9, (0.8, 0.95), 12, 0.3, 0.04),
+            "blue": ClassPrecision(0.6, (0.3, 0.8), 5, 0.1, 0.02),
+        },
+        unmeasured=("green",),
+        calibration=LabelCalibration(0.031, 0.0712, 0.2, 0.25, 0.21, 0.04, (0.01, 0.07), 120, bins),
+        worst=(WrongImage("a/b.png", (WrongLabel("red", True, 0.97), WrongLabel("blue", False, 0.2))),),
+        problems=(),
+        variant="fp32",
+        engine="onnxruntime 1",
+        unreadable=(),
+        split="",
+    )
+    assert list(lines_of_sets(result))[3:] == [
+        "mean probability of a label 25.00%, share of labels present 21.00%",
+        "expected calibration error 3.10%, Brier score 0.0712",
+        "negative log-likelihood 0.200 nats per label",
+        "  blue                       60.00%  (30.0% to 80.0%, 5 images)",
+        "  red                        90.00%  (80.0% to 95.0%, 12 images)",
+        "without an image, and left out: green",
+        "images with the most confident wrong labels:",
+        "  red given at 97.00%, blue missed at 20.00%: a/b.png",
+    ]

@@ -3,7 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from records import crowded_record, minimal_record, sample_record, whole_record
+from records import crowded_record, minimal_record, sample_record, sets_record, whole_record
 
 Json = dict[str, Any]
 
@@ -16,6 +16,11 @@ def record() -> Json:
 @pytest.fixture
 def whole() -> Json:
     return whole_record()
+
+
+@pytest.fixture
+def sets() -> Json:
+    return sets_record()
 
 
 @pytest.fixture

@@ -113,7 +113,7 @@ def probe(chromium: str, record: Json, folder: Path, width: int, *, dark: bool) 
 
 
 @pytest.mark.parametrize(("width", "dark"), [(1280, False), (1280, True), (390, False), (360, True)])
-@pytest.mark.parametrize("kind", ["whole", "crowded"])
+@pytest.mark.parametrize("kind", ["whole", "sets", "crowded"])
 def test_the_page_fits_and_can_be_read(
     chromium: str, request: pytest.FixtureRequest, tmp_path: Path, kind: str, width: int, dark: bool
 ) -> None:

@@ -7,7 +7,8 @@ import pytest
 
 from edgekd.errors import ArtifactError
 from edgekd.report.headline import chosen, difference, headline
-from edgekd.report.record import ModelEntry, parse
+from edgekd.report.model_record import ModelEntry
+from edgekd.report.record import parse
 from edgekd.runtime.statistics import packed, paired, unpaired
 
 Json = dict[str, Any]

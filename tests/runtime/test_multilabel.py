@@ -1,21 +1,13 @@
-"""mAP, F1 and thresholds of images with any number of classes."""
+"""F1, thresholds, classes and mistakes of images with any number of classes."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from edgekd.runtime.multilabel import (
-    MultilabelOutputs,
-    average_precisions,
-    best_thresholds,
-    f1,
-    interval,
-    mean_average_precision,
-    paired,
-    resampled,
-    sigmoid,
-)
+from edgekd.runtime.average_precision import average_precisions, interval, mean_average_precision, resampled
+from edgekd.runtime.label_calibration import sigmoid
+from edgekd.runtime.multilabel import MultilabelOutputs, WrongLabel, best_thresholds, f1
 
 sklearn = pytest.importorskip("sklearn.metrics", reason="the device side is tested without scikit-learn too")
 
@@ -26,60 +18,6 @@ def problem(seed: int, count: int = 60, classes: int = 4, *, ties: bool = False)
     labels[0] = 1
     logits = generator.normal(size=(count, classes)) + 1.5 * labels
     return (np.round(logits) if ties else logits), labels
-
-
-def test_average_precision_by_hand() -> None:
-    # In order: right, wrong, right, right: 1/3 (1 + 2/3 + 3/4).
-    scores, labels = np.array([[4.0], [3.0], [2.0], [1.0]]), np.array([[1], [0], [1], [1]])
-    assert average_precisions(scores, labels) == pytest.approx([(1 + 2 / 3 + 3 / 4) / 3])
-    # All at once: the precision is the share.
-    assert average_precisions(np.zeros((4, 1)), labels) == pytest.approx([3 / 4])
-    assert average_precisions(np.array([[np.nan], [3.0], [2.0], [1.0]]), labels) == pytest.approx(
-        [(1 / 2 + 2 / 3 + 3 / 4) / 3]
-    )
-
-
-@pytest.mark.parametrize("ties", [False, True])
-@pytest.mark.parametrize("seed", range(5))
-def test_it_is_that_of_scikit_learn(seed: int, ties: bool) -> None:
-    logits, labels = problem(seed, ties=ties)
-    expected = [sklearn.average_precision_score(labels[:, c], logits[:, c]) for c in range(4)]
-    assert average_precisions(logits, labels) == pytest.approx(expected)
-    assert mean_average_precision(logits, labels) == pytest.approx(np.mean(expected))
-
-
-def test_classes_without_images_are_left_out() -> None:
-    logits, labels = problem(1)
-    labels[:, 2] = 0
-    each = average_precisions(logits, labels)
-    assert np.isnan(each[2]) and mean_average_precision(logits, labels) == pytest.approx(each[[0, 1, 3]].mean())
-    assert mean_average_precision(logits, np.zeros_like(labels)) == 0.0
-
-
-@pytest.mark.parametrize("ties", [False, True])
-def test_a_resample_is_the_same_as_its_images_written_out(ties: bool) -> None:
-    logits, labels = problem(2, ties=ties)
-    generator = np.random.default_rng(0)
-    for value in resampled(logits, labels, rounds=20):
-        rows = generator.integers(0, len(logits), len(logits))
-        each = [
-            sklearn.average_precision_score(labels[rows, c], logits[rows, c]) for c in range(4) if labels[rows, c].any()
-        ]
-        assert value == pytest.approx(np.mean(each))
-
-
-def test_the_interval_covers_and_differences_are_narrower() -> None:
-    """Of another 200 sets of images, the interval of one covers the mean of all; paired differences vary less."""
-    truth = np.mean([mean_average_precision(*problem(seed, 300)) for seed in range(100, 300)])
-    logits, labels = problem(3, 300)
-    low, high = interval(one := resampled(logits, labels))
-    assert low < truth < high and low < mean_average_precision(logits, labels) < high
-    other = resampled(logits + 0.1 * np.random.default_rng(9).normal(size=logits.shape), labels)
-    gap = paired(0.0, one, other)
-    assert gap.high - gap.low < 0.5 * (high - low) and not gap.certain
-    assert paired(0.0, one, one) == paired(0.0, [0.5], [0.5])
-    worse = resampled(np.random.default_rng(5).normal(size=logits.shape), labels)
-    assert paired(0.3, one, worse).certain
 
 
 def test_the_threshold_with_the_highest_f1_is_between_two_scores() -> None:
@@ -106,11 +44,6 @@ def test_f1_is_that_of_scikit_learn() -> None:
     assert f1(scores, np.zeros_like(labels), thresholds) == (0.0, 0.0)
 
 
-def test_sigmoid_without_overflow() -> None:
-    found = sigmoid(np.array([-1e4, -1.0, 0.0, 1.0, 1e4], dtype=np.float32))
-    assert found == pytest.approx([0.0, 0.2689414, 0.5, 0.7310586, 1.0]) and found.dtype == np.float32
-
-
 def outputs(logits, labels) -> MultilabelOutputs:
     seen = MultilabelOutputs(["a", "b", "c", "d"])
     for start in range(0, len(logits), 25):
@@ -122,9 +55,45 @@ def test_the_summary_of_a_model_that_learned() -> None:
     logits, labels = problem(7, 200)
     labels[:, 1] = 0
     found = outputs(logits, labels).summary([0.5] * 4)
-    assert found["mAP"] == pytest.approx(mean_average_precision(logits, labels)) and found["problems"] == []
-    assert list(found["average_precisions"]) == ["a", "c", "d"] and found["unmeasured"] == ["b"]
-    assert found["chance"] == pytest.approx(labels[:, [0, 2, 3]].mean()) and len(found["replicates"]) == 1000
+    assert found.mAP == pytest.approx(mean_average_precision(logits, labels)) and found.problems == ()
+    assert list(found.per_class) == ["a", "c", "d"] and found.unmeasured == ("b",)
+    assert found.chance == pytest.approx(labels[:, [0, 2, 3]].mean()) and len(found.replicates) == 1000
+
+
+def test_each_class_has_its_interval_and_calibration() -> None:
+    logits, labels = problem(7, 200)
+    each, resamples = average_precisions(logits, labels), resampled(logits, labels)
+    for number, (name, found) in enumerate(outputs(logits, labels).summary([0.5] * 4).per_class.items()):
+        assert name == "abcd"[number] and found.average_precision == pytest.approx(each[number])
+        assert found.interval == interval(resamples[:, number]) and found.samples == labels[:, number].sum()
+        assert found.interval[0] < found.average_precision < found.interval[1]
+        scores = sigmoid(logits[:, number].astype(np.float64))
+        assert found.probability == pytest.approx(scores.mean(), rel=1e-5)
+        bins = np.clip(np.ceil(scores * 15), 1, 15)
+        gaps = [abs((scores - labels[:, number])[bins == b].sum()) for b in range(1, 16)]
+        assert found.ece == pytest.approx(sum(gaps) / 200, abs=1e-6)
+
+
+def test_the_images_with_the_most_confident_wrong_labels() -> None:
+    scores = np.array([[0.9, 0.1, 0.6, 0.2], [0.8, 0.95, 0.3, 0.1], [0.1, 0.2, 0.3, 0.7], [np.nan, 0.9, 0.9, 0.9]])
+    labels = np.array([[1, 0, 0, 1], [0, 1, 1, 0], [0, 0, 0, 1], [0, 0, 0, 0]])
+    # a and c need 0.5; b 0.05, so that it is given to all; d 0.5.
+    worst = outputs(np.log(scores / (1 - scores)), labels).worst([0.5, 0.05, 0.5, 0.5])
+    # 0: b given at 0.1, c given at 0.6, d missed at 0.2, sure of it by 0.8. 1: a given at 0.8, c missed, sure by 0.7.
+    assert [each.row for each in worst] == [0, 1, 2]
+    assert [(each.label, each.given) for each in worst[0].wrong] == [("d", False), ("c", True), ("b", True)]
+    assert [(each.label, each.given) for each in worst[1].wrong] == [("a", True), ("c", False)]
+    assert worst[2].wrong == (WrongLabel("b", True, pytest.approx(0.2)),)
+    assert len(outputs(np.log(scores / (1 - scores)), labels).worst([0.5, 0.05, 0.5, 0.5], most=1)) == 1
+    right = outputs(np.where(labels, 4.0, -4.0), labels)
+    assert right.worst([0.5] * 4) == []
+
+
+def test_outputs_that_are_all_broken_have_no_calibration() -> None:
+    logits, labels = problem(7, 30)
+    found = outputs(np.full_like(logits, np.nan), labels).summary([0.5] * 4)
+    assert found.calibration is None and found.worst == ()
+    assert {(each.probability, each.ece) for each in found.per_class.values()} == {(None, None)}
 
 
 @pytest.mark.parametrize(
@@ -144,5 +113,5 @@ def test_the_summary_of_a_model_that_learned() -> None:
 )
 def test_models_that_learned_nothing(change, message: str) -> None:
     logits, labels = problem(8, 100)
-    (found,) = outputs(change(logits), labels).summary([0.5] * 4)["problems"]
+    (found,) = outputs(change(logits), labels).summary([0.5] * 4).problems
     assert message in found

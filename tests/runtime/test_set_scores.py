@@ -75,11 +75,20 @@ def test_the_quality_on_a_table_by_hand(sets_bundle: Path, tmp_path: Path) -> No
     found = measure_sets(load(sets_bundle), table)
     # red by score: a (there), b (not), c (there), d: 1/2 (1 + 2/3). green: b is first: 1.
     # blue: d, then a, b and c at once: 1/4.
-    assert found.average_precisions == pytest.approx({"red": 5 / 6, "green": 1.0, "blue": 1 / 4}, abs=1e-6)
+    assert {name: each.average_precision for name, each in found.per_class.items()} == pytest.approx(
+        {"red": 5 / 6, "green": 1.0, "blue": 1 / 4}, abs=1e-6
+    )
     assert found.mean_average_precision == pytest.approx((5 / 6 + 1 + 1 / 4) / 3)
     # Above 0.6 are logits above 0.405: a red, b red and green, d blue. Right: a red, b green.
     assert found.micro_f1 == pytest.approx(2 * 2 / (4 + 4))
     assert found.macro_f1 == pytest.approx((2 * 1 / (2 + 2) + 1 + 0) / 3)
+    wrong = [(each.file, *((one.label, one.given) for one in each.wrong)) for each in found.worst]
+    assert wrong == [
+        ("d.png", ("blue", True)),
+        ("b.png", ("red", True)),
+        ("c.png", ("blue", False), ("red", False)),
+    ]
+    assert found.per_class["red"].samples == 2 and found.calibration is not None and found.calibration.labels == 12
     assert found.samples == 4 and found.unreadable == (str(tmp_path / "own/broken.png"),) and found.split == ""
 
 
