@@ -14,6 +14,7 @@ from typing import Any
 
 import edgekd
 from edgekd.bench.environment import environment
+from edgekd.units import size
 
 TITLES = {
     "teacher-fp32": "teacher",
@@ -46,7 +47,7 @@ def table(seeds: list[dict[str, dict[str, Any]]]) -> str:
         scores = [100 * row["accuracy"] for row in rows]
         lines.append(
             f"| {title} | {mean(scores):.1f} % ({min(scores):.1f} to {max(scores):.1f}) | {rows[0]['parameters']:,} "
-            f"| {rows[0]['macs'] / 1e6:.1f} M | {rows[0]['size_bytes'] / 1e6:.2f} MB "
+            f"| {rows[0]['macs'] / 1e6:.1f} M | {size(rows[0]['size_bytes'])} "
             f"| {_latency(rows)} |"
         )
     return "\n".join(lines)

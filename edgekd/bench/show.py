@@ -13,9 +13,10 @@ from edgekd.bench.measurement import Measurement
 from edgekd.bench.shapes import shown
 from edgekd.bench.subnormals import subnormal_warning
 from edgekd.runtime.backends import Progress
+from edgekd.units import size
 
 _WIDTH_IN_FILES = 160
-_COLUMNS = ("batch", "p50 ms", "p90", "p95", "p99", "inputs/s", "load ms", "first ms", "peak MB")
+_COLUMNS = ("batch", "p50 ms", "p90", "p95", "p99", "inputs/s", "load ms", "first ms", "peak")
 
 
 @contextmanager
@@ -82,5 +83,5 @@ def _cells(entry: Measurement) -> list[str]:
         f"{entry.throughput_per_s:,.1f}",
         f"{entry.load_ms:.1f}",
         f"{entry.first_inference_ms:.2f}",
-        f"{peak / 1e6:.0f}" if peak is not None else "-",
+        size(peak) if peak is not None else "-",
     ]

@@ -11,9 +11,10 @@ from pathlib import Path
 
 from edgekd.runtime.backends import Backend, all_backends
 from edgekd.runtime.cores import usable_cores
+from edgekd.units import size
 
 _WORKSTATION = ("torch", "torchvision", "timm", "accelerate", "safetensors", "onnx", "onnxscript")
-_ENOUGH_GB = 10.0
+_ENOUGH_BYTES = 10e9
 
 
 @dataclass(frozen=True)
@@ -27,15 +28,15 @@ class Finding:
 
 
 def examine() -> list[Finding]:
-    free = shutil.disk_usage(Path.cwd()).free / 1e9
+    free = shutil.disk_usage(Path.cwd()).free
     return [
         Finding("machine", f"{platform.machine()}, {usable_cores()} usable cores", True),
         Finding("python", platform.python_version(), True),
         Finding(
             "disk",
-            f"{free:.0f} GB free here",
-            free > _ENOUGH_GB,
-            None if free > _ENOUGH_GB else "PyTorch with CUDA takes 6 GB",
+            f"{size(free)} free here",
+            free > _ENOUGH_BYTES,
+            None if free > _ENOUGH_BYTES else "PyTorch with CUDA takes 6 GB",
         ),
         _workstation(),
         _gpu(),

@@ -17,7 +17,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
+from rich.text import Text
 
+from edgekd import units
 from edgekd.cli._budget import show_planned, show_verdict
 from edgekd.cli._progress import Line
 from edgekd.cli._time_left import TimeLeft, duration
@@ -30,6 +32,9 @@ if TYPE_CHECKING:  # the store brings packages that a device does not have
     from edgekd.store.artifacts import Artifact, Json
     from edgekd.store.plan import PlannedStage, PlannedTraining
     from edgekd.store.store import Done
+
+# Columns that a text needs to be indented.
+_LEAST_TEXT = 24
 
 
 class Terminal:
@@ -104,24 +109,39 @@ class Terminal:
         self._left.end(done.name)
         self._running = None
         self._bars.update(self._task, visible=False)
-        mark = "[green]✓[/]" if done.state == "run" else "[dim]=[/]"
+        mark = ("✓", "green") if done.state == "run" else ("=", "dim")
         cost = f"{done.seconds:7.1f} s" if done.state == "run" else "   reused"
-        self._console.print(f"  {mark} {done.name:<25} {cost}   {escape(', '.join(done.facts))}", soft_wrap=True)
+        print_hanging(self._console, Text.assemble("  ", mark, f" {done.name:<25} {cost}   "), ", ".join(done.facts))
         for warning in done.artifact.metrics.get("warnings", ()):
             self.warn(warning)
 
     def warn(self, message: str) -> None:
         """Print a warning, once: one that was shown before a stage may be in its manifest too."""
-        self._say("[yellow]![/]", message)
+        self._say(("!", "yellow"), message)
 
     def note(self, message: str) -> None:
         """Print what is worth knowing, once."""
-        self._say("[dim]·[/]", message)
+        self._say(("·", "dim"), message)
 
-    def _say(self, mark: str, message: str) -> None:
+    def _say(self, mark: tuple[str, str], message: str) -> None:
         if message not in self._said:
             self._said.add(message)
-            self._console.print(f"    {mark} {escape(message)}", soft_wrap=True)
+            print_hanging(self._console, Text.assemble("    ", mark, " "), message)
+
+
+def print_hanging(console: Console, lead: Text, text: str) -> None:
+    """Print a text behind its lead: in a terminal broken between words and indented to where it began.
+
+    In a file it is one line, whatever its length; and in a terminal without room for it, broken by the terminal.
+    """
+    if not console.is_terminal or console.width - lead.cell_len < _LEAST_TEXT:
+        console.print(lead + Text(text), soft_wrap=True)
+        return
+    grid = Table.grid()
+    grid.add_column(no_wrap=True)
+    grid.add_column(overflow="fold")
+    grid.add_row(lead, Text(text))
+    console.print(grid)
 
 
 class _Every:
@@ -199,8 +219,7 @@ def show_result(result: RunResult, *, as_json: bool) -> None:
         record = latencies.get(name)
         times = [f"{record['latency_ms'][p]:.3f} ms" if record else "-" for p in ("p50", "p99")]
         low, high = row["interval"]
-        size = result.made.exported.models[name].graph.stat().st_size
-        shown = f"{size / 1e6:.2f} MB" if size >= 1e5 else f"{size / 1e3:.1f} kB"
+        shown = units.size(result.made.exported.models[name].graph.stat().st_size)
         table.add_row(row["model"], f"{score_of(row):.2%}", f"{low:.1%} to {high:.1%}", shown, *times)
         for title, head in row.get("heads", {}).items():
             low, high = head["interval"]
@@ -210,7 +229,7 @@ def show_result(result: RunResult, *, as_json: bool) -> None:
     console.print(table)
     if measure == "agreement":
         note = "Agreement: how often a file answers as the student in fp32. No labels were given."
-        console.print(note, style="dim", soft_wrap=True)
+        console.print(note, style="dim", soft_wrap=not console.is_terminal)
     unmeasured = (
         " A dash: the graph is meant for another engine."
         if 0 < len(latencies) < len(result.made.exported.models)
@@ -218,7 +237,7 @@ def show_result(result: RunResult, *, as_json: bool) -> None:
     )
     if backend is not None:
         note = f"Latency: one image, measured on this machine in {backend.title}.{unmeasured}"
-        console.print(note, style="dim", soft_wrap=True)
+        console.print(note, style="dim", soft_wrap=not console.is_terminal)
     others = [record for record in single_image if record not in latencies.values()]
     built = result.made.engines.records if result.made.engines is not None else []
     for record in (*others, *(record for record in built if record["batch_size"] == 1)):

@@ -29,6 +29,7 @@ def command(
 
     from edgekd.runtime import engines
     from edgekd.runtime.backends import BuildOptions
+    from edgekd.units import size
 
     built = engines.build(
         bundle,
@@ -40,10 +41,11 @@ def command(
     if as_json:
         click.echo(json.dumps([engine.to_json() for engine in built], indent=2))
         return
-    click.echo(f"{'variant':<10} {'':<7} {'seconds':>8} {'MB':>8}  place")
+    click.echo(f"{'variant':<10} {'':<7} {'seconds':>8} {'size':>8}  place")
     for engine in built:
         state = "reused" if engine.reused else "built"
-        size = f"{engine.size_bytes / 1e6:8.2f}"
-        click.echo(f"{engine.variant:<10} {state:<7} {engine.seconds:>8.1f} {size}  {engine.path}")
+        click.echo(
+            f"{engine.variant:<10} {state:<7} {engine.seconds:>8.1f} {size(engine.size_bytes):>8}  {engine.path}"
+        )
         if engine.note:
             click.echo(f"note: {engine.note}", err=True)

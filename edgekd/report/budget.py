@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from edgekd.recipe.budget_settings import BoundName, BudgetSettings
 from edgekd.report.headline import chosen, difference, single, teacher_of
-from edgekd.report.record import ModelEntry, Record
+from edgekd.report.model_record import ModelEntry
+from edgekd.report.record import Record
 from edgekd.report.verdict import Bound, Nearest, Verdict
 from edgekd.stages.distill import STUDENT
 

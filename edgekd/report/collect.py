@@ -8,7 +8,9 @@ from dataclasses import asdict
 from datetime import datetime, timezone
 from pathlib import Path
 
+from edgekd import units
 from edgekd.data.dataset import Dataset
+from edgekd.data.sources import SPLITS
 from edgekd.devices import profiles
 from edgekd.export import legality, preference, variants
 from edgekd.export.model_id import ModelId
@@ -199,7 +201,7 @@ def _data(data: Dataset) -> Json:
     return {
         "source": details.source,
         "classes": details.classes,
-        "counts": details.counts,
+        "counts": {split: details.counts[split] for split in SPLITS if split in details.counts},
         "image_size": details.preprocessing.image_size,
         "measure": data.measure,
         **{key: metrics[key] for key in ("leaks", "duplicates", "conflicting_labels", "broken", "left_out")},
@@ -262,7 +264,7 @@ def _environment(measurements: Measurements) -> Json:
     versions = measurements.manifest.versions
     trained_with = {key: versions[key] for key in ("torch", "torchvision") if versions.get(key) is not None}
     engines = known.pop("engines")
-    memory = f"{known.pop('ram_bytes') / 1e9:.1f} GB"
+    memory = units.size(known.pop("ram_bytes"))
     return {
         **known,
         **engines,

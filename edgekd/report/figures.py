@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from edgekd import units
+from edgekd.units import significant as plain
+
 _SPACE = "\u00a0"
 _MANY_SAMPLES = 5000
+
+__all__ = ["amount", "milliseconds", "ordinal", "percent", "plain", "points", "scientific", "seconds", "size", "times"]
 
 
 def percent(share: float, samples: int = 0) -> str:
@@ -22,24 +27,13 @@ def points(difference: float, samples: int = 0) -> str:
     return f"{sign}{text}{_SPACE}points"
 
 
-def plain(value: float) -> str:
-    """Three significant figures without an exponent: 0.312, 3.12, 31.2, 1,234."""
-    if value == 0 or abs(value) >= 99.95:
-        return f"{value:,.0f}"
-    digits = 2 if abs(value) >= 0.9995 else 3
-    return f"{value:.1f}" if abs(value) >= 9.995 else f"{value:.{digits}f}"
-
-
 def milliseconds(value: float) -> str:
     return f"{plain(value)}{_SPACE}ms"
 
 
 def size(count: int) -> str:
-    """Bytes in decimal units."""
-    for limit, unit in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
-        if count >= limit * 0.9995:
-            return f"{plain(count / limit)}{_SPACE}{unit}"
-    return f"{count}{_SPACE}B"
+    """Bytes, as edgekd.units.size()."""
+    return units.size(count).replace(" ", _SPACE)
 
 
 def amount(count: int) -> str:

@@ -16,7 +16,3 @@ def network_facts(checkpoint: Checkpoint) -> list[str]:
     scores = {measure: metrics.get(f"validation_{measure}") for measure in shown}
     known = [shown[measure].format(score) for measure, score in scores.items() if score is not None]
     return [*known, f"{metrics['parameters']:,} parameters"]
-
-
-def megabytes(size_bytes: int) -> str:
-    return f"{size_bytes / 1e6:.2f} MB"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from edgekd import units
 from edgekd.data.dataset import Dataset
 from edgekd.export import bundle as bundles
 from edgekd.export.bundle import Bundle
@@ -13,7 +14,7 @@ from edgekd.models.checkpoint import Checkpoint
 from edgekd.recipe.settings import RecipeSettings
 from edgekd.runs import Run, Stage
 from edgekd.runtime.comparison import difference
-from edgekd.stages import _code, _facts
+from edgekd.stages import _code
 from edgekd.stages.benchmark import Measurements
 from edgekd.stages.distill import STUDENT
 from edgekd.stages.evaluate import Evaluation
@@ -24,7 +25,7 @@ from edgekd.store.artifacts import Json
 
 def _bundle_facts(bundle: Bundle) -> list[str]:
     count = sum(file.endswith(".onnx") for file in bundle.manifest.files)
-    return [f"{count} {'variant' if count == 1 else 'variants'}", _facts.megabytes(bundle.size_bytes)]
+    return [f"{count} {'variant' if count == 1 else 'variants'}", units.size(bundle.size_bytes)]
 
 
 # Of the test images, certainly lost.

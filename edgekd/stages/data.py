@@ -6,7 +6,7 @@ from edgekd import plugins
 from edgekd.data import prepare as preparing
 from edgekd.data.class_order import ClassOrder, depends_on_order, in_order, shown
 from edgekd.data.dataset import Dataset, DatasetDetails
-from edgekd.data.sources import source_named
+from edgekd.data.sources import SPLITS, source_named
 from edgekd.errors import DataError
 from edgekd.recipe.settings import DataSettings
 from edgekd.runs import Run, Stage, settings_json
@@ -22,7 +22,7 @@ def _facts(data: Dataset) -> list[str]:
 def _facts_of(details: DatasetDetails, report: Json) -> list[str]:
     left_out, split_off, broken = report["left_out"], report["split_off"], report["broken"]["count"]
     return [
-        ", ".join(f"{count:,} {split}" for split, count in details.counts.items()),
+        ", ".join(f"{details.counts[split]:,} {split}" for split in SPLITS if split in details.counts),
         f"{len(details.classes):,} classes{_order_of(details, report)}",
         f"{details.preprocessing.shape} pixels",
         *_set_facts(details, report),

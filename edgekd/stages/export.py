@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgekd import plugins
+from edgekd import plugins, units
 from edgekd.data.dataset import Dataset
 from edgekd.errors import ExportError
 from edgekd.export import onnx as exports
@@ -17,7 +17,7 @@ from edgekd.export.onnx_model import OnnxModel
 from edgekd.export.variant import Variant
 from edgekd.models.checkpoint import Checkpoint
 from edgekd.runs import Role, Run, Stage, settings_json
-from edgekd.stages import _code, _facts
+from edgekd.stages import _code
 from edgekd.stages.quantize import PTQ, QUANTIZED, Quantized
 
 
@@ -39,7 +39,7 @@ class Exported:
 def _graph_facts(model: OnnxModel) -> list[str]:
     numerics = model.metrics["numerics"]
     agreement = f"predicts as {numerics['reference']} on {numerics['agreement_of_all']:.1%} of the images"
-    return [agreement, _facts.megabytes(model.graph.stat().st_size)]
+    return [units.size(model.graph.stat().st_size), agreement]
 
 
 STAGE = Stage("export", "ONNX", version=exports.VERSION, compares=True, facts=_graph_facts)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
+from edgekd import units
 from edgekd.errors import OutOfMemoryError, StoreError
 
 # No right to write, or something else is where a folder or a file has to be.
@@ -36,7 +37,7 @@ def clear_system_errors(root: Path) -> Iterator[None]:
         if full or os.strerror(errno.ENOSPC) in str(error):
             raise StoreError(
                 f"no room left on the disk of {root}",
-                found=f"{_free_bytes(root) / 1e6:.0f} MB free",
+                found=f"{units.size(_free_bytes(root))} free",
                 hint="free some space and run the same command again: finished stages and epochs are kept",
             ) from error
         if not isinstance(error, OSError):

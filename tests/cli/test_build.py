@@ -44,7 +44,7 @@ def test_the_command_prints_a_table_or_json_and_notes_damaged_timings(device, li
     timing.write_bytes(b"damaged")
     shown = CliRunner().invoke(command, [str(linear_bundle), "--max-batch", "2"], catch_exceptions=False)
     header, row = shown.stdout.splitlines()
-    assert header.split() == ["variant", "seconds", "MB", "place"] and row.split()[:2] == ["fp32", "built"]
+    assert header.split() == ["variant", "seconds", "size", "place"] and row.split()[:2] == ["fp32", "built"]
     assert "engine 1 of 1: fp32" in shown.stderr and "was damaged" in shown.stderr
     shown = CliRunner().invoke(command, [str(linear_bundle), "--json"], catch_exceptions=False)
     (record,) = json.loads(shown.stdout)

@@ -9,9 +9,10 @@ from types import SimpleNamespace
 import pytest
 from rich.console import Console
 from rich.progress import Progress
+from rich.text import Text
 
 from edgekd.cli._progress import Line
-from edgekd.cli._terminal import Terminal, show_artifact, show_plan, show_result
+from edgekd.cli._terminal import Terminal, print_hanging, show_artifact, show_plan, show_result
 from edgekd.cli._time_left import TimeLeft
 from edgekd.export.model_id import ModelId
 from edgekd.store.plan import PlannedStage
@@ -71,7 +72,7 @@ def test_the_result_fits_into_80_columns_with_every_name_whole(capsys, tmp_path,
     lines = capsys.readouterr().out.splitlines()
     assert lines[2].split() == [
         *("quantized-int8-x64", "98.77%", "97.4%", "to", "100.0%"),
-        *("12.34", "MB", "123.457", "ms", "234.568", "ms"),
+        *("12.3", "MB", "123.457", "ms", "234.568", "ms"),
     ]
     assert max(map(len, lines[:3])) <= 80
 
@@ -128,3 +129,22 @@ def test_without_a_terminal_progress_is_a_line_now_and_then(capsys):
     with Terminal(quiet=True, every=0.0) as terminal:
         terminal.progress("distill", 12, 1400, "epoch 1/14")
     assert capsys.readouterr().err == ""
+
+
+def printed(width: int, *, terminal: bool) -> list[str]:
+    screen = io.StringIO()
+    console = Console(file=screen, force_terminal=terminal, width=width, color_system=None)
+    lead = Text.assemble("  ", ("✓", "green"), " evaluate   1.0 s   ")
+    print_hanging(console, lead, "8 files, 36 test images, /a/path/that/is/longer/than/the/whole/column [1, 2]")
+    return [line.rstrip() for line in screen.getvalue().splitlines()]
+
+
+def test_a_long_text_hangs_behind_its_lead_in_a_terminal_and_is_one_line_in_a_file():
+    assert printed(60, terminal=True) == [
+        "  ✓ evaluate   1.0 s   8 files, 36 test images,",
+        "                       /a/path/that/is/longer/than/the/whole",
+        "                       /column [1, 2]",
+    ]
+    (line,) = printed(60, terminal=False)
+    assert line.endswith("/the/whole/column [1, 2]")
+    assert len(printed(40, terminal=True)) == 1, "left to the terminal where there is no room"

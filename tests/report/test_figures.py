@@ -30,11 +30,6 @@ def test_points_carry_their_sign(gap: float, text: str) -> None:
     assert spaced(figures.points(gap)) == text
 
 
-def test_numbers_keep_three_figures() -> None:
-    values = (0, 0.3123, 0.9996, 3.125, 31.24, 99.97, 312.4, 1234.5)
-    assert [figures.plain(value) for value in values] == ["0", "0.312", "1.00", "3.12", "31.2", "100", "312", "1,234"]
-
-
 def test_units() -> None:
     assert spaced(figures.size(999)) == "999 B"
     assert spaced(figures.size(999_700)) == "1.00 MB"

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
-from edgekd.stages._facts import megabytes, network_facts
+from edgekd.stages._facts import network_facts
 
 
 def test_a_network_reports_its_accuracy_where_it_was_measured_and_its_size():
@@ -14,7 +14,3 @@ def test_a_network_reports_its_accuracy_where_it_was_measured_and_its_size():
 def test_an_accuracy_of_zero_is_reported_too():
     nothing_right = SimpleNamespace(metrics={"validation_accuracy": 0.0, "parameters": 1})
     assert network_facts(nothing_right)[0] == "validation 0.00%"
-
-
-def test_megabytes_are_millions_of_bytes():
-    assert megabytes(2_345_678) == "2.35 MB"

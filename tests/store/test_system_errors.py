@@ -12,7 +12,7 @@ from edgekd.store.system_errors import clear_system_errors
 
 def test_a_full_disk_is_one_clear_message(tmp_path: Path) -> None:
     (tmp_path / "note.txt").symlink_to("/dev/full")  # answers every write as a full disk does
-    message = r"no room left on the disk(?s:.)*MB free(?s:.)*finished stages and epochs are kept"
+    message = r"no room left on the disk(?s:.)*B free(?s:.)*finished stages and epochs are kept"
     with pytest.raises(StoreError, match=message), clear_system_errors(tmp_path):
         (tmp_path / "note.txt").write_text("w" * 100_000)
 

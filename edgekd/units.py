@@ -1,0 +1,21 @@
+"""Quantities with their unit, as every table, page and message writes them."""
+
+from __future__ import annotations
+
+_BYTES = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
+
+
+def size(count: int) -> str:
+    """Bytes in decimal units and three significant figures: 224 B, 26.4 kB, 758 kB, 2.79 MB, 1.20 GB."""
+    for limit, unit in _BYTES:
+        if count >= limit * 0.9995:
+            return f"{significant(count / limit)} {unit}"
+    return f"{count} B"
+
+
+def significant(value: float) -> str:
+    """Three significant figures without an exponent: 0.312, 3.12, 31.2, 1,234."""
+    if value == 0 or abs(value) >= 99.95:
+        return f"{value:,.0f}"
+    digits = 2 if abs(value) >= 0.9995 else 3
+    return f"{value:.1f}" if abs(value) >= 9.995 else f"{value:.{digits}f}"
