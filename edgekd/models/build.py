@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 
 from edgekd import plugins
-from edgekd.errors import ModelError, summary
+from edgekd.errors import EdgekdError, ModelError, summary
 from edgekd.models.architecture import Architecture
 from edgekd.models.greyscale import to_greyscale
 from edgekd.models.own import build_own
@@ -89,7 +89,10 @@ def _from_source(architecture: Architecture, pretrained: bool) -> nn.Module:
         model: nn.Module = models.build(
             name, num_classes=architecture.num_classes, pretrained=pretrained, **architecture.arguments
         )
-    except (TypeError, ValueError, KeyError, AssertionError, RuntimeError, OSError) as error:
+    except EdgekdError:
+        raise
+    # The source's code runs here with the recipe's arguments, and may raise anything.
+    except Exception as error:
         found = summary(error)
         if pretrained and isinstance(error, OSError):
             raise ModelError(

@@ -16,6 +16,7 @@ from edgekd import plugins
 from edgekd.errors import ModelError, summary
 from edgekd.models.architecture import Architecture, Code
 from edgekd.models.code import code_of, module_of, source_of, user_code_error
+from edgekd.models.trial import describe
 from edgekd.recipe.code import CodeFile
 from edgekd.runtime.preprocess import InputShape
 
@@ -140,7 +141,7 @@ def _check_logits(answer: object, shape: tuple[int, int], name: str, *, training
     if not isinstance(answer, Tensor):
         raise ModelError(
             f"{name} does not return one tensor {mode}",
-            found=f"a {type(answer).__name__}",
+            found=describe(answer),
             allowed=f"logits of shape (batch, {shape[1]})",
         )
     if tuple(answer.shape) != shape:

@@ -37,16 +37,24 @@ def check_name(model: str) -> None:
 
 
 def check_arguments(model: str, arguments: Mapping[str, Any]) -> None:
-    """Check that no argument makes a source's builder read a file or fetch weights: it might unpickle them.
+    """Check that no argument decides what the recipe decides elsewhere: the classes, or the weights.
+
+    An argument that makes a source's builder read a file or fetch weights might unpickle them.
 
     Args:
-        model: as for check_name(); a function of the user's own may have any arguments.
+        model: as for check_name(); a function of the user's own may have any other arguments.
         arguments: for the function that builds it.
 
     Raises:
         UsageError: there is one.
         UnknownNameError: no such source.
     """
+    if "num_classes" in arguments:
+        raise UsageError(
+            f"{model} must not be built with num_classes",
+            found=f"num_classes: {arguments['num_classes']}",
+            hint="remove it: a network has one logit for each class of the data",
+        )
     if reference(model) is not None or onnx_file(model) is not None:
         return
     source = model.partition("/")[0]

@@ -19,6 +19,7 @@ from edgekd.models.checkpoint import Checkpoint, NewClassifier
 from edgekd.models.code import code_of
 from edgekd.models.greyscale import summed
 from edgekd.models.hub_folder import HubFolder
+from edgekd.models.logits import check_logits
 from edgekd.models.onnx_network import OnnxNetwork
 from edgekd.models.own import check_outputs, from_outside
 from edgekd.models.own_input import Seen, check_student, classes_beside, seen_by_onnx, seen_by_teacher
@@ -102,6 +103,7 @@ def start(
     seen, warning = _seen(model, preprocessing, adopted=adopted)
     if model.checkpoint is not None and model.checkpoint.is_dir() and not hub_folder.is_one(model.checkpoint):
         begun = _from_folder(model.checkpoint, model, seen, classes, adopted=adopted)
+        check_logits(begun.network, begun.architecture, seen.shape, trained=not adopted)
     else:
         begun = _from_settings(model, seen, classes, heads or {}, adopted=adopted, fetch=fetch)
     if warning is not None:
@@ -144,13 +146,14 @@ def _from_settings(
         code=code,
     )
     published = published_classes(model.model) if model.pretrained else width
+    if adopted and published != width:
+        _refuse(NewHead("", published, width), f"the published weights of {model.model}")
     network = build(architecture, pretrained=model.pretrained and fetch)
     if from_outside(model.model):
         check_outputs(network, architecture, seen.shape, trained=not adopted)
-    head = None
-    if published != width:
-        head = NewHead(last_layer(network, width), published, width)
-        _refuse(head if adopted else None, f"the published weights of {model.model}")
+    else:
+        check_logits(network, architecture, seen.shape, trained=not adopted)
+    head = NewHead(last_layer(network, width), published, width) if published != width else None
     if file is None:
         return Start(network, architecture, head)
     differ = _check_hub(model, hub, classes, adopted=adopted) if hub is not None else None

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from edgekd.errors import ModelError, UnknownNameError
+from edgekd.errors import ModelError, UnknownNameError, UsageError
 from edgekd.models.architecture import Architecture
 from edgekd.models.build import build
 
@@ -20,6 +20,8 @@ SMALL = Architecture(
         ("torchvision/mobilenet_v3_small", {"width": 0.5}, ModelError, "takes no argument 'width'"),
         ("torchvision/resnet18", {"width": 0.5}, ModelError, "takes no argument 'width'"),
         ("timm/resnet18", {"width": 0.5}, ModelError, "cannot be built"),
+        ("timm/resnet18", {"block": "x"}, ModelError, r"cannot be built with {'block': 'x'}\n  found: AttributeError"),
+        ("timm/resnet18", {"num_classes": 2}, UsageError, "must not be built with num_classes(?s:.)*class of the data"),
     ],
 )
 def test_what_cannot_be_built_is_named(model, arguments, kind, message):

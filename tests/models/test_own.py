@@ -112,7 +112,7 @@ ANSWERS = {
     "chance": ("return y + torch.rand(1)", "num_classes", r"other logits for the same images when it is called again"),
     "no number": ("return y / 0 * 0", "num_classes", r"NaN or infinite logits for noise in training mode"),
     "no graph": (
-        "return y if float(y.detach().sum()) > 0 else 2 * y",
+        "return y if float(y.detach().sum()) < 1e9 else 2 * y",
         "num_classes",
         r"cannot be exported to ONNX",
     ),

@@ -76,6 +76,12 @@ def test_an_argument_that_loads_weights_is_refused_by_name(model, arguments):
         build(Architecture(model=model, num_classes=2, arguments=arguments))
 
 
+@pytest.mark.parametrize("model", ["timm/resnet18", "cifar/resnet8", "nets.py:build"])
+def test_the_number_of_classes_is_that_of_the_data(model):
+    with pytest.raises(UsageError, match=rf"{model} must not be built with num_classes\n  found: num_classes: 7"):
+        check_arguments(model, {"num_classes": 7})
+
+
 def test_other_arguments_and_functions_of_ones_own_are_not_its_matter(tmp_path):
     check_arguments("timm/resnet18", {"in_chans": 1})
     (tmp_path / "nets.py").write_text("def build(num_classes, weights): ...")
