@@ -54,7 +54,7 @@ def _pruned_facts(checkpoint: Checkpoint) -> list[str]:
 
 
 STAGE = Stage(
-    "prune", "Pruned", version=1, section="prune", example="{target: {macs: 0.5}}", facts=_pruned_facts, check=_check
+    "prune", "Pruned", version=2, section="prune", example="{target: {macs: 0.5}}", facts=_pruned_facts, check=_check
 )
 RECOVER = Stage("recover", "Recovered", version=1, section="prune", facts=_facts.network_facts)
 
@@ -135,7 +135,7 @@ def prune_checkpoint(
     )
     saved = checkpoints.save(
         network.model,
-        architecture.edited({"edit": "prune", "history": network.history, "input": list(shape)}),
+        architecture.edited({"edit": "prune", "shapes": {name: list(size) for name, size in network.shapes.items()}}),
         preprocessing=preprocessing,
         classes=student.classes,
         out=out,
@@ -154,9 +154,9 @@ def prune_checkpoint(
 
 
 def _check_rebuilds(saved: Checkpoint, network: PrunedNetwork, shape: InputShape) -> None:
-    """Raises ModelError where the checkpoint's pruning history does not rebuild the same network."""
+    """Raises ModelError where the checkpoint's shapes do not rebuild the same network."""
     example = torch.linspace(-1.0, 1.0, math.prod(shape)).reshape(1, *shape)
     with torch.no_grad():
         same = torch.equal(checkpoints.load(saved)(example), network.model(example))
     if not same:
-        raise ModelError("the pruned network does not rebuild from its history", hint="leave the prune section out")
+        raise ModelError("the pruned network does not rebuild from its shapes", hint="leave the prune section out")

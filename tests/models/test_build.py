@@ -38,9 +38,9 @@ EXPERTS = {"edit": "experts", "experts": [], "order": [0]}
     [
         {},
         {"edit": "prune"},
-        {"edit": "prune", "input": None, "history": []},
-        {"edit": "prune", "input": [3, 32, 32], "history": [[1]]},
-        {"edit": "prune", "input": [3, 32, 32], "history": [["features.0.0", True, ["x"]]]},
+        {"edit": "prune", "shapes": None},
+        {"edit": "prune", "shapes": {"features.0.0.weight": 8}},
+        {"edit": "prune", "shapes": {"features.0.0.weight": ["x", 3, 3, 3]}},
         {"edit": "reuse_classifier", "at": "classifier.3"},
         {"edit": "reuse_classifier", "at": "classifier.3", "features": "many", "reduction": 2},
     ],

@@ -49,13 +49,12 @@ class BasicBlock(nn.Module):
         self.bn2 = nn.BatchNorm2d(width_out)
         self.shortcut: nn.Module = nn.Identity()
         if stride != 1 or width_in != width_out:
-            self.shortcut = (
-                _projection(width_in, width_out, stride) if projection else _Pad(width_out - width_in, stride)
-            )
+            self.shortcut = _projection(width_in, width_out, stride) if projection else _Pad(stride)
 
     def forward(self, x: Tensor) -> Tensor:
-        out = F.relu(self.bn1(self.conv1(x)))
-        return F.relu(self.bn2(self.conv2(out)) + self.shortcut(x))
+        out = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)))))
+        shortcut = self.shortcut(x, out.shape[1]) if isinstance(self.shortcut, _Pad) else self.shortcut(x)
+        return F.relu(out + shortcut)
 
 
 class CifarResNet(nn.Module):
@@ -115,13 +114,15 @@ class _Residual(nn.Module):
 class _Pad(nn.Module):
     """Subsampling, and zeros for the new channels (option A of the paper)."""
 
-    def __init__(self, channels: int, stride: int) -> None:
+    def __init__(self, stride: int) -> None:
         super().__init__()
-        self.before, self.after = channels // 2, channels - channels // 2
         self.stride = stride
 
-    def forward(self, x: Tensor) -> Tensor:
-        return F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, self.before, self.after))
+    def forward(self, x: Tensor, width: int) -> Tensor:
+        """(B, C, H, W) to (B, width, H / stride, W / stride); pruning changes both widths."""
+        channels = width - x.shape[1]
+        before = channels // 2
+        return F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, before, channels - before))
 
 
 def _initialise(network: nn.Module) -> None:

@@ -7,7 +7,6 @@ import sys
 
 import pytest
 import torch
-import torch_pruning
 from small_networks import SMALL, save_small
 from torch import nn
 
@@ -16,8 +15,10 @@ from edgekd.models import checkpoint as checkpoints
 from edgekd.models.build import build
 from edgekd.models.checkpoint import Checkpoint
 from edgekd.models.weights import load_state, read_state, save_state
+from edgekd.pruning.channels import prune_channels
 from edgekd.quantization.placement import freeze, insert, observe
 from edgekd.recipe.settings import AugmentSettings, TrainSettings
+from edgekd.runtime.preprocess import InputShape
 from edgekd.training.fit import accuracy, fit
 from edgekd.training.objective import Supervised
 from edgekd.training.train import evaluation_loader, training_loader
@@ -60,15 +61,9 @@ def test_another_process_rebuilds_the_same_bits(tmp_path):
 
 
 def test_pruned_and_then_quantized_is_rebuilt(tmp_path):
-    model = build(SMALL).eval()
-    importance = torch_pruning.importance.MagnitudeImportance(p=2)
-    head = [module for module in model.modules() if isinstance(module, nn.Linear) and module.out_features == 3]
-    pruner = torch_pruning.pruner.MetaPruner(
-        model, torch.zeros(1, 3, 32, 32), importance, pruning_ratio=0.5, ignored_layers=head, round_to=8
-    )
-    pruner.step()
-    pruned = SMALL.edited({"edit": "prune", "history": pruner.pruning_history(), "input": [3, 32, 32]})
-    network = _calibrated(model)
+    made = prune_channels(build(SMALL).eval(), measure="macs", target=0.5, multiple=4, shape=InputShape(3, 32, 32))
+    pruned = SMALL.edited({"edit": "prune", "shapes": {name: list(size) for name, size in made.shapes.items()}})
+    network = _calibrated(made.model)
     saved = save_small(network, pruned.edited(EDIT), tmp_path / "c")
     images = torch.randn(2, 3, 32, 32)
     again = checkpoints.load(Checkpoint.load(saved.path))

@@ -33,7 +33,7 @@ def test_wider_ones_project_and_halve_the_image_twice():
 
 def test_a_shortcut_without_parameters_takes_every_other_pixel_and_adds_zeros():
     x = torch.arange(32.0).reshape(1, 2, 4, 4)
-    out = cifar._Pad(4, 2)(x)
+    out = cifar._Pad(2)(x, 6)
     assert out.shape == (1, 6, 2, 2)
     assert torch.equal(out[:, 2:4], x[:, :, ::2, ::2]) and out[:, :2].abs().sum() + out[:, 4:].abs().sum() == 0
 
