@@ -13,7 +13,7 @@ if TYPE_CHECKING:  # it brings packages that a device does not have
 
 def show_planned(bounds: Sequence[str]) -> None:
     """What a run will judge."""
-    click.echo("\nBudget, of the bundle's default file on this machine:")
+    click.echo("\nBudget, judged at the end:")
     for bound in bounds:
         click.echo(f"  {_plain(bound)}")
 

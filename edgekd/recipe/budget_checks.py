@@ -13,10 +13,14 @@ from edgekd.recipe.yaml_lines import Location
 
 
 def cannot_be_judged(recipe: RecipeSettings) -> Iterator[tuple[Location, str]]:
-    """Bounds on what a run of this recipe does not measure, each with the reason."""
+    """A file that a run of this recipe does not make, and bounds on what it does not measure, each with the reason."""
     budget = recipe.budget
     if budget is None:
         return
+    if budget.variant is not None and budget.variant in plugins.names("variant"):  # else found with the other names
+        if budget.variant not in recipe.variants:
+            found = ", ".join(recipe.variants)
+            yield ("budget", "variant"), f"{budget.variant} is not exported: the variants of this recipe are {found}"
     if budget.latency_ms is not None:
         yield from ((("budget", "latency_ms"), why) for why in _unmeasured_latency(recipe.bench))
     labelled = _has_labels(recipe)
@@ -43,8 +47,14 @@ def _unmeasured_accuracy(recipe: RecipeSettings, labelled: bool) -> Iterator[str
             f"needs labels, and the source {recipe.data.source} has none: set agreement instead, the smallest fraction "
             "of images that is answered as in fp32"
         )
-    elif recipe.teacher is None and recipe.prune is None and recipe.quantize is None:
+    elif recipe.teacher is None and recipe.prune is None and recipe.quantize is None and not _is_converted(recipe):
         yield "has nothing to compare with: there is no teacher, and nothing is pruned or quantized"
+
+
+def _is_converted(recipe: RecipeSettings) -> bool:
+    """Whether the budget names a variant that differs from the student in fp32 by itself."""
+    name = recipe.budget.variant if recipe.budget is not None else None
+    return name in plugins.names("variant") and plugins.load("variant", name).base is not None
 
 
 def _has_labels(recipe: RecipeSettings) -> bool:

@@ -27,7 +27,7 @@ class _Figure:
 
 
 def judge(budget: BudgetSettings, record: Record, *, teacher: bool) -> Verdict:
-    """Whether the headline's model, which an app loads on this machine, keeps to the budget.
+    """Whether the variant that the budget names, or else the headline's model, keeps to the budget.
 
     Args:
         budget: at least one bound.
@@ -35,8 +35,10 @@ def judge(budget: BudgetSettings, record: Record, *, teacher: bool) -> Verdict:
         teacher: whether the run has a teacher, which accuracies are then compared with; else with the student in fp32
             before its compression.
     """
-    model = chosen(record)
-    assert model is not None
+    named = [each for each in record.models if each.ships and each.variant == budget.variant]
+    model = next(iter(named), None) if budget.variant is not None else chosen(record)
+    if model is None:
+        return _left_out(budget)
     timed = single(record, model)
     # Only those that the engine runs here can stand in: if one has a latency, they have one.
     others = [
@@ -56,6 +58,12 @@ def judge(budget: BudgetSettings, record: Record, *, teacher: bool) -> Verdict:
         disturbed=timed is not None and bool(timed.flags) and budget.latency_ms is not None,
         within=None if met else _within(limits, measures, others),
     )
+
+
+def _left_out(budget: BudgetSettings) -> Verdict:
+    bounds = [Bound(name=name, limit=limit, value=None, met=False) for name, limit in budget.limits.items()]
+    why = f"{budget.variant or 'every file'} was left out of the bundle"
+    return Verdict(met=False, model=None, engine=None, bounds=tuple(bounds), problems=(why,))
 
 
 def _measures(record: Record, teacher: bool) -> dict[BoundName, Callable[[ModelEntry], _Figure]]:

@@ -43,12 +43,13 @@ class Row:
 
 
 def planned(recipe: RecipeSettings) -> tuple[str, ...]:
-    """What a run will judge, one line per bound; none where the recipe has no budget."""
+    """What a run will judge, one line per bound, first of which file; none where the recipe has no budget."""
     if recipe.budget is None:
         return ()
     measure = "mAP" if recipe.data.task == "multilabel" else "accuracy"
     against = "the teacher" if recipe.teacher is not None else "the student in fp32 before its compression"
-    return tuple(
+    file = recipe.budget.variant or "the bundle's default for the measured engine"
+    return (f"variant: {file}",) + tuple(
         f"{name}: {_WHAT[name].format(measure=measure, against=against)}, {_limit(name, limit)}"
         for name, limit in recipe.budget.limits.items()
     )
@@ -56,12 +57,12 @@ def planned(recipe: RecipeSettings) -> tuple[str, ...]:
 
 def headline(verdict: Verdict, names: Mapping[str, str] | None = None) -> str:
     """For example "Budget missed by quantized-int8-x64 in onnxruntime 1.31.1: size_mb"."""
-    name = _named(verdict.model, names)
+    by = f" by {_named(verdict.model, names)}" if verdict.model is not None else ""
     where = f" in {verdict.engine}" if verdict.engine is not None else ""
     if verdict.met:
-        return f"Budget met by {name}{where}"
+        return f"Budget met{by}{where}"
     missed = ", ".join(bound.name for bound in verdict.bounds if not bound.met)
-    return f"Budget missed by {name}{where}: {missed or 'not usable'}"
+    return f"Budget missed{by}{where}: {missed or 'not usable'}"
 
 
 def rows(verdict: Verdict, *, measure: str, names: Mapping[str, str] | None = None) -> tuple[Row, ...]:
@@ -78,7 +79,10 @@ def rows(verdict: Verdict, *, measure: str, names: Mapping[str, str] | None = No
 def notes(verdict: Verdict, names: Mapping[str, str] | None = None) -> tuple[str, ...]:
     """What the verdict rests on where it is not plain, and what is nearest, in sentences."""
     problems = "; ".join(verdict.problems)
-    found = [f"{_named(verdict.model, names)} is not usable: {problems}."] if problems else []
+    name = f"{_named(verdict.model, names)} is not usable: " if verdict.model is not None else ""
+    found = [f"{name}{problems}."] if problems else []
+    if verdict.model is None:
+        return tuple(found)
     found += [
         f"The interval does not settle {bound.name}: the value decides. More test images narrow it."
         for bound in verdict.bounds
@@ -103,7 +107,8 @@ def _nearest(bound: Bound, names: Mapping[str, str] | None) -> str:
 def message(verdict: Verdict) -> str:
     """Why a budget is missed: each bound with by how much, then the notes."""
     missed = [f"{bound.name}: {_missed(bound)}" for bound in verdict.bounds if not bound.met]
-    return "\n  ".join([f"budget missed by {verdict.model}", *missed, *notes(verdict)])
+    by = f" by {verdict.model}" if verdict.model is not None else ""
+    return "\n  ".join([f"budget missed{by}", *missed, *notes(verdict)])
 
 
 def _row(bound: Bound, measure: str, names: Mapping[str, str] | None) -> Row:

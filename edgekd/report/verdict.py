@@ -37,11 +37,11 @@ class Bound(Frozen):
 
 
 class Verdict(Frozen):
-    """Whether the file that an app loads on this machine keeps to the budget.
+    """Whether a file that ships keeps to the budget.
 
     Attributes:
         met: every bound is met, and nothing is wrong with the file's answers.
-        model: the judged file.
+        model: the judged file; None where the variant that the budget names was left out of the bundle.
         engine: that its latency was measured in; None where none was measured.
         bounds: in the order of the recipe's settings.
         problems: why its answers cannot be believed: then the budget is missed, whatever the bounds.
@@ -50,7 +50,7 @@ class Verdict(Frozen):
     """
 
     met: bool
-    model: str
+    model: str | None
     engine: str | None
     bounds: tuple[Bound, ...]
     problems: tuple[str, ...] = ()
@@ -60,6 +60,6 @@ class Verdict(Frozen):
     @property
     def models(self) -> set[str]:
         """All models that it names."""
-        others = [self.within, *(bound.against for bound in self.bounds)]
+        others = [self.model, self.within, *(bound.against for bound in self.bounds)]
         nearest = {bound.nearest.model for bound in self.bounds if bound.nearest is not None}
-        return {self.model, *nearest, *(other for other in others if other is not None)}
+        return {*nearest, *(other for other in others if other is not None)}

@@ -32,11 +32,15 @@ def _check_machine(recipe: RecipeSettings) -> None:
     if recipe.bench.threads is not None:
         check_threads(recipe.bench.threads, name="bench.threads")
     budget = recipe.budget
-    if budget is not None and budget.latency_ms is not None and not any(map(_runs_here, recipe.variants)):
+    if budget is None or budget.latency_ms is None:
+        return
+    judged = recipe.variants if budget.variant is None else (budget.variant,)
+    if not any(map(_runs_here, judged)):
         raise UsageError(
-            "budget.latency_ms: no engine here measures any of the variants that ship",
-            found=", ".join(recipe.variants),
-            hint="add fp32 to export.variants, or remove budget.latency_ms",
+            "budget.latency_ms cannot be judged: no engine on this machine has fast kernels for the variant",
+            found=", ".join(judged),
+            allowed=", ".join(filter(_runs_here, recipe.variants)) or None,
+            hint="remove budget.latency_ms, or judge a variant that is measured here: budget.variant, export.variants",
         )
 
 

@@ -84,7 +84,9 @@ def test_a_plan_states_what_will_be_judged_and_refuses_what_cannot_be(folder: Pa
     assert shown.exit_code == 0
     assert "accuracy_drop: loss of test accuracy against the teacher, at most 90 points" in shown.stdout
     rows = json.loads(_run(folder, "--plan", "--json").stdout)
-    assert [row["why"].partition(":")[0] for row in rows if row["stage"] == "budget"] == list(RECIPE["budget"])
+    assert [row["why"].partition(":")[0] for row in rows if row["stage"] == "budget"] == [
+        *("variant", *RECIPE["budget"])
+    ]
     refused = CliRunner().invoke(
         group, ["run", str(folder / "tiny.yaml"), "--plan", "--set", "bench.batch_sizes=[8]"], standalone_mode=False
     )

@@ -32,6 +32,8 @@ UNLABELLED: dict[str, Any] = {**GIVEN, "data": {"source": "unlabelled", "root": 
         ),
         (GIVEN, "budget.accuracy_drop: has nothing to compare with"),
         ({**UNLABELLED, "quantize": {"mode": "ptq"}}, "budget.accuracy_drop: needs labels(?s:.)*set agreement"),
+        ({"budget": {"size_mb": 1, "variant": "int8"}}, "budget.variant: int8 is not exported(?s:.)*are fp32, fp16"),
+        ({**GIVEN, "budget": {"accuracy_drop": 0.1, "variant": "fp32"}}, "budget.accuracy_drop: has nothing"),
         ({"budget": {"agreement": 0.99}}, "budget.agreement: is measured for images without labels"),
     ],
 )
@@ -46,6 +48,8 @@ def test_what_the_run_would_not_measure_is_refused_with_its_line(changes: dict[s
         {},
         {"bench": {"devices": ["jetson-nano-4gb", "this-machine"], "batch_sizes": [8, 1]}},
         {**GIVEN, "quantize": {"mode": "ptq"}},
+        {**GIVEN, "budget": {"accuracy_drop": 0.1, "variant": "fp16"}},
+        {**GIVEN, "quantize": {"mode": "ptq"}, "budget": {"size_mb": 1, "variant": "int8"}},
         {**UNLABELLED, "quantize": {"mode": "ptq"}, "budget": {"agreement": 0.99, "size_mb": 4}},
         {"bench": {"devices": ["jetson-nano-4gb"]}, "budget": {"size_mb": 4}},
     ],
@@ -54,7 +58,14 @@ def test_what_it_measures_is_taken(changes: dict[str, Any]) -> None:
     assert from_mapping({**RECIPE, **changes}).settings.budget is not None
 
 
-@pytest.mark.parametrize("changes", [{"data": {"source": "digit"}}, {"bench": {"devices": ["jetson-nano-5gb"]}}])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"data": {"source": "digit"}},
+        {"bench": {"devices": ["jetson-nano-5gb"]}},
+        {"budget": {"size_mb": 1, "variant": "fp61"}},
+    ],
+)
 def test_an_unknown_name_is_the_only_mistake(changes: dict[str, Any]) -> None:
     with pytest.raises(RecipeError) as raised:
         from_mapping({**RECIPE, **changes})

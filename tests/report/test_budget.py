@@ -105,6 +105,13 @@ def test_with_several_labels_per_image_the_drop_is_one_of_map(run: Json) -> None
     assert drop.value == pytest.approx(0.03) and not drop.met and drop.settled
 
 
+def test_the_variant_that_the_budget_names_is_judged_or_was_left_out(run: Json) -> None:
+    verdict = judge(BudgetSettings(size_mb=1, variant="int8"), parse(run), teacher=True)
+    assert verdict.met and verdict.model == "quantized-int8" and verdict.engine is None
+    lost = judge(BudgetSettings(size_mb=1, variant="fp16"), parse(run), teacher=True)
+    assert not lost.met and lost.model is None and lost.problems == ("fp16 was left out of the bundle",)
+
+
 def test_a_disturbed_latency_is_marked_as_such(run: Json) -> None:
     run["measurements"][2]["flags"] = ["the machine was busy with other work"]
     assert _judged(run, latency_ms=1).disturbed and not _judged(run, size_mb=1).disturbed

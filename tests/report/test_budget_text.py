@@ -38,11 +38,14 @@ def test_a_plan_states_each_bound_with_its_unit() -> None:
     budget = {"latency_ms": 5, "accuracy_drop": 0.01, "size_mb": 0.5}
     lines = budget_text.planned(from_mapping({**RECIPE, "budget": budget}).settings)
     assert [_plain(line) for line in lines] == [
+        "variant: the bundle's default for the measured engine",
         "latency_ms: median latency of one image, at most 5 ms",
         "accuracy_drop: loss of test accuracy against the teacher, at most 1 point",
         "size_mb: size of the file, at most 0.5 MB",
     ]
     assert budget_text.planned(from_mapping(RECIPE).settings) == ()
+    named = budget_text.planned(from_mapping({**RECIPE, "budget": {"size_mb": 1, "variant": "fp16"}}).settings)
+    assert named[0] == "variant: fp16"
 
 
 def test_a_row_has_the_value_with_its_interval_and_whether_it_settles_the_bound() -> None:
@@ -60,6 +63,15 @@ def test_the_headline_names_the_file_and_what_is_missed() -> None:
     useless = _verdict(LATENCY, met=False, problems=("one class, boot, for every image",))
     assert budget_text.headline(useless).endswith(": not usable")
     assert "student-fp32 is not usable: one class, boot, for every image." in budget_text.notes(useless)
+
+
+def test_a_variant_that_was_left_out_misses_the_budget_and_is_named() -> None:
+    lost = _verdict(SIZE.model_copy(update={"value": None, "nearest": None}), model=None, engine=None)
+    lost = lost.model_copy(update={"problems": ("fp16 was left out of the bundle",)})
+    assert budget_text.headline(lost) == "Budget missed: size_mb"
+    assert budget_text.message(lost).splitlines() == [
+        *("budget missed", "  size_mb: was not measured", "  fp16 was left out of the bundle.")
+    ]
 
 
 def test_the_message_has_by_how_much_each_bound_is_missed_and_what_is_nearest() -> None:

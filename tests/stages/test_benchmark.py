@@ -1,15 +1,19 @@
 from __future__ import annotations
 
+import platform
 from types import SimpleNamespace
 
 import numpy as np
 import onnx
+import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from edgekd import plugins
+from edgekd.errors import UsageError
 from edgekd.export.model_id import ModelId
+from edgekd.recipe.load import from_mapping
 from edgekd.recipe.settings import BenchSettings
-from edgekd.stages.benchmark import at_hand, measure_models
+from edgekd.stages.benchmark import STAGE, at_hand, measure_models
 
 
 def test_only_devices_that_are_here_are_measured_on():
@@ -64,3 +68,20 @@ def test_subnormal_weights_are_a_warning_of_the_run(tmp_path):
     made = measure_models({ModelId("student", "fp32"): exported}, settings, tmp_path / "out")
     (warning,) = [each for each in made.metrics["warnings"] if "subnormal" in each]
     assert warning.startswith("student-fp32 has subnormal weights (4,096 of 4,096 in fc.weight)")
+
+
+def test_a_budget_of_latency_for_a_variant_that_is_not_measured_here_is_refused(monkeypatch):
+    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
+    recipe = {
+        "name": "x",
+        "data": {"source": "digits"},
+        "teacher": {"model": "cifar/resnet8", "train": {}},
+        "student": {"model": "cifar/resnet8"},
+        "quantize": {},
+    }
+    budgets = ({"latency_ms": 5}, {"latency_ms": 5, "variant": "int8-x64"}, {"size_mb": 5, "variant": "int8"})
+    for budget in budgets:
+        STAGE.check_machine(from_mapping({**recipe, "budget": budget}).settings)
+    with pytest.raises(UsageError, match=r"budget.latency_ms cannot be judged(?s:.)*found: int8\n") as raised:
+        STAGE.check_machine(from_mapping({**recipe, "budget": {"latency_ms": 5, "variant": "int8"}}).settings)
+    assert "allowed: fp32, fp16, int8-x64" in str(raised.value)
