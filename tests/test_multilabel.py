@@ -195,6 +195,16 @@ def test_running_again_reuses_everything(finished: tuple[Path, RunResult]) -> No
     assert {stage.state for stage in pipeline.plan(loaded, folder / "run")} == {"reused"}
 
 
+def test_a_budget_is_one_of_map(finished: tuple[Path, RunResult]) -> None:
+    folder, result = finished
+    rows = {row["model"]: row["mAP"] for row in result.made.scores.rows}
+    budget = {"accuracy_drop": 0.9, "variant": "int8-x64"}
+    verdict = edgekd.run({**recipe(folder / "labels.csv"), "budget": budget}, folder / "run", allow_code=True).budget
+    assert verdict is not None and verdict.met
+    assert verdict.bounds[0].value == pytest.approx(rows["teacher-fp32"] - rows["quantized-int8-x64"])
+    assert "loss of test mAP against Teacher" in (folder / "run/report.html").read_text()
+
+
 def test_a_network_that_answers_with_probabilities_is_refused(finished: tuple[Path, RunResult], tmp_path: Path) -> None:
     folder, result = finished
     (folder / "after.py").write_text(

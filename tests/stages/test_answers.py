@@ -83,6 +83,15 @@ def test_the_labels_are_the_float_students_answers_and_training_images_have_none
     assert reader.split.labels.tolist() == logits.argmax(1).tolist()
 
 
+def test_a_budget_is_one_of_agreement(finished, place):
+    agreements = {row["variant"]: row["agreement"] for row in finished.made.scores.rows}
+    for limit in (0.01, 1.0):
+        recipe = recipe_of(place, budget={"agreement": limit, "variant": "int8-x64"})
+        verdict = pipeline.run(recipe, place / "run").budget
+        assert verdict.bounds[0].value == agreements["int8-x64"]
+        assert verdict.bounds[0].met == (agreements["int8-x64"] >= limit)
+
+
 def test_agreement_and_the_error_of_the_logits_are_those_of_the_files(finished):
     """Against ONNX Runtime and a formula written anew."""
     data = finished.made.data
