@@ -248,10 +248,11 @@ def test_listing_imports_no_plugin(folder):
 
 
 def test_edgekd_needs_no_installation(tmp_path):
-    """A bare copy, with nothing but click beside it, has no metadata to read a version from."""
+    """A bare copy, with nothing but what the start imports beside it, has no metadata to read a version from."""
     import click
+    import psutil
 
-    for package in (edgekd, click):
+    for package in (edgekd, click, psutil):
         home = Path(package.__file__).parent
         shutil.copytree(home, tmp_path / home.name, ignore=shutil.ignore_patterns("__pycache__"))
     code = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import edgekd; print(edgekd.__file__); "

@@ -39,8 +39,6 @@ RECIPE = {
         ("student.checkpoint=gone.pth", "does not exist"),
         ("student={model: torchvision/alexnet}", "AlexNet cannot compute images of 16x16"),
         ("prune.target.macs=0.01", "out of reach"),
-        ("student={model: timm/test_vit3, arguments: {img_size: 16}}", "cannot be pruned"),
-        ("student={model: torchvision/shufflenet_v2_x0_5}", "ShuffleNetV2 cannot be pruned"),
     ],
 )
 def test_a_wrong_student_is_refused_before_the_teacher_is_trained(tmp_path, monkeypatch, override, message):
