@@ -42,7 +42,7 @@ IMAGES_PER_CLASS = 64
 SPLIT = "train"
 _ORDER, _NOISE = 0, 1
 
-Weight = Annotated[float, Field(ge=0.0)]
+Weight = Annotated[float, Field(ge=0.0, le=1e9)]
 
 
 class InversionSettings(Settings):

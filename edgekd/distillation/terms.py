@@ -19,7 +19,7 @@ from edgekd.distillation.methods._logits import exact
 from edgekd.distillation.probe import Probe
 from edgekd.distillation.probe import pair as matched
 from edgekd.distillation.taps import Shape
-from edgekd.errors import PluginError, UsageError
+from edgekd.errors import EdgekdError, PluginError, UsageError, summary
 from edgekd.recipe.settings import Task, TermSettings
 from edgekd.runtime.preprocess import InputShape
 
@@ -195,7 +195,7 @@ def _build(settings: TermSettings, probed: _Probed) -> Term:
         parameters[method.class_weights] = resolved(weights, probed.networks.class_counts)
     if not method.on_features:
         term = Term(settings, method, [partial(method.make, **parameters)])
-        _try_on_logits(term, probed.networks.class_count, probed.networks.task)
+        _try_on_logits(term, settings, probed.networks.class_count, probed.networks.task)
         return term
     if probed.networks.teacher is None:
         raise UsageError(f"{method.name} compares the student's layers with a teacher's, but there is no teacher here")
@@ -217,11 +217,12 @@ def _build(settings: TermSettings, probed: _Probed) -> Term:
     return term
 
 
-def _try_on_logits(term: Term, classes: int, task: Task) -> None:
+def _try_on_logits(term: Term, settings: TermSettings, classes: int, task: Task) -> None:
     """Run the loss once on four rows of logits, so that an error is raised before the first step of the training.
 
     Raises:
         PluginError: a loss from outside fails, or gives anything but a scalar with a gradient.
+        UsageError: with these settings it or its gradient is not a finite number.
     """
     generator = torch.Generator().manual_seed(0)
     rows = torch.arange(4) % classes
@@ -232,10 +233,27 @@ def _try_on_logits(term: Term, classes: int, task: Task) -> None:
         with torch.enable_grad(), torch.random.fork_rng():
             (value,) = (loss(**term.inputs(seen, (), ())) for loss in term.losses)
     except Exception as error:  # the code of a loss from outside may raise anything
-        raise plugins.failure(error) or error from error
+        if (failed := plugins.failure(error)) is not None:
+            raise failed from error
+        if isinstance(error, EdgekdError):
+            raise
+        raise _not_computable(term, settings, summary(error)) from error
     _check_value(term.method, value)
-    if not value.requires_grad:
+    weighted = term.weight * value
+    gradient = torch.autograd.grad(weighted, student, allow_unused=True)[0] if value.requires_grad else None
+    if gradient is None:
         raise PluginError(f"the loss {term.method.name} has no gradient for the student", found="a constant")
+    if not bool(weighted.isfinite()) or not bool(gradient.isfinite().all()):
+        raise _not_computable(term, settings, "NaN or infinity for random logits, in float32")
+
+
+def _not_computable(term: Term, settings: TermSettings, found: str) -> UsageError:
+    given = ", ".join(f"{name}: {value}" for name, value in {"weight": term.weight, **settings.parameters}.items())
+    return UsageError(
+        f"the loss {term.method.name} cannot be computed with {given}",
+        found=found,
+        hint="set its weight and parameters to usual sizes, or remove them: then the defaults apply",
+    )
 
 
 def _check_value(method: Method, value: object) -> None:

@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from edgekd.runtime.preprocess import check_normalisation
+
 Matrix = npt.NDArray[np.float32]
 # Of RGB in greyscale (ITU-R BT.601), as Pillow converts.
 _LUMA = (0.299, 0.587, 0.114)
@@ -92,8 +94,9 @@ def _channels(before: int, after: int) -> npt.NDArray[np.float64]:
 
 def _normalisation(described: Mapping[str, Any]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     mean, std = (np.asarray([float(value) for value in described[key]]) for key in ("mean", "std"))
-    if len(mean) not in (1, 3) or len(std) != len(mean) or min(std) <= 0.0:
+    if len(mean) not in (1, 3):
         raise ValueError(f"not a normalisation: mean {mean.tolist()}, std {std.tolist()}")
+    check_normalisation(mean.tolist(), std.tolist())
     return mean, std
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -116,15 +115,22 @@ Task = Literal["single-label", "multilabel"]
 Measure = Literal["accuracy", "agreement", "mAP"]
 
 
+# Sums and products of so many weights of a batch stay within float32.
+_LIGHTEST, _HEAVIEST = 1e-9, 1e9
+
+
 def _class_weights(value: Any) -> Any:
     """auto, or numbers above 0."""
     if value is None or value == "auto":
         return value
     right = isinstance(value, (list, tuple)) and all(
-        type(each) in (int, float) and 0 < each < math.inf for each in value
+        type(each) in (int, float) and _LIGHTEST <= each <= _HEAVIEST for each in value
     )
     if not right or not value:
-        raise ValueError(f"must be auto, or a list of numbers above 0, one for each class; found: {json.dumps(value)}")
+        raise ValueError(
+            f"must be auto, or a list of numbers from {_LIGHTEST:g} to {_HEAVIEST:g}, one for each class; "
+            f"found: {json.dumps(value)}"
+        )
     return tuple(map(float, value))
 
 

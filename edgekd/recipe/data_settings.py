@@ -36,6 +36,7 @@ from edgekd.runtime.preprocess import (
     Interpolation,
     Preprocessing,
     Size,
+    check_normalisation,
 )
 
 
@@ -153,13 +154,11 @@ class DataSettings(Settings):
 
     @model_validator(mode="after")
     def _channels_fit(self) -> DataSettings:
-        if self.mean is not None and not all(0.0 <= value <= 1.0 for value in self.mean):
-            raise ValueError("mean must be of values in [0, 1]: divide means of values up to 255 by 255")
         for name, values in (("mean", self.mean), ("std", self.std)):
             if values is not None and len(values) != self.channels:
                 raise ValueError(f"{name} has {len(values)} values, and channels is {self.channels}: give one for each")
-        if self.std is not None and min(self.std) <= 0.0:
-            raise ValueError("std must be above 0")
+        default = self.model_copy(update={"mean": None, "std": None}).preprocessing
+        check_normalisation(self.mean or default.mean, self.std or default.std)
         if self.crop_pct is not None and self.fit != "crop":
             raise ValueError(f"fit: {self.fit} keeps all of an image: remove crop_pct, or set fit: crop")
         return self

@@ -26,6 +26,7 @@ from edgekd.recipe.code import CodeFile, allowed_code, with_absolute_paths
 from edgekd.recipe.data_settings import DataSettings, section_of, sources_with
 from edgekd.recipe.explain import explain
 from edgekd.recipe.mentions import Mention, mentions
+from edgekd.recipe.number_range import beyond_float32
 from edgekd.recipe.settings import RecipeSettings
 from edgekd.recipe.yaml_lines import Document, Location, format_location, parse, set_value
 
@@ -158,19 +159,27 @@ def _check(
 ) -> tuple[RecipeSettings, tuple[CodeFile, ...]]:
     document = replace(written, value=with_absolute_paths(written.value, folder))
     problems = list(document.problems)
+    outside = dict(beyond_float32(document.value))
     try:
         settings = model.model_validate_json(json.dumps(document.value, allow_nan=False))
     except ValidationError as error:
-        problems += [_describe(document, problem, model) for problem in _root_causes(error.errors())]
+        root_causes = [each for each in _root_causes(error.errors()) if not _within(each["loc"], outside)]
+        problems += [_describe(document, problem, model) for problem in root_causes]
     except (TypeError, ValueError) as error:
         problems.append(f"{document.name}: {error}")
     else:
         problems += _plugin_problems(document, settings)
-    for location, message in _name_problems(document.value, model):
+    named = [each for each in _name_problems(document.value, model) if not _within(each[0], outside)]
+    for location, message in [*outside.items(), *named]:
         problems.append(f"{document.where(location)} {format_location(location)}: {message}")
     if problems:
         raise RecipeError(document.name, sorted(dict.fromkeys(problems), key=_line_of))
     return settings, allowed_code(document.value, allow_code, name=document.name)
+
+
+def _within(location: Sequence[str | int], others: Collection[Location]) -> bool:
+    """Whether one of `others` is at this location or inside it."""
+    return any(other[: len(location)] == tuple(location) for other in others)
 
 
 def _name_problems(value: dict[str, Any], model: type[RecipeSettings]) -> Iterator[tuple[Location, str]]:

@@ -10,6 +10,7 @@ from edgekd.recipe.base import Channels, FilePath, ImageSize, Name, NameOf, Sett
 from edgekd.recipe.code import reference
 from edgekd.recipe.onnx_file import onnx_file
 from edgekd.recipe.training_settings import TrainSettings
+from edgekd.runtime.preprocess import check_normalisation
 
 
 class ModelSettings(Settings):
@@ -77,12 +78,9 @@ class InputSettings(Settings):
         if (self.mean is None) != (self.std is None):
             raise ValueError("mean and std belong together: set both or neither")
         if self.mean is not None and self.std is not None:
-            if not all(0.0 <= value <= 1.0 for value in self.mean):
-                raise ValueError("mean must be of values in [0, 1]: divide means of values up to 255 by 255")
             if len(self.mean) != len(self.std) or len(self.mean) == 2:
                 raise ValueError("mean and std need three values each, or one for greyscale")
-            if min(self.std) <= 0.0:
-                raise ValueError("std must be above 0")
+            check_normalisation(self.mean, self.std)
         return self
 
 

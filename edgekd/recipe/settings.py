@@ -83,7 +83,7 @@ class TermSettings(_WithParameters):
     """One term of the objective, with the method's own parameters as further keys."""
 
     method: str = Field(description="name of a distillation method; `edgekd plugins method` lists them")
-    weight: Annotated[float, Field(gt=0.0)] = Field(1.0, description="factor of this term in the sum")
+    weight: Annotated[float, Field(gt=0.0, le=1e9)] = Field(1.0, description="factor of this term in the sum")
     warmup_epochs: Annotated[float, Field(ge=0.0)] = Field(
         0.0, description="epochs over which the weight rises from zero to its value"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, NamedTuple
@@ -25,6 +26,8 @@ FITS: tuple[Fit, ...] = ("crop", "pad", "squash")
 # Height and width, in pixels.
 Size = tuple[int, int]
 
+# A step of 16 bits is 1.5e-5 of white: images of a smaller deviation are of one colour.
+_LEAST_STD, _LARGEST_STD = 1e-6, 1e6
 _RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
 
@@ -37,6 +40,22 @@ class InputShape(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.height}x{self.width}" + (" (greyscale)" if self.channels == 1 else "")
+
+
+def check_normalisation(mean: Sequence[float], std: Sequence[float]) -> None:
+    """Check a normalisation of values in [0, 1].
+
+    Raises:
+        ValueError: other means than there can be, or deviations that such values cannot be divided by.
+    """
+    if len(mean) != len(std):
+        raise ValueError(f"a mean of {len(mean)} and a std of {len(std)} channels")
+    if not all(0.0 <= value <= 1.0 for value in mean):
+        raise ValueError("mean must be of values in [0, 1]: divide means of values up to 255 by 255")
+    if not all(value > 0.0 for value in std):
+        raise ValueError("std must be above 0")
+    if not all(_LEAST_STD <= value <= _LARGEST_STD for value in std):
+        raise ValueError(f"std must be from {_LEAST_STD:g} to {_LARGEST_STD:g}; found: {list(std)}")
 
 
 @dataclass(frozen=True)
@@ -63,6 +82,18 @@ class Preprocessing:
     white: float = 65535.0
     fit: Fit = "crop"
 
+    def __post_init__(self) -> None:
+        """Raises ValueError for what no image can be prepared with; the values may be of a file from anywhere."""
+        check_normalisation(self.mean, self.std)
+        if len(self.mean) not in (1, 3):
+            raise ValueError(f"a mean of {len(self.mean)} channels")
+        if min(self.image_size) < 1 or any(
+            before < after for before, after in zip(self.resize, self.image_size, strict=True)
+        ):
+            raise ValueError(f"no crop of {self.image_size} from {self.resize} pixels")
+        if not 0.0 < self.white < math.inf:
+            raise ValueError(f"white is {self.white}")
+
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Preprocessing:
         """The inverse of to_json(). Raises KeyError, TypeError or ValueError for a missing or wrong field.
@@ -70,8 +101,6 @@ class Preprocessing:
         A file of an earlier version lacks background, white and fit: it gets the defaults.
         """
         mean, std = (tuple(float(number) for number in value[key]) for key in ("mean", "std"))
-        if (len(mean), len(std)) not in ((1, 1), (3, 3)):
-            raise ValueError(f"a mean of {len(mean)} and a std of {len(std)} channels")
         for key, known in (("interpolation", _RESAMPLING), ("fit", FITS)):
             if value.get(key, FITS[0] if key == "fit" else None) not in known:
                 raise ValueError(f"unknown {key} {value.get(key)!r}")

@@ -72,7 +72,9 @@ class Parameters(Settings):
     public_epochs: Positive = Field(8, description="of a later round, over the public images, with the consensus")
     public: Ratio = Field(0.3, description="share of the training images that is public, without labels")
     partition: Literal["iid", "dirichlet"] = Field("dirichlet", description="dirichlet: clients have skewed classes")
-    alpha: Annotated[float, Field(gt=0.0)] = Field(0.5, description="of dirichlet: 100 is even, 0.1 very skewed")
+    alpha: Annotated[float, Field(ge=1e-3, le=1e6)] = Field(
+        0.5, description="of dirichlet: 100 is even, 0.1 very skewed"
+    )
     views: Positive = Field(4, description="of each public image that the student learns from; each costs as much sent")
     models: tuple[ModelSettings, ...] | None = Field(
         None, min_length=1, description="the clients' models, one for all or one per client; default: the student's"

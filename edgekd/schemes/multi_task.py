@@ -60,7 +60,7 @@ class Task(Settings):
     )
     data: Data | None = Field(None, description="its own images; image_size, mean and std are the recipe's")
     teacher: TeacherSettings
-    weight: Annotated[float, Field(gt=0.0)] = Field(1.0, description="of its losses; the main task's is 1")
+    weight: Annotated[float, Field(gt=0.0, le=1e9)] = Field(1.0, description="of its losses; the main task's is 1")
 
     @model_validator(mode="after")
     def _one_origin(self) -> Task:

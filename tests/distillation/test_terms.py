@@ -85,3 +85,22 @@ def test_weights_that_do_not_fit_the_classes(weights, message):
     networks = Networks(_net(1), None, 4, 6, 5, (2, 2, 0, 1, 1))
     with pytest.raises(UsageError, match=message):
         build_terms([TermSettings(method="cross_entropy", class_weights=weights)], networks)
+
+
+@pytest.mark.parametrize(
+    ("term", "given"),
+    [
+        ({"method": "kd", "temperature": 1e200}, r"weight: 1\.0, temperature: 1e\+200"),
+        ({"method": "nkd", "gamma": 1e200}, r"gamma: 1e\+200"),
+        ({"method": "dkd", "weight": 1e9, "beta": 3e38}, r"weight: 1000000000\.0, beta: 3e\+38"),
+    ],
+)
+def test_a_loss_that_cannot_be_computed_is_refused_with_its_settings(term, given, monkeypatch):
+    """The recipe refuses some of these by their size; a loss may fail with others."""
+    method = plugins.load("method", term["method"])
+    monkeypatch.setattr(type(method), "check", lambda self, term: None)
+    monkeypatch.setattr(type(method), "parameters_of", lambda self, term: term.parameters)
+    networks = Networks(_net(0), _net(1), (3, 4, 4), sample_count=4, class_count=5)
+    with pytest.raises(UsageError, match=rf"the loss {term['method']} cannot be computed with .*{given}") as raised:
+        build_terms([TermSettings(**term)], networks)
+    assert raised.value.__cause__ is not raised.value

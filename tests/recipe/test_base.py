@@ -23,11 +23,24 @@ def test_a_size_is_a_side_or_a_height_and_a_width() -> None:
             size.validate_python(wrong)
 
 
-def test_class_weights_are_auto_or_numbers_above_zero() -> None:
+def test_class_weights_are_auto_or_numbers_that_a_loss_can_be_weighted_by() -> None:
     weights: TypeAdapter[Any] = TypeAdapter(ClassWeights)
     assert [weights.validate_python(value) for value in ("auto", None, [1, 2.5])] == ["auto", None, (1.0, 2.5)]
-    for wrong in (7, "balanced", [], [0.0, 1.0], [1.0, "a"], [True, 1.0], [float("inf")]):
-        with pytest.raises(ValidationError, match="must be auto, or a list of numbers above 0, one for each class"):
+    for wrong in (
+        7,
+        "balanced",
+        [],
+        [0.0, 1.0],
+        [1.0, "a"],
+        [True, 1.0],
+        [float("inf")],
+        [1.0, 1e308],
+        [1.0, 1e-30],
+        [float("nan")],
+    ):
+        with pytest.raises(
+            ValidationError, match=r"auto, or a list of numbers from 1e-09 to 1e\+09, one for each class"
+        ):
             weights.validate_python(wrong)
 
 

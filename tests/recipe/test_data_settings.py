@@ -48,6 +48,8 @@ def test_means_are_as_many_as_channels() -> None:
         settings(mean=[127.5, 127.5, 127.5])
     with pytest.raises(ValidationError, match="std must be above 0"):
         settings(std=[0.3, 0.0, 0.3])
+    with pytest.raises(ValidationError, match=r"std must be from 1e-06 to 1e\+06; found: \[0.3, 1e-30, 0.3\]"):
+        settings(std=[0.3, 1e-30, 0.3])
     for wrong in (4, True, "3"):
         with pytest.raises(ValidationError):
             settings(channels=wrong)

@@ -61,7 +61,7 @@ def test_all_mistakes_at_once_each_with_line_found_allowed_and_nearest(tmp_path)
         (8, "distil: unknown key; did you mean 'distill'?"),
         (11, "distill.objective[0].method: unknown distillation method 'kdd'"),
         (12, "distill.objective[1].temprature: unknown parameter of kd; did you mean 'temperature'?"),
-        (12, "distill.objective[1].temperature: must be above 0; found: -1"),
+        (12, "distill.objective[1].temperature: must be at least 0.001; found: -1"),
         (14, "distill.epochs: repeated key (first in line 13)"),
         (15, "bench.devices[0]: unknown device 'jetson-orin-nano-9gb'"),
     ]:

@@ -46,6 +46,7 @@ def test_an_input_has_mean_and_std_together() -> None:
         ({"mean": [0.5, 0.5], "std": [0.5, 0.5]}, "three values each, or one for greyscale"),
         ({"mean": [0.5], "std": [0.5, 0.5, 0.5]}, "three values each, or one for greyscale"),
         ({"mean": [0.5], "std": [0.0]}, "std must be above 0"),
+        ({"mean": [0.5], "std": [1e-30]}, "std must be from 1e-06"),
     ):
         with pytest.raises(ValidationError, match=message):
             InputSettings.model_validate(wrong)

@@ -13,7 +13,7 @@ def test_the_schema_knows_each_methods_parameters():
     common = {"method", "weight", "warmup_epochs"}
     assert common | {"temperature", "alpha", "standardize"} == set(terms["interpolated"]["properties"])
     assert common | {"student_layers", "teacher_layers"} == set(terms["attention"]["properties"])
-    assert terms["kd"]["properties"]["temperature"]["exclusiveMinimum"] == 0
+    assert terms["kd"]["properties"]["temperature"]["minimum"] == 0.001
     json.dumps(schema)
 
 

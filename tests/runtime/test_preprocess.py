@@ -157,3 +157,27 @@ def test_how_much_a_crop_discards():
     assert lost_by_crop((1080, 1920), (224, 224)) == pytest.approx(1 - 9 / 16)
     assert lost_by_crop((1080, 1920), (90, 160)) == 0
     assert lost_by_crop((100, 100), (100, 200)) == lost_by_crop((100, 100), (200, 100)) == 0.5
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"mean": (0.5, 0.5, 300.0)},
+        {"mean": (np.nan, 0.5, 0.5)},
+        {"mean": (0.5, 0.5), "std": (0.5, 0.5)},
+        {"std": (0.0, 1.0, 1.0)},
+        {"std": (1e-38, 1.0, 1.0)},
+        {"std": (np.inf, 1.0, 1.0)},
+        {"std": (1.0,)},
+        {"image_size": (0, 8)},
+        {"resize": (8, 4)},
+        {"white": 0.0},
+        {"white": np.inf},
+    ],
+)
+def test_what_no_image_can_be_prepared_with_is_refused(wrong):
+    with pytest.raises(ValueError):
+        Preprocessing(**{"image_size": (8, 8), "resize": (8, 8), **wrong})
+    described = {**Preprocessing((8, 8), (8, 8)).to_json(), **{key: [*np.ravel(each)] for key, each in wrong.items()}}
+    with pytest.raises((TypeError, ValueError)):
+        Preprocessing.from_json(described)

@@ -9,8 +9,9 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
-Temperature = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
-Weight = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
+# Above, the differences between softened rows are lost in float32's rounding; below, all rows are one-hot.
+Temperature = Annotated[float, Field(ge=1e-3, le=1e4)]
+Weight = Annotated[float, Field(ge=0.0, le=1e9)]
 Mixture = Annotated[float, Field(ge=0.0, le=1.0)]
 
 

@@ -10,7 +10,7 @@ from edgekd.distillation.method import Method
 from edgekd.distillation.methods._features import Shape, fits, unit, vectors, without_batch
 
 Dimension = Annotated[int, Field(gt=0)]
-Width = Annotated[float, Field(gt=0.0)]
+Width = Annotated[float, Field(ge=1e-6, le=1e6)]
 
 
 def correlation(student_feature: Tensor, teacher_feature: Tensor, *, gamma: Width = 0.4) -> Tensor:

@@ -12,7 +12,7 @@ from torch.utils.checkpoint import checkpoint
 from edgekd.distillation.method import Method
 from edgekd.distillation.methods._features import unit, vectors
 
-Weight = Annotated[float, Field(ge=0.0)]
+Weight = Annotated[float, Field(ge=0.0, le=1e9)]
 # (B, B) distances or (B, C) rows, and some of the samples as vertices.
 Cosines = Callable[[Tensor, slice], Tensor]
 

@@ -11,7 +11,7 @@ from edgekd.distillation.method import Method
 from edgekd.distillation.methods._features import Shape, fits, same_channels, vectors, without_batch
 from edgekd.distillation.methods._logits import exact
 
-Penalty = Annotated[float, Field(ge=0.0)]
+Penalty = Annotated[float, Field(ge=0.0, le=1e9)]
 
 
 def taylor(student_feature: Tensor, teacher_feature: Tensor, *, penalty: Penalty = 1e-3) -> Tensor:
