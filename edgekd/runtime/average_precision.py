@@ -25,7 +25,6 @@ _MOST_RESAMPLES, _FEWEST_RESAMPLES = 1000, 400
 # Scores that the resamples of a set look up together, where that leaves more than the fewest: a second or two.
 _LOOKED_UP = 1_500_000_000
 _SEED = 0
-_LANE, _LOW = 32, (1 << 32) - 1
 # Of (image, class) pairs whose order is held at once: 32 MB.
 _HELD = 1 << 22
 
@@ -53,6 +52,44 @@ class Order:
         last = np.flatnonzero(np.append(ordered[1:] != ordered[:-1], True))
         ends = last[np.searchsorted(last, np.arange(len(rows)))]
         return cls(rows, ends, np.flatnonzero(labels[rows]))
+
+
+@dataclass(frozen=True)
+class Packed:
+    """Several counts of each image in the bits of one number, so that one pass adds up all of them.
+
+    Looking up the images in another order takes most of the time of a resample. A sum does not reach into the next
+    lane, because the counts of a resample add up to the number of images, which fits into one.
+
+    Attributes:
+        counts: (N,) the packed counts.
+        width: of a lane, in bits.
+        lanes: how many counts there are of each image.
+    """
+
+    counts: npt.NDArray[np.uint64]
+    width: int
+    lanes: int
+
+    @staticmethod
+    def most(images: int) -> int:
+        """How many counts of so many images fit into one number."""
+        return 64 // images.bit_length()
+
+    @classmethod
+    def of(cls, counts: Sequence[Counts]) -> Packed:
+        """From counts (N,), at most most(N) of them, of which each has a sum of N."""
+        width = len(counts[0]).bit_length()
+        packed = np.zeros(len(counts[0]), np.uint64)
+        for lane, each in enumerate(counts):
+            packed |= each.astype(np.uint64) << np.uint64(lane * width)
+        return cls(packed, width, len(counts))
+
+    def unpacked(self, sums: npt.NDArray[np.uint64]) -> Iterator[Counts]:
+        """The sums of each lane from sums of the packed counts."""
+        mask = np.uint64((1 << self.width) - 1)
+        for lane in range(self.lanes):
+            yield ((sums >> np.uint64(lane * self.width)) & mask).astype(np.int64)
 
 
 @dataclass(frozen=True)
@@ -98,16 +135,12 @@ class _Orders:
             classes=np.asarray(classes),
         )
 
-    def precisions(self, packed: Counts) -> Floats64:
-        """The average precisions (2, K) of the images, each counted as often as two resamples say; NaN without images.
-
-        Args:
-            packed: (N,), the counts of both resamples: see _packed().
-        """
+    def precisions(self, packed: Packed) -> Floats64:
+        """The average precisions (R, K) of the images, each counted as often as R resamples say; NaN without images."""
         # An index that is out of range cannot occur; "clip" is the mode without a check.
-        steps = np.add.reduceat(packed.take(self.rows, mode="clip"), self.steps)
-        own = np.add.reduceat(packed[self.positives], self.own)
-        lanes = ((steps & _LOW, own & _LOW), (steps >> _LANE, own >> _LANE))
+        steps = np.add.reduceat(packed.counts.take(self.rows, mode="clip"), self.steps)
+        own = np.add.reduceat(packed.counts[self.positives], self.own)
+        lanes = zip(packed.unpacked(steps), packed.unpacked(own), strict=True)
         return np.stack([self._areas(*lane) for lane in lanes])
 
     def _areas(self, images: Counts, own: Counts) -> Floats64:
@@ -134,7 +167,7 @@ def average_precisions(scores: npt.NDArray[np.floating], labels: Labels) -> Floa
     """
     found = np.full(scores.shape[1], np.nan)
     for orders in _ordered(scores, labels):
-        found[orders.numbers] = orders.precisions(np.ones(len(scores), np.int64))[0]
+        found[orders.numbers] = orders.precisions(Packed.of([np.ones(len(scores), np.int64)]))[0]
     return found
 
 
@@ -157,9 +190,10 @@ def resampled(scores: npt.NDArray[np.floating], labels: Labels, *, rounds: int |
     rounds = rounds if rounds is not None else resamples_for(count, classes)
     found = np.full((rounds, classes), np.nan)
     for orders in _ordered(scores, labels):
-        for start, packed in zip(range(0, rounds, 2), _resamples(count, rounds), strict=True):
-            end = min(start + 2, rounds)
-            found[start:end, orders.numbers] = orders.precisions(packed)[: end - start]
+        done = 0
+        for packed in _resamples(count, rounds):
+            found[done : done + packed.lanes, orders.numbers] = orders.precisions(packed)
+            done += packed.lanes
     return found
 
 
@@ -212,17 +246,9 @@ def _ordered(scores: npt.NDArray[np.floating], labels: Labels) -> Iterator[_Orde
         yield _Orders.of(part, [Order.of(scores[:, c], labels[:, c]) for c in part])
 
 
-def _resamples(count: int, rounds: int) -> Iterator[Counts]:
-    """How often each image (count,) is in each resample, packed in pairs: the same ones for the same arguments."""
-    generator = np.random.default_rng(_SEED)
-    for _ in range(0, rounds, 2):
-        one, other = (np.bincount(generator.integers(0, count, count), minlength=count) for _ in range(2))
-        yield _packed(one, other)
-
-
-def _packed(one: Counts, other: Counts) -> Counts:
-    """Two counts in one number, so that one pass adds up both: looking up the images takes most of the time.
-
-    No sum of counts carries into the other half: it is at most the number of images, which is below 2³¹.
-    """
-    return one | (other << _LANE)
+def _resamples(count: int, rounds: int) -> Iterator[Packed]:
+    """How often each image is in each resample: the same ones for the same arguments."""
+    generator, at_once = np.random.default_rng(_SEED), Packed.most(count)
+    for start in range(0, rounds, at_once):
+        drawn = [generator.integers(0, count, count) for _ in range(min(at_once, rounds - start))]
+        yield Packed.of([np.bincount(rows, minlength=count) for rows in drawn])

@@ -190,7 +190,7 @@ class MultilabelOutputs:
     def _per_class(self, each: Floats64, resamples: Floats64) -> dict[str, ClassPrecision]:
         """Of the classes that have images, from average_precisions() and resampled()."""
         logits, labels = self._finite()
-        scores, found = sigmoid(logits).astype(np.float64), {}
+        scores, present, found = sigmoid(logits).astype(np.float64), self.labels.sum(0).tolist(), {}
         for number, name in enumerate(self._classes):
             if np.isnan(each[number]):
                 continue
@@ -198,8 +198,8 @@ class MultilabelOutputs:
             if len(scores):
                 mean = float(scores[:, number].mean())
                 ece = calibration_error(scores[:, number], labels[:, number])
-            between, count = interval(resamples[:, number]), int(self.labels[:, number].sum())
-            found[name] = ClassPrecision(float(each[number]), between, count, mean, ece)
+            between = interval(resamples[:, number])
+            found[name] = ClassPrecision(float(each[number]), between, present[number], mean, ece)
         return found
 
     def calibration(self) -> LabelCalibration | None:

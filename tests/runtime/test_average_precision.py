@@ -7,6 +7,7 @@ import pytest
 
 from edgekd.runtime import average_precision
 from edgekd.runtime.average_precision import (
+    Packed,
     average_precisions,
     interval,
     mean_average_precision,
@@ -112,3 +113,14 @@ def test_the_monte_carlo_error_that_is_stated() -> None:
     low = np.percentile(draws, 2.5, axis=1)
     assert low.std() / 1.96 == pytest.approx(0.07, abs=0.01)
     assert np.sqrt(0.025 * 0.975 / 400) / (0.0584 * 1.96) == pytest.approx(0.07, abs=0.005)
+
+
+def test_packed_counts_are_added_up_lane_by_lane_up_to_their_largest_sum() -> None:
+    for images in (1, 2, 7, 8, 255, 256):
+        generator, lanes = np.random.default_rng(images), Packed.most(images)
+        counts = [np.bincount(generator.integers(0, images, images), minlength=images) for _ in range(lanes)]
+        packed = Packed.of(counts)
+        sums = np.add.reduceat(packed.counts, np.array([0, images // 2]))
+        for lane, each in zip(packed.unpacked(sums), counts, strict=True):
+            assert lane.tolist() == np.add.reduceat(each, np.array([0, images // 2])).tolist()
+        assert [int(each[0]) for each in packed.unpacked(packed.counts.sum(keepdims=True))] == [images] * lanes
