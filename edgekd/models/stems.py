@@ -2,22 +2,12 @@
 
 from __future__ import annotations
 
-import re
-
 from torch import nn
 
+from edgekd import plugins
 from edgekd.errors import ModelError
 from edgekd.runtime.preprocess import Size
 
-# Family (torchvision's and timm's names), the path of its first convolution, and of the max-pool behind it, if any.
-_FAMILIES = (
-    (re.compile(r"(mobilenet_v2|mobilenet_v3|efficientnet_)"), "features.0.0", None),
-    (re.compile(r"shufflenet_v2"), "conv1.0", "maxpool"),
-    (re.compile(r"squeezenet"), "features.0", "features.2"),
-    (re.compile(r"mnasnet\d"), "layers.0", None),
-    (re.compile(r"(wide_resnet|resnext|resnet)\d"), "conv1", "maxpool"),
-    (re.compile(r"(tf_)?(mobilenetv|efficientnet|mnasnet_|lcnet|ghostnet)"), "conv_stem", None),
-)
 _SMALL = 64
 
 
@@ -30,7 +20,7 @@ def wants_small_stem(model: str, image_size: Size, stem: str) -> bool:
         stem: the recipe's setting.
 
     Raises:
-        ModelError: `small` for a family whose stem is not known.
+        ModelError: `small` for a network whose stem is not known.
     """
     known = _stem_of(model) is not None
     if stem == "small" and not known:
@@ -48,7 +38,7 @@ def shrink_stem(model: nn.Module, name: str) -> None:
     A 7x7 first convolution is cropped to its centre 3x3, so that published weights can still be used.
 
     Raises:
-        ModelError: the network does not have the stem of its family.
+        ModelError: the network does not have the stem that its source states.
     """
     found = _stem_of(name)
     if found is None:
@@ -58,9 +48,9 @@ def shrink_stem(model: nn.Module, name: str) -> None:
         conv = model.get_submodule(conv_path)
         pool = model.get_submodule(pool_path) if pool_path else None
     except AttributeError as error:
-        raise ModelError(f"{name} has another stem than its family", found=str(error)) from None
+        raise ModelError(f"{name} has another stem than its source states", found=str(error)) from None
     if not isinstance(conv, nn.Conv2d) or not (pool is None or isinstance(pool, nn.MaxPool2d)):
-        raise ModelError(f"{name} has another stem than its family", found=f"{conv}, {pool}")
+        raise ModelError(f"{name} has another stem than its source states", found=f"{conv}, {pool}")
     model.set_submodule(conv_path, _same_size(conv))
     if pool_path:
         model.set_submodule(pool_path, nn.Identity())
@@ -76,10 +66,9 @@ def _same_size(conv: nn.Conv2d) -> nn.Conv2d:
 
 
 def _stem_of(model: str) -> tuple[str, str | None] | None:
+    """The paths of its first convolution and max-pool, as its source states; None for a network of the user's own."""
     source, _, name = model.partition("/")
-    if source == "cifar" or name == "":
+    if source not in plugins.names("models"):
         return None
-    for family, conv, pool in _FAMILIES:
-        if family.match(name):
-            return conv, pool
-    return None
+    found: tuple[str, str | None] | None = plugins.load("models", source).stem(name)
+    return found

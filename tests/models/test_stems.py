@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from edgekd import plugins
 from edgekd.errors import ModelError
 from edgekd.models.architecture import Architecture
 from edgekd.models.build import build
@@ -20,6 +21,8 @@ STRIDES = {
     "torchvision/resnet18": 8,
     "timm/mobilenetv3_small_050": 16,
     "timm/resnet18": 8,
+    "timm/efficientnet_lite0": 16,
+    "timm/resnet10t": 8,
 }
 
 
@@ -53,3 +56,38 @@ def test_a_stem_that_nobody_knows_is_refused():
     with pytest.raises(ModelError, match="no small-image stem for torchvision/vit_b_16"):
         wants_small_stem("torchvision/vit_b_16", (32, 32), "small")
     assert not wants_small_stem("torchvision/vit_b_16", (32, 32), "auto")
+
+
+@pytest.mark.parametrize(
+    "name", ["timm/resnext26ts", "timm/lcnetv2_small", "cifar/resnet20", "/nets/resnet18.py:build"]
+)
+def test_another_stem_stays_as_it_is(name):
+    """Also where the name is like that of a family with a stem that is known."""
+    assert not wants_small_stem(name, (32, 32), "auto")
+
+
+MINE = """
+from torch import nn
+
+from edgekd.models.sources import ModelSource
+
+
+def build(name, *, num_classes, pretrained=False):
+    return nn.Sequential(nn.Conv2d(3, 8, 5, 2, 2), nn.Flatten(), nn.Linear(8, num_classes))
+
+
+def stem(name):
+    return ("0", None) if name == "wide" else None
+
+
+MODELS = ModelSource(names=lambda: ("resnet18", "wide"), build=build, published_classes=lambda name: 0, stem=stem)
+"""
+
+
+def test_a_source_from_outside_states_its_own_stems(monkeypatch, tmp_path):
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "mine.py").write_text(MINE)
+    monkeypatch.setenv(plugins.FOLDERS, str(tmp_path))
+    assert not wants_small_stem("mine/resnet18", (32, 32), "auto") and wants_small_stem("mine/wide", (32, 32), "auto")
+    network = build(Architecture(model="mine/wide", num_classes=2, small_stem=True))
+    assert network[0].stride == (1, 1) and network[0].kernel_size == (3, 3)

@@ -26,6 +26,8 @@ class ModelSource:
         loading: the names of arguments through which a builder reads or fetches weights; they are refused, because such
             files may be unpickled.
         published_input: what a classifier's published weights were trained with; downloads nothing.
+        stem: the path of a classifier's first convolution and of the max-pool behind it, if any, which are made smaller
+            for small images; None: they stay as they are.
         published_classes: for how many classes a classifier's published weights are, 0 for weights without a last
             layer; downloads nothing. Raises ValueError where there are none.
     """
@@ -38,3 +40,4 @@ class ModelSource:
     published_input: Callable[[str], TrainedInput] = lambda _: TrainedInput()
     class_names: Callable[[str], tuple[str, ...]] | None = None
     here: Callable[[str], bool] | None = None
+    stem: Callable[[str], tuple[str, str | None] | None] = lambda _: None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict
 from typing import Any
 
@@ -66,6 +67,19 @@ def here(name: str) -> bool:
     return any(isinstance(try_to_load_from_cache(published.hf_hub_id, file), str) for file in files)
 
 
+# By the beginning of a name: the first convolution, and the max-pool behind it.
+_STEMS = (
+    (re.compile(r"(tf_)?(mobilenetv[1-4]|efficientnet|mnasnet_|lcnet_|ghostnet)"), ("conv_stem", None)),
+    # The networks of CLIP, and those with one more layer at the end, have other stems.
+    (re.compile(r"(wide_resnet|resnext|resnet)\d+(_(?!clip|mlp)|$)"), ("conv1", "maxpool")),
+    (re.compile(r"(resnext|resnet)\d+[cdst](_|$)"), ("conv1.0", "maxpool")),
+)
+
+
+def stem(name: str) -> tuple[str, str | None] | None:
+    return next((paths for family, paths in _STEMS if family.match(name)), None)
+
+
 _LOADING = frozenset(
     "checkpoint_path pretrained pretrained_cfg pretrained_cfg_overlay pretrained_strict pretrained_filter_fn "
     "pretrained_model_args cache_dir model_cls model_cfg".split()
@@ -79,4 +93,5 @@ MODELS = ModelSource(
     bring=bring,
     published_input=published_input,
     here=here,
+    stem=stem,
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -96,6 +97,20 @@ def _place(url: str) -> Path:
     return Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]
 
 
+# By the beginning of a name: the first convolution, and the max-pool behind it.
+_STEMS = (
+    (re.compile(r"mobilenet_v2|mobilenet_v3|efficientnet_"), ("features.0.0", None)),
+    (re.compile(r"shufflenet_v2"), ("conv1.0", "maxpool")),
+    (re.compile(r"squeezenet"), ("features.0", "features.2")),
+    (re.compile(r"mnasnet\d"), ("layers.0", None)),
+    (re.compile(r"(wide_resnet|resnext|resnet)\d"), ("conv1", "maxpool")),
+)
+
+
+def stem(name: str) -> tuple[str, str | None] | None:
+    return next((paths for family, paths in _STEMS if family.match(name)), None)
+
+
 _LOADING = frozenset({"weights", "weights_backbone", "pretrained", "pretrained_backbone", "progress"})
 MODELS = ModelSource(
     names=names,
@@ -106,4 +121,5 @@ MODELS = ModelSource(
     bring=bring,
     published_input=published_input,
     here=here,
+    stem=stem,
 )
