@@ -33,6 +33,8 @@ from importlib import import_module
 from numbers import Integral
 from types import ModuleType
 
+from edgekd.wording import counted
+
 
 class EdgekdError(Exception):
     """Base of every error that edgekd raises on purpose.
@@ -83,8 +85,7 @@ class RecipeError(UsageError):
     def __init__(self, source: str, problems: Iterable[str]) -> None:
         self.problems = tuple(problems)
         count = len(self.problems)
-        noun = "mistake" if count == 1 else "mistakes"
-        super().__init__(f"{source}: {count} {noun}\n" + "\n".join(self.problems))
+        super().__init__(f"{source}: {counted(count, 'mistake')}\n" + "\n".join(self.problems))
 
 
 class DataError(EdgekdError):

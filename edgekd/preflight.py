@@ -32,6 +32,7 @@ from edgekd.store.artifacts import Artifact, Details, Json
 from edgekd.store.plan import is_described, is_pending
 from edgekd.training import train as training
 from edgekd.training.host import best_device, training_precision
+from edgekd.wording import counted
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -56,7 +57,7 @@ class Preflight(Artifact[PreflightDetails]):
 
 def _facts(checked: Preflight) -> list[str]:
     found = checked.details
-    return [f"{_count(len(found.networks), 'network')} built", f"checked for {', '.join(found.stages)}"]
+    return [f"{counted(len(found.networks), 'network')} built", f"checked for {', '.join(found.stages)}"]
 
 
 STAGE = Stage("preflight", "Preflight", version=2, facts=_facts)
@@ -110,8 +111,9 @@ def warnings_of(run: Run, data: Dataset) -> tuple[str, ...]:
         steps = settings.epochs * (images // batch)
         if steps < _FEW_STEPS and model.checkpoint is None and not model.pretrained:
             found.append(
-                f"{section} trains a new network for {_count(steps, 'step')} only: {_count(settings.epochs, 'epoch')} "
-                f"of {images:,} images in batches of {batch}. Set more epochs or a smaller batch_size."
+                f"{section} trains a new network for {counted(steps, 'step')} only: "
+                f"{counted(settings.epochs, 'epoch')} of {counted(images, 'image')} in batches of {batch}. "
+                "Set more epochs or a smaller batch_size."
             )
     found += _order_warnings(run, data) + _balance_warnings(run, data) + _assumptions(recipe, data)
     run.warn(found)
@@ -187,10 +189,6 @@ def _nameless_weights(model: ModelSettings, classes: int) -> str | None:
         return None if model.checkpoint is None else "checkpoint"
     hub = hub_folder.is_one(model.checkpoint) and hub_folder.read(model.checkpoint).classes is None
     return "checkpoint" if hub else None
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number:,} {what}{'s' if number > 1 else ''}"
 
 
 def check(run: Run, data: Dataset, stages: list[Stage]) -> PreflightDetails:

@@ -167,7 +167,7 @@ def test_weights_for_other_classes_are_refused_before_anything_is_trained_or_fet
     own = {"student": {"model": "torchvision/squeezenet1_1", "pretrained": True}, "distill": {"scheme": "none"}}
     recipe = {name: value for name, value in RECIPE.items() if name not in ("prune", "quantize")}
     with pytest.raises(
-        ModelError, match=r"squeezenet1_1 has another number of classes(?s:.)*1000 classes(?s:.)*10, as"
+        ModelError, match=r"squeezenet1_1 has another number of classes(?s:.)*1,000 classes(?s:.)*10, as"
     ):
         pipeline.plan(from_mapping({**recipe, **own}), tmp_path)
 

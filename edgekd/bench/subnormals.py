@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from edgekd.bench.measurement import Measurement, SubnormalWeights
 from edgekd.bench.onnx_tensors import StoredTensor, mapped
+from edgekd.wording import counted
 
 _FLOAT, _DOUBLE, _BFLOAT16 = 1, 11, 16
 # By type: as unsigned integers, the bits of the largest subnormal number, and the bit of the sign. float16 is left out:
@@ -55,7 +56,7 @@ def subnormal_warning(measured: Measurement, name: str) -> str | None:
     if not tensors or measured.runs_on != "cpu":
         return None
     named = ", ".join(f"{each.subnormal:,} of {each.values:,} in {each.tensor}" for each in tensors[:_NAMED])
-    more = f" and in {len(tensors) - _NAMED} more tensors" if len(tensors) > _NAMED else ""
+    more = f" and in {counted(len(tensors) - _NAMED, 'more tensor')}" if len(tensors) > _NAMED else ""
     return (
         f"{name} has subnormal weights ({named}{more}): some CPUs compute with values this close to 0 many times "
         "slower. Set them to 0 before the export, e.g. weight[weight.abs() < 1.2e-38] = 0."

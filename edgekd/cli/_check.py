@@ -16,6 +16,7 @@ from edgekd.devices import profiles
 from edgekd.errors import ExportError, UsageError
 from edgekd.export.legality import JETPACKS, VERSIONS, Finding, Verdict, check, has_int8, is_offered, read
 from edgekd.runtime import bundle
+from edgekd.wording import counted
 
 _SHOWN_NODES = 3
 
@@ -113,8 +114,7 @@ def _show_group(console: Console, entry: Checked, group: Group) -> None:
     if group.nodes:
         more = len(group.nodes) - _SHOWN_NODES
         shown = ", ".join(group.nodes[:_SHOWN_NODES]) + (f" and {more} more" if more > 0 else "")
-        noun = "place" if len(group.nodes) == 1 else "places"
-        console.print(f"  {len(group.nodes)} {noun}: {escape(shown)}", soft_wrap=True)
+        console.print(f"  {counted(len(group.nodes), 'place')}: {escape(shown)}", soft_wrap=True)
     if finding.hint:
         console.print(f"  next: {escape(finding.hint)}", soft_wrap=True)
 
@@ -159,5 +159,5 @@ def _verdict_text(verdict: Verdict) -> str:
     causes = {replace(finding, node="") for finding in verdict.findings}
     errors = sum(finding.level == "error" for finding in causes)
     warnings = len(causes) - errors
-    counts = [f"{n} {noun}{'s' if n > 1 else ''}" for n, noun in ((errors, "error"), (warnings, "warning")) if n]
+    counts = [counted(n, noun) for n, noun in ((errors, "error"), (warnings, "warning")) if n]
     return ("[green]legal[/]" if verdict.legal else "[red]not legal[/]") + (f": {', '.join(counts)}" if counts else "")

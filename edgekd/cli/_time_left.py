@@ -7,6 +7,8 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from edgekd.wording import counted
+
 if TYPE_CHECKING:
     from edgekd.store.plan import PlannedTraining
 
@@ -77,7 +79,7 @@ class TimeLeft:
         found = [f"{duration(stage)} left"] if stage is not None else []
         if run is not None:
             seconds, unknown = run
-            more = [f"{unknown} training{'s' if unknown > 1 else ''}"] if unknown else []
+            more = [counted(unknown, "training")] if unknown else []
             known = [f"run about {duration(seconds)}"] if seconds != stage else []
             found.append(" + ".join(known + more) if known else f"then {more[0]}")
         return found

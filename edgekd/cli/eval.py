@@ -80,9 +80,11 @@ def command(
 
 def lines(result: FolderAccuracy) -> Iterator[str]:
     """What the terminal shows."""
+    from edgekd.wording import counted
+
     low, high = result.interval
     of = f" of the split {result.split}" if result.split else ""
-    yield f"{result.accuracy:.2%} of {result.samples} images{of} ({result.variant}, {result.engine})"
+    yield f"{result.accuracy:.2%} of {counted(result.samples, 'image')}{of} ({result.variant}, {result.engine})"
     yield f"95 % interval {low:.1%} to {high:.1%}, mean of the classes {result.balanced_accuracy:.2%}"
     yield f"always answering {result.majority.label}, the most frequent class: {result.majority.share:.2%}"
     if result.calibration is not None:
@@ -91,7 +93,7 @@ def lines(result: FolderAccuracy) -> Iterator[str]:
         yield f"negative log-likelihood {found.nll:.3f} nats per image"
     for name, each in sorted(result.per_class.items(), key=lambda item: item[1].accuracy)[:_SHOWN]:
         low, high = each.interval
-        yield f"  {name:<24} {each.accuracy:8.2%}  ({low:.1%} to {high:.1%}, {each.samples} images)"
+        yield f"  {name:<24} {each.accuracy:8.2%}  ({low:.1%} to {high:.1%}, {counted(each.samples, 'image')})"
     for confusion in result.confused:
         yield f"  {confusion.count} x {confusion.label} taken for {confusion.answer}"
     if result.worst:
@@ -102,9 +104,12 @@ def lines(result: FolderAccuracy) -> Iterator[str]:
 
 def lines_of_sets(result: SetScores) -> Iterator[str]:
     """The same for images of several labels."""
+    from edgekd.wording import counted
+
     low, high = result.interval
     of = f" of the split {result.split}" if result.split else ""
-    yield f"mAP {result.mean_average_precision:.2%}, {result.samples} images{of} ({result.variant}, {result.engine})"
+    on = f"{counted(result.samples, 'image')}{of}"
+    yield f"mAP {result.mean_average_precision:.2%}, {on} ({result.variant}, {result.engine})"
     yield f"95 % interval {low:.1%} to {high:.1%}; a random order of the images: {result.chance:.1%}"
     yield f"F1 at the bundle's thresholds: micro {result.micro_f1:.2%}, macro {result.macro_f1:.2%}"
     if result.calibration is not None:

@@ -19,6 +19,7 @@ from edgekd.runtime.cores import usable_cores
 from edgekd.runtime.depth import RANGES, is_deep, largest
 from edgekd.runtime.images import BROKEN, problem_of
 from edgekd.runtime.preprocess import Pixels, Preprocessing, Size
+from edgekd.wording import counted
 
 # Of many broken images, as many are listed in messages and manifests.
 BROKEN_NAMED = 20
@@ -100,7 +101,7 @@ def check_broken(problems: Sequence[str], total: int, allowed: float, *, where: 
     count = len(problems)
     if count > allowed * total:
         raise DataError(
-            f"{count} of {total} images{where} cannot be read",
+            f"{count} of {counted(total, 'image')}{where} cannot be read",
             found=_listed(problems),
             allowed=f"a fraction of {allowed:g} (data.broken)",
             hint="repair or remove them, or raise data.broken to skip them",
@@ -120,8 +121,9 @@ def check_range(outside: Sequence[str], total: int, white: float, *, where: str 
         RangeError: there are some.
     """
     if outside:
+        have = "has" if len(outside) == 1 else "have"
         raise RangeError(
-            f"{len(outside)} of {total} images{where} have values outside of the range that they are read in",
+            f"{len(outside)} of {counted(total, 'image')}{where} {have} values outside of the range of an image",
             found=_listed(outside),
             allowed=f"0 (black) to {white:g} (white)",
             hint="bring all images to one range in which black is 0; where they were normalised, undo that: value * "

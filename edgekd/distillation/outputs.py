@@ -33,6 +33,7 @@ from edgekd.store.artifacts import Artifact, Details, read_json, write_json
 from edgekd.store.store import resume_folder
 from edgekd.training.host import best_device
 from edgekd.training.train import TrainingSetup, training_loader
+from edgekd.wording import counted
 
 VERSION = 1
 _TIMED_BATCHES = 6
@@ -191,7 +192,9 @@ def _decide(
 ) -> Decision:
     steps = setup.settings
     if settings.views >= steps.epochs:
-        return Decision(False, f"{settings.views} views are no fewer than {steps.epochs} epochs: nothing is read twice")
+        return Decision(
+            False, f"{counted(settings.views, 'view')} for {counted(steps.epochs, 'epoch')}: nothing is read twice"
+        )
     loader = training_loader(data, steps, setup.augment)
     width = settings.top_k or len(data.classes)
     size = settings.views * loader.image_count * width * (2 if settings.top_k is None else 6)

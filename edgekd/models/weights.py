@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from edgekd.errors import ModelError
+from edgekd.wording import counted
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
@@ -53,7 +54,7 @@ def problems_of(model: nn.Module, state: Mapping[str, Tensor]) -> list[str]:
     named = (("missing", missing), ("unexpected", unexpected))
     shapes = [f"{name} is {tuple(state[name].shape)}, the network has {tuple(own[name].shape)}" for name in other]
     return [
-        *(f"{len(names)} tensors {what}, e.g. {names[0]}" for what, names in named if names),
+        *(f"{counted(len(names), 'tensor')} {what}, e.g. {names[0]}" for what, names in named if names),
         *shapes[:3],
     ]
 
@@ -67,7 +68,11 @@ class NewHead:
     after: int
 
     def __str__(self) -> str:
-        became = f"its {self.before} classes became {self.after}" if self.before else "its weights came without one"
+        became = (
+            f"its {counted(self.before, 'class')} became {self.after}"
+            if self.before
+            else "its weights came without one"
+        )
         return f"The classifier ({self.layer}) was newly initialised: {became}."
 
     def replaced(self, model: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -17,6 +17,7 @@ from markupsafe import Markup
 from edgekd.report import figures, svg
 from edgekd.report.svg import Box, Mark, Scale, line, tag, text
 from edgekd.report.words import ACCURACY, Words
+from edgekd.wording import counted
 
 WIDE, NARROW = 960.0, 340.0
 _LOG_FROM = 6.0
@@ -147,7 +148,7 @@ def curves(series: Sequence[Curve], width: float, *, words: Words = ACCURACY) ->
         drawn.append(svg.marker(curve.mark, area.right + 14, end, radius=4.5))
         drawn.append(text(figures.percent(curve.points[-1][1]), area.right + 24, end + 4, class_="value"))
     description = "; ".join(
-        f"{c.label}: {figures.percent(c.points[-1][1])} after {c.points[-1][0]} epochs" for c in series
+        f"{c.label}: {figures.percent(c.points[-1][1])} after {counted(c.points[-1][0], 'epoch')}" for c in series
     )
     return svg.drawing(f"{words.title} in validation by epoch", description, width, height, *drawn)
 
@@ -186,7 +187,7 @@ def widths(layers: Sequence[Layer], width: float) -> Markup:
     hint = text("output channels", area.left, 18, class_="hint")
     axis = text("layers, from input to output", area.right, area.bottom + 20, anchor="end", class_="axis")
     before, after = sum(layer.before for layer in layers), sum(layer.after for layer in layers)
-    description = f"{len(layers)} layers, {before:,} output channels before and {after:,} after"
+    description = f"{counted(len(layers), 'layer')}, {counted(before, 'output channel')} before and {after:,} after"
     return svg.drawing(
         "Channels by layer, before and after pruning", description, width, area.bottom + 30, *drawn, hint, axis
     )

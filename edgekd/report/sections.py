@@ -11,6 +11,7 @@ from edgekd.report.headline import difference, single
 from edgekd.report.model_record import ClassPrecision, ModelEntry, Score
 from edgekd.report.record import EngineOrder, LegalityEntry, Pruning, Record
 from edgekd.report.rows import Figure, ModelRow, figure, mark_of, span
+from edgekd.wording import counted
 
 _MEASURES = {"macs": "MACs", "parameters": "Parameters"}
 _MODES = {"qad": "quantization-aware distillation (QAD)", "ptq": "calibration only (PTQ)"}
@@ -252,7 +253,7 @@ def _quantized(record: Record) -> list[tuple[str, str]]:
         ("Method", _MODES[quantization.mode]),
         ("Quantized values", f"{quantization.quantized_values:,} activations, besides the weights"),
         ("Calibrated on", f"{quantization.calibration_images:,} training images"),
-        ("Left in float", f"{left:,} {'operation' if left == 1 else 'operations'}"),
+        ("Left in float", counted(left, "operation")),
     ]
     ptq = next((model for model in record.models if record.part(model) == "calibrated"), None)
     trained = [model for model in record.models if record.part(model) == "quantized"]
@@ -263,15 +264,16 @@ def _quantized(record: Record) -> list[tuple[str, str]]:
 
 
 def pruning(record: Pruning) -> PruningView:
-    rows = tuple(_counted(record, key) for key in _MEASURES if key in record.before and key in record.after)
+    rows = tuple(_before_and_after(record, key) for key in _MEASURES if key in record.before and key in record.after)
     narrower = sum(width.after < width.before for width in record.widths)
     layers = tuple((w.layer, f"{w.before:,}", f"{w.after:,}", _kept(w.before, w.after)) for w in record.widths)
-    summary = f"{narrower} of {len(layers)} layers have fewer channels, in multiples of {record.multiple}."
+    have = "has" if narrower == 1 else "have"
+    summary = f"{narrower} of {counted(len(layers), 'layer')} {have} fewer channels, in multiples of {record.multiple}."
     bars = [charts.Layer(width.layer, width.before, width.after) for width in record.widths]
     return PruningView(rows, summary, figure(charts.widths, bars) if bars else None, layers)
 
 
-def _counted(record: Pruning, key: str) -> tuple[str, ...]:
+def _before_and_after(record: Pruning, key: str) -> tuple[str, ...]:
     before, after = record.before[key], record.after[key]
     target = f"≤ {figures.percent(record.target)}" if key == record.measure else "–"
     kept = figures.percent(record.kept) if key == record.measure else _kept(before, after)
@@ -300,7 +302,7 @@ def _verdict(entry: LegalityEntry | None) -> Verdict:
     if entry is None:
         return Verdict("not checked", True)
     counts: Counter[str] = Counter(finding.level for finding in entry.findings)
-    findings = [f"{counts[level]:,} {level}{'' if counts[level] == 1 else 's'}" for level in _LEVELS if counts[level]]
+    findings = [counted(counts[level], level) for level in _LEVELS if counts[level]]
     return Verdict(", ".join(["✓ legal" if entry.legal else "✗ refused", *findings]), entry.legal)
 
 
@@ -323,8 +325,7 @@ def _message(level: str, text: str, places: dict[tuple[str, str], list[str]], la
     where = "; ".join(f"{labels[model]}: {', '.join(names)}" for model, names in versions.items())
     count, word = (len(places), "operation") if nodes else (len(versions), "file")
     more = f" and {len(nodes) - _MOST_NODES} more" if len(nodes) > _MOST_NODES else ""
-    counted = f"{count:,} {word}{'' if count == 1 else 's'}"
-    return Message(level, text, counted, where, ", ".join(nodes[:_MOST_NODES]) + more)
+    return Message(level, text, counted(count, word), where, ", ".join(nodes[:_MOST_NODES]) + more)
 
 
 def _notes(entries: Sequence[LegalityEntry]) -> tuple[str, ...]:

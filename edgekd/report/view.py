@@ -15,6 +15,7 @@ from edgekd.report.record import MeasurementEntry, NumericsEntry, Record
 from edgekd.report.rows import Figure, ModelRow, figure, mark_of, model_labels, span
 from edgekd.report.svg import Mark
 from edgekd.report.words import Words, words_of
+from edgekd.wording import counted
 
 
 @dataclass(frozen=True)
@@ -147,7 +148,7 @@ def _first_place(record: Record) -> list[MeasurementEntry]:
 
 def _tiles(record: Record, shown_model: ModelEntry, labels: dict[str, str]) -> list[Tile]:
     low, high = shown_model.interval
-    interval = f"95 % interval {span(low, high)}, {shown_model.samples:,} test images"
+    interval = f"95 % interval {span(low, high)}, {counted(shown_model.samples, 'test image')}"
     if shown_model.majority is not None:
         interval += f"; always answering {shown_model.majority.label}: {shown_model.majority.share:.1%}"
     if shown_model.chance is not None:
@@ -236,7 +237,7 @@ def _place(record: Record, place: tuple[str, str, int], labels: dict[str, str]) 
     scatter = figure(partial(charts.scatter, words=words_of(record)), points)
     strips = figure(charts.strips, [_strip(record, entry, models[entry.model], labels) for entry in shown])
     device, engine, threads = place
-    name = f"{device}, {engine}, {threads} {'thread' if threads == 1 else 'threads'}"
+    name = f"{device}, {engine}, {counted(threads, 'thread')}"
     rows = tuple(_measurement_row(record, entry, models[entry.model], labels) for entry in here)
     return Place(name, batch, scatter, strips, rows)
 

@@ -24,6 +24,7 @@ from edgekd.runtime.label_table import (
 from edgekd.runtime.model import Model, network_inputs
 from edgekd.runtime.preprocess import Floats, Preprocessing
 from edgekd.runtime.statistics import Calibration, ClassAccuracy, Outputs, most_confused, wilson
+from edgekd.wording import counted
 
 
 class Classifier(Protocol):
@@ -74,7 +75,7 @@ class Network:
         if logits.shape != (len(array), self.columns):
             raise BackendError(
                 f"{self.variant} has other outputs than its classes need",
-                found=f"{logits.shape} for {len(array)} image{'' if len(array) == 1 else 's'}",
+                found=f"{logits.shape} for {counted(len(array), 'image')}",
                 allowed=f"({len(array)}, {self.columns})",
             )
         return logits
@@ -188,7 +189,9 @@ def measure(
     if not files:
         raise DataError(
             f"{place} has no readable images",
-            found="; ".join(filter(None, (f"{len(unreadable)} unreadable ones", str(found.left_out)))),
+            found="; ".join(
+                filter(None, (counted(len(unreadable), "unreadable image") if unreadable else "", str(found.left_out)))
+            ),
         )
     correct = int(seen.correct.sum())
     return FolderAccuracy(

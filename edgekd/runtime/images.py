@@ -17,6 +17,7 @@ from typing import IO, TypeAlias
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from edgekd.errors import summary
+from edgekd.wording import counted
 
 ImageFile: TypeAlias = "str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes]"
 
@@ -83,9 +84,9 @@ class LeftOut:
         if count := sum(self.files.values()):
             suffixes = sorted(self.files.items(), key=lambda each: (-each[1], each[0]))
             named = ", ".join(f"{number} {suffix or 'without a suffix'}" for suffix, number in suffixes[:8])
-            parts.append(f"{count} {'file' if count == 1 else 'files'} ({named}{', …' if len(suffixes) > 8 else ''})")
+            parts.append(f"{counted(count, 'file')} ({named}{', …' if len(suffixes) > 8 else ''})")
         if self.hidden:
-            parts.append(f"{self.hidden} hidden {'file' if self.hidden == 1 else 'files'}")
+            parts.append(counted(self.hidden, "hidden file"))
         if self.folders:
             parts.append(f"the {'folder' if len(self.folders) == 1 else 'folders'} {', '.join(self.folders)}")
         text = ", ".join(parts)

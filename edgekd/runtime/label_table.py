@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from edgekd.errors import DataError
+from edgekd.wording import counted
 
 Delimiter = Literal[",", ";", "tab"]
 _DELIMITERS: Mapping[str, str] = {",": ",", ";": ";", "tab": "\t"}
@@ -121,7 +122,7 @@ def read_table(path: Path, columns: Sequence[Column], delimiter: Delimiter | Non
     if wrong := [row for row in body if len(row.values) != len(header)]:
         raise DataError(
             f"{path} has rows of another length than its header",
-            found=f"{len(wrong)} of {len(body)}; line {wrong[0].line} has {len(wrong[0].values)} values",
+            found=f"{len(wrong)} of {len(body)}; line {wrong[0].line} has {counted(len(wrong[0].values), 'value')}",
             allowed=f"{len(header)}: {_some(header)}",
             hint="quote values that contain the delimiter",
         )

@@ -17,6 +17,7 @@ from edgekd.runtime.average_precision import (
     resampled,
 )
 from edgekd.runtime.label_calibration import LabelCalibration, calibration_error, label_calibration, sigmoid
+from edgekd.wording import counted
 
 Scores = npt.NDArray[np.float32]
 Floats64 = npt.NDArray[np.float64]
@@ -246,7 +247,7 @@ class MultilabelOutputs:
         whole = np.isfinite(logits).all(axis=1)
         found = []
         if not whole.all():
-            found.append(f"NaN or infinite outputs for {int((~whole).sum())} of {count} images")
+            found.append(f"NaN or infinite outputs for {int((~whole).sum())} of {counted(count, 'image')}")
         usable = logits[whole].astype(np.float64)
         if len(usable) > 1 and np.abs(usable - usable[0]).max() <= _ROUNDING * np.abs(usable).max():
             found.append("the same output for every image")

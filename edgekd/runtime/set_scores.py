@@ -23,6 +23,7 @@ from edgekd.runtime.label_table import (
 )
 from edgekd.runtime.model import Model
 from edgekd.runtime.multilabel import ClassPrecision, MultilabelOutputs, WrongLabel
+from edgekd.wording import counted
 
 
 @dataclass(frozen=True)
@@ -172,5 +173,5 @@ def _predicted(
         if progress is not None:
             progress(done, len(files))
     if not found.files:
-        raise DataError("the table has no readable images", found=f"{len(found.unreadable)} unreadable ones")
+        raise DataError("the table has no readable images", found=counted(len(found.unreadable), "unreadable image"))
     return found

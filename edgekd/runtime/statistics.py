@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from edgekd.wording import counted
+
 Bools = npt.NDArray[np.bool_]
 Counts = npt.NDArray[np.int64]
 Doubles = npt.NDArray[np.float64]
@@ -311,7 +313,7 @@ class Outputs:
         count = int(self.confusion.sum())
         found = []
         if self._not_finite:
-            found.append(f"NaN or infinite outputs for {self._not_finite} of {count} images")
+            found.append(f"NaN or infinite outputs for {self._not_finite} of {counted(count, 'image')}")
         answered = np.flatnonzero(self.confusion.sum(0))
         if self._not_finite < count and count > 1 and self._spread <= _ROUNDING * self._largest:
             found.append("the same output for every image")

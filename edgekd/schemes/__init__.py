@@ -301,7 +301,7 @@ def _check_objective(scheme: Scheme, name: str, recipe: RecipeSettings) -> None:
     if cold := [term.method for term in recipe.distill.objective if term.warmup_epochs >= recipe.distill.epochs]:
         raise UsageError(
             f"{', '.join(cold)} would still be warming up at the end",
-            found=f"warmup_epochs of {recipe.distill.epochs} epochs or more",
+            found=f"warmup_epochs of {recipe.distill.epochs} or more",
             allowed="less than distill.epochs",
         )
 

@@ -19,6 +19,7 @@ from edgekd.errors import DataError, UsageError
 from edgekd.models.checkpoint import Checkpoint
 from edgekd.recipe.settings import AugmentSettings, DataSettings, TermSettings
 from edgekd.store.artifacts import read_json
+from edgekd.wording import counted
 
 
 @dataclass(frozen=True)
@@ -112,12 +113,16 @@ def without_shared_images(task: str, data: Dataset, main: str, others: Mapping[s
     """
     shared = {name: shared_rows(data, "train", [other]) for name, other in others.items()}
     warnings = [
-        f"{task}: {len(rows)} training images were left out, since they are in {name}'s validation or test split."
+        f"{task}: {counted(len(rows), 'training image')} {'was' if len(rows) == 1 else 'were'} left out: also in "
+        f"{name}'s validation or test split."
         for name, rows in shared.items()
         if len(rows)
     ]
     if known := len(shared_rows(others[main], "train", [data])):
-        warnings.append(f"{task}: {known} of {main}'s training images are in its validation or test split.")
+        warnings.append(
+            f"{task}: {known} of {main}'s training images {'is' if known == 1 else 'are'} in its validation or test "
+            "split."
+        )
     labels: Labels = np.load(storage.labels_file(data.path, "train"))
     kept = np.setdiff1d(np.arange(len(labels)), np.concatenate(list(shared.values())))
     counts = dict(zip(data.classes, np.bincount(labels[kept], minlength=len(data.classes)).tolist(), strict=True))

@@ -47,6 +47,7 @@ from edgekd.stages.distill import STAGE, Distilled, trained
 from edgekd.store.artifacts import Artifact, Json
 from edgekd.store.store import resume_folder
 from edgekd.training.train import Learner, Record, TrainingSetup, origin_of, train_with, training_loader
+from edgekd.wording import counted
 
 
 def _facts_of_round(made: Round) -> list[str]:
@@ -108,7 +109,7 @@ def check(recipe: RecipeSettings, parameters: Parameters) -> None:
     if parameters.models is not None and len(parameters.models) not in (1, parameters.clients):
         raise UsageError(
             "federated has another number of models than of clients",
-            found=f"{len(parameters.models)} models, {parameters.clients} clients",
+            found=f"{counted(len(parameters.models), 'model')}, {counted(parameters.clients, 'client')}",
             allowed="one for all clients, or one for each",
         )
     flower()

@@ -18,11 +18,12 @@ from edgekd.runtime.statistics import Outputs
 from edgekd.training import train as training
 from edgekd.training.host import best_device
 from edgekd.training.train import evaluation_loader
+from edgekd.wording import counted
 
 
 def _facts(data: Dataset) -> list[str]:
     counts = data.details.counts
-    return [f"{counts['validation']:,} validation and {counts['test']:,} test images", "no labels given"]
+    return [f"{counts['validation']:,} validation and {counted(counts['test'], 'test image')}", "no labels given"]
 
 
 STAGE = Stage("answers", "Answers in float", version=1, facts=_facts)

@@ -21,6 +21,7 @@ from edgekd.runs import Run, Stage, settings_json
 from edgekd.runtime.backends import Backend, Progress, graph_backends
 from edgekd.stages import _code
 from edgekd.store.artifacts import Artifact, Details, Json, read_json, write_json
+from edgekd.wording import counted
 
 _DISTURBED = (
     "Some measurements were disturbed (the machine was busy with other work, or became slower): their latencies may be "
@@ -55,7 +56,7 @@ STAGE = Stage(
     "Latency",
     version=4,
     compares=True,
-    facts=lambda found: [f"{len(found.records)} measurements"],
+    facts=lambda found: [counted(len(found.records), "measurement")],
     check_machine=_check_machine,
 )
 

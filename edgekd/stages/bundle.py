@@ -21,11 +21,12 @@ from edgekd.stages.evaluate import Evaluation
 from edgekd.stages.export import Exported
 from edgekd.stages.train import BASELINE
 from edgekd.store.artifacts import Json
+from edgekd.wording import counted
 
 
 def _bundle_facts(bundle: Bundle) -> list[str]:
     count = sum(file.endswith(".onnx") for file in bundle.manifest.files)
-    return [f"{count} {'variant' if count == 1 else 'variants'}", units.size(bundle.size_bytes)]
+    return [counted(count, "variant"), units.size(bundle.size_bytes)]
 
 
 # Of the test images, certainly lost.

@@ -13,6 +13,7 @@ from edgekd.runs import Run, Stage, settings_json
 from edgekd.store.artifacts import Json
 from edgekd.store.plan import Outline, Plan, is_pending
 from edgekd.training.classes import class_names
+from edgekd.wording import counted
 
 
 def _facts(data: Dataset) -> list[str]:
@@ -23,7 +24,7 @@ def _facts_of(details: DatasetDetails, report: Json) -> list[str]:
     left_out, split_off, broken = report["left_out"], report["split_off"], report["broken"]["count"]
     return [
         ", ".join(f"{details.counts[split]:,} {split}" for split in SPLITS if split in details.counts),
-        f"{len(details.classes):,} classes{_order_of(details, report)}",
+        f"{counted(len(details.classes), 'class')}{_order_of(details, report)}",
         f"{details.preprocessing.shape} pixels",
         *_set_facts(details, report),
         *([] if details.labelled else ["no labels"]),
@@ -39,7 +40,7 @@ def _set_facts(details: DatasetDetails, report: Json) -> list[str]:
     if details.task != "multilabel":
         return []
     none, mean = report["without_labels"], report["labels_per_image"]
-    return [f"{mean:.1f} labels per training image" + (f", {none:,} images with none" if none else "")]
+    return [f"{mean:.1f} labels per training image" + (f", {counted(none, 'image')} with none" if none else "")]
 
 
 def _order_of(details: DatasetDetails, report: Json) -> str:

@@ -17,8 +17,11 @@ from edgekd.runtime.backends import Backend, BuildOptions, Progress, builders
 from edgekd.stages import _code
 from edgekd.stages.benchmark import Measurements, MeasurementsDetails
 from edgekd.store.artifacts import Json, write_json
+from edgekd.wording import counted
 
-STAGE = Stage("engines", "Engines built here", version=5, facts=lambda found: [f"{len(found.records)} measurements"])
+STAGE = Stage(
+    "engines", "Engines built here", version=5, facts=lambda found: [counted(len(found.records), "measurement")]
+)
 
 
 def engines(run: Run, bundle: Bundle, shipped: Mapping[str, ModelId]) -> Measurements | None:

@@ -28,6 +28,7 @@ from edgekd.stages import _code
 from edgekd.stages.answers import float_logits
 from edgekd.store.artifacts import Artifact, Details, Json, read_json, write_json
 from edgekd.training.fit import Progress
+from edgekd.wording import counted
 
 Shown = Callable[[int, int], None]
 
@@ -60,7 +61,10 @@ STAGE = Stage(
     "Test accuracy",
     version=6,
     compares=True,
-    facts=lambda found: [f"{len(found.rows)} files", f"{max(row['samples'] for row in found.rows):,} test images"],
+    facts=lambda found: [
+        counted(len(found.rows), "file"),
+        counted(max(row["samples"] for row in found.rows), "test image"),
+    ],
 )
 
 

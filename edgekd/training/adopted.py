@@ -14,6 +14,7 @@ from edgekd.errors import ModelError
 from edgekd.runtime.multilabel import MultilabelOutputs
 from edgekd.runtime.preprocess import IMAGENET_MEAN, IMAGENET_STD
 from edgekd.runtime.statistics import Outputs, wilson
+from edgekd.wording import counted
 
 _IMAGES = 512
 # Below this accuracy other explanations are tried, which takes a few passes over the images.
@@ -71,11 +72,11 @@ def _of_sets(network: nn.Module, data: Dataset, loader: Loader) -> list[str]:
     if bool(((logits >= 0.0) & (logits <= 1.0)).all()) and np.ptp(logits) > 0.0:
         raise ModelError(
             "the network answers with probabilities, and for images of several classes it must answer with logits",
-            found=f"outputs between 0 and 1 for all of {done} images",
+            found=f"outputs between 0 and 1 for all of {counted(done, 'image')}",
             hint="remove the sigmoid behind its last layer",
         )
     problems = seen.summary([0.5] * len(data.classes)).problems
-    return [f"The weights as given, on {done} validation images: {'; '.join(problems)}."] if problems else []
+    return [f"The weights as given, on {counted(done, 'validation image')}: {'; '.join(problems)}."] if problems else []
 
 
 def _better_normalisation(network: nn.Module, data: Dataset, loader: Loader, seen: Outputs, section: str) -> str | None:

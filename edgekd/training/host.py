@@ -24,6 +24,7 @@ from edgekd.quantization.placement import activation_quantizers
 from edgekd.recipe.settings import Precision
 from edgekd.runtime.cores import usable_cores
 from edgekd.runtime.preprocess import InputShape
+from edgekd.wording import counted
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 # Of a core: what any machine does beside the training.
@@ -164,7 +165,7 @@ class Load:
     def tell(self, threads: int, chosen: int) -> None:
         """Log a warning if not all of these threads have a core of their own, with the number that was chosen."""
         if self.room(threads) < threads:
-            used = f"{max(1, round(self.used()))} of its {self.cores} cores"
+            used = f"{max(1, round(self.used()))} of its {counted(self.cores, 'core')}"
             _LOG.warning("the machine is busy: other processes use %s; working on %s", used, in_words(chosen))
 
 
@@ -211,7 +212,7 @@ def spare_threads(load: Load) -> Iterator[None]:
 
 
 def in_words(threads: int) -> str:
-    return f"{threads} thread{'s' if threads > 1 else ''}"
+    return counted(threads, "thread")
 
 
 def autocast(precision: Literal["fp32", "bf16"], device: torch.device) -> AbstractContextManager[object]:

@@ -30,6 +30,7 @@ from edgekd.recipe.onnx_file import onnx_file
 from edgekd.recipe.settings import ModelSettings, TeacherSettings
 from edgekd.runtime.preprocess import Preprocessing
 from edgekd.store.artifacts import Json
+from edgekd.wording import counted
 
 _FINE_TUNE = (
     "fine-tune it with a new last layer for the data's classes: a teacher by teacher.train, a student by another scheme"
@@ -300,7 +301,7 @@ def _refuse(head: NewHead | None, origin: object) -> None:
     if head is not None:
         raise ModelError(
             f"{origin} has another number of classes",
-            found=f"{head.before} classes" if head.before else "no classifier",
+            found=counted(head.before, "class") if head.before else "no classifier",
             allowed=f"{head.after}, as the data has",
             hint=_FINE_TUNE,
         )

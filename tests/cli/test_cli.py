@@ -66,7 +66,7 @@ def test_a_device_measures_accuracy_without_a_workstations_packages(linear_bundl
     Image.new("RGB", (8, 8), (0, 0, 200)).save(tmp_path / "own" / "blue" / "a.png")
     none = "sys.modules.update(dict.fromkeys(('torch', 'safetensors', 'onnx')))"
     shown = _edgekd("eval", str(linear_bundle), str(tmp_path / "own"), prelude=none)
-    assert shown.returncode == 0 and shown.stdout.startswith("100.00% of 1 images"), shown.stderr
+    assert shown.returncode == 0 and shown.stdout.startswith("100.00% of 1 image"), shown.stderr
 
 
 def test_a_reader_that_has_seen_enough_is_not_an_error():

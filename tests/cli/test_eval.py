@@ -69,7 +69,7 @@ def test_a_table_and_its_columns(linear_bundle, tmp_path):
     (tmp_path / "labels.csv").write_text("file,kind,split\na.png,blue,test\n")
     arguments = [str(linear_bundle), str(tmp_path / "labels.csv"), "--label-column", "kind"]
     shown = CliRunner().invoke(command, arguments, catch_exceptions=False)
-    assert shown.stdout.startswith("100.00% of 1 images of the split test (fp32, onnxruntime ")
+    assert shown.stdout.startswith("100.00% of 1 image of the split test (fp32, onnxruntime ")
     with pytest.raises(UsageError, match="for a table"):
         CliRunner().invoke(command, [str(linear_bundle), str(tmp_path), *arguments[2:]], catch_exceptions=False)
 

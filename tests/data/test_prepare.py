@@ -242,7 +242,7 @@ def test_images_with_values_below_0_are_refused_by_name(
     run: Callable[..., Dataset], tmp_path: Path, storage: str
 ) -> None:
     root = deep_folder(tmp_path, lambda name, number: (-2.0, 2.0) if (name, number) == ("a", 3) else (0.0, 1.0))
-    with pytest.raises(RangeError, match=r"1 of 40 images have values outside(?s:.)*found: a/3.tif: values from -1.9"):
+    with pytest.raises(RangeError, match=r"1 of 40 images has values outside(?s:.)*found: a/3.tif: values from -1.9"):
         run(root, storage=storage, broken=0.5)
 
 

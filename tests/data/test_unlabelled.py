@@ -72,5 +72,5 @@ def test_images_outside_of_the_range_of_the_data_set_are_refused(tmp_path, stora
     (tmp_path / "images").mkdir()
     for number, white in enumerate((4000, 60000)):
         Image.fromarray(np.full((9, 9), white, np.uint16)).save(tmp_path / "images" / f"{number}.png")
-    with pytest.raises(RangeError, match=r"1 of 2 images under .* have(?s:.)*found: 1.png: values from 60000 to"):
+    with pytest.raises(RangeError, match=r"1 of 2 images under .* has(?s:.)*found: 1.png: values from 60000 to"):
         made(tmp_path / "images", tmp_path / "pool", depth=12, storage=storage)

@@ -200,9 +200,9 @@ def test_published_weights_of_other_classes(model, small_digits, monkeypatch):
         monkeypatch.setattr(_builder, "_resolve_pretrained_source", lambda _: ("state_dict", dict(published)))
     settings = TeacherSettings(model=model, pretrained=True, stem="standard", train=TrainSettings(**STEPS))
     begun = begin(settings, small_digits)
-    assert begun.warnings == ["The classifier (fc) was newly initialised: its 1000 classes became 10."]
+    assert begun.warnings == ["The classifier (fc) was newly initialised: its 1,000 classes became 10."]
     assert torch.equal(begun.network.state_dict()["layer4.1.conv2.weight"], published["layer4.1.conv2.weight"])
-    with pytest.raises(ModelError, match=r"1000 classes(?s:.)*teacher\.train"):
+    with pytest.raises(ModelError, match=r"1,000 classes(?s:.)*teacher\.train"):
         begin(settings.model_copy(update={"train": None}), small_digits)
 
 

@@ -23,7 +23,7 @@ def test_damaged_files_are_one_message(tmp_path, content):
 
 
 def test_what_does_not_fit_is_listed():
-    with pytest.raises(ModelError, match=r"1 tensors missing, e.g. bias; 1 tensors unexpected, e.g. head"):
+    with pytest.raises(ModelError, match=r"1 tensor missing, e.g. bias; 1 tensor unexpected, e.g. head"):
         load_state(nn.Linear(2, 3), {"weight": torch.zeros(3, 2), "head": torch.zeros(1)}, origin="w.pth")
     with pytest.raises(ModelError, match=r"weight is \(4, 2\), the network has \(3, 2\)"):
         load_state(nn.Linear(2, 3), nn.Linear(2, 4).state_dict(), origin="w.pth")

@@ -79,7 +79,7 @@ def test_the_delimiter_is_that_of_the_needed_columns_or_the_stated_one(tmp_path:
             "more than one label column\n  found: label, class\n  next: name one: data.l",
         ),
         ("file,label,label\na.png,cat,x\n", "columns of the same name\n  found: label"),
-        ("file,label\na.png,cat\nb.png\n", "rows of another length(?s:.)*found: 1 of 2; line 3 has 1 values"),
+        ("file,label\na.png,cat\nb.png\n", "rows of another length(?s:.)*found: 1 of 2; line 3 has 1 value\n"),
         ("file,label\na,b.png,cat\n", "line 2 has 3 values\n  allowed: 2: file, label\n  next: quote values"),
         ('file,label\n"a.png,cat\n', "not a valid table\n  found: unexpected end of data, in line"),
         ('file,label\n"a"b.png,cat\n', "not a valid table\n  found: ',' expected after"),

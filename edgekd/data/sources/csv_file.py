@@ -36,6 +36,7 @@ from edgekd.runtime.label_table import (
     refuse_conflicts,
 )
 from edgekd.store.artifacts import Json, digest, file_digest
+from edgekd.wording import counted
 
 
 class CsvFileSettings(ColumnSettings):
@@ -163,7 +164,7 @@ def _splits(table: Table, column: Column) -> list[SplitName]:
 def _notes(labelled: _Labelled) -> tuple[str, ...]:
     if not labelled.repeated:
         return ()
-    return (f"{labelled.path.name} repeats {labelled.repeated:,} rows; each counts once.",)
+    return (f"{labelled.path.name} repeats {counted(labelled.repeated, 'row')}; each counts once.",)
 
 
 def _status(folder: Path, name: str) -> Json:

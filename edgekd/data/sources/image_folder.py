@@ -20,6 +20,7 @@ from edgekd.errors import DataError
 from edgekd.recipe.settings import DataSettings
 from edgekd.runtime.images import SUFFIXES, Found, LeftOut, find_images, is_image, is_skipped, open_upright
 from edgekd.store.artifacts import Json
+from edgekd.wording import counted
 
 _LAYOUT = "root/<class>/<images>, or root/train/<class>/<images> with validation and test beside train"
 # By class.
@@ -129,7 +130,7 @@ def _classes(folder: Path, above: tuple[Path, ...]) -> Tree:
     tree = {child.name: find_images(child, above) for child in _folders(folder)}
     if not tree:
         loose = sum(file.is_file() and not is_skipped(file.name) and is_image(file) for file in folder.iterdir())
-        found = f"{loose} images outside any class folder" if loose else "no folders in it"
+        found = f"{counted(loose, 'image')} outside any class folder" if loose else "no folders in it"
         hint = "sort them into folders; or, to quantize a trained model without labels, see docs/data.md"
         raise DataError(f"{folder} has no classes", found=found, allowed=_LAYOUT, hint=hint if loose else None)
     if empty := [
