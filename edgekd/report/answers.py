@@ -94,8 +94,9 @@ _OF_ANSWERS = (
     "Test images in 15 bins of their confidence, the probability of the answer. Above the dashed line the model is "
     "right more often than it is confident; the bar through a mark is the 95 % interval of the accuracy.",
     "Expected calibration error (ECE): the difference of confidence and accuracy, averaged over the bins; over few "
-    "images it is above zero by chance. Negative log-likelihood of the labels: lower is better.",
-    ("File", "ECE", "Mean confidence", "Accuracy", "Difference, points", "Negative log-likelihood, nats"),
+    "images it is above zero by chance. Negative log-likelihood of the labels (NLL): lower is "
+    "better.",
+    ("File", "ECE", "Mean confidence", "Accuracy", "Difference, points", "NLL, nats"),
 )
 _WHAT_LABELS = "Whether the probability of a label says how often images have it."
 _OF_LABELS = (
@@ -104,7 +105,7 @@ _OF_LABELS = (
     "independent.",
     "Expected calibration error (ECE): the difference of probability and share, averaged over the bins; over few "
     "images it is above zero by chance. Brier score: the mean squared difference of probability and label. Both, and "
-    "the negative log-likelihood per label: lower is better. In brackets: the 95 % interval over the images.",
+    "the negative log-likelihood per label (NLL): lower is better. In brackets: the 95 % interval over the images.",
     (
         "File",
         "ECE",
@@ -112,7 +113,7 @@ _OF_LABELS = (
         "Mean probability",
         "Labels present",
         "Difference, points",
-        "Negative log-likelihood, nats",
+        "NLL, nats",
     ),
 )
 

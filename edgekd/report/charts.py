@@ -19,7 +19,9 @@ from edgekd.report.svg import Box, Mark, Scale, line, tag, text
 from edgekd.report.words import ACCURACY, Words
 from edgekd.wording import counted
 
-WIDE, NARROW = 960.0, 340.0
+# A phone's page is 328 to 358 px wide: what is drawn for 320 is never drawn smaller there.
+WIDE, NARROW = 960.0, 320.0
+_KEY_ROW = 22.0
 _LOG_FROM = 6.0
 _DOTS = 99
 _GOLDEN = 0.618034
@@ -77,14 +79,18 @@ class Layer:
 
 
 def scatter(points: Sequence[Point], width: float, *, words: Words = ACCURACY) -> Markup:
-    """Accuracy against latency; the bar through a point is its 95 % interval."""
-    height = (420.0 if width > 600 else 380.0) + max(0, len(points) - 6) * 1.5 * svg.LINE
+    """Accuracy against latency; the bar through a point is its 95 % interval.
+
+    On a phone, where names would cover the points, these have numbers, and the names stand below.
+    """
+    wide = width > 600
+    names = [_named(point.label, point.estimated, 240.0 if wide else width - 56) for point in points]
+    labels = names if wide else [str(number) for number in range(1, len(points) + 1)]
+    height = (420.0 if wide else 340.0) + max(0, len(points) - 6) * (1.5 if wide else 0.5) * svg.LINE
     area = Box(56, 34, width - 12, height - 52)
     latencies = [point.latency_ms for point in points]
     x = _latency_scale(min(latencies), max(latencies), area.left, area.right - 16)
     y = _accuracy_scale(min(p.low for p in points), max(p.high for p in points), area)
-    room = 240.0 if width > 600 else 176.0
-    labels = [_named(point.label, point.estimated, room) for point in points]
     anchors = [(x(point.latency_ms), y(point.accuracy)) for point in points]
     boxes = svg.place(labels, anchors, Box(area.left + 4, area.top, width - 2, area.bottom - 4))
     drawn = [
@@ -93,19 +99,21 @@ def scatter(points: Sequence[Point], width: float, *, words: Words = ACCURACY) -
     ]
     for point, label, anchor, box in zip(points, labels, anchors, boxes, strict=True):
         drawn += [_leader(anchor, box), svg.marker(point.mark, *anchor, hollow=point.estimated)]
-        drawn.append(text(label, box.left, box.top + 12, class_="label halo"))
-    axes = [*_rows(y, area), *_columns(x, area, 8 if width > 600 else 4)]
+        drawn.append(text(label, box.left, box.top + 12, class_="label halo" if wide else "value halo"))
+    axes = [*_rows(y, area), *_columns(x, area, 8 if wide else 4)]
     hint = text(f"↖ faster and {words.better}", area.left, 18, class_="hint")
     unit = text("latency in ms, one call (p50)", area.right, height - 8, anchor="end", class_="axis")
+    key = [] if wide else _key(points, names, height + 16)
     description = "; ".join(
         f"{p.label}: {figures.percent(p.accuracy)} at {figures.milliseconds(p.latency_ms)}" for p in points
     )
-    return svg.drawing(f"{words.title} against latency", description, width, height, *axes, hint, unit, *drawn)
+    title, below = f"{words.title} against latency", 0.0 if wide else 16 + _KEY_ROW * len(points)
+    return svg.drawing(title, description, width, height + below, *axes, hint, unit, *drawn, *key)
 
 
 def strips(rows: Sequence[Strip], width: float) -> Markup:
     """One line per model: a dot per percent of the runs, with marks at p50, p90 and p99."""
-    gutter, step = _gutter(width), 44.0 if width > 600 else 62.0
+    gutter, step = _gutter(width, [row.label for row in rows]), 44.0 if width > 600 else 62.0
     top, bottom = 14.0, 14.0 + step * len(rows)
     low = min(min((s for s in row.samples if s > 0), default=row.p50) for row in rows)
     x = _latency_scale(low, max(row.p99 for row in rows), gutter + 8, width - 16)
@@ -113,7 +121,7 @@ def strips(rows: Sequence[Strip], width: float) -> Markup:
     drawn: list[Markup] = []
     for index, row in enumerate(rows):
         y = top + step * (index + 1) - 18
-        drawn += _row_label(row.label, y, width, row.estimated)
+        drawn += _row_label(row.label, y, gutter, width, row.estimated)
         drawn.append(_quantile_dots(row, x, y))
         drawn.append(line(x(row.p50), y, x(row.p99), y, f"span {row.mark}"))
         drawn.append(line(x(row.p99), y - 7, x(row.p99), y + 7, f"span {row.mark}"))
@@ -155,14 +163,14 @@ def curves(series: Sequence[Curve], width: float, *, words: Words = ACCURACY) ->
 
 def bars(rows: Sequence[Bar], width: float) -> Markup:
     """File sizes, on an axis from zero."""
-    gutter, step = _gutter(width), 34.0 if width > 600 else 48.0
+    gutter, step = _gutter(width, [row.label for row in rows]), 34.0 if width > 600 else 48.0
     most = max(1, max(row.size_bytes for row in rows))
     x = Scale(0, most, gutter + 8, width - 80)
     drawn: list[Markup] = []
     for index, row in enumerate(rows):
         y = step * (index + 1) - 16
         length = max(2.0, x(row.size_bytes) - x(0))
-        drawn += _row_label(row.label, y, width, mark=row.mark)
+        drawn += _row_label(row.label, y, gutter, width, mark=row.mark)
         drawn.append(tag("rect", x=x(0), y=y - 7, width=length, height=14.0, rx=2.0, class_=f"bar {row.mark}"))
         drawn.append(text(figures.size(row.size_bytes), x(0) + length + 8, y + 4, class_="value"))
     description = "; ".join(f"{row.label}: {figures.size(row.size_bytes)}" for row in rows)
@@ -233,6 +241,16 @@ def _epochs(x: Scale, area: Box, height: float) -> list[Markup]:
     return [*drawn, text("epoch", area.right, height - 8, anchor="end", class_="axis")]
 
 
+def _key(points: Sequence[Point], names: Sequence[str], top: float) -> list[Markup]:
+    """The names of numbered points, one per line."""
+    drawn: list[Markup] = []
+    for number, (point, name) in enumerate(zip(points, names, strict=True), start=1):
+        y = top + _KEY_ROW * (number - 0.5)
+        drawn.append(text(str(number), 22, y + 4, anchor="end", class_="value"))
+        drawn += [svg.marker(point.mark, 36, y, hollow=point.estimated), text(name, 50, y + 4)]
+    return drawn
+
+
 def _leader(anchor: tuple[float, float], box: Box) -> Markup:
     """A thin line to a label that is not beside its mark."""
     x = min(max(anchor[0], box.left), box.right)
@@ -252,14 +270,19 @@ def _quantile_dots(row: Strip, x: Scale, y: float) -> Markup:
     return tag("path", d=d, class_=f"dots {row.mark}") if d else Markup("")
 
 
-def _gutter(width: float) -> float:
-    """The width for labels left of the rows; on a phone the labels are above the rows."""
-    return 230.0 if width > 600 else 0.0
+def _gutter(width: float, labels: Sequence[str]) -> float:
+    """The width for labels left of the rows, at most a third; on a phone the labels are above the rows."""
+    if width <= 600:
+        return 0.0
+    longest = max(svg.text_width(label) for label in labels)
+    return min(max(longest + 60.0, 120.0), width / 3)
 
 
-def _row_label(label: str, y: float, width: float, estimated: bool = False, mark: Mark | None = None) -> list[Markup]:
+def _row_label(
+    label: str, y: float, gutter: float, width: float, estimated: bool = False, mark: Mark | None = None
+) -> list[Markup]:
     """A row's label, and its mark if the row itself does not show it."""
-    gutter, room = _gutter(width), 18.0 if mark else 0.0
+    room = 18.0 if mark else 0.0
     if gutter:
         name = text(_named(label, estimated, gutter - 8 - room), gutter - 6 - room, y + 4, anchor="end")
         return [name, *([svg.marker(mark, gutter - 10, y, radius=5)] if mark else [])]

@@ -53,5 +53,10 @@ def mark_of(record: Record, role: str) -> Mark:
 
 
 def span(low: float, high: float, sign: str = "") -> str:
-    """An interval in percent, or with sign="+" of differences: "96.5 to 97.9"."""
-    return f"{low * 100:{sign}.1f} to\u00a0{high * 100:{sign}.1f}".replace("-", "−")
+    """An interval in percent, or with sign="+" of differences: "96.5 to 97.9". It is never broken into lines."""
+    return f"{_bound(low, sign)}\u00a0to\u00a0{_bound(high, sign)}"
+
+
+def _bound(share: float, sign: str) -> str:
+    text = f"{share * 100:{sign}.1f}"
+    return "0.0" if float(text) == 0.0 else text.replace("-", "−")

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from edgekd.report import answers, budget_text, charts, figures, sections
+from edgekd.report import answers, budget_text, charts, environment, figures, sections
 from edgekd.report.cards import Card, card
 from edgekd.report.headline import baseline_of, chosen, difference, headline, single, teacher_of
 from edgekd.report.model_record import ModelEntry
@@ -81,6 +81,8 @@ class View:
     pruning: sections.PruningView | None
     legality: sections.Legality | None
     flags: dict[str, str]
+    environment: dict[str, str]
+    created: str
     bundle_literal: str
 
 
@@ -113,6 +115,8 @@ def view(record: Record) -> View:
         pruning=sections.pruning(record.pruning) if record.pruning is not None else None,
         legality=sections.legality(record.legality, labels),
         flags=_flags(record, labels),
+        environment=environment.facts(record.environment),
+        created=environment.date(record.created),
         bundle_literal=json.dumps(record.bundle.path, ensure_ascii=False) if record.bundle is not None else "",
     )
 
@@ -126,12 +130,23 @@ def _budget(record: Record, labels: dict[str, str]) -> Budget | None:
 
 
 def _flags(record: Record, labels: dict[str, str]) -> dict[str, str]:
-    """The measurements that a flag is about, by flag."""
-    found: dict[str, list[str]] = {}
+    """The measurements that a flag is about, by flag: "Student, fp32 (batch 1, 8); …"."""
+    engines = len({entry.engine for entry in record.measurements})
+    found: dict[str, list[MeasurementEntry]] = {}
     for entry in record.measurements:
         for flag in entry.flags:
-            found.setdefault(flag, []).append(f"{labels[entry.model]}, {entry.engine}, batch {entry.batch_size}")
-    return {flag: "; ".join(names) for flag, names in found.items()}
+            found.setdefault(flag, []).append(entry)
+    return {flag: _flagged(entries, len(record.measurements), engines > 1, labels) for flag, entries in found.items()}
+
+
+def _flagged(entries: Sequence[MeasurementEntry], all_of_them: int, engines: bool, labels: dict[str, str]) -> str:
+    if len(entries) == all_of_them > 1:
+        return f"all {all_of_them:,} measurements"
+    batches: dict[str, list[str]] = {}
+    for entry in entries:
+        name = f"{labels[entry.model]}, {entry.engine}" if engines else labels[entry.model]
+        batches.setdefault(name, []).append(str(entry.batch_size))
+    return "; ".join(f"{name} (batch {', '.join(sizes)})" for name, sizes in batches.items())
 
 
 def _legend(record: Record) -> list[tuple[Mark, str]]:
@@ -150,15 +165,15 @@ def _tiles(record: Record, shown_model: ModelEntry, labels: dict[str, str]) -> l
     low, high = shown_model.interval
     interval = f"95 % interval {span(low, high)}, {counted(shown_model.samples, 'test image')}"
     if shown_model.majority is not None:
-        interval += f"; always answering {shown_model.majority.label}: {shown_model.majority.share:.1%}"
+        interval += f"; always answering {shown_model.majority.label}: {figures.percent(shown_model.majority.share)}"
     if shown_model.chance is not None:
-        interval += f"; a random order of the images: {shown_model.chance:.1%}"
+        interval += f"; a random order of the images: {figures.percent(shown_model.chance)}"
     score = figures.percent(shown_model.score, shown_model.samples)
     if shown_model.logit_error is not None:
         interval += f" without labels; error of the logits {figures.percent(shown_model.logit_error)}"
     tiles = [Tile(words_of(record).title, score, interval, doubtful=bool(shown_model.problems))]
     if shown_model.micro_f1 is not None and shown_model.macro_f1 is not None:
-        note = f"micro; macro {shown_model.macro_f1:.1%}; at thresholds chosen on the validation images"
+        note = f"micro; macro {figures.percent(shown_model.macro_f1)}; at thresholds chosen on the validation images"
         tiles.append(Tile("F1", figures.percent(shown_model.micro_f1, shown_model.samples), note))
     entry = single(record, shown_model)
     if entry is not None:
@@ -185,14 +200,14 @@ def _model_row(
     found = {entry.batch_size: entry for entry in _first_place(record) if entry.model == model.id}
     times = found[1].latency_ms if 1 in found else None
     cells = (
-        f"{figures.percent(model.score, model.samples)}",
+        figures.percent(model.score, model.samples),
         span(low, high),
-        f"{model.samples:,}",
-        figures.amount(model.parameters),
-        figures.amount(model.macs) if model.macs is not None else "–",
         figures.size(model.size_bytes),
         *((figures.plain(times.p50), figures.plain(times.p90), figures.plain(times.p99)) if times else ("–",) * 3),
         *(figures.plain(found[batch].throughput_per_s) if batch in found else "–" for batch in batches),
+        figures.amount(model.parameters),
+        figures.amount(model.macs) if model.macs is not None else "–",
+        f"{model.samples:,}",
     )
     notes = ["in the bundle"] * model.ships + ["the headline's model"] * (model is shown_model)
     notes += [

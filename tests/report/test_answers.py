@@ -105,4 +105,4 @@ def test_wrong_labels_are_shown_with_their_images(sets: Json) -> None:
     faults = [(each.what, each.label, spaced(each.probability)) for each in found.mistakes[0].faults]
     assert faults == [("given", "boot", "98.0 %"), ("missed", "clog", "4.0 %")]
     page = render(sets)
-    assert page.count("<img") == 12 and "missed <strong>clog</strong>, 4.0\u00a0%" in page
+    assert page.count("<img") == 12 and "missed <strong>clog</strong> 4.0\u00a0%" in page

@@ -23,5 +23,6 @@ def test_models_are_called_by_title_and_variant_and_distinguished_by_their_id():
 
 
 def test_intervals_are_in_percent_with_a_real_minus():
-    assert span(0.965, 0.979) == "96.5 to\u00a097.9"
-    assert span(-0.015, 0.007, sign="+") == "−1.5 to\u00a0+0.7"
+    assert span(0.965, 0.979) == "96.5\u00a0to\u00a097.9"
+    assert span(-0.015, 0.007, sign="+") == "−1.5\u00a0to\u00a0+0.7"
+    assert span(-0.0001, 0.0, sign="+") == "0.0\u00a0to\u00a00.0", "neither has a sign"
