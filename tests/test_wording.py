@@ -14,6 +14,7 @@ from edgekd.wording import counted
         (1, "class", "1 class"),
         (2, "class", "2 classes"),
         (2, "batch", "2 batches"),
+        (2, "epoch", "2 epochs"),
         (2, "query", "2 queries"),
         (2, "day", "2 days"),
     ],
