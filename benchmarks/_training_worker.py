@@ -29,6 +29,7 @@ from edgekd.recipe.settings import AugmentSettings
 from edgekd.training.fit import Callbacks, fit
 from edgekd.training.host import best_device, resolve_precision, training_precision
 from edgekd.training.objective import Supervised
+from edgekd.training.schedule import peak_rate
 from edgekd.training.train import training_loader
 
 Pairs = Iterable[tuple[Tensor, Tensor, Tensor | None]]
@@ -133,7 +134,7 @@ def bare(job: Job, turns: Turns) -> None:
     settings = job.settings
     optimiser = torch.optim.SGD(
         student.parameters(),
-        lr=settings.learning_rate,
+        lr=peak_rate(settings, job.batch_size),
         momentum=settings.momentum,
         weight_decay=settings.weight_decay,
         nesterov=True,
@@ -228,7 +229,11 @@ def timm_task(job: Job, turns: Turns) -> None:
     task.train()
     settings = job.settings
     optimiser = torch.optim.SGD(
-        student.parameters(), settings.learning_rate, settings.momentum, 0, settings.weight_decay, nesterov=True
+        student.parameters(),
+        peak_rate(settings, job.batch_size),
+        settings.momentum,
+        weight_decay=settings.weight_decay,
+        nesterov=True,
     )
     loader = image_loader(job.path / "data", side=job.side, batch_size=job.batch_size, workers=job.workers)
     for _ in range(job.turns):

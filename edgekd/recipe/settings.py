@@ -210,8 +210,8 @@ class RecoverySettings(TeacherGuidedSettings):
     batch_size: Positive | None = Field(None, description="images in a step; default: distill.batch_size")
     optimizer: Literal["sgd", "adamw"] = Field("sgd", description="default: distill.optimizer")
     threads: Positive | None = Field(None, description="default: distill.threads")
-    learning_rate: Annotated[float, Field(gt=0.0)] = Field(
-        0.02, description="peak learning rate; default: a fifth of distill.learning_rate"
+    learning_rate: Annotated[float, Field(gt=0.0)] | None = Field(
+        None, description="peak learning rate; default: a fifth of distill.learning_rate"
     )
     objective: tuple[TermSettings, ...] | None = Field(
         None, min_length=1, description="the losses to train with; default: the losses on logits in distill.objective"
@@ -237,8 +237,8 @@ class QuantizeSettings(RecoverySettings):
     lower: ClassVar[float] = 0.1
 
     epochs: Positive = Field(6, description="passes over the training images, with mode: qad")
-    learning_rate: Annotated[float, Field(gt=0.0)] = Field(
-        0.01, description="peak learning rate; default: a tenth of distill.learning_rate"
+    learning_rate: Annotated[float, Field(gt=0.0)] | None = Field(
+        None, description="peak learning rate; default: a tenth of distill.learning_rate"
     )
     precision: Literal["auto", "fp32"] = Field("auto", description="always fp32: bf16 is too coarse for int8 grids")
     compile: Literal[False] = Field(False, description="a network with quantizers is not compiled")
@@ -337,8 +337,9 @@ class RecipeSettings(Settings):
             if not isinstance(section, RecoverySettings):
                 continue
             taken: dict[str, Any] = {key: getattr(self.distill, key) for key in ("batch_size", "optimizer", "threads")}
-            # Rounded: a fifth of 0.1 is to be 0.02.
-            taken["learning_rate"] = round(section.lower * self.distill.learning_rate, 12)
+            if self.distill.learning_rate is not None:
+                # Rounded: a fifth of 0.1 is to be 0.02.
+                taken["learning_rate"] = round(section.lower * self.distill.learning_rate, 12)
             unset = {key: value for key, value in taken.items() if key not in section.model_fields_set}
             # In place, because the model is frozen, and pydantic keeps the instance that it made.
             self.__dict__[name] = section.model_copy(update=unset)

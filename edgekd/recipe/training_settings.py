@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -12,6 +12,9 @@ from edgekd.recipe.base import ClassWeights, Positive, Precision, Seed, Settings
 class StepSettings(Settings):
     """Optimisation settings of any training. The schedule is a cosine after a linear warm-up, counted in steps."""
 
+    # The fraction of the default learning rate that this kind of training has.
+    lower: ClassVar[float] = 1.0
+
     epochs: Positive = Field(30, description="passes over the training images")
     batch_size: Positive | None = Field(
         None, description="images in a step; default: 128, of fewer than 1,024 training images an eighth"
@@ -19,7 +22,11 @@ class StepSettings(Settings):
     optimizer: Literal["sgd", "adamw"] = Field(
         "sgd", description="sgd: with momentum; adamw: needs a lower learning rate"
     )
-    learning_rate: Annotated[float, Field(gt=0.0)] = Field(0.1, description="peak learning rate, after the warm-up")
+    learning_rate: Annotated[float, Field(gt=0.0)] | None = Field(
+        None,
+        description="peak learning rate, after the warm-up; default: 0.1 with sgd and 0.001 with adamw for batches of "
+        "128 or more, in proportion for smaller ones",
+    )
     momentum: Annotated[float, Field(ge=0.0, lt=1.0)] = Field(
         0.9, description="momentum of sgd (Nesterov); adamw ignores it"
     )

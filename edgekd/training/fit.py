@@ -25,7 +25,7 @@ from edgekd.training.guard import Guard, clear_errors
 from edgekd.training.host import autocast, keep_freed_memory, resolve_precision, threads
 from edgekd.training.norms import raise_momentum
 from edgekd.training.optimiser import make_optimiser, trainable
-from edgekd.training.schedule import learning_rate
+from edgekd.training.schedule import learning_rate, peak_rate
 from edgekd.training.state import EpochRecord, TrainingState
 from edgekd.training.throughput import Tuning, threads_are_fixed, tune
 
@@ -55,6 +55,10 @@ class _Loop:
     @cached_property
     def parameters(self) -> list[nn.Parameter]:
         return list(trainable((self.wrapped, self.objective)))
+
+    @cached_property
+    def peak_rate(self) -> float:
+        return peak_rate(self.settings, self.loader.batch_size)
 
     @property
     def total_steps(self) -> int:
@@ -115,7 +119,7 @@ class _Loop:
     def _set_rate(self, step: int) -> float:
         rate = learning_rate(
             step,
-            peak=self.settings.learning_rate,
+            peak=self.peak_rate,
             total=self.total_steps,
             warmup=round(self.settings.warmup_epochs * len(self.loader)),
         )
@@ -217,7 +221,7 @@ def _prepared(
         objective=objective,
         # Not prepared: Accelerate's wrapper searches for packages in every step, 1.5 % of a small student's step, and
         # the rest of it is for scaled and accumulated gradients, which do not occur here.
-        optimiser=make_optimiser((model, objective), settings),
+        optimiser=make_optimiser((model, objective), settings, peak_rate(settings, loader.batch_size)),
         loader=loader,
         settings=settings,
         tuning=tuning,
@@ -232,7 +236,8 @@ def _tell_batch(loader: BatchSource, settings: StepSettings) -> None:
     if wanted is not None and size < wanted:
         _LOG.warning("batch_size %d is more than there are images: training in batches of %d", wanted, size)
     elif wanted is None and size < USUAL_BATCH:
-        _LOG.info("training in batches of %d, because the images are few; batch_size in the recipe changes it", size)
+        scaled = f" and with a learning rate of {peak_rate(settings, size):g}" if settings.learning_rate is None else ""
+        _LOG.info("training in batches of %d%s, because the images are few; the recipe can set both", size, scaled)
 
 
 def score(model: nn.Module, loader: Loader, device: torch.device | str = "cpu") -> float:

@@ -11,8 +11,14 @@ from torch import nn
 from edgekd.recipe.settings import StepSettings
 
 
-def make_optimiser(modules: Iterable[nn.Module], settings: StepSettings) -> torch.optim.Optimizer:
-    """An optimiser for all trainable parameters of `modules`; biases and normalisation layers have no weight decay."""
+def make_optimiser(modules: Iterable[nn.Module], settings: StepSettings, rate: float) -> torch.optim.Optimizer:
+    """An optimiser for all trainable parameters of `modules`; biases and normalisation layers have no weight decay.
+
+    Args:
+        modules: what is trained.
+        settings: of the training.
+        rate: the learning rate until the schedule sets another.
+    """
     parameters = [parameter for parameter in trainable(modules)]
     groups: list[dict[str, Any]] = [
         {"params": [p for p in parameters if p.ndim > 1], "weight_decay": settings.weight_decay},
@@ -20,9 +26,9 @@ def make_optimiser(modules: Iterable[nn.Module], settings: StepSettings) -> torc
     ]
     groups = [group for group in groups if group["params"]]
     if settings.optimizer == "adamw":
-        return torch.optim.AdamW(groups, lr=settings.learning_rate, fused=True)
+        return torch.optim.AdamW(groups, lr=rate, fused=True)
     nesterov = settings.momentum > 0
-    return torch.optim.SGD(groups, lr=settings.learning_rate, momentum=settings.momentum, nesterov=nesterov, fused=True)
+    return torch.optim.SGD(groups, lr=rate, momentum=settings.momentum, nesterov=nesterov, fused=True)
 
 
 def trainable(modules: Iterable[nn.Module]) -> Iterator[nn.Parameter]:

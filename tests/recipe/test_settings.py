@@ -100,4 +100,4 @@ quantize: {batch_size: 8, learning_rate: 0.5}
     assert (settings.quantize.batch_size, settings.quantize.learning_rate) == (8, 0.5)
     assert settings.quantize.optimizer == "adamw"
     plain = recipe.load(_write(tmp_path, GOOD + "prune: {}\nquantize: {}\n")).settings
-    assert (plain.prune.batch_size, plain.prune.learning_rate, plain.quantize.learning_rate) == (None, 0.02, 0.01)
+    assert (plain.prune.batch_size, plain.prune.learning_rate, plain.quantize.learning_rate) == (None, None, None)

@@ -146,12 +146,12 @@ def test_a_batch_that_really_does_not_fit(small_digits, tmp_path):
 def test_a_batch_that_fits_the_images_is_told_and_recorded(small_digits, tmp_path, caplog):
     images = len(open_split(small_digits, "train"))
     with caplog.at_level(logging.INFO, "edgekd"):
-        _fit(small_digits, tmp_path / "default", epochs=1, batch_size=None)
+        _fit(small_digits, tmp_path / "default", epochs=1, batch_size=None, learning_rate=None)
         _fit(small_digits, tmp_path / "large", epochs=1, batch_size=5000)
         _fit(small_digits, tmp_path / "fits", epochs=1, batch_size=images)
     assert [record.levelname for record in caplog.records] == ["INFO", "WARNING"]
     usual, large = (record.getMessage() for record in caplog.records)
-    assert usual.startswith("training in batches of 32, because the images are few")
+    assert usual.startswith("training in batches of 32 and with a learning rate of 0.025, because the images are few")
     assert large == f"batch_size 5000 is more than there are images: training in batches of {images}"
     assert [tuning_of(tmp_path / name)["batch_size"] for name in ("default", "large")] == [32, images]
 
