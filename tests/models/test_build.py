@@ -14,8 +14,8 @@ SMALL = Architecture(
 @pytest.mark.parametrize(
     ("model", "arguments", "kind", "message"),
     [
-        ("torchvision/mobilenet_v3_smal", {}, UnknownNameError, "did you mean 'mobilenet_v3_small'"),
-        ("torchvison/resnet18", {}, UnknownNameError, "did you mean 'torchvision'"),
+        ("torchvision/mobilenet_v3_smal", {}, UnknownNameError, "did you mean 'torchvision/mobilenet_v3_small'"),
+        ("torchvison/resnet18", {}, UnknownNameError, "did you mean 'torchvision/resnet18'"),
         ("timm/resnet1", {}, UnknownNameError, "unknown model of timm"),
         ("torchvision/mobilenet_v3_small", {"width": 0.5}, ModelError, "takes no argument 'width'"),
         ("torchvision/resnet18", {"width": 0.5}, ModelError, "takes no argument 'width'"),

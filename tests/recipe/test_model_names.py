@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+
 import pytest
 import yaml
 
@@ -26,8 +28,8 @@ def test_known_names_and_files_that_are_there_pass(tmp_path):
 @pytest.mark.parametrize(
     ("model", "kind", "message"),
     [
-        ("cifar/resnet21", UnknownNameError, "unknown model of cifar 'resnet21'(?s:.)*did you mean 'resnet"),
-        ("cifer/resnet20", UnknownNameError, "did you mean 'cifar'"),
+        ("cifar/resnet21", UnknownNameError, "unknown model of cifar 'resnet21'(?s:.)*did you mean 'cifar/resnet20'"),
+        ("cifer/resnet20", UnknownNameError, "did you mean 'cifar/resnet20'"),
         ("resnet20", UnknownNameError, "unknown model source 'resnet20'"),
         ("gone.py:build", UsageError, "gone.py"),
         ("gone.py", UsageError, "does not name a function(?s:.)*nets.py:build"),
@@ -48,6 +50,33 @@ def test_known_names_and_files_that_are_there_pass(tmp_path):
 def test_others_are_refused(model, kind, message):
     with pytest.raises(kind, match=message):
         check_name(model)
+
+
+@pytest.mark.parametrize(
+    ("model", "suggestions"),
+    [
+        ("timm/resnet5O", ["timm/resnet50"]),
+        ("timm/ResNet50", ["timm/resnet50"]),
+        ("timm/resnet50.a1_in1k", ["timm/resnet50"]),
+        ("timm/mobilenetv3_smal", [f"timm/mobilenetv3_small_{width}" for width in ("050", "075", "100")]),
+        ("torchvision/mobilenet_v3_smal", ["torchvision/mobilenet_v3_small"]),
+        ("torchvision/mobilenetv3_small_100", ["timm/mobilenetv3_small_100", "torchvision/mobilenet_v3_small"]),
+        ("torchvison/resnet18", ["torchvision/resnet18"]),
+        ("resnet50", ["timm/resnet50", "torchvision/resnet50"]),
+        ("resnet-50", ["timm/resnet50", "torchvision/resnet50"]),
+        ("resnet5O", ["timm/resnet50", "torchvision/resnet50"]),
+        ("torchvision/convnext", [f"torchvision/convnext_{size}" for size in ("base", "tiny", "large")]),
+        ("timm/vit_tiny", [f"timm/vit_tiny_{each}" for each in ("patch16_224", "patch16_384", "r_s16_p8_224")]),
+        ("timm/zzz", []),
+        ("timm/", []),
+    ],
+)
+def test_the_most_similar_models_are_suggested_with_their_source(model, suggestions):
+    with pytest.raises(UnknownNameError) as refused:
+        check_name(model)
+    message = str(refused.value)
+    assert re.findall(r"'([^']*)'", message.partition("did you mean")[2]) == suggestions
+    assert "aimv2" not in message and len(message) < 300
 
 
 @pytest.mark.parametrize(
