@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from edgekd.errors import ModelError, UsageError
+from edgekd.models.pickled import Contents, contents_of
 from edgekd.models.weights import NewHead, new_head, problems_of
 
 _SAVE_PLAIN = "save a plain state dict: safetensors.torch.save_file(model.state_dict(), …)"
@@ -98,8 +99,15 @@ def choose(network: nn.Module, path: Path, classes: int, *, key: str | None = No
         ModelError: no such file, a damaged one, one with objects that could be code, or none or several that fit.
         UsageError: the file has nothing under `key`.
     """
-    raw = _read(path)
+    if not path.is_file():
+        raise ModelError(
+            f"{path} does not exist", allowed="a checkpoint folder, .safetensors, or a state dict (.pth, .pt)"
+        )
+    contents = Contents() if path.suffix == ".safetensors" else contents_of(path)
+    raw = _read(path, contents)
     found = dict(_state_dicts(raw))
+    if contents.module is not None and not _has_any_of(network, found):
+        raise _whole_model(path, contents.module)
     if not found:
         raise ModelError(f"{path} does not hold a state dict", found="no tensors by name", hint=_SAVE_PLAIN)
     labelled = [(label, state) for label, state in _scopes(found, network) if key is None or _within(label, key)]
@@ -156,18 +164,21 @@ def _averages(value: object, label: str = "", depth: int = 0) -> Iterator[str]:
             yield from _averages(each, place, depth + 1)
 
 
-def _read(path: Path) -> object:
-    if not path.is_file():
+def _read(path: Path, contents: Contents) -> object:
+    if contents.torchscript:
         raise ModelError(
-            f"{path} does not exist", allowed="a checkpoint folder, .safetensors, or a state dict (.pth, .pt)"
+            f"{path} is a TorchScript model, and a checkpoint must hold weights by name",
+            hint=f'save them: torch.save(torch.jit.load("{path.name}").state_dict(), "{path.stem}-weights.pth")',
         )
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        stand_ins: list[Any] = [*_stand_ins(path)]
+        stand_ins: list[Any] = _stand_ins(contents.unsafe)
         with torch.serialization.safe_globals(stand_ins):
             return torch.load(path, "cpu", weights_only=True)
     except pickle.UnpicklingError as error:
+        if contents.module is not None:
+            raise _whole_model(path, contents.module) from None
         # PyTorch's own message suggests unpickling without checks, which would run any code in the file.
         named = re.search(r"GLOBAL ([\w.]+)", str(error))
         found = f"an object of {named[1]}" if named else "not a file of torch.save, or it holds more than tensors"
@@ -177,14 +188,25 @@ def _read(path: Path) -> object:
         raise ModelError(f"{path} cannot be read as weights", found=found, hint=_SAVE_PLAIN) from None
 
 
-def _stand_ins(path: Path) -> list[tuple[Any, str]]:
-    """For each class in the file that a training script may well save, what is built in its stead."""
-    try:
-        names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
-    except (ValueError, RuntimeError, OSError, pickle.UnpicklingError):
-        return []  # an old or damaged file: torch.load refuses what it does not know
+def _stand_ins(names: Iterable[str]) -> list[tuple[Any, str]]:
+    """For each class in a file that a training script may well save, what is built in its stead."""
     known = [name for name in names if name in _BUILTINS or name.partition(".")[0] in _BYSTANDERS]
     return [(_empty_dict if name in _DICTS else _Inert, name) for name in known]
+
+
+def _whole_model(path: Path, module: str) -> ModelError:
+    return ModelError(
+        f"{path} holds a whole pickled model, which edgekd never unpickles: that would run code in the file",
+        found=f"an object of {module}",
+        hint="save its weights alone, in the program that made it: "
+        f'torch.save(model.state_dict(), "{path.stem}-weights.pth")',
+    )
+
+
+def _has_any_of(network: nn.Module, found: Mapping[str, dict[str, Tensor]]) -> bool:
+    """Whether any tensor in a file has the name of one of the network's, behind whatever prefix."""
+    own = set(network.state_dict())
+    return any(own & state.keys() for _, state in _scopes(found, network))
 
 
 def _state_dicts(value: object, label: str = "", depth: int = 0) -> Iterator[tuple[str, dict[str, Tensor]]]:

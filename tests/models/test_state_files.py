@@ -8,11 +8,13 @@ import copy
 import datetime
 import os
 import pathlib
+import re
 import types
 
 import numpy as np
 import pytest
 import torch
+import torchvision
 from safetensors.torch import save_file
 from torch import nn
 
@@ -62,11 +64,12 @@ WRAPS = {
 }
 
 
+@pytest.mark.parametrize("archive", [True, False], ids=["present format", "old format"])
 @pytest.mark.parametrize("prefix", PREFIXES)
 @pytest.mark.parametrize("wrap", WRAPS)
-def test_what_trainers_save_is_found(tmp_path, wrap, prefix):
+def test_what_trainers_save_is_found(tmp_path, wrap, prefix, archive):
     state, _ = states()
-    torch.save(WRAPS[wrap](prefixed(state, prefix)), tmp_path / "w.pth")
+    torch.save(WRAPS[wrap](prefixed(state, prefix)), tmp_path / "w.pth", _use_new_zipfile_serialization=archive)
     chosen = choose(network(), tmp_path / "w.pth", 3)
     assert chosen.head is None and chosen.warning is None
     assert all(torch.equal(chosen.state[name], value) for name, value in state.items())
@@ -157,12 +160,13 @@ class _Sly:
         return eval, ("__import__('os').system('touch pwned')",)
 
 
+@pytest.mark.parametrize("archive", [True, False], ids=["present format", "old format"])
 @pytest.mark.parametrize("evil", [_Evil, _Sly])
-def test_code_in_a_file_is_not_run(tmp_path, monkeypatch, evil):
+def test_code_in_a_file_is_not_run(tmp_path, monkeypatch, evil, archive):
     monkeypatch.chdir(tmp_path)
     state, _ = states()
     for content in ({"weight": evil()}, {"model": state, "args": evil()}):
-        torch.save(content, "evil.pth")
+        torch.save(content, "evil.pth", _use_new_zipfile_serialization=archive)
         with pytest.raises(
             ModelError, match=r"evil.pth cannot be read as weights(?s:.)*(system|eval|more than tensors)"
         ):
@@ -204,6 +208,42 @@ def test_a_missing_file_and_a_file_of_something_else(tmp_path):
     torch.save([1, 2], tmp_path / "list.pth")
     with pytest.raises(ModelError, match="does not hold a state dict"):
         choose(network(), tmp_path / "list.pth", 3)
+
+
+WHOLE = {
+    "alone": lambda model: model,
+    "parallel": lambda model: nn.DataParallel(model),
+    "of another package": lambda _model: torchvision.ops.MLP(4, [3]),
+    "in a dict": lambda model: {"epoch": 3, "model": model, "args": argparse.Namespace(lr=0.1)},
+    "beside moments": lambda model: {"model": model, "optimizer": {"exp_avg": torch.ones(3)}},
+}
+
+
+@pytest.mark.parametrize("archive", [True, False], ids=["present format", "old format"])
+@pytest.mark.parametrize("form", WHOLE)
+def test_a_whole_pickled_model_is_named_as_such(tmp_path, form, archive):
+    torch.save(WHOLE[form](network()), tmp_path / "best.pth", _use_new_zipfile_serialization=archive)
+    with pytest.raises(ModelError, match=r"holds a whole pickled model, which edgekd never unpickles") as refused:
+        choose(network(), tmp_path / "best.pth", 3)
+    assert re.search(r"found: an object of torch(vision)?\.\w", str(refused.value))
+    assert 'torch.save(model.state_dict(), "best-weights.pth")' in str(refused.value)
+
+
+def test_a_module_beside_the_weights_is_passed_over(tmp_path):
+    """As Lightning saves a loss among the hyperparameters."""
+    state, _ = states()
+    torch.save({"state_dict": state, "hyper_parameters": {"loss": nn.CrossEntropyLoss()}}, tmp_path / "w.ckpt")
+    assert torch.equal(choose(network(), tmp_path / "w.ckpt", 3).state["0.weight"], state["0.weight"])
+    with pytest.raises(ModelError, match="do not fit this network"):
+        choose(nn.Sequential(nn.Conv2d(3, 9, 3)), tmp_path / "w.ckpt", 3)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit")
+def test_a_torchscript_model_is_named_as_such(tmp_path):
+    torch.jit.save(torch.jit.script(network()), tmp_path / "model.pt")
+    with pytest.raises(ModelError, match="is a TorchScript model") as refused:
+        choose(network(), tmp_path / "model.pt", 3)
+    assert 'torch.save(torch.jit.load("model.pt").state_dict(), "model-weights.pth")' in str(refused.value)
 
 
 def test_averaged_parameters_take_the_buffers_of_the_weights_beside_them(tmp_path):
