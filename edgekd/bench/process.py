@@ -145,10 +145,28 @@ def run_job(job: Job, *, command: Sequence[str] = _WORKER) -> Measurement:
         BenchError: the worker died, or the model cannot be measured.
         EdgekdError: an error that the worker raised, of the same class.
     """
+    measurement: Measurement = Measurement.model_validate(
+        ask(command, job.model_dump_json(), model=job.target.name, backend=job.target.backend)["measurement"]
+    )
+    return measurement
+
+
+def ask(command: Sequence[str], request: str, *, model: str, backend: str) -> dict[str, Any]:
+    """The answer of a fresh process.
+
+    Args:
+        command: the worker, which reads the request from stdin and writes one line of JSON to stdout.
+        request: JSON.
+        model, backend: what it measures and by what, for messages.
+
+    Raises:
+        BenchError: the worker died.
+        EdgekdError: an error that the worker raised, of the same class.
+    """
     # Not in the current folder, where `python -m` would import any file, a random.py for example.
     worker = subprocess.run(
         command,
-        input=job.model_dump_json(),
+        input=request,
         capture_output=True,
         text=True,
         cwd=_PLACE,
@@ -160,11 +178,11 @@ def run_job(job: Job, *, command: Sequence[str] = _WORKER) -> Measurement:
         check=False,
     )
     if worker.returncode != 0:
-        _raise_death(job, worker.returncode, worker.stderr)
-    answer = json.loads(worker.stdout)
+        _raise_death(model, backend, worker.returncode, worker.stderr)
+    answer: dict[str, Any] = json.loads(worker.stdout)
     if "error" in answer:
         raise error_from_json(answer["error"])
-    return Measurement.model_validate(answer["measurement"])
+    return answer
 
 
 def error_to_json(error: EdgekdError) -> dict[str, str | None]:
@@ -187,14 +205,14 @@ def error_from_json(value: dict[str, Any]) -> EdgekdError:
     return error
 
 
-def _raise_death(job: Job, code: int, stderr: str) -> NoReturn:
+def _raise_death(model: str, backend: str, code: int, stderr: str) -> NoReturn:
     last = (stderr.strip().splitlines() or [""])[-1]
     if code > 0:
-        raise BenchError(f"measuring {job.target.name} failed", found=last or f"exit code {code}")
+        raise BenchError(f"measuring {model} failed", found=last or f"exit code {code}")
     name = signal.Signals(-code).name
     hint = "the system may have run out of memory: try a smaller batch" if name == "SIGKILL" else None
     raise BenchError(
-        f"{job.target.backend} crashed while measuring {job.target.name}",
+        f"{backend} crashed while measuring {model}",
         found=f"{name}{': ' + last if last else ''}",
         hint=hint or "try another engine (--backend) or another version of this one",
     )

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from edgekd import plugins
 from edgekd.distillation.method import method_named
-from edgekd.recipe.settings import DEFAULT_OBJECTIVES, Task, TermSettings
+from edgekd.recipe.distill_settings import DEFAULT_OBJECTIVES, TermSettings
+from edgekd.recipe.settings import Task
 from edgekd.store.artifacts import Json
 
 

@@ -1,10 +1,10 @@
-"""Removes channels: the widest network that meets a target, with widths rounded to a multiple."""
+"""A network whose channels are followed: what of it can be narrowed, and the narrower network with its weights."""
 
 from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -13,133 +13,74 @@ from torch import nn
 from edgekd.errors import ModelError, summary
 from edgekd.models.cost import cost
 from edgekd.models.edits.prune import resize
-from edgekd.pruning import importance
-from edgekd.pruning.flow import Flow, tensors_in, trace
+from edgekd.pruning.flow import Flow, Site, tensors_in, trace
+from edgekd.pruning.importance import Scores
 from edgekd.pruning.matching import gathered, match
 from edgekd.pruning.widths import Part, narrowed_shapes, parts_of
 from edgekd.runtime.preprocess import InputShape
 
-# The pruning ratio is searched to this precision; widths change in far coarser steps.
-_PRECISION = 1 / 128
-_Shapes = dict[str, tuple[int, ...]]
+Shapes = Mapping[str, tuple[int, ...]]
 
 
 @dataclass(frozen=True)
-class Width:
-    """A layer's output channels before and after."""
-
-    layer: str
-    before: int
-    after: int
-
-
-@dataclass(frozen=True)
-class PrunedNetwork:
-    """A network with fewer channels.
+class Channels:
+    """A network and what is known of its channels.
 
     Attributes:
-        shapes: of the parameters and buffers that became smaller.
-        kept: the remaining fraction of MACs or parameters, whichever the target is in.
-        widths: of every convolution and linear layer.
-    """
-
-    model: nn.Module
-    shapes: _Shapes
-    kept: float
-    widths: tuple[Width, ...]
-
-
-def prune_channels(
-    model: nn.Module,
-    *,
-    measure: str,
-    target: float,
-    multiple: int,
-    shape: InputShape,
-    shown: Callable[[int, int], None] | None = None,
-) -> PrunedNetwork:
-    """The widest copy of `model` with at most `target` of its MACs or parameters.
-
-    Every layer loses the same fraction of its channels, those with the smallest norm over all layers that they run
-    through (Fang et al. 2023, "DepGraph", section 3.3), but keeps at least `multiple`. The logits keep their number.
-
-    Args:
-        model: its first weighted layer takes (B, *shape).
-        measure: "macs" or "parameters".
-        target: fraction to keep, above 0 and below 1.
-        multiple: changed widths become multiples of this.
+        model: a copy, in evaluation mode, on the CPU.
         shape: of the input.
-        shown: called with the number of networks tried, and of all.
-
-    Raises:
-        ModelError: this network cannot be pruned, or the target is out of reach.
+        multiple: changed widths become multiples of this.
+        cost: "macs" and "parameters".
+        parts: what can be narrowed.
+        whole: the layers that cannot be, with the reason.
     """
-    channels = _Channels.of(model, shape, multiple)
-    best = channels.reach(measure, target, multiple)
-    low, high, halvings = 0.0, 1.0, math.ceil(-math.log2(_PRECISION))
-    for tried in range(1, halvings + 1):
-        if shown is not None:
-            shown(tried, halvings + 1)
-        middle = (low + high) / 2
-        shapes = channels.narrowed(middle, multiple)
-        if channels.kept(shapes, measure) <= target:
-            high, best = middle, shapes
-        else:
-            low = middle
-    return channels.pruned(best, measure)
-
-
-def check_reachable(model: nn.Module, *, measure: str, target: float, multiple: int, shape: InputShape) -> float:
-    """The fraction that the smallest network keeps which prune_channels() can make. Args as there.
-
-    Raises:
-        ModelError: this network cannot be pruned, or not as far as `target`.
-    """
-    channels = _Channels.of(model, shape, multiple)
-    shapes = channels.reach(measure, target, multiple)
-    return channels.pruned(shapes, measure).kept
-
-
-@dataclass(frozen=True)
-class _Channels:
-    """A network and what is known of its channels. `parts` are those that can be narrowed."""
 
     model: nn.Module
     shape: InputShape
+    multiple: int
     cost: Mapping[str, int]
     parameters: frozenset[str]
     flow: Flow
     sizes: Mapping[str, tuple[int, ...]]
     parts: tuple[Part, ...]
+    whole: Mapping[str, str]
 
     @classmethod
-    def of(cls, model: nn.Module, shape: InputShape, multiple: int) -> _Channels:
+    def of(cls, model: nn.Module, shape: InputShape, multiple: int) -> Channels:
+        """Raises ModelError where this network cannot be pruned."""
         own = copy.deepcopy(model).eval().cpu()
         flow = _followed(own, shape)
         sizes = {name: tuple(tensor.shape) for name, tensor in _tensors(own).items()}
-        parts = tuple(part for part in parts_of(flow, sizes) if len(part.counts(multiple)) > 1)
-        channels = cls(own, shape, cost(own, shape), frozenset(dict(own.named_parameters())), flow, sizes, parts)
+        parts = parts_of(flow, sizes)
+        wide = tuple(part for part in parts if len(part.counts(multiple)) > 1)
+        narrow = [part for part in parts if part not in wide]
+        whole = dict.fromkeys(_inner_layers(flow) - _layers_of(flow, parts), _why_kept(flow))
+        whole |= dict.fromkeys(_layers_of(flow, narrow), f"no smaller width is a multiple of {multiple}")
+        parameters = frozenset(dict(own.named_parameters()))
+        channels = cls(own, shape, multiple, cost(own, shape), parameters, flow, sizes, wide, whole)
         if not channels.parts:
             raise _unprunable(model, _why_none(flow))
-        return channels.without_fixed(multiple)
+        return channels._without_fixed()
 
-    def without_fixed(self, multiple: int) -> _Channels:
+    def _without_fixed(self) -> Channels:
         """Without the parts whose number the network's code fixes: it does not run where they are narrowed.
 
         Raises:
             ModelError: it runs with none of them narrowed.
         """
-        failure = self.failure(range(len(self.parts)), multiple)
+        failure = self._failure(range(len(self.parts)))
         if failure is None:
             return self
-        runs = [number for number in range(len(self.parts)) if self.failure([number], multiple) is None]
-        if not runs or self.failure(runs, multiple) is not None:
+        runs = [number for number in range(len(self.parts)) if self._failure([number]) is None]
+        if not runs or self._failure(runs) is not None:
             raise _unprunable(self.model, f"it does not run with fewer channels: {failure}")
-        return replace(self, parts=tuple(self.parts[number] for number in runs))
+        fixed = [part for number, part in enumerate(self.parts) if number not in runs]
+        whole = dict.fromkeys(_layers_of(self.flow, fixed), "the network's own code fixes their number")
+        return replace(self, parts=tuple(self.parts[number] for number in runs), whole={**self.whole, **whole})
 
-    def failure(self, narrowed: Collection[int], multiple: int) -> str | None:
+    def _failure(self, narrowed: Collection[int]) -> str | None:
         """Why the network does not run where these parts are as narrow as can be; None where it does."""
-        units = [_units(part, float(number in narrowed), multiple) for number, part in enumerate(self.parts)]
+        units = [part.counts(self.multiple)[0 if number in narrowed else -1] for number, part in enumerate(self.parts)]
         narrow = copy.deepcopy(self.model)
         resize(narrow, narrowed_shapes(self.flow, self.parts, units, self.sizes))
         try:
@@ -150,51 +91,44 @@ class _Channels:
             return summary(error)
         return None if found == self.flow.outputs else f"its output is {found}, not {self.flow.outputs}"
 
-    def narrowed(self, share: float, multiple: int) -> _Shapes:
-        """The shapes that change where every layer loses `share` of its channels, but keeps at least `multiple`."""
-        units = [_units(part, share, multiple) for part in self.parts]
+    def narrowed(self, units: Sequence[int]) -> Shapes:
+        """The shapes that change where each part keeps so many units."""
         return narrowed_shapes(self.flow, self.parts, units, self.sizes)
 
-    def reach(self, measure: str, target: float, multiple: int) -> _Shapes:
-        """The smallest shapes. Raises ModelError where they keep more than `target`."""
-        shapes = self.narrowed(1.0, multiple)
-        if (kept := self.kept(shapes, measure)) > target:
-            raise ModelError(
-                f"the pruning target {target:g} of the {measure} is out of reach",
-                found=f"{kept:.3f} remains where every layer keeps only {multiple} channels, or all of fewer"
-                + (
-                    f"; layers are left whole whose channels meet {_listed(self.flow.unknown)}"
-                    if self.flow.unknown
-                    else ""
-                ),
-                allowed=f"{kept:.3f} to 1",
-                hint="use a smaller prune.multiple, or a student with more layers and channels",
-            )
-        return shapes
-
-    def kept(self, shapes: _Shapes, measure: str) -> float:
-        """The fraction of the cost that the narrowed network keeps, counted from its shapes."""
+    def kept(self, shapes: Shapes, measure: str) -> float:
+        """The fraction of "macs" or "parameters" that the narrower network keeps, counted from its shapes."""
         saved = sum(
-            (math.prod(self.sizes[name]) - math.prod(shape)) * self.weight_of(name, measure)
+            (math.prod(self.sizes[name]) - math.prod(shape)) * self._weight_of(name, measure)
             for name, shape in shapes.items()
         )
         return 1.0 - saved / self.cost[measure]
 
-    def weight_of(self, name: str, measure: str) -> int:
+    def _weight_of(self, name: str, measure: str) -> int:
         """What an element of a tensor costs: multiply-accumulates per image, or whether it is a parameter."""
         return self.flow.positions.get(name, 0) if measure == "macs" else int(name in self.parameters)
 
-    def pruned(self, shapes: _Shapes, measure: str) -> PrunedNetwork:
-        """The network with those of its channels that matter most. Raises ModelError where it does not run."""
+    def pruned(self, shapes: Shapes, scores: Scores) -> nn.Module:
+        """The narrower network with the channels of the highest scores. Raises ModelError where it does not run."""
         narrow = copy.deepcopy(self.model)
         resize(narrow, shapes)
         flow = _followed(narrow, self.shape)
-        channels = match(self.flow, flow, importance.magnitude(self.model, self.flow))
-        own = gathered(_tensors(self.model), self.flow, flow, channels)
+        own = gathered(_tensors(self.model), self.flow, flow, match(self.flow, flow, scores))
         with torch.no_grad():
             for name, tensor in _tensors(narrow).items():
                 tensor.copy_(own[name])
-        return PrunedNetwork(narrow, shapes, self.kept(shapes, measure), tuple(_widths(self.model, narrow)))
+        return narrow
+
+    def sample(self, shapes: Shapes) -> nn.Module:
+        """A network as narrow as these shapes, with random weights where it is narrower."""
+        narrow = copy.deepcopy(self.model)
+        resize(narrow, shapes)
+        generator = torch.Generator().manual_seed(0)
+        with torch.no_grad():
+            for name, tensor in _tensors(narrow).items():
+                if name in shapes:
+                    # Positive: among them are the variances of batch norms.
+                    tensor.copy_(torch.rand(tensor.shape, generator=generator) + 0.1)
+        return narrow
 
 
 def _followed(model: nn.Module, shape: InputShape) -> Flow:
@@ -203,12 +137,6 @@ def _followed(model: nn.Module, shape: InputShape) -> Flow:
         return trace(model, shape)
     except Exception as error:
         raise _unprunable(model, f"its channels cannot be followed: {summary(error)}") from error
-
-
-def _units(part: Part, share: float, multiple: int) -> int:
-    """The number of units nearest to what remains of a part without `share`, of those that are allowed."""
-    wanted = (1.0 - share) * part.unit
-    return min(part.counts(multiple), key=lambda count: (abs(count - wanted), count))
 
 
 def _tensors(model: nn.Module) -> dict[str, torch.Tensor]:
@@ -225,6 +153,31 @@ def _listed(operators: tuple[str, ...]) -> str:
     return ", ".join(operators[:4]) + (" and others" if len(operators) > 4 else "")
 
 
+def _why_kept(flow: Flow) -> str:
+    if flow.unknown:
+        return f"its channels meet operators that do not treat channels apart: {_listed(flow.unknown)}"
+    return "its channels are added to the input's or the output's"
+
+
+def _inner_layers(flow: Flow) -> set[str]:
+    """All convolutions and linear layers but those that compute the output."""
+    return {
+        name.removesuffix(".weight")
+        for name in flow.positions
+        if not flow.logits.issuperset(flow.sites[Site(name, 0)].tolist())
+    }
+
+
+def _layers_of(flow: Flow, parts: Collection[Part]) -> set[str]:
+    """The layers whose outputs are channels of these parts."""
+    channels = {channel for part in parts for channel in part.channels}
+    return {
+        name.removesuffix(".weight")
+        for name in flow.positions
+        if channels.issuperset(flow.sites[Site(name, 0)].tolist())
+    }
+
+
 def _unprunable(model: nn.Module, found: str) -> ModelError:
     return ModelError(
         f"{type(model).__name__} cannot be pruned",
@@ -232,10 +185,3 @@ def _unprunable(model: nn.Module, found: str) -> ModelError:
         allowed="convolutional networks, e.g. MobileNet, ShuffleNetV2, EfficientNet, RegNet, ResNet",
         hint="remove the prune section, or take another student",
     )
-
-
-def _widths(model: nn.Module, narrow: nn.Module) -> Iterator[Width]:
-    after = dict(narrow.named_modules())
-    for name, layer in model.named_modules():
-        if isinstance(layer, nn.Conv2d | nn.Linear):
-            yield Width(name, layer.weight.shape[0], after[name].weight.shape[0])

@@ -62,6 +62,7 @@ class Flow:
         outputs: the shapes of the outputs for one image.
         positions: by the name of each convolution's or linear layer's weight, how often it is applied to an image: at
             how many pixels. A weight of n elements costs n multiply-accumulates each time.
+        logits: those of the kept channels that the outputs consist of.
     """
 
     sites: Mapping[Site, Labels]
@@ -70,6 +71,7 @@ class Flow:
     unknown: tuple[str, ...]
     outputs: tuple[tuple[int, ...], ...]
     positions: Mapping[str, int]
+    logits: frozenset[int] = frozenset()
 
 
 def trace(model: nn.Module, shape: InputShape) -> Flow:
@@ -188,6 +190,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             tuple(self._unknown),
             tuple(tuple(tensor.shape) for tensor in outputs),
             self._positions,
+            frozenset(self._root(label) for tensor in outputs for label in _found_in(self.labels(tensor))),
         )
 
     # Operators

@@ -6,16 +6,19 @@ import copy
 
 import pytest
 import torch
+from pruned import prune
 from torch import nn
 
 from edgekd.errors import ModelError
 from edgekd.models.architecture import Architecture
 from edgekd.models.build import build
 from edgekd.models.cost import cost
-from edgekd.pruning.channels import PrunedNetwork, check_reachable, prune_channels
+from edgekd.pruning.channels import Channels
 from edgekd.pruning.flow import CONSTANT, trace
-from edgekd.pruning.importance import magnitude
+from edgekd.pruning.importance import group_norm
 from edgekd.pruning.matching import match
+from edgekd.pruning.meters import Counted
+from edgekd.pruning.search import PrunedNetwork, narrowest
 from edgekd.runtime.preprocess import InputShape
 
 SHAPE = InputShape(3, 64, 64)
@@ -67,7 +70,7 @@ def _build(model: str, arguments: dict | None = None) -> nn.Module:
 def _silenced(network: nn.Module, pruned: PrunedNetwork, shape: InputShape) -> nn.Module:
     """The full network, the channels that were removed set to zero where they begin."""
     full, narrow = trace(network, shape), trace(pruned.model, shape)
-    stay = {*match(full, narrow, magnitude(network, full)).values(), CONSTANT}
+    stay = {*match(full, narrow, group_norm(network, full)).values(), CONSTANT}
     silenced = copy.deepcopy(network)
     tensors = {**dict(silenced.named_parameters()), **dict(silenced.named_buffers())}
     with torch.no_grad():
@@ -80,7 +83,7 @@ def _silenced(network: nn.Module, pruned: PrunedNetwork, shape: InputShape) -> n
 def _check(model: str) -> None:
     network = _build(model)
     before = cost(network, SHAPE)
-    found = prune_channels(network, measure="macs", target=0.5, multiple=8, shape=SHAPE)
+    found = prune(network, 0.5, SHAPE)
     assert 0.3 < found.kept <= 0.5
     assert cost(found.model, SHAPE)["macs"] == pytest.approx(found.kept * before["macs"])
     changed = [width for width in found.widths if width.after != width.before]
@@ -108,15 +111,15 @@ def test_further_families_are_pruned_to_half_exactly(model):
 def test_parameters_are_a_target_of_their_own():
     network = _build("torchvision/resnet18")
     shown = []
-    found = prune_channels(
+    found = prune(
         network,
-        measure="parameters",
-        target=0.3,
+        0.3,
+        InputShape(3, 32, 32),
         multiple=16,
-        shape=InputShape(3, 32, 32),
+        meter=Counted("parameters"),
         shown=lambda done, total: shown.append((done, total)),
     )
-    assert shown == [(tried, 8) for tried in range(1, 8)]  # after the smallest one, seven halvings
+    assert shown == [(tried, 8) for tried in range(8)]  # the smallest one, then seven halvings
     assert 0.2 < found.kept <= 0.3
     assert cost(found.model, InputShape(3, 32, 32))["parameters"] == pytest.approx(
         found.kept * cost(network, InputShape(3, 32, 32))["parameters"]
@@ -131,15 +134,15 @@ def test_the_channels_that_go_are_those_with_the_smallest_weights():
         network[0].weight.copy_(torch.where(strong, 2.0, 0.1)[:, None, None, None])
         network[0].bias.zero_()
         network[4].weight.copy_(torch.where(strong, 2.0, 0.1)[None, :])
-    found = prune_channels(network, measure="macs", target=0.6, multiple=8, shape=InputShape(3, 8, 8))
+    found = prune(network, 0.6, InputShape(3, 8, 8))
     assert found.shapes == {"0.weight": (8, 3, 1, 1), "0.bias": (8,), "4.weight": (10, 8)}
     torch.testing.assert_close(found.model[0].weight, network[0].weight[strong])
 
 
 def test_a_pruned_network_is_pruned_again():
     network = _build("torchvision/shufflenet_v2_x0_5")
-    once = prune_channels(network, measure="macs", target=0.7, multiple=4, shape=SHAPE)
-    twice = prune_channels(once.model, measure="macs", target=0.7, multiple=4, shape=SHAPE)
+    once = prune(network, 0.7, SHAPE, multiple=4)
+    twice = prune(once.model, 0.7, SHAPE, multiple=4)
     assert cost(twice.model, SHAPE)["macs"] < 0.5 * cost(network, SHAPE)["macs"]
     images = torch.randn(2, *SHAPE)
     with torch.no_grad():
@@ -148,11 +151,11 @@ def test_a_pruned_network_is_pruned_again():
 
 def test_a_target_out_of_reach_states_what_is_in_reach():
     network = _build("torchvision/mobilenet_v3_small", {"width_mult": 0.25})
-    with pytest.raises(ModelError, match="target 0.05 of the macs is out of reach") as caught:
-        prune_channels(network, measure="macs", target=0.05, multiple=8, shape=InputShape(3, 32, 32))
-    lowest = check_reachable(network, measure="macs", target=0.99, multiple=8, shape=InputShape(3, 32, 32))
+    with pytest.raises(ModelError, match="target 0.05 of the MACs is out of reach") as caught:
+        prune(network, 0.05, InputShape(3, 32, 32))
+    lowest = narrowest(Channels.of(network, InputShape(3, 32, 32), 8), Counted("macs"))
     assert caught.value.allowed == f"{lowest:.3f} to 1"
-    prune_channels(network, measure="macs", target=lowest + 1e-6, multiple=8, shape=InputShape(3, 32, 32))
+    prune(network, lowest + 1e-6, InputShape(3, 32, 32))
 
 
 class _Fixed(nn.Module):
@@ -169,8 +172,9 @@ class _Fixed(nn.Module):
 
 
 def test_layers_whose_width_the_code_fixes_stay_and_the_others_are_pruned():
-    found = prune_channels(_Fixed(32).eval(), measure="macs", target=0.5, multiple=8, shape=InputShape(3, 16, 16))
+    found = prune(_Fixed(32).eval(), 0.5, InputShape(3, 16, 16))
     assert {width.layer: width.after for width in found.widths} == {"first": 16, "inner": 8, "last": 4}
+    assert dict(found.whole) == {"first": "the network's own code fixes their number"}
 
 
 class _Mixed(nn.Module):
@@ -193,5 +197,5 @@ class _Mixed(nn.Module):
 )
 def test_what_cannot_be_pruned_is_refused_by_name(network, reason):
     with pytest.raises(ModelError, match=f"{type(network).__name__} cannot be pruned") as caught:
-        prune_channels(network.eval(), measure="macs", target=0.5, multiple=8, shape=InputShape(3, 16, 16))
+        prune(network.eval(), 0.5, InputShape(3, 16, 16))
     assert reason in str(caught.value.found)

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from edgekd.pruning.flow import Site, trace
-from edgekd.pruning.importance import magnitude
+from edgekd.pruning.importance import group_norm
 from edgekd.runtime.preprocess import InputShape
 
 
@@ -18,7 +18,7 @@ def test_the_group_norm_of_each_channel_by_an_independent_formula():
     ).eval()
     nn.init.normal_(network[1].weight)
     flow = trace(network, InputShape(3, 8, 8))
-    found = magnitude(network, flow)
+    found = group_norm(network, flow)
     first, norm, depthwise, last = (network[place].weight.double() for place in (0, 1, 3, 5))
     layers = [
         first.pow(2).sum((1, 2, 3)),
@@ -36,7 +36,7 @@ def test_a_layer_of_zeros_has_no_say():
     network = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Conv2d(4, 2, 1)).eval()
     nn.init.zeros_(network[1].weight)
     flow = trace(network, InputShape(3, 4, 4))
-    found = magnitude(network, flow)
+    found = group_norm(network, flow)
     weight = network[0].weight.double().pow(2).sum((1, 2, 3))
     channels = flow.sites[Site("0.weight", 0)].tolist()
     assert [found[channel] for channel in channels] == pytest.approx((weight / weight.mean() / 2).tolist(), rel=1e-5)

@@ -42,8 +42,11 @@ def test_an_untrained_teacher_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("yaml_section", "message"),
     [
-        ("prune: {target: {}}", "prune.target: a target is either macs or parameters"),
-        ("prune: {target: {macs: 0.5, parameters: 0.5}}", "prune.target: a target is either macs or parameters"),
+        ("prune: {target: {}}", "prune.target: set exactly one of macs, parameters, latency, latency_ms, size_mb"),
+        (
+            "prune: {target: {macs: 0.5, parameters: 0.5}}",
+            "prune.target: set exactly one of macs, parameters, latency, latency_ms, size_mb",
+        ),
         ("prune: {target: {macs: 1.0}}", "prune.target.macs: must be below 1"),
         ("prune: {device: jetson-orin-nano-9gb}", "did you mean 'jetson-orin-nano-8gb'"),
         ("prune: {objective: [{method: kdd}]}", "prune.objective[0].method: unknown distillation method 'kdd'"),

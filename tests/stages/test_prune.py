@@ -10,10 +10,10 @@ from edgekd.models import checkpoint as checkpoints
 from edgekd.models.architecture import Architecture
 from edgekd.models.build import build
 from edgekd.models.checkpoint import Checkpoint, TrainingNotes
-from edgekd.pruning.channels import check_reachable
+from edgekd.pruning.checkpoint import prune_checkpoint
+from edgekd.pruning.request import Request, check
 from edgekd.recipe.settings import PruneTarget
 from edgekd.runtime.preprocess import InputShape, Preprocessing
-from edgekd.stages.prune import prune_checkpoint
 
 
 def _student(folder, model="torchvision/mobilenet_v2", **arguments) -> Checkpoint:
@@ -33,7 +33,7 @@ def _student(folder, model="torchvision/mobilenet_v2", **arguments) -> Checkpoin
 def test_a_pruned_checkpoint_states_what_was_pruned_and_rebuilds_without_gradients(tmp_path):
     student = _student(tmp_path / "student", width_mult=0.35)
     (tmp_path / "pruned").mkdir()
-    pruned = prune_checkpoint(student, PruneTarget(macs=0.5), 8, tmp_path / "pruned")
+    pruned = prune_checkpoint(student, Request(PruneTarget(macs=0.5), 8), tmp_path / "pruned")
     with torch.no_grad():
         network = checkpoints.load(Checkpoint.load(pruned.path))
     for width in pruned.metrics["widths"]:
@@ -47,6 +47,6 @@ def test_a_pruned_checkpoint_states_what_was_pruned_and_rebuilds_without_gradien
 
 def test_what_would_fail_later_fails_before_anything_is_trained(tmp_path):
     network = build(Architecture(model="torchvision/mobilenet_v3_small", num_classes=3, small_stem=True))
-    check_reachable(network, measure="macs", target=0.5, multiple=8, shape=InputShape(3, 32, 32))
+    check(Request(PruneTarget(macs=0.5), 8), network, InputShape(3, 32, 32))
     with pytest.raises(ModelError, match="out of reach"):
-        check_reachable(network, measure="parameters", target=0.001, multiple=8, shape=InputShape(3, 32, 32))
+        check(Request(PruneTarget(parameters=0.001), 8), network, InputShape(3, 32, 32))

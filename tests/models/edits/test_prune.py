@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from pruned import prune
 from small_networks import SMALL, save_small
 from torch import nn
 
@@ -11,7 +12,6 @@ from edgekd.models.build import build
 from edgekd.models.checkpoint import Checkpoint
 from edgekd.models.cost import cost
 from edgekd.models.edits.prune import resize
-from edgekd.pruning.channels import prune_channels
 from edgekd.runtime.preprocess import InputShape
 
 
@@ -19,7 +19,7 @@ def test_pruned_widths_are_rebuilt_from_the_manifest_also_when_pruned_twice(tmp_
     shape = InputShape(3, 32, 32)
     model, architecture = build(SMALL).eval(), SMALL
     for target in (0.6, 0.7):
-        pruned = prune_channels(model, measure="macs", target=target, multiple=4, shape=shape)
+        pruned = prune(model, target, shape, multiple=4)
         model = pruned.model
         architecture = architecture.edited({"edit": "prune", "shapes": {k: list(v) for k, v in pruned.shapes.items()}})
     saved = save_small(model, architecture, tmp_path / "c")

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 import torch
+from pruned import prune
 from small_networks import SMALL, save_small
 from torch import nn
 
@@ -15,7 +16,6 @@ from edgekd.models import checkpoint as checkpoints
 from edgekd.models.build import build
 from edgekd.models.checkpoint import Checkpoint
 from edgekd.models.weights import load_state, read_state, save_state
-from edgekd.pruning.channels import prune_channels
 from edgekd.quantization.placement import freeze, insert, observe
 from edgekd.recipe.settings import AugmentSettings, TrainSettings
 from edgekd.runtime.preprocess import InputShape
@@ -61,7 +61,7 @@ def test_another_process_rebuilds_the_same_bits(tmp_path):
 
 
 def test_pruned_and_then_quantized_is_rebuilt(tmp_path):
-    made = prune_channels(build(SMALL).eval(), measure="macs", target=0.5, multiple=4, shape=InputShape(3, 32, 32))
+    made = prune(build(SMALL).eval(), 0.5, InputShape(3, 32, 32), multiple=4)
     pruned = SMALL.edited({"edit": "prune", "shapes": {name: list(size) for name, size in made.shapes.items()}})
     network = _calibrated(made.model)
     saved = save_small(network, pruned.edited(EDIT), tmp_path / "c")
