@@ -319,7 +319,12 @@ def _pruning() -> Json:
     widths = [{"layer": f"features.{i}.block.0", "before": wide, "after": cut} for i, (wide, cut) in pairs]
     counts = {"before": {"macs": 56_500_000, "parameters": 1_528_106}}
     counts["after"] = {"macs": 27_100_000, "parameters": 611_240}
-    return {"measure": "macs", "target": 0.5, "kept": 0.4796, "multiple": 8, **counts, "widths": widths}
+    curve = {"channels": 16, "shares": [0.25, 0.5, 0.75], "errors": [0.01, 0.04, 0.2]}
+    curves = [{**curve, "layers": [f"features.{i}.block.0.weight"], "lost": [0.0, i / 500, i / 90]} for i in range(30)]
+    rules = {"measure": "macs", "importance": "group-norm", "shares": "sensitivity", "multiple": 8}
+    whole = {"features.60.attention": "its channels meet operators that do not treat channels apart: aten::_softmax"}
+    found = {"target": 0.5, "kept": 0.4796, "widths": widths, "sensitivity": curves, "whole": whole}
+    return {**rules, **counts, **found}
 
 
 def _legality(name: str, version: str, jetpack: str) -> Json:

@@ -69,15 +69,6 @@ class Bar:
     size_bytes: int
 
 
-@dataclass(frozen=True)
-class Layer:
-    """A layer's output channels before and after pruning."""
-
-    label: str
-    before: int
-    after: int
-
-
 def scatter(points: Sequence[Point], width: float, *, words: Words = ACCURACY) -> Markup:
     """Accuracy against latency; the bar through a point is its 95 % interval.
 
@@ -175,34 +166,6 @@ def bars(rows: Sequence[Bar], width: float) -> Markup:
         drawn.append(text(figures.size(row.size_bytes), x(0) + length + 8, y + 4, class_="value"))
     description = "; ".join(f"{row.label}: {figures.size(row.size_bytes)}" for row in rows)
     return svg.drawing("File size", description, width, step * len(rows) + 6, *drawn)
-
-
-def widths(layers: Sequence[Layer], width: float) -> Markup:
-    """One column per layer, in the network's order: its channels before pruning (pale) and after (solid)."""
-    area = Box(56, 34, width - 12, 234 if width > 600 else 204)
-    y = Scale(0, max(1, max(layer.before for layer in layers)) * 1.05, area.bottom, area.top)
-    slot = (area.right - area.left) / len(layers)
-    wide = min(28.0, slot * 0.72)
-    drawn: list[Markup] = []
-    for tick in y.ticks(4):
-        drawn.append(line(area.left, y(tick), area.right, y(tick), "grid"))
-        drawn.append(text(f"{tick:,.0f}", area.left - 8, y(tick) + 4, anchor="end", class_="axis"))
-    for index, layer in enumerate(layers):
-        left = area.left + slot * (index + 0.5) - wide / 2
-        name = tag("title", f"{layer.label}: {layer.before:,} → {layer.after:,}")
-        columns = [_column(left, wide, y(n), area.bottom, c) for n, c in ((layer.before, "was"), (layer.after, "bar"))]
-        drawn.append(tag("g", name, *columns, class_="pruned"))
-    hint = text("output channels", area.left, 18, class_="hint")
-    axis = text("layers, from input to output", area.right, area.bottom + 20, anchor="end", class_="axis")
-    before, after = sum(layer.before for layer in layers), sum(layer.after for layer in layers)
-    description = f"{counted(len(layers), 'layer')}, {counted(before, 'output channel')} before and {after:,} after"
-    return svg.drawing(
-        "Channels by layer, before and after pruning", description, width, area.bottom + 30, *drawn, hint, axis
-    )
-
-
-def _column(left: float, width: float, top: float, bottom: float, class_: str) -> Markup:
-    return tag("rect", x=left, y=top, width=width, height=bottom - top, class_=class_)
 
 
 def _latency_scale(low: float, high: float, start: float, end: float) -> Scale:

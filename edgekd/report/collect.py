@@ -31,6 +31,10 @@ from edgekd.version import __version__
 _ANSWERS = ("problems", "majority", "correct", "balanced_accuracy", "per_class", "confused", "calibration")
 _SCORES = ("accuracy", "agreement", "mAP", "logit_error")
 _SET_ANSWERS = ("problems", "chance", "micro_f1", "macro_f1", "replicates")
+_PRUNING = (
+    *("measure", "target", "kept", "multiple", "importance", "shares"),
+    *("before", "widths", "whole", "sensitivity"),
+)
 _MEDIA = {".png": "image/png", ".jpg": "image/jpeg"}
 _MEASURED = (
     "model",
@@ -159,8 +163,10 @@ def _pruning(result: Pruned | None) -> Json | None:
     if result is None:
         return None
     checkpoint = result.pruned
-    values = {key: checkpoint.metrics[key] for key in ("measure", "target", "kept", "multiple", "before", "widths")}
-    return {**values, "after": {key: checkpoint.metrics[key] for key in ("macs", "parameters")}}
+    metrics = checkpoint.metrics
+    values = {key: metrics[key] for key in _PRUNING}
+    latency = {"latency": metrics["latency"]} if "latency" in metrics else {}
+    return {**values, **latency, "after": {key: metrics[key] for key in ("macs", "parameters")}}
 
 
 def _quantization(result: Quantized | None) -> Json | None:

@@ -123,16 +123,45 @@ class Width(Frozen):
     after: Count
 
 
-class Pruning(Frozen):
-    """The result of pruning; `kept` and `target` are fractions of `measure`."""
+class PrunedLatency(Frozen):
+    """Before and after pruning, measured in turns, of one image in fp32; see edgekd.bench.interleaved.Comparison."""
 
-    measure: Literal["macs", "parameters"]
+    milliseconds: tuple[float, float]
+    ratios: tuple[float, float]
+    spread: tuple[float, float]
+    backend: str
+    rounds: int
+    device: str
+
+
+class SensitivityCurve(Frozen):
+    """What cutting one part costs; see edgekd.pruning.sensitivity.Curve."""
+
+    layers: tuple[str, ...]
+    channels: int
+    shares: tuple[Share, ...]
+    errors: tuple[float, ...]
+    lost: tuple[float, ...] | None
+
+
+class Pruning(Frozen):
+    """The result of pruning; `kept` and `target` are fractions of `measure`.
+
+    `whole`: layers that could not be narrowed, with the reason; `sensitivity`: where the shares follow it.
+    """
+
+    measure: Literal["macs", "parameters", "latency", "size"]
+    importance: Literal["group-norm", "magnitude", "batch-norm", "taylor"]
+    shares: Literal["uniform", "global", "sensitivity"]
     target: Share
     kept: Share
     multiple: Annotated[int, Field(gt=0)]
     before: dict[str, Count]
     after: dict[str, Count]
     widths: tuple[Width, ...]
+    whole: dict[str, str] = {}
+    latency: PrunedLatency | None = None
+    sensitivity: tuple[SensitivityCurve, ...] = ()
 
 
 class Quantization(Frozen):

@@ -1,4 +1,4 @@
-"""The report's sections on pruning, quantization and TensorRT legality."""
+"""The report's sections on quantization and TensorRT legality."""
 
 from __future__ import annotations
 
@@ -6,14 +6,13 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from edgekd.report import charts, figures
+from edgekd.report import figures
 from edgekd.report.headline import difference, single
 from edgekd.report.model_record import ClassPrecision, ModelEntry, Score
-from edgekd.report.record import EngineOrder, LegalityEntry, Pruning, Record
-from edgekd.report.rows import Figure, ModelRow, figure, mark_of, span
+from edgekd.report.record import EngineOrder, LegalityEntry, Record
+from edgekd.report.rows import ModelRow, mark_of, span
 from edgekd.wording import counted
 
-_MEASURES = {"macs": "MACs", "parameters": "Parameters"}
 _MODES = {"qad": "quantization-aware distillation (QAD)", "ptq": "calibration only (PTQ)"}
 _LEVELS = ("error", "warning")
 _MOST_NODES = 12
@@ -39,16 +38,6 @@ class Precision:
     orders: tuple[str, ...]
     facts: tuple[tuple[str, str], ...]
     left: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class PruningView:
-    """`rows`: measure, before, after, kept, target; `layers`: name, before, after, kept."""
-
-    rows: tuple[tuple[str, ...], ...]
-    summary: str
-    chart: Figure | None
-    layers: tuple[tuple[str, ...], ...]
 
 
 @dataclass(frozen=True)
@@ -261,27 +250,6 @@ def _quantized(record: Record) -> list[tuple[str, str]]:
     if ptq is not None and qad is not None:
         facts.append(("QAD against PTQ", f"{_gap(qad, ptq)} points"))
     return facts
-
-
-def pruning(record: Pruning) -> PruningView:
-    rows = tuple(_before_and_after(record, key) for key in _MEASURES if key in record.before and key in record.after)
-    narrower = sum(width.after < width.before for width in record.widths)
-    layers = tuple((w.layer, f"{w.before:,}", f"{w.after:,}", _kept(w.before, w.after)) for w in record.widths)
-    have = "has" if narrower == 1 else "have"
-    summary = f"{narrower} of {counted(len(layers), 'layer')} {have} fewer channels, in multiples of {record.multiple}."
-    bars = [charts.Layer(width.layer, width.before, width.after) for width in record.widths]
-    return PruningView(rows, summary, figure(charts.widths, bars) if bars else None, layers)
-
-
-def _before_and_after(record: Pruning, key: str) -> tuple[str, ...]:
-    before, after = record.before[key], record.after[key]
-    target = f"≤ {figures.percent(record.target)}" if key == record.measure else "–"
-    kept = figures.percent(record.kept) if key == record.measure else _kept(before, after)
-    return _MEASURES[key], figures.amount(before), figures.amount(after), kept, target
-
-
-def _kept(before: int, after: int) -> str:
-    return figures.percent(after / before) if before else "–"
 
 
 def legality(entries: Sequence[LegalityEntry], labels: dict[str, str]) -> Legality | None:

@@ -11,6 +11,7 @@ from edgekd.report import answers, budget_text, charts, environment, figures, se
 from edgekd.report.cards import Card, card
 from edgekd.report.headline import baseline_of, chosen, difference, headline, single, teacher_of
 from edgekd.report.model_record import ModelEntry
+from edgekd.report.pruning import PruningView, pruning
 from edgekd.report.record import MeasurementEntry, NumericsEntry, Record
 from edgekd.report.rows import Figure, ModelRow, figure, mark_of, model_labels, span
 from edgekd.report.svg import Mark
@@ -78,7 +79,7 @@ class View:
     calibration: answers.CalibrationView | None
     worst: answers.Worst | None
     precision: sections.Precision | None
-    pruning: sections.PruningView | None
+    pruning: PruningView | None
     legality: sections.Legality | None
     flags: dict[str, str]
     environment: dict[str, str]
@@ -112,7 +113,7 @@ def view(record: Record) -> View:
         calibration=answers.calibration(record, shown_model, labels),
         worst=answers.worst(record, shown_model, labels),
         precision=sections.precision(record, labels),
-        pruning=sections.pruning(record.pruning) if record.pruning is not None else None,
+        pruning=pruning(record.pruning) if record.pruning is not None else None,
         legality=sections.legality(record.legality, labels),
         flags=_flags(record, labels),
         environment=environment.facts(record.environment),

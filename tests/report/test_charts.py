@@ -6,7 +6,7 @@ from xml.etree import ElementTree
 import pytest
 
 from edgekd.report import charts, svg
-from edgekd.report.charts import Bar, Curve, Layer, Point, Strip
+from edgekd.report.charts import Bar, Curve, Point, Strip
 
 WIDTHS = [charts.WIDE, charts.NARROW]
 SHAPES = ["square", "diamond", "disc", "triangle-up", "cross", "star", *["disc"] * 9]
@@ -82,20 +82,3 @@ def test_an_estimate_without_samples_is_hollow() -> None:
 
 def test_one_epoch_and_perfect_accuracy_can_be_drawn() -> None:
     assert "100.0" in charts.curves([Curve("only", STUDENT, ((1, 1.0),))], 340.0)
-
-
-@pytest.mark.parametrize("width", WIDTHS)
-@pytest.mark.parametrize("count", [1, 60, 160])
-def test_columns_of_layers_stand_apart_in_proportion_and_by_name(count: int, width: float) -> None:
-    layers = [Layer(f"layer {i}", 64 * (i + 1), 16 * (i + 1)) for i in range(count)]
-    drawn = ElementTree.fromstring(charts.widths(layers, width))
-    groups = drawn.findall("g")
-    assert [group.findtext("title") for group in groups][0] == "layer 0: 64 → 16"
-    assert len(groups) == count
-    right = 0.0
-    for group in groups:
-        before, after = group.findall("rect")
-        assert float(before.attrib["x"]) >= right
-        right = float(before.attrib["x"]) + float(before.attrib["width"])
-        assert 0.5 < float(before.attrib["width"]) and right <= width
-        assert float(before.attrib["height"]) == pytest.approx(4 * float(after.attrib["height"]), abs=0.3)

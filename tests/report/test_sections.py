@@ -90,19 +90,6 @@ def test_quantization_without_training_compares_itself_with_nothing(whole: Json)
     assert "QAD against PTQ" not in facts
 
 
-def test_pruning_states_what_was_kept_and_what_was_wanted(whole: Json) -> None:
-    pruning = parse(whole).pruning
-    assert pruning is not None
-    found = sections.pruning(pruning)
-    assert [tuple(map(spaced, row)) for row in found.rows] == [
-        ("MACs", "56.5 M", "27.1 M", "48.0 %", "≤ 50.0 %"),
-        ("Parameters", "1.53 M", "611 k", "40.0 %", "–"),
-    ]
-    assert found.summary == "58 of 60 layers have fewer channels, in multiples of 8."
-    assert len(found.layers) == 60
-    assert tuple(map(spaced, found.layers[2])) == ("features.2.block.0", "32", "16", "50.0 %")
-
-
 def test_a_verdict_counts_its_errors_and_warnings(whole: Json) -> None:
     found = legality(whole)
     assert found.files == ("Pruned and recovered, fp32", "Quantized, int8")
