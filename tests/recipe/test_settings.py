@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import yaml
 
 from edgekd.errors import RecipeError
 from edgekd.recipe import load as recipe
@@ -22,16 +21,6 @@ def _write(tmp_path: Path, text: str) -> Path:
     path = tmp_path / "recipe.yaml"
     path.write_text(text)
     return path
-
-
-def test_label_smoothing_belongs_to_a_training_from_labels(tmp_path):
-    path = _write(tmp_path, GOOD)
-    with pytest.raises(RecipeError, match="distill.label_smoothing: unknown key"):
-        recipe.load(path, ["distill.label_smoothing=0.1"])
-    settings = recipe.load(path, ["teacher.train.label_smoothing=0.1", "distill.epochs=7", "distill.seed=3"]).settings
-    assert settings.teacher.train is not None and settings.teacher.train.label_smoothing == 0.1
-    assert (settings.distill.training.epochs, settings.distill.training.seed) == (7, 3)
-    assert settings.distill.training.label_smoothing == 0.0
 
 
 def test_an_untrained_teacher_is_refused(tmp_path):
@@ -81,26 +70,3 @@ def test_int8_is_exported_where_there_is_something_to_export(tmp_path):
     ).settings
     assert tolerant.export.tolerance_of("fp16").difference == 0.5
     assert tolerant.export.tolerance_of("fp32") == both.export.tolerance_of("fp32")
-
-
-def test_layers_are_one_path_or_a_list():
-    term = {"method": "fitnets", "student_layers": "layer1", "teacher_layers": ["layer2"]}
-    parsed = recipe.from_mapping({**yaml.safe_load(GOOD), "distill": {"objective": [term]}}).settings.distill.objective[
-        0
-    ]
-    assert (parsed.student_layers, parsed.teacher_layers) == (("layer1",), ("layer2",))
-
-
-def test_further_training_takes_over_what_it_does_not_set(tmp_path):
-    sections = """\
-distill: {batch_size: 16, optimizer: adamw, learning_rate: 0.001, threads: 1}
-prune: {}
-quantize: {batch_size: 8, learning_rate: 0.5}
-"""
-    settings = recipe.load(_write(tmp_path, GOOD + sections)).settings
-    assert (settings.prune.batch_size, settings.prune.optimizer, settings.prune.threads) == (16, "adamw", 1)
-    assert settings.prune.learning_rate == 0.0002
-    assert (settings.quantize.batch_size, settings.quantize.learning_rate) == (8, 0.5)
-    assert settings.quantize.optimizer == "adamw"
-    plain = recipe.load(_write(tmp_path, GOOD + "prune: {}\nquantize: {}\n")).settings
-    assert (plain.prune.batch_size, plain.prune.learning_rate, plain.quantize.learning_rate) == (None, None, None)

@@ -1,52 +1,56 @@
-"""A pruned checkpoint rebuilds from its folder, and what it was made from stays as it was."""
+"""Pruning in steps is a pair of stages a step; what is measured is refused where it cannot be."""
 
 from __future__ import annotations
 
 import pytest
-import torch
+from samples import resealed
 
-from edgekd.errors import ModelError
-from edgekd.models import checkpoint as checkpoints
+from edgekd import pipeline
+from edgekd.errors import BenchError, UsageError
 from edgekd.models.architecture import Architecture
 from edgekd.models.build import build
-from edgekd.models.checkpoint import Checkpoint, TrainingNotes
-from edgekd.pruning.checkpoint import prune_checkpoint
-from edgekd.pruning.request import Request, check
-from edgekd.recipe.settings import PruneTarget
-from edgekd.runtime.preprocess import InputShape, Preprocessing
+from edgekd.recipe.load import from_mapping
+from edgekd.recipe.settings import PruneSettings
+from edgekd.runs import Untrained
+from edgekd.runtime.preprocess import InputShape
+from edgekd.stages.prune import STAGE, _with_epochs
+
+RECIPE = {
+    "name": "x",
+    "data": {"source": "digits", "image_size": 16, "limit": 128},
+    "teacher": {"model": "cifar/resnet8", "train": {"epochs": 1, "batch_size": 64}},
+    "student": {"model": "cifar/resnet8"},
+    "distill": {"epochs": 1},
+    "prune": {"target": {"macs": 0.6}, "epochs": 7},
+}
 
 
-def _student(folder, model="torchvision/mobilenet_v2", **arguments) -> Checkpoint:
-    folder.mkdir()
-    architecture = Architecture(model=model, arguments=arguments, num_classes=3, small_stem=True)
-    torch.manual_seed(0)
-    return checkpoints.save(
-        build(architecture).eval(),
-        architecture,
-        preprocessing=Preprocessing((32, 32), (32, 32)),
-        classes=("a", "b", "c"),
-        out=folder,
-        training=TrainingNotes(epochs=7),
-    )
+def test_each_step_prunes_and_recovers_and_the_last_one_ends_the_chains_stage(tmp_path):
+    planned = pipeline.plan(from_mapping(RECIPE, ["prune.steps=3"]), tmp_path / "run", until="prune")
+    names = [stage.name for stage in planned]
+    assert names[names.index("prune-1") :] == ["prune-1", "recover-1", "prune-2", "recover-2", "prune", "recover"]
+    titles = {stage.name: stage.title for stage in planned}
+    assert titles["recover-2"] == "Recovered, step 2 of 3" and titles["recover"] == "Recovered"
 
 
-def test_a_pruned_checkpoint_states_what_was_pruned_and_rebuilds_without_gradients(tmp_path):
-    student = _student(tmp_path / "student", width_mult=0.35)
-    (tmp_path / "pruned").mkdir()
-    pruned = prune_checkpoint(student, Request(PruneTarget(macs=0.5), 8), tmp_path / "pruned")
-    with torch.no_grad():
-        network = checkpoints.load(Checkpoint.load(pruned.path))
-    for width in pruned.metrics["widths"]:
-        layer = network.get_submodule(width["layer"])
-        assert layer.weight.shape[0] == width["after"] <= width["before"]
-    assert pruned.metrics["kept"] == pytest.approx(pruned.metrics["macs"] / student.metrics["macs"], abs=1e-6)
-    assert pruned.metrics["before"] == {key: student.metrics[key] for key in ("macs", "parameters")}
-    assert pruned.classes == student.classes and pruned.details.training == TrainingNotes(epochs=7)
-    assert Checkpoint.load(student.path).digest == student.digest
+@pytest.mark.parametrize(("epochs", "steps", "each"), [(7, 3, [2, 2, 3]), (10, 1, [10]), (2, 4, [1, 1, 1, 1])])
+def test_the_epochs_are_divided_among_the_steps(epochs, steps, each):
+    settings = PruneSettings(epochs=epochs, steps=steps)
+    assert [_with_epochs(settings, number).epochs for number in range(1, steps + 1)] == each
 
 
-def test_what_would_fail_later_fails_before_anything_is_trained(tmp_path):
-    network = build(Architecture(model="torchvision/mobilenet_v3_small", num_classes=3, small_stem=True))
-    check(Request(PruneTarget(macs=0.5), 8), network, InputShape(3, 32, 32))
-    with pytest.raises(ModelError, match="out of reach"):
-        check(Request(PruneTarget(parameters=0.001), 8), network, InputShape(3, 32, 32))
+def test_a_latency_is_measured_on_this_machine_only(tmp_path):
+    recipe = from_mapping(RECIPE, ["prune.target={latency: 0.6}", "prune.device=raspberry-pi-5"])
+    with pytest.raises(BenchError, match="is not this machine"):
+        pipeline.plan(recipe, tmp_path / "run")
+
+
+def test_gradients_need_labels(small_digits, tmp_path):
+    recipe = from_mapping(RECIPE, ["prune.importance=taylor"]).settings
+    student = build(Architecture(model="cifar/resnet8", num_classes=10))
+    unlabelled = resealed(small_digits, tmp_path / "unlabelled", labelled=False)
+    shape = InputShape(3, 16, 16)
+    assert STAGE.check is not None
+    STAGE.check(Untrained(recipe, small_digits, student, student, shape, 256))
+    with pytest.raises(UsageError, match="no labels"):
+        STAGE.check(Untrained(recipe, unlabelled, student, student, shape, 256))
