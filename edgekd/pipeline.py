@@ -25,6 +25,7 @@ from edgekd.stages.evaluate import evaluate
 from edgekd.stages.export import export
 from edgekd.stages.prune import prune
 from edgekd.stages.quantize import quantize
+from edgekd.stages.reparameterize import reparameterize, reparameterize_compared
 from edgekd.stages.train import baseline, teacher
 from edgekd.store.artifacts import Artifact, write_json
 from edgekd.store.plan import Outline, Plan, PlannedStage
@@ -43,11 +44,13 @@ def chain(run: Run) -> Result:
     labels_only = baseline(run, images)
     warnings = (*noted, *schemes.teacher_warnings(run, trained_teacher, labels_only))
     student = schemes.distill(run, trained_teacher, images)
+    student = reparameterize(run, student, images)
     continuation = schemes.continuation(run, student, trained_teacher, images)
     pruned = prune(run, student.student, continuation)
     final = pruned.recovered if pruned is not None else student.student
     quantized = quantize(run, final, continuation)
-    networks = exported_networks(trained_teacher, student, labels_only, pruned)
+    folded_teacher, labels_only = reparameterize_compared(run, trained_teacher, labels_only, images)
+    networks = exported_networks(folded_teacher, student, labels_only, pruned)
     exported = export(run, networks, quantized, images)
     scores = evaluate(run, exported.models, images, student.heads)
     measured = benchmark_models(run, exported.models)

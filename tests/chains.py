@@ -18,6 +18,7 @@ from edgekd.stages import train as train_stage
 from edgekd.stages.distill import Continuation, Distilled
 from edgekd.stages.prune import Pruned, prune
 from edgekd.stages.quantize import Quantized, quantize
+from edgekd.stages.reparameterize import reparameterize
 from edgekd.store.plan import Outline
 
 
@@ -53,7 +54,7 @@ def networks(run: Run) -> Networks:
     """Everything up to the quantized network, without the preflight."""
     data = data_stage.data(run)
     teacher = train_stage.teacher(run, data)
-    student = schemes.distill(run, teacher, data)
+    student = reparameterize(run, schemes.distill(run, teacher, data), data)
     continuation = schemes.continuation(run, student, teacher, data)
     pruned = prune(run, student.student, continuation)
     final = pruned.recovered if pruned is not None else student.student

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from edgekd.data.dataset import Dataset
 from edgekd.models.architecture import Architecture
 from edgekd.models.checkpoint import Checkpoint
+from edgekd.models.edits.reparameterize import NAME as REPARAMETERIZE
 from edgekd.runtime.statistics import score_of
 from edgekd.store.artifacts import Json
 
@@ -105,7 +106,8 @@ def card(
         size=data.details.preprocessing.shape,
         model=architecture.model,
         arguments=", ".join(f"{key}={value}" for key, value in architecture.arguments.items()) or "no arguments",
-        cost=f"{student.metrics['parameters']:,} parameters, {student.metrics['macs']:,} MACs per image",
+        cost=f"{student.metrics['parameters']:,} parameters, {student.metrics['macs']:,} MACs per image"
+        + _folded(architecture),
         measured=_MEASURED[data.measure].format(source=source),
         rows="\n".join(_row(variant, record, record["metrics"]) for variant, record in variants.items()),
         heads="".join(
@@ -118,6 +120,14 @@ def card(
         names="\n\n".join(named),
         answers=_SETS if sets else "The model predicts one of its classes for any image.",
     )
+
+
+def _folded(architecture: Architecture) -> str:
+    """That it has lost the branches that it was trained with."""
+    edit = next((edit for edit in architecture.edits if edit["edit"] == REPARAMETERIZE), None)
+    if edit is None:
+        return ""
+    return "; branches folded after training: {:,} → {:,} convolutions".format(*edit["convolutions"])
 
 
 def _unusable(warnings: Sequence[str]) -> str:

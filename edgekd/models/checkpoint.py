@@ -12,6 +12,7 @@ from edgekd.models.architecture import Architecture
 from edgekd.models.build import build
 from edgekd.models.code import codes_in, permitted, require_permission, source_of
 from edgekd.models.cost import cost
+from edgekd.models.reparameterization import has_branches
 from edgekd.models.weights import load_state, read_state, save_state
 from edgekd.quantization.placement import QUANTIZERS
 from edgekd.recipe.code import CodeFile, read
@@ -95,7 +96,8 @@ def save(
         metrics: what was measured during the training, on the validation split.
 
     Returns:
-        The checkpoint; its metrics also have the network's parameters and multiply-accumulates.
+        The checkpoint; its metrics also have the network's parameters and multiply-accumulates, and `branches` where it
+        has some that can be folded.
 
     Raises:
         UsageError: a file of the user's own network is not allowed to run.
@@ -112,7 +114,10 @@ def save(
         training=training or TrainingNotes(),
     )
     size = numbers(cost(model, preprocessing.shape))
-    return Checkpoint.seal(out, details=details, metrics={**(metrics or {}), **{k: int(v) for k, v in size.items()}})
+    known = {**(metrics or {}), **{k: int(v) for k, v in size.items()}}
+    return Checkpoint.seal(
+        out, details=details, metrics={**known, **({"branches": True} if has_branches(model) else {})}
+    )
 
 
 def load(checkpoint: Checkpoint, *, allow_code: bool = False) -> nn.Module:

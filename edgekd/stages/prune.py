@@ -20,6 +20,7 @@ from edgekd.recipe.settings import PruneSettings, RecipeSettings
 from edgekd.runs import Role, Run, Stage, Untrained, part_of, settings_json
 from edgekd.stages import _facts
 from edgekd.stages.distill import Continuation, Guidance, distilled
+from edgekd.stages.reparameterize import as_compressed
 from edgekd.store.artifacts import Json
 from edgekd.training.fit import Progress
 from edgekd.wording import counted
@@ -37,7 +38,7 @@ class Pruned:
 
 def _check(untrained: Untrained) -> None:
     """Raises ModelError or UsageError where the student cannot be pruned or recovered as the recipe asks."""
-    settings, student = untrained.recipe.prune, untrained.student
+    settings, student = untrained.recipe.prune, as_compressed(untrained.student)
     assert settings is not None
     if settings.objective is not None:
         build_terms(settings.objective, networks_for(student, untrained.teacher or student, untrained.data))

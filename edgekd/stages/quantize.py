@@ -26,6 +26,7 @@ from edgekd.runs import Role, Run, Stage, Untrained, part_of, settings_json
 from edgekd.runtime.preprocess import InputShape
 from edgekd.stages import _facts
 from edgekd.stages.distill import Continuation
+from edgekd.stages.reparameterize import as_compressed
 from edgekd.training.fit import BeginEpoch, Progress, score
 from edgekd.training.host import best_device
 from edgekd.training.train import TrainingSetup, evaluation_loader
@@ -44,7 +45,7 @@ class Quantized:
 
 def _check(untrained: Untrained) -> None:
     """Raises ModelError, DataError or UsageError where the student cannot be quantized as the recipe asks."""
-    settings, student = untrained.recipe.quantize, untrained.student
+    settings, student = untrained.recipe.quantize, as_compressed(untrained.student)
     assert settings is not None
     quantized = check(student, settings.calibration_images, untrained.training_images, untrained.shape)
     if settings.objective is not None:

@@ -17,12 +17,14 @@ from edgekd.models.architecture import Architecture
 from edgekd.models.build import build, published_classes
 from edgekd.models.checkpoint import Checkpoint, NewClassifier
 from edgekd.models.code import code_of
+from edgekd.models.edits.reparameterize import edit_of
 from edgekd.models.greyscale import summed
 from edgekd.models.hub_folder import HubFolder
 from edgekd.models.logits import check_logits
 from edgekd.models.onnx_network import OnnxNetwork
 from edgekd.models.own import check_outputs, from_outside
 from edgekd.models.own_input import Seen, check_student, classes_beside, seen_by_onnx, seen_by_teacher
+from edgekd.models.reparameterization import fold, has_branches
 from edgekd.models.state_files import Chosen, choose
 from edgekd.models.stems import wants_small_stem
 from edgekd.models.weights import NewHead, last_layer, load_state, new_head, read_state
@@ -158,10 +160,14 @@ def _from_settings(
     if file is None:
         return Start(network, architecture, head)
     differ = _check_hub(model, hub, classes, adopted=adopted) if hub is not None else None
-    chosen, grey = _chosen(network, architecture, file, width, model.key)
-    _take(network, chosen.state, chosen.head, file, adopted=adopted)
+    begun = Start(network, architecture)
+    try:
+        chosen, grey = _chosen(network, architecture, file, width, model.key)
+    except ModelError as error:
+        begun, chosen, grey = _chosen_folded(begun, file, width, model.key, error)
+    _take(begun.network, chosen.state, chosen.head, file, adopted=adopted)
     notes = tuple(note for note in (chosen.warning, grey) if note is not None)
-    return Start(network, architecture, chosen.head, differ, notes)
+    return replace(begun, head=chosen.head, other_names=differ, notes=notes)
 
 
 def _chosen(
@@ -186,6 +192,21 @@ def _chosen(
             note = f"The weights of {file.name} are for RGB: those of the first convolution were summed for greyscale."
             return replace(rgb, state=state), note
     return choose(network, file, classes, key=key), None
+
+
+def _chosen_folded(
+    begun: Start, file: Path, classes: int, key: str | None, error: ModelError
+) -> tuple[Start, Chosen, str]:
+    """A network with its branches folded, where the weights in a file are those of such a one; else raises `error`."""
+    if not has_branches(begun.network):
+        raise error
+    try:
+        folded = fold(begun.network)
+        chosen = choose(folded.model, file, classes, key=key)
+    except ModelError:
+        raise error from None
+    note = f"The weights of {file.name} are those of a network whose branches are folded: it is used without branches."
+    return Start(folded.model, begun.architecture.edited(edit_of(folded))), chosen, note
 
 
 def _check_hub(model: ModelSettings, hub: HubFolder, classes: Sequence[str], *, adopted: bool) -> str | None:

@@ -48,3 +48,12 @@ def test_the_card_of_images_with_several_classes():
     text = card("pets", architecture, student, variants, SimpleNamespace(details=details, measure="mAP"))
     assert "| variant | file | mAP |" in text and "75.00% (70.00% to 80.00%)" in text
     assert "Top-1" not in text and ".labels)" in text and "reaches its\nthreshold" in text
+
+
+def test_the_card_of_a_network_whose_branches_are_folded():
+    student = SimpleNamespace(classes=("cat", "dog"), metrics={"parameters": 10, "macs": 20})
+    details = SimpleNamespace(source="digits", preprocessing=Preprocessing((32, 32), (32, 32)))
+    edit = {"edit": "reparameterize", "modules": ["stem"], "convolutions": [191, 43], "norms": [226, 0]}
+    architecture = Architecture(model="timm/mobileone_s0", num_classes=2, edits=(edit,))
+    text = card("pets", architecture, student, {}, SimpleNamespace(details=details, measure="accuracy"))
+    assert "20 MACs per image; branches folded after training: 191 → 43 convolutions." in text

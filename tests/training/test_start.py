@@ -8,6 +8,7 @@ import torch
 from edgekd.errors import ModelError
 from edgekd.models.architecture import Architecture
 from edgekd.models.build import build
+from edgekd.models.reparameterization import fold
 from edgekd.recipe.settings import ModelSettings
 from edgekd.runtime.preprocess import Preprocessing
 from edgekd.training.start import start
@@ -69,3 +70,21 @@ def test_trained_weights_that_are_used_as_they_are_keep_the_standard_stem(tmp_pa
     assert start(model, SEEN, CLASSES, adopted=False).architecture.small_stem
     small = model.model_copy(update={"stem": "small"})
     assert start(small, SEEN, CLASSES, adopted=True).architecture.small_stem
+
+
+@torch.no_grad()
+def test_weights_of_a_folded_network_are_taken_as_such(tmp_path: Path) -> None:
+    folded = fold(build(Architecture(model="timm/repghostnet_050", num_classes=len(CLASSES)))).model
+    torch.save({"state_dict": folded.state_dict()}, tmp_path / "deployed.pth")
+    seen = Preprocessing((32, 32), (32, 32))
+    model = ModelSettings(model="timm/repghostnet_050", checkpoint=tmp_path / "deployed.pth")
+    begun = start(model, seen, CLASSES, adopted=True)
+    images = torch.randn(2, 3, 32, 32)
+    assert torch.equal(begun.network.eval()(images), folded(images))
+    assert begun.warnings[0].startswith("The weights of deployed.pth are those of a network whose branches are folded")
+    rebuilt = build(begun.architecture)
+    rebuilt.load_state_dict(begun.network.state_dict())
+
+    torch.save({"conv_stem.weight": torch.zeros(1)}, tmp_path / "other.pth")
+    with pytest.raises(ModelError, match=r"other.pth do not fit this network(?s:.)*missing"):
+        start(model.model_copy(update={"checkpoint": tmp_path / "other.pth"}), seen, CLASSES, adopted=True)
