@@ -9,6 +9,7 @@ import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from edgekd.export._operators import TRANSLATIONS
 from edgekd.export.numerics import Expected, compare, real_inputs
 from edgekd.export.onnx_model import OnnxDetails, OnnxModel
 from edgekd.export.opset import lower
+from edgekd.export.subnormals import flush_subnormals
 from edgekd.export.variant import Variant
 from edgekd.models.checkpoint import Checkpoint
 from edgekd.models.onnx_network import OnnxNetwork
@@ -29,7 +31,7 @@ from edgekd.recipe.settings import ExportSettings
 from edgekd.runtime.backends import open_reference
 from edgekd.runtime.preprocess import InputShape
 
-VERSION = 3
+VERSION = 4
 INPUT, OUTPUT = "input", "logits"
 # The exporter writes this opset where a lower one is requested.
 _LOWEST_EXPORTED = 18
@@ -63,7 +65,7 @@ def seal(
     settings: ExportSettings,
     out: Path,
 ) -> OnnxModel:
-    """Write a graph, and verify that it computes the expected outputs.
+    """Write a graph without subnormal constants, and verify that it computes the expected outputs.
 
     Args:
         graph: the graph.
@@ -76,6 +78,7 @@ def seal(
     Raises:
         ExportError: the graph is not valid ONNX, or its outputs differ.
     """
+    flushed = flush_subnormals(graph)
     file = write(graph, out)
     heads = source.heads if isinstance(source, OnnxModel) else source.details.architecture.heads
     report = compare(
@@ -93,7 +96,7 @@ def seal(
         heads=dict(heads),
         source=source.digest,
     )
-    return OnnxModel.seal(out, details=details, metrics={"numerics": report})
+    return OnnxModel.seal(out, details=details, metrics={"numerics": report, "subnormals": asdict(flushed)})
 
 
 def graph_of(network: nn.Module, shape: InputShape, opset: int) -> onnx.ModelProto:

@@ -14,6 +14,7 @@ from edgekd.export import onnx as exports
 from edgekd.export import variants
 from edgekd.export.model_id import ModelId
 from edgekd.export.onnx_model import OnnxModel
+from edgekd.export.subnormals import Flushed
 from edgekd.export.variant import Variant
 from edgekd.models.checkpoint import Checkpoint
 from edgekd.runs import Role, Run, Stage, settings_json
@@ -39,7 +40,8 @@ class Exported:
 def _graph_facts(model: OnnxModel) -> list[str]:
     numerics = model.metrics["numerics"]
     agreement = f"predicts as {numerics['reference']} on {numerics['agreement_of_all']:.1%} of the images"
-    return [units.size(model.graph.stat().st_size), agreement]
+    flushed = Flushed(**model.metrics.get("subnormals", {}))
+    return [units.size(model.graph.stat().st_size), agreement, *flushed.lines]
 
 
 STAGE = Stage("export", "ONNX", version=exports.VERSION, compares=True, facts=_graph_facts)

@@ -28,14 +28,16 @@ def convert(
     from edgekd.export import onnx as graphs
     from edgekd.export.int8 import rename_weights, with_constant_scales
     from edgekd.export.qdq import with_float_weights, without_fused_branches
+    from edgekd.export.subnormals import flush_subnormals
     from edgekd.models import checkpoint as checkpoints
 
     network = checkpoints.load(checkpoint)
     size = checkpoint.details.preprocessing.shape
     pairs = graphs.graph_of(with_constant_scales(network), size, settings.opset)
     rename_weights(pairs)
-    graphs.write(pairs, out, ALL_PAIRS)
     graph = with_float_weights(without_fused_branches(pairs))
+    flush_subnormals(pairs)
+    graphs.write(pairs, out, ALL_PAIRS)
     expected = graphs.expected_of(network, data, reference="PyTorch with fake quantization")
     return graphs.seal(graph, variant, checkpoint, expected, settings, out)
 
