@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+from collections import defaultdict
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,8 +65,9 @@ def insert(model: nn.Module) -> Quantized:
     fold_norms(network)
     placed = tuple(node.name for node in _values_to_quantize(network))
     left_in_float = tuple(_left_in_float(network))
-    _quantize_weights(network)
+    weights = _quantize_weights(network)
     _quantize_activations(network, placed)
+    _fit_biases(network, weights)
     network.graph.lint()
     network.recompile()
     return Quantized(network.eval(), placed, left_in_float)
@@ -195,11 +197,15 @@ def _left_in_float(network: fx.GraphModule) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def _quantize_weights(network: fx.GraphModule) -> None:
+def _quantize_weights(network: fx.GraphModule) -> dict[str, WeightQuantizer]:
+    """The quantizers by the path of their layer."""
+    placed = {}
     for path in dict.fromkeys(str(node.target) for node in network.graph.nodes if node.op == "call_module"):
         layer = network.get_submodule(path)
         if isinstance(layer, WEIGHTED) and uses_weight_unchanged(layer):
-            parametrize.register_parametrization(layer, "weight", WeightQuantizer(weight_axis(layer)))
+            placed[path] = WeightQuantizer(weight_axis(layer))
+            parametrize.register_parametrization(layer, "weight", placed[path])
+    return placed
 
 
 def _quantize_activations(network: fx.GraphModule, names: tuple[str, ...]) -> None:
@@ -211,6 +217,18 @@ def _quantize_activations(network: fx.GraphModule, names: tuple[str, ...]) -> No
         with network.graph.inserting_after(node):
             quantized = network.graph.call_module(f"{QUANTIZERS}.{node.name}", (node,))
         node.replace_all_uses_with(quantized, delete_user_cb=lambda user, own=quantized: user is not own)
+
+
+def _fit_biases(network: fx.GraphModule, weights: dict[str, WeightQuantizer]) -> None:
+    """Tell every weight's quantizer of its layer's bias and of the quantizers of the layer's inputs."""
+    quantizers, inputs = activation_quantizers(network), defaultdict[str, list[ActivationQuantizer]](list)
+    for node in network.graph.nodes:
+        if node.op == "call_module" and node.all_input_nodes:
+            grid = _grid_of(node.all_input_nodes[0], network)
+            if grid is not None:
+                inputs[str(node.target)].append(quantizers[grid])
+    for path, quantizer in weights.items():
+        quantizer.fit_bias(network.get_submodule(path), inputs[path])
 
 
 def _is_quantizer(node: fx.Node, network: fx.GraphModule) -> bool:

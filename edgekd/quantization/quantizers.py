@@ -5,6 +5,8 @@ Gradients use the straight-through estimator: unchanged within the grid's range,
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -15,6 +17,11 @@ LOWEST, HIGHEST = -128, 127
 _MOMENTUM = 0.05
 # Engines require scales above 0, also for a channel of zeros.
 _SMALLEST_SCALE = torch.finfo(torch.float32).eps
+# ONNX Runtime rounds a layer's float bias to int32 steps of scale(input) * scale(weight), and adds the products to it.
+# Half of the int32 range is the bias's; the other half holds the products of 32,896 inputs (2**30 / (255 * 128)).
+_BIAS_STEPS = 2**30
+# The graph with uint8 activations has finer input steps where a value is never below 0 (with_unsigned_activations).
+_FINEST_INPUT = HIGHEST / 255
 
 
 def scale_of(amax: Tensor) -> Tensor:
@@ -92,6 +99,9 @@ class ActivationQuantizer(nn.Module):
 class WeightQuantizer(nn.Module):
     """One scale per output channel, from the current weight; for torch.nn.utils.parametrize.
 
+    The scale of a channel with tiny weights and a large bias is raised until the int32 bias that engines compute with
+    fits. Its weights become coarse steps, or zeros, which changes its output by less than 1e-7 of its bias per input.
+
     Args:
         axis: of the output channels: 0, or 1 for a transposed convolution.
     """
@@ -99,11 +109,36 @@ class WeightQuantizer(nn.Module):
     def __init__(self, axis: int = 0) -> None:
         super().__init__()
         self.axis = axis
+        # In a tuple, so that neither becomes a submodule: the layer contains this quantizer.
+        self._fits: tuple[nn.Module, tuple[ActivationQuantizer, ...]] | None = None
+
+    def fit_bias(self, layer: nn.Module, inputs: Sequence[ActivationQuantizer]) -> None:
+        """Raise scales to what a layer's bias needs, for its current bias and input scales at each use.
+
+        Args:
+            layer: whose weight this quantizes.
+            inputs: the quantizers of its input; several where it runs more than once.
+        """
+        self._fits = layer, tuple(inputs)
 
     def scale(self, weight: Tensor) -> Tensor:
         """(channels,) float32."""
         others = [dim for dim in range(weight.ndim) if dim != self.axis]
-        return scale_of(weight.detach().abs().amax(others).float())
+        scale = scale_of(weight.detach().abs().amax(others).float())
+        least = self._least(len(scale))
+        return scale if least is None else torch.maximum(scale, least)
+
+    def _least(self, channels: int) -> Tensor | None:
+        """(channels,): the scales with which the bias has _BIAS_STEPS steps."""
+        if self._fits is None or not self._fits[1]:
+            return None
+        layer, inputs = self._fits
+        if not isinstance(bias := layer.bias, Tensor):
+            return None
+        # The groups of a transposed convolution share scales.
+        largest = bias.detach().abs().float().reshape(-1, channels).amax(0)
+        finest = torch.stack([each.scale for each in inputs]).min() * _FINEST_INPUT
+        return largest / (finest * _BIAS_STEPS)
 
     def forward(self, weight: Tensor) -> Tensor:
         scale = self.scale(weight)

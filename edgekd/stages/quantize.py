@@ -58,11 +58,11 @@ def _calibrated_facts(checkpoint: Checkpoint) -> list[str]:
     return [f"{images:,} training images", f"{values:,} values quantized", *_facts.network_facts(checkpoint)[:1]]
 
 
-CALIBRATE = Stage("calibrate", "Calibrated for int8", version=1, section="quantize", facts=_calibrated_facts)
+CALIBRATE = Stage("calibrate", "Calibrated for int8", version=2, section="quantize", facts=_calibrated_facts)
 STAGE = Stage(
     "quantize",
     "Quantization-aware distilled",
-    version=1,
+    version=2,
     section="quantize",
     example="{mode: qad}",
     facts=_facts.network_facts,

@@ -5,11 +5,17 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import onnxruntime
+import pytest
 import torch
+from torch import nn
 
 from edgekd.export.int8 import with_constant_scales
 from edgekd.export.numerics import real_inputs
+from edgekd.export.onnx import graph_of
+from edgekd.export.qdq import with_float_weights, with_unsigned_activations, without_fused_branches
 from edgekd.models import checkpoint as checkpoints
+from edgekd.quantization.placement import freeze, insert, observe
+from edgekd.runtime.preprocess import InputShape
 
 
 def test_constants_in_the_network_change_nothing(int8_graphs, small_digits):
@@ -40,3 +46,35 @@ def test_weights_and_their_grids_have_the_names_of_the_network(int8_graphs):
         names = {tensor.name for tensor in onnx.load(model.graph).graph.initializer}
         assert sum(name.endswith(".weight_scale") for name in names) > 2
         assert not [name for name in names if "parametrizations" in name]
+
+
+def _with_tiny_weights() -> nn.Module:
+    """One channel of a depthwise convolution and one of the classifier have tiny weights and a bias of 3."""
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(3, 16, 3), nn.ReLU(), nn.Conv2d(16, 16, 3, groups=16), nn.ReLU()]
+    network = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 5))
+    with torch.no_grad():
+        for layer in (network[2], network[6]):
+            layer.weight[0].mul_(1e-8)
+            layer.bias[0] = 3.0
+    return network
+
+
+@pytest.mark.parametrize("trained", [False, True])
+def test_a_bias_fits_into_the_int32_that_onnx_runtime_makes_of_it(trained):
+    """While the scales followed the weights alone, that bias wrapped around."""
+    network, inputs = insert(_with_tiny_weights()).model, 0.05 * torch.randn(64, 3, 8, 8)
+    observe(network)
+    if trained:
+        optimiser = torch.optim.SGD(network.parameters(), 1e-3)
+        for _ in range(3):
+            network(inputs).square().mean().backward()
+            optimiser.step()
+    with torch.no_grad():
+        network(inputs)
+        freeze(network)
+        expected = network.eval()(inputs).numpy()
+    pairs = graph_of(with_constant_scales(network), InputShape(3, 8, 8), 17)
+    for graph in (with_float_weights(without_fused_branches(pairs)), with_unsigned_activations(pairs)):
+        session = onnxruntime.InferenceSession(graph.SerializeToString())
+        np.testing.assert_allclose(session.run(None, {"input": inputs.numpy()})[0], expected, atol=0.02)

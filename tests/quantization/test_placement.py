@@ -232,3 +232,16 @@ def test_copies_and_memory_formats_compute_the_same():
     torch.testing.assert_close(last, expected, rtol=0.0, atol=0.02 * expected.detach().abs().max().item())
     with torch.autocast("cpu", torch.bfloat16):
         assert torch.isfinite(network(images)).all()
+
+
+def test_a_copys_weights_are_rounded_for_its_own_biases():
+    network = insert(_Net()).model
+    observe(network)
+    network(torch.randn(2, 3, 8, 8))
+    own = copy.deepcopy(network).eval()
+    with torch.no_grad():
+        own.conv.bias.fill_(1e7)
+    quantizer = own.conv.parametrizations.weight[0]
+    raised = 1e7 / (own.quantizers.relu.scale * 127 / 255 * 2**30)
+    torch.testing.assert_close(quantizer.scale(own.conv.weight), raised.expand(8))
+    assert (network.conv.parametrizations.weight[0].scale(network.conv.weight) < raised).all()

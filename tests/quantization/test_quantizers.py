@@ -94,6 +94,35 @@ def test_weights_are_quantized_by_output_channel(layer, axis):
     assert np.all(found.take(1, axis) == 0.0)
 
 
+def test_a_channels_scale_leaves_room_for_its_int32_bias():
+    layer, seen = nn.Linear(2, 3), _fixed(0.127)
+    with torch.no_grad():
+        layer.weight.copy_(torch.tensor([[1e-9, -1e-9], [0.127, 0.0], [0.0, 0.0]]))
+        layer.bias.copy_(torch.tensor([-3.0, 3.0, 0.0]))
+    quantizer = WeightQuantizer()
+    quantizer.fit_bias(layer, [_fixed(12.7), seen])
+    parametrize.register_parametrization(layer, "weight", quantizer)
+    finest = 0.001 * 127 / 255  # of the two inputs' scales, in the graph with uint8 activations
+    found = quantizer.scale(layer.parametrizations.weight.original)
+    torch.testing.assert_close(found[:2], torch.tensor([3.0 / finest / 2**30, 0.001]))
+    assert 0 < found[2] < 1e-6
+    with torch.no_grad():  # training changes both
+        layer.bias.copy_(torch.tensor([6.0, 0.0, 0.0]))
+        seen.amax.mul_(0.5)
+    assert quantizer.scale(layer.weight)[0].item() == pytest.approx(12.0 / finest / 2**30)
+
+
+def test_the_groups_of_a_transposed_convolution_share_the_room_for_their_biases():
+    layer = nn.ConvTranspose2d(4, 6, 2, groups=2)
+    with torch.no_grad():
+        layer.weight.zero_()
+        layer.bias.copy_(torch.tensor([1.0, 2.0, 3.0, 9.0, -8.0, 0.0]))
+    quantizer = WeightQuantizer(axis=1)
+    quantizer.fit_bias(layer, [_fixed(0.127)])
+    step = 0.001 * 127 / 255 * 2**30
+    torch.testing.assert_close(quantizer.scale(layer.weight), torch.tensor([9.0, 8.0, 3.0]) / step)
+
+
 def test_every_weight_has_its_gradient():
     layer = nn.Linear(3, 2, bias=False)
     parametrize.register_parametrization(layer, "weight", WeightQuantizer())
