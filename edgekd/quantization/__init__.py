@@ -3,5 +3,6 @@
 quantizers   one scale per tensor for activations, one per output channel for weights
 operations   what each operation of a graph does to the values
 fold         folds batch norms into the convolutions before them
-placement    which values are quantized: `insert`, `observe`, `freeze`, `grids`
+equalize     rescales channels between layers, so that those of a tensor have similar ranges
+placement    which values are quantized: `insert` (or `folded`, then `place`), `observe`, `freeze`, `grids`
 """

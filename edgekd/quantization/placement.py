@@ -61,8 +61,23 @@ def insert(model: nn.Module) -> Quantized:
     Raises:
         ModelError: torch.fx cannot trace this network, or it is quantized already.
     """
+    return place(folded(model))
+
+
+def folded(model: nn.Module) -> fx.GraphModule:
+    """A traced copy of `model` with folded batch norms, in eval mode, to which place() adds the quantizers.
+
+    Raises:
+        ModelError: torch.fx cannot trace this network, or it is quantized already.
+    """
     network = _traced(model)
     fold_norms(network)
+    network.recompile()
+    return network.eval()
+
+
+def place(network: fx.GraphModule) -> Quantized:
+    """Put quantizers into a network of folded(), in place."""
     placed = tuple(node.name for node in _values_to_quantize(network))
     left_in_float = tuple(_left_in_float(network))
     weights = _quantize_weights(network)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -20,7 +20,8 @@ from edgekd.errors import DataError, ModelError, summary
 from edgekd.models import checkpoint as checkpoints
 from edgekd.models.checkpoint import Checkpoint
 from edgekd.models.edits.quantize import VERSION as PLACEMENT
-from edgekd.quantization.placement import freeze, insert, observe
+from edgekd.quantization.equalize import Equalization, equalize
+from edgekd.quantization.placement import folded, freeze, insert, observe, place
 from edgekd.recipe.settings import QuantizeSettings
 from edgekd.runs import Role, Run, Stage, Untrained, part_of, settings_json
 from edgekd.runtime.preprocess import InputShape
@@ -58,7 +59,7 @@ def _calibrated_facts(checkpoint: Checkpoint) -> list[str]:
     return [f"{images:,} training images", f"{values:,} values quantized", *_facts.network_facts(checkpoint)[:1]]
 
 
-CALIBRATE = Stage("calibrate", "Calibrated for int8", version=2, section="quantize", facts=_calibrated_facts)
+CALIBRATE = Stage("calibrate", "Calibrated for int8", version=3, section="quantize", facts=_calibrated_facts)
 STAGE = Stage(
     "quantize",
     "Quantization-aware distilled",
@@ -151,15 +152,22 @@ def calibrate(
         ModelError: the network cannot be traced, or is quantized already.
         DataError: too few images to calibrate on.
     """
-    reader = open_reader(data, "train", shown=part_of(progress, 0, 1, "images"))
+    reader = open_reader(data, "train")
     count = _enough(images, len(reader))
-    quantized = insert(checkpoints.load(student))
+    chosen = np.linspace(0, len(reader) - 1, count).astype(np.int64)
+
+    def batches(part: int) -> Iterator[torch.Tensor]:
+        shown = replace(reader, shown=part_of(progress, part, 2, "images"))
+        yield from (torch.from_numpy(inputs) for inputs, _ in shown.batches(chosen, size=_BATCH))
+
+    float_network = folded(checkpoints.load(student))
+    equalized = equalize(float_network, torch.from_numpy(reader.inputs(chosen[:_BATCH])), batches(0))
+    quantized = place(float_network)
     network = quantized.model
     observe(network)
-    chosen = np.linspace(0, len(reader) - 1, count).astype(np.int64)
     with torch.no_grad():
-        for inputs, _ in reader.batches(chosen, size=_BATCH):
-            network(torch.from_numpy(inputs))
+        for inputs in batches(1):
+            network(inputs)
     freeze(network)
     device = best_device()
     network.to(device)
@@ -176,7 +184,8 @@ def calibrate(
             "calibration_images": count,
             "quantized_values": len(quantized.placed),
             "left_in_float": list(quantized.left_in_float),
-            "warnings": _float_layers(quantized.left_in_float),
+            "equalized_channels": equalized.channels,
+            "warnings": [*_float_layers(quantized.left_in_float), *_not_equalized(equalized)],
         },
     )
 
@@ -247,3 +256,9 @@ def _float_layers(left: Sequence[str]) -> list[str]:
         return []
     named = ", ".join(left[:5]) + ("…" if len(left) > 5 else "")
     return [f"{len(left)} of the network's operations stay in float: {named}"]
+
+
+def _not_equalized(equalized: Equalization) -> list[str]:
+    if equalized.refused is None:
+        return []
+    return [f"The channels were not equalized before calibration: {equalized.refused}"]
