@@ -15,12 +15,13 @@ from edgekd.models import checkpoint as checkpoints
 from edgekd.models.architecture import Architecture
 from edgekd.models.build import build
 from edgekd.models.checkpoint import Checkpoint, TrainingNotes
+from edgekd.pruning.checkpoint import prune_checkpoint
+from edgekd.pruning.request import Request
 from edgekd.recipe.load import from_mapping
 from edgekd.recipe.settings import ExportSettings, PruneTarget
 from edgekd.runs import Run, Stage
 from edgekd.runtime.backends import open_reference
 from edgekd.stages.distill import Distilled
-from edgekd.stages.prune import prune_checkpoint
 from edgekd.stages.quantize import calibrate
 from edgekd.stages.reparameterize import STAGE, as_compressed, fold_checkpoint, reparameterize, reparameterize_compared
 from edgekd.store.plan import Outline, Plan
@@ -98,7 +99,7 @@ def test_it_prunes_and_quantizes_behind_that(branched, small_digits, tmp_path):
         (tmp_path / name).mkdir()
     images = torch.from_numpy(real_inputs(small_digits, 4))
     folded = fold_checkpoint(branched, images, tmp_path / "folded")
-    pruned = prune_checkpoint(folded, PruneTarget(macs=0.5), 8, tmp_path / "pruned")
+    pruned = prune_checkpoint(folded, Request(PruneTarget(macs=0.5), 8), tmp_path / "pruned")
     assert pruned.metrics["macs"] <= 0.5 * folded.metrics["macs"]
     calibrated = calibrate(pruned, small_digits, 32, tmp_path / "calibrated")
     assert [edit["edit"] for edit in calibrated.details.architecture.edits] == ["reparameterize", "prune", "quantize"]

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from pruned import prune
 from small_networks import save_small
 
 from edgekd.errors import ModelError
@@ -11,7 +12,6 @@ from edgekd.models.build import build
 from edgekd.models.checkpoint import Checkpoint
 from edgekd.models.edits.reparameterize import edit_of
 from edgekd.models.reparameterization import fold
-from edgekd.pruning.channels import prune_channels
 from edgekd.quantization.placement import freeze, insert, observe
 from edgekd.runtime.preprocess import InputShape
 
@@ -27,7 +27,7 @@ def test_folded_then_pruned_then_quantized_it_is_rebuilt_from_its_folder(tmp_pat
     assert "branches" not in saved.metrics and save_small(build(BRANCHED), BRANCHED, tmp_path / "a").metrics["branches"]
     assert torch.equal(checkpoints.load(Checkpoint.load(tmp_path / "folded"))(IMAGES), folded.model(IMAGES))
 
-    pruned = prune_channels(folded.model, measure="macs", target=0.6, multiple=8, shape=InputShape(3, 32, 32))
+    pruned = prune(folded.model, 0.6, InputShape(3, 32, 32))
     assert pruned.kept <= 0.6
     shapes = {name: list(shape) for name, shape in pruned.shapes.items()}
     quantized = insert(pruned.model).model
