@@ -47,6 +47,11 @@ class Step:
     kept: float = 1.0
     left: int = 1
 
+    @property
+    def first(self) -> bool:
+        """Whether nothing was removed before."""
+        return self.kept == 1.0
+
 
 def prune_checkpoint(
     student: Checkpoint,
@@ -87,7 +92,7 @@ def prune_checkpoint(
             scores=scores,
             shown=shown("trying widths"),
         )
-        measured = _measured(meter, channels, network)
+        measured = _measured(meter, channels, network, step)
     edit = {"edit": "prune", "shapes": {name: list(size) for name, size in network.shapes.items()}}
     saved = checkpoints.save(
         network.model,
@@ -159,12 +164,16 @@ def _spread(available: int, count: int) -> np.ndarray[tuple[int], np.dtype[np.in
     return np.linspace(0, available - 1, min(count, available)).astype(np.int64)
 
 
-def _measured(meter: Meter, channels: Channels, network: PrunedNetwork) -> Json:
-    """What was measured of the pruned network: nothing where its target is counted."""
+def _measured(meter: Meter, channels: Channels, network: PrunedNetwork, step: Step) -> Json:
+    """What was measured of the pruned network, against the first one: nothing where its target is counted."""
     if not isinstance(meter, Latency):
         return {}
-    comparison = meter.comparison(channels, network.shapes)
-    return {"latency": {**comparison.model_dump(mode="json"), "device": meter.device}}
+    if step.first:
+        comparison = meter.comparison(channels, network.shapes)
+    else:
+        comparison = meter.directly(checkpoints.load(step.origin).eval(), network.model, channels.shape)
+    kept = round(comparison.ratios[1], 6)
+    return {"kept": kept, "latency": {**comparison.model_dump(mode="json"), "device": meter.device}}
 
 
 def _check_rebuilds(saved: Checkpoint, network: PrunedNetwork, shape: InputShape) -> None:

@@ -6,9 +6,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from torch import nn
+
 from edgekd.bench.interleaved import Comparison, compare_latency
 from edgekd.export.onnx import graph_of, write
 from edgekd.pruning.channels import Channels, Shapes
+from edgekd.runtime.preprocess import InputShape
 from edgekd.store.artifacts import digest
 
 
@@ -110,6 +113,13 @@ class Latency:
 
     def base(self, channels: Channels) -> float:
         return self.comparison(channels, {}).milliseconds[0]
+
+    def directly(self, model: nn.Module, narrow: nn.Module, shape: InputShape) -> Comparison:
+        """Of two networks that more than one step lies between."""
+        files = []
+        for name, network in (("model", model), ("narrow", narrow)):
+            files.append(write(graph_of(network, shape, self.opset), self.folder, f"{name}.onnx"))
+        return compare_latency(files, device=self.device, threads=self.threads)
 
     def comparison(self, channels: Channels, shapes: Shapes) -> Comparison:
         """Of the full network, first, with the narrower one."""

@@ -18,7 +18,7 @@ from edgekd.runtime.preprocess import Preprocessing
 
 def _student(folder, model="torchvision/mobilenet_v2", **arguments) -> Checkpoint:
     folder.mkdir()
-    architecture = Architecture(model=model, arguments=arguments, num_classes=3, small_stem=True)
+    architecture = Architecture(model=model, arguments=arguments, num_classes=3, small_stem=not model.startswith("cifar/"))
     torch.manual_seed(0)
     return checkpoints.save(
         build(architecture).eval(),
@@ -91,9 +91,16 @@ def test_the_second_of_two_steps_states_what_both_removed(tmp_path):
 
 
 def test_a_measured_latency_is_in_the_manifest(tmp_path):
-    student = _student(tmp_path / "student")
+    student = _student(tmp_path / "student", "cifar/resnet8x2")
     (tmp_path / "pruned").mkdir()
-    pruned = prune_checkpoint(student, Request(PruneTarget(latency=0.9), 32, threads=1), tmp_path / "pruned")
+    pruned = prune_checkpoint(student, Request(PruneTarget(latency=0.9), 64, threads=1), tmp_path / "pruned")
     latency = pruned.metrics["latency"]
     assert latency["device"] == "this-machine" and latency["backend"] == "onnxruntime"
     assert latency["ratios"][1] == pytest.approx(pruned.metrics["kept"], abs=1e-5) and pruned.metrics["kept"] < 0.95
+    (tmp_path / "again").mkdir()
+    step = Step(student, pruned.metrics["kept"], left=1)
+    request = Request(PruneTarget(latency=0.7), 32, threads=1)
+    again = prune_checkpoint(pruned, request, tmp_path / "again", step=step).metrics
+    # Measured against the first network.
+    assert again["kept"] == pytest.approx(again["latency"]["ratios"][1], abs=1e-5) and again["kept"] < 0.9
+    assert again["latency"]["milliseconds"][1] < again["latency"]["milliseconds"][0]

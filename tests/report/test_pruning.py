@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from records import Json
 
 from edgekd.report.pruning import pruning
@@ -40,9 +41,10 @@ def test_a_measured_latency_stands_below_what_is_counted(whole: Json) -> None:
     assert [row[-1] for row in rows[:-1]] == ["–", "–"]
 
 
-def test_without_labels_the_answers_error_is_shown(whole: Json) -> None:
+@pytest.mark.parametrize("lost", [None, [0.0, 0.0, -0.01]])
+def test_where_no_cut_costs_accuracy_or_labels_are_missing_the_answers_error_is_shown(whole: Json, lost) -> None:
     for curve in whole["pruning"]["sensitivity"]:
-        curve["lost"] = None
+        curve["lost"] = lost
     record = parse(whole).pruning
     assert record is not None
     found = pruning(record)
