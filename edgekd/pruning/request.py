@@ -117,7 +117,7 @@ def share_of(target: PruneTarget, meter: Meter, channels: Channels, kept: float 
     Raises:
         ModelError: the network meets the target already.
     """
-    base = meter.base(channels)
+    base = meter.base(channels) if target.absolute is not None else 1.0
     remaining = target.share / kept if target.share is not None else (target.absolute or 0.0) / base
     if remaining >= 1.0:
         raise ModelError(

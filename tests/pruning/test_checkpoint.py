@@ -18,7 +18,9 @@ from edgekd.runtime.preprocess import Preprocessing
 
 def _student(folder, model="torchvision/mobilenet_v2", **arguments) -> Checkpoint:
     folder.mkdir()
-    architecture = Architecture(model=model, arguments=arguments, num_classes=3, small_stem=not model.startswith("cifar/"))
+    architecture = Architecture(
+        model=model, arguments=arguments, num_classes=3, small_stem=not model.startswith("cifar/")
+    )
     torch.manual_seed(0)
     return checkpoints.save(
         build(architecture).eval(),
@@ -97,6 +99,13 @@ def test_a_measured_latency_is_in_the_manifest(tmp_path):
     latency = pruned.metrics["latency"]
     assert latency["device"] == "this-machine" and latency["backend"] == "onnxruntime"
     assert latency["ratios"][1] == pytest.approx(pruned.metrics["kept"], abs=1e-5) and pruned.metrics["kept"] < 0.95
+
+
+@pytest.mark.slow
+def test_after_a_second_step_the_latency_is_measured_against_the_first_network(tmp_path):
+    student = _student(tmp_path / "student", "cifar/resnet8x2")
+    (tmp_path / "pruned").mkdir()
+    pruned = prune_checkpoint(student, Request(PruneTarget(latency=0.9), 64, threads=1), tmp_path / "pruned")
     (tmp_path / "again").mkdir()
     step = Step(student, pruned.metrics["kept"], left=1)
     request = Request(PruneTarget(latency=0.7), 32, threads=1)
