@@ -19,10 +19,11 @@ from edgekd.models.architecture import Architecture, Code
 from edgekd.models.build import build
 from edgekd.models.checkpoint import Checkpoint
 from edgekd.models.code import code_of, codes_in, permitted
+from edgekd.pruning.checkpoint import prune_checkpoint
+from edgekd.pruning.request import Request
 from edgekd.recipe.code import read
 from edgekd.recipe.settings import AugmentSettings, ModelSettings, PruneTarget, TrainSettings
 from edgekd.runtime.preprocess import Preprocessing
-from edgekd.stages.prune import prune_checkpoint
 from edgekd.stages.quantize import calibrate
 from edgekd.training import train as training
 
@@ -53,7 +54,7 @@ def test_trained_pruned_and_quantized_it_is_rebuilt_in_another_process_and_folde
         settings = TrainSettings(epochs=1, batch_size=32)
         setup = training.TrainingSetup(settings, AugmentSettings())
         trained = training.train(model, small_digits, setup, _folder(tmp_path / "trained"))
-        pruned = prune_checkpoint(trained, PruneTarget(parameters=0.6), 2, _folder(tmp_path / "pruned"))
+        pruned = prune_checkpoint(trained, Request(PruneTarget(parameters=0.6), 2), _folder(tmp_path / "pruned"))
         quantized = calibrate(pruned, small_digits, 64, _folder(tmp_path / "quantized"))
         expected = checkpoints.load(quantized)(torch.ones(1, 3, 16, 16)).detach().numpy()
     assert pruned.metrics["parameters"] < trained.metrics["parameters"]
