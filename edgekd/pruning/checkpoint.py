@@ -3,34 +3,28 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.nn import functional
 
 from edgekd.data.dataset import Dataset
-from edgekd.data.reader import open_reader
-from edgekd.errors import ModelError
+from edgekd.errors import ModelError, UsageError
 from edgekd.models import checkpoint as checkpoints
 from edgekd.models.checkpoint import Checkpoint
 from edgekd.pruning.channels import Channels
+from edgekd.pruning.images import losses_of, probes_of
 from edgekd.pruning.importance import Scores
 from edgekd.pruning.meters import Latency, Meter
 from edgekd.pruning.request import Request, share_of
 from edgekd.pruning.search import PrunedNetwork, prune_channels, widths
-from edgekd.pruning.sensitivity import Curve, Probes, scan
+from edgekd.pruning.sensitivity import Curve, scan
 from edgekd.pruning.shares import BySensitivity, Global, Shares, Uniform
 from edgekd.runtime.preprocess import InputShape
 from edgekd.store.artifacts import Json
 
 Shown = Callable[[str], Callable[[int, int], None] | None]
-
-# Validation images that a sensitivity scan asks about, and training images that gradients are averaged over.
-_PROBES, _GRADIENTS, _BATCH = 128, 512, 32
 
 
 @dataclass(frozen=True)
@@ -46,11 +40,6 @@ class Step:
     origin: Checkpoint
     kept: float = 1.0
     left: int = 1
-
-    @property
-    def first(self) -> bool:
-        """Whether nothing was removed before."""
-        return self.kept == 1.0
 
 
 def prune_checkpoint(
@@ -73,15 +62,20 @@ def prune_checkpoint(
         shown: from what is done to a callback (done, total).
 
     Raises:
-        ModelError: the network cannot be pruned, the target is out of reach, or the rules need images that are missing.
+        ModelError: the network cannot be pruned, or the target is out of reach.
+        UsageError: the rules ask images, and there is no data.
         ExportError, BenchError, BackendError: a latency or size that cannot be measured.
     """
+    if data is None and request.needs_images:
+        raise UsageError(
+            "the rules of this pruning ask images, and there are none",
+            found=f"importance {request.importance}, shares {request.shares}",
+            hint="pass the data set, or take other rules",
+        )
     step = step or Step(student)
-    shape = student.details.preprocessing.shape
-    channels = Channels.of(checkpoints.load(student), shape, request.multiple)
-    losses = _losses(data)
-    scores = request.scores(losses)(channels.model, channels.flow)
-    curves = _curves(channels, scores, data, shown) if request.shares == "sensitivity" else ()
+    channels = Channels.of(checkpoints.load(student), student.details.preprocessing.shape, request.multiple)
+    scores = request.scores(losses_of(data) if data is not None else None)(channels.model, channels.flow)
+    curves = _curves(channels, scores, data, shown) if request.shares == "sensitivity" and data is not None else ()
     with request.meter() as meter:
         target = share_of(request.target, meter, channels, step.kept, step.left)
         network = prune_channels(
@@ -92,7 +86,26 @@ def prune_checkpoint(
             scores=scores,
             shown=shown("trying widths"),
         )
-        measured = _measured(meter, channels, network, step)
+        measured = _measured(meter, channels, network, student, step)
+    facts = {**_facts(request, network, step), "target": round(step.kept * target, 6)}
+    return _saved(student, network, {**facts, "sensitivity": [asdict(curve) for curve in curves], **measured}, out)
+
+
+def _facts(request: Request, network: PrunedNetwork, step: Step) -> Json:
+    """What the manifest says of a pruned network, against the network before the first step."""
+    return {
+        "kept": round(step.kept * network.kept, 6),
+        "measure": request.target.measure,
+        "multiple": request.multiple,
+        "importance": request.importance,
+        "shares": request.shares,
+        "widths": [asdict(width) for width in widths(checkpoints.load(step.origin), network.model)],
+        "whole": dict(network.whole),
+        "before": {measure: step.origin.metrics[measure] for measure in ("macs", "parameters")},
+    }
+
+
+def _saved(student: Checkpoint, network: PrunedNetwork, metrics: Json, out: Path) -> Checkpoint:
     edit = {"edit": "prune", "shapes": {name: list(size) for name, size in network.shapes.items()}}
     saved = checkpoints.save(
         network.model,
@@ -101,21 +114,9 @@ def prune_checkpoint(
         classes=student.classes,
         out=out,
         training=student.details.training,
-        metrics={
-            "kept": round(step.kept * network.kept, 6),
-            "measure": request.target.measure,
-            "target": round(step.kept * target, 6),
-            "multiple": request.multiple,
-            "importance": request.importance,
-            "shares": request.shares,
-            "widths": [asdict(width) for width in widths(checkpoints.load(step.origin), network.model)],
-            "whole": dict(network.whole),
-            "sensitivity": [asdict(curve) for curve in curves],
-            "before": {measure: step.origin.metrics[measure] for measure in ("macs", "parameters")},
-            **measured,
-        },
+        metrics=metrics,
     )
-    _check_rebuilds(saved, network, shape)
+    _check_rebuilds(saved, network, student.details.preprocessing.shape)
     return saved
 
 
@@ -127,48 +128,16 @@ def _shares(request: Request, channels: Channels, scores: Scores, curves: tuple[
     return Uniform(channels.parts, channels.multiple)
 
 
-def _curves(channels: Channels, scores: Scores, data: Dataset | None, shown: Shown) -> tuple[Curve, ...]:
-    assert data is not None
-    reader = open_reader(data, "validation")
-    batches = list(reader.batches(_spread(len(reader), _PROBES), size=_BATCH))
-    labels = torch.from_numpy(np.concatenate([labels for _, labels in batches]))
-    classes = len(data.classes)
-
-    def correct(logits: Tensor) -> Tensor:
-        if data.multilabel:
-            return (logits[:, :classes] > 0) == (labels > 0)
-        return logits[:, :classes].argmax(1) == labels
-
-    probes = Probes([torch.from_numpy(images) for images, _ in batches], correct)
-    return scan(channels.model, channels.flow, channels.parts, scores, probes, shown=shown("cutting each part alone"))
+def _curves(channels: Channels, scores: Scores, data: Dataset, shown: Shown) -> tuple[Curve, ...]:
+    tell = shown("cutting each part alone")
+    return scan(channels.model, channels.flow, channels.parts, scores, probes_of(data), shown=tell)
 
 
-def _losses(data: Dataset | None) -> Callable[[nn.Module], Iterator[Tensor]]:
-    """From a network to its loss on batches of training images: cross entropy with the labels."""
-
-    def losses(model: nn.Module) -> Iterator[Tensor]:
-        assert data is not None
-        reader = open_reader(data, "train")
-        for images, labels in reader.batches(_spread(len(reader), _GRADIENTS), size=_BATCH):
-            logits = model(torch.from_numpy(images))[:, : len(data.classes)]
-            targets = torch.from_numpy(labels)
-            if data.multilabel:
-                yield functional.binary_cross_entropy_with_logits(logits, targets.to(logits.dtype))
-            else:
-                yield functional.cross_entropy(logits, targets)
-
-    return losses
-
-
-def _spread(available: int, count: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-    return np.linspace(0, available - 1, min(count, available)).astype(np.int64)
-
-
-def _measured(meter: Meter, channels: Channels, network: PrunedNetwork, step: Step) -> Json:
+def _measured(meter: Meter, channels: Channels, network: PrunedNetwork, student: Checkpoint, step: Step) -> Json:
     """What was measured of the pruned network, against the first one: nothing where its target is counted."""
     if not isinstance(meter, Latency):
         return {}
-    if step.first:
+    if step.origin.digest == student.digest:
         comparison = meter.comparison(channels, network.shapes)
     else:
         comparison = meter.directly(checkpoints.load(step.origin).eval(), network.model, channels.shape)

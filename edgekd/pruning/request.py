@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Literal
@@ -57,6 +58,11 @@ class Request:
             recipe.export.opset,
         )
 
+    @property
+    def needs_images(self) -> bool:
+        """Whether its rules ask images."""
+        return self.importance == "taylor" or self.shares == "sensitivity"
+
     @contextmanager
     def meter(self) -> Iterator[Meter]:
         """What the target is measured by; files that it needs are removed afterwards."""
@@ -68,10 +74,15 @@ class Request:
             else:
                 yield Counted(self.target.measure)
 
-    def scores(self, losses: Losses) -> Callable[[nn.Module, Flow], Scores]:
-        """From a network and its channels to their importance. Raises ModelError where it cannot tell them apart."""
+    def scores(self, losses: Losses | None) -> Callable[[nn.Module, Flow], Scores]:
+        """From a network and its channels to their importance. Raises ModelError where it cannot tell them apart.
+
+        Args:
+            losses: for importance by gradients.
+        """
         if self.importance == "taylor":
-            return lambda model, flow: importance.taylor(model, flow, losses)
+            assert losses is not None
+            return partial(importance.taylor, losses=losses)
         return {
             "group-norm": importance.group_norm,
             "magnitude": importance.magnitude,

@@ -121,7 +121,7 @@ class _Part:
 def _pruned(run: Run, stage: Stage, part: _Part, settings: PruneSettings, continuation: Continuation) -> Checkpoint:
     """The pruned network, not yet recovered. Raises as prune_checkpoint()."""
     request = Request.of(run.recipe, settings)
-    seen = request.importance == "taylor" or request.shares == "sensitivity"
+    seen = request.needs_images
 
     def make(out: Path) -> Checkpoint:
         kept = part.earlier.metrics["kept"] if part.earlier is not None else 1.0

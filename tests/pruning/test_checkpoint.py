@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from edgekd.errors import UsageError
 from edgekd.models import checkpoint as checkpoints
 from edgekd.models.architecture import Architecture
 from edgekd.models.build import build
@@ -113,3 +114,10 @@ def test_after_a_second_step_the_latency_is_measured_against_the_first_network(t
     # Measured against the first network.
     assert again["kept"] == pytest.approx(again["latency"]["ratios"][1], abs=1e-5) and again["kept"] < 0.9
     assert again["latency"]["milliseconds"][1] < again["latency"]["milliseconds"][0]
+
+
+@pytest.mark.parametrize("rules", [{"importance": "taylor"}, {"shares": "sensitivity"}])
+def test_rules_that_ask_images_are_refused_without_any(rules, tmp_path):
+    student = _student(tmp_path / "student", "cifar/resnet8")
+    with pytest.raises(UsageError, match="ask images, and there are none"):
+        prune_checkpoint(student, Request(PruneTarget(macs=0.5), 8, **rules), tmp_path)

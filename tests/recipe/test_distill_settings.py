@@ -2,33 +2,24 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
-import yaml
 
 from edgekd.errors import RecipeError
 from edgekd.recipe import load as recipe
 
-GOOD = """\
-name: shoes
-data: {source: digits, image_size: 32}
-teacher: {model: cifar/resnet20, train: {epochs: 2, learning_rate: 1e-1}}
-student: {model: torchvision/mobilenet_v3_small}
-"""
+GOOD = {
+    "name": "shoes",
+    "data": {"source": "digits", "image_size": 32},
+    "teacher": {"model": "cifar/resnet20", "train": {"epochs": 2, "learning_rate": 0.1}},
+    "student": {"model": "torchvision/mobilenet_v3_small"},
+}
 
 
-def _write(tmp_path: Path, text: str) -> Path:
-    path = tmp_path / "recipe.yaml"
-    path.write_text(text)
-    return path
-
-
-def test_label_smoothing_belongs_to_a_training_from_labels(tmp_path):
-    path = _write(tmp_path, GOOD)
+def test_label_smoothing_belongs_to_a_training_from_labels():
     with pytest.raises(RecipeError, match="distill.label_smoothing: unknown key"):
-        recipe.load(path, ["distill.label_smoothing=0.1"])
-    settings = recipe.load(path, ["teacher.train.label_smoothing=0.1", "distill.epochs=7", "distill.seed=3"]).settings
+        recipe.from_mapping(GOOD, ["distill.label_smoothing=0.1"])
+    overrides = ["teacher.train.label_smoothing=0.1", "distill.epochs=7", "distill.seed=3"]
+    settings = recipe.from_mapping(GOOD, overrides).settings
     assert settings.teacher.train is not None and settings.teacher.train.label_smoothing == 0.1
     assert (settings.distill.training.epochs, settings.distill.training.seed) == (7, 3)
     assert settings.distill.training.label_smoothing == 0.0
@@ -36,22 +27,17 @@ def test_label_smoothing_belongs_to_a_training_from_labels(tmp_path):
 
 def test_layers_are_one_path_or_a_list():
     term = {"method": "fitnets", "student_layers": "layer1", "teacher_layers": ["layer2"]}
-    parsed = recipe.from_mapping({**yaml.safe_load(GOOD), "distill": {"objective": [term]}}).settings.distill.objective[
-        0
-    ]
+    (parsed,) = recipe.from_mapping({**GOOD, "distill": {"objective": [term]}}).settings.distill.objective
     assert (parsed.student_layers, parsed.teacher_layers) == (("layer1",), ("layer2",))
 
 
-def test_further_training_takes_over_what_it_does_not_set(tmp_path):
-    sections = """\
-distill: {batch_size: 16, optimizer: adamw, learning_rate: 0.001, threads: 1}
-prune: {}
-quantize: {batch_size: 8, learning_rate: 0.5}
-"""
-    settings = recipe.load(_write(tmp_path, GOOD + sections)).settings
+def test_further_training_takes_over_what_it_does_not_set():
+    distill = {"batch_size": 16, "optimizer": "adamw", "learning_rate": 0.001, "threads": 1}
+    sections = {"distill": distill, "prune": {}, "quantize": {"batch_size": 8, "learning_rate": 0.5}}
+    settings = recipe.from_mapping({**GOOD, **sections}).settings
     assert (settings.prune.batch_size, settings.prune.optimizer, settings.prune.threads) == (16, "adamw", 1)
     assert settings.prune.learning_rate == 0.0002
     assert (settings.quantize.batch_size, settings.quantize.learning_rate) == (8, 0.5)
     assert settings.quantize.optimizer == "adamw"
-    plain = recipe.load(_write(tmp_path, GOOD + "prune: {}\nquantize: {}\n")).settings
+    plain = recipe.from_mapping({**GOOD, "prune": {}, "quantize": {}}).settings
     assert (plain.prune.batch_size, plain.prune.learning_rate, plain.quantize.learning_rate) == (None, None, None)
