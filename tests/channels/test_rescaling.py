@@ -116,7 +116,13 @@ def test_a_layer_that_runs_twice_has_one_factor_on_both_sides():
     assert len(trace(network, SHAPE).free) == 4
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+# VGG-11 has 130 million weights behind its flattened maps.
+SLOW = pytest.mark.slow
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=SLOW if name == "torchvision/vgg11" else ()) for name in NETWORKS]
+)
 def test_a_rescaled_network_answers_as_before(name):
     torch.manual_seed(0)
     network = folded(build(Architecture(model=name, num_classes=10)))
