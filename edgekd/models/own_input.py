@@ -58,7 +58,10 @@ def with_student_input(recipe: RecipeSettings) -> RecipeSettings:
     Raises:
         ModelError, ArtifactError: as own_input().
     """
-    known, data = own_input(recipe.student), recipe.data
+    data = recipe.data
+    known = own_input(recipe.student)
+    if "channels" in data.model_fields_set:
+        known = known.seen_in(data.channels)
     found = {name: value for name, value in vars(known).items() if value is not None}
     if known.channels is not None:
         found["channels"] = known.channels
@@ -157,9 +160,16 @@ def check_student(model: ModelSettings, data: Preprocessing, *, adopted: bool) -
     Raises:
         ModelError: they differ, and the student is used as it is; or as own_input().
     """
-    known = own_input(model)
+    known = own_input(model).seen_in(data.shape.channels)
     if alike(known, data):
         return None
+    if known.channels not in (None, data.shape.channels):
+        raise ModelError(
+            f"the weights of {model.checkpoint or model.model} are for greyscale images",
+            found=f"data.channels: {data.shape.channels}",
+            allowed=known.channels,
+            hint="set data.channels: 1, or choose other weights",
+        )
     if adopted:
         raise ModelError(
             f"the weights of {model.checkpoint or model.model} were trained on images with another normalisation",

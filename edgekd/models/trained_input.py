@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from edgekd.runtime.preprocess import Fit, Interpolation, Size
 
@@ -27,3 +27,16 @@ class TrainedInput:
     @property
     def channels(self) -> int | None:
         return len(self.mean) if self.mean is not None else None
+
+    def seen_in(self, channels: int) -> TrainedInput:
+        """The input with which a network made for RGB is used on greyscale images: normalised by the channels' means.
+
+        Its first convolution gets the sum over the channels (edgekd.models.greyscale). What the network answers is the
+        same where all channels have one mean and std, and nearly the same for ImageNet's.
+
+        Args:
+            channels: of the images; for any other pair nothing changes.
+        """
+        if channels != 1 or self.mean is None or self.std is None or len(self.mean) != 3:
+            return self
+        return replace(self, mean=(sum(self.mean) / 3,), std=(sum(self.std) / 3,))

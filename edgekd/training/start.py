@@ -158,7 +158,8 @@ def _from_settings(
         check_logits(network, architecture, seen.shape, trained=not adopted)
     head = NewHead(last_layer(network, width), published, width) if published != width else None
     if file is None:
-        return Start(network, architecture, head)
+        summed_stem = model.pretrained and architecture.channels == 1 and code is None
+        return Start(network, architecture, head, notes=(_for_greyscale(model.model),) if summed_stem else ())
     differ = _check_hub(model, hub, classes, adopted=adopted) if hub is not None else None
     begun = Start(network, architecture)
     try:
@@ -189,9 +190,12 @@ def _chosen(
                 name: summed(value) if own[name].shape != value.shape and own[name].shape[1:2] == (1,) else value
                 for name, value in rgb.state.items()
             }
-            note = f"The weights of {file.name} are for RGB: those of the first convolution were summed for greyscale."
-            return replace(rgb, state=state), note
+            return replace(rgb, state=state), _for_greyscale(file.name)
     return choose(network, file, classes, key=key), None
+
+
+def _for_greyscale(weights: str) -> str:
+    return f"The weights of {weights} are for RGB: those of the first convolution were summed for greyscale."
 
 
 def _chosen_folded(

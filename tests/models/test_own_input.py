@@ -23,12 +23,13 @@ from edgekd.models.build import build
 from edgekd.models.checkpoint import Checkpoint
 from edgekd.models.cost import cost
 from edgekd.models.onnx_graph import Signature
-from edgekd.models.own_input import own_input, seen_by_onnx
+from edgekd.models.own_input import check_student, own_input, seen_by_onnx
 from edgekd.recipe.load import from_mapping
 from edgekd.recipe.settings import ModelSettings, RecipeSettings, TeacherSettings
 from edgekd.report.result import Result
 from edgekd.runtime import load
 from edgekd.runtime.preprocess import InputShape, Preprocessing
+from edgekd.training.start import start
 
 CLASSES = ("lying", "standing")
 STEPS = {"epochs": 1, "batch_size": 16, "precision": "fp32"}
@@ -82,7 +83,35 @@ def test_the_data_take_what_the_students_weights_come_with(tmp_path: Path) -> No
     seen = schemes.adapted(settings({"mean": [0.0] * 3}, student)).data.preprocessing
     assert (seen.mean, seen.std) == ((0.0,) * 3, Preprocessing.std)
     seen = schemes.adapted(settings({"channels": 1}, student)).data.preprocessing
-    assert (seen.image_size, seen.mean) == ((48, 32), (0.449,))
+    assert (seen.image_size, seen.mean, seen.std) == ((48, 32), (0.5,), (0.25,))
+
+
+@torch.no_grad()
+def test_greyscale_images_go_through_rgb_weights_as_they_went_in_colour(tmp_path: Path) -> None:
+    folder = hub(tmp_path / "hub")
+    student = {"model": "timm/test_efficientnet", "checkpoint": str(folder)}
+    grey, colour = (schemes.adapted(settings({"channels": channels}, student)) for channels in (1, 3))
+    answers = []
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 48, 32, 1), dtype=np.uint8)
+    for recipe in (grey, colour):
+        seen = recipe.data.preprocessing
+        begun = start(recipe.student, seen, CLASSES, adopted=True)
+        given = seen.normalise(pixels.repeat(seen.shape.channels, axis=3))
+        answers.append(begun.network.eval()(torch.from_numpy(given)))
+        assert [("summed for greyscale" in note) for note in begun.notes] == ([True] if recipe is grey else [])
+    assert torch.allclose(*answers, atol=1e-5) and answers[0].std() > 1e-3
+
+
+def test_greyscale_images_normalised_otherwise_than_rgb_weights_are_refused_with_values_for_one_channel(
+    tmp_path: Path,
+) -> None:
+    folder = hub(tmp_path / "hub", mean=[0.2, 0.4, 0.6], std=[0.1, 0.2, 0.3])
+    student = {"model": "timm/test_efficientnet", "checkpoint": str(folder)}
+    recipe = settings({"channels": 1, "mean": [0.1], "std": [0.2]}, student)
+    with pytest.raises(ModelError, match=r"(?s)another normalisation.*mean \[0\.4\d*\], std \[0\.2\d*\]"):
+        check_student(recipe.student, recipe.data.preprocessing, adopted=True)
+    fits = settings({"channels": 1, "mean": [0.4], "std": [0.2]}, student)
+    assert check_student(fits.student, fits.data.preprocessing, adopted=True) is None
 
 
 def test_published_weights_have_an_input_too() -> None:
