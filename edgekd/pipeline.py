@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from edgekd import schemes
@@ -60,19 +60,24 @@ def chain(run: Run) -> Result:
 
 @dataclass(frozen=True)
 class RunResult:
-    """What a run left in `folder`.
+    """What a run left in `folder`; printed, it is the report's headline with the paths of report and bundle.
 
     Attributes:
         bundle: what an app loads.
         report: what a person opens.
+        headline: the result in one sentence.
         budget: whether the recipe's budget was met, `budget.met`; None where it has none.
     """
 
-    made: Result
+    made: Result = field(repr=False)
     folder: Path
     bundle: Path
     report: Path
+    headline: str
     budget: Verdict | None = None
+
+    def __str__(self) -> str:
+        return f"{self.headline}\nReport  {self.report}\nBundle  {self.bundle}"
 
     @property
     def problems(self) -> tuple[str, ...]:
@@ -107,13 +112,13 @@ def run(
         _announce(current, chain)
         made = chain(current)
         publish(made.bundle, folder / "bundle")
-        report, budget = _report(recipe, made, store, folder)
+        report, headline, budget = _report(recipe, made, store, folder)
         # Last, when everything else is stored: an engine builder is available on some machines only.
         built = engines(current, made.bundle, made.exported.shipped)
         if built is not None:
             made = replace(made, engines=built)
-            report, budget = _report(recipe, made, store, folder)
-    return RunResult(made, folder, folder / "bundle", report, budget)
+            report, headline, budget = _report(recipe, made, store, folder)
+    return RunResult(made, folder, folder / "bundle", report, headline, budget)
 
 
 def run_until(
@@ -260,11 +265,14 @@ def _without_comparison(recipe: Recipe, stage: Stage) -> RecipeSettings:
     return settings.model_copy(update={"distill": settings.distill.model_copy(update={"baseline": False})})
 
 
-def _report(recipe: Recipe, made: Result, store: Store, folder: Path) -> tuple[Path, Verdict | None]:
+def _report(recipe: Recipe, made: Result, store: Store, folder: Path) -> tuple[Path, str, Verdict | None]:
+    """The page, its headline, and the verdict on the recipe's budget."""
     from edgekd.report.collect import collect
+    from edgekd.report.headline import headline
     from edgekd.report.html import write
     from edgekd.report.record import parse
 
     record = collect(recipe, made, store.log, folder / "bundle")
     write_json(folder / "report.json", record)
-    return write(record, folder / "report.html"), parse(record).budget
+    page, parsed = write(record, folder / "report.html"), parse(record)
+    return page, headline(parsed), parsed.budget

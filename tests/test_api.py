@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import doctest
+import html
 
 import pytest
 from PIL import Image
@@ -61,6 +62,11 @@ def test_the_example_of_run_works_as_it_stands(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (example,) = doctest.DocTestFinder(recurse=False).find(edgekd.run, "run", globs={})
     shown: list[str] = []
-    result = doctest.DocTestRunner(verbose=False).run(example, out=shown.append)
+    result = doctest.DocTestRunner(verbose=False).run(example, out=shown.append, clear_globs=False)
     assert result.attempted > 1 and result.failed == 0, "".join(shown)
+    made = example.globs["result"]
+    headline, *paths = str(made).splitlines()
+    assert headline in html.unescape(made.report.read_text()) and len(headline) < 300
+    assert paths == [f"Report  {made.report}", f"Bundle  {made.bundle}"]
+    assert len(repr(made)) < 1000 and repr(made.bundle) in repr(made)
     assert (tmp_path / "runs" / "tiny" / "report.json").is_file()
