@@ -30,8 +30,9 @@ from edgekd.models.onnx_network import OnnxNetwork
 from edgekd.recipe.settings import ExportSettings
 from edgekd.runtime.backends import open_reference
 from edgekd.runtime.preprocess import InputShape
+from edgekd.store.artifacts import Json
 
-VERSION = 4
+VERSION = 5
 INPUT, OUTPUT = "input", "logits"
 # The exporter writes this opset where a lower one is requested.
 _LOWEST_EXPORTED = 18
@@ -64,6 +65,8 @@ def seal(
     expected: Expected,
     settings: ExportSettings,
     out: Path,
+    *,
+    facts: Json | None = None,
 ) -> OnnxModel:
     """Write a graph without subnormal constants, and verify that it computes the expected outputs.
 
@@ -74,6 +77,7 @@ def seal(
         expected: the inputs and outputs to compare with.
         settings: of the export.
         out: an empty folder, which becomes the artifact.
+        facts: more of its metrics.
 
     Raises:
         ExportError: the graph is not valid ONNX, or its outputs differ.
@@ -96,7 +100,8 @@ def seal(
         heads=dict(heads),
         source=source.digest,
     )
-    return OnnxModel.seal(out, details=details, metrics={"numerics": report, "subnormals": asdict(flushed)})
+    metrics = {"numerics": report, "subnormals": asdict(flushed), **(facts or {})}
+    return OnnxModel.seal(out, details=details, metrics=metrics)
 
 
 def graph_of(network: nn.Module, shape: InputShape, opset: int) -> onnx.ModelProto:

@@ -14,6 +14,7 @@ from edgekd.export import onnx as exports
 from edgekd.export import variants
 from edgekd.export.model_id import ModelId
 from edgekd.export.onnx_model import OnnxModel
+from edgekd.export.ranges import Kept
 from edgekd.export.subnormals import Flushed
 from edgekd.export.variant import Variant
 from edgekd.models.checkpoint import Checkpoint
@@ -41,7 +42,8 @@ def _graph_facts(model: OnnxModel) -> list[str]:
     numerics = model.metrics["numerics"]
     agreement = f"predicts as {numerics['reference']} on {numerics['agreement_of_all']:.1%} of the images"
     flushed = Flushed(**model.metrics.get("subnormals", {}))
-    return [units.size(model.graph.stat().st_size), agreement, *flushed.lines]
+    kept = Kept.from_facts(model.metrics["float32"]).lines if "float32" in model.metrics else []
+    return [units.size(model.graph.stat().st_size), agreement, *kept, *flushed.lines]
 
 
 STAGE = Stage("export", "ONNX", version=exports.VERSION, compares=True, facts=_graph_facts)

@@ -13,17 +13,15 @@ from edgekd.recipe.settings import ExportSettings, Tolerance
 def convert(
     variant: Variant[OnnxModel], model: OnnxModel, data: Dataset, settings: ExportSettings, out: Path
 ) -> OnnxModel:
-    """The fp32 graph in half precision. Args and Raises as fp32."""
+    """The fp32 graph in half precision, but for operators beyond its range. Args and Raises as fp32."""
     import onnx
-    from onnxruntime.transformers.float16 import convert_float_to_float16
-    from onnxruntime.transformers.onnx_model import OnnxModel as OrtGraph
 
     from edgekd.export import onnx as graphs
+    from edgekd.export.half import to_float16
 
-    half = OrtGraph(convert_float_to_float16(onnx.load(model.graph), keep_io_types=True))
-    half.topological_sort()  # the converter appends its casts at the end
     expected = graphs.expected_of(model.graph, data, reference="the fp32 graph")
-    return graphs.seal(half.model, variant, model, expected, settings, out)
+    half, kept = to_float16(onnx.load(model.graph), expected.inputs)
+    return graphs.seal(half, variant, model, expected, settings, out, facts={"float32": kept.facts})
 
 
 VARIANT = Variant[OnnxModel](

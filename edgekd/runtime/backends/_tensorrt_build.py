@@ -1,8 +1,9 @@
 """Builds an engine from an ONNX graph, with one code path for TensorRT 8.6 to 11.
 
-The graph determines the precision. Up to 10.11 builds are weakly typed and need flags for lower precisions; from 10.12
-on they are strongly typed and compute exactly the graph's types. Flags are looked up by name, because names and numbers
-differ between versions.
+The graph determines the precision. Builds are strongly typed, and compute exactly the graph's types, from 10.12 on, and
+from 10.0 on for fp16 graphs, in which some operators may be in float32 because they overflow float16. Other builds are
+weakly typed and need flags for lower precisions. Flags are looked up by name, because names and numbers differ between
+versions.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from edgekd.errors import BackendError
 
 # The flags that a weakly typed build needs to compute a graph in this precision.
 PRECISIONS: dict[str, tuple[str, ...]] = {"fp32": (), "fp16": ("FP16",), "int8": ("INT8", "FP16")}
-_STRONG_FROM = (10, 12)
+_STRONG_FROM, _STRONG_FP16_FROM = (10, 12), (10, 0)
 _DYNAMIC = -1
 
 
@@ -60,7 +61,7 @@ def build(trt: Any, log: Any, graph: Path, options: Options, *, timings: bytes =
     """
     trt.init_libnvinfer_plugins(log, "")
     builder = _start(trt, log)
-    network = builder.create_network(sum(1 << int(flag) for flag in creation_flags(trt)))
+    network = builder.create_network(sum(1 << int(flag) for flag in creation_flags(trt, options.precision)))
     # The parser owns the weights until the engine is built.
     parser = trt.OnnxParser(network, log)
     if not parser.parse_from_file(str(graph)):
@@ -86,15 +87,15 @@ def build(trt: Any, log: Any, graph: Path, options: Options, *, timings: bytes =
     return Plan(bytes(plan), bytes(timing_cache.serialize()), replaced)
 
 
-def is_strong(version: str) -> bool:
-    """Whether this TensorRT version builds strongly typed: the graph alone determines the precision."""
-    return _release(version) >= _STRONG_FROM
+def is_strong(version: str, precision: str) -> bool:
+    """Whether this TensorRT version builds a graph strongly typed: the graph alone determines the precision."""
+    return _release(version) >= (_STRONG_FP16_FROM if precision == "fp16" else _STRONG_FROM)
 
 
-def creation_flags(trt: Any) -> list[Any]:
+def creation_flags(trt: Any, precision: str) -> list[Any]:
     """The flags to create the network with; a flag that a version lacks is its fixed behaviour."""
     names = []
-    if is_strong(trt.__version__):
+    if is_strong(trt.__version__, precision):
         names.append("STRONGLY_TYPED")
     if _release(trt.__version__)[0] == 8:
         names.append("EXPLICIT_BATCH")
@@ -108,7 +109,7 @@ def builder_flags(trt: Any, precision: str) -> list[Any]:
     Raises:
         BackendError: a weakly typed TensorRT version lacks one of them.
     """
-    if is_strong(trt.__version__):
+    if is_strong(trt.__version__, precision):
         return []
     flags = {name: getattr(trt.BuilderFlag, name, None) for name in PRECISIONS[precision]}
     if lacking := [name for name, flag in flags.items() if flag is None]:
