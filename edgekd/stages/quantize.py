@@ -20,6 +20,7 @@ from edgekd.errors import DataError, ModelError, summary
 from edgekd.models import checkpoint as checkpoints
 from edgekd.models.checkpoint import Checkpoint
 from edgekd.models.edits.quantize import VERSION as PLACEMENT
+from edgekd.quantization.constant_channels import ConstantChannels, fold_constants
 from edgekd.quantization.equalize import Equalization, equalize
 from edgekd.quantization.placement import folded, freeze, insert, observe, place
 from edgekd.recipe.settings import QuantizeSettings
@@ -31,6 +32,7 @@ from edgekd.stages.reparameterize import as_compressed
 from edgekd.training.fit import BeginEpoch, Progress, score
 from edgekd.training.host import best_device
 from edgekd.training.train import TrainingSetup, evaluation_loader
+from edgekd.wording import counted
 
 LEAST_IMAGES = 16
 _BATCH = 32
@@ -56,10 +58,17 @@ def _check(untrained: Untrained) -> None:
 def _calibrated_facts(checkpoint: Checkpoint) -> list[str]:
     metrics = checkpoint.metrics
     images, values = metrics["calibration_images"], metrics["quantized_values"]
-    return [f"{images:,} training images", f"{values:,} values quantized", *_facts.network_facts(checkpoint)[:1]]
+    folded = metrics["constant_channels"]
+    constant = [f"{counted(folded, 'channel')} without an effect of the image folded into biases"] if folded else []
+    return [
+        f"{images:,} training images",
+        f"{values:,} values quantized",
+        *constant,
+        *_facts.network_facts(checkpoint)[:1],
+    ]
 
 
-CALIBRATE = Stage("calibrate", "Calibrated for int8", version=3, section="quantize", facts=_calibrated_facts)
+CALIBRATE = Stage("calibrate", "Calibrated for int8", version=4, section="quantize", facts=_calibrated_facts)
 STAGE = Stage(
     "quantize",
     "Quantization-aware distilled",
@@ -161,7 +170,9 @@ def calibrate(
         yield from (torch.from_numpy(inputs) for inputs, _ in shown.batches(chosen, size=_BATCH))
 
     float_network = folded(checkpoints.load(student))
-    equalized = equalize(float_network, torch.from_numpy(reader.inputs(chosen[:_BATCH])), batches(0))
+    examples = torch.from_numpy(reader.inputs(chosen[:_BATCH]))
+    constants = fold_constants(float_network, examples)
+    equalized = equalize(float_network, examples, batches(0))
     quantized = place(float_network)
     network = quantized.model
     observe(network)
@@ -184,8 +195,9 @@ def calibrate(
             "calibration_images": count,
             "quantized_values": len(quantized.placed),
             "left_in_float": list(quantized.left_in_float),
+            "constant_channels": constants.channels,
             "equalized_channels": equalized.channels,
-            "warnings": [*_float_layers(quantized.left_in_float), *_not_equalized(equalized)],
+            "warnings": [*_float_layers(quantized.left_in_float), *_refused(constants, equalized)],
         },
     )
 
@@ -258,7 +270,10 @@ def _float_layers(left: Sequence[str]) -> list[str]:
     return [f"{len(left)} of the network's operations stay in float: {named}"]
 
 
-def _not_equalized(equalized: Equalization) -> list[str]:
-    if equalized.refused is None:
-        return []
-    return [f"The channels were not equalized before calibration: {equalized.refused}"]
+def _refused(constants: ConstantChannels, equalized: Equalization) -> list[str]:
+    lines = []
+    if constants.refused is not None:
+        lines.append(f"Constant channels were not folded before calibration: {constants.refused}")
+    if equalized.refused is not None:
+        lines.append(f"The channels were not equalized before calibration: {equalized.refused}")
+    return lines
