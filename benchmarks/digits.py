@@ -24,7 +24,7 @@ TITLES = {
     "pruned-fp16": "the same, fp16",
     "ptq-int8": "calibrated only, int8",
     "quantized-int8": "quantization-aware distilled, int8",
-    "quantized-int8-x64": "the same for ONNX Runtime on x86, int8-x64",
+    "quantized-int8-asym": "the same for ONNX Runtime, int8-asym",
 }
 
 

@@ -50,7 +50,7 @@ def graphs(name: str) -> dict[str, onnx.ModelProto]:
     return {
         "fp32": whole,
         "int8": with_float_weights(without_fused_branches(pairs)),
-        "int8-x64": with_unsigned_activations(pairs),
+        "int8-asym": with_unsigned_activations(pairs),
     }
 
 
@@ -88,9 +88,9 @@ def main() -> None:
     if arguments.json:
         print(json.dumps({"environment": machine.model_dump(), "milliseconds": found}, indent=2))
         return
-    print("| | fp32 | int8 / fp32 | int8-x64 / fp32 |\n|---|---|---|---|")
+    print("| | fp32 | int8 / fp32 | int8-asym / fp32 |\n|---|---|---|---|")
     for name, times in found.items():
-        shares = " | ".join(f"{times[variant] / times['fp32']:.2f}" for variant in ("int8", "int8-x64"))
+        shares = " | ".join(f"{times[variant] / times['fp32']:.2f}" for variant in ("int8", "int8-asym"))
         print(f"| {name} | {times['fp32']:.2f} ms | {shares} |")
     engine = f"ONNX Runtime {machine.engines['ONNX Runtime']}"
     print(f"\n{machine.cpu}, one thread, {engine}, Python {machine.python}")

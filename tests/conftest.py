@@ -23,7 +23,7 @@ from tensorrt_stand_in import DRIVER
 from edgekd.runtime.backends import _cuda
 from edgekd.runtime.preprocess import Preprocessing
 
-ACTIVATIONS = {"fp32": "float32", "fp16": "float16", "int8": "int8", "int8-x64": "uint8", "fp8": "float8"}
+ACTIVATIONS = {"fp32": "float32", "fp16": "float16", "int8": "int8", "int8-asym": "uint8", "fp8": "float8"}
 
 
 @pytest.fixture

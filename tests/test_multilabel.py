@@ -85,7 +85,7 @@ def recipe(root: Path) -> dict[str, Any]:
         "distill": {**steps, "epochs": 5, "baseline": False},
         "prune": {"target": {"macs": 0.9}, "multiple": 1, "epochs": 1},
         "quantize": {"epochs": 1, "calibration_images": 32, "baseline": False},
-        "export": {"variants": ["fp32", "int8", "int8-x64"]},
+        "export": {"variants": ["fp32", "int8", "int8-asym"]},
         "bench": {"batch_sizes": [1], "seconds": 0.02, "warmup_seconds": 0.0},
     }
 
@@ -100,7 +100,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, RunResult]
 def test_every_stage_learns_and_measures_sets(finished: tuple[Path, RunResult]) -> None:
     _, result = finished
     rows = {row["model"]: row for row in result.made.scores.rows}
-    assert set(rows) == {"teacher-fp32", "student-fp32", "pruned-fp32", "quantized-int8", "quantized-int8-x64"}
+    assert set(rows) == {"teacher-fp32", "student-fp32", "pruned-fp32", "quantized-int8", "quantized-int8-asym"}
     for row in rows.values():
         assert row["mAP"] > 0.8 and row["interval"][0] <= row["mAP"] <= row["interval"][1] and row["problems"] == []
         each = [found["average_precision"] for found in row["per_class"].values()]
@@ -118,7 +118,7 @@ def test_the_bundle_answers_with_all_classes_above_their_thresholds(finished: tu
     with (folder / "labels.csv").open(newline="") as file:
         truth = {row["file"]: set(row["label"].split("|")) - {""} for row in csv.DictReader(file)}
     rows = {row["variant"]: row for row in result.made.scores.rows if row["role"] in ("pruned", "quantized")}
-    for variant in ("fp32", "int8-x64"):
+    for variant in ("fp32", "int8-asym"):
         with load(result.bundle, variant=variant) as model:
             assert model.manifest.task == "multilabel" and model.classes == CLASSES
             assert list(model.manifest.variants[variant].thresholds) == rows[variant]["thresholds"]
@@ -198,10 +198,10 @@ def test_running_again_reuses_everything(finished: tuple[Path, RunResult]) -> No
 def test_a_budget_is_one_of_map(finished: tuple[Path, RunResult]) -> None:
     folder, result = finished
     rows = {row["model"]: row["mAP"] for row in result.made.scores.rows}
-    budget = {"accuracy_drop": 0.9, "variant": "int8-x64"}
+    budget = {"accuracy_drop": 0.9, "variant": "int8-asym"}
     verdict = edgekd.run({**recipe(folder / "labels.csv"), "budget": budget}, folder / "run", allow_code=True).budget
     assert verdict is not None and verdict.met
-    assert verdict.bounds[0].value == pytest.approx(rows["teacher-fp32"] - rows["quantized-int8-x64"])
+    assert verdict.bounds[0].value == pytest.approx(rows["teacher-fp32"] - rows["quantized-int8-asym"])
     assert "loss of test mAP against Teacher" in (folder / "run/report.html").read_text()
 
 

@@ -53,7 +53,7 @@ EXPECTED = {
     "method": {"kd", "cross_entropy", "crd", "fitnets"},
     "scheme": {"offline", "online"},
     "models": {"cifar", "timm", "torchvision"},
-    "variant": {"fp32", "fp16", "int8", "int8-x64"},
+    "variant": {"fp32", "fp16", "int8", "int8-asym"},
 }
 
 

@@ -16,7 +16,7 @@ from edgekd.export import variants
 from edgekd.export.card import card
 from edgekd.export.model_id import ModelId
 from edgekd.export.onnx_model import OnnxModel
-from edgekd.export.preference import preferences
+from edgekd.export.preference import fusions_of, preferences
 from edgekd.models.checkpoint import Checkpoint
 from edgekd.runtime.backends import open_reference
 from edgekd.runtime.bundle import FORMAT, MANIFEST, checksum
@@ -24,7 +24,7 @@ from edgekd.runtime.images import open_upright
 from edgekd.runtime.preprocess import Floats, Preprocessing
 from edgekd.store.artifacts import Artifact, Details, Json, file_digest, versions, write_json
 
-VERSION = 8
+VERSION = 9
 _VECTORS = 8
 _VECTOR_FILES = {
     "images": "vectors/images.npy",
@@ -63,11 +63,13 @@ class BundleDetails(Details):
 
     Attributes:
         engines: the variants in the order in which each engine should use them, by EngineKey.
+        reasons: how that order was decided, by EngineKey.
     """
 
     name: str
     variants: tuple[str, ...]
     engines: dict[str, tuple[str, ...]]
+    reasons: dict[str, str]
 
 
 class Bundle(Artifact[BundleDetails]):
@@ -106,18 +108,25 @@ def pack(contents: Contents, evaluated: Sequence[Json], measured: Sequence[Json]
     warnings = [f"{name}: {problem}" for name, record in records.items() for problem in record["metrics"]["problems"]]
     architecture = contents.student.details.architecture
     (out / "card.md").write_text(card(contents.name, architecture, contents.student, records, data, warnings))
-    engines = {str(engine): order for engine, order in preferences(contents.shipped, scores, _p50(latencies)).items()}
+    graphs = {model: contents.models[model].graph for model in contents.shipped.values()}
+    preferred = {
+        str(engine): preference
+        for engine, preference in preferences(contents.shipped, scores, _p50(latencies), fusions_of(graphs)).items()
+    }
+    engines = {engine: preference.order for engine, preference in preferred.items()}
+    reasons = {engine: preference.reason for engine, preference in preferred.items()}
     _write_manifest(
         {
             **_description(contents, data),
             "variants": records,
             "engines": engines,
+            "reasons": reasons,
             "warnings": [*warnings, *contents.warnings],
         },
         out,
     )
     orders = {engine: tuple(order) for engine, order in engines.items()}
-    details = BundleDetails(name=contents.name, variants=tuple(contents.shipped), engines=orders)
+    details = BundleDetails(name=contents.name, variants=tuple(contents.shipped), engines=orders, reasons=reasons)
     return Bundle.seal(out, details=details, metrics={"warnings": list(contents.warnings)})
 
 

@@ -56,7 +56,7 @@ def planned(recipe: RecipeSettings) -> tuple[str, ...]:
 
 
 def headline(verdict: Verdict, names: Mapping[str, str] | None = None) -> str:
-    """For example "Budget missed by quantized-int8-x64 in onnxruntime 1.31.1: size_mb"."""
+    """For example "Budget missed by quantized-int8-asym in onnxruntime 1.31.1: size_mb"."""
     by = f" by {_named(verdict.model, names)}" if verdict.model is not None else ""
     where = f" in {verdict.engine}" if verdict.engine is not None else ""
     if verdict.met:

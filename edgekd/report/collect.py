@@ -106,10 +106,15 @@ def collect(recipe: Recipe, result: Result, log: Sequence[Done], place: Path) ->
 
 
 def _engines(result: Result) -> list[Json]:
-    titles = preference.titles()
+    titles, details = preference.titles(), result.bundle.details
     return [
-        {"title": titles.get(key.engine, key.engine), **asdict(key), "variants": order}
-        for key, order in ((EngineKey.parse(text), order) for text, order in result.bundle.details.engines.items())
+        {
+            "title": titles.get(key.engine, key.engine),
+            **asdict(key),
+            "variants": order,
+            "reason": details.reasons[str(key)],
+        }
+        for key, order in ((EngineKey.parse(text), order) for text, order in details.engines.items())
     ]
 
 

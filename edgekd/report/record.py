@@ -176,13 +176,14 @@ class Quantization(Frozen):
 class EngineOrder(Frozen):
     """The bundle's variants in the order in which an engine prefers them.
 
-    `machine` is the kind of machine that the order is for; None: any that has no order of its own.
+    `machine` is the kind of machine that the order is for; None: any that has no order of its own. `reason`: a phrase.
     """
 
     engine: str
     title: str
     machine: str | None
     variants: tuple[str, ...]
+    reason: str
 
 
 class LegalityFinding(Frozen):

@@ -17,7 +17,6 @@ _MODES = {"qad": "quantization-aware distillation (QAD)", "ptq": "calibration on
 _LEVELS = ("error", "warning")
 _MOST_NODES = 12
 _WORST = 12
-_SCORES = {"accuracy": "accuracies", "agreement": "agreements", "mAP": "mean average precisions"}
 
 
 @dataclass(frozen=True)
@@ -211,26 +210,11 @@ def _engine(record: Record, engine: EngineOrder) -> str:
 
 
 def _orders(record: Record) -> list[str]:
-    """How the orders were determined. An order for a kind of machine is measured where all its files were measured."""
-    shipped = {model.variant: model for model in record.models if model.ships}
-    measured: list[str] = []
-    by_rule: list[str] = []
+    """How the orders were determined."""
+    engines: dict[str, list[str]] = {}
     for engine in _engines(record):
-        files = [shipped[variant] for variant in engine.variants if variant in shipped]
-        timed = engine.machine is not None and bool(files) and all(_measured(record, model) for model in files)
-        (measured if timed else by_rule).append(_engine(record, engine))
-    sentences = []
-    if measured:
-        scores = _SCORES[record.data.measure]
-        sentences.append(f"Order from the latencies and {scores} of this run: {', '.join(measured)}.")
-    if by_rule:
-        sentences.append(f"Order by rule, not measured: {', '.join(by_rule)}.")
-    return sentences
-
-
-def _measured(record: Record, model: ModelEntry) -> bool:
-    entry = single(record, model)
-    return entry is not None and entry.provenance == "measured"
+        engines.setdefault(engine.reason, []).append(_engine(record, engine))
+    return [f"Order {reason}: {', '.join(names)}." for reason, names in engines.items()]
 
 
 def _quantized(record: Record) -> list[tuple[str, str]]:

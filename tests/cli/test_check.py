@@ -77,9 +77,9 @@ def test_without_onnx_it_states_what_to_install(tmp_path):
     assert "edgekd check needs onnx" in shown.stderr and "edgekd[onnx]" in shown.stderr
 
 
-def test_of_a_bundle_every_graph_but_the_one_for_x64_is_checked(linear_bundle):
+def test_of_a_bundle_every_graph_but_the_asymmetric_one_is_checked(linear_bundle):
     manifest = json.loads((linear_bundle / "bundle.json").read_text())
-    for name, zero in (("int8", np.int8(0)), ("int8-x64", np.uint8(0))):
+    for name, zero in (("int8", np.int8(0)), ("int8-asym", np.uint8(0))):
         quantized(linear_bundle / f"model.{name}.onnx", zero)
         kinds = {"precision": "int8", "activations": zero.dtype.name}
         manifest["variants"][name] = {**manifest["variants"]["fp32"], "file": f"model.{name}.onnx", **kinds}

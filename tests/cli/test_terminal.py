@@ -58,8 +58,8 @@ def test_the_result_fits_into_80_columns_with_every_name_whole(capsys, tmp_path,
     monkeypatch.setenv("COLUMNS", "80")
     graph = tmp_path / "model.onnx"
     graph.write_bytes(bytes(12_340_000))
-    name = ModelId("quantized", "int8-x64")
-    row = {"model": str(name), "role": "quantized", "variant": "int8-x64", "accuracy": 0.98765}
+    name = ModelId("quantized", "int8-asym")
+    row = {"model": str(name), "role": "quantized", "variant": "int8-asym", "accuracy": 0.98765}
     record = {**row, "batch_size": 1, "backend": "onnxruntime", "latency_ms": {"p50": 123.4567, "p99": 234.5678}}
     made = SimpleNamespace(
         measured=SimpleNamespace(records=[record]),
@@ -71,7 +71,7 @@ def test_the_result_fits_into_80_columns_with_every_name_whole(capsys, tmp_path,
     show_result(SimpleNamespace(made=made, report="r", bundle="b", budget=None), as_json=False)
     lines = capsys.readouterr().out.splitlines()
     assert lines[2].split() == [
-        *("quantized-int8-x64", "98.77%", "97.4%", "to", "100.0%"),
+        *("quantized-int8-asym", "98.77%", "97.4%", "to", "100.0%"),
         *("12.3", "MB", "123.457", "ms", "234.568", "ms"),
     ]
     assert max(map(len, lines[:3])) <= 80
@@ -92,11 +92,11 @@ def test_in_a_terminal_the_line_fits(monkeypatch, width):
     console = Console(file=screen, force_terminal=True, width=width, color_system=None)
     bars = Progress(Line(console, TimeLeft()), console=console)
     bars.add_task(
-        "export-quantized-int8-x64", total=9, completed=3, note="student-int8-x64, ONNX Runtime 1.23 as written"
+        "export-quantized-int8-asym", total=9, completed=3, note="student-int8-asym, ONNX Runtime 1.23 as written"
     )
     console.print(bars)
     shown = screen.getvalue().rstrip("\n")
-    assert "\n" not in shown and len(shown) < width and "export-quantized-int8-x64" in shown and "33%" in shown
+    assert "\n" not in shown and len(shown) < width and "export-quantized-int8-asym" in shown and "33%" in shown
     assert ("━" in shown) == (width == 120)
 
 

@@ -41,5 +41,5 @@ def int8_graphs(request, small_digits, tmp_path_factory):
     calibrated = calibrate(student, small_digits, 64, _folder(place, "calibrated"))
     settings = ExportSettings()
     int8 = find("int8").export(calibrated, small_digits, settings, _folder(place, "int8"))
-    x64 = find("int8-x64").export(int8, small_digits, settings, _folder(place, "x64"))
-    return student, calibrated, {"int8": int8, "int8-x64": x64}
+    asymmetric = find("int8-asym").export(int8, small_digits, settings, _folder(place, "asymmetric"))
+    return student, calibrated, {"int8": int8, "int8-asym": asymmetric}

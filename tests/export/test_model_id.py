@@ -4,9 +4,9 @@ from edgekd.export.model_id import ModelId, labelled
 
 
 def test_a_row_gives_back_the_model_that_it_is_about():
-    model = ModelId("student-b", "int8-x64")
+    model = ModelId("student-b", "int8-asym")
     assert ModelId.of({**model.to_json(), "accuracy": 1.0}) == model
-    assert model.to_json()["model"] == str(model) == "student-b-int8-x64"
+    assert model.to_json()["model"] == str(model) == "student-b-int8-asym"
 
 
 def test_equal_labels_are_not_equal_models():

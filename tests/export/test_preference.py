@@ -5,22 +5,23 @@ import platform
 import numpy as np
 import pytest
 
+from edgekd.export.fusion import Fusion
 from edgekd.export.model_id import ModelId
-from edgekd.export.preference import preferences
+from edgekd.export.preference import fusions_of, preferences
 from edgekd.runtime.bundle import EngineKey
 from edgekd.runtime.statistics import packed
 
 HERE = EngineKey.here("onnxruntime")
 TENSORRT, OPENVINO, ELSEWHERE = EngineKey("tensorrt"), EngineKey("openvino"), EngineKey("onnxruntime")
-INT8 = "int8-x64" if platform.machine() == "x86_64" else "int8"
-ROLES = {"fp32": "student", "fp16": "student", "int8": "quantized", "int8-x64": "quantized"}
+INT8 = "int8-asym"
+ROLES = {"fp32": "student", "fp16": "student", "int8": "quantized", "int8-asym": "quantized"}
 SHIPPED = {variant: ModelId(role, variant) for variant, role in ROLES.items()}
 
 
 def _scores(**accuracies: float) -> dict:
     """Rows of 1000 images, of which the first ones are answered rightly; `int8` stands for both int8 graphs."""
     rows = {SHIPPED[variant]: value for variant, value in accuracies.items()}
-    rows[SHIPPED["int8-x64"]] = accuracies["int8"]
+    rows[SHIPPED["int8-asym"]] = accuracies["int8"]
     return {name: _row(value) for name, value in rows.items()}
 
 
@@ -35,42 +36,75 @@ def _times(fp32: float, fp16: float, int8: float) -> dict:
 
 def test_the_fastest_of_the_equally_accurate_comes_first():
     scores = _scores(fp32=0.90, fp16=0.90, int8=0.898)
-    assert preferences(SHIPPED, scores, _times(1.0, 2.0, 0.5))[HERE] == [INT8, "fp32", "fp16"]
-    assert preferences(SHIPPED, scores, _times(1.0, 2.0, 1.5))[HERE] == ["fp32", INT8, "fp16"]
+    assert preferences(SHIPPED, scores, _times(1.0, 2.0, 0.5))[HERE].order == [INT8, "fp32", "fp16"]
+    assert preferences(SHIPPED, scores, _times(1.0, 2.0, 1.5))[HERE].order == ["fp32", INT8, "fp16"]
 
 
 def test_a_small_loss_on_the_same_images_is_a_loss():
     # 1.5 points fewer: on the same images certainly worse, on others within the uncertainty.
     scores = _scores(fp32=0.90, fp16=0.90, int8=0.885)
-    assert preferences(SHIPPED, scores, _times(1.0, 2.0, 0.1))[HERE] == ["fp32", "fp16", INT8]
+    assert preferences(SHIPPED, scores, _times(1.0, 2.0, 0.1))[HERE].order == ["fp32", "fp16", INT8]
     scores[SHIPPED[INT8]] = _row(0.885, errors_first=True)
-    assert preferences(SHIPPED, scores, _times(1.0, 2.0, 0.1))[HERE] == [INT8, "fp32", "fp16"]
+    assert preferences(SHIPPED, scores, _times(1.0, 2.0, 0.1))[HERE].order == [INT8, "fp32", "fp16"]
 
 
 def test_speed_does_not_buy_accuracy():
     scores = _scores(fp32=0.90, fp16=0.90, int8=0.85)
-    assert preferences(SHIPPED, scores, _times(1.0, 2.0, 0.1))[HERE] == ["fp32", "fp16", INT8]
+    assert preferences(SHIPPED, scores, _times(1.0, 2.0, 0.1))[HERE].order == ["fp32", "fp16", INT8]
 
 
 def test_latencies_within_five_percent_are_the_same():
     scores = _scores(fp32=0.90, fp16=0.90, int8=0.898)
-    assert preferences(SHIPPED, scores, _times(1.0, 2.0, 0.97))[HERE] == ["fp32", INT8, "fp16"]
+    assert preferences(SHIPPED, scores, _times(1.0, 2.0, 0.97))[HERE].order == ["fp32", INT8, "fp16"]
 
 
 @pytest.mark.parametrize(
-    ("machine", "order"), [("x86_64", ["fp32", "fp16", "int8-x64"]), ("aarch64", ["fp16", "fp32", "int8"])]
+    ("machine", "order"), [("x86_64", ["fp32", "fp16", "int8-asym"]), ("aarch64", ["fp16", "fp32", "int8-asym"])]
 )
 def test_a_graph_that_the_engine_converts_to_fp32_is_not_faster_than_fp32(monkeypatch, machine, order):
     # On x86 ONNX Runtime has no kernels for fp16: what was measured as a difference is a disturbance.
     monkeypatch.setattr(platform, "machine", lambda: machine)
     scores = _scores(fp32=0.90, fp16=0.901, int8=0.898)
-    times = {SHIPPED["fp32"]: 1.0, SHIPPED["fp16"]: 0.7, SHIPPED["int8"]: 1.5, SHIPPED["int8-x64"]: 1.5}
-    assert preferences(SHIPPED, scores, {"onnxruntime": times})[EngineKey.here("onnxruntime")] == order
+    times = {SHIPPED["fp32"]: 1.0, SHIPPED["fp16"]: 0.7, SHIPPED["int8"]: 1.5, SHIPPED["int8-asym"]: 1.5}
+    assert preferences(SHIPPED, scores, {"onnxruntime": times})[EngineKey.here("onnxruntime")].order == order
 
 
 def test_without_a_measurement_the_rule_stands():
     found = preferences(SHIPPED, _scores(fp32=0.9, fp16=0.9, int8=0.9), {})
-    assert found[HERE] == ["fp32", INT8, "fp16"]
-    assert set(found) == {HERE, ELSEWHERE, OPENVINO, TENSORRT}
-    assert found[TENSORRT] == ["int8", "fp16", "fp32"] and found[OPENVINO] == ["int8", "fp32", "fp16"]
-    assert found[ELSEWHERE] == ["fp32", "fp16"]
+    orders = {engine: preference.order for engine, preference in found.items()}
+    assert set(orders) == {HERE, ELSEWHERE, OPENVINO, TENSORRT}
+    assert orders[TENSORRT] == ["int8", "fp16", "fp32"] and orders[OPENVINO] == ["int8", "fp32", "fp16"]
+    assert orders[HERE] == orders[ELSEWHERE] == ["fp32", INT8, "fp16"]
+    assert {preference.reason for preference in found.values()} == {"by rule, not measured"}
+
+
+def test_an_order_that_lacks_a_measurement_is_not_a_measured_one():
+    scores, times = _scores(fp32=0.9, fp16=0.9, int8=0.9), _times(1.0, 2.0, 0.5)
+    assert preferences(SHIPPED, scores, times)[HERE].reason.startswith("measured in this run")
+    del times["onnxruntime"][SHIPPED["fp16"]]
+    assert preferences(SHIPPED, scores, times)[HERE].reason == "by rule, not measured"
+
+
+@pytest.mark.parametrize(
+    ("fusion", "int8", "order"),
+    [
+        (Fusion(62, 1), 0.9, [INT8, "fp32", "fp16"]),
+        (Fusion(69, 57), 0.9, ["fp32", INT8, "fp16"]),  # MobileNetV3: half of it in float
+        (Fusion(62, 1), 0.7, ["fp32", INT8, "fp16"]),  # fused, but certainly less accurate
+    ],
+)
+def test_where_nothing_was_measured_what_the_engine_fuses_decides(fusion, int8, order):
+    scores, fusions = _scores(fp32=0.9, fp16=0.9, int8=int8), {"onnxruntime": {SHIPPED[INT8]: fusion}}
+    found = preferences(SHIPPED, scores, _times(1.0, 2.0, 1.5), fusions)
+    assert found[ELSEWHERE].order == order
+    assert f"in {INT8} the engine computes {fusion.quantized} as such, and {fusion.dequantized} in float" in (
+        found[ELSEWHERE].reason
+    )
+    assert ("certainly lower" in found[ELSEWHERE].reason) == (int8 == 0.7)
+    # Where all was measured, and for an engine that could not be looked at, nothing changes.
+    assert found[HERE].order[0] == "fp32" and found[TENSORRT].order == ["int8", "fp16", "fp32"]
+
+
+def test_of_the_int8_graphs_the_asymmetric_one_is_looked_at(int8_graphs):
+    files = {SHIPPED[name]: model.graph for name, model in int8_graphs[2].items()}
+    assert list(fusions_of(files)["onnxruntime"]) == [SHIPPED[INT8]]

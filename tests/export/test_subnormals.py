@@ -93,7 +93,7 @@ def dying(small_digits, tmp_path_factory):
         norm.weight[:4], norm.bias[:4], norm.running_mean[:4] = 1e-20, 0.0, 0.0
         norm.running_var[:4] = 1.0
     made = {"preprocessing": small_digits.details.preprocessing, "classes": small_digits.classes}
-    variants = ordered(["fp32", "fp16", "int8", "int8-x64"])
+    variants = ordered(["fp32", "fp16", "int8", "int8-asym"])
     for folder in ("float", "quantized", *(variant.name for variant in variants)):
         (place / folder).mkdir()
     trained = checkpoints.save(network, architecture, out=place / "float", **made)

@@ -47,10 +47,10 @@ def test_an_untrained_teacher_is_refused(tmp_path):
         ),
         ("quantize: {precision: bf16}", "quantize.precision: must be 'auto' or 'fp32'"),
         ("export: {variants: [fp32, int8]}", "int8 needs a quantize section"),
-        ("export: {variants: [fp32, int8-x64]}", "int8-x64 is derived from it"),
+        ("export: {variants: [fp32, int8-asym]}", "int8-asym is derived from it"),
         ("export: {variants: [fp16]}", "fp32 must be among the variants: fp16 is derived from it"),
         ("export: {variants: [fp32, fp61]}", "yaml:5 export.variants[1]: unknown export variant 'fp61'"),
-        ("export: {variants: [fp32, fp61]}", "allowed: fp16, fp32, int8, int8-x64; next: did you mean 'fp16'?"),
+        ("export: {variants: [fp32, fp61]}", "allowed: fp16, fp32, int8, int8-asym; next: did you mean 'fp16'?"),
         ("export: {tolerance: {int9: {difference: 1.0, agreement: 1.0}}}", "export.tolerance.int9: unknown export"),
         ("export: {variants: [fp32]}\nquantize: {}", "add int8 to export.variants, or remove the quantize section"),
     ],
@@ -64,7 +64,7 @@ def test_mistakes_in_the_optional_sections(tmp_path, yaml_section, message):
 def test_int8_is_exported_where_there_is_something_to_export(tmp_path):
     assert recipe.load(_write(tmp_path, GOOD)).settings.variants == ("fp32", "fp16")
     both = recipe.load(_write(tmp_path, GOOD + "quantize: {}\n")).settings
-    assert both.variants == ("fp32", "fp16", "int8", "int8-x64")
+    assert both.variants == ("fp32", "fp16", "int8", "int8-asym")
     tolerant = recipe.load(
         _write(tmp_path, GOOD), ["export.tolerance={fp16: {difference: 0.5, agreement: 0.5}}"]
     ).settings

@@ -27,23 +27,23 @@ def _judged(record: Json, teacher: bool = True, **bounds: float) -> Verdict:
 
 @pytest.fixture
 def run(minimal: Json) -> Json:
-    """A teacher, and a student that is quantized: int8-x64 is the file that an app loads."""
+    """A teacher, and a student that is quantized: int8-asym is the file that an app loads."""
     models = [
         _model("teacher", "fp32", 0.98, 90_000_000),
         _model("student", "fp32", 0.972, 6_000_000),
-        _model("quantized", "int8-x64", 0.97, 1_500_000),
+        _model("quantized", "int8-asym", 0.97, 1_500_000),
         _model("quantized", "int8", 0.97, 900_000),
     ]
     times = [measurement(name, ms) for name, ms in (("teacher-fp32", 9.0), ("student-fp32", 1.0))]
-    times.append(measurement("quantized-int8-x64", 2.0))
+    times.append(measurement("quantized-int8-asym", 2.0))
     # The headline's engine comes first; others are not judged.
     times.append(measurement("student-fp32", 0.1, device="jetson", engine="tensorrt"))
-    return {**minimal, "models": models, "measurements": times, "loaded": "quantized-int8-x64"}
+    return {**minimal, "models": models, "measurements": times, "loaded": "quantized-int8-asym"}
 
 
 def test_every_bound_is_judged_for_the_file_that_an_app_loads(run: Json) -> None:
     verdict = _judged(run, latency_ms=3, accuracy_drop=0.02, size_mb=1.5)
-    assert verdict.met and verdict.model == "quantized-int8-x64" and verdict.engine == "onnxruntime 1.31.1"
+    assert verdict.met and verdict.model == "quantized-int8-asym" and verdict.engine == "onnxruntime 1.31.1"
     latency, drop, size = verdict.bounds
     assert latency.value == run["measurements"][2]["latency_ms"]["p50"] and size.value == 1.5
     assert drop.value == pytest.approx(0.01) and drop.against == "teacher-fp32" and verdict.within is None
@@ -77,7 +77,7 @@ def test_a_missed_bound_names_what_is_nearest_of_what_the_engine_runs(run: Json)
     assert latency.nearest is not None and latency.nearest.model == "student-fp32"
     assert size.nearest is None  # int8 is smaller, but for another engine
     assert _judged(run, latency_ms=1.5).within == "student-fp32"
-    assert verdict.models == {"quantized-int8-x64", "student-fp32"}
+    assert verdict.models == {"quantized-int8-asym", "student-fp32"}
 
 
 def test_a_model_that_learned_nothing_misses_every_budget(run: Json) -> None:

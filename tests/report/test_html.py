@@ -86,7 +86,7 @@ def test_hostile_names_stay_text(whole: Json) -> None:
     record["legality"][0].update(findings=[finding], jetpack=attack, note=attack)
     for model in record["models"]:
         model["worst"][0].update(name=attack, label=attack, answer=attack)
-    record["engines"] = [{"engine": attack, "title": attack, "machine": attack, "variants": ["fp32"]}]
+    record["engines"] = [{"engine": attack, "title": attack, "machine": attack, "variants": ["fp32"], "reason": attack}]
     page = Page(render(record))
     assert "script" not in {tag for tag, _ in page.tags}
     assert sum(tag == "style" for tag, _ in page.tags) == 1

@@ -46,7 +46,7 @@ def test_the_variants_stand_side_by_side_with_ptq_beside_them(whole: Json) -> No
         ("Pruned and recovered, fp16", ""),
         ("Quantized without training, int8", "not in the bundle"),
         ("Quantized, int8", ""),
-        ("Quantized, int8-x64", ""),
+        ("Quantized, int8-asym", ""),
     ]
     accuracy, _, gap, size, p50, *_ = map(spaced, found.rows[3].cells)
     assert (accuracy, size, p50) == ("96.4 %", "742 kB", "–")
@@ -59,18 +59,13 @@ def test_each_engine_states_which_variant_it_takes_and_on_what_ground(whole: Jso
     found = precision(whole)
     assert found.engines == ("ONNX Runtime x86-64", "TensorRT", "OpenVINO", "ONNX Runtime, other machines")
     ranks = {row.label: row.cells[-4:] for row in found.rows}
-    assert ranks["Quantized, int8-x64"] == ("1st", "–", "–", "–")
+    assert ranks["Quantized, int8-asym"] == ("1st", "–", "–", "–")
     assert ranks["Quantized, int8"] == ("–", "1st", "1st", "–")
     assert ranks["Pruned and recovered, fp16"] == ("3rd", "2nd", "3rd", "2nd")
     assert set(ranks["Quantized without training, int8"]) == {"–"}
     measured, by_rule = found.orders
-    assert measured.endswith(": ONNX Runtime x86-64.")
+    assert measured == "Order measured in this run, on x86_64: ONNX Runtime x86-64."
     assert by_rule == "Order by rule, not measured: TensorRT, OpenVINO, ONNX Runtime, other machines."
-
-
-def test_an_order_that_lacks_a_measurement_is_not_a_measured_one(whole: Json) -> None:
-    whole["measurements"] = [m for m in whole["measurements"] if m["model"] != "pruned-fp16"]
-    assert [order.partition(":")[0] for order in precision(whole).orders] == ["Order by rule, not measured"]
 
 
 def test_what_quantization_did_is_reported(whole: Json) -> None:

@@ -33,7 +33,7 @@ def test_the_marks_are_explained_for_the_roles_that_are_drawn(whole: Json, recor
     # The cross is for networks that are quantized without training, which are not measured here.
     assert shown(whole) == ["square", "diamond", "disc", "triangle-up", "star"]
     (place,) = view(parse(whole)).places
-    assert "Quantized without training" not in place.scatter.wide and "Quantized, int8-x64" in place.scatter.wide
+    assert "Quantized without training" not in place.scatter.wide and "Quantized, int8-asym" in place.scatter.wide
 
 
 def test_networks_that_share_a_mark_are_explained_once(record: Json) -> None:
@@ -57,4 +57,4 @@ def test_the_budget_is_shown_with_the_models_names_where_the_recipe_has_one(whol
     assert budget is not None and not budget.met and budget.headline.startswith("Budget missed by Pruned and recovered")
     assert [row.met for row in budget.rows] == [True, False, False]
     assert budget.rows[1].what == "loss of test accuracy against Teacher, fp32"
-    assert any("Quantized, int8-x64 with 0.740\u00a0MB" in note for note in budget.notes)
+    assert any("Quantized, int8-asym with 0.740\u00a0MB" in note for note in budget.notes)

@@ -15,7 +15,7 @@ from edgekd.errors import BackendError, BundleError, UnknownNameError, UsageErro
 from edgekd.runtime import engines
 from edgekd.runtime.backends import BuildOptions, open_session, tensorrt
 
-ALL = ("fp32", "fp16", "int8", "int8-x64")
+ALL = ("fp32", "fp16", "int8", "int8-asym")
 
 
 def test_all_that_tensorrt_takes_is_built_once(device, many_bundle):
@@ -117,8 +117,8 @@ def test_what_cannot_be_built_is_reported_before_building(device, many_bundle):
     bundle = many_bundle(*ALL)
     with pytest.raises(BackendError, match=r"cannot compute in int8(?s:.)*Tegra X1, compute capability 5.3"):
         engines.build(bundle)
-    with pytest.raises(UsageError, match="does not accept the variant int8-x64"):
-        engines.build(bundle, ["int8-x64"])
+    with pytest.raises(UsageError, match="does not accept the variant int8-asym"):
+        engines.build(bundle, ["int8-asym"])
     with pytest.raises(UnknownNameError, match="did you mean 'fp16'"):
         engines.build(bundle, ["fp61"])
     with pytest.raises(UsageError, match="--opt-batch 9, --max-batch 8"):

@@ -9,7 +9,7 @@ from edgekd.errors import BackendError
 from edgekd.runtime import engines
 from edgekd.runtime.backends import tensorrt
 
-ALL = ("fp32", "fp16", "int8", "int8-x64")
+ALL = ("fp32", "fp16", "int8", "int8-asym")
 
 
 def test_load_prefers_what_was_built_and_reports_it(device, many_bundle):

@@ -56,8 +56,8 @@ def recipe_of(place, **sections):
             "distill": {"scheme": "none"},
             "quantize": PTQ,
             "export": {
-                "variants": ["fp32", "int8", "int8-x64"],
-                "tolerance": {name: {"difference": 2.0, "agreement": 0.3} for name in ("int8", "int8-x64")},
+                "variants": ["fp32", "int8", "int8-asym"],
+                "tolerance": {name: {"difference": 2.0, "agreement": 0.3} for name in ("int8", "int8-asym")},
             },
             "bench": {"seconds": 0.02, "warmup_seconds": 0.0, "batch_sizes": [1]},
             **sections,
@@ -86,10 +86,10 @@ def test_the_labels_are_the_float_students_answers_and_training_images_have_none
 def test_a_budget_is_one_of_agreement(finished, place):
     agreements = {row["variant"]: row["agreement"] for row in finished.made.scores.rows}
     for limit in (0.01, 1.0):
-        recipe = recipe_of(place, budget={"agreement": limit, "variant": "int8-x64"})
+        recipe = recipe_of(place, budget={"agreement": limit, "variant": "int8-asym"})
         verdict = pipeline.run(recipe, place / "run").budget
-        assert verdict.bounds[0].value == agreements["int8-x64"]
-        assert verdict.bounds[0].met == (agreements["int8-x64"] >= limit)
+        assert verdict.bounds[0].value == agreements["int8-asym"]
+        assert verdict.bounds[0].met == (agreements["int8-asym"] >= limit)
 
 
 def test_agreement_and_the_error_of_the_logits_are_those_of_the_files(finished):
@@ -99,7 +99,7 @@ def test_agreement_and_the_error_of_the_logits_are_those_of_the_files(finished):
     inputs, reference = reader.inputs(reader.first(len(reader))), np.array(float_logits(data), dtype=np.float64)
     rows = {row["model"]: row for row in finished.made.scores.rows}
     assert rows["student-fp32"]["agreement"] == 1.0 and rows["student-fp32"]["logit_error"] < 1e-4
-    row = rows["quantized-int8-x64"]
+    row = rows["quantized-int8-asym"]
     graph = next(model.graph for name, model in finished.made.exported.models.items() if str(name) == row["model"])
     session = onnxruntime.InferenceSession(str(graph), providers=["CPUExecutionProvider"])
     logits = session.run(None, {session.get_inputs()[0].name: inputs})[0].astype(np.float64)

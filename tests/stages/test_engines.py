@@ -58,9 +58,9 @@ def test_a_runs_last_stage_builds_and_measures_what_shipped(device, many_bundle,
     from edgekd.stages.engines import measure_engines
 
     device()
-    folder = many_bundle("fp32", "fp16", "int8", "int8-x64")
-    bundle = Bundle.seal(folder, details=BundleDetails(name="linear", variants=(), engines={}))
-    roles = {"fp32": "pruned", "fp16": "pruned", "int8": "quantized", "int8-x64": "quantized"}
+    folder = many_bundle("fp32", "fp16", "int8", "int8-asym")
+    bundle = Bundle.seal(folder, details=BundleDetails(name="linear", variants=(), engines={}, reasons={}))
+    roles = {"fp32": "pruned", "fp16": "pruned", "int8": "quantized", "int8-asym": "quantized"}
     shipped = {variant: ModelId(role, variant) for variant, role in roles.items()}
     (tmp_path / "out").mkdir()
     settings = BenchSettings(batch_sizes=(2,), seconds=0.02, warmup_seconds=0.0)
@@ -80,7 +80,7 @@ def test_the_engines_stage_is_kept_and_made_again_for_another_gpu(device, many_b
     from edgekd.store.store import Store
 
     device()
-    bundle = Bundle.seal(many_bundle("fp32"), details=BundleDetails(name="linear", variants=(), engines={}))
+    bundle = Bundle.seal(many_bundle("fp32"), details=BundleDetails(name="linear", variants=(), engines={}, reasons={}))
     settings = recipe.load("digits", ["bench={batch_sizes: [1], seconds: 0.02, warmup_seconds: 0.0}"]).settings
 
     def state() -> str:

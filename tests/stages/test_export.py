@@ -66,19 +66,19 @@ def test_progress_counts_the_graphs():
     console = SimpleNamespace(progress=lambda *each: shown.append(each), warn=lambda message: None)
     exported(store=Making(), console=console)
     assert shown[0] == ("export-teacher-fp32", 0, 6, "graph 1 of 6")
-    assert shown[-1] == ("export-quantized-int8-x64", 5, 6, "graph 6 of 6") and len(shown) == 6
+    assert shown[-1] == ("export-quantized-int8-asym", 5, 6, "graph 6 of 6") and len(shown) == 6
 
 
 def test_every_network_in_its_own_form_and_what_ships_in_all():
     made = exported()
     assert list(map(str, made.models)) == [
-        *("teacher-fp32", "student-fp32", "student-fp16", "ptq-int8", "quantized-int8", "quantized-int8-x64")
+        *("teacher-fp32", "student-fp32", "student-fp16", "ptq-int8", "quantized-int8", "quantized-int8-asym")
     ]
     assert {variant: str(model) for variant, model in made.shipped.items()} == {
         "fp32": "student-fp32",
         "fp16": "student-fp16",
         "int8": "quantized-int8",
-        "int8-x64": "quantized-int8-x64",
+        "int8-asym": "quantized-int8-asym",
     }
 
 
@@ -94,7 +94,7 @@ def test_a_graph_that_fails_is_left_out_with_what_is_derived_from_it():
     why = "was left out: the graph does not compute what X computes; found: agreement 80%."
     assert set(made.left_out) == {
         *(f"{name} {why}" for name in ("teacher-fp32", "ptq-int8", "quantized-int8", "student-fp16")),
-        "quantized-int8-x64 was left out, because int8 was.",
+        "quantized-int8-asym was left out, because int8 was.",
     }
 
 

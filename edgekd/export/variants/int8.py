@@ -10,7 +10,7 @@ from edgekd.export.onnx_model import OnnxModel
 from edgekd.export.variant import Variant
 from edgekd.recipe.settings import ExportSettings, Tolerance
 
-# A second graph in the same folder, with both inputs of every addition quantized, from which int8-x64 is made.
+# A second graph in the same folder, with both inputs of every addition quantized, from which int8-asym is made.
 ALL_PAIRS = "all-pairs.onnx"
 
 if TYPE_CHECKING:  # it brings PyTorch
@@ -45,8 +45,8 @@ def convert(
 VARIANT: Variant[Checkpoint] = Variant(
     title="int8",
     note="int8 with explicit Q/DQ, for TensorRT and OpenVINO",
-    unmeasured="int8 is the graph for TensorRT and OpenVINO: ONNX Runtime on x86 has no fast kernels for it, so its "
-    "latency there would be meaningless",
+    unmeasured="int8 is the graph for TensorRT and OpenVINO: ONNX Runtime does not fuse it, so its latency there would "
+    "be meaningless",
     precision="int8",
     activations="int8",
     checkpoint="quantized",

@@ -21,7 +21,7 @@ Array = npt.NDArray[Any]
 Feed: TypeAlias = "Array | Mapping[str, Array]"
 Progress = Callable[[int, int, str], None]
 GRAPH = ".onnx"
-# The type of the activations between a graph's layers; uint8 is int8 for engines with fast kernels for unsigned values.
+# The type of the activations between a graph's layers; uint8 is int8 for engines that fuse asymmetric pairs only.
 Activations = Literal["float32", "float16", "int8", "uint8"]
 _Self = TypeVar("_Self", bound="Session")
 
@@ -153,6 +153,20 @@ class EngineBuilder:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Optimizer:
+    """For a backend whose own optimized graph can be looked at, to count what it computes in integers.
+
+    Attributes:
+        write: writes the graph of the first file, as the engine computes it, as ONNX to the second.
+            Raises BackendError where the engine refuses the graph.
+        is_quantized: whether an operator of that type, in the optimized graph, computes on quantized values.
+    """
+
+    write: Callable[[Path, Path], None]
+    is_quantized: Callable[[str], bool]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Backend:
     """An inference engine.
 
@@ -170,6 +184,7 @@ class Backend:
         open: see Open.
         open_as_written: opens a graph so that each operator is computed as it is written, without fusing quantized
             operators; None if the engine cannot.
+        optimizer: shows what the engine makes of a graph; None if it cannot be looked at.
         engines: builds and finds engines; None for a backend that runs graphs.
     """
 
@@ -182,6 +197,7 @@ class Backend:
     open: Open
     converted: Callable[[str], Mapping[Activations, Activations]] = lambda _: {}
     open_as_written: Callable[[Path], Session] | None = None
+    optimizer: Optimizer | None = None
     engines: EngineBuilder | None = None
 
     @property

@@ -11,7 +11,17 @@ from pathlib import Path
 from typing import Any
 
 from edgekd.errors import BackendError
-from edgekd.runtime.backends import GRAPH, Activations, Array, Backend, Feed, Session, TensorInfo, checked_inputs
+from edgekd.runtime.backends import (
+    GRAPH,
+    Activations,
+    Array,
+    Backend,
+    Feed,
+    Optimizer,
+    Session,
+    TensorInfo,
+    checked_inputs,
+)
 from edgekd.runtime.cores import usable_cores
 
 _DTYPES = {
@@ -53,14 +63,7 @@ class OrtSession(Session):
         self.engine = f"onnxruntime {metadata.version('onnxruntime')}{', Q/DQ as written' if as_written else ''}"
         if as_written:
             options.add_session_config_entry("session.disable_quant_qdq", "1")
-        try:
-            self._session: Any = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # ONNX Runtime's exceptions have no common base class
-            raise BackendError(
-                f"ONNX Runtime cannot load {path}",
-                found=str(error).splitlines()[0][:300],
-                hint=_next_step(path),
-            ) from None
+        self._session: Any = _session(path, options)
         self.inputs = tuple(map(_info, self._session.get_inputs()))
         self.outputs = tuple(map(_info, self._session.get_outputs()))
 
@@ -82,6 +85,17 @@ class OrtSession(Session):
         self._session = None
 
 
+def _session(path: Path, options: Any) -> Any:
+    try:
+        return import_module("onnxruntime").InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime's exceptions have no common base class
+        raise BackendError(
+            f"ONNX Runtime cannot load {path}",
+            found=str(error).splitlines()[0][:300],
+            hint=_next_step(path),
+        ) from None
+
+
 def _next_step(path: Path) -> str:
     with suppress(OSError), path.open("rb") as stream:  # a file that is not there has ONNX Runtime's message
         if stream.read(len(_LFS)) == _LFS:
@@ -99,11 +113,18 @@ def _info(argument: Any) -> TensorInfo:
     return TensorInfo(argument.name, shape, _DTYPES.get(argument.type, argument.type))
 
 
-def _activations(machine: str | None) -> tuple[Activations, ...]:
-    """On x86, symmetric int8 is 1 to 4 times slower than fp32, because only unsigned int8 has fast kernels."""
-    if machine is None:
-        return "float32", "float16"
-    return "float32", "uint8" if machine in _X86 else "int8", "float16"
+def _write_optimized(path: Path, out: Path) -> None:
+    """See Optimizer. The file is for this processor: it has layouts and operators of ONNX Runtime's own."""
+    ort = import_module("onnxruntime")
+    options = ort.SessionOptions()
+    options.log_severity_level = _ERRORS_ONLY
+    options.optimized_model_filepath = str(out)
+    _session(path, options)
+
+
+def _is_quantized(operator: str) -> bool:
+    """E.g. QLinearConv, QGemm, MatMulIntegerToFloat; QuantizeLinear and DequantizeLinear only convert."""
+    return operator.startswith(("QLinear", "QGemm", "ConvInteger", "MatMulInteger", "NhwcMaxPool"))
 
 
 def _converted(machine: str) -> Mapping[Activations, Activations]:
@@ -125,10 +146,12 @@ def _available() -> str | None:
 BACKEND = Backend(
     title="ONNX Runtime",
     suffixes=(GRAPH,),
-    activations=_activations,
+    # Not symmetric int8: on no processor does ONNX Runtime fuse its Q/DQ pairs, only those with uint8 activations.
+    activations=lambda machine: ("float32", "uint8", "float16"),
     converted=_converted,
     version=_version,
     available=_available,
     open=OrtSession,
     open_as_written=partial(OrtSession, as_written=True),
+    optimizer=Optimizer(write=_write_optimized, is_quantized=_is_quantized),
 )

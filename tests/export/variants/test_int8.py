@@ -69,7 +69,7 @@ def test_both_graphs_take_any_batch(int8_graphs, small_digits):
 
 def test_an_addition_keeps_one_quantized_input_for_tensorrt_and_both_for_onnx_runtime(int8_graphs):
     _, _, models = int8_graphs
-    for name, quantized in (("int8", 1), ("int8-x64", 2)):
+    for name, quantized in (("int8", 1), ("int8-asym", 2)):
         graph = onnx.load(models[name].graph).graph
         makers = {output: node.op_type for node in graph.node for output in node.output}
         additions = [node for node in graph.node if node.op_type == "Add"]

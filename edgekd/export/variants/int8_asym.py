@@ -1,4 +1,4 @@
-"""The int8 network with uint8 activations, for which ONNX Runtime has fast kernels on x86."""
+"""The int8 network with asymmetric uint8 activations, whose Q/DQ pairs ONNX Runtime fuses on every processor."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ def convert(
 
 
 VARIANT = Variant[OnnxModel](
-    title="int8-x64",
-    note="the same network in int8 for ONNX Runtime on x86",
-    unmeasured="int8-x64 is the graph for ONNX Runtime on x86; other processors use int8",
+    title="int8-asym",
+    note="the same network in int8 for ONNX Runtime, with asymmetric uint8 activations",
+    unmeasured="int8-asym is the graph for ONNX Runtime; other engines use int8",
     precision="int8",
     activations="uint8",
     checkpoint="quantized",

@@ -1,4 +1,4 @@
-"""The int8 graph whose activations are uint8, for ONNX Runtime on x86."""
+"""The int8 graph whose activations are uint8, for ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ import onnxruntime
 from edgekd.export.legality import check
 
 
-def test_the_x64_graph_is_refused_for_tensorrt(int8_graphs):
-    assert not check(onnx.load(int8_graphs[2]["int8-x64"].graph), "10.3").legal
+def test_the_asymmetric_graph_is_refused_for_tensorrt(int8_graphs):
+    assert not check(onnx.load(int8_graphs[2]["int8-asym"].graph), "10.3").legal
 
 
-def test_onnx_runtime_computes_every_convolution_of_the_x64_graph_in_int8(int8_graphs, tmp_path):
+def test_onnx_runtime_computes_every_convolution_of_the_asymmetric_graph_in_int8(int8_graphs, tmp_path):
     options = onnxruntime.SessionOptions()
     options.optimized_model_filepath = str(tmp_path / "optimised.onnx")
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
-    onnxruntime.InferenceSession(int8_graphs[2]["int8-x64"].graph, options)
-    before = Counter(node.op_type for node in onnx.load(int8_graphs[2]["int8-x64"].graph).graph.node)
+    onnxruntime.InferenceSession(int8_graphs[2]["int8-asym"].graph, options)
+    before = Counter(node.op_type for node in onnx.load(int8_graphs[2]["int8-asym"].graph).graph.node)
     after = Counter(node.op_type for node in onnx.load(tmp_path / "optimised.onnx").graph.node)
     assert after["QLinearConv"] == before["Conv"] > 0 and after["Conv"] == 0
 
@@ -27,4 +27,4 @@ def test_onnx_runtime_computes_every_convolution_of_the_x64_graph_in_int8(int8_g
 def test_int8_weights_are_stored_as_such_where_the_engine_takes_them(int8_graphs):
     _, _, models = int8_graphs
     sizes = {name: model.graph.stat().st_size for name, model in models.items()}
-    assert 0.25 < sizes["int8-x64"] / sizes["int8"] < 0.6
+    assert 0.25 < sizes["int8-asym"] / sizes["int8"] < 0.6
