@@ -13,6 +13,7 @@ OF_THE_WHOLE = {
     "examples/test_example.py",  # the example package, as it stands and installed
     "report/test_browser.py",  # the report's page as a browser draws it
     "stages/test_outside.py",  # CONTRIBUTING's worked example: a stage from outside the package
+    "test_damage.py",  # what is read from files, damaged or forged, by every reader
     "test_dockerfile.py",
     "test_doctests.py",
     "test_documents.py",

@@ -18,4 +18,4 @@ def command(run: str, out: str | None) -> None:
 
     source = Path(run) / "report.json" if Path(run).is_dir() else Path(run)
     place = Path(out) if out else source.with_suffix(".html")
-    click.echo(write(read_json(source), place))
+    click.echo(write(read_json(source), place, source))

@@ -12,7 +12,6 @@ from edgekd.data import storage
 from edgekd.data.dataset import Dataset, Split
 from edgekd.data.sources import UNLABELLED, Labels
 from edgekd.runtime.preprocess import Pixels
-from edgekd.store.artifacts import read_json
 
 
 class Chosen:
@@ -81,9 +80,8 @@ def public_part(data: Dataset, rows: Labels, out: Path) -> Dataset:
         pixels = np.load(storage.pixels_file(data.path, "train"), mmap_mode="r")
         storage.write_cached(out, "train", pixels, rows, hidden)
     else:
-        origin = read_json(storage.samples_file(data.path, "train"))
-        samples = np.asarray(origin["samples"], dtype=np.int64)[rows]
-        storage.write_streamed(out, "train", origin["split"], samples, hidden)
+        split, samples = storage.read_streamed(data.path, "train")
+        storage.write_streamed(out, "train", split, samples[rows], hidden)
     for name in ("validation", "test"):
         link_split(data.path, out, name)
     return Dataset.seal(out, details=data.details.with_train(len(rows)).model_copy(update={"labelled": False}))

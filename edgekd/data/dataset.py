@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -13,13 +13,14 @@ from pydantic import model_validator
 
 from edgekd.data import storage
 from edgekd.data.balance import Balance, counts_of
-from edgekd.data.sources import SPLITS, Labels, Samples, source_named
+from edgekd.data.findings import DatasetMetrics
+from edgekd.data.sources import SPLITS, Labels, Samples, SplitName, source_named
 from edgekd.data.storage import Storage
 from edgekd.errors import ArtifactError, DataError
 from edgekd.recipe.settings import Measure, Task
 from edgekd.runtime.images import BROKEN
 from edgekd.runtime.preprocess import Pixels, Preprocessing
-from edgekd.store.artifacts import Artifact, Details, Json, read_json
+from edgekd.store.artifacts import Artifact, Details, Json
 from edgekd.store.plan import is_pending
 
 
@@ -81,6 +82,7 @@ class Dataset(Artifact[DatasetDetails]):
     """Splits of images and labels; open_split() reads them."""
 
     kind = "dataset"
+    measured = DatasetMetrics
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -201,10 +203,15 @@ def names_of(dataset: Dataset, split: str, rows: Sequence[int]) -> list[str]:
     Args:
         rows: indices into the split.
     """
-    file = storage.names_file(dataset.path, split)
-    if not file.exists():
+    names = storage.read_names(dataset.path, split)
+    if not names:
         return [f"{split}[{row}]" for row in rows]
-    names: list[str] = read_json(file)["names"]
+    if max(rows, default=0) >= len(names):
+        raise ArtifactError(
+            f"{storage.names_file(dataset.path, split)} has {len(names)} names",
+            allowed=f"one for each of the {dataset.details.counts[split]} images",
+            hint=f"delete {dataset.path} to make it again",
+        )
     return [names[row] for row in rows]
 
 
@@ -234,8 +241,9 @@ def _open_streamed(folder: Path, name: str, details: DatasetDetails, reopen: Reo
             f"the images under {root} were changed since the data set was prepared",
             hint="run the recipe again: the data set is prepared again",
         )
-    origin = read_json(storage.samples_file(folder, name))
-    samples = source.read(settings).splits[origin["split"]]
+    split, rows = storage.read_streamed(folder, name)
+    samples = source.read(settings).splits[cast(SplitName, split)]
     labels = np.load(storage.labels_file(folder, name))
-    rows = np.asarray(origin["samples"], dtype=np.int64)
+    if len(rows) != len(labels) or rows.max(initial=-1) >= len(samples):
+        raise ValueError(f"{storage.samples_file(folder, name).name} has other samples than there are")
     return StreamedSplit(samples, rows, labels, details.preprocessing)

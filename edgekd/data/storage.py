@@ -21,11 +21,21 @@ import numpy.typing as npt
 
 from edgekd.data.sources import Labels
 from edgekd.runtime.preprocess import Pixels
-from edgekd.store.artifacts import write_json
+from edgekd.store.artifacts import read_as, write_json
+from edgekd.store.records import Count, Frozen
 
 Storage = Literal["cached", "streamed"]
 _CACHE_BYTES = 4 << 30
 _COPIED_AT_ONCE = 1024
+
+
+class _Streamed(Frozen):
+    split: str
+    samples: tuple[Count, ...]
+
+
+class _Names(Frozen):
+    names: tuple[str, ...]
 
 
 def labels_file(folder: Path, split: str) -> Path:
@@ -86,6 +96,18 @@ def write_streamed(folder: Path, split: str, source_split: str, rows: Labels, la
     """Raises OSError where the disk is full."""
     write_json(samples_file(folder, split), {"split": source_split, "samples": rows.tolist()})
     np.save(labels_file(folder, split), labels)
+
+
+def read_streamed(folder: Path, split: str) -> tuple[str, Labels]:
+    """The source's split, and (N,) int64 samples in it. Raises ArtifactError for a file that is not valid."""
+    found = read_as(samples_file(folder, split), _Streamed)
+    return found.split, np.asarray(found.samples, dtype=np.int64)
+
+
+def read_names(folder: Path, split: str) -> tuple[str, ...]:
+    """The images' names; none for a split without. Raises ArtifactError for a file that is not valid."""
+    file = names_file(folder, split)
+    return read_as(file, _Names).names if file.exists() else ()
 
 
 def write_names(folder: Path, split: str, names: Sequence[str]) -> None:

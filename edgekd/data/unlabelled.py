@@ -19,7 +19,7 @@ from edgekd.data.storage import Storage
 from edgekd.errors import DataError
 from edgekd.recipe.settings import DataSettings
 from edgekd.runtime.preprocess import Pixels, Preprocessing
-from edgekd.store.artifacts import Artifact, Details, read_json
+from edgekd.store.artifacts import Artifact, Details
 
 VERSION = 3
 _SPLIT = "unlabelled"
@@ -65,7 +65,7 @@ class Pool(Artifact[PoolDetails]):
                 f"the images under {root} were changed since they were prepared",
                 hint="run the recipe again: the images are prepared again",
             )
-        rows = np.asarray(read_json(storage.samples_file(self.path, _SPLIT))["samples"], dtype=np.int64)
+        _, rows = storage.read_streamed(self.path, _SPLIT)
         labels = np.load(storage.labels_file(self.path, _SPLIT))
         return StreamedSplit(samples_of(root, find(root)), rows, labels, self.details.preprocessing)
 

@@ -14,10 +14,17 @@ from torch import Tensor
 from edgekd.data.storage import link_or_copy
 from edgekd.errors import ModelError
 from edgekd.recipe.settings import OutputSettings
-from edgekd.store.artifacts import read_json, write_json
+from edgekd.store.artifacts import read_as, write_json
+from edgekd.store.records import Count, Frozen
 
 # Batches between two flushes: an interruption loses these at most, and flushing after each would slow the teacher down.
 _SAVE_EVERY = 64
+
+
+class _Head(Frozen):
+    """How many rows are safely on the disk."""
+
+    done: Count
 
 
 def compress(logits: Tensor, top_k: int) -> tuple[Tensor, Tensor]:
@@ -75,7 +82,7 @@ class OutputWriter:
             self._allocate(f"view-{view}.npy", (images, width), np.float16)
             if self._top_k is not None:
                 self._allocate(f"view-{view}-classes.npy", (images, self._top_k), np.int32)
-        self.done = int(read_json(self._head)["done"]) if self._head.exists() else 0
+        self.done = read_as(self._head, _Head).done if self._head.exists() else 0
         self._written = self.done
 
     @property

@@ -29,7 +29,7 @@ from edgekd.distillation.objective import Outputs, Source, Teacher
 from edgekd.distillation.output_files import OutputWriter, spread
 from edgekd.models.checkpoint import Checkpoint
 from edgekd.recipe.settings import OutputSettings, Precision
-from edgekd.store.artifacts import Artifact, Details, read_json, write_json
+from edgekd.store.artifacts import Artifact, Details, read_as, write_json
 from edgekd.store.store import resume_folder
 from edgekd.training.host import best_device
 from edgekd.training.train import TrainingSetup, training_loader
@@ -175,7 +175,7 @@ def decide(
     """
     file = folder / "teacher-outputs.json"
     if file.exists():
-        return Decision(**read_json(file))
+        return read_as(file, Decision)
     decision = _decide(folder, teacher, data, settings, setup, precision)
     folder.mkdir(parents=True, exist_ok=True)
     write_json(file, asdict(decision))

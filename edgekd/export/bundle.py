@@ -9,9 +9,11 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from pydantic import model_validator
 
 from edgekd.data.dataset import Dataset
 from edgekd.data.reader import open_reader
+from edgekd.errors import ArtifactError, BundleError
 from edgekd.export import variants
 from edgekd.export.card import card
 from edgekd.export.model_id import ModelId
@@ -19,7 +21,7 @@ from edgekd.export.onnx_model import OnnxModel
 from edgekd.export.preference import fusions_of, preferences
 from edgekd.models.checkpoint import Checkpoint
 from edgekd.runtime.backends import open_reference
-from edgekd.runtime.bundle import FORMAT, MANIFEST, checksum
+from edgekd.runtime.bundle import FORMAT, MANIFEST, checksum, read
 from edgekd.runtime.images import open_upright
 from edgekd.runtime.preprocess import Floats, Preprocessing
 from edgekd.store.artifacts import Artifact, Details, Json, file_digest, versions, write_json
@@ -70,6 +72,13 @@ class BundleDetails(Details):
     variants: tuple[str, ...]
     engines: dict[str, tuple[str, ...]]
     reasons: dict[str, str]
+
+    @model_validator(mode="after")
+    def _engines_have_variants(self) -> BundleDetails:
+        for engine, order in self.engines.items():
+            if unknown := [name for name in order if name not in self.variants]:
+                raise ValueError(f"engines.{engine} has {unknown[0]!r}, which is not a variant")
+        return self
 
 
 class Bundle(Artifact[BundleDetails]):
@@ -197,7 +206,13 @@ def _write_photo(preprocessing: Preprocessing, out: Path) -> None:
 
 
 def publish(bundle: Bundle, place: Path) -> None:
-    """Copy a bundle to `place`, replacing an earlier one only once the copy is complete. Raises OSError."""
+    """Copy a bundle to `place`, replacing an earlier one only once the copy is complete.
+
+    Raises:
+        ArtifactError: its bundle.json is not valid, or is of another bundle than its manifest.json.
+        OSError: no room on the disk.
+    """
+    _check_described(bundle)
     temporary = place.with_name(f".{place.name}.new")
     shutil.rmtree(temporary, ignore_errors=True)
     shutil.copytree(bundle.path, temporary, ignore=shutil.ignore_patterns("manifest.json"))
@@ -207,6 +222,21 @@ def publish(bundle: Bundle, place: Path) -> None:
         place.rename(old)
     temporary.rename(place)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _check_described(bundle: Bundle) -> None:
+    """Raises ArtifactError for a bundle that no app could load, or that is another than the run's."""
+    try:
+        found = tuple(read(bundle.path).variants)
+    except BundleError as error:
+        raise ArtifactError(error.what, found=error.found, hint=f"delete {bundle.path} to make it again") from error
+    if set(found) != set(bundle.details.variants):
+        raise ArtifactError(
+            f"{bundle.path / MANIFEST} has other variants than the run",
+            found=", ".join(found),
+            allowed=", ".join(bundle.details.variants),
+            hint=f"delete {bundle.path} to make it again",
+        )
 
 
 def _smallest_batch(measured: Sequence[Json]) -> dict[str, dict[ModelId, Json]]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from edgekd.store.artifacts import Artifact, Details
+from edgekd.store.records import Count, Measured, Metrics, Share, Span
 
 
 class OnnxDetails(Details):
@@ -25,10 +26,44 @@ class OnnxDetails(Details):
     source: str
 
 
+class Allowed(Measured):
+    """The tolerances that the graph was accepted by."""
+
+    difference: Span
+    agreement: Share
+
+
+class Numerics(Measured):
+    """How the graph's logits differ from the reference's on real images; see edgekd.export.numerics."""
+
+    max_difference: Span
+    mean_difference: Span
+    largest_logit: Span
+    agreement: Share
+    agreement_of_all: Share
+    near_ties: Count
+    reference: str
+    images: Count
+    tolerance: Allowed
+
+
+class Subnormals(Measured):
+    """See edgekd.export.subnormals.Flushed."""
+
+    weights: Count = 0
+    scales: Count = 0
+
+
+class OnnxMetrics(Metrics):
+    numerics: Numerics
+    subnormals: Subnormals = Subnormals()
+
+
 class OnnxModel(Artifact[OnnxDetails]):
     """`model.onnx` with its precision, opset and the report of its numerics against the torch model."""
 
     kind = "onnx-model"
+    measured = OnnxMetrics
 
     @property
     def graph(self) -> Path:

@@ -7,9 +7,10 @@ from pathlib import Path
 from pydantic import ConfigDict, SerializerFunctionWrapHandler, model_serializer
 from torch import nn
 
-from edgekd.errors import ArtifactError, ModelError
+from edgekd.errors import ArtifactError, ModelError, UnknownNameError
 from edgekd.models.architecture import Architecture
 from edgekd.models.build import build
+from edgekd.models.checkpoint_metrics import CheckpointMetrics
 from edgekd.models.code import codes_in, permitted, require_permission, source_of
 from edgekd.models.cost import cost
 from edgekd.models.reparameterization import has_branches
@@ -17,7 +18,7 @@ from edgekd.models.weights import load_state, read_state, save_state
 from edgekd.quantization.placement import QUANTIZERS
 from edgekd.recipe.code import CodeFile, read
 from edgekd.runtime.preprocess import Preprocessing
-from edgekd.store.artifacts import Artifact, Details, Json, check_file, numbers
+from edgekd.store.artifacts import MANIFEST, Artifact, Details, Json, check_file, numbers
 
 
 class NewClassifier(Details):
@@ -64,6 +65,7 @@ class Checkpoint(Artifact[CheckpointDetails]):
     """`weights.safetensors`, and a manifest from which the network is rebuilt."""
 
     kind = "checkpoint"
+    measured = CheckpointMetrics
 
     @property
     def weights(self) -> Path:
@@ -131,13 +133,14 @@ def load(checkpoint: Checkpoint, *, allow_code: bool = False) -> nn.Module:
     Raises:
         UsageError: the checkpoint carries code that was not allowed to run.
         ArtifactError: the code is missing or was changed.
-        ModelError: the weights do not fit the architecture in the manifest, or lack its quantizers.
+        ModelError: the architecture in the manifest cannot be built, or the weights do not fit it or lack its
+            quantizers.
     """
     architecture = checkpoint.details.architecture
     copies = _code_in(checkpoint, architecture)
     with permitted(copies if allow_code else ()):
         require_permission(copies, owner=str(checkpoint.path))
-        model, state = build(architecture), read_state(checkpoint.weights)
+        model, state = _built(checkpoint), read_state(checkpoint.weights)
     lost = [name for name in model.state_dict() if name.startswith(f"{QUANTIZERS}.") and name not in state]
     if lost:
         raise ModelError(
@@ -147,6 +150,18 @@ def load(checkpoint: Checkpoint, *, allow_code: bool = False) -> nn.Module:
         )
     load_state(model, state, origin=checkpoint.path)
     return model.eval()
+
+
+def _built(checkpoint: Checkpoint) -> nn.Module:
+    try:
+        return build(checkpoint.details.architecture)
+    except (ModelError, UnknownNameError) as error:
+        raise ModelError(
+            f"the network that {checkpoint.path / MANIFEST} describes cannot be built: {error.what}",
+            found=error.found,
+            allowed=error.allowed,
+            hint=error.hint or f"restore it, or, if a run of yours made it, delete {checkpoint.path} to make it again",
+        ) from error
 
 
 def _code_in(checkpoint: Checkpoint, architecture: Architecture) -> list[CodeFile]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,6 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from edgekd import safe_json
 from edgekd.errors import ModelError, summary
 from edgekd.models.trained_input import TrainedInput
 from edgekd.recipe.explain import explain
@@ -165,8 +165,8 @@ def _float(value: Any) -> float | None:
 
 def _json(file: Path) -> dict[str, Any]:
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        found = safe_json.loads(file.read_bytes())
+    except (OSError, ValueError) as error:
         raise ModelError(f"{file} cannot be read", found=summary(error)) from None
     if not isinstance(found, dict):
         raise ModelError(f"{file} is not a description", found=type(found).__name__, allowed="a JSON object")

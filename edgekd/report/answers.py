@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from functools import partial
 
 from edgekd.report import figures
-from edgekd.report.model_record import Calibration, LabelCalibration, Mistake, ModelEntry, WrongLabels
+from edgekd.report.model_record import ModelEntry
 from edgekd.report.record import Record
 from edgekd.report.reliability import LABELS, Level, reliability
 from edgekd.report.rows import Figure, ModelRow, figure, mark_of, span
 from edgekd.report.svg import Mark
 from edgekd.runtime.statistics import wilson
+from edgekd.stages.scores import Calibration, LabelCalibration, Mistake, WrongLabels
 
 
 @dataclass(frozen=True)

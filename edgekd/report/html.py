@@ -16,23 +16,27 @@ from edgekd.report.view import view
 from edgekd.store.artifacts import Json
 
 
-def render(record: Json) -> str:
+def render(record: Json, origin: object = "the report's record") -> str:
     """The page as HTML.
+
+    Args:
+        record: the content of a report.json.
+        origin: where it comes from, for messages.
 
     Raises:
         ArtifactError: the record is not valid.
     """
-    return _environment().get_template("report.html.j2").render(view=view(parse(record)))
+    return _environment().get_template("report.html.j2").render(view=view(parse(record, origin)))
 
 
-def write(record: Json, path: Path) -> Path:
-    """Render into `path` with one rename, so that a reader never sees half a page.
+def write(record: Json, path: Path, origin: object = "the report's record") -> Path:
+    """Render into `path` with one rename, so that a reader never sees half a page. Args as render().
 
     Raises:
         ArtifactError: the record is not valid; nothing is written.
         OSError: the file cannot be written.
     """
-    page = render(record)
+    page = render(record, origin)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     with temporary.open("w", encoding="utf-8") as stream:
         stream.write(page)

@@ -5,34 +5,19 @@ Accuracies, agreements and intervals are fractions (0 to 1), latencies are in mi
 
 from __future__ import annotations
 
+import json
 from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
+from edgekd.data.findings import Broken, Leaks
 from edgekd.errors import ArtifactError
-from edgekd.report.base import Count, DataUri, Frozen, Share, Span, Time
 from edgekd.report.model_record import ModelEntry
 from edgekd.report.verdict import Verdict
 from edgekd.store.artifacts import Json
+from edgekd.store.records import Count, Frozen, Share, Span, Time
 
-
-class LeakPair(Frozen):
-    """Images that occur in two splits; `examples` are pairs of file names."""
-
-    splits: tuple[str, str]
-    count: Count
-    examples: tuple[tuple[str, str], ...]
-
-
-class Leaks(Frozen):
-    policy: str
-    pairs: tuple[LeakPair, ...]
-    dropped: dict[str, Count]
-
-
-class Broken(Frozen):
-    count: Count
-    examples: tuple[str, ...]
+DataUri = Annotated[str, Field(pattern=r"^data:image/(png|jpeg);base64,[A-Za-z0-9+/]+=*$")]
 
 
 class Data(Frozen):
@@ -314,18 +299,22 @@ class Record(Frozen):
         return next(model for model in self.models if model.id == model_id)
 
 
-def parse(value: Json) -> Record:
+def parse(value: Json, origin: object = "the report's record") -> Record:
     """A checked record.
+
+    Args:
+        value: the content of a report.json.
+        origin: where it comes from, for the message.
 
     Raises:
         ArtifactError: a key is missing or unknown, or its value has the wrong type.
     """
     try:
-        return Record.model_validate(value)
+        return Record.model_validate_json(json.dumps(value), strict=True)
     except ValidationError as error:
         problems = [f"{'.'.join(map(str, p['loc'])) or 'record'}: {p['msg']}" for p in error.errors()]
         raise ArtifactError(
-            "the report's record is not valid",
+            f"{origin} is not a valid record of a report",
             found="; ".join(problems[:5]),
             hint="it may be of another version: run the recipe again, which reuses finished stages",
         ) from None

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 
 from edgekd.report import figures
 from edgekd.report.headline import difference, single
-from edgekd.report.model_record import ClassPrecision, ModelEntry, Score
+from edgekd.report.model_record import ModelEntry
 from edgekd.report.record import EngineOrder, LegalityEntry, Record
 from edgekd.report.rows import ModelRow, mark_of, span
+from edgekd.stages.scores import ClassPrecision, Score
 from edgekd.wording import counted
 
 _MODES = {"qad": "quantization-aware distillation (QAD)", "ptq": "calibration only (PTQ)"}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from edgekd.recipe.budget_settings import BoundName
-from edgekd.report.base import Frozen
+from edgekd.store.records import Frozen
 
 
 class Nearest(Frozen):

@@ -10,18 +10,21 @@ import hashlib
 import json
 import platform
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from dataclasses import field as with_default
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from edgekd import plugins
+from edgekd import plugins, safe_json
 from edgekd.errors import BundleError
+from edgekd.runtime.fields import field, items, mapping, number, text, texts, whole
 from edgekd.runtime.preprocess import Preprocessing
 
 MANIFEST = "bundle.json"
 FORMAT = 2
 GRAPHS = "model.*.onnx"
 VECTORS = "vectors"
+_LARGEST = 2**31
 _TASKS = ("single-label", "multilabel")
 
 
@@ -106,8 +109,8 @@ class BundleManifest:
     inputs: str
     files: Mapping[str, str]
     provenance: Mapping[str, Any]
-    engines: Mapping[EngineKey, tuple[str, ...]] = field(default_factory=dict)
-    heads: Mapping[str, Head] = field(default_factory=dict)
+    engines: Mapping[EngineKey, tuple[str, ...]] = with_default(default_factory=dict)
+    heads: Mapping[str, Head] = with_default(default_factory=dict)
     photo: tuple[str, str] | None = None
     task: str = "single-label"
 
@@ -154,11 +157,9 @@ def read(path: Path | str) -> BundleManifest:
     _check_unchanged(folder, raw)
     try:
         manifest = _parse(folder, raw)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except ValueError as error:
         raise BundleError(
-            f"{folder / MANIFEST} is not valid",
-            found=f"{type(error).__name__}: {error}",
-            hint="export the bundle again",
+            f"{folder / MANIFEST} is not valid", found=str(error), hint="copy the bundle again, or export it again"
         ) from None
     _check_files(manifest)
     _check_nothing_added(manifest)
@@ -185,81 +186,108 @@ def _raw_manifest(folder: Path) -> dict[str, Any]:
             f"{folder} is not a bundle", found=f"no {MANIFEST} in it", hint="pass the folder that `edgekd run` printed"
         )
     try:
-        raw = json.loads(file.read_text())
-    except ValueError as error:
-        raise BundleError(f"{file} is not JSON", found=str(error), hint="copy the bundle again") from None
+        raw = safe_json.loads(file.read_bytes())
+    except (OSError, ValueError) as error:
+        raise BundleError(f"{file} cannot be read as JSON", found=str(error), hint="copy the bundle again") from None
     if not isinstance(raw, dict):
-        raise BundleError(f"{file} is not a JSON object", found=type(raw).__name__)
+        raise BundleError(f"{file} is not a JSON object", found=type(raw).__name__, hint="copy the bundle again")
     return raw
 
 
-def _parse(folder: Path, raw: dict[str, Any]) -> BundleManifest:
+def _parse(folder: Path, raw: Mapping[str, Any]) -> BundleManifest:
+    """Raises ValueError for what is missing or wrong."""
+    classes = texts(field(raw, "classes"), "classes")
+    if not classes:
+        raise ValueError("classes is empty")
+    task = _task(raw)
+    probabilities = len(classes) if task == "multilabel" else None
     variants = {
-        str(name): VariantRecord(
-            file=_inside(value["file"]),
-            precision=str(value["precision"]),
-            activations=str(value["activations"]),
-            metrics=dict(value["metrics"]),
-            vectors=_inside(value["vectors"]),
-            tolerance=float(value["tolerance"]),
-            thresholds=_thresholds(name, value, raw),
-        )
-        for name, value in raw["variants"].items()
+        name: _variant(mapping(value, f"variants.{name}"), f"variants.{name}.", probabilities)
+        for name, value in mapping(field(raw, "variants"), "variants").items()
     }
+    vectors = mapping(field(raw, "vectors"), "vectors")
+    engines = mapping(raw.get("engines", {}), "engines")
     return BundleManifest(
         path=folder,
-        name=str(raw["name"]),
-        classes=tuple(map(str, raw["classes"])),
-        preprocessing=Preprocessing.from_json(raw["preprocessing"]),
+        name=text(field(raw, "name"), "name"),
+        classes=classes,
+        preprocessing=Preprocessing.from_json(mapping(field(raw, "preprocessing"), "preprocessing")),
         variants=variants,
-        images=_inside(raw["vectors"]["images"]),
-        inputs=_inside(raw["vectors"]["inputs"]),
-        files={_inside(name): str(record["sha256"]) for name, record in raw["files"].items()},
-        provenance=dict(raw["provenance"]),
-        engines={EngineKey.parse(key): _order(key, order, variants) for key, order in raw.get("engines", {}).items()},
-        heads=_heads(raw.get("heads", {}), len(raw["classes"])),
-        photo=(_inside(raw["vectors"]["photo"]), _inside(raw["vectors"]["pixels"]))
-        if "photo" in raw["vectors"]
+        images=_file(vectors, "images", "vectors."),
+        inputs=_file(vectors, "inputs", "vectors."),
+        files={
+            _inside(name): text(field(mapping(record, f"files.{name}"), "sha256", f"files.{name}."), f"files.{name}")
+            for name, record in mapping(field(raw, "files"), "files").items()
+        },
+        provenance=mapping(field(raw, "provenance"), "provenance"),
+        engines={EngineKey.parse(key): _order(key, order, variants) for key, order in engines.items()},
+        heads=_heads(mapping(raw.get("heads", {}), "heads"), len(classes)),
+        photo=(_file(vectors, "photo", "vectors."), _file(vectors, "pixels", "vectors."))
+        if "photo" in vectors
         else None,
-        task=_task(raw),
+        task=task,
     )
 
 
 def _task(raw: Mapping[str, Any]) -> str:
-    task = str(raw.get("task", _TASKS[0]))
+    task = raw.get("task", _TASKS[0])
     if task not in _TASKS:
         raise ValueError(f"task is {task!r}, not one of {', '.join(_TASKS)}")
-    return task
+    return str(task)
 
 
-def _thresholds(variant: str, value: Mapping[str, Any], raw: Mapping[str, Any]) -> tuple[float, ...] | None:
-    if _task(raw) != "multilabel":
-        return None
-    thresholds = tuple(float(each) for each in value["thresholds"])
-    if len(thresholds) != len(raw["classes"]) or not all(0.0 <= each <= 1.0 for each in thresholds):
-        raise ValueError(f"variants.{variant}.thresholds is not one probability for each class")
-    return thresholds
+def _variant(value: Mapping[str, Any], above: str, probabilities: int | None) -> VariantRecord:
+    """One variant; `probabilities`: how many thresholds it must have, None: none."""
+    return VariantRecord(
+        file=_file(value, "file", above),
+        precision=text(field(value, "precision", above), f"{above}precision"),
+        activations=text(field(value, "activations", above), f"{above}activations"),
+        metrics=mapping(field(value, "metrics", above), f"{above}metrics"),
+        vectors=_file(value, "vectors", above),
+        tolerance=number(field(value, "tolerance", above), f"{above}tolerance", 0.0, _LARGEST),
+        thresholds=None if probabilities is None else _thresholds(value, above, probabilities),
+    )
 
 
-def _heads(raw: dict[str, Any], first: int) -> dict[str, Head]:
+def _thresholds(value: Mapping[str, Any], above: str, count: int) -> tuple[float, ...]:
+    place = f"{above}thresholds"
+    found = tuple(number(each, place, 0.0, 1.0) for each in items(field(value, "thresholds", above), place))
+    if len(found) != count:
+        raise ValueError(f"{place} is not one probability for each class")
+    return found
+
+
+def _heads(raw: Mapping[str, Any], first: int) -> dict[str, Head]:
     """The additional heads; each one's columns must follow those of the one before, the first beginning at `first`."""
+    found = {name: mapping(value, f"heads.{name}") for name, value in raw.items()}
+    columns = {
+        name: [whole(each, f"heads.{name}.columns", 0, _LARGEST) for each in _columns(value, name)]
+        for name, value in found.items()
+    }
     heads: dict[str, Head] = {}
-    for name, value in sorted(raw.items(), key=lambda item: list(item[1]["columns"])):
-        classes = tuple(map(str, value["classes"]))
+    for name in sorted(found, key=columns.__getitem__):
+        classes = texts(field(found[name], "classes", f"heads.{name}."), f"heads.{name}.classes")
         stop = first + len(classes)
-        if value["columns"] != [first, stop]:
-            raise ValueError(f"heads.{name} has columns {value['columns']} for its classes, not {[first, stop]}")
-        heads[str(name)] = Head(classes, slice(first, stop))
+        if columns[name] != [first, stop]:
+            raise ValueError(f"heads.{name} has columns {columns[name]} for its classes, not {[first, stop]}")
+        heads[name] = Head(classes, slice(first, stop))
         first = stop
     return heads
 
 
-def _order(engine: str, names: Any, variants: Mapping[str, VariantRecord]) -> tuple[str, ...]:
-    if not isinstance(names, list):
-        raise TypeError(f"engines.{engine} is not a list")
+def _columns(head: Mapping[str, Any], name: str) -> list[Any]:
+    return items(field(head, "columns", f"heads.{name}."), f"heads.{name}.columns")
+
+
+def _order(engine: str, value: object, variants: Mapping[str, VariantRecord]) -> tuple[str, ...]:
+    names = texts(value, f"engines.{engine}")
     if unknown := [name for name in names if name not in variants]:
         raise ValueError(f"engines.{engine} has {unknown[0]!r}, which is not a variant")
-    return tuple(names)
+    return names
+
+
+def _file(raw: Mapping[str, Any], name: str, above: str) -> str:
+    return _inside(text(field(raw, name, above), f"{above}{name}"))
 
 
 def _inside(name: str) -> str:
@@ -275,7 +303,10 @@ def _check_files(manifest: BundleManifest) -> None:
     for variant in manifest.variants.values():
         named |= {variant.file, variant.vectors}
     if unlisted := named - set(manifest.files):
-        raise BundleError(f"{manifest.path / MANIFEST} has no digest for {', '.join(sorted(unlisted))}")
+        raise BundleError(
+            f"{manifest.path / MANIFEST} has no digest for {', '.join(sorted(unlisted))}",
+            hint="copy the bundle again, or export it again",
+        )
     for name, expected in manifest.files.items():
         file = manifest.path / name
         if not file.is_file():

@@ -14,6 +14,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from edgekd import safe_json
 from edgekd.errors import BackendError
 from edgekd.runtime.gpu import Gpu
 
@@ -168,7 +169,7 @@ def read(file: Path) -> Engine:
         BackendError: it is missing or not valid.
     """
     try:
-        raw: dict[str, Any] = json.loads(file.read_text())
+        raw: dict[str, Any] = safe_json.loads(file.read_bytes())
         if raw["format"] != FORMAT:
             raise ValueError(f"format {raw['format']}, not {FORMAT}")
         parts = {name: str(raw[name]) for name in ("graph", "gpu", "compute_capability", "engine", "version")}

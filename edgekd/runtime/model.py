@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from edgekd.errors import BundleError, DataError, RangeError, UsageError, whole_number
-from edgekd.runtime.backends import Session
-from edgekd.runtime.bundle import BundleManifest, Head, read
+from edgekd.errors import BundleError, DataError, RangeError, UsageError, summary, whole_number
+from edgekd.runtime.backends import Session, fits
+from edgekd.runtime.bundle import MANIFEST, BundleManifest, Head, read
 from edgekd.runtime.depth import span
 from edgekd.runtime.images import BROKEN, open_upright, problem_of
 from edgekd.runtime.label_calibration import sigmoid
@@ -189,11 +189,15 @@ class Model:
         """
         record = self.manifest.variants[self.variant]
         self._verify_reading()
-        images: Pixels = self._vector(self.manifest.images)
-        inputs: Floats = self._vector(self.manifest.inputs)
-        expected: Floats = self._vector(record.vectors)
-        if not np.allclose(self.manifest.preprocessing.normalise(images), inputs, atol=1e-5):
-            raise BundleError("preprocessing gives other inputs on this device than in the bundle")
+        images: Pixels = self._vector(self.manifest.images, "u", 4)
+        inputs: Floats = self._vector(self.manifest.inputs, "f", 4)
+        expected: Floats = self._vector(record.vectors, "f", 2)
+        normalised = self.manifest.preprocessing.normalise(images)
+        if normalised.shape != inputs.shape or not np.allclose(normalised, inputs, atol=1e-5):
+            raise BundleError(
+                f"preprocessing gives other inputs on this device than in the bundle {self.manifest.path}",
+                hint="copy the bundle again; if that does not help, report it with what `edgekd doctor` prints",
+            )
         scale = max(float(np.abs(expected).max()), 1e-12)
         found = self.run(inputs)
         difference = float(np.abs(found - expected).max()) / scale if found.shape == expected.shape else np.inf
@@ -210,8 +214,11 @@ class Model:
         if self.manifest.photo is None:
             return
         photo, pixels = self.manifest.photo
-        found = self.manifest.preprocessing.pixels(open_upright(self.manifest.path / photo)).astype(np.int16)
-        difference = int(np.abs(found - self._vector(pixels).astype(np.int16)).max())
+        expected = self._vector(pixels, "u", 3).astype(np.int16)
+        found = self.manifest.preprocessing.pixels(self._photo(photo)).astype(np.int16)
+        if found.shape != expected.shape:
+            raise self._wrong_vector(pixels, f"the shape {expected.shape}, where the preprocessing makes {found.shape}")
+        difference = int(np.abs(found - expected).max())
         if difference > _LEVELS:
             raise BundleError(
                 f"an image is read in another way on this device: {photo}",
@@ -223,8 +230,29 @@ class Model:
     def _predictions(classes: tuple[str, ...], logits: Floats) -> list[Prediction]:
         return [Prediction(classes, row) for row in _softmax(logits)]
 
-    def _vector(self, name: str) -> Any:
-        return np.load(self.manifest.path / name, allow_pickle=False)
+    def _photo(self, name: str) -> Image.Image:
+        try:
+            return open_upright(self.manifest.path / name)
+        except BROKEN as error:
+            raise self._wrong_vector(name, problem_of(error)) from None
+
+    def _vector(self, name: str, kind: str, dimensions: int) -> Any:
+        """An array of the bundle; `kind` as of a NumPy type."""
+        try:
+            array = np.load(self.manifest.path / name, allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            raise self._wrong_vector(name, summary(error)) from None
+        if not isinstance(array, np.ndarray) or array.dtype.kind != kind or array.ndim != dimensions or not array.size:
+            described = f"{array.shape} of {array.dtype}" if isinstance(array, np.ndarray) else type(array).__name__
+            raise self._wrong_vector(name, described)
+        return array
+
+    def _wrong_vector(self, name: str, found: str) -> BundleError:
+        return BundleError(
+            f"{self.manifest.path / name} is not a test vector of this bundle",
+            found=found,
+            hint="copy the bundle again, or export it again",
+        )
 
 
 def network_inputs(images: Iterable[ImageLike], preprocessing: Preprocessing, *, order: Order = "rgb") -> Floats:
@@ -276,7 +304,28 @@ def load(
     manifest = read(Path(path))
     selection = select(manifest, backend, variant)
     chosen, file = next(iter(selection.files.items()))
-    return Model(manifest, chosen, selection.backend.open(file, threads=threads))
+    session = selection.backend.open(file, threads=threads)
+    try:
+        _check_tensors(manifest, file, session)
+    except BundleError:
+        session.close()
+        raise
+    return Model(manifest, chosen, session)
+
+
+def _check_tensors(manifest: BundleManifest, file: Path, session: Session) -> None:
+    """Raises BundleError where the manifest describes another network: its answers would mean something else."""
+    columns = len(manifest.classes) + sum(len(head.classes) for head in manifest.heads.values())
+    wanted = {"input": manifest.preprocessing.shape, "output": (columns,)}
+    for side, tensors in (("input", session.inputs), ("output", session.outputs)):
+        found = tensors[0].shape[1:]
+        if not fits(wanted[side], found):
+            raise BundleError(
+                f"{manifest.path / MANIFEST} does not describe the {side} of {file.name}",
+                found=f"{tuple(wanted[side])} in {MANIFEST}",
+                allowed=f"({', '.join(map(str, found))}), without the batch",
+                hint="copy the bundle again, or export it again",
+            )
 
 
 def _pixels(image: object, preprocessing: Preprocessing, order: Order) -> Pixels:

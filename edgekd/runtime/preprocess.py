@@ -12,6 +12,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from edgekd.runtime.depth import is_deep, levels
+from edgekd.runtime.fields import field, items, number, text, whole
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -28,6 +29,8 @@ Size = tuple[int, int]
 
 # A step of 16 bits is 1.5e-5 of white: images of a smaller deviation are of one colour.
 _LEAST_STD, _LARGEST_STD = 1e-6, 1e6
+# Of what is read from files: in pixels, and of float values.
+_LARGEST_SIDE, _LARGEST_WHITE = 1 << 15, 1e30
 _RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
 
@@ -96,23 +99,34 @@ class Preprocessing:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Preprocessing:
-        """The inverse of to_json(). Raises KeyError, TypeError or ValueError for a missing or wrong field.
+        """The inverse of to_json(). Raises ValueError for a missing or wrong field.
 
         A file of an earlier version lacks background, white and fit: it gets the defaults.
         """
-        mean, std = (tuple(float(number) for number in value[key]) for key in ("mean", "std"))
-        for key, known in (("interpolation", _RESAMPLING), ("fit", FITS)):
-            if value.get(key, FITS[0] if key == "fit" else None) not in known:
-                raise ValueError(f"unknown {key} {value.get(key)!r}")
-        red, green, blue = (int(number) for number in value.get("background", cls.background))
+        above = "preprocessing."
+        channels = {key: items(field(value, key, above), f"{above}{key}") for key in ("mean", "std")}
+        mean, std = (
+            tuple(number(each, f"{above}{key}", 0.0, _LARGEST_STD) for each in values)
+            for key, values in channels.items()
+        )
+        for key, known, found in (
+            ("interpolation", _RESAMPLING, field(value, "interpolation", above)),
+            ("fit", FITS, value.get("fit", cls.fit)),
+        ):
+            if text(found, f"{above}{key}") not in known:
+                raise ValueError(f"unknown {key} {found!r}")
+        background = items(value.get("background", list(cls.background)), f"{above}background")
+        if len(background) != len(cls.background):
+            raise ValueError(f"{above}background has {len(background)} values, not {len(cls.background)}")
+        red, green, blue = (whole(each, f"{above}background", 0, 255) for each in background)
         return cls(
-            image_size=_size_from_json(value["image_size"]),
-            resize=_size_from_json(value["resize"]),
+            image_size=_size_from_json(field(value, "image_size", above), f"{above}image_size"),
+            resize=_size_from_json(field(value, "resize", above), f"{above}resize"),
             mean=mean,
             std=std,
             interpolation=value["interpolation"],
             background=(red, green, blue),
-            white=float(value.get("white", cls.white)),
+            white=number(value.get("white", cls.white), f"{above}white", 0.0, _LARGEST_WHITE),
             fit=value.get("fit", cls.fit),
         )
 
@@ -221,9 +235,12 @@ def _centred_box(size: tuple[int, int], wanted: tuple[int, int]) -> tuple[float,
     return left, top, left + width, top + height
 
 
-def _size_from_json(value: Any) -> Size:
-    height, width = value if isinstance(value, list) else (value, value)
-    return int(height), int(width)
+def _size_from_json(value: Any, place: str) -> Size:
+    sides = value if isinstance(value, list) else [value, value]
+    if len(sides) != 2:
+        raise ValueError(f"{place} has {len(sides)} values, not a height and a width")
+    height, width = (whole(each, place, 1, _LARGEST_SIDE) for each in sides)
+    return height, width
 
 
 def _size_to_json(size: Sequence[int]) -> int | list[int]:

@@ -22,6 +22,7 @@ from edgekd.errors import DataError
 from edgekd.models import checkpoint as checkpoints
 from edgekd.models.checkpoint import Checkpoint
 from edgekd.store.artifacts import Artifact, Details, Json
+from edgekd.store.records import Count, Metrics
 from edgekd.training.host import best_device
 
 VERSION = 1
@@ -60,10 +61,24 @@ class SelectionDetails(Details):
     balance: bool
 
 
+class SelectionMetrics(Metrics):
+    """How many images were taken, and how many were left out for what reason; see warnings_of()."""
+
+    labelled: Count
+    pool: Count
+    unlabelled: Count
+    different: Count
+    held_out: Count
+    known: Count
+    unsure: Count = 0
+    classes: dict[str, Count] = {}
+
+
 class Selection(Artifact[SelectionDetails]):
     """`labelled.npy`: positions in the training split. `unlabelled.npy`: positions in the pool, some repeated."""
 
     kind = "selection"
+    measured = SelectionMetrics
 
     def labelled(self, data: Dataset) -> Split:
         """The training images that keep their label."""

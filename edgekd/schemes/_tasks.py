@@ -18,7 +18,6 @@ from edgekd.distillation.distill import teacher_warnings
 from edgekd.errors import DataError, UsageError
 from edgekd.models.checkpoint import Checkpoint
 from edgekd.recipe.settings import AugmentSettings, DataSettings, TermSettings
-from edgekd.store.artifacts import read_json
 from edgekd.wording import counted
 
 
@@ -155,6 +154,5 @@ def _write(data: Dataset, kept: Labels, labels: Labels, out: Path) -> None:
         pixels = np.load(storage.pixels_file(data.path, "train"), mmap_mode="r")
         storage.write_cached(out, "train", pixels, kept, labels[kept])
     else:
-        stored = read_json(storage.samples_file(data.path, "train"))
-        samples = np.asarray(stored["samples"], dtype=np.int64)
-        storage.write_streamed(out, "train", stored["split"], samples[kept], labels[kept])
+        split, samples = storage.read_streamed(data.path, "train")
+        storage.write_streamed(out, "train", split, samples[kept], labels[kept])

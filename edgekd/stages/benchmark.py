@@ -9,6 +9,7 @@ from pathlib import Path
 from edgekd import plugins
 from edgekd.bench.environment import environment, fingerprint
 from edgekd.bench.measure import benchmark
+from edgekd.bench.measurement import Measurement
 from edgekd.bench.process import check_threads
 from edgekd.bench.subnormals import subnormal_warning
 from edgekd.devices import profiles
@@ -20,7 +21,8 @@ from edgekd.recipe.settings import BenchSettings, RecipeSettings
 from edgekd.runs import Run, Stage, settings_json
 from edgekd.runtime.backends import Backend, Progress, graph_backends
 from edgekd.stages import _code
-from edgekd.store.artifacts import Artifact, Details, Json, read_json, write_json
+from edgekd.store.artifacts import Artifact, Details, Json, read_record, write_json
+from edgekd.store.records import Frozen
 from edgekd.wording import counted
 
 _DISTURBED = (
@@ -75,6 +77,20 @@ class MeasurementsDetails(Details):
     engines: dict[str, dict[str, int]] = {}
 
 
+class ModelMeasurement(Measurement):
+    """One benchmark of a run's model; the added fields are those of ModelId.to_json()."""
+
+    model: str
+    role: str
+    variant: str
+
+
+class Records(Frozen):
+    """What measurements.json holds."""
+
+    records: tuple[ModelMeasurement, ...]
+
+
 class Measurements(Artifact[MeasurementsDetails]):
     """`measurements.json`: one benchmark record per model."""
 
@@ -82,7 +98,8 @@ class Measurements(Artifact[MeasurementsDetails]):
 
     @property
     def records(self) -> list[Json]:
-        records: list[Json] = read_json(self.path / "measurements.json")["records"]
+        """One per model and batch size. Raises ArtifactError for a file that is not valid."""
+        records: list[Json] = read_record(self.path / "measurements.json", Records)["records"]
         return records
 
 

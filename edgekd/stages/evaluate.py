@@ -26,7 +26,8 @@ from edgekd.runtime.preprocess import Floats, Pixels
 from edgekd.runtime.statistics import Outputs, most_confused, packed, wilson
 from edgekd.stages import _code
 from edgekd.stages.answers import float_logits
-from edgekd.store.artifacts import Artifact, Details, Json, read_json, write_json
+from edgekd.stages.scores import Rows
+from edgekd.store.artifacts import Artifact, Details, Json, read_record, write_json
 from edgekd.training.fit import Progress
 from edgekd.wording import counted
 
@@ -48,7 +49,8 @@ class Evaluation(Artifact[EvaluationDetails]):
 
     @property
     def rows(self) -> list[Json]:
-        rows: list[Json] = read_json(self.path / "evaluation.json")["rows"]
+        """One per model. Raises ArtifactError for a file that is not valid."""
+        rows: list[Json] = read_record(self.path / "evaluation.json", Rows)["rows"]
         return rows
 
 

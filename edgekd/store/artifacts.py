@@ -12,10 +12,12 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, ClassVar, Generic, NoReturn, get_args
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from typing_extensions import Self, TypeVar
 
+from edgekd import safe_json
 from edgekd.errors import ArtifactError
+from edgekd.store.records import Count, Frozen, Metrics, Span
 
 MANIFEST = "manifest.json"
 FORMAT = 2
@@ -24,16 +26,12 @@ _RECORDED_PACKAGES = ("edgekd", "torch", "torchvision", "timm", "accelerate", "o
 Json = dict[str, Any]
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class FileRecord(_Frozen):
+class FileRecord(Frozen):
     sha256: str
-    size_bytes: int
+    size_bytes: Count
 
 
-class StageRecord(_Frozen):
+class StageRecord(Frozen):
     """The stage that made an artifact: enough to decide whether it can be reused, and to make it again."""
 
     name: str
@@ -41,10 +39,10 @@ class StageRecord(_Frozen):
     version: int
     settings: Json
     inputs: dict[str, str]
-    seconds: float
+    seconds: Span
 
 
-class Manifest(_Frozen):
+class Manifest(Frozen):
     """What manifest.json holds.
 
     Attributes:
@@ -120,19 +118,23 @@ class Details(BaseModel):
 
 # A plain `Artifact` may be of any kind.
 D = TypeVar("D", bound=Details, default=Any)
+T = TypeVar("T")
 
 
 class Artifact(Generic[D]):
     """A sealed folder of files. A subclass sets its kind and its details' model: `class Pool(Artifact[PoolDetails])`.
 
+    A subclass whose metrics are read by name sets their model, too: `measured = PoolMetrics`.
+
     Attributes:
         metrics: what was measured while it was made; reading one that is not there is an ArtifactError.
 
     Raises:
-        ArtifactError: the manifest's details do not fit the model.
+        ArtifactError: the manifest's details or metrics do not fit their model.
     """
 
     kind: ClassVar[str]
+    measured: ClassVar[type[Metrics]] = Metrics
     _details_model: ClassVar[type[Details]]
 
     def __init_subclass__(cls) -> None:
@@ -144,17 +146,19 @@ class Artifact(Generic[D]):
     def __init__(self, path: Path, manifest: Manifest) -> None:
         self.path = path
         self.manifest = manifest
-        self.details: D = self._read_details()
+        self.details: D = self._checked("details", self._details_model, manifest.details)
+        self._checked("metrics", self.measured, manifest.metrics)
+        # Read by name, and passed on as they are.
         self.metrics: Json = Fields.of(manifest.metrics, path / MANIFEST, "metrics.")
 
-    def _read_details(self) -> D:
+    def _checked(self, part: str, model: type[BaseModel], values: Json) -> Any:
         try:
             # As JSON: a strict model accepts a list for a tuple only there.
-            return self._details_model.model_validate_json(canonical(self.manifest.details))  # type: ignore[return-value]
+            return model.model_validate_json(canonical(values))
         except ValidationError as error:
             raise ArtifactError(
-                f"the details in {self.path / MANIFEST} do not fit an artifact of the kind {self.kind}",
-                found=f"details.{first_problem(error)}",
+                f"the {part} in {self.path / MANIFEST} do not fit an artifact of the kind {self.kind}",
+                found=f"{part}.{first_problem(error)}",
                 hint=f"delete {self.path} and run again: another version of edgekd may have written it",
             ) from None
 
@@ -227,6 +231,7 @@ class Artifact(Generic[D]):
             )
         for name, record in manifest.files.items():
             check_file(path / name, record.sha256, owner=str(path))
+            _check_unchanged(path / MANIFEST, f"size of {name}", (path / name).stat().st_size, record.size_bytes)
         return cls(path, manifest)
 
 
@@ -286,9 +291,11 @@ def read_manifest(path: Path) -> Manifest:
     # Over the JSON as it was read, so that the checksum covers everything in the file.
     _check_unchanged(file, "checksum", _checksum(raw), raw.get("checksum"))
     try:
-        manifest = Manifest.model_validate(raw)
+        manifest = Manifest.model_validate(raw, strict=True)
     except ValidationError as error:
-        raise ArtifactError(f"{file} is not a valid manifest", found=first_problem(error)) from None
+        raise ArtifactError(
+            f"{file} is not a valid manifest", found=first_problem(error), hint=_again(file.parent)
+        ) from None
     files = {name: record.sha256 for name, record in manifest.files.items()}
     _check_unchanged(file, "digest", _content_digest(manifest.kind, manifest.details, files), manifest.digest)
     return manifest
@@ -304,11 +311,11 @@ def _again(folder: object) -> str:
     return f"restore it, or, if a run of yours made it, delete {folder} to make it again"
 
 
-def _check_unchanged(file: Path, what: str, found: str, expected: object) -> None:
+def _check_unchanged(file: Path, what: str, found: object, expected: object) -> None:
     if found != expected:
         raise ArtifactError(
             f"{file} was changed after it was written",
-            found=f"{what} {found[:16]}…",
+            found=f"{what} {str(found)[:16]}…",
             allowed=f"{what} {str(expected)[:16]}…",
             hint=_again(file.parent),
         )
@@ -335,18 +342,42 @@ def read_json(path: Path) -> Json:
         ArtifactError: the file cannot be read or holds something else.
     """
     try:
-        value = json.loads(path.read_text(), parse_constant=_refuse_constant)
+        value = safe_json.loads(path.read_bytes())
     except FileNotFoundError:
         raise ArtifactError(f"{path} does not exist", hint="check the path; `edgekd run` makes such a file") from None
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         raise ArtifactError(f"{path} cannot be read as JSON", found=str(error), hint=_again(path.parent)) from None
     if not isinstance(value, dict):
-        raise ArtifactError(f"{path} is not a JSON object", found=type(value).__name__)
+        raise ArtifactError(f"{path} is not a JSON object", found=type(value).__name__, hint=_again(path.parent))
     return Fields.of(value, path)
 
 
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is not a JSON number")
+def read_record(path: Path, model: type[BaseModel]) -> Json:
+    """A JSON object from a file, as read_json(), that fits a model.
+
+    Raises:
+        ArtifactError: the file cannot be read, or a field is missing, unknown, or of another type.
+    """
+    value = read_json(path)
+    _fitting(value, path, model)
+    return value
+
+
+def read_as(path: Path, kind: type[T]) -> T:
+    """A dataclass or a model from a JSON object in a file; keys of a dataclass that are unknown are left out.
+
+    Raises:
+        ArtifactError: as read_record().
+    """
+    return _fitting(read_json(path), path, kind)
+
+
+def _fitting(value: Json, path: Path, kind: type[T]) -> T:
+    try:
+        # As JSON: a strict model accepts a list for a tuple only there.
+        return TypeAdapter(kind).validate_json(canonical(value), strict=True)
+    except ValidationError as error:
+        raise ArtifactError(f"{path} is not valid", found=first_problem(error), hint=_again(path.parent)) from None
 
 
 def write_json(path: Path, value: object) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
+from edgekd import safe_json
 from edgekd.errors import PluginError
 from edgekd.store.artifacts import MANIFEST, Artifact, Json, StageRecord, canonical
 from edgekd.store.store import A, StageLabel, State, Store, facts_of_reused, finished, record_of
@@ -88,7 +89,7 @@ class Plan(Store):
         found = []
         for file in self.root.glob(f"stages/{name}-*/{MANIFEST}"):
             with suppress(OSError, ValueError, TypeError, KeyError):  # what is damaged explains nothing
-                record = StageRecord.model_validate(json.loads(file.read_text(encoding="utf-8"))["stage"])
+                record = StageRecord.model_validate(safe_json.loads(file.read_bytes())["stage"])
                 if record.name == name:
                     found.append((file.stat().st_mtime, record))
         return max(found, key=lambda each: each[0])[1] if found else None

@@ -221,14 +221,13 @@ def finished(kind: type[A], place: Path, record: StageRecord) -> A:
 def facts_of_reused(label: StageLabel, artifact: Artifact) -> tuple[str, ...]:
     """A stage's facts from an artifact that was made earlier, whose metrics may be damaged or another version's.
 
+    A stage from outside may have metrics without a model, see Artifact.measured.
+
     Raises:
-        ArtifactError: the facts cannot be made of its metrics, or its warnings are not text.
+        ArtifactError: the facts cannot be made of its metrics.
     """
     try:
-        facts = tuple(label.facts(artifact))
-        warnings = artifact.metrics.get("warnings", [])
-        if not isinstance(warnings, list) or not all(isinstance(each, str) for each in warnings):
-            raise TypeError("warnings that are no list of texts")
+        return tuple(label.facts(artifact))
     except ArtifactError:
         raise
     except (TypeError, ValueError, AttributeError, LookupError) as error:
@@ -237,7 +236,6 @@ def facts_of_reused(label: StageLabel, artifact: Artifact) -> tuple[str, ...]:
             found=summary(error),
             hint=f"delete {artifact.path} to make it again",
         ) from error
-    return facts
 
 
 def _sync_files(folder: Path) -> None:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from edgekd.data.loader import Batch, BatchSource
 from edgekd.recipe.settings import StepSettings
 from edgekd.runtime.preprocess import InputShape
-from edgekd.store.artifacts import read_json, write_json
+from edgekd.store.artifacts import read_as, read_json, write_json
 from edgekd.training.host import (
     Load,
     all_threads,
@@ -111,7 +111,7 @@ def tune(
     """
     kept = folder / _FILE
     if kept.exists():
-        tuning = Tuning(**read_json(kept))
+        tuning = read_as(kept, Tuning)
     else:
         tuning = _by_rule(model, settings, loader.shape, device)
         steps = len(loader) * settings.epochs

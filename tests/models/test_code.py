@@ -104,7 +104,7 @@ def test_a_manifest_that_names_code_it_does_not_carry_is_refused(saved, tmp_path
     architecture = Architecture(model=str(code), num_classes=3, code=code)
     details = saved.details.model_copy(update={"architecture": architecture})
     with pytest.raises(ArtifactError, match="does not carry the code"):
-        checkpoints.load(Checkpoint.seal(saved.path, details=details), allow_code=True)
+        checkpoints.load(Checkpoint.seal(saved.path, details=details, metrics=saved.metrics), allow_code=True)
 
 
 def test_without_being_asked_for_nothing_runs(saved, nets):

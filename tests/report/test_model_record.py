@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from edgekd.errors import ArtifactError
-from edgekd.report.model_record import Calibration, ClassPrecision, LabelCalibration, Mistake, Score, WrongLabels
 from edgekd.report.record import parse
+from edgekd.stages.scores import Calibration, ClassPrecision, LabelCalibration, Mistake, Score, WrongLabels
 
 Json = dict[str, Any]
 

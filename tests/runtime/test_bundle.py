@@ -45,8 +45,8 @@ def test_load_takes_the_first_and_any_by_name(many_bundle):
     ("engines", "message"),
     [
         ({"tensorrt": ["int4"]}, "'int4', which is not a variant"),
-        ({"tensorrt": "fp32"}, "is not a list"),
-        ([], "no attrib"),
+        ({"tensorrt": "fp32"}, "engines.tensorrt is 'fp32', not a list"),
+        ([], r"engines is \[\], not an object"),
     ],
 )
 def test_words_about_engines_that_make_no_sense(many_bundle, engines, message):

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import sys
 
+import numpy as np
 import pytest
 
 from edgekd import runtime
@@ -26,7 +27,7 @@ def test_load_prefers_what_was_built_and_reports_it(device, many_bundle):
     model = runtime.load(bundle)
     assert model.variant == "int8" and model.verify().difference < 1e-5
     with pytest.raises(BackendError, match=r"not built for(?s:.)*\(8, 3, 4, 4\)"):
-        model.run(model._vector("vectors/input.npy").repeat(3, axis=0))
+        model.run(np.load(bundle / "vectors" / "input.npy").repeat(3, axis=0))
 
 
 def test_a_tensorrt_that_does_not_load_is_not_usable(device, linear_bundle, monkeypatch):

@@ -56,8 +56,8 @@ def test_with_one_label_per_image_labels_is_that_one(linear_bundle: Path) -> Non
     ("thresholds", "task", "message"),
     [
         ([0.5, 0.5], "multilabel", "thresholds is not one probability for each class"),
-        ([0.5, 0.5, 1.5], "multilabel", "thresholds is not one probability"),
-        (None, "multilabel", "TypeError"),
+        ([0.5, 0.5, 1.5], "multilabel", "thresholds is 1.5, not a number from 0 to 1"),
+        (None, "multilabel", "thresholds is None, not a list"),
         ([0.5] * 3, "several", "task is 'several', not one of single-label, multilabel"),
     ],
 )

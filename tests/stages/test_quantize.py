@@ -94,7 +94,7 @@ def test_a_checkpoint_whose_quantizers_are_missing_is_refused(calibrated, tmp_pa
     state = {name: value for name, value in read_state(calibrated.weights).items() if "quantizers." not in name}
     bare = _folder(tmp_path, "bare")
     save_file(state, bare / "weights.safetensors")
-    broken = Checkpoint.seal(bare, details=calibrated.details)
+    broken = Checkpoint.seal(bare, details=calibrated.details, metrics=calibrated.metrics)
     with pytest.raises(ModelError, match="quantizers of .* are missing(?s:.)*quantize the float checkpoint again"):
         checkpoints.load(broken)
 

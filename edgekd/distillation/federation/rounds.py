@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
+from pydantic import Field
 from torch import nn
 
 from edgekd.data.loader import fitting_batch
@@ -14,7 +16,8 @@ from edgekd.distillation.federation.clients import Clients, ClientTraining, view
 from edgekd.models.architecture import Architecture
 from edgekd.models.build import build
 from edgekd.models.weights import load_state, read_state
-from edgekd.store.artifacts import Artifact, Details
+from edgekd.store.artifacts import Artifact, Details, Json
+from edgekd.store.records import Metrics, Share
 
 VERSION = 2
 
@@ -26,6 +29,13 @@ class RoundDetails(Details):
     images: tuple[int, ...]
 
 
+class RoundMetrics(Metrics):
+    """The accuracy of each client's network, and the rounds so far."""
+
+    validation_accuracy: Annotated[tuple[Share, ...], Field(min_length=1)]
+    rounds: tuple[Json, ...] = ()
+
+
 class Round(Artifact[RoundDetails]):
     """`client1.safetensors`, …: the clients' weights; `consensus.npy`: (V, N, C) float16, the mean of their logits.
 
@@ -33,6 +43,7 @@ class Round(Artifact[RoundDetails]):
     """
 
     kind = "federated-round"
+    measured = RoundMetrics
 
     def restore(self, number: int, network: nn.Module) -> None:
         """Load a client's weights.
