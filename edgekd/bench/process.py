@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -15,10 +14,11 @@ from typing import Any, NoReturn
 
 from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator, model_validator
 
-from edgekd import errors, plugins
+from edgekd import errors
 from edgekd.bench.measurement import Measurement, ModelFile
 from edgekd.bench.shapes import ONLY
 from edgekd.errors import BenchError, EdgekdError, UsageError, whole_number
+from edgekd.runtime.child import child_environment, signal_name
 from edgekd.runtime.cores import cpu_quota, usable_cores
 
 _PLACE = Path(__file__).parents[2]
@@ -170,11 +170,7 @@ def ask(command: Sequence[str], request: str, *, model: str, backend: str) -> di
         capture_output=True,
         text=True,
         cwd=_PLACE,
-        env={
-            **os.environ,
-            **plugins.environment(),
-            "PYTHONPATH": os.pathsep.join(map(os.path.abspath, filter(None, sys.path))),
-        },
+        env=child_environment(),
         check=False,
     )
     if worker.returncode != 0:
@@ -209,7 +205,7 @@ def _raise_death(model: str, backend: str, code: int, stderr: str) -> NoReturn:
     last = (stderr.strip().splitlines() or [""])[-1]
     if code > 0:
         raise BenchError(f"measuring {model} failed", found=last or f"exit code {code}")
-    name = signal.Signals(-code).name
+    name = signal_name(code)
     hint = "the system may have run out of memory: try a smaller batch" if name == "SIGKILL" else None
     raise BenchError(
         f"{backend} crashed while measuring {model}",

@@ -1,4 +1,4 @@
-"""What edgekd can do on this machine, found without importing heavy packages or loading an engine."""
+"""What edgekd can do on this machine. Engines are imported in processes of their own, because an import may crash."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
+from edgekd.errors import BackendError
 from edgekd.runtime.backends import Backend, all_backends
 from edgekd.runtime.cores import usable_cores
+from edgekd.runtime.importing import require_importable
 from edgekd.units import size
 
 _WORKSTATION = ("torch", "torchvision", "timm", "accelerate", "safetensors", "onnx", "onnxscript")
@@ -76,8 +78,13 @@ def _gpu(root: Path = Path("/")) -> Finding:
 
 
 def _backend(backend: Backend) -> Finding:
-    reason, version = backend.available(), backend.version()
-    return Finding(backend.name, reason or f"{backend.title} {version or ''}".rstrip(), reason is None)
+    if (reason := backend.available()) is not None:
+        return Finding(backend.name, reason, False)
+    try:
+        require_importable(backend)
+    except BackendError as error:
+        return Finding(backend.name, f"{error.what}: {error.found}", False, error.hint)
+    return Finding(backend.name, f"{backend.title} {backend.version() or ''}".rstrip(), True)
 
 
 def _version(package: str) -> str | None:

@@ -6,7 +6,7 @@ import click
 @click.command("doctor", short_help="Show what works on this machine and what is missing.")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def command(as_json: bool) -> None:
-    """Examine this machine: packages, engines, GPU, disk. Loads no engine, changes nothing."""
+    """Examine this machine: packages, engines, GPU, disk. Tries to import the engines; changes nothing."""
     import json
     from dataclasses import asdict
 

@@ -18,7 +18,10 @@ from edgekd.export.ranges import Kept
 from edgekd.export.subnormals import Flushed
 from edgekd.export.variant import Variant
 from edgekd.models.checkpoint import Checkpoint
+from edgekd.recipe.settings import RecipeSettings
 from edgekd.runs import Role, Run, Stage, settings_json
+from edgekd.runtime.backends import reference
+from edgekd.runtime.importing import require_importable
 from edgekd.stages import _code
 from edgekd.stages.quantize import PTQ, QUANTIZED, Quantized
 
@@ -46,7 +49,18 @@ def _graph_facts(model: OnnxModel) -> list[str]:
     return [units.size(model.graph.stat().st_size), agreement, *kept, *flushed.lines]
 
 
-STAGE = Stage("export", "ONNX", version=exports.VERSION, compares=True, facts=_graph_facts)
+def _check_machine(recipe: RecipeSettings) -> None:
+    """Import the engine that proves the graphs, in another process: a crash would end the run after its trainings.
+
+    Raises:
+        BackendError: there is none, or it cannot be imported.
+    """
+    require_importable(reference())
+
+
+STAGE = Stage(
+    "export", "ONNX", version=exports.VERSION, compares=True, facts=_graph_facts, check_machine=_check_machine
+)
 
 
 def export(run: Run, networks: Mapping[Role, Checkpoint], quantized: Quantized | None, data: Dataset) -> Exported:

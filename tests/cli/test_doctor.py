@@ -1,20 +1,36 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 
 import pytest
 from click.testing import CliRunner
+from plugin_files import edgekd_command
 
 from edgekd.cli._doctor import _gpu
 from edgekd.cli.doctor import command
 
 
-def test_doctor_looks_without_touching():
+def test_doctor_finds_what_is_installed():
     shown = CliRunner().invoke(command, ["--json"])
     assert shown.exit_code == 0, shown.stderr
     findings = {finding["what"]: finding for finding in json.loads(shown.stdout)}
     assert findings["onnxruntime"]["ok"] and findings["workstation"]["ok"]
     assert all(finding["hint"] is None for finding in findings.values() if finding["ok"])
+
+
+def test_an_engine_that_crashes_is_not_called_usable(tmp_path):
+    """As ONNX Runtime does on import where /proc/cpuinfo is another processor's."""
+    (tmp_path / "onnxruntime").mkdir()
+    (tmp_path / "onnxruntime" / "__init__.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGSEGV)\n")
+    shown = edgekd_command("doctor", PYTHONPATH=os.pathsep.join((str(tmp_path), *filter(None, sys.path))))
+    assert shown.returncode == 0 and not shown.stderr
+    assert (
+        "– onnxruntime" in shown.stdout
+        and "cannot be used here: importing onnxruntime crashed: SIGSEGV" in shown.stdout
+    )
+    assert "install onnxruntime again or in another version" in shown.stdout
 
 
 NVRM = "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.159.04  Release Build  (builder@)  Tue Aug 11\n"

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
@@ -7,11 +8,12 @@ from types import SimpleNamespace
 import pytest
 
 from edgekd.data.dataset import Dataset
-from edgekd.errors import ExportError
+from edgekd.errors import BackendError, ExportError
 from edgekd.models.checkpoint import Checkpoint
 from edgekd.recipe.load import from_mapping
 from edgekd.runs import Run, Stage
 from edgekd.stages.distill import STUDENT
+from edgekd.stages.export import STAGE as EXPORT
 from edgekd.stages.export import export
 from edgekd.stages.quantize import Quantized
 from edgekd.stages.train import TEACHER
@@ -101,3 +103,12 @@ def test_a_graph_that_fails_is_left_out_with_what_is_derived_from_it():
 def test_the_graph_that_all_rests_on_must_not_fail():
     with pytest.raises(ExportError, match="does not compute"):
         exported(store=Failing("student-fp32"))
+
+
+def test_an_engine_that_crashes_is_found_before_anything_is_trained(tmp_path, monkeypatch):
+    (tmp_path / "onnxruntime.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGSEGV)\n")
+    settings = from_mapping(RECIPE).settings
+    EXPORT.check_machine(settings)
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    with pytest.raises(BackendError, match="crashed: SIGSEGV"):
+        EXPORT.check_machine(settings)

@@ -180,12 +180,13 @@ class Backend:
         converted: from a machine to the types that it has no kernels for there, each with the type that it computes
             them in: such a graph is not preferred to one of that type, whatever was measured.
         version: of the installed package; None if it is not installed. Imports nothing heavy.
-        available: the reason why it cannot be used here; None if it can. Imports nothing heavy.
+        available: the reason why it cannot be used here; None if nothing speaks against it. Imports nothing heavy.
         open: see Open.
         open_as_written: opens a graph so that each operator is computed as it is written, without fusing quantized
             operators; None if the engine cannot.
         optimizer: shows what the engine makes of a graph; None if it cannot be looked at.
         engines: builds and finds engines; None for a backend that runs graphs.
+        imports: the module that `open` imports, for edgekd.runtime.importing to try; None: nothing is tried.
     """
 
     name: str = field(init=False, default="")
@@ -199,6 +200,7 @@ class Backend:
     open_as_written: Callable[[Path], Session] | None = None
     optimizer: Optimizer | None = None
     engines: EngineBuilder | None = None
+    imports: str | None = None
 
     @property
     def opens_graphs(self) -> bool:

@@ -154,4 +154,5 @@ BACKEND = Backend(
     open=OrtSession,
     open_as_written=partial(OrtSession, as_written=True),
     optimizer=Optimizer(write=_write_optimized, is_quantized=_is_quantized),
+    imports="onnxruntime",
 )

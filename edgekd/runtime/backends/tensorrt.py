@@ -217,4 +217,5 @@ BACKEND = Backend(
     available=_available,
     open=_open,
     engines=EngineBuilder(build=build, built=built, device=device),
+    imports="tensorrt",
 )
