@@ -13,6 +13,8 @@ from pathlib import Path
 import psutil
 from pydantic import BaseModel, ConfigDict
 
+from edgekd.bench.emulation import emulation
+from edgekd.errors import BenchError
 from edgekd.runtime.backends import all_backends
 from edgekd.runtime.cores import usable_cores
 
@@ -30,6 +32,7 @@ class Environment(BaseModel):
         governor: the CPU's frequency governor.
         power_mode: the name of the Jetson's power mode; numbers mean different modes on different boards.
         l4t: the Jetson's Linux release, e.g. "36.4.0".
+        emulated: the sign by which the processor is emulated; None: it has none. See edgekd.bench.emulation.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -47,6 +50,7 @@ class Environment(BaseModel):
     governor: str | None
     power_mode: str | None
     l4t: str | None
+    emulated: str | None
 
 
 def environment(root: Path = _ROOT) -> Environment:
@@ -66,13 +70,38 @@ def environment(root: Path = _ROOT) -> Environment:
         governor=_text(root / "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
         power_mode=_nvpmodel(),
         l4t=_l4t(root),
+        emulated=emulation(root),
     )
 
 
 def fingerprint(env: Environment) -> str:
     """16 hexadecimal digits, equal for environments whose latencies are comparable."""
-    deciding = env.model_dump(include={"cpu", "board", "arch", "cores", "engines", "power_mode", "l4t"})
+    deciding = env.model_dump(include={"cpu", "board", "arch", "cores", "engines", "power_mode", "l4t", "emulated"})
     return hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def emulation_warning(env: Environment) -> str | None:
+    """What a latency from here is worth, in a sentence or two; None on a real processor."""
+    if env.emulated is None:
+        return None
+    return f"The processor is emulated: {env.emulated}. Latencies from here are not those of any hardware."
+
+
+def require_real_processor(what: str) -> None:
+    """Refuse what rests on a latency where the processor is emulated.
+
+    Args:
+        what: the setting that needs a latency.
+
+    Raises:
+        BenchError: the processor is emulated.
+    """
+    if (sign := emulation()) is not None:
+        raise BenchError(
+            f"{what} needs a latency, and the processor here is emulated",
+            found=sign,
+            hint=f"run on the hardware itself, or without {what}",
+        )
 
 
 def _cpu(root: Path) -> str | None:

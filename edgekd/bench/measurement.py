@@ -9,6 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from edgekd.bench.environment import Environment
 
 MAX_SAMPLES = 20_000
+# "emulated": timed where a program computed the processor's instructions, which says nothing about hardware.
+Provenance = Literal["measured", "emulated", "estimated"]
 
 Positive = Annotated[int, Field(gt=0)]
 Count = Annotated[int, Field(ge=0)]
@@ -134,14 +136,14 @@ class Measurement(_Frozen):
         started: UTC, ISO 8601.
     """
 
-    format: Literal[3] = 3
+    format: Literal[4] = 4
     target: str
     variant: str | None
     backend: str
     engine: str
     device: str
     runs_on: str
-    provenance: Literal["measured", "estimated"]
+    provenance: Provenance
     file: ModelFile
     batch_size: Positive
     threads: Positive

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from edgekd.bench.environment import emulation_warning
 from edgekd.bench.measurement import Measurement
 from edgekd.bench.shapes import shown
 from edgekd.bench.subnormals import subnormal_warning
@@ -33,7 +34,8 @@ def show(measurements: Sequence[Measurement]) -> None:
         console = Console(highlight=False, width=_WIDTH_IN_FILES)
     first = measurements[0]
     place = f"threads {first.threads}, {first.environment.cpu}" if first.runs_on == "cpu" else first.runs_on
-    console.print(f"{escape(first.target)}: {first.engine}, {escape(place)} ({first.device})")
+    emulated = ", emulated" if first.provenance == "emulated" else ""
+    console.print(f"{escape(first.target)}: {first.engine}, {escape(place)} ({first.device}{emulated})")
     table = Table("model", box=None, pad_edge=False)
     for column in _COLUMNS:
         table.add_column(column, justify="right")
@@ -48,7 +50,7 @@ def show(measurements: Sequence[Measurement]) -> None:
 
 def notes(measurements: Sequence[Measurement]) -> list[str]:
     """Warnings about figures that may not be reliable, and about causes of slowness, one line each."""
-    found = list(dict.fromkeys(filter(None, map(_subnormals, measurements))))
+    found = list(dict.fromkeys(filter(None, (*map(_emulated, measurements), *map(_subnormals, measurements)))))
     for entry in measurements:
         name = f"{entry.variant or entry.target}, batch {entry.batch_size}"
         if entry.busy:
@@ -60,6 +62,10 @@ def notes(measurements: Sequence[Measurement]) -> list[str]:
             slower = f"{entry.throttling.slower_share:.1%}"
             found.append(f"{name}: the last third was {slower} slower than the first: throttled or disturbed.")
     return found
+
+
+def _emulated(entry: Measurement) -> str | None:
+    return emulation_warning(entry.environment)
 
 
 def _subnormals(entry: Measurement) -> str | None:

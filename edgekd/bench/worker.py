@@ -176,7 +176,7 @@ def _record(job: Job, loaded: _Loaded, watched: _Watched, started: str) -> Measu
         engine=session.engine,
         device=job.device,
         runs_on=session.device,
-        provenance="measured",
+        provenance="measured" if env.emulated is None else "emulated",
         file=job.target.file,
         batch_size=loaded.batch_size,
         threads=job.options.threads or env.cores,

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
+from edgekd.bench.emulation import emulation
 from edgekd.errors import BackendError
 from edgekd.runtime.backends import Backend, all_backends
 from edgekd.runtime.cores import usable_cores
@@ -32,7 +33,7 @@ class Finding:
 def examine() -> list[Finding]:
     free = shutil.disk_usage(Path.cwd()).free
     return [
-        Finding("machine", f"{platform.machine()}, {usable_cores()} usable cores", True),
+        _machine(),
         Finding("python", platform.python_version(), True),
         Finding(
             "disk",
@@ -44,6 +45,13 @@ def examine() -> list[Finding]:
         _gpu(),
         *map(_backend, all_backends()),
     ]
+
+
+def _machine() -> Finding:
+    found = f"{platform.machine()}, {usable_cores()} usable cores"
+    if (sign := emulation()) is None:
+        return Finding("machine", found, True)
+    return Finding("machine", f"{found}, emulated: {sign}", False, "latencies from here are not those of any hardware")
 
 
 def _workstation() -> Finding:

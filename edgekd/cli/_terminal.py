@@ -236,7 +236,9 @@ def show_result(result: RunResult, *, as_json: bool) -> None:
         else ""
     )
     if backend is not None:
-        note = f"Latency: one image, measured on this machine in {backend.title}.{unmeasured}"
+        emulated = any(record["provenance"] == "emulated" for record in single_image)
+        place = "timed on an emulated processor" if emulated else "measured on this machine"
+        note = f"Latency: one image, {place} in {backend.title}.{unmeasured}"
         console.print(note, style="dim", soft_wrap=not console.is_terminal)
     others = [record for record in single_image if record not in latencies.values()]
     built = result.made.engines.records if result.made.engines is not None else []

@@ -250,9 +250,13 @@ def _smallest_batch(measured: Sequence[Json]) -> dict[str, dict[ModelId, Json]]:
 
 
 def _p50(latencies: Mapping[str, Mapping[ModelId, Json]]) -> dict[str, dict[ModelId, float]]:
-    """The medians in milliseconds, by backend and model."""
+    """The medians in milliseconds, by backend and model, as far as they are those of hardware."""
     return {
-        backend: {model: float(record["latency_ms"]["p50"]) for model, record in rows.items()}
+        backend: {
+            model: float(record["latency_ms"]["p50"])
+            for model, record in rows.items()
+            if record["provenance"] != "emulated"
+        }
         for backend, rows in latencies.items()
     }
 

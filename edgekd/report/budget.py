@@ -71,7 +71,7 @@ def _measures(record: Record, teacher: bool) -> dict[BoundName, Callable[[ModelE
 
     def latency(model: ModelEntry) -> _Figure:
         timed = single(record, model)
-        return _Figure(timed.latency_ms.p50 if timed is not None else None)
+        return _Figure(timed.latency_ms.p50 if timed is not None and not timed.emulated else None)
 
     def drop(model: ModelEntry) -> _Figure:
         if reference is None:  # its export was left out

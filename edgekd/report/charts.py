@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from edgekd.bench.measurement import Provenance
 from edgekd.report import figures, svg
 from edgekd.report.svg import Box, Mark, Scale, line, tag, text
 from edgekd.report.words import ACCURACY, Words
@@ -25,6 +26,8 @@ _KEY_ROW = 22.0
 _LOG_FROM = 6.0
 _DOTS = 99
 _GOLDEN = 0.618034
+# Behind a name whose latency is not that of hardware; its mark is hollow.
+_NOTES: dict[Provenance, str] = {"measured": "", "estimated": " (est.)", "emulated": " (emulated)"}
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,7 @@ class Point:
     accuracy: float
     low: float
     high: float
-    estimated: bool = False
+    provenance: Provenance = "measured"
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,7 @@ class Strip:
     p50: float
     p90: float
     p99: float
-    estimated: bool = False
+    provenance: Provenance = "measured"
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,7 @@ def scatter(points: Sequence[Point], width: float, *, words: Words = ACCURACY) -
     On a phone, where names would cover the points, these have numbers, and the names stand below.
     """
     wide = width > 600
-    names = [_named(point.label, point.estimated, 240.0 if wide else width - 56) for point in points]
+    names = [_named(point.label, point.provenance, 240.0 if wide else width - 56) for point in points]
     labels = names if wide else [str(number) for number in range(1, len(points) + 1)]
     height = (420.0 if wide else 340.0) + max(0, len(points) - 6) * (1.5 if wide else 0.5) * svg.LINE
     area = Box(56, 34, width - 12, height - 52)
@@ -89,7 +92,7 @@ def scatter(points: Sequence[Point], width: float, *, words: Words = ACCURACY) -
         for point in points
     ]
     for point, label, anchor, box in zip(points, labels, anchors, boxes, strict=True):
-        drawn += [_leader(anchor, box), svg.marker(point.mark, *anchor, hollow=point.estimated)]
+        drawn += [_leader(anchor, box), svg.marker(point.mark, *anchor, hollow=point.provenance != "measured")]
         drawn.append(text(label, box.left, box.top + 12, class_="label halo" if wide else "value halo"))
     axes = [*_rows(y, area), *_columns(x, area, 8 if wide else 4)]
     hint = text(f"↖ faster and {words.better}", area.left, 18, class_="hint")
@@ -112,12 +115,12 @@ def strips(rows: Sequence[Strip], width: float) -> Markup:
     drawn: list[Markup] = []
     for index, row in enumerate(rows):
         y = top + step * (index + 1) - 18
-        drawn += _row_label(row.label, y, gutter, width, row.estimated)
+        drawn += _row_label(row.label, y, gutter, width, row.provenance)
         drawn.append(_quantile_dots(row, x, y))
         drawn.append(line(x(row.p50), y, x(row.p99), y, f"span {row.mark}"))
         drawn.append(line(x(row.p99), y - 7, x(row.p99), y + 7, f"span {row.mark}"))
         drawn.append(line(x(row.p90), y - 5, x(row.p90), y + 5, f"span {row.mark}"))
-        drawn.append(svg.marker(row.mark, x(row.p50), y, hollow=row.estimated, radius=5))
+        drawn.append(svg.marker(row.mark, x(row.p50), y, hollow=row.provenance != "measured", radius=5))
     unit = text("latency in ms, one call", width - 16, bottom + 38, anchor="end", class_="axis")
     description = "; ".join(
         f"{r.label}: p50 {figures.plain(r.p50)}, p90 {figures.plain(r.p90)}, p99 {figures.plain(r.p99)} ms"
@@ -210,7 +213,7 @@ def _key(points: Sequence[Point], names: Sequence[str], top: float) -> list[Mark
     for number, (point, name) in enumerate(zip(points, names, strict=True), start=1):
         y = top + _KEY_ROW * (number - 0.5)
         drawn.append(text(str(number), 22, y + 4, anchor="end", class_="value"))
-        drawn += [svg.marker(point.mark, 36, y, hollow=point.estimated), text(name, 50, y + 4)]
+        drawn += [svg.marker(point.mark, 36, y, hollow=point.provenance != "measured"), text(name, 50, y + 4)]
     return drawn
 
 
@@ -242,14 +245,14 @@ def _gutter(width: float, labels: Sequence[str]) -> float:
 
 
 def _row_label(
-    label: str, y: float, gutter: float, width: float, estimated: bool = False, mark: Mark | None = None
+    label: str, y: float, gutter: float, width: float, provenance: Provenance = "measured", mark: Mark | None = None
 ) -> list[Markup]:
     """A row's label, and its mark if the row itself does not show it."""
     room = 18.0 if mark else 0.0
     if gutter:
-        name = text(_named(label, estimated, gutter - 8 - room), gutter - 6 - room, y + 4, anchor="end")
+        name = text(_named(label, provenance, gutter - 8 - room), gutter - 6 - room, y + 4, anchor="end")
         return [name, *([svg.marker(mark, gutter - 10, y, radius=5)] if mark else [])]
-    name = text(_named(label, estimated, width - 16 - room), 8 + room, y - 16)
+    name = text(_named(label, provenance, width - 16 - room), 8 + room, y - 16)
     return [name, *([svg.marker(mark, 14, y - 20, radius=5)] if mark else [])]
 
 
@@ -260,6 +263,6 @@ def _legend(curve: Curve, index: int, columns: int, width: float) -> list[Markup
     return [key, svg.marker(curve.mark, x + 15, y, radius=4.5), text(label, x + 38, y + 4)]
 
 
-def _named(label: str, estimated: bool, room: float) -> str:
-    note = " (est.)" if estimated else ""
+def _named(label: str, provenance: Provenance, room: float) -> str:
+    note = _NOTES[provenance]
     return svg.elide(label, room - svg.text_width(note)) + note

@@ -259,6 +259,8 @@ def _epochs(checkpoint: Checkpoint) -> list[Json]:
 
 def _measurement(record: Json) -> Json:
     flags = []
+    if record["provenance"] == "emulated":
+        flags.append("the processor was emulated: this is the latency of no hardware")
     if record["throttling"]["flagged"]:
         flags.append("slower towards the end: throttled or disturbed")
     if record["busy"]:

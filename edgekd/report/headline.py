@@ -69,7 +69,7 @@ def _opening(record: Record, model: ModelEntry) -> str:
     entry = single(record, model)
     if entry is None:
         return f"{score} in {figures.size(model.size_bytes)}"
-    guess = "an estimated " if entry.provenance == "estimated" else ""
+    guess = "" if entry.provenance == "measured" else f"an {entry.provenance} "
     return f"{score} at {guess}{figures.milliseconds(entry.latency_ms.p50)}"
 
 
@@ -80,7 +80,7 @@ def _comparison(record: Record, model: ModelEntry) -> str:
         return ""
     verdicts = [_verdict(teacher.size_bytes, model.size_bytes, "smaller", "larger")]
     mine, theirs = single(record, model), single(record, teacher)
-    if mine is not None and theirs is not None:
+    if mine is not None and theirs is not None and not mine.emulated:
         verdicts.append(_verdict(theirs.latency_ms.p50, mine.latency_ms.p50, "faster", "slower"))
     differences = [(sign, text) for sign, text in verdicts if sign != 0]
     if not differences:

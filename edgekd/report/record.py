@@ -6,10 +6,11 @@ Accuracies, agreements and intervals are fractions (0 to 1), latencies are in mi
 from __future__ import annotations
 
 import json
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 from pydantic import Field, ValidationError, model_validator
 
+from edgekd.bench.measurement import Provenance
 from edgekd.data.findings import Broken, Leaks
 from edgekd.errors import ArtifactError
 from edgekd.report.model_record import ModelEntry
@@ -201,12 +202,21 @@ class Latency(Frozen):
     std: Span
 
 
+class MeasuredAt(NamedTuple):
+    """Where a latency was measured."""
+
+    device: str
+    engine: str
+    threads: int
+    emulated: bool
+
+
 class MeasurementEntry(Frozen):
     """One benchmark: a model on a device with an engine, at one batch size."""
 
     model: str
     device: str
-    provenance: Literal["measured", "estimated"]
+    provenance: Provenance
     engine: str
     batch_size: Annotated[int, Field(gt=0)]
     threads: Count
@@ -219,9 +229,14 @@ class MeasurementEntry(Frozen):
     flags: tuple[str, ...]
 
     @property
-    def place(self) -> tuple[str, str, int]:
-        """Device, engine and threads, which must be equal for two latencies to be comparable."""
-        return self.device, self.engine, self.threads
+    def emulated(self) -> bool:
+        """Whether a program computed the processor's instructions: then the latency is that of no hardware."""
+        return self.provenance == "emulated"
+
+    @property
+    def place(self) -> MeasuredAt:
+        """What must be equal for two latencies to be comparable."""
+        return MeasuredAt(self.device, self.engine, self.threads, self.emulated)
 
 
 class NotRun(Frozen):

@@ -12,7 +12,7 @@ from edgekd.report.cards import Card, card
 from edgekd.report.headline import baseline_of, chosen, difference, headline, single, teacher_of
 from edgekd.report.model_record import ModelEntry
 from edgekd.report.pruning import PruningView, pruning
-from edgekd.report.record import MeasurementEntry, NumericsEntry, Record
+from edgekd.report.record import MeasuredAt, MeasurementEntry, NumericsEntry, Record
 from edgekd.report.rows import Figure, ModelRow, figure, mark_of, model_labels, span
 from edgekd.report.svg import Mark
 from edgekd.report.words import Words, words_of
@@ -178,7 +178,7 @@ def _tiles(record: Record, shown_model: ModelEntry, labels: dict[str, str]) -> l
         tiles.append(Tile("F1", figures.percent(shown_model.micro_f1, shown_model.samples), note))
     entry = single(record, shown_model)
     if entry is not None:
-        how = "median" if entry.provenance == "measured" else "estimated"
+        how = "median" if entry.provenance == "measured" else entry.provenance
         tail = f"{how} on {entry.device}; p99 {figures.milliseconds(entry.latency_ms.p99)}"
         tiles.append(Tile("Latency", figures.milliseconds(entry.latency_ms.p50), tail))
     weights = f"{labels[shown_model.id]}, {figures.amount(shown_model.parameters)} parameters"
@@ -244,7 +244,7 @@ def _numerics_row(entry: NumericsEntry, labels: dict[str, str]) -> NumericsRow:
     return NumericsRow(labels[entry.model], cells, entry.within)
 
 
-def _place(record: Record, place: tuple[str, str, int], labels: dict[str, str]) -> Place:
+def _place(record: Record, place: MeasuredAt, labels: dict[str, str]) -> Place:
     here = [entry for entry in record.measurements if entry.place == place]
     batch = min(entry.batch_size for entry in here)
     shown = [entry for entry in here if entry.batch_size == batch]
@@ -252,8 +252,7 @@ def _place(record: Record, place: tuple[str, str, int], labels: dict[str, str]) 
     points = [_point(record, entry, models[entry.model], labels) for entry in shown]
     scatter = figure(partial(charts.scatter, words=words_of(record)), points)
     strips = figure(charts.strips, [_strip(record, entry, models[entry.model], labels) for entry in shown])
-    device, engine, threads = place
-    name = f"{device}, {engine}, {counted(threads, 'thread')}"
+    name = f"{place.device}, {place.engine}, {counted(place.threads, 'thread')}{', emulated' if place.emulated else ''}"
     rows = tuple(_measurement_row(record, entry, models[entry.model], labels) for entry in here)
     return Place(name, batch, scatter, strips, rows)
 
@@ -265,14 +264,14 @@ def _point(record: Record, entry: MeasurementEntry, model: ModelEntry, labels: d
         entry.latency_ms.p50,
         model.score,
         *model.interval,
-        estimated=entry.provenance == "estimated",
+        provenance=entry.provenance,
     )
 
 
 def _strip(record: Record, entry: MeasurementEntry, model: ModelEntry, labels: dict[str, str]) -> charts.Strip:
-    times, guess = entry.latency_ms, entry.provenance == "estimated"
+    times, mark = entry.latency_ms, mark_of(record, model.role)
     return charts.Strip(
-        labels[model.id], mark_of(record, model.role), entry.samples_ms, times.p50, times.p90, times.p99, guess
+        labels[model.id], mark, entry.samples_ms, times.p50, times.p90, times.p99, provenance=entry.provenance
     )
 
 

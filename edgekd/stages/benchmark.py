@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from edgekd import plugins
-from edgekd.bench.environment import environment, fingerprint
+from edgekd.bench.environment import emulation_warning, environment, fingerprint, require_real_processor
 from edgekd.bench.measure import benchmark
 from edgekd.bench.measurement import Measurement
 from edgekd.bench.process import check_threads
@@ -45,6 +45,7 @@ def _check_machine(recipe: RecipeSettings) -> None:
             allowed=", ".join(filter(_runs_here, recipe.variants)) or None,
             hint="remove budget.latency_ms, or judge a variant that is measured here: budget.variant, export.variants",
         )
+    require_real_processor("budget.latency_ms")
 
 
 def _runs_here(variant: str) -> bool:
@@ -56,7 +57,7 @@ def _runs_here(variant: str) -> bool:
 STAGE = Stage(
     "bench",
     "Latency",
-    version=4,
+    version=5,
     compares=True,
     facts=lambda found: [counted(len(found.records), "measurement")],
     check_machine=_check_machine,
@@ -160,6 +161,7 @@ def measure_models(
     records: list[Json] = []
     failed: dict[str, str] = {}
     slow: dict[str, None] = {}
+    emulated: dict[str, None] = {}
     for done, (name, backend, device) in enumerate(jobs):
         if progress is not None:
             progress(done, len(jobs), f"{name}, {backend.title}")
@@ -181,6 +183,7 @@ def measure_models(
             # A backend from outside that nobody asked for must not end a run.
             failed[backend.name] = f"{backend.title} was not measured: {'; '.join(str(error).split(chr(10) + '  '))}."
             continue
+        emulated |= dict.fromkeys(filter(None, (emulation_warning(record.environment) for record in measured)))
         slow |= dict.fromkeys(filter(None, (subnormal_warning(record, str(name)) for record in measured)))
         records += [{**record.model_dump(mode="json"), **name.to_json()} for record in measured]
     records = [record for record in records if record["backend"] not in failed]
@@ -188,6 +191,7 @@ def measure_models(
     digests = {str(name): model.digest for name, model in models.items()}
     warnings = [
         *failed.values(),
+        *emulated,
         *slow,
         *([_DISTURBED] if any(record["busy"] or record["throttling"]["flagged"] for record in records) else []),
     ]

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from edgekd.bench.environment import environment, fingerprint
+from edgekd.bench.environment import environment, fingerprint, require_real_processor
 from edgekd.bench.measure import require_local
 from edgekd.devices import profiles
 from edgekd.distillation.distill import networks_for
@@ -51,9 +51,10 @@ def _check(untrained: Untrained) -> None:
 
 
 def _check_machine(recipe: RecipeSettings) -> None:
-    """Raises BenchError where a latency is to be measured on a device that is not at hand."""
+    """Raises BenchError where a latency is to be measured on a device that is not at hand, or that is emulated."""
     if recipe.prune is not None and recipe.prune.target.measure == "latency":
         require_local(profiles.find(recipe.prune.device))
+        require_real_processor("prune.target.latency")
 
 
 def _pruned_facts(checkpoint: Checkpoint) -> list[str]:

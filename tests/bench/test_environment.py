@@ -4,7 +4,11 @@ import getpass
 import platform
 from pathlib import Path
 
-from edgekd.bench.environment import environment, fingerprint
+import pytest
+
+from edgekd.bench import environment as module
+from edgekd.bench.environment import emulation_warning, environment, fingerprint, require_real_processor
+from edgekd.errors import BenchError
 from edgekd.runtime.cores import usable_cores
 
 JETSON = {
@@ -65,5 +69,18 @@ def test_the_fingerprint_changes_with_what_decides_speed_and_with_nothing_else()
         {"engines": {}},
         {"engines": engines},
         {"power_mode": "15W"},
+        {"emulated": "a sign"},
     ):
         assert fingerprint(env.model_copy(update=change)) != fingerprint(env)
+
+
+def test_an_emulated_processor_is_recorded_warned_about_and_refused_where_a_latency_decides(monkeypatch):
+    assert environment().emulated is None and emulation_warning(environment()) is None
+    require_real_processor("budget.latency_ms")
+    monkeypatch.setattr(module, "emulation", lambda *root: "a sign")
+    assert environment().emulated == "a sign"
+    assert emulation_warning(environment()) == (
+        "The processor is emulated: a sign. Latencies from here are not those of any hardware."
+    )
+    with pytest.raises(BenchError, match="budget.latency_ms needs a latency(?s:.)*found: a sign"):
+        require_real_processor("budget.latency_ms")

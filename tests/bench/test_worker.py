@@ -4,6 +4,8 @@ import json
 import subprocess
 import sys
 
+from edgekd.bench import worker
+from edgekd.bench.environment import environment
 from edgekd.bench.measurement import Measurement, ModelFile
 from edgekd.bench.process import Job, Options, Target
 from edgekd.store.artifacts import file_digest
@@ -36,3 +38,11 @@ def test_an_error_is_an_answer_too(tmp_path):
     broken.write_bytes(b"no model")
     found, _ = answer(job(broken))
     assert found["error"]["class"] == "BackendError" and "cannot load" in found["error"]["what"]
+
+
+def test_a_time_on_an_emulated_processor_is_not_measured(small_net, monkeypatch):
+    assert worker.measure(job(small_net)).provenance == "measured"
+    emulated = environment().model_copy(update={"emulated": "a sign"})
+    monkeypatch.setattr(worker, "environment", lambda: emulated)
+    found = worker.measure(job(small_net))
+    assert (found.provenance, found.environment.emulated) == ("emulated", "a sign")

@@ -60,7 +60,8 @@ def test_the_result_fits_into_80_columns_with_every_name_whole(capsys, tmp_path,
     graph.write_bytes(bytes(12_340_000))
     name = ModelId("quantized", "int8-asym")
     row = {"model": str(name), "role": "quantized", "variant": "int8-asym", "accuracy": 0.98765}
-    record = {**row, "batch_size": 1, "backend": "onnxruntime", "latency_ms": {"p50": 123.4567, "p99": 234.5678}}
+    latency = {"latency_ms": {"p50": 123.4567, "p99": 234.5678}, "provenance": "measured"}
+    record = {**row, "batch_size": 1, "backend": "onnxruntime", **latency}
     made = SimpleNamespace(
         measured=SimpleNamespace(records=[record]),
         engines=None,

@@ -8,8 +8,10 @@ from PIL import Image
 from samples import seal_bundle
 
 from edgekd.errors import BundleError
+from edgekd.export import bundle as module
 from edgekd.export.bundle import Contents, pack, publish
 from edgekd.export.model_id import ModelId
+from edgekd.export.preference import preferences
 from edgekd.recipe.settings import BenchSettings
 from edgekd.runtime import load
 from edgekd.stages.benchmark import measure_models
@@ -70,3 +72,22 @@ def test_a_loader_that_does_not_turn_images_or_drops_alpha_is_noticed(exported, 
         seal_bundle(tmp_path / "bundle", json.loads((tmp_path / "bundle" / "bundle.json").read_text()))
         with pytest.raises(BundleError, match=r"read in another way(?s:.)*differ by up to \d+ of 255 levels"):
             load(tmp_path / "bundle").verify()
+
+
+def test_an_emulated_latency_is_marked_and_orders_no_variants(exported, small_digits, tmp_path, monkeypatch):
+    student, models = exported
+    named = {ModelId("student", variant): model for variant, model in models.items()}
+    for name in ("evaluation", "measured"):
+        (tmp_path / name).mkdir()
+    evaluation = evaluate_models(named, small_digits, tmp_path / "evaluation")
+    records = measure_models(named, BenchSettings(batch_sizes=(1,), seconds=0.02), tmp_path / "measured").records
+    ordered_by = []
+    monkeypatch.setattr(module, "preferences", lambda *given: ordered_by.append(given[2]) or preferences(*given))
+    contents = Contents("digits", {variant: ModelId("student", variant) for variant in models}, named, student)
+    for name, provenance in (("a", "measured"), ("b", "emulated")):
+        (tmp_path / name).mkdir()
+        marked = [{**record, "provenance": provenance} for record in records]
+        bundle = pack(contents, evaluation.rows, marked, small_digits, tmp_path / name)
+        manifest = json.loads((bundle.path / "bundle.json").read_text())
+        assert manifest["variants"]["fp32"]["latency"]["provenance"] == provenance
+    assert [len(each["onnxruntime"]) for each in ordered_by] == [len(models), 0]

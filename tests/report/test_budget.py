@@ -117,6 +117,13 @@ def test_a_disturbed_latency_is_marked_as_such(run: Json) -> None:
     assert _judged(run, latency_ms=1).disturbed and not _judged(run, size_mb=1).disturbed
 
 
+def test_an_emulated_latency_meets_no_bound(run: Json) -> None:
+    for entry in run["measurements"]:
+        entry["provenance"] = "emulated"
+    verdict = _judged(run, latency_ms=1000)
+    assert not verdict.met and verdict.bounds[0].value is None
+
+
 def test_a_latency_that_was_not_measured_is_missed(run: Json) -> None:
     run["measurements"] = []
     (latency,) = _judged(run, latency_ms=1000).bounds

@@ -5,6 +5,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+from edgekd.bench.measurement import Provenance
 from edgekd.report import charts, svg
 from edgekd.report.charts import Bar, Curve, Point, Strip
 
@@ -14,9 +15,12 @@ MARKS = [svg.Mark(shape, "accent") for shape in SHAPES]
 STUDENT = svg.Mark("disc", "accent")
 
 
+PROVENANCES: tuple[Provenance, ...] = ("measured", "emulated", "estimated")
+
+
 def some_points(count: int) -> list[Point]:
     return [
-        Point(f"model {i}", MARKS[i], 20.0 / (i + 1), 0.98 - i / 200, 0.97 - i / 200, 0.99, i == 2)
+        Point(f"model {i}", MARKS[i], 20.0 / (i + 1), 0.98 - i / 200, 0.97 - i / 200, 0.99, PROVENANCES[i % 3])
         for i in range(count)
     ]
 
@@ -50,7 +54,7 @@ def test_every_model_is_named_and_every_text_is_inside(draw, make, count, width)
     _, _, wide, high = map(float, drawn.attrib["viewBox"].split())
     texts = drawn.findall(".//text")
     written = [text.text or "" for text in texts]
-    assert {f"model {index}" for index in range(count)} <= {text.removesuffix(" (est.)") for text in written}
+    assert {f"model {index}" for index in range(count)} <= {text.partition(" (e")[0] for text in written}
     shift = {"start": 0.0, "middle": 0.5, "end": 1.0}
     for text in texts:
         length = svg.text_width(text.text or "")
@@ -76,8 +80,13 @@ def test_bars_are_in_proportion() -> None:
 
 
 def test_an_estimate_without_samples_is_hollow() -> None:
-    drawn = charts.strips([Strip("guess", STUDENT, (), 1.0, 1.1, 1.2, estimated=True)], 960.0)
+    drawn = charts.strips([Strip("guess", STUDENT, (), 1.0, 1.1, 1.2, provenance="estimated")], 960.0)
     assert "hollow" in drawn and "guess (est.)" in drawn and "dots" not in drawn
+
+
+def test_an_emulated_latency_is_hollow_and_called_so() -> None:
+    drawn = charts.strips([Strip("arm", STUDENT, (1.0, 1.1), 1.0, 1.1, 1.2, provenance="emulated")], 960.0)
+    assert "hollow" in drawn and "arm (emulated)" in drawn
 
 
 def test_one_epoch_and_perfect_accuracy_can_be_drawn() -> None:

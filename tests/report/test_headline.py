@@ -103,6 +103,12 @@ def test_an_estimate_is_called_one(minimal: Json) -> None:
     assert headline(record).replace("\u00a0", " ") == "97.2 % at an estimated 0.310 ms."
 
 
+def test_an_emulated_latency_is_called_one_and_compared_with_none(minimal: Json) -> None:
+    timings = [{**timing(name, 3.0), "provenance": "emulated"} for name in ("student-fp32", "teacher-fp32")]
+    record = parse({**minimal, "models": [TEACHER, STUDENT], "measurements": timings})
+    assert headline(record).replace("\u00a0", " ") == "97.2 % at an emulated 3.00 ms: 14× smaller than the teacher."
+
+
 def test_what_an_app_gets_is_what_the_sentence_is_about(minimal: Json) -> None:
     models = [STUDENT, entry("student-fp16", 0.96, 500_000)]
     record = parse({**minimal, "models": models, "loaded": "student-fp16"})

@@ -9,10 +9,12 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from edgekd import plugins
-from edgekd.errors import UsageError
+from edgekd.bench.measure import benchmark
+from edgekd.errors import BenchError, UsageError
 from edgekd.export.model_id import ModelId
 from edgekd.recipe.load import from_mapping
 from edgekd.recipe.settings import BenchSettings
+from edgekd.stages import benchmark as module
 from edgekd.stages.benchmark import STAGE, at_hand, measure_models
 
 
@@ -85,3 +87,23 @@ def test_a_budget_of_latency_for_a_variant_that_is_not_measured_here_is_refused(
     with pytest.raises(UsageError, match=r"budget.latency_ms cannot be judged(?s:.)*found: int8\n") as raised:
         STAGE.check_machine(from_mapping({**recipe, "budget": {"latency_ms": 5, "variant": "int8"}}).settings)
     assert "allowed: fp32, fp16, int8-asym" in str(raised.value)
+
+
+def test_latencies_of_an_emulated_processor_are_marked_and_judge_no_budget(exported, tmp_path, monkeypatch):
+    records = [record.model_copy(update={"provenance": "emulated"}) for record in _measured(exported[1]["fp32"].graph)]
+    environment = records[0].environment.model_copy(update={"emulated": "a sign"})
+    records = [record.model_copy(update={"environment": environment}) for record in records]
+    monkeypatch.setattr(module, "benchmark", lambda *given, **options: records)
+    made = measure_models({ModelId("student", "fp32"): exported[1]["fp32"]}, BenchSettings(), tmp_path)
+    assert {record["provenance"] for record in made.records} == {"emulated"}
+    assert [each for each in made.metrics["warnings"] if each.startswith("The processor is emulated: a sign.")]
+    monkeypatch.setattr("edgekd.bench.environment.emulation", lambda *root: "a sign")
+    recipe = {"name": "x", "data": {"source": "digits"}, "teacher": {"model": "cifar/resnet8", "train": {}}}
+    recipe |= {"student": {"model": "cifar/resnet8"}}
+    STAGE.check_machine(from_mapping(recipe).settings)
+    with pytest.raises(BenchError, match="budget.latency_ms needs a latency"):
+        STAGE.check_machine(from_mapping({**recipe, "budget": {"latency_ms": 5}}).settings)
+
+
+def _measured(graph):
+    return benchmark(graph, seconds=0.02, warmup_seconds=0.0)

@@ -45,6 +45,14 @@ def test_a_latency_is_measured_on_this_machine_only(tmp_path):
         pipeline.plan(recipe, tmp_path / "run")
 
 
+def test_a_latency_needs_a_real_processor(monkeypatch):
+    settings = from_mapping(RECIPE, ["prune.target={latency: 0.6}"]).settings
+    STAGE.check_machine(settings)
+    monkeypatch.setattr("edgekd.bench.environment.emulation", lambda *root: "a sign")
+    with pytest.raises(BenchError, match="prune.target.latency needs a latency"):
+        STAGE.check_machine(settings)
+
+
 def test_gradients_need_labels(small_digits, tmp_path):
     recipe = from_mapping(RECIPE, ["prune.importance=taylor"]).settings
     student = build(Architecture(model="cifar/resnet8", num_classes=10))
