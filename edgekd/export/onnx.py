@@ -32,7 +32,7 @@ from edgekd.runtime.backends import open_reference
 from edgekd.runtime.preprocess import InputShape
 from edgekd.store.artifacts import Json
 
-VERSION = 5
+VERSION = 6
 INPUT, OUTPUT = "input", "logits"
 # The exporter writes this opset where a lower one is requested.
 _LOWEST_EXPORTED = 18
