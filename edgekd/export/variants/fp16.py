@@ -37,8 +37,8 @@ def convert(
 #     MNASNet 1.0           0.009  0.014  0.031  0.030        ResNet-18             0.001  0.001  0.012  0.011
 #                                                             ResNet-50             0.014  0.021  0.068  0.081
 #
-# 0.1 is five times what a trained network was seen to deviate by, and 1.5 times the most of those without training, which
-# are the worst case: their logits are small. With all sums in float16, small ones (MobileNetV2 at 64x64) reach 0.1.
+# 0.1 is five times what a trained network was seen to deviate by, and 1.5 times the most of those without training:
+# the worst case, because their logits are small. With all sums in float16, small ones (MobileNetV2 at 64x64) reach 0.1.
 _DIFFERENCE = 0.1
 
 VARIANT = Variant[OnnxModel](
