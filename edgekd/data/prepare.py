@@ -23,7 +23,7 @@ from edgekd.runtime.preprocess import Pixels, Preprocessing, lost_by_crop
 from edgekd.store.artifacts import Json
 from edgekd.wording import counted
 
-VERSION = 5
+VERSION = 6
 
 Progress = Callable[[int, int], None]
 _TEST, _VALIDATION, _LIMIT = range(3)

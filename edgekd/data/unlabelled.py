@@ -21,7 +21,7 @@ from edgekd.recipe.settings import DataSettings
 from edgekd.runtime.preprocess import Pixels, Preprocessing
 from edgekd.store.artifacts import Artifact, Details
 
-VERSION = 3
+VERSION = 4
 _SPLIT = "unlabelled"
 
 

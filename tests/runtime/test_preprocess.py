@@ -31,6 +31,15 @@ def test_the_shorter_side_is_scaled_and_the_centre_kept():
     ).all()
 
 
+@pytest.mark.parametrize(("width", "height", "box"), [(15, 8, (3, 0)), (8, 13, (0, 2)), (10, 8, (1, 0))])
+def test_what_need_not_be_scaled_is_cut_at_whole_pixels(width, height, box):
+    """At half pixels, all would be the mean of two."""
+    pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    left, top = box
+    found = Preprocessing((8, 8), (8, 8)).fitted(Image.fromarray(pixels))
+    np.testing.assert_array_equal(found, pixels[top : top + 8, left : left + 8])
+
+
 def test_an_image_of_the_right_size_is_unchanged():
     pixels = np.random.default_rng(1).integers(0, 256, (8, 8, 3), dtype=np.uint8)
     assert (Preprocessing((8, 8), (8, 8)).pixels(Image.fromarray(pixels)) == pixels).all()
@@ -106,10 +115,10 @@ def gradient(height: int, width: int) -> Image.Image:
 
 
 def test_a_crop_has_the_ratio_of_the_input():
-    """60x100 for a ratio of 1:3: the middle 33.33 rows over the whole width."""
+    """60x100 for a ratio of 1:3: 33.33 rows in the middle, from a whole row on, over the whole width."""
     wanted = Preprocessing((20, 60), (20, 60))
     image = gradient(60, 100)
-    box = (0, 60 / 2 - 100 / 6, 100, 60 / 2 + 100 / 6)
+    box = (0, 13, 100, 13 + 100 / 3)
     expected = np.asarray(image.resize((60, 20), Image.Resampling.BILINEAR, box=box))
     assert np.array_equal(wanted.pixels(image), expected)
     upright = Preprocessing((60, 20), (60, 20)).pixels(image.transpose(Image.Transpose.TRANSPOSE))
