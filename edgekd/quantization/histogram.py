@@ -20,6 +20,7 @@ BINS = 4096
 _SMALLEST, _LARGEST = -60, 126
 # torch counts in float32, which is exact up to this.
 _COUNTED_AT_ONCE = 2**24
+_ALL_COUNTED = 32 * 32
 
 
 class Histogram:
@@ -29,14 +30,17 @@ class Histogram:
         name: of the value, for messages.
 
     Attributes:
-        counts: (BINS,) int64; bin i holds what lies in [i, i + 1) * width.
-        largest: the largest absolute element, 0.0 before the first.
+        counts: (BINS,) int64; bin i holds what lies in [i, i + 1) * width. Of maps of more than 32 x 32 positions
+            every second row and column is counted: neighbours are alike.
+        largest: the largest absolute element of all, counted or not; 0.0 before the first.
+        lowest: the lowest element or 0.0, whichever is less.
     """
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.counts: npt.NDArray[np.int64] = np.zeros(BINS, dtype=np.int64)
         self.largest = 0.0
+        self.lowest = 0.0
         self._exponent = _SMALLEST
 
     @property
@@ -49,21 +53,21 @@ class Histogram:
         Raises:
             ModelError: an element is not finite, or as good as infinite.
         """
-        low, high = torch.aminmax(values)
-        largest = max(-float(low), float(high))
+        low, high = (float(end) for end in torch.aminmax(_in_memory(values)))
+        largest = max(-low, high)
         if not largest < math.ldexp(1.0, _LARGEST):
             raise ModelError(
                 f"int8 cannot be calibrated: {self.name} is {largest} on a calibration image",
                 allowed="finite values",
                 hint="check the checkpoint's weights, or train again with a lower learning rate",
             )
-        self.largest = max(self.largest, largest)
+        self.largest, self.lowest = max(self.largest, largest), min(self.lowest, low)
         self._widen(math.frexp(largest)[1])
         top = math.ldexp(1.0, self._exponent)
-        # In the order of memory, which for channels_last is not that of the axes.
-        positive = values if low >= 0 else values.abs()
-        flat = positive.permute(*_by_stride(values)).reshape(-1)
-        for part in torch.split(flat, _COUNTED_AT_ONCE):
+        shown = (
+            values[..., ::2, ::2] if values.ndim == 4 and values.shape[2] * values.shape[3] > _ALL_COUNTED else values
+        )
+        for part in torch.split(_in_memory(shown if low >= 0 else shown.abs()), _COUNTED_AT_ONCE):
             self.counts += torch.histc(part.float(), BINS, 0.0, top).numpy().astype(np.int64)
 
     def _widen(self, exponent: int) -> None:
@@ -76,6 +80,7 @@ class Histogram:
         self._exponent = exponent
 
 
-def _by_stride(values: Tensor) -> list[int]:
+def _in_memory(values: Tensor) -> Tensor:
+    """The elements in the order of memory, which for channels_last is not that of the axes: without a copy."""
     strides = values.stride()
-    return sorted(range(values.ndim), key=lambda dim: -strides[dim])
+    return values.permute(sorted(range(values.ndim), key=lambda dim: -strides[dim])).reshape(-1)

@@ -132,6 +132,17 @@ def grids(network: fx.GraphModule) -> dict[str, str]:
     return paths
 
 
+def input_quantizers(network: fx.GraphModule) -> dict[str, list[ActivationQuantizer]]:
+    """The quantizers of what each module reads, by the module's path; several where it runs more than once."""
+    quantizers, inputs = activation_quantizers(network), defaultdict[str, list[ActivationQuantizer]](list)
+    for node in network.graph.nodes:
+        if node.op == "call_module" and node.all_input_nodes:
+            grid = _grid_of(node.all_input_nodes[0], network)
+            if grid is not None:
+                inputs[str(node.target)].append(quantizers[grid])
+    return dict(inputs)
+
+
 class _Tracer(fx.Tracer):
     """Does not trace into weighted layers, their subclasses, or timm's batch norm with activation."""
 
@@ -236,14 +247,9 @@ def _quantize_activations(network: fx.GraphModule, names: tuple[str, ...]) -> No
 
 def _fit_biases(network: fx.GraphModule, weights: dict[str, WeightQuantizer]) -> None:
     """Tell every weight's quantizer of its layer's bias and of the quantizers of the layer's inputs."""
-    quantizers, inputs = activation_quantizers(network), defaultdict[str, list[ActivationQuantizer]](list)
-    for node in network.graph.nodes:
-        if node.op == "call_module" and node.all_input_nodes:
-            grid = _grid_of(node.all_input_nodes[0], network)
-            if grid is not None:
-                inputs[str(node.target)].append(quantizers[grid])
+    inputs = input_quantizers(network)
     for path, quantizer in weights.items():
-        quantizer.fit_bias(network.get_submodule(path), inputs[path])
+        quantizer.fit_bias(network.get_submodule(path), inputs.get(path, []))
 
 
 def _is_quantizer(node: fx.Node, network: fx.GraphModule) -> bool:

@@ -21,7 +21,7 @@ _SMALLEST_SCALE = torch.finfo(torch.float32).eps
 # Half of the int32 range is the bias's; the other half holds the products of 32,896 inputs (2**30 / (255 * 128)).
 _BIAS_STEPS = 2**30
 # The graph with uint8 activations has finer input steps where a value is never below 0 (with_unsigned_activations).
-_FINEST_INPUT = HIGHEST / 255
+FINEST_INPUT = HIGHEST / 255
 
 
 def scale_of(amax: Tensor) -> Tensor:
@@ -56,6 +56,11 @@ class ActivationQuantizer(nn.Module):
     def scale(self) -> Tensor:
         """Scalar float32."""
         return scale_of(self.amax)
+
+    def calibrate(self, amax: float) -> None:
+        """Set the value that becomes step 127."""
+        self.amax.fill_(amax)
+        self.seen.fill_(True)
 
     def freeze(self) -> None:
         """Fix the scale, in training mode too.
@@ -137,7 +142,7 @@ class WeightQuantizer(nn.Module):
             return None
         # The groups of a transposed convolution share scales.
         largest = bias.detach().abs().float().reshape(-1, channels).amax(0)
-        finest = torch.stack([each.scale for each in inputs]).min() * _FINEST_INPUT
+        finest = torch.stack([each.scale for each in inputs]).min() * FINEST_INPUT
         return largest / (finest * _BIAS_STEPS)
 
     def forward(self, weight: Tensor) -> Tensor:

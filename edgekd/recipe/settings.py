@@ -95,6 +95,11 @@ class QuantizeSettings(RecoverySettings):
     calibration_images: Annotated[int, Field(ge=16)] = Field(
         512, description="number of training images, not augmented, that the scales are calibrated on"
     )
+    calibration: Literal["auto", "min-max", "percentile", "entropy", "mse"] = Field(
+        "auto",
+        description="how the activations' ranges are chosen; auto: for each the method that changes least what is "
+        "computed from it",
+    )
     freeze_after: Annotated[float, Field(ge=0.0, le=1.0)] = Field(
         0.5, description="fraction of the epochs after which the activations' scales are fixed"
     )

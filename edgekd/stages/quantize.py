@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -20,9 +20,11 @@ from edgekd.errors import DataError, ModelError, summary
 from edgekd.models import checkpoint as checkpoints
 from edgekd.models.checkpoint import Checkpoint
 from edgekd.models.edits.quantize import VERSION as PLACEMENT
-from edgekd.quantization.constant_channels import ConstantChannels, fold_constants
-from edgekd.quantization.equalize import Equalization, equalize
-from edgekd.quantization.placement import folded, freeze, insert, observe, place
+from edgekd.quantization.calibration import AUTO
+from edgekd.quantization.constant_channels import ConstantChannels
+from edgekd.quantization.equalize import Equalization
+from edgekd.quantization.placement import freeze, insert, observe
+from edgekd.quantization.post_training import EXAMPLES, post_training
 from edgekd.recipe.settings import QuantizeSettings
 from edgekd.runs import Role, Run, Stage, Untrained, part_of, settings_json
 from edgekd.runtime.preprocess import InputShape
@@ -58,17 +60,18 @@ def _check(untrained: Untrained) -> None:
 def _calibrated_facts(checkpoint: Checkpoint) -> list[str]:
     metrics = checkpoint.metrics
     images, values = metrics["calibration_images"], metrics["quantized_values"]
+    methods = ", ".join(f"{count:,} by {method}" for method, count in metrics["calibration"].items())
     folded = metrics["constant_channels"]
     constant = [f"{counted(folded, 'channel')} without an effect of the image folded into biases"] if folded else []
     return [
         f"{images:,} training images",
-        f"{values:,} values quantized",
+        f"{values:,} values quantized ({methods})",
         *constant,
         *_facts.network_facts(checkpoint)[:1],
     ]
 
 
-CALIBRATE = Stage("calibrate", "Calibrated for int8", version=4, section="quantize", facts=_calibrated_facts)
+CALIBRATE = Stage("calibrate", "Calibrated for int8", version=5, section="quantize", facts=_calibrated_facts)
 STAGE = Stage(
     "quantize",
     "Quantization-aware distilled",
@@ -107,10 +110,15 @@ def quantize(run: Run, student: Checkpoint, continuation: Continuation) -> Quant
     calibrated = run.stage(
         CALIBRATE,
         Checkpoint,
-        settings={"images": settings.calibration_images},
+        settings={"images": settings.calibration_images, "method": settings.calibration},
         inputs={"student": student, "data": continuation.data},
         make=lambda out: calibrate(
-            student, continuation.data, settings.calibration_images, out, progress=run.progress(CALIBRATE.name)
+            student,
+            continuation.data,
+            settings.calibration_images,
+            out,
+            method=settings.calibration,
+            progress=run.progress(CALIBRATE.name),
         ),
     )
     result = Quantized(calibrated, trained(run, calibrated, settings, continuation))
@@ -136,7 +144,7 @@ def trained(run: Run, calibrated: Checkpoint, settings: QuantizeSettings, contin
         STAGE,
         Checkpoint,
         settings={
-            **settings_json(settings, exclude={"mode", "calibration_images", "baseline"}),
+            **settings_json(settings, exclude={"mode", "calibration_images", "calibration", "baseline"}),
             "objective": objective_json(objective),
             "augment": settings_json(augment),
         },
@@ -146,7 +154,13 @@ def trained(run: Run, calibrated: Checkpoint, settings: QuantizeSettings, contin
 
 
 def calibrate(
-    student: Checkpoint, data: Dataset, images: int, out: Path, *, progress: Progress | None = None
+    student: Checkpoint,
+    data: Dataset,
+    images: int,
+    out: Path,
+    *,
+    method: str = AUTO,
+    progress: Progress | None = None,
 ) -> Checkpoint:
     """Put int8 quantizers into a trained network and calibrate their scales on images: post-training quantization.
 
@@ -155,31 +169,25 @@ def calibrate(
         data: whose training images are used.
         images: the number of training images, spread evenly over the split, not augmented.
         out: an empty folder, which becomes the checkpoint.
+        method: of calibration; see edgekd.quantization.calibrators.
         progress: called with (images done, images in total, what is done).
 
     Raises:
-        ModelError: the network cannot be traced, or is quantized already.
+        ModelError: the network cannot be traced, is quantized already, or computes what is not finite.
         DataError: too few images to calibrate on.
     """
     reader = open_reader(data, "train")
     count = _enough(images, len(reader))
     chosen = np.linspace(0, len(reader) - 1, count).astype(np.int64)
 
-    def batches(part: int) -> Iterator[torch.Tensor]:
-        shown = replace(reader, shown=part_of(progress, part, 2, "images"))
-        yield from (torch.from_numpy(inputs) for inputs, _ in shown.batches(chosen, size=_BATCH))
-
-    float_network = folded(checkpoints.load(student))
-    examples = torch.from_numpy(reader.inputs(chosen[:_BATCH]))
-    constants = fold_constants(float_network, examples)
-    equalized = equalize(float_network, examples, batches(0))
-    quantized = place(float_network)
-    network = quantized.model
-    observe(network)
-    with torch.no_grad():
-        for inputs in batches(1):
-            network(inputs)
-    freeze(network)
+    shown = replace(reader, shown=part_of(progress, 0, 1, "images"))
+    made = post_training(
+        checkpoints.load(student),
+        torch.from_numpy(reader.inputs(chosen[:: -(-count // EXAMPLES)])),
+        (torch.from_numpy(inputs) for inputs, _ in shown.batches(chosen, size=_BATCH)),
+        method,
+    )
+    network = made.quantized.model
     device = best_device()
     network.to(device)
     value = score(network, evaluation_loader(data, "validation"), device)
@@ -193,11 +201,13 @@ def calibrate(
         metrics={
             f"validation_{data.measure}": value,
             "calibration_images": count,
-            "quantized_values": len(quantized.placed),
-            "left_in_float": list(quantized.left_in_float),
-            "constant_channels": constants.channels,
-            "equalized_channels": equalized.channels,
-            "warnings": [*_float_layers(quantized.left_in_float), *_refused(constants, equalized)],
+            "quantized_values": len(made.quantized.placed),
+            "left_in_float": list(made.quantized.left_in_float),
+            "constant_channels": made.constants.channels,
+            "equalized_channels": made.equalized.channels,
+            "calibration": made.methods,
+            "corrected_biases": made.corrected,
+            "warnings": [*_float_layers(made.quantized.left_in_float), *_refused(made.constants, made.equalized)],
         },
     )
 

@@ -1,0 +1,74 @@
+"""Post-training quantization: from a float network and images to the same network in int8, step by step."""
+
+from __future__ import annotations
+
+import copy
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from edgekd.quantization.bias_correction import correct_biases
+from edgekd.quantization.calibration import histograms, ranges
+from edgekd.quantization.constant_channels import ConstantChannels, fold_constants
+from edgekd.quantization.equalize import Equalization, equalize
+from edgekd.quantization.placement import Quantized, activation_quantizers, folded, freeze, place
+
+# Images for what needs no more; at once where a layer is computed several times.
+EXAMPLES = 64
+_AT_ONCE = 16
+
+
+@dataclass(frozen=True)
+class PostTraining:
+    """A calibrated network and what was done.
+
+    Attributes:
+        quantized: the network, its scales fixed, in eval mode.
+        constants: the channels that were folded before.
+        equalized: the channels that were rescaled before.
+        methods: how many activations each calibration method was used for.
+        corrected: how many layers' biases were corrected.
+    """
+
+    quantized: Quantized
+    constants: ConstantChannels
+    equalized: Equalization
+    methods: dict[str, int]
+    corrected: int
+
+
+def post_training(network: nn.Module, examples: Tensor, batches: Iterable[Tensor], method: str) -> PostTraining:
+    """Quantize a copy of a float network; the order of the batches has no influence.
+
+    Args:
+        network: on the CPU.
+        examples: some of the images (N, C, H, W), EXAMPLES of them; constant channels, equalization, the choice of
+            methods and bias correction need no more.
+        batches: the images (N, C, H, W) that the scales are calibrated on, read once.
+        method: of edgekd.quantization.calibrators, or "auto".
+
+    Raises:
+        ModelError: torch.fx cannot trace the network, it is quantized already, or its activations are not finite.
+    """
+    # In channels_last PyTorch's CPU convolutions take half the time.
+    own = folded(network).to(memory_format=torch.channels_last)
+    examples = _channels_last(examples)
+    constants = fold_constants(own, examples)
+    equalized = equalize(own, examples[:_AT_ONCE], examples.split(_AT_ONCE))
+    quantized = place(copy.deepcopy(own))
+    found = histograms(own, quantized.placed, map(_channels_last, batches))
+    chosen = ranges(own, found, method, examples[:: max(1, len(examples) // _AT_ONCE)])
+    for quantizer in activation_quantizers(quantized.model).values():
+        quantizer.calibrate(chosen[quantizer.name].amax)
+    freeze(quantized.model)
+    positive = {name for name, histogram in found.items() if histogram.lowest >= 0.0}
+    corrected = correct_biases(own, quantized.model, positive, examples.split(_AT_ONCE))
+    methods = Counter(each.method for each in chosen.values())
+    return PostTraining(quantized, constants, equalized, dict(methods.most_common()), corrected)
+
+
+def _channels_last(images: Tensor) -> Tensor:
+    return images.contiguous(memory_format=torch.channels_last)
