@@ -66,7 +66,7 @@ METHODS: Mapping[str, Callable[[Histogram], float]] = {
 
 def _least(histogram: Histogram, cost: Callable[[int], float]) -> float:
     """The candidate of the least cost; the widest of equal ones."""
-    used = int(np.flatnonzero(histogram.counts)[-1]) + 1
+    used = int(histogram.largest / histogram.width) + 1
     edges: list[int] = [used, *range(used - _STRIDE, _FIRST - 1, -_STRIDE)]
     costs = [cost(edge) for edge in edges]
     return min(edges[costs.index(min(costs))] * histogram.width, histogram.largest)

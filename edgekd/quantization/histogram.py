@@ -20,7 +20,7 @@ BINS = 4096
 _SMALLEST, _LARGEST = -60, 126
 # torch counts in float32, which is exact up to this.
 _COUNTED_AT_ONCE = 2**24
-_ALL_COUNTED = 32 * 32
+_ROWS_COUNTED = 32
 
 
 class Histogram:
@@ -30,8 +30,8 @@ class Histogram:
         name: of the value, for messages.
 
     Attributes:
-        counts: (BINS,) int64; bin i holds what lies in [i, i + 1) * width. Of maps of more than 32 x 32 positions
-            every second row and column is counted: neighbours are alike.
+        counts: (BINS,) int64; bin i holds what lies in [i, i + 1) * width. Of a map no more than 32
+            rows and columns are counted, evenly spaced: neighbours are alike.
         largest: the largest absolute element of all, counted or not; 0.0 before the first.
         lowest: the lowest element or 0.0, whichever is less.
     """
@@ -64,9 +64,7 @@ class Histogram:
         self.largest, self.lowest = max(self.largest, largest), min(self.lowest, low)
         self._widen(math.frexp(largest)[1])
         top = math.ldexp(1.0, self._exponent)
-        shown = (
-            values[..., ::2, ::2] if values.ndim == 4 and values.shape[2] * values.shape[3] > _ALL_COUNTED else values
-        )
+        shown = values[..., :: _step(values.shape[2]), :: _step(values.shape[3])] if values.ndim == 4 else values
         for part in torch.split(_in_memory(shown if low >= 0 else shown.abs()), _COUNTED_AT_ONCE):
             self.counts += torch.histc(part.float(), BINS, 0.0, top).numpy().astype(np.int64)
 
@@ -78,6 +76,10 @@ class Histogram:
         self.counts = np.zeros(BINS, dtype=np.int64)
         self.counts[: len(merged)] = merged
         self._exponent = exponent
+
+
+def _step(rows: int) -> int:
+    return -(-rows // _ROWS_COUNTED)
 
 
 def _in_memory(values: Tensor) -> Tensor:

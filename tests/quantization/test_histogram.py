@@ -53,3 +53,13 @@ def test_more_values_are_counted_than_a_float32_can_count():
 def test_a_value_that_no_grid_can_hold_is_refused_by_name(value):
     with pytest.raises(ModelError, match="cannot be calibrated: value is .* on a calibration image"):
         _of(torch.tensor([0.0, value]))
+
+
+def test_of_a_large_map_some_rows_and_columns_are_counted_and_all_looked_at():
+    values = torch.zeros(2, 3, 64, 33)
+    values[0, 0, 1, 1] = 7.0  # between those that are counted
+    values[1, 2, 2, 2] = 5.0
+    found = _of(values)
+    assert found.largest == 7.0
+    assert found.counts.sum() == 2 * 3 * 32 * 17
+    assert found.counts[5 * BINS // 8] == 1 and found.counts[7 * BINS // 8] == 0

@@ -53,6 +53,12 @@ def test_in_eval_mode_and_frozen_nothing_is_observed(still):
     assert quantizer.amax.item() == 1.0
 
 
+def test_a_range_that_is_set_is_used():
+    quantizer = ActivationQuantizer("value")
+    quantizer.calibrate(12.7)
+    assert quantizer.eval()(torch.tensor([0.26, 99.0])).tolist() == pytest.approx([0.3, 12.7])
+
+
 def test_nothing_seen_is_refused_by_name():
     quantizer = ActivationQuantizer("features_0_0")
     with pytest.raises(ModelError, match="quantizer of features_0_0 has seen no values"):
