@@ -59,9 +59,10 @@ def photos(folder: Path) -> tuple[Floats, npt.NDArray[np.int64]]:
             held = archive.extractfile(name)
             assert held is not None
             with Image.open(io.BytesIO(held.read())) as image:
-                images.append(SEEN.pixels(image))
+                # Their shorter side is 256: only cut, not scaled.
+                images.append(centre_crop(np.asarray(image.convert("RGB")), SEEN.image_size))
             classes.append(int(Path(name).parent.name.split("_")[0]))
-    return SEEN.normalise(centre_crop(np.stack(images), SEEN.image_size)), np.array(classes)
+    return SEEN.normalise(np.stack(images)), np.array(classes)
 
 
 def batches(images: Floats) -> Iterator[Floats]:
@@ -82,6 +83,17 @@ def score(found: Floats, expected: Floats, classes: npt.NDArray[np.int64]) -> Sc
         "equal %": 100 * float((answers == expected.argmax(1)).mean()),
         "dB": float(10 * np.log10(np.square(expected).mean() / noise)) if noise else float("inf"),
     }
+
+
+class _Clock:
+    """Seconds since it was made: on the wall, and of all cores, which other work on the machine changes less."""
+
+    def __init__(self) -> None:
+        self._begin = time.perf_counter(), time.process_time()
+
+    def passed(self) -> dict[str, float]:
+        wall, cores = self._begin
+        return {"wall": time.perf_counter() - wall, "cores": time.process_time() - cores}
 
 
 class _Images(CalibrationDataReader):  # type: ignore[misc]
@@ -117,10 +129,10 @@ def measure(arguments: argparse.Namespace, out: Path) -> dict[str, Any]:
     network = build(Architecture(model="torchvision/mobilenet_v2", num_classes=1000))
     network.load_state_dict(torch.load(arguments.data / WEIGHTS, weights_only=True))
     onnx.save(graph_of(network.eval(), SEEN.shape, OPSET), out / "fp32.onnx")
-    begin = time.perf_counter()
+    begin = _Clock()
     examples = torch.from_numpy(shown[:: -(-len(shown) // EXAMPLES)])
     made = post_training(network, examples, map(torch.from_numpy, batches(shown)), arguments.calibration)
-    seconds = {"edgekd": time.perf_counter() - begin}
+    seconds = {"edgekd int8": begin.passed()}
     pairs = graph_of(with_constant_scales(made.quantized.model), SEEN.shape, OPSET)
     onnx.save(with_float_weights(without_fused_branches(pairs)), out / "int8.onnx")
     onnx.save(with_unsigned_activations(pairs), out / "int8-x64.onnx")
@@ -130,9 +142,9 @@ def measure(arguments: argparse.Namespace, out: Path) -> dict[str, Any]:
         found = logits(out / f"{name}.onnx", images[scoring], as_written=name == "int8")
         scores[f"edgekd {name}"] = score(found, expected, wanted)
     for method in arguments.neighbours:
-        begin = time.perf_counter()
+        begin = _Clock()
         neighbour(out / "fp32.onnx", method, shown, out / f"{method}.onnx")
-        seconds[f"ONNX Runtime {method}"] = time.perf_counter() - begin
+        seconds[f"ONNX Runtime {method}"] = begin.passed()
         scores[f"ONNX Runtime {method}"] = score(logits(out / f"{method}.onnx", images[scoring]), expected, wanted)
     return {"methods": made.methods, "seconds": seconds, "scores": scores}
 
@@ -153,11 +165,11 @@ def main() -> None:
     if arguments.json:
         print(json.dumps({"environment": machine.model_dump(), **found}, indent=2))
         return
-    print("| | top-1 | as fp32 | SNR of the logits | calibrated in |\n|---|---|---|---|---|")
+    print("| | top-1 | as fp32 | SNR of the logits | calibrated in | of all cores |\n|---|---|---|---|---|---|")
     for name, each in found["scores"].items():
-        seconds = found["seconds"].get("edgekd" if name == "edgekd int8" else name)
-        took = "" if seconds is None else f"{seconds:.0f} s"
-        print(f"| {name} | {each['top-1 %']:.1f} % | {each['equal %']:.1f} % | {each['dB']:.1f} dB | {took} |")
+        took = found["seconds"].get(name)
+        times = "| " if took is None else f"{took['wall']:.0f} s | {took['cores']:.0f} s"
+        print(f"| {name} | {each['top-1 %']:.1f} % | {each['equal %']:.1f} % | {each['dB']:.1f} dB | {times} |")
     print(f"\nActivations by method: {', '.join(f'{count} {name}' for name, count in found['methods'].items())}.")
     print(f"{machine.cpu}, {THREADS} threads, ONNX Runtime {machine.engines['ONNX Runtime']}, Python {machine.python}")
 
