@@ -135,10 +135,10 @@ def measure(arguments: argparse.Namespace, out: Path) -> dict[str, Any]:
     seconds = {"edgekd int8": begin.passed()}
     pairs = graph_of(with_constant_scales(made.quantized.model), SEEN.shape, OPSET)
     onnx.save(with_float_weights(without_fused_branches(pairs)), out / "int8.onnx")
-    onnx.save(with_unsigned_activations(pairs), out / "int8-x64.onnx")
+    onnx.save(with_unsigned_activations(pairs), out / "int8-asym.onnx")
     expected = logits(out / "fp32.onnx", images[scoring])
     scores = {"fp32": score(expected, expected, wanted)}
-    for name in ("int8", "int8-x64"):
+    for name in ("int8", "int8-asym"):
         found = logits(out / f"{name}.onnx", images[scoring], as_written=name == "int8")
         scores[f"edgekd {name}"] = score(found, expected, wanted)
     for method in arguments.neighbours:

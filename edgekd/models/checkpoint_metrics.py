@@ -62,7 +62,7 @@ class CheckpointMetrics(Metrics):
         history: the training, by epoch.
         branches: whether it has some that can be folded.
         kept, target: of a pruned network, fractions of `measure`; see edgekd.pruning.checkpoint.
-        calibration_images, quantized_values, constant_channels, left_in_float: of a network with quantizers.
+        calibration_images and the four after it: of a network with quantizers.
     """
 
     parameters: Count
@@ -85,4 +85,5 @@ class CheckpointMetrics(Metrics):
     calibration_images: Count = 0
     quantized_values: Count = 0
     constant_channels: Count = 0
+    calibration_methods: dict[str, Count] = {}
     left_in_float: tuple[str, ...] = ()

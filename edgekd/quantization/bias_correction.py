@@ -25,13 +25,13 @@ def correct_biases(
 ) -> int:
     """Correct the biases of a calibrated network in place; how many layers were corrected.
 
-    Both int8 graphs have these biases: the errors on the grids of `int8` and of `int8-x64` are averaged. A layer
+    Both int8 graphs have these biases: the errors on the grids of `int8` and of `int8-asym` are averaged. A layer
     without a bias, or one that runs several times, is left as it is.
 
     Args:
         reference: the float network, on the CPU.
         quantized: the network of place() made from it, calibrated, in eval mode, on the CPU.
-        positive: names of the values that are never below 0, which `int8-x64` has in finer steps.
+        positive: names of the values that are never below 0, which `int8-asym` has in finer steps.
         batches: images (N, C, H, W).
     """
     errors = _Errors(reference, quantized, positive)

@@ -60,7 +60,7 @@ def _check(untrained: Untrained) -> None:
 def _calibrated_facts(checkpoint: Checkpoint) -> list[str]:
     metrics = checkpoint.metrics
     images, values = metrics["calibration_images"], metrics["quantized_values"]
-    methods = ", ".join(f"{count:,} by {method}" for method, count in metrics["calibration"].items())
+    methods = ", ".join(f"{count:,} by {method}" for method, count in metrics["calibration_methods"].items())
     folded = metrics["constant_channels"]
     constant = [f"{counted(folded, 'channel')} without an effect of the image folded into biases"] if folded else []
     return [
@@ -205,7 +205,7 @@ def calibrate(
             "left_in_float": list(made.quantized.left_in_float),
             "constant_channels": made.constants.channels,
             "equalized_channels": made.equalized.channels,
-            "calibration": made.methods,
+            "calibration_methods": made.methods,
             "corrected_biases": made.corrected,
             "warnings": [*_float_layers(made.quantized.left_in_float), *_refused(made.constants, made.equalized)],
         },

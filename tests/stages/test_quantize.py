@@ -52,7 +52,7 @@ def _amax(checkpoint: Checkpoint) -> dict[str, float]:
 def test_calibration_keeps_the_accuracy_and_states_what_it_did(student, calibrated):
     assert calibrated.metrics["calibration_images"] == 64
     assert calibrated.metrics["quantized_values"] == len(_amax(calibrated)) > 10
-    assert sum(calibrated.metrics["calibration"].values()) == calibrated.metrics["quantized_values"]
+    assert sum(calibrated.metrics["calibration_methods"].values()) == calibrated.metrics["quantized_values"]
     assert calibrated.metrics["corrected_biases"] > 5
     assert calibrated.metrics["validation_accuracy"] > student.metrics["validation_accuracy"] - 0.1
     assert student.metrics["validation_accuracy"] > 0.5
@@ -82,7 +82,7 @@ def test_an_operation_that_stays_in_float_is_named_and_counted(small_digits, tmp
 
 def test_the_method_that_is_asked_for_is_used(student, calibrated, small_digits, tmp_path):
     found = calibrate(student, small_digits, 64, tmp_path, method="percentile")
-    assert found.metrics["calibration"] == {"percentile": found.metrics["quantized_values"]}
+    assert found.metrics["calibration_methods"] == {"percentile": found.metrics["quantized_values"]}
     assert _amax(found) != _amax(calibrated)
 
 
