@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgekd.errors import BundleError, UsageError, require
+from edgekd.errors import BackendError, BundleError, UsageError, require
 from edgekd.runtime import load
 from edgekd.runtime.accuracy import Classifier, Network
-from edgekd.runtime.backends import open_session
+from edgekd.runtime.backends import Session, TensorInfo, fits, open_session
 from edgekd.runtime.bundle import MANIFEST as BUNDLE
 from edgekd.runtime.bundle import read
 from edgekd.runtime.preprocess import Preprocessing
@@ -16,6 +16,7 @@ from edgekd.store.artifacts import MANIFEST
 
 # What a checkpoint for images of several labels was measured by.
 _SETS = "validation_mAP"
+_FLOATS = ("float16", "float32", "float64")
 _WEIGHTS = frozenset({".pth", ".pt", ".tar", ".ckpt", ".bin", ".safetensors"})
 
 if TYPE_CHECKING:
@@ -88,7 +89,34 @@ def _of_file(path: Path, backend: str | None, like: Path | None) -> Network:
             hint=f"edgekd eval {path} IMAGES --like BUNDLE",
         )
     classes, heads, preprocessing = _described(like)
-    return Network(path.name, classes, len(classes) + heads, preprocessing, open_session(path, backend=backend))
+    session = open_session(path, backend=backend)
+    try:
+        _require_images_to_logits(path, session, preprocessing, len(classes) + heads)
+    except BackendError:
+        session.close()
+        raise
+    return Network(path.name, classes, len(classes) + heads, preprocessing, session)
+
+
+def _require_images_to_logits(path: Path, session: Session, preprocessing: Preprocessing, columns: int) -> None:
+    """Raises BackendError for a model that takes other inputs, or has other outputs first."""
+    wanted = f"one input of floats (batch, {', '.join(map(str, preprocessing.shape))})"
+    for side, tensors, sizes, allowed in (
+        ("input", session.inputs, tuple(preprocessing.shape), wanted),
+        ("output", session.outputs[:1], (columns,), f"first an output of floats (batch, {columns})"),
+    ):
+        found = [f"{each.dtype} ({', '.join(map(str, each.shape))})" for each in tensors]
+        if len(tensors) != 1 or tensors[0].dtype not in _FLOATS or not fits((1, *sizes), _any_batch(tensors[0])):
+            raise BackendError(
+                f"{path} is not a network from images to the logits of these classes: its {side} is another",
+                found=", ".join(found) or f"no {side}",
+                allowed=allowed,
+                hint="pass with --like the bundle or checkpoint of this network; normalised images are floats",
+            )
+
+
+def _any_batch(tensor: TensorInfo) -> tuple[int | str, ...]:
+    return ("batch", *tensor.shape[1:]) if tensor.shape else ()
 
 
 def _described(path: Path) -> tuple[tuple[str, ...], int, Preprocessing]:

@@ -71,13 +71,25 @@ class Network:
 
     def run(self, array: Floats) -> Floats:
         """Raises BackendError where the network takes other inputs, or its outputs are not those of the classes."""
-        logits = self.session.bind(array)().astype(np.float32, copy=False)
+        fixed = self.session.inputs[0].shape[:1] if self.session.inputs else ()
+        size = next((each for each in fixed if isinstance(each, int)), len(array))
+        logits = self._computed(array, size).astype(np.float32, copy=False)
         if logits.shape != (len(array), self.columns):
             raise BackendError(
                 f"{self.variant} has other outputs than its classes need",
                 found=f"{logits.shape} for {counted(len(array), 'image')}",
                 allowed=f"({len(array)}, {self.columns})",
             )
+        return logits
+
+    def _computed(self, array: Floats, size: int) -> Floats:
+        """In batches of a network's fixed size; the last one is filled up with its last image."""
+        found = []
+        for start in range(0, len(array), size):
+            part = array[start : start + size]
+            filled = np.concatenate([part, part[-1:].repeat(size - len(part), axis=0)])
+            found.append(self.session.bind(filled)()[: len(part)])
+        logits: Floats = np.concatenate(found)
         return logits
 
 

@@ -204,6 +204,7 @@ class Outputs:
     def __init__(self, classes: Sequence[str]) -> None:
         self._classes = tuple(classes)
         self.confusion: Counts = np.zeros((len(classes), len(classes)), dtype=np.int64)
+        self._hits: Counts = np.zeros(len(classes), dtype=np.int64)
         self._correct: list[Bools] = []
         self._answers: list[Counts] = []
         self._labels: list[Counts] = []
@@ -218,7 +219,9 @@ class Outputs:
         answers = outputs.argmax(1)
         np.add.at(self.confusion, (labels, answers), 1)
         finite = np.isfinite(outputs).all(axis=1)
-        self._correct.append((answers == labels) & finite)
+        correct = (answers == labels) & finite
+        np.add.at(self._hits, labels[correct], 1)
+        self._correct.append(correct)
         self._not_finite += int((~finite).sum())
         self._answers.append(answers.astype(np.int64))
         self._labels.append(labels.astype(np.int64))
@@ -260,11 +263,11 @@ class Outputs:
         """The mean of the recalls of the classes that have images."""
         counts = self.confusion.sum(1)
         there = counts > 0
-        return float((self.confusion.diagonal()[there] / counts[there]).mean()) if there.any() else 0.0
+        return float((self._hits[there] / counts[there]).mean()) if there.any() else 0.0
 
     def per_class(self) -> dict[str, ClassAccuracy]:
         """The accuracy of each class that has images, in the order of the classes."""
-        right, counts = self.confusion.diagonal().tolist(), self.confusion.sum(1).tolist()
+        right, counts = self._hits.tolist(), self.confusion.sum(1).tolist()
         return {
             name: ClassAccuracy(hits / count, wilson(hits, count), count)
             for name, hits, count in zip(self._classes, right, counts, strict=True)

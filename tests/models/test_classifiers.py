@@ -6,13 +6,16 @@ import sys
 from dataclasses import asdict, replace
 
 import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 from edgekd.data.reader import open_reader
 from edgekd.errors import ArtifactError, BackendError, BundleError, MissingDependencyError, UsageError
 from edgekd.models.classifiers import open_classifier
 from edgekd.runtime.accuracy import measure
+from edgekd.runtime.backends import open_session
 
 
 @pytest.fixture(scope="module")
@@ -62,13 +65,64 @@ def test_a_file_takes_the_classes_of_a_bundle(linear_bundle, tmp_path):
 def test_a_file_of_other_classes_is_refused(exported, linear_bundle, images):
     checkpoint, _ = exported
     file = linear_bundle / "model.fp32.onnx"
-    with pytest.raises(BackendError, match="the input 'input' has another shape"):
-        measure(open_classifier(file, like=checkpoint.path), images)
+    with pytest.raises(
+        BackendError, match=r"its input is another\n  found: float32 \(batch, 3, 4, 4\)\n  allowed: one input of"
+    ):
+        open_classifier(file, like=checkpoint.path)
     network = open_classifier(file, like=linear_bundle)
     two = replace(network, classes=("red", "green"), columns=2)
     message = r"model.fp32.onnx has other outputs(?s:.)*found: \(1, 3\) for 1 image\n(?s:.)*\(1, 2\)"
     with pytest.raises(BackendError, match=message):
         two.run(np.zeros((1, 3, 4, 4), dtype=np.float32))
+
+
+def _graph(path, nodes, output, *, dtype=TensorProto.FLOAT, shape=("batch", 3, 4, 4), more=()):
+    given = helper.make_tensor_value_info("x", dtype, shape)
+    constants = [numpy_helper.from_array(value, name) for name, value in CONSTANTS.items()]
+    graph = helper.make_graph(nodes, "g", [given, *more], [output], constants)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    return path
+
+
+CONSTANTS = {"axes": np.array([2, 3]), "seven": np.array([-1, 7])}
+MEAN = helper.make_node("ReduceMean", ["x"], ["y"], axes=[2, 3], keepdims=0)
+LOGITS = helper.make_tensor_value_info("y", TensorProto.FLOAT, ("batch", 3))
+
+
+def test_what_does_not_compute_logits_of_images_is_refused_before_any_image(linear_bundle, tmp_path):
+    cast = helper.make_node("Cast", ["x"], ["f"], to=TensorProto.FLOAT)
+    mean = helper.make_node("ReduceMean", ["f"], ["y"], axes=[2, 3], keepdims=0)
+    sequence = helper.make_tensor_sequence_value_info("s", TensorProto.FLOAT, None)
+    maps = helper.make_tensor_value_info("y", TensorProto.FLOAT, ("batch", 3, 4, 4))
+    two = helper.make_tensor_value_info("z", TensorProto.FLOAT, ("batch", 3))
+    listed = [MEAN, helper.make_node("SequenceConstruct", ["y"], ["s"])]
+    for number, (arguments, options, message) in enumerate(
+        (
+            (([cast, mean], LOGITS), {"dtype": TensorProto.INT64}, "its input is another(?s:.)*int64"),
+            ((listed, sequence), {}, "its output is another(?s:.)*seq"),
+            (([helper.make_node("Relu", ["x"], ["y"])], maps), {}, r"its output is another(?s:.)*\(batch, 3, 4, 4\)"),
+            (([MEAN], LOGITS), {"more": [two]}, "its input is another(?s:.)*float32 .*, float32"),
+        )
+    ):
+        file = _graph(tmp_path / f"{number}.onnx", *arguments, **options)
+        with pytest.raises(BackendError, match=message):
+            open_classifier(file, like=linear_bundle)
+
+
+def test_a_graph_that_fails_while_it_runs_is_one_message(tmp_path):
+    reshaped = helper.make_node("Reshape", ["x", "seven"], ["y"])
+    file = _graph(tmp_path / "x.onnx", [reshaped], helper.make_tensor_value_info("y", TensorProto.FLOAT, ("batch", 7)))
+    with pytest.raises(BackendError, match=r"cannot compute \S+x\.onnx\n  found: .*Reshape(?s:.)*next: "):
+        open_session(file).bind(np.zeros((2, 3, 4, 4), np.float32))()
+
+
+def test_a_fixed_batch_is_filled_up(linear_bundle, tmp_path):
+    file = _graph(
+        tmp_path / "x.onnx", [MEAN], helper.make_tensor_value_info("y", TensorProto.FLOAT, (3, 3)), shape=(3, 3, 4, 4)
+    )
+    images = np.random.default_rng(0).normal(size=(7, 3, 4, 4)).astype(np.float32)
+    found = open_classifier(file, like=linear_bundle).run(images)
+    np.testing.assert_allclose(found, images.mean((2, 3)), atol=1e-6)
 
 
 def test_options_that_would_be_ignored_are_refused(exported, linear_bundle):

@@ -380,5 +380,9 @@ def _fitting(array: Array, info: TensorInfo) -> Array:
     if not fits(array.shape, info.shape):
         shape = ", ".join(str(size) for size in info.shape)
         raise BackendError(f"the input {info.name!r} has another shape", found=array.shape, allowed=f"({shape})")
+    try:
+        np.dtype(info.dtype)
+    except TypeError:
+        raise BackendError(f"the input {info.name!r} is no tensor", found=info.dtype, allowed="an array") from None
     # Not ascontiguousarray, which gives a scalar a dimension.
     return np.asarray(array, dtype=info.dtype, order="C")

@@ -63,6 +63,7 @@ class OrtSession(Session):
         self.engine = f"onnxruntime {metadata.version('onnxruntime')}{', Q/DQ as written' if as_written else ''}"
         if as_written:
             options.add_session_config_entry("session.disable_quant_qdq", "1")
+        self._path = path
         self._session: Any = _session(path, options)
         self.inputs = tuple(map(_info, self._session.get_inputs()))
         self.outputs = tuple(map(_info, self._session.get_outputs()))
@@ -75,7 +76,14 @@ class OrtSession(Session):
         run = self._session.run
 
         def call() -> Array:
-            output: Array = run(wanted, feed)[0]
+            try:
+                output: Array = run(wanted, feed)[0]
+            except Exception as error:  # ONNX Runtime's exceptions have no common base class
+                raise BackendError(
+                    f"ONNX Runtime cannot compute {self._path}",
+                    found=_first_line(error),
+                    hint="an operator refuses these values or shapes: check the inputs, then the graph at that node",
+                ) from None
             return output
 
         return call
@@ -91,9 +99,13 @@ def _session(path: Path, options: Any) -> Any:
     except Exception as error:  # ONNX Runtime's exceptions have no common base class
         raise BackendError(
             f"ONNX Runtime cannot load {path}",
-            found=str(error).splitlines()[0][:300],
+            found=_first_line(error),
             hint=_next_step(path),
         ) from None
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:300]
 
 
 def _next_step(path: Path) -> str:
