@@ -9,7 +9,7 @@ import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ from edgekd.models.checkpoint import Checkpoint
 from edgekd.models.onnx_network import OnnxNetwork
 from edgekd.recipe.settings import ExportSettings
 from edgekd.runtime.backends import open_reference
-from edgekd.runtime.preprocess import InputShape
+from edgekd.runtime.preprocess import Floats, InputShape
 from edgekd.store.artifacts import Json
 
 VERSION = 6
@@ -38,8 +38,9 @@ INPUT, OUTPUT = "input", "logits"
 _LOWEST_EXPORTED = 18
 
 
-@torch.no_grad()
-def expected_of(source: nn.Module | Path, data: Dataset, *, reference: str, as_written: bool = False) -> Expected:
+def expected_of(
+    source: nn.Module | Path, data: Dataset, *, reference: str, as_written: bool = False, quantized: bool = False
+) -> Expected:
     """The outputs of a network, or of a graph in the reference backend, for validation images.
 
     Args:
@@ -47,15 +48,23 @@ def expected_of(source: nn.Module | Path, data: Dataset, *, reference: str, as_w
         data: whose validation images are used.
         reference: the name of what computes the outputs, for the report.
         as_written: whether a graph is computed as it is written; see Backend.
+        quantized: whether the network, or graph, has int8 quantizers, and may be unstable; see compare().
 
     Raises:
         BackendError: no engine here can compute the graph.
     """
+
+    @torch.no_grad()
+    def computed(inputs: Floats) -> Floats:
+        if isinstance(source, Path):
+            with open_reference(source, as_written=as_written) as session:
+                return session.bind(inputs)()
+        logits: Floats = source(torch.from_numpy(inputs)).numpy()
+        return logits
+
     inputs = real_inputs(data)
-    if isinstance(source, Path):
-        with open_reference(source, as_written=as_written) as session:
-            return Expected(inputs, session.bind(inputs)(), reference, data.multilabel)
-    return Expected(inputs, source(torch.from_numpy(inputs)).numpy(), reference, data.multilabel)
+    again = computed if quantized else None
+    return Expected(inputs, computed(inputs), reference, data.multilabel, again)
 
 
 def seal(
@@ -84,6 +93,8 @@ def seal(
     """
     flushed = flush_subnormals(graph)
     file = write(graph, out)
+    if variant.name in settings.tolerance:  # which is the user's own decision
+        expected = replace(expected, again=None)
     heads = source.heads if isinstance(source, OnnxModel) else source.details.architecture.heads
     report = compare(
         file,
@@ -100,8 +111,18 @@ def seal(
         heads=dict(heads),
         source=source.digest,
     )
-    metrics = {"numerics": report, "subnormals": asdict(flushed), **(facts or {})}
+    metrics = {"numerics": report, "subnormals": asdict(flushed), "warnings": _warnings(report), **(facts or {})}
     return OnnxModel.seal(out, details=details, metrics=metrics)
+
+
+def _warnings(numerics: Json) -> list[str]:
+    if numerics["unstable"] is None:
+        return []
+    return [
+        f"In int8 this network is unstable: inputs that change by a hundredth of a step move its logits by up to "
+        f"{numerics['unstable']:.0%} of the largest, so that engines that round differently answer differently. "
+        "Quantization-aware distillation (quantize.mode: qad) usually helps, and so does longer training before it."
+    ]
 
 
 def graph_of(network: nn.Module, shape: InputShape, opset: int) -> onnx.ModelProto:

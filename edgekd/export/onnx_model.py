@@ -45,6 +45,7 @@ class Numerics(Measured):
     reference: str
     images: Count
     tolerance: Allowed
+    unstable: Span | None = None
 
 
 class Subnormals(Measured):

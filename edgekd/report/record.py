@@ -75,6 +75,7 @@ class NumericsEntry(Frozen):
     images: Count
     near_ties: Count = 0
     agreement_of_all: Share | None = None
+    unstable: Span | None = None
 
     @property
     def within(self) -> bool:

@@ -33,6 +33,32 @@ def test_an_answer_agrees_where_every_heads_does(exported, small_digits):
     assert report["agreement"] == 1.0
 
 
+def test_an_unstable_reference_explains_a_difference_of_its_own_size(exported, small_digits):
+    file, inputs = exported[1]["fp32"].graph, real_inputs(small_digits)
+    found = open_session(file).bind(inputs)()
+    scale, rng, seen = float(np.abs(found).max()), np.random.default_rng(0), []
+    logits = found + rng.uniform(-0.4, 0.4, found.shape).astype(np.float32) * scale
+
+    def moving_by(share):
+        def again(disturbed):
+            seen.append(np.abs(disturbed - inputs).max() / np.abs(inputs).max())
+            return logits + rng.uniform(-share, share, found.shape).astype(np.float32) * scale
+
+        return Expected(inputs, logits, "X", again=again)
+
+    tolerance = Tolerance(difference=0.1, agreement=0.9)
+    report = compare(file, moving_by(0.5), tolerance)
+    assert 0.0 < max(seen) <= 0.011 / 127  # a hundredth of an int8 step
+    own = np.abs(logits).max() / scale
+    assert report["unstable"] == pytest.approx(0.5 / own, rel=0.05)
+    assert report["tolerance"]["difference"] == pytest.approx(2 * report["unstable"])
+    assert report["max_difference"] <= report["tolerance"]["difference"]
+    with pytest.raises(ExportError, match="at most 0.1, "):
+        compare(file, moving_by(0.1), tolerance)
+    with pytest.raises(ExportError, match="at most 0.1, "):
+        compare(file, Expected(inputs, logits, "X"), tolerance)
+
+
 def test_near_ties_are_judged_apart(exported, small_digits):
     file = exported[1]["fp32"].graph
     inputs = real_inputs(small_digits)

@@ -38,7 +38,7 @@ def convert(
     graph = with_float_weights(without_fused_branches(pairs))
     flush_subnormals(pairs)
     graphs.write(pairs, out, ALL_PAIRS)
-    expected = graphs.expected_of(network, data, reference="PyTorch with fake quantization")
+    expected = graphs.expected_of(network, data, reference="PyTorch with fake quantization", quantized=True)
     return graphs.seal(graph, variant, checkpoint, expected, settings, out)
 
 

@@ -21,7 +21,7 @@ def convert(
     from edgekd.export.qdq import with_unsigned_activations
 
     pairs = model.path / ALL_PAIRS
-    expected = graphs.expected_of(pairs, data, reference="the int8 graph as written", as_written=True)
+    expected = graphs.expected_of(pairs, data, reference="the int8 graph as written", as_written=True, quantized=True)
     return graphs.seal(with_unsigned_activations(onnx.load(pairs)), variant, model, expected, settings, out)
 
 
