@@ -75,8 +75,8 @@ def check_outputs(network: nn.Module, architecture: Architecture, shape: InputSh
 
     Raises:
         ModelError: it has no parameters to train, or some without a shape; it raises an error; its output is not one
-            tensor of (B, num_classes) finite logits; or, in eval mode, an image's logits depend on chance or on its
-            batch.
+            tensor of (B, num_classes) finite logits; it cannot compute in channels_last; or, in eval mode, an image's
+            logits depend on chance or on its batch.
     """
     code = architecture.code
     file = None if code is None else source_of(code)
@@ -84,16 +84,16 @@ def check_outputs(network: nn.Module, architecture: Architecture, shape: InputSh
     _check_parameters(network, name, trained=trained)
     images = torch.randn(2, *shape, generator=torch.Generator().manual_seed(0))
 
+    def failed(what: str, error: BaseException) -> ModelError:
+        return ModelError(what, found=summary(error)) if file is None else user_code_error(what, error, file)
+
     def logits_of(batch: Tensor, *, training: bool) -> Tensor:
         try:
             with torch.no_grad():
                 answer = copy.deepcopy(network).train(training)(batch)
         except (Exception, SystemExit) as error:
             batched = "a batch of one image" if len(batch) == 1 else f"a batch of {len(batch)} images"
-            what = f"{name} raised an error on {batched} of {shape}"
-            if file is None:
-                raise ModelError(what, found=summary(error)) from error
-            raise user_code_error(what, error, file) from error
+            raise failed(f"{name} raised an error on {batched} of {shape}", error) from error
         _check_logits(answer, (len(batch), architecture.num_classes), name, training=training)
         return answer  # type: ignore[no-any-return]  # checked above
 
@@ -102,8 +102,23 @@ def check_outputs(network: nn.Module, architecture: Architecture, shape: InputSh
         together = logits_of(images, training=False)
         again = logits_of(images, training=False)
         alone = torch.cat([logits_of(image[None], training=False) for image in images])
+    try:
+        _compute_channels_last(network, images, trained=trained)
+    except (Exception, SystemExit) as error:
+        refused = failed(f"{name} computes images in the usual memory format only, not in channels_last", error)
+        refused.hint = "edgekd computes in channels_last, which is faster: write reshape where it has view"
+        raise refused from error
     _check_equal(together, again, f"{name} returns other logits for the same images when it is called again")
     _check_equal(together, alone, f"{name} returns other logits for an image alone than in a batch of 2")
+
+
+def _compute_channels_last(network: nn.Module, images: Tensor, *, trained: bool) -> None:
+    """Forward and, where it will be trained, backward: PyTorch has the same operations, but not for all views."""
+    own = copy.deepcopy(network).to(memory_format=torch.channels_last)
+    with torch.random.fork_rng(devices=[]), torch.set_grad_enabled(trained):
+        logits = own.train(trained)(images.contiguous(memory_format=torch.channels_last))
+        if logits.requires_grad:
+            logits.sum().backward()
 
 
 def _check_parameters(network: nn.Module, name: str, *, trained: bool) -> None:

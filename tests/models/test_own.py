@@ -110,6 +110,11 @@ ANSWERS = {
         r"other logits for an image alone than in a batch of 2\n  found: a difference of",
     ),
     "chance": ("return y + torch.rand(1)", "num_classes", r"other logits for the same images when it is called again"),
+    "a view": (
+        "return self.head(self.conv(x).view(len(x), -1)[:, :4])",
+        "num_classes",
+        r"not in channels_last\n  found: RuntimeError: view size is not (?s:.)*: write reshape",
+    ),
     "no number": ("return y / 0 * 0", "num_classes", r"NaN or infinite logits for noise in training mode"),
     "no graph": (
         "return y if float(y.detach().sum()) < 1e9 else 2 * y",
