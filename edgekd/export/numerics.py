@@ -13,8 +13,8 @@ import numpy.typing as npt
 from edgekd.data.dataset import Dataset
 from edgekd.data.reader import open_reader
 from edgekd.errors import ExportError
+from edgekd.export.opening import open_first
 from edgekd.recipe.settings import Tolerance
-from edgekd.runtime.backends import open_reference
 from edgekd.runtime.preprocess import Floats
 from edgekd.store.artifacts import Json, numbers
 
@@ -69,9 +69,9 @@ def compare(
         tolerance, and by how much an unstable reference moves, for the manifest.
 
     Raises:
-        ExportError: a difference or the top-1 agreement is outside the tolerance.
+        ExportError: a difference or the top-1 agreement is outside the tolerance, or the engine crashes on the graph.
     """
-    with open_reference(file, as_written=as_written) as session:
+    with open_first(file, as_written=as_written) as session:
         found = session.bind(expected.inputs)()
     logits = expected.logits
     if found.shape != logits.shape:
