@@ -16,6 +16,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import fx, nn
 from torch.nn.utils import parametrize
 
@@ -153,6 +154,7 @@ class _Tracer(fx.Tracer):
 def _traced(model: nn.Module) -> fx.GraphModule:
     refuse_quantized(model, type(model).__name__)
     own = copy.deepcopy(model).eval()
+    _compute_parametrizations(own)
     try:
         graph = _Tracer().trace(own, concrete_args=_defaults(own))
         _drop_defaults(graph)
@@ -164,6 +166,21 @@ def _traced(model: nn.Module) -> fx.GraphModule:
             found=summary(error),
             hint="choose a network whose forward() does not branch on tensors' values",
         ) from error
+
+
+@torch.no_grad()
+def _compute_parametrizations(model: nn.Module) -> None:
+    """Make what a network's own parametrizations (weight norm, spectral norm) compute its parameters, in place.
+
+    Not by remove_parametrizations(), which changes a class that this copy shares with the original.
+    """
+    for module in [each for each in model.modules() if parametrize.is_parametrized(each)]:
+        held: Any = module.parametrizations
+        values = {name: getattr(module, name).clone() for name in held}
+        del module.parametrizations
+        module.__class__ = type(module).__bases__[0]
+        for name, value in values.items():
+            module.register_parameter(name, nn.Parameter(value))
 
 
 def _defaults(model: nn.Module) -> dict[str, Any]:

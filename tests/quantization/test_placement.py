@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import copy
 
+import onnxruntime
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.nn.utils import parametrize
+from torch.nn.utils.parametrizations import spectral_norm, weight_norm
 
 from edgekd.errors import ModelError
+from edgekd.export.int8 import with_constant_scales
+from edgekd.export.onnx import graph_of
 from edgekd.models.architecture import Architecture
 from edgekd.models.build import build
 from edgekd.quantization import quantizers
-from edgekd.quantization.placement import freeze, grids, insert, observe
+from edgekd.quantization.placement import folded, freeze, grids, insert, observe
+from edgekd.runtime.preprocess import InputShape
 
 NETWORKS = {
     "torchvision/mobilenet_v2": {"width_mult": 0.35},
@@ -96,6 +101,26 @@ def test_the_float_network_is_left_as_it_was():
     insert(model)
     assert model.training and list(model.state_dict()) == list(before)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+@torch.no_grad()
+def test_a_networks_own_parametrizations_are_computed_once():
+    torch.manual_seed(0)
+    layers = [weight_norm(nn.Conv2d(3, 8, 3)), nn.ReLU(), spectral_norm(nn.Conv2d(8, 8, 3)), nn.Flatten(1)]
+    model = nn.Sequential(*layers, weight_norm(nn.Linear(8 * 16, 4))).eval()
+    images = torch.randn(16, 3, 8, 8)
+    expected = model(images)
+    torch.testing.assert_close(folded(model)(images), expected)
+    assert torch.equal(model(images), expected) and parametrize.is_parametrized(model[0], "weight")
+    network = insert(model).model
+    observe(network)
+    network(images)
+    freeze(network)
+    torch.testing.assert_close(network.eval()(images), expected, atol=0.1 * float(expected.abs().max()), rtol=0.1)
+    graph = graph_of(with_constant_scales(network), InputShape(3, 8, 8), 17)
+    session = onnxruntime.InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"])
+    found = torch.from_numpy(session.run(None, {"input": images.numpy()})[0])
+    torch.testing.assert_close(found, network(images), atol=0.05 * float(expected.abs().max()), rtol=0.05)
 
 
 def test_what_cannot_be_quantized_is_named():
