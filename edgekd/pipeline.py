@@ -84,6 +84,11 @@ class RunResult:
         """Why exported files cannot be believed, each with the files' names; empty where all have learned something."""
         return tuple(self.made.scores.metrics["warnings"])
 
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """The exports that failed, each with its reason; empty where all were made."""
+        return self.made.exported.left_out
+
 
 def run(
     recipe: Recipe,

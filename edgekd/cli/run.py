@@ -13,7 +13,7 @@ _MISSED = 3
 @click.command("run", short_help="Run a recipe: teacher to measured bundle.")
 @recipe_options
 @click.option("--plan", "only_plan", is_flag=True, help="Show what would run and what is reused; run nothing.")
-@click.option("--strict", is_flag=True, help="Exit with 3 if an exported file is not usable, e.g. answers one class.")
+@click.option("--strict", is_flag=True, help="Exit with 3 if an exported file is not usable or was left out.")
 @click.option("--until", metavar="STAGE", help="End with this stage, e.g. prune.")
 def command(options: RecipeOptions, only_plan: bool, strict: bool, until: str | None) -> None:
     """Run RECIPE, a YAML file or a built-in name such as digits.
@@ -38,6 +38,7 @@ def command(options: RecipeOptions, only_plan: bool, strict: bool, until: str | 
             result = pipeline.run(loaded, folder, listener=terminal, console=terminal)
     show_result(result, as_json=options.as_json)
     failures = ["--strict: not usable: " + " ".join(result.problems)] if strict and result.problems else []
+    failures += [f"--strict: {line}" for line in result.left_out] if strict else []
     if result.budget is not None and not result.budget.met:
         from edgekd.cli._budget import missed
 

@@ -94,6 +94,7 @@ def collect(recipe: Recipe, result: Result, log: Sequence[Done], place: Path) ->
         "not_run": not_run(recipe.settings.bench.devices, result.exported.shipped),
         "bundle": {"path": str(place), "files": _files(result.bundle)},
         "warnings": _warnings(result),
+        "left_out": [name for name in recipe.settings.variants if name not in result.exported.shipped],
         "roles": {
             role.name: {"legend": role.legend, "shape": role.shape, "colour": role.colour, "part": role.part}
             for role in result.roles

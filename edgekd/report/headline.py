@@ -27,12 +27,14 @@ def headline(record: Record) -> str:
     model = chosen(record)
     if model is None:
         return "No model was made in this run."
+    were = "was" if len(record.left_out) == 1 else "were"
+    missing = f" {' and '.join(record.left_out)} {were} left out, see the warnings." if record.left_out else ""
     if model.problems:
         name = "" if model.ships else f"the {model.role}: "
-        return f"Not usable: {name}{'; '.join(model.problems)}."
-    comparisons = [_comparison(record, model), _gain(record, model)]
+        return f"Not usable: {name}{'; '.join(model.problems)}.{missing}"
+    comparisons = [_comparison(record, model), _gain(record, model), *_agreements(record, model)]
     details = ", ".join(part for part in comparisons if part)
-    return f"{_opening(record, model)}{': ' + details if details else ''}."
+    return f"{_opening(record, model)}{': ' + details if details else ''}.{missing}"
 
 
 def chosen(record: Record) -> ModelEntry | None:
@@ -62,6 +64,9 @@ def baseline_of(record: Record, model: ModelEntry) -> ModelEntry | None:
 
 def _opening(record: Record, model: ModelEntry) -> str:
     name = "" if model.ships else f"The {model.role}: "
+    if _is_reference(record, model):
+        entry = single(record, model)
+        return f"{name}{model.variant} in {figures.size(model.size_bytes)}" + (f", {_latency(entry)}" if entry else "")
     prefix = "mAP " if record.data.measure == "mAP" else ""
     score = f"{name}{prefix}{figures.percent(model.score, model.samples)}"
     if record.data.measure == "agreement":
@@ -69,8 +74,28 @@ def _opening(record: Record, model: ModelEntry) -> str:
     entry = single(record, model)
     if entry is None:
         return f"{score} in {figures.size(model.size_bytes)}"
+    return f"{score} at {_latency(entry)}"
+
+
+def _latency(entry: MeasurementEntry) -> str:
     guess = "" if entry.provenance == "measured" else f"an {entry.provenance} "
-    return f"{score} at {guess}{figures.milliseconds(entry.latency_ms.p50)}"
+    return f"{guess}{figures.milliseconds(entry.latency_ms.p50)}"
+
+
+def _is_reference(record: Record, model: ModelEntry) -> bool:
+    """Whether the agreement of a model would be one with itself."""
+    return record.data.measure == "agreement" and record.pruning is None and model.precision == "fp32"
+
+
+def _agreements(record: Record, model: ModelEntry) -> list[str]:
+    """Where the chosen model is the one that others are compared with, how often those in int8 answer as it does."""
+    if not _is_reference(record, model):
+        return []
+    return [
+        f"{other.variant} gives {figures.percent(other.score, other.samples)} of its answers"
+        for other in record.models
+        if other.ships and other.precision == "int8" and not other.problems
+    ]
 
 
 def _comparison(record: Record, model: ModelEntry) -> str:

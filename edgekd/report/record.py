@@ -265,6 +265,7 @@ class Record(Frozen):
         unmeasured: for each variant that is not measured where others are, the reason.
         loaded: the model that edgekd.runtime.load uses on this machine.
         images: small ones of the mistakes of the models that ship, by their index in the test split.
+        left_out: the variants of the bundle whose graphs could not be made; the warnings have the reasons.
         budget: None where the recipe has none.
     """
 
@@ -291,6 +292,7 @@ class Record(Frozen):
     not_run: tuple[NotRun, ...]
     bundle: BundleEntry | None
     warnings: tuple[str, ...]
+    left_out: tuple[str, ...] = ()
     budget: Verdict | None = None
 
     @model_validator(mode="after")

@@ -22,7 +22,7 @@ from edgekd.training.adaptive_threads import AdaptiveThreads
 from edgekd.training.average import Average
 from edgekd.training.compiling import Forward, compiled, compiling
 from edgekd.training.guard import Guard, clear_errors
-from edgekd.training.host import autocast, keep_freed_memory, resolve_precision, threads
+from edgekd.training.host import autocast, keep_freed_memory, threads
 from edgekd.training.norms import raise_momentum
 from edgekd.training.optimiser import make_optimiser, trainable
 from edgekd.training.schedule import learning_rate, peak_rate
@@ -251,15 +251,14 @@ def mean_average_precision(model: nn.Module, loader: Loader, device: torch.devic
     """The mAP of a model on images of several labels; see edgekd.runtime.average_precision. Args as accuracy()."""
     device = torch.device(device)
     model.eval()
-    with autocast(resolve_precision("auto", model, device, inference=True), device):
-        seen = [(model(batch.images).float().cpu(), batch.targets.cpu()) for batch in loader.epoch(0)]
+    seen = [(model(batch.images).float().cpu(), batch.targets.cpu()) for batch in loader.epoch(0)]
     logits, labels = (torch.cat(each).numpy() for each in zip(*seen, strict=True))
     return average_precision.mean_average_precision(logits, labels)
 
 
 @torch.no_grad()
 def accuracy(model: nn.Module, loader: Loader, device: torch.device | str = "cpu") -> float:
-    """Top-1 accuracy of a model's first head on a loader's images.
+    """Top-1 accuracy of a model's first head on a loader's images, in float32 as its files are.
 
     Args:
         model: (B, C, H, W) to (B, K) logits; left in eval mode.
@@ -271,11 +270,9 @@ def accuracy(model: nn.Module, loader: Loader, device: torch.device | str = "cpu
     """
     device = torch.device(device)
     model.eval()
-    precision = resolve_precision("auto", model, device, inference=True)
     correct = torch.zeros((), dtype=torch.int64, device=device)
     count = 0
-    with autocast(precision, device):
-        for batch in loader.epoch(0):
-            correct += (model(batch.images)[:, : loader.classes].argmax(1) == batch.targets).sum()
-            count += len(batch.targets)
+    for batch in loader.epoch(0):
+        correct += (model(batch.images)[:, : loader.classes].argmax(1) == batch.targets).sum()
+        count += len(batch.targets)
     return float(correct) / count

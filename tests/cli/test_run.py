@@ -308,3 +308,8 @@ def test_a_variant_that_fails_is_left_out_and_the_run_goes_on(tmp_path):
     assert report["command"] == f"edgekd run {tmp_path}/partly.yaml --out {tmp_path}/out"
     assert [each["id"] for each in report["models"]] == ["teacher-fp32", "student-fp32"]
     assert any(warning.startswith("student-fp16 was left out") for warning in report["warnings"])
+    assert "<h1>" in (page := (tmp_path / "out" / "report.html").read_text())
+    assert "fp16 was left out" in page.partition("<h1>")[2].partition("</h1>")[0]
+    line = ["run", str(tmp_path / "partly.yaml"), "--out", str(tmp_path / "out"), "--strict"]
+    strict = CliRunner().invoke(group, line)
+    assert strict.exit_code == 3 and "edgekd: --strict: student-fp16 was left out: the graph" in strict.stderr

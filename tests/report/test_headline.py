@@ -148,6 +148,23 @@ def test_a_model_that_learned_nothing_is_not_praised(minimal: Json) -> None:
     assert text == "Not usable: one class, disc, for every image."
 
 
+def test_a_variant_that_was_left_out_is_named(minimal: Json) -> None:
+    minimal["left_out"] = ["int8", "int8-asym"]
+    text = sentence(minimal, [entry("student-fp32", 0.9, 100)], student_fp32=1.0)
+    assert text.endswith(". int8 and int8-asym were left out, see the warnings.")
+
+
+def test_no_model_is_praised_for_answering_as_itself(minimal: Json) -> None:
+    minimal["data"]["measure"] = "agreement"
+    models = [entry("student-fp32", 1.0, 1_000_000), entry("quantized-int8", 0.95, 300_000)]
+    models[1]["precision"] = "int8"
+    for model in models:
+        model["agreement"] = model.pop("accuracy")
+    minimal["loaded"] = "student-fp32"
+    text = sentence(minimal, models, student_fp32=0.25)
+    assert text == "fp32 in 1.00 MB, 0.250 ms: int8 gives 95.0 % of its answers."
+
+
 def test_a_speed_that_was_measured_on_a_disturbed_machine_says_so(minimal: Json) -> None:
     timings = [timing("teacher-fp32", 2.79), {**timing("student-fp32", 0.31), "flags": ["the machine was busy"]}]
     text = headline(parse({**minimal, "models": [TEACHER, STUDENT], "measurements": timings}))
