@@ -10,6 +10,7 @@ from typing import ParamSpec, TypeVar
 from torch import nn
 
 from edgekd import plugins, schemes
+from edgekd.bench.process import check_threads
 from edgekd.data.balance import resolved
 from edgekd.data.class_order import depends_on_order, in_order, shown
 from edgekd.data.dataset import Dataset, class_counts
@@ -77,6 +78,8 @@ def preflight(run: Run, data: Dataset) -> Preflight:
         DataError: too few images to calibrate on.
         PreflightError: several of these.
     """
+    for name, threads in _threads(run.recipe.model_dump(exclude={"bench"})):
+        check_threads(threads, name=name)
     for stage in run.stages:
         if stage.check_machine is not None and _is_in_recipe(stage, run):
             stage.check_machine(run.recipe)
@@ -92,6 +95,14 @@ def preflight(run: Run, data: Dataset) -> Preflight:
         check(run, data, stages)
         run.warn(_to_download(run.recipe))
     return run.finish(STAGE, made)
+
+
+def _threads(settings: object, above: str = "") -> Iterator[tuple[str, int]]:
+    """Every setting called threads that has a value, with its path in the recipe."""
+    for name, value in settings.items() if isinstance(settings, dict) else ():
+        if name == "threads" and value is not None:
+            yield f"{above}{name}", value
+        yield from _threads(value, f"{above}{name}.")
 
 
 def warnings_of(run: Run, data: Dataset) -> tuple[str, ...]:

@@ -203,5 +203,7 @@ def test_more_threads_than_this_machine_has_are_refused_before_anything_is_made(
     for attempt in (edgekd.run, lambda recipe, out, sets: pipeline.plan(from_mapping(recipe, sets), out)):
         with pytest.raises(UsageError, match=r"bench.threads: 9999 are more threads(?s:.)*usable of"):
             attempt(RECIPE, tmp_path, ["bench.threads=9999"])
+        with pytest.raises(UsageError, match=r"distill.threads: 9999 are more threads(?s:.)*usable of"):
+            attempt(RECIPE, tmp_path, ["distill.threads=9999"])
     # Up to a stage that measures nothing, its number of threads is another machine's affair.
     pipeline.plan(from_mapping(RECIPE, ["bench.threads=9999"]), tmp_path, until="teacher")

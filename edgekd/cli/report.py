@@ -10,7 +10,7 @@ def command(run: str, out: str | None) -> None:
     """Render the report of RUN, a run's folder or a report.json, with this version's template."""
     from pathlib import Path
 
-    from edgekd.errors import require
+    from edgekd.errors import StoreError, require, summary
     from edgekd.store.artifacts import read_json
 
     require("jinja2", purpose="a report", extra="train")
@@ -18,4 +18,10 @@ def command(run: str, out: str | None) -> None:
 
     source = Path(run) / "report.json" if Path(run).is_dir() else Path(run)
     place = Path(out) if out else source.with_suffix(".html")
-    click.echo(write(read_json(source), place, source))
+    record = read_json(source)
+    try:
+        click.echo(write(record, place, source))
+    except OSError as error:
+        raise StoreError(
+            f"{place} cannot be written", found=summary(error), hint="name another file with --out"
+        ) from error

@@ -168,6 +168,13 @@ def _check_logits(answer: object, shape: tuple[int, int], name: str, *, training
         )
     if not bool(answer.isfinite().all()):
         raise ModelError(f"{name} returns NaN or infinite logits for noise {mode}")
+    if shape[1] > 1 and bool((answer >= 0).all()) and bool(((answer.sum(1) - 1).abs() < _ROUNDING).all()):
+        raise ModelError(
+            f"{name} returns probabilities {mode}",
+            found="rows that add up to 1",
+            allowed="logits: losses and bundles compute the probabilities themselves",
+            hint="leave the softmax at its end out",
+        )
 
 
 def _function(module: ModuleType, code: Code, file: CodeFile) -> Callable[..., object]:

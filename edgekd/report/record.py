@@ -303,7 +303,8 @@ class Record(Frozen):
         named = {entry.model for entry in self.numerics} | {entry.model for entry in self.measurements}
         named |= {entry.model for entry in self.legality} | ({self.loaded} if self.loaded is not None else set())
         named |= self.budget.models if self.budget is not None else set()
-        if unmarked := {model.role for model in self.models} - set(self.roles):
+        shown = {model.role for model in self.models} | {each.role for each in self.training}
+        if unmarked := shown - set(self.roles):
             raise ValueError(f"no such role: {', '.join(sorted(unmarked))}")
         if unknown := named - set(ids):
             raise ValueError(f"no such model: {', '.join(sorted(unknown))}")

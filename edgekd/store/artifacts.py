@@ -311,6 +311,13 @@ def _again(folder: object) -> str:
     return f"restore it, or, if a run of yours made it, delete {folder} to make it again"
 
 
+def _made_by(file: Path) -> str:
+    """As _again(); a file outside an artifact is made again by the run itself, which keeps its stages."""
+    if (file.parent / MANIFEST).exists():
+        return _again(file.parent)
+    return "restore it, or, if it is a run's, run the recipe again, which reuses finished stages and writes it anew"
+
+
 def _check_unchanged(file: Path, what: str, found: object, expected: object) -> None:
     if found != expected:
         raise ArtifactError(
@@ -346,9 +353,9 @@ def read_json(path: Path) -> Json:
     except FileNotFoundError:
         raise ArtifactError(f"{path} does not exist", hint="check the path; `edgekd run` makes such a file") from None
     except (OSError, ValueError) as error:
-        raise ArtifactError(f"{path} cannot be read as JSON", found=str(error), hint=_again(path.parent)) from None
+        raise ArtifactError(f"{path} cannot be read as JSON", found=str(error), hint=_made_by(path)) from None
     if not isinstance(value, dict):
-        raise ArtifactError(f"{path} is not a JSON object", found=type(value).__name__, hint=_again(path.parent))
+        raise ArtifactError(f"{path} is not a JSON object", found=type(value).__name__, hint=_made_by(path))
     return Fields.of(value, path)
 
 
@@ -377,7 +384,7 @@ def _fitting(value: Json, path: Path, kind: type[T]) -> T:
         # As JSON: a strict model accepts a list for a tuple only there.
         return TypeAdapter(kind).validate_json(canonical(value), strict=True)
     except ValidationError as error:
-        raise ArtifactError(f"{path} is not valid", found=first_problem(error), hint=_again(path.parent)) from None
+        raise ArtifactError(f"{path} is not valid", found=first_problem(error), hint=_made_by(path)) from None
 
 
 def write_json(path: Path, value: object) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +18,8 @@ from edgekd.errors import OutOfMemoryError, StoreError
 
 # No right to write, or something else is where a folder or a file has to be.
 _UNWRITABLE = {errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG}
+
+_SHORT = re.compile(r"\d+ requested and \d+ written")
 
 
 @contextmanager
@@ -32,12 +36,13 @@ def clear_system_errors(root: Path) -> Iterator[None]:
     except (OSError, SafetensorError) as error:
         if isinstance(error, OSError) and error.errno == errno.ENOMEM:
             raise _out_of_memory(error) from error
-        # safetensors reports the system's error only as text.
         full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-        if full or os.strerror(errno.ENOSPC) in str(error):
+        # safetensors reports the system's error only as text, NumPy not at all: how much it wrote of an array.
+        if full or os.strerror(errno.ENOSPC) in str(error) or _SHORT.fullmatch(str(error)):
+            place = _fullest(root)
             raise StoreError(
-                f"no room left on the disk of {root}",
-                found=f"{units.size(_free_bytes(root))} free",
+                f"no room left on the disk of {place}",
+                found=f"{units.size(_free_bytes(place))} free",
                 hint="free some space and run the same command again: finished stages and epochs are kept",
             ) from error
         if not isinstance(error, OSError):
@@ -63,6 +68,11 @@ def _concerns(filename: object, root: Path) -> bool:
         return False
     file, folder = Path(filename).absolute(), root.absolute()
     return file.is_relative_to(folder) or folder.is_relative_to(file)
+
+
+def _fullest(root: Path) -> Path:
+    """The run's folder, or the one of temporary files where that has less room."""
+    return min(root, Path(tempfile.gettempdir()), key=_free_bytes)
 
 
 def _free_bytes(path: Path) -> int:

@@ -7,7 +7,7 @@ from click.testing import CliRunner
 from records import sample_record
 
 from edgekd.cli.report import command
-from edgekd.errors import ArtifactError
+from edgekd.errors import ArtifactError, StoreError
 from edgekd.report.html import render
 
 
@@ -31,6 +31,14 @@ def test_a_record_by_itself_goes_where_it_is_asked_to(run):
     page = run / "page.html"
     assert invoke(run / "report.json", "--out", page) == f"{page}\n"
     assert page.read_text(encoding="utf-8") == render(sample_record()) and not (run / "report.html").exists()
+
+
+def test_a_page_that_cannot_be_written_and_a_record_that_is_none_say_what_to_do(run, tmp_path):
+    with pytest.raises(StoreError, match=r"/dev/full/x.html cannot be written\n  found: NotADir(?s:.)*--out"):
+        invoke(run, "--out", "/dev/full/x.html")
+    (run / "report.json").write_text("null")
+    with pytest.raises(ArtifactError, match=r"not a JSON object(?s:.)*next: restore it, or.* run the recipe again"):
+        invoke(run)
 
 
 def test_a_record_that_is_not_valid_leaves_the_page_as_it_was(run):

@@ -110,6 +110,7 @@ ANSWERS = {
         r"other logits for an image alone than in a batch of 2\n  found: a difference of",
     ),
     "chance": ("return y + torch.rand(1)", "num_classes", r"other logits for the same images when it is called again"),
+    "probabilities": ("return y.softmax(1)", "num_classes", r"returns probabilities in training mode\n  found: rows"),
     "a view": (
         "return self.head(self.conv(x).view(len(x), -1)[:, :4])",
         "num_classes",

@@ -2,11 +2,15 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
+import tempfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from edgekd.errors import OutOfMemoryError, StoreError
+from edgekd.store import system_errors
 from edgekd.store.system_errors import clear_system_errors
 
 
@@ -15,6 +19,29 @@ def test_a_full_disk_is_one_clear_message(tmp_path: Path) -> None:
     message = r"no room left on the disk(?s:.)*B free(?s:.)*finished stages and epochs are kept"
     with pytest.raises(StoreError, match=message), clear_system_errors(tmp_path):
         (tmp_path / "note.txt").write_text("w" * 100_000)
+
+
+def test_an_array_that_numpy_could_not_write_whole_is_one_too(tmp_path: Path) -> None:
+    if os.geteuid() != 0 or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "x", tmp_path]).returncode:
+        error = OSError("24576 requested and 20448 written")  # as NumPy words it
+    else:
+        try:
+            with pytest.raises(OSError, match="requested and") as raised:
+                np.save(tmp_path / "x.npy", np.ones(100_000))
+        finally:
+            subprocess.run(["umount", tmp_path], check=True)
+        error = raised.value
+    with pytest.raises(StoreError, match="no room left on the disk"), clear_system_errors(tmp_path):
+        raise error
+
+
+def test_the_disk_that_is_full_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    free = {tmp_path / "run": 10**9, tmp_path / "tmp": 10}
+    monkeypatch.setattr(system_errors, "_free_bytes", free.__getitem__)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
+    with pytest.raises(StoreError, match=rf"no room left on the disk of {tmp_path}/tmp\n  found: 10 B free"):
+        with clear_system_errors(tmp_path / "run"):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 @pytest.mark.parametrize(
