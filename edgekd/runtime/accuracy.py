@@ -306,6 +306,12 @@ def _refuse_unknown(place: Path, classes: set[str], known: Sequence[str]) -> Non
     if unknown := sorted(classes - set(known)):
         raise DataError(
             f"{place} has classes that the model does not have",
-            found=", ".join(unknown[:10]),
-            allowed=", ".join(known[:20]),
+            found=_some(unknown, 10),
+            allowed=_some(known, 20),
+            hint="rename the folders or labels; a model whose weights named no classes has those of data.classes",
         )
+
+
+def _some(names: Sequence[str], most: int) -> str:
+    shown = ", ".join(names[:most])
+    return shown if len(names) <= most else f"{shown}, … ({len(names)} in all)"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from edgekd import plugins
@@ -13,7 +13,7 @@ from edgekd.bench.measurement import Measurement
 from edgekd.bench.process import check_threads
 from edgekd.bench.subnormals import subnormal_warning
 from edgekd.devices import profiles
-from edgekd.errors import EdgekdError, UsageError
+from edgekd.errors import BenchError, EdgekdError, UsageError
 from edgekd.export import variants
 from edgekd.export.model_id import ModelId, labelled
 from edgekd.export.onnx_model import OnnxModel
@@ -139,6 +139,37 @@ def _jobs(models: Iterable[ModelId], settings: BenchSettings) -> list[tuple[Mode
     ]
 
 
+def _by_batch(
+    graph: Path, backend: Backend, settings: BenchSettings, device: str
+) -> tuple[list[Measurement], list[str]]:
+    """The measurements, and the batch sizes that cannot be measured, each with the reason; the smallest one must be."""
+
+    def measured(sizes: Sequence[int]) -> list[Measurement]:
+        return benchmark(
+            graph,
+            backend=backend.name,
+            batch_sizes=sizes,
+            threads=settings.threads,
+            seconds=settings.seconds,
+            warmup_seconds=settings.warmup_seconds,
+            device=device,
+        )
+
+    sizes = sorted(settings.batch_sizes)
+    try:
+        return measured(settings.batch_sizes), []
+    except BenchError:
+        if len(sizes) == 1:
+            raise
+    found, refused = measured(sizes[:1]), []
+    for size in sizes[1:]:
+        try:
+            found += measured((size,))
+        except BenchError as error:
+            refused.append(f"a batch of {size:,}: {error.what}" + (f", {error.found}" if error.found else "") + ".")
+    return found, refused
+
+
 def measure_models(
     models: Mapping[ModelId, OnnxModel], settings: BenchSettings, out: Path, *, progress: Progress | None = None
 ) -> Measurements:
@@ -162,21 +193,15 @@ def measure_models(
     failed: dict[str, str] = {}
     slow: dict[str, None] = {}
     emulated: dict[str, None] = {}
+    too_large: dict[str, None] = {}
     for done, (name, backend, device) in enumerate(jobs):
         if progress is not None:
             progress(done, len(jobs), f"{name}, {backend.title}")
         if backend.name in failed:
             continue
         try:
-            measured = benchmark(
-                models[name].graph,
-                backend=backend.name,
-                batch_sizes=settings.batch_sizes,
-                threads=settings.threads,
-                seconds=settings.seconds,
-                warmup_seconds=settings.warmup_seconds,
-                device=device,
-            )
+            measured, refused = _by_batch(models[name].graph, backend, settings, device)
+            too_large |= {f"{backend.title} was not measured with {why}": None for why in refused}
         except EdgekdError as error:
             if not plugins.code_key("backend", backend.name):
                 raise
@@ -191,6 +216,7 @@ def measure_models(
     digests = {str(name): model.digest for name, model in models.items()}
     warnings = [
         *failed.values(),
+        *too_large,
         *emulated,
         *slow,
         *([_DISTURBED] if any(record["busy"] or record["throttling"]["flagged"] for record in records) else []),

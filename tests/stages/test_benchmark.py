@@ -105,5 +105,17 @@ def test_latencies_of_an_emulated_processor_are_marked_and_judge_no_budget(expor
         STAGE.check_machine(from_mapping({**recipe, "budget": {"latency_ms": 5}}).settings)
 
 
+def test_a_batch_that_does_not_fit_is_not_measured_and_the_others_are(exported, tmp_path):
+    settings = BenchSettings(batch_sizes=(10**9, 2, 1), seconds=0.02, warmup_seconds=0.0)
+    made = measure_models({ModelId("student", "fp32"): exported[1]["fp32"]}, settings, tmp_path)
+    assert [record["batch_size"] for record in made.records] == [1, 2]
+    (warning,) = [each for each in made.metrics["warnings"] if "not measured" in each]
+    assert warning.startswith("ONNX Runtime was not measured with a batch of 1,000,000,000: ")
+    (tmp_path / "alone").mkdir()
+    alone = BenchSettings(batch_sizes=(10**9,), seconds=0.02, warmup_seconds=0.0)
+    with pytest.raises(BenchError, match="memory"):
+        measure_models({ModelId("student", "fp32"): exported[1]["fp32"]}, alone, tmp_path / "alone")
+
+
 def _measured(graph):
     return benchmark(graph, seconds=0.02, warmup_seconds=0.0)
