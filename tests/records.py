@@ -159,6 +159,7 @@ def sample_record() -> Json:
             },
             "duplicates": {"train": 31, "validation": 1, "test": 2},
             "conflicting_labels": 3,
+            "conflicts": [[{"file": "mule/7.jpg", "label": "mule"}, {"file": "clog/8.jpg", "label": "clog"}]],
             "broken": {"count": 1, "examples": ["clog/0450.jpg"]},
         },
         "stages": _stages(),

@@ -76,10 +76,23 @@ def close_leaks(rows: Rows, contents: Labels, policy: Policy, name: Callable[[in
     return kept, LeakReport(policy, pairs, dropped)
 
 
-def conflicting_labels(contents: Labels, labels: Labels) -> int:
-    """The number of distinct images that have more than one label."""
-    pairs = np.unique(np.stack([contents, labels]), axis=1)
-    return int((np.bincount(pairs[0]) > 1).sum())
+def conflicting_labels(contents: Labels, labels: Labels) -> list[list[int]]:
+    """The distinct images that have more than one label.
+
+    Args:
+        contents: (N,), equal numbers for equal images.
+        labels: (N,), equal numbers for equal labels.
+
+    Returns:
+        For each its positions, those with the first image of each label before the others.
+    """
+    distinct, first = np.unique(np.stack([contents, labels]), axis=1, return_index=True)
+    numbers, counts = np.unique(distinct[0], return_counts=True)
+    found: dict[int, list[int]] = {}
+    repeated = np.setdiff1d(np.arange(len(contents)), first)
+    for position in (*np.sort(first).tolist(), *repeated.tolist()):
+        found.setdefault(int(contents[position]), []).append(position)
+    return [found[number] for number in sorted(numbers[counts > 1].tolist(), key=lambda each: found[each])]
 
 
 def contents(split: Split, rows: Labels | None = None) -> list[bytes]:

@@ -13,6 +13,7 @@ from edgekd.data import quality, storage
 from edgekd.data.class_names import warnings_of
 from edgekd.data.dataset import Dataset, DatasetDetails, Reopen
 from edgekd.data.decode import BROKEN_NAMED, check_broken, check_range, decode_all, white_of
+from edgekd.data.findings import LabelledImage
 from edgekd.data.leaks import Rows, close_leaks, conflicting_labels
 from edgekd.data.sources import SPLITS, Labels, RawData, SplitName, source_named
 from edgekd.data.splits import Mask, carve, carve_sets, draw, proportional
@@ -23,10 +24,13 @@ from edgekd.runtime.preprocess import Pixels, Preprocessing, lost_by_crop
 from edgekd.store.artifacts import Json
 from edgekd.wording import counted
 
-VERSION = 6
+VERSION = 7
 
 Progress = Callable[[int, int], None]
 _TEST, _VALIDATION, _LIMIT = range(3)
+# Of images with more than one label, and of images that are equal to one of them, as many are listed in manifests.
+_CONFLICTS_NAMED = 50
+_EQUAL_NAMED = 10
 
 
 @dataclass(frozen=True)
@@ -77,6 +81,11 @@ class _Images:
     def name(self, position: int) -> str:
         split = self.origin(position)
         return printable(self.raw.splits[split].name(position - self.starts[split]))
+
+    def label(self, position: int) -> str:
+        own = self.labels[position]
+        named = [self.raw.classes[place] for place in (np.flatnonzero(own) if own.ndim else [own])]
+        return printable(" + ".join(named)) or "no class"
 
 
 def prepare(settings: DataSettings, out: Path, *, progress: Progress | None = None) -> Dataset:
@@ -195,11 +204,13 @@ def _select(images: _Images, settings: DataSettings) -> tuple[Rows, Json]:
         rows["train"] = _limited(images, rows["train"], settings.limit, settings.seed)
     counts, sizes = _counts(images, rows), {split: len(kept) for split, kept in rows.items()}
     readable = images.contents >= 0
-    conflicts = conflicting_labels(images.contents[readable], _numbered(images.labels[readable]))
+    groups = conflicting_labels(images.contents[readable], _numbered(images.labels[readable])) if labelled else []
+    conflicts = _conflicts(images, [np.flatnonzero(readable)[group].tolist() for group in groups[:_CONFLICTS_NAMED]])
     report: Json = {
         "leaks": leaks.to_json(),
         "duplicates": duplicates,
-        "conflicting_labels": conflicts,
+        "conflicting_labels": len(groups),
+        "conflicts": [[each.model_dump() for each in equal] for equal in conflicts],
         "broken": {"count": len(images.problems), "examples": list(images.problems[:BROKEN_NAMED])},
         "left_out": str(images.raw.left_out),
         "class_order": _order(images.raw, settings),
@@ -208,7 +219,7 @@ def _select(images: _Images, settings: DataSettings) -> tuple[Rows, Json]:
             *images.raw.notes,
             *missing,
             *(warnings_of(images.raw.classes) if labelled else ()),
-            *quality.conflicting(conflicts if labelled else 0),
+            *quality.conflicting(len(groups), conflicts),
             *quality.cropped(images.lost),
             *quality.rare_classes(counts["train"], settings),
             *quality.few_images(counts, sizes, settings, labelled=labelled),
@@ -270,6 +281,14 @@ def _limited(images: _Images, train: Labels, limit: int, seed: int) -> Labels:
         quality.missing_classes(_counts(images, {"train": chosen}))
         return chosen
     return train[draw(labels, proportional(np.bincount(labels), limit), generator)]
+
+
+def _conflicts(images: _Images, groups: Sequence[Sequence[int]]) -> list[list[LabelledImage]]:
+    """The images at these positions, of many equal ones the first."""
+    return [
+        [LabelledImage(file=images.name(position), label=images.label(position)) for position in group[:_EQUAL_NAMED]]
+        for group in groups
+    ]
 
 
 def _numbered(labels: Labels) -> Labels:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+from edgekd.data.findings import LabelledImage
 from edgekd.data.sources import SplitName
 from edgekd.errors import DataError
 from edgekd.recipe.settings import DataSettings
@@ -13,6 +14,9 @@ from edgekd.wording import counted
 # By class; of images without labels there is one entry, with any name.
 Counts = Mapping[str, int]
 _NAMED = 10
+# Files are longer; of equal ones two are enough to find the others.
+_FILES = 5
+_EQUAL = 3
 # Of the most frequent class's images.
 _RARE = 0.1
 # A third, less the rounding of odd sizes.
@@ -49,12 +53,19 @@ def missing_classes(counts: Mapping[SplitName, Counts], *, labelled: bool = True
     return found
 
 
-def conflicting(count: int) -> list[str]:
-    """A warning about images that occur with more than one label."""
+def conflicting(count: int, conflicts: Sequence[Sequence[LabelledImage]]) -> list[str]:
+    """A warning about images that occur with more than one label.
+
+    Args:
+        count: how many.
+        conflicts: the first of them, each as equal images.
+    """
     if not count:
         return []
     what = "image occurs" if count == 1 else "images occur"
-    return [f"{count:,} {what} with more than one label: equal images in two classes. Remove the wrong ones."]
+    named = "; ".join(", ".join(f"{each.file} ({each.label})" for each in some[:_EQUAL]) for some in conflicts[:_FILES])
+    more = f"; and {count - _FILES:,} more" if count > _FILES else ""
+    return [f"{count:,} {what} with more than one label. Equal are {named}{more}. Remove the wrong ones."]
 
 
 def cropped(lost: float) -> list[str]:

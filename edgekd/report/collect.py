@@ -35,6 +35,7 @@ _PRUNING = (
     *("measure", "target", "kept", "multiple", "importance", "shares"),
     *("before", "widths", "whole", "sensitivity"),
 )
+_FINDINGS = ("leaks", "duplicates", "conflicting_labels", "conflicts", "broken", "left_out")
 _MEDIA = {".png": "image/png", ".jpg": "image/jpeg"}
 _MEASURED = (
     "model",
@@ -216,7 +217,7 @@ def _data(data: Dataset) -> Json:
         "counts": {split: details.counts[split] for split in SPLITS if split in details.counts},
         "image_size": details.preprocessing.image_size,
         "measure": data.measure,
-        **{key: metrics[key] for key in ("leaks", "duplicates", "conflicting_labels", "broken", "left_out")},
+        **{key: metrics[key] for key in _FINDINGS},
     }
 
 

@@ -11,7 +11,7 @@ from typing import Annotated, Literal, NamedTuple
 from pydantic import Field, ValidationError, model_validator
 
 from edgekd.bench.measurement import Provenance
-from edgekd.data.findings import Broken, Leaks
+from edgekd.data.findings import Broken, LabelledImage, Leaks
 from edgekd.errors import ArtifactError
 from edgekd.report.model_record import ModelEntry
 from edgekd.report.verdict import Verdict
@@ -31,6 +31,7 @@ class Data(Frozen):
     leaks: Leaks
     duplicates: dict[str, Count]
     conflicting_labels: Count
+    conflicts: tuple[tuple[LabelledImage, ...], ...] = ()
     broken: Broken
     left_out: str = ""
     measure: Literal["accuracy", "agreement", "mAP"] = "accuracy"

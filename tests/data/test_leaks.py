@@ -50,7 +50,10 @@ def test_without_leaks_every_policy_is_content() -> None:
 
 
 def test_conflicting_labels_by_hand() -> None:
-    assert conflicting_labels(np.array([0, 0, 1, 1, 2]), np.array([0, 1, 1, 1, 0])) == 1
+    assert conflicting_labels(np.array([0, 0, 1, 1, 2]), np.array([0, 1, 1, 1, 0])) == [[0, 1]]
+    found = conflicting_labels(np.array([4, 9, 2, 9, 9, 4, 2]), np.array([0, 1, 1, 1, 0, 0, 0]))
+    assert found == [[1, 4, 3], [2, 6]], "one image of each label first"
+    assert conflicting_labels(np.array([0, 1, 1]), np.array([0, 1, 1])) == []
 
 
 def test_shared_rows_are_those_that_another_set_measures_with(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from PIL import Image
 
 from edgekd.data.dataset import Dataset, names_of, open_split
 from edgekd.data.prepare import expected, prepare
+from edgekd.data.sources import csv_file
 from edgekd.errors import DataError, RangeError, UnknownNameError
 from edgekd.recipe.settings import DataSettings
 
@@ -199,7 +200,22 @@ def test_equal_images_of_two_classes_are_a_warning(make_folder: MakeFolder, run:
     shutil.copy(root / "a/3.png", root / "b/copy.png")
     data = run(root)
     assert data.metrics["conflicting_labels"] == 1
-    assert "1 image occurs with more than one label" in " ".join(data.metrics["warnings"])
+    equal = [{"file": "a/3.png", "label": "a"}, {"file": "b/copy.png", "label": "b"}]
+    assert data.metrics["conflicts"] == [equal]
+    warnings = " ".join(data.metrics["warnings"])
+    assert "1 image occurs with more than one label. Equal are a/3.png (a), b/copy.png (b). Remove" in warnings
+
+
+def test_equal_images_of_other_sets_of_labels_are_named(make_folder: MakeFolder, tmp_path: Path) -> None:
+    root = make_folder({"photos": 20})
+    shutil.copy(root / "photos/0.png", root / "photos/copy.png")
+    rows = [f"photos/{number}.png,{'ab'[number % 2]}" for number in range(20)]
+    (root / "tags.csv").write_text("\n".join(["file,label", *rows, "photos/copy.png,a|b"]))
+    options = {"root": root / "tags.csv", "task": "multilabel", "label_separator": "|", "image_size": 16}
+    (tmp_path / "out").mkdir()
+    data = prepare(csv_file.SOURCE.settings.model_validate({"source": "csv-file", **options}), tmp_path / "out")
+    labels = {each["file"]: each["label"] for each in data.metrics["conflicts"][0]}
+    assert labels == {"photos/0.png": "a", "photos/copy.png": "a + b"}
 
 
 def test_a_crop_that_discards_a_third_is_a_warning(run: Callable[..., Dataset], tmp_path: Path) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from edgekd.data.findings import LabelledImage
 from edgekd.data.quality import conflicting, cropped, few_images, missing_classes, rare_classes
 from edgekd.data.sources import SplitName
 from edgekd.errors import DataError
@@ -68,9 +69,14 @@ def test_classes_that_a_split_lacks() -> None:
         missing_classes({"test": {"the images": 0}}, labelled=False)
 
 
-@pytest.mark.parametrize(("count", "text"), [(0, ""), (1, "1 image occurs"), (2000, "2,000 images occur")])
-def test_images_of_two_classes(count: int, text: str) -> None:
-    assert "".join(conflicting(count)).startswith(text) and len(conflicting(count)) == (count > 0)
+def test_images_of_two_classes_are_named() -> None:
+    equal = [LabelledImage(file=f"{label}/7.jpg", label=label) for label in ("cat", "dog")]
+    assert conflicting(0, []) == []
+    assert conflicting(1, [equal]) == [
+        "1 image occurs with more than one label. Equal are cat/7.jpg (cat), dog/7.jpg (dog). Remove the wrong ones."
+    ]
+    (many,) = conflicting(2000, [equal] * 50)
+    assert many.startswith("2,000 images occur with") and many.count("cat/7.jpg") == 5 and "; and 1,995 more." in many
 
 
 def test_a_crop_that_discards_a_third() -> None:

@@ -81,6 +81,7 @@ def test_hostile_names_stay_text(whole: Json) -> None:
     record["environment"][attack] = attack
     record["bundle"]["path"] = attack
     record["warnings"] = [attack]
+    record["data"]["conflicts"] = [[{"file": attack, "label": attack}]]
     record["pruning"]["widths"][0]["layer"] = record["quantization"]["left_in_float"][0] = attack
     finding = {"level": "error", "node": attack, "message": attack}
     record["legality"][0].update(findings=[finding], jetpack=attack, note=attack)
@@ -103,6 +104,7 @@ def test_every_section_states_what_the_record_states(record: Json) -> None:
         "Distilled student, fp16",
         "0.0022 (≤ 0.03)",
         "12 in train and test",
+        "mule/7.jpg (mule) = clog/8.jpg (clog)",
         "no CUDA GPU on this machine",
         'load("runs/shoes/bundle")',
         "edgekd run shoes.yaml --set distill.epochs=30",
