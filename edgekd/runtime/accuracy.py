@@ -11,7 +11,7 @@ import numpy as np
 
 from edgekd.errors import BackendError, DataError, RangeError, UsageError
 from edgekd.runtime.backends import Session
-from edgekd.runtime.images import LeftOut, find_images, is_skipped, shown_name
+from edgekd.runtime.images import LeftOut, find_images, is_skipped, leads_back, shown_name
 from edgekd.runtime.label_table import (
     IMAGE_NAMES,
     LABEL_NAMES,
@@ -267,9 +267,13 @@ def _in_folders(folder: Path, known: Sequence[str]) -> _Labelled:
     left_out = LeftOut()
     for name in _classes_in(folder, known):
         try:
-            found = find_images(folder / name)
+            found = find_images(folder / name, (folder,))
         except OSError as error:
-            raise DataError(f"{error.filename or folder / name} cannot be read", found=error.strerror) from None
+            raise DataError(
+                f"{error.filename or folder / name} cannot be read",
+                found=error.strerror,
+                hint="make it readable, or move it elsewhere",
+            ) from None
         left_out += found.left_out
         images += [(name, file) for file in found.images]
     return _Labelled(images, left_out)
@@ -291,7 +295,9 @@ def _classes_in(folder: Path, known: Sequence[str]) -> list[str]:
     if not folder.is_dir():
         allowed = "a folder with one subfolder of images per class, or a table of images and labels"
         raise DataError(f"{folder} is not a folder", found="nothing there", allowed=allowed)
-    classes = sorted(path.name for path in folder.iterdir() if path.is_dir() and not is_skipped(path.name))
+    classes = sorted(
+        path.name for path in folder.iterdir() if path.is_dir() and not is_skipped(path.name) and not leads_back(path)
+    )
     if not classes:
         raise DataError(
             f"{folder} has no folders of classes",

@@ -6,7 +6,8 @@ import os
 import struct
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
@@ -58,6 +59,7 @@ _HEIF = frozenset(_SUFFIXES["HEIF"])
 # What systems and tools leave beside images; also everything whose name begins with a dot.
 _SYSTEM = frozenset({"__macosx", "@eadir", "lost+found", "$recycle.bin", "system volume information"})
 _SYSTEM_FILES = frozenset({"thumbs.db", "desktop.ini"})
+_LINKS_NAMED = 5
 
 
 @dataclass(frozen=True)
@@ -68,15 +70,18 @@ class LeftOut:
         files: how many by suffix, in lower case; "" for those without one.
         hidden: the number of hidden files.
         folders: the names of hidden folders, and of those that systems make.
+        links: the paths of links that lead nowhere, and of those that lead back to a folder above them.
     """
 
     files: dict[str, int] = field(default_factory=dict)
     hidden: int = 0
     folders: tuple[str, ...] = ()
+    links: tuple[str, ...] = ()
 
     def __add__(self, other: LeftOut) -> LeftOut:
         files = dict(Counter(self.files) + Counter(other.files))
-        return LeftOut(files, self.hidden + other.hidden, tuple(sorted({*self.folders, *other.folders})))
+        folders, links = ({*self.folders, *other.folders}, {*self.links, *other.links})
+        return LeftOut(files, self.hidden + other.hidden, tuple(sorted(folders)), tuple(sorted(links)))
 
     def __str__(self) -> str:
         """For example "31 files (30 .txt, 1 without a suffix), 2 hidden files, the folder __MACOSX"; "" for nothing."""
@@ -89,6 +94,11 @@ class LeftOut:
             parts.append(counted(self.hidden, "hidden file"))
         if self.folders:
             parts.append(f"the {'folder' if len(self.folders) == 1 else 'folders'} {', '.join(self.folders)}")
+        if self.links:
+            what = "link that leads" if len(self.links) == 1 else "links that lead"
+            named = ", ".join(map(printable, self.links[:_LINKS_NAMED]))
+            more = ", …" if len(self.links) > _LINKS_NAMED else ""
+            parts.append(f"{len(self.links):,} {what} nowhere or to a folder above ({named}{more})")
         text = ", ".join(parts)
         if _HEIF & self.files.keys():
             text += "; pip install pillow-heif to read .heic"
@@ -106,29 +116,40 @@ class Found:
 def find_images(folder: Path, above: tuple[Path, ...] = ()) -> Found:
     """Every image below a folder, at any depth. Links are followed, but not back to a folder above.
 
-    A file is an image if it has the suffix of an image, or the content of one under another suffix. Hidden files and
-    folders are skipped, and those that systems make.
+    A file is an image if it has the suffix of an image, or the content of one under another suffix. A link with
+    such a suffix that leads nowhere is a broken image. Hidden files and folders are skipped, and those that systems
+    make.
 
     Args:
         folder: where to look.
-        above: further folders that a link must not lead back to.
+        above: further folders that a link must not lead back to, the outermost first; links are named from there.
 
     Raises:
         OSError: a folder cannot be read.
     """
     images: list[Path] = []
     others: Counter[str] = Counter()
-    hidden, folders = 0, set()
-    for entry, skipped in _walk(folder, tuple(each.resolve() for each in above)):
-        if entry.is_dir():
-            folders.add(entry.name)
-        elif skipped:
-            hidden += 1
-        elif is_image(Path(entry.path)):
-            images.append(Path(entry.path))
+    hidden, folders, links = 0, set(), []
+    for file in _walk(folder, frozenset(each.resolve() for each in above)):
+        is_folder = file.is_dir()
+        if is_skipped(file.name):
+            hidden += not is_folder
+            folders |= {file.name} if is_folder else set()
+        elif not is_folder and is_image(file):
+            images.append(file)
+        elif is_folder or not os.path.exists(file):
+            links.append(file.relative_to(above[0] if above else folder).as_posix())
         else:
-            others[Path(entry.name).suffix.lower()] += 1
-    return Found(tuple(sorted(images)), LeftOut(dict(others), hidden, tuple(sorted(folders))))
+            others[file.suffix.lower()] += 1
+    return Found(tuple(sorted(images)), LeftOut(dict(others), hidden, tuple(sorted(folders)), tuple(sorted(links))))
+
+
+def leads_back(folder: Path, above: AbstractSet[Path] = frozenset()) -> bool:
+    """Whether a folder is a link to one that it lies in, or to one of `above`, which are resolved."""
+    if not folder.is_symlink():
+        return False
+    here, target = folder.parent.resolve(), folder.resolve()
+    return target == here or target in here.parents or target in above
 
 
 def is_skipped(name: str) -> bool:
@@ -206,16 +227,24 @@ def _formats() -> tuple[str, ...]:
     return tuple(name for name in _SUFFIXES if name in Image.OPEN)
 
 
-def _walk(folder: Path, above: tuple[Path, ...]) -> Iterator[tuple[os.DirEntry[str], bool]]:
-    """Every file, and every folder that is skipped, with whether it is."""
-    here = folder.resolve()
-    if here in above:
-        return
+def _walk(folder: Path, above: frozenset[Path]) -> Iterator[Path]:
+    """Every file, every folder that is skipped, and every link that leads back to a folder above."""
+    above |= {folder.resolve()}
     with os.scandir(folder) as entries:
-        children: Iterable[os.DirEntry[str]] = list(entries)
+        children = list(entries)
     for child in children:
-        skipped = is_skipped(child.name)
-        if child.is_dir() and not skipped:
-            yield from _walk(Path(child.path), (*above, here))
-        elif skipped or child.is_file() or child.is_symlink():
-            yield child, skipped
+        path = Path(child.path)
+        if not _is_folder(child):
+            if is_skipped(child.name) or child.is_symlink() or child.is_file():
+                yield path
+        elif is_skipped(child.name) or leads_back(path, above):
+            yield path
+        else:
+            yield from _walk(path, above)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads to itself, or to a file as if it were a folder
+        return False

@@ -75,7 +75,6 @@ def test_what_is_found_and_what_is_left_out(tmp_path):
         (tmp_path / name).write_bytes(encoded(IMAGE, "PNG"))
     for name in ("a/notes.TXT", "a/b/list.txt", "README", "Thumbs.db", ".DS_Store"):
         (tmp_path / name).write_text("no image")
-    (tmp_path / "a/b/loop").symlink_to(tmp_path / "a")
     found = find_images(tmp_path)
     assert [file.relative_to(tmp_path).as_posix() for file in found.images] == ["1.png", "a/2.jfif", "a/b/3"]
     assert found.left_out == LeftOut(
@@ -86,6 +85,34 @@ def test_what_is_found_and_what_is_left_out(tmp_path):
         "the folders .ipynb_checkpoints, @eaDir, __MACOSX, lost+found"
     )
     assert str(LeftOut()) == "" and str(LeftOut(hidden=1) + LeftOut({".md": 1})) == "1 file (1 .md), 1 hidden file"
+
+
+def test_links_that_lead_nowhere_or_back_are_left_out_and_named(tmp_path):
+    (tmp_path / "root/a/b").mkdir(parents=True)
+    (tmp_path / "root/c").mkdir()
+    (tmp_path / "root/a/1.png").write_bytes(encoded(IMAGE, "PNG"))
+    for link, target in {
+        "a/b/self": "self",
+        "a/b/self.png": "self.png",
+        "a/one": "b/other",
+        "a/b/other": "../one",
+        "a/gone": "nothing",
+        "a/into": "1.png/inner",
+        "a/b/up": "..",
+        "a/b/outside": "../../..",
+        "a/c": "../c",
+        "c/a": "../a",
+    }.items():
+        (tmp_path / "root" / link).symlink_to(target)
+    found = find_images(tmp_path / "root/a", (tmp_path / "root",))
+    assert [file.name for file in found.images] == ["1.png", "self.png"]
+    back, nowhere = ("a/b/outside", "a/b/up", "a/c/a"), ("a/b/other", "a/b/self", "a/gone", "a/into", "a/one")
+    assert found.left_out == LeftOut(links=tuple(sorted((*back, *nowhere))))
+    assert str(found.left_out) == (
+        "8 links that lead nowhere or to a folder above (a/b/other, a/b/outside, a/b/self, a/b/up, a/c/a, …)"
+    )
+    one = LeftOut(links=("\x1b",)) + LeftOut({".md": 1})
+    assert str(one) == "1 file (1 .md), 1 link that leads nowhere or to a folder above (\\x1b)"
 
 
 @pytest.mark.skipif(Image.registered_extensions().get(".heic") is not None, reason="pillow-heif is installed here")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -67,13 +68,17 @@ def clear_read_errors(root: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise DataError(f"{error.filename or root} cannot be read", found=error.strerror) from None
+        raise DataError(
+            f"{error.filename or root} cannot be read",
+            found=error.strerror,
+            hint="make it readable, or move it elsewhere",
+        ) from None
 
 
 def files_fingerprint(root: Path, files: Iterable[Path]) -> Json:
     """A digest of the files' names, sizes and times of change; a broken link counts as a file."""
     rows = []
     for file in files:
-        status = file.stat() if file.exists() else file.lstat()
+        status = file.stat() if os.path.exists(file) else file.lstat()
         rows.append([file.relative_to(root).as_posix(), status.st_size, status.st_mtime_ns])
     return {"files": len(rows), "digest": digest(sorted(rows))}

@@ -18,7 +18,7 @@ from edgekd.data.sources import Labels, RawData, Samples, Source, SplitName
 from edgekd.data.sources._files import SPLIT_WORDS, clear_read_errors, files_fingerprint, require_root
 from edgekd.errors import DataError
 from edgekd.recipe.settings import DataSettings
-from edgekd.runtime.images import SUFFIXES, Found, LeftOut, find_images, is_image, is_skipped, open_upright
+from edgekd.runtime.images import SUFFIXES, Found, LeftOut, find_images, is_image, is_skipped, leads_back, open_upright
 from edgekd.store.artifacts import Json
 from edgekd.wording import counted
 
@@ -156,7 +156,9 @@ def _samples(root: Path, tree: Tree, classes: tuple[str, ...]) -> FolderSamples:
 
 
 def _folders(folder: Path) -> list[Path]:
-    return sorted(child for child in folder.iterdir() if child.is_dir() and not is_skipped(child.name))
+    return sorted(
+        child for child in folder.iterdir() if child.is_dir() and not is_skipped(child.name) and not leads_back(child)
+    )
 
 
 def _skipped_beside(root: Path) -> tuple[str, ...]:

@@ -58,7 +58,12 @@ def test_links_are_followed_but_not_in_circles(make_folder: MakeFolder, tmp_path
     (root / "c").symlink_to(tmp_path / "elsewhere")
     (root / "a/again").symlink_to(root / "a")
     (root / "a/all").symlink_to(root)
+    (root / "all").symlink_to(root)
+    (root / "b/self").symlink_to("self")
     assert names(root) == ["a/0.png", "b/0.png", "c/0.png"]
+    assert image_folder.fingerprint(settings(root))["files"] == 3
+    left_out = str(image_folder.read(settings(root)).left_out)
+    assert left_out == "3 links that lead nowhere or to a folder above (a/again, a/all, b/self)"
 
 
 def test_a_link_that_leads_nowhere_is_a_broken_image(make_folder: MakeFolder) -> None:
