@@ -131,6 +131,22 @@ def check_range(outside: Sequence[str], total: int, white: float, *, where: str 
         )
 
 
+def mixed_depths(deep: Sequence[str], total: int) -> DataError:
+    """The refusal of a few deep images among many others, where white_of() has found no range.
+
+    Args:
+        deep: the names of the greyscale images of more than 8 bits or of float values.
+        total: the number of images.
+    """
+    what = "is a greyscale image" if len(deep) == 1 else "are greyscale images"
+    return DataError(
+        f"{len(deep)} of {counted(total, 'image')} {what} of more than 8 bits, or of float values, among others; "
+        "data.depth: auto looked at others only, so that the range of the values is not known",
+        found=_listed(deep),
+        hint="convert them to 8 bits like the others or remove them, or set data.depth to the number of bits they use",
+    )
+
+
 def white_of(samples: Samples) -> float | None:
     """The value that is white in a split's greyscale images of more than 8 bits or of float values.
 

@@ -12,7 +12,7 @@ import numpy as np
 from edgekd.data import quality, storage
 from edgekd.data.class_names import warnings_of
 from edgekd.data.dataset import Dataset, DatasetDetails, Reopen
-from edgekd.data.decode import BROKEN_NAMED, check_broken, check_range, decode_all, white_of
+from edgekd.data.decode import BROKEN_NAMED, check_broken, check_range, decode_all, mixed_depths, white_of
 from edgekd.data.findings import LabelledImage
 from edgekd.data.leaks import Rows, close_leaks, conflicting_labels
 from edgekd.data.sources import SPLITS, Labels, RawData, SplitName, source_named
@@ -42,7 +42,7 @@ class _Images:
         contents: (N,), equal numbers for equal images, -1 for broken ones.
         problems: one line per broken image.
         pixels: (N, H, W, C) for a cached data set; else None.
-        deep: how many are greyscale images of more than 8 bits or of float values.
+        deep: positions of the greyscale images of more than 8 bits or of float values.
         outside: one line per image whose values lie outside of their range.
         lost: the fraction of a typical image that the crop to the ratio of image_size discards.
     """
@@ -53,7 +53,7 @@ class _Images:
     problems: tuple[str, ...]
     pixels: Pixels | None
     lost: float = 0.0
-    deep: int = 0
+    deep: tuple[int, ...] = ()
     outside: tuple[str, ...] = ()
 
     @property
@@ -114,7 +114,7 @@ def prepare(settings: DataSettings, out: Path, *, progress: Progress | None = No
         images = _decode(raw, preprocessing, pixels, progress)
         check_broken(images.problems, len(images.labels), settings.broken)
         if white is None and images.deep:
-            raise _mixed_depths(images.deep, len(images.labels))
+            raise mixed_depths([images.name(position) for position in images.deep], len(images.labels))
         check_range(images.outside, len(images.labels), preprocessing.white)
         rows, report = _select(images, settings)
         for split in SPLITS:
@@ -174,7 +174,7 @@ def _decode(raw: RawData, preprocessing: Preprocessing, pixels: Pixels | None, p
     problems: list[str] = []
     outside: list[str] = []
     lost: list[float] = []
-    deep = 0
+    deep: list[int] = []
     splits = list(raw.splits.values())
     for position, decoded in enumerate(decode_all(splits, preprocessing, pixels=pixels is not None, progress=progress)):
         digests.append(decoded.content or b"")
@@ -182,7 +182,7 @@ def _decode(raw: RawData, preprocessing: Preprocessing, pixels: Pixels | None, p
             problems.append(decoded.problem)
         elif pixels is not None and decoded.pixels is not None:
             pixels[position] = decoded.pixels
-        deep += decoded.deep
+        deep += [position] if decoded.deep else []
         outside += [decoded.outside] if decoded.outside else []
         if decoded.size is not None and preprocessing.fit == "crop":
             lost.append(lost_by_crop(decoded.size, preprocessing.image_size))
@@ -191,7 +191,7 @@ def _decode(raw: RawData, preprocessing: Preprocessing, pixels: Pixels | None, p
     labels = np.concatenate([samples.labels for samples in splits])
     typical = float(np.median(lost)) if lost else 0.0
     numbers = np.where(broken, -1, contents)
-    return _Images(raw, labels, numbers, tuple(problems), pixels, typical, deep, tuple(outside))
+    return _Images(raw, labels, numbers, tuple(problems), pixels, typical, tuple(deep), tuple(outside))
 
 
 def _select(images: _Images, settings: DataSettings) -> tuple[Rows, Json]:
@@ -296,14 +296,6 @@ def _numbered(labels: Labels) -> Labels:
     if labels.ndim == 1:
         return labels
     return np.unique(labels, axis=0, return_inverse=True)[1].reshape(-1)
-
-
-def _mixed_depths(deep: int, count: int) -> DataError:
-    return DataError(
-        f"{deep} of {count} images are greyscale images of more than 8 bits, or of float values, among others",
-        found="none of those that data.depth: auto looked at, so that their range is not known",
-        hint="set data.depth to the number of bits that they use, or remove them",
-    )
 
 
 def _set_sizes(labels: Labels) -> Json:

@@ -237,9 +237,12 @@ def test_a_few_deep_images_among_many_are_not_read_in_an_unknown_range(
     root = make_folder({"a": 80, "b": 80})
     values = np.arange(120, dtype=np.uint16).reshape(12, 10) * 34
     Image.fromarray(values).save(root / "a/1.png")
-    with pytest.raises(DataError, match=r"1 of 160 images are greyscale(?s:.)*set data.depth"):
+    with pytest.raises(DataError, match=r"1 of 160 images is a greyscale image(?s:.)*found: a/1.png\n.*set data.depth"):
         run(root)
     assert run(root, depth=12).details.preprocessing.white == 4095
+    Image.fromarray(values.astype(np.float32)).save(root / "b/1.tif")
+    with pytest.raises(DataError, match=r"2 of 161 images are(?s:.)*found: a/1.png\n +b/1.tif\n"):
+        run(root)
 
 
 def deep_folder(tmp_path: Path, scale: Callable[[str, int], tuple[float, float]]) -> Path:
