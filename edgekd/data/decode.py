@@ -92,18 +92,20 @@ def check_broken(problems: Sequence[str], total: int, allowed: float, *, where: 
     Args:
         problems: one line per broken image.
         total: the number of images, broken ones included.
-        allowed: the fraction of broken images that is skipped, 0 to 1.
+        allowed: the fraction of broken images that is skipped, 0 to 1; at least one image is, except with 0.
         where: appended to "images" in the message, e.g. " under photos/".
 
     Raises:
         DataError: there are more.
     """
     count = len(problems)
-    if count > allowed * total:
+    # Of few images a share is less than one; of a single one none would remain.
+    most = max(1.0, allowed * total) if allowed and total > 1 else allowed * total
+    if count > most:
         raise DataError(
             f"{count} of {counted(total, 'image')}{where} cannot be read",
             found=_listed(problems),
-            allowed=f"a fraction of {allowed:g} (data.broken)",
+            allowed=f"a fraction of {allowed:g} (data.broken){', but at least one image' if allowed else ''}",
             hint="repair or remove them, or raise data.broken to skip them",
         )
 

@@ -153,8 +153,9 @@ def expected(settings: DataSettings) -> tuple[DatasetDetails, Json]:
     source = source_named(settings.source, where="data.source")
     raw = source.read(settings.model_copy(update={"download": False}))
     labels = np.concatenate([samples.labels for samples in raw.splits.values()])
-    check_broken([f"{name}: there is no such file" for name in raw.missing], len(labels), settings.broken)
-    rows, report = _select(_Images(raw, labels, np.arange(len(labels)), (), None), settings)
+    problems = tuple(f"{name}: there is no such file" for name in raw.missing)
+    check_broken(problems, len(labels), settings.broken)
+    rows, report = _select(_Images(raw, labels, np.arange(len(labels)), problems, None), settings)
     details = DatasetDetails(
         source=settings.source,
         classes=tuple(raw.classes),
@@ -217,6 +218,7 @@ def _select(images: _Images, settings: DataSettings) -> tuple[Rows, Json]:
         "split_off": [split for split in SPLITS if split not in images.raw.splits],
         "warnings": [
             *images.raw.notes,
+            *quality.broken(images.problems),
             *missing,
             *(warnings_of(images.raw.classes) if labelled else ()),
             *quality.conflicting(len(groups), conflicts),

@@ -8,6 +8,7 @@ from edgekd.data.findings import LabelledImage
 from edgekd.data.sources import SplitName
 from edgekd.errors import DataError
 from edgekd.recipe.settings import DataSettings
+from edgekd.runtime.images import printable
 from edgekd.runtime.statistics import wilson
 from edgekd.wording import counted
 
@@ -66,6 +67,20 @@ def conflicting(count: int, conflicts: Sequence[Sequence[LabelledImage]]) -> lis
     named = "; ".join(", ".join(f"{each.file} ({each.label})" for each in some[:_EQUAL]) for some in conflicts[:_FILES])
     more = f"; and {count - _FILES:,} more" if count > _FILES else ""
     return [f"{count:,} {what} with more than one label. Equal are {named}{more}. Remove the wrong ones."]
+
+
+def broken(problems: Sequence[str]) -> list[str]:
+    """A warning about images that are left out because they cannot be read.
+
+    Args:
+        problems: one line per image.
+    """
+    if not problems:
+        return []
+    are = "is" if len(problems) == 1 else "are"
+    more = f"; and {len(problems) - _FILES:,} more" if len(problems) > _FILES else ""
+    named = "; ".join(printable(problem) for problem in problems[:_FILES])
+    return [f"{counted(len(problems), 'image')} cannot be read and {are} left out: {named}{more}."]
 
 
 def cropped(lost: float) -> list[str]:

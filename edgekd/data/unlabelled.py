@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from pydantic import model_validator
 
-from edgekd.data import storage
+from edgekd.data import quality, storage
 from edgekd.data.dataset import CachedSplit, Reopen, Split, StreamedSplit
 from edgekd.data.decode import BROKEN_NAMED, check_broken, check_range, decode_all
 from edgekd.data.sources import UNLABELLED, Labels
@@ -21,7 +21,7 @@ from edgekd.recipe.settings import DataSettings
 from edgekd.runtime.preprocess import Pixels, Preprocessing
 from edgekd.store.artifacts import Artifact, Details
 
-VERSION = 4
+VERSION = 5
 _SPLIT = "unlabelled"
 
 
@@ -109,8 +109,12 @@ def prepare_pool(
     if stored == "streamed":
         reopen = Reopen(root=str(root.absolute()), fingerprint=content_of(root))
     details = PoolDetails(storage=stored, preprocessing=preprocessing, count=len(rows), reopen=reopen)
-    broken = {"count": len(problems), "examples": problems[:BROKEN_NAMED]}
-    return Pool.seal(out, details=details, metrics={"broken": broken, "left_out": str(found.left_out)})
+    metrics = {
+        "broken": {"count": len(problems), "examples": problems[:BROKEN_NAMED]},
+        "left_out": str(found.left_out),
+        "warnings": quality.broken(problems),
+    }
+    return Pool.seal(out, details=details, metrics=metrics)
 
 
 def _decode(

@@ -129,7 +129,11 @@ class DataSettings(Settings):
         description="what to do with images that occur in two splits: drop them from the split that trains, refuse "
         "the data set, or only report them",
     )
-    broken: Share = Field(0.01, description="largest accepted fraction of unreadable images; they are left out")
+    broken: Share = Field(
+        0.01,
+        description="largest accepted fraction of unreadable images; they are left out. One is always accepted, except "
+        "with 0",
+    )
     storage: Literal["auto", "cached", "streamed"] = Field(
         "auto",
         description="cached: decoded pixels on the disk; streamed: files are decoded in every epoch; auto: cached "

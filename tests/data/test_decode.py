@@ -90,6 +90,10 @@ def test_more_broken_images_than_allowed_are_refused_and_the_first_are_listed() 
     check_broken(problems, 100, 0.25)
     with pytest.raises(DataError, match=r"25 of 100 images under photos cannot be read(?s:.)*and 5 more") as refused:
         check_broken(problems, 100, 0.24, where=" under photos")
+    check_broken(problems[:1], 2, 0.01)
+    for count, total, allowed in ((2, 99, 0.01), (1, 99, 0.0), (1, 1, 0.01)):
+        with pytest.raises(DataError, match="cannot be read"):
+            check_broken(problems[:count], total, allowed)
     assert f"{BROKEN_NAMED - 1}.png" in str(refused.value) and f"{BROKEN_NAMED}.png" not in str(refused.value)
 
 

@@ -128,6 +128,11 @@ def test_broken_images_are_named(make_folder: MakeFolder, run: Callable[..., Dat
     data = run(root, broken=0.05)
     assert sum(counts(data)) == 38 and data.metrics["broken"]["count"] == 2
     assert [line.split(":")[0] for line in data.metrics["broken"]["examples"]] == ["a/0.png", "b/7.png"]
+    shutil.copy(root / "b/8.png", root / "b/7.png")
+    one = run(root)
+    assert sum(counts(one)) == 39
+    (warning,) = (text for text in one.metrics["warnings"] if "cannot be read" in text)
+    assert warning.startswith("1 image cannot be read and is left out: a/0.png: ")
 
 
 def test_only_the_first_twenty_broken_are_listed(make_folder: MakeFolder, run: Callable[..., Dataset]) -> None:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from edgekd.data.findings import LabelledImage
-from edgekd.data.quality import conflicting, cropped, few_images, missing_classes, rare_classes
+from edgekd.data.quality import broken, conflicting, cropped, few_images, missing_classes, rare_classes
 from edgekd.data.sources import SplitName
 from edgekd.errors import DataError
 from edgekd.recipe.settings import DataSettings
@@ -77,6 +77,14 @@ def test_images_of_two_classes_are_named() -> None:
     ]
     (many,) = conflicting(2000, [equal] * 50)
     assert many.startswith("2,000 images occur with") and many.count("cat/7.jpg") == 5 and "; and 1,995 more." in many
+
+
+def test_broken_images_are_named() -> None:
+    assert broken([]) == []
+    assert broken(["a.png: torn"]) == ["1 image cannot be read and is left out: a.png: torn."]
+    (many,) = broken([f"{number}.png: torn\n" for number in range(7)])
+    assert many.startswith("7 images cannot be read and are left out: 0.png: torn\\n; 1.png")
+    assert many.endswith("4.png: torn\\n; and 2 more.")
 
 
 def test_a_crop_that_discards_a_third() -> None:

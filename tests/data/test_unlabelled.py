@@ -47,9 +47,10 @@ def test_a_few_broken_images_are_left_out_and_many_refused(make_folder, tmp_path
     root = make_folder({"a": 9})
     (root / "torn.png").write_bytes((root / "a" / "0.png").read_bytes()[:60])
     with pytest.raises(DataError, match=r"1 of 10 images(.|\n)*torn\.png(.|\n)*data\.broken"):
-        made(root, tmp_path / "refused")
-    pool = made(root, tmp_path / "kept", broken=0.1)
+        made(root, tmp_path / "refused", broken=0)
+    pool = made(root, tmp_path / "kept")
     assert len(pool.open()) == 9 and pool.metrics["broken"]["count"] == 1
+    assert pool.metrics["warnings"][0].startswith("1 image cannot be read and is left out: torn.png: ")
 
 
 def test_equal_images_have_equal_contents_whatever_they_are_called(make_folder, tmp_path):

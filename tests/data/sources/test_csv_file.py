@@ -117,17 +117,17 @@ def test_the_fingerprint_follows_table_and_files(write: Write, tmp_path: Path) -
 
 @pytest.mark.parametrize("storage", ["cached", "streamed"])
 def test_a_data_set_with_missing_and_repeated_rows(write: Write, tmp_path: Path, storage: str) -> None:
-    content = rows(*["a", "b"] * 20) + "in/0.png,a\n./in/1.png,b\ngone.png,a\n"
+    content = rows(*["a", "b"] * 20) + "in/0.png,a\n./in/1.png,b\ngone.png,a\nlost.png,b\n"
     root = write(content)
     (tmp_path / "out").mkdir()
-    with pytest.raises(DataError, match=r"1 of 41 images cannot be read\n  found: gone.png: .*No such file"):
+    with pytest.raises(DataError, match=r"2 of 42 images cannot be read\n  found: gone.png: .*No such file"):
         prepare(settings(root), tmp_path / "out")
-    with pytest.raises(DataError, match=r"1 of 41 images cannot be read\n  found: gone.png: there is no such file"):
+    with pytest.raises(DataError, match=r"2 of 42 images cannot be read\n  found: gone.png: there is no such file"):
         expected(settings(root))
     (tmp_path / "data").mkdir()
     data = prepare(settings(root, broken=0.05, storage=storage), tmp_path / "data")
     assert data.metrics["warnings"][0] == "labels.csv repeats 2 rows; each counts once."
-    assert data.metrics["broken"]["count"] == 1 and sum(data.details.counts.values()) == 40
+    assert data.metrics["broken"]["count"] == 2 and sum(data.details.counts.values()) == 40
     for split in ("train", "validation", "test"):
         opened = open_split(data, split)
         assert len(opened.pixels(np.arange(len(opened)))) == data.details.counts[split]
