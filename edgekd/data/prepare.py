@@ -251,7 +251,8 @@ def _split(images: _Images, settings: DataSettings) -> Rows:
     for split, share, stream in missing:
         if split not in rows:
             train = rows["train"]
-            chosen = _carved(images, train, share, (settings.seed % 2**64, stream))
+            leave = sum(each not in rows for each in SPLITS)  # this split is one of them, in place of training
+            chosen = _carved(images, train, share, (settings.seed % 2**64, stream), leave)
             rows[split], rows["train"] = train[chosen], train[~chosen]
     return {split: rows[split] for split in SPLITS}
 
@@ -268,11 +269,11 @@ def _check_enough(images: _Images, train: Labels, splits: int) -> None:
         )
 
 
-def _carved(images: _Images, train: Labels, share: float, seed: Sequence[int]) -> Mask:
+def _carved(images: _Images, train: Labels, share: float, seed: Sequence[int], leave: int) -> Mask:
     (strata, names), contents = images.strata, images.contents[train]
     if images.raw.task == "multilabel":
         return carve_sets(strata[train], contents, share, seed)
-    return carve(strata[train], contents, names, share, seed)
+    return carve(strata[train], contents, names, share, seed, leave=leave)
 
 
 def _limited(images: _Images, train: Labels, limit: int, seed: int) -> Labels:

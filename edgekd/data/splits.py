@@ -13,9 +13,12 @@ from edgekd.wording import counted
 
 Mask = npt.NDArray[np.bool_]
 Counts = npt.NDArray[np.int64]
+_NAMED = 10
 
 
-def carve(labels: Labels, contents: Labels, classes: Sequence[str], share: float, seed: Sequence[int]) -> Mask:
+def carve(
+    labels: Labels, contents: Labels, classes: Sequence[str], share: float, seed: Sequence[int], *, leave: int = 1
+) -> Mask:
     """Choose the images of a new split: a fraction `share` of each class, at least one and never all.
 
     Equal images stay together, so that splitting never creates a leak.
@@ -26,23 +29,20 @@ def carve(labels: Labels, contents: Labels, classes: Sequence[str], share: float
         classes: the class names, for messages.
         share: fraction to choose.
         seed: of the choice.
+        leave: how many different images of each class remain at least, one for each split to come and for training.
 
     Returns:
         (N,), True for the images of the new split.
 
     Raises:
-        DataError: a class has fewer than two different images.
+        DataError: a class has fewer than 1 + leave different images.
     """
     distinct, first, inverse = np.unique(contents, return_index=True, return_inverse=True)
     counts = np.bincount(labels[first], minlength=len(classes))
-    if too_few := [name for name, count in zip(classes, counts, strict=True) if count < 2]:
-        have = "has" if len(too_few) == 1 else "have"
-        raise DataError(
-            f"{counted(len(too_few), 'class')} {have} too few distinct images to be split",
-            found=f"fewer than two in {', '.join(too_few[:10])}",
-            hint="add images, or provide the splits as separate folders",
-        )
-    quotas = np.clip(np.rint(counts * share).astype(np.int64), 1, counts - 1)
+    if (counts <= leave).any():
+        pairs = np.unique(np.stack([labels, contents]), axis=1)
+        raise _too_few(classes, counts, np.bincount(pairs[0], minlength=len(classes)), leave + 1)
+    quotas = np.clip(np.rint(counts * share).astype(np.int64), 1, counts - leave)
     chosen: Mask = draw(labels[first], quotas, np.random.default_rng(seed))[inverse]
     return chosen
 
@@ -106,3 +106,26 @@ def proportional(counts: Counts, total: int) -> Counts:
     for _ in range(-missing):  # small classes got more than their share, so large ones get less
         quotas[np.argmax(np.where(quotas > 1, quotas - exact, -np.inf))] -= 1
     return quotas
+
+
+def _too_few(classes: Sequence[str], counts: Counts, own: Counts, needed: int) -> DataError:
+    """The refusal to split.
+
+    Args:
+        classes: their names.
+        counts: the distinct images of each class; one with two labels counts in the class where it occurs first.
+        own: the distinct images of each class, such ones included.
+        needed: how many each class needs.
+    """
+    few = [
+        f"{name} ({count}{f', and {each - count} with another label too' if each > count else ''})"
+        for name, count, each in zip(classes, counts.tolist(), own.tolist(), strict=True)
+        if count < needed
+    ]
+    have = "has" if len(few) == 1 else "have"
+    return DataError(
+        f"{counted(len(few), 'class')} {have} too few distinct images to be split",
+        found=", ".join(few[:_NAMED]) + (f" and {len(few) - _NAMED} more" if len(few) > _NAMED else ""),
+        allowed=f"{needed} or more in each class, one for each split",
+        hint="add images to these classes, or remove the classes; or provide the splits: docs/data.md says how",
+    )

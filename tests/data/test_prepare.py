@@ -154,8 +154,26 @@ def test_the_limit_is_stratified_and_spares_the_other_splits(
 
 
 def test_too_few_images_to_split(make_folder: MakeFolder, run: Callable[..., Dataset]) -> None:
-    with pytest.raises(DataError, match="too few distinct images"):
-        run(make_folder({"a": 20, "b": 2}))
+    message = (
+        "1 class has too few distinct images to be split\n  found: b \\(2\\)\n  allowed: 3 or more in each class, one "
+        "for each split\n  next: add images to these classes, or remove the classes; or provide the splits"
+    )
+    root = make_folder({"a": 20, "b": 2})
+    with pytest.raises(DataError, match=message):
+        run(root)
+    with pytest.raises(DataError, match=message):
+        expected(DataSettings(source="image-folder", root=root))
+    three = run(make_folder({"b": 3}), test=0.49)
+    assert [three.metrics["classes"][split]["b"] for split in SPLITS] == [1, 1, 1]
+
+
+def test_where_the_source_has_a_test_split_two_images_can_be_split(
+    make_folder: MakeFolder, run: Callable[..., Dataset]
+) -> None:
+    data = run(make_folder({"train/a": 20, "train/b": 2, "test/a": 3, "test/b": 3}))
+    assert [data.metrics["classes"][split]["b"] for split in SPLITS] == [1, 1, 3]
+    with pytest.raises(DataError, match="found: c \\(1\\)\n  allowed: 2 or more"):
+        run(make_folder({"train/c": 1}))
 
 
 def test_an_unknown_source(run: Callable[..., Dataset]) -> None:

@@ -28,8 +28,17 @@ def test_carving_keeps_equal_images_together(seed: int, share: float, sizes: lis
 
 
 def test_a_class_with_one_image_cannot_be_split() -> None:
-    with pytest.raises(DataError, match="1 class has too few.*\n.*in b"):
+    with pytest.raises(DataError, match="1 class has too few.*\n  found: b \\(1\\)\n  allowed: 2 or more"):
         carve(np.array([0, 0, 1, 1]), np.array([0, 1, 2, 2]), "ab", 0.2, (0,))
+    with pytest.raises(DataError, match=r"found: b \(1, and 1 with another label too\)"):
+        carve(np.array([0, 0, 1, 1]), np.array([0, 1, 2, 1]), "ab", 0.2, (0,))
+
+
+def test_enough_remains_for_the_splits_to_come() -> None:
+    labels = np.repeat([0, 1], [3, 3])
+    assert carve(labels, np.arange(6), "ab", 0.9, (0,), leave=2).sum() == 2
+    with pytest.raises(DataError, match=r"2 classes have .*\n  found: a \(3\), b \(3\)\n  allowed: 4 or more"):
+        carve(labels, np.arange(6), "ab", 0.9, (0,), leave=3)
 
 
 def test_a_million_images_in_a_thousand_classes() -> None:
