@@ -6,9 +6,9 @@ import os
 import struct
 import zlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
@@ -71,17 +71,20 @@ class LeftOut:
         hidden: the number of hidden files.
         folders: the names of hidden folders, and of those that systems make.
         links: the paths of links that lead nowhere, and of those that lead back to a folder above them.
+        loose: the number of images beside the folders of classes.
     """
 
     files: dict[str, int] = field(default_factory=dict)
     hidden: int = 0
     folders: tuple[str, ...] = ()
     links: tuple[str, ...] = ()
+    loose: int = 0
 
     def __add__(self, other: LeftOut) -> LeftOut:
         files = dict(Counter(self.files) + Counter(other.files))
         folders, links = ({*self.folders, *other.folders}, {*self.links, *other.links})
-        return LeftOut(files, self.hidden + other.hidden, tuple(sorted(folders)), tuple(sorted(links)))
+        hidden, loose = self.hidden + other.hidden, self.loose + other.loose
+        return LeftOut(files, hidden, tuple(sorted(folders)), tuple(sorted(links)), loose)
 
     def __str__(self) -> str:
         """For example "31 files (30 .txt, 1 without a suffix), 2 hidden files, the folder __MACOSX"; "" for nothing."""
@@ -90,6 +93,8 @@ class LeftOut:
             suffixes = sorted(self.files.items(), key=lambda each: (-each[1], each[0]))
             named = ", ".join(f"{number} {suffix or 'without a suffix'}" for suffix, number in suffixes[:8])
             parts.append(f"{counted(count, 'file')} ({named}{', …' if len(suffixes) > 8 else ''})")
+        if self.loose:
+            parts.append(f"{counted(self.loose, 'image')} outside any class folder")
         if self.hidden:
             parts.append(counted(self.hidden, "hidden file"))
         if self.folders:
@@ -127,21 +132,16 @@ def find_images(folder: Path, above: tuple[Path, ...] = ()) -> Found:
     Raises:
         OSError: a folder cannot be read.
     """
-    images: list[Path] = []
-    others: Counter[str] = Counter()
-    hidden, folders, links = 0, set(), []
-    for file in _walk(folder, frozenset(each.resolve() for each in above)):
-        is_folder = file.is_dir()
-        if is_skipped(file.name):
-            hidden += not is_folder
-            folders |= {file.name} if is_folder else set()
-        elif not is_folder and is_image(file):
-            images.append(file)
-        elif is_folder or not os.path.exists(file):
-            links.append(file.relative_to(above[0] if above else folder).as_posix())
-        else:
-            others[file.suffix.lower()] += 1
-    return Found(tuple(sorted(images)), LeftOut(dict(others), hidden, tuple(sorted(folders)), tuple(sorted(links))))
+    within = frozenset(each.resolve() for each in above)
+    return _found(_walk(folder, within), named_from=above[0] if above else folder)
+
+
+def left_beside(folder: Path, above: tuple[Path, ...] = ()) -> LeftOut:
+    """What lies in a folder beside the folders in it, which are classes or splits. Args and Raises as find_images()."""
+    resolved = frozenset(each.resolve() for each in (*above, folder))
+    files = (path for path, is_open in _entries(folder, resolved) if not is_open)
+    found = _found(files, named_from=above[0] if above else folder)
+    return replace(found.left_out, loose=len(found.images))
 
 
 def leads_back(folder: Path, above: AbstractSet[Path] = frozenset()) -> bool:
@@ -227,20 +227,45 @@ def _formats() -> tuple[str, ...]:
     return tuple(name for name in _SUFFIXES if name in Image.OPEN)
 
 
+def _found(files: Iterable[Path], *, named_from: Path) -> Found:
+    """Sorts what _walk() or _entries() gives."""
+    images: list[Path] = []
+    others: Counter[str] = Counter()
+    hidden, folders, links = 0, set(), []
+    for file in files:
+        is_folder = file.is_dir()
+        if is_skipped(file.name):
+            hidden += not is_folder
+            folders |= {file.name} if is_folder else set()
+        elif not is_folder and is_image(file):
+            images.append(file)
+        elif is_folder or not os.path.exists(file):
+            links.append(file.relative_to(named_from).as_posix())
+        else:
+            others[file.suffix.lower()] += 1
+    return Found(tuple(sorted(images)), LeftOut(dict(others), hidden, tuple(sorted(folders)), tuple(sorted(links))))
+
+
 def _walk(folder: Path, above: frozenset[Path]) -> Iterator[Path]:
     """Every file, every folder that is skipped, and every link that leads back to a folder above."""
     above |= {folder.resolve()}
+    for path, is_open in _entries(folder, above):
+        if is_open:
+            yield from _walk(path, above)
+        else:
+            yield path
+
+
+def _entries(folder: Path, above: frozenset[Path]) -> Iterator[tuple[Path, bool]]:
+    """What lies in a folder, and whether it is a folder to look into."""
     with os.scandir(folder) as entries:
         children = list(entries)
     for child in children:
-        path = Path(child.path)
-        if not _is_folder(child):
-            if is_skipped(child.name) or child.is_symlink() or child.is_file():
-                yield path
-        elif is_skipped(child.name) or leads_back(path, above):
-            yield path
-        else:
-            yield from _walk(path, above)
+        path, skipped = Path(child.path), is_skipped(child.name)
+        if _is_folder(child):
+            yield path, not skipped and not leads_back(path, above)
+        elif skipped or child.is_symlink() or child.is_file():
+            yield path, False
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

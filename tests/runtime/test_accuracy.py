@@ -30,13 +30,16 @@ def test_the_share_of_images_in_the_folder_of_their_class(linear_bundle, tmp_pat
     (own / "green" / "d.png").unlink()
     Image.new("RGB", (8, 8), (0, 0, 200)).save(own / "green" / "blue", "PNG")
     (own / "red" / "._a.png").write_bytes(b"of a Mac")
+    (own / ".DS_Store").write_bytes(b"of a Mac")
+    (own / "readme.txt").write_text("no image")
+    write(own, "loose.png", (200, 0, 0))
     (own / "red" / "self").symlink_to("self")
     (own / "all").symlink_to(own)
     shown = []
     found = measure(load(linear_bundle), own, progress=lambda *each: shown.append(each))
     assert shown == [(done, 6) for done in range(1, 7)]
-    assert found.left_out == "1 file (1 .txt), 1 hidden file, the folder @eaDir, " + (
-        "1 link that leads nowhere or to a folder above (red/self)"
+    assert found.left_out == "2 files (2 .txt), 1 image outside any class folder, 2 hidden files, " + (
+        "the folders @eaDir, __MACOSX, 2 links that lead nowhere or to a folder above (all, red/self)"
     )
     assert (found.accuracy, found.samples, found.variant) == (0.8, 5, "fp32")
     assert found.unreadable == (str(own / "green" / "broken.png"),)

@@ -18,7 +18,17 @@ from edgekd.data.sources import Labels, RawData, Samples, Source, SplitName
 from edgekd.data.sources._files import SPLIT_WORDS, clear_read_errors, files_fingerprint, require_root
 from edgekd.errors import DataError
 from edgekd.recipe.settings import DataSettings
-from edgekd.runtime.images import SUFFIXES, Found, LeftOut, find_images, is_image, is_skipped, leads_back, open_upright
+from edgekd.runtime.images import (
+    SUFFIXES,
+    Found,
+    LeftOut,
+    find_images,
+    is_image,
+    is_skipped,
+    leads_back,
+    left_beside,
+    open_upright,
+)
 from edgekd.store.artifacts import Json
 from edgekd.wording import counted
 
@@ -71,16 +81,18 @@ def read(settings: DataSettings) -> RawData:
     """
     root = require_root(settings, _LAYOUT)
     with clear_read_errors(root):
-        trees = {split: _classes(folder, (root, folder)) for split, folder in _splits(root).items()}
+        folders = _splits(root)
+        trees = {split: _classes(folder, (root, folder)) for split, folder in folders.items()}
+        beside = [left_beside(folder, (root,)) for folder in sorted({root, *folders.values()})]
     classes = arranged(trees["train"], settings)
     if len(classes) < 2:
-        _refuse_one_class(_splits(root)["train"], classes[0])
+        _refuse_one_class(folders["train"], classes[0])
     splits: dict[SplitName, Samples] = {}
     for split, tree in trees.items():
         check_known(tree, classes, split=split, where=str(root), remedy="move their folders elsewhere")
         splits[split] = _samples(root, tree, classes)
     left_out = [found.left_out for tree in trees.values() for found in tree.values()]
-    return RawData(classes, splits, sum(left_out, LeftOut(folders=_skipped_beside(root))))
+    return RawData(classes, splits, sum([*beside, *left_out], LeftOut()))
 
 
 def class_names(settings: DataSettings) -> tuple[str, ...]:
@@ -159,11 +171,6 @@ def _folders(folder: Path) -> list[Path]:
     return sorted(
         child for child in folder.iterdir() if child.is_dir() and not is_skipped(child.name) and not leads_back(child)
     )
-
-
-def _skipped_beside(root: Path) -> tuple[str, ...]:
-    """Hidden folders and systems' folders beside the classes."""
-    return tuple(sorted(child.name for child in root.iterdir() if child.is_dir() and is_skipped(child.name)))
 
 
 def _some(names: Sequence[str]) -> str:

@@ -37,6 +37,30 @@ def test_classes_sorted_files_recursive_hidden_left_out(make_folder: MakeFolder)
     assert str(raw.left_out) == "1 file (1 .txt), 1 hidden file, the folders .cache, .hidden, __MACOSX"
 
 
+def test_what_lies_beside_the_classes_is_counted(make_folder: MakeFolder) -> None:
+    root = make_folder({"dog": 1, "cat": 1, ".": 1})
+    for name in ("readme.txt", "dog/notes.txt", ".DS_Store", "cat/.DS_Store"):
+        (root / name).touch()
+    (root / "self").symlink_to("self")
+    found = image_folder.read(settings(root))
+    assert names(root) == ["cat/0.png", "dog/0.png"]
+    assert str(found.left_out) == (
+        "2 files (2 .txt), 1 image outside any class folder, 2 hidden files, "
+        "1 link that leads nowhere or to a folder above (self)"
+    )
+
+
+def test_what_lies_beside_the_splits_and_their_classes_is_counted(make_folder: MakeFolder) -> None:
+    root = make_folder({"train/a": 1, "train/b": 1, "test/a": 1, "test": 2, "test/.cache": 1})
+    for name in ("readme.txt", "train/.DS_Store", "test/a/notes.md"):
+        (root / name).touch()
+    (root / "train/self").symlink_to("self")
+    assert str(image_folder.read(settings(root)).left_out) == (
+        "2 files (1 .md, 1 .txt), 2 images outside any class folder, 1 hidden file, the folder .cache, "
+        "1 link that leads nowhere or to a folder above (train/self)"
+    )
+
+
 @pytest.mark.parametrize("folder", ["val", "valid", "validation", "Validation"])
 def test_splits_beside_train(make_folder: MakeFolder, folder: str) -> None:
     root = make_folder({"train/a": 2, "train/b": 2, f"{folder}/a": 1, f"{folder}/b": 1, "test/b": 1})
@@ -63,7 +87,7 @@ def test_links_are_followed_but_not_in_circles(make_folder: MakeFolder, tmp_path
     assert names(root) == ["a/0.png", "b/0.png", "c/0.png"]
     assert image_folder.fingerprint(settings(root))["files"] == 3
     left_out = str(image_folder.read(settings(root)).left_out)
-    assert left_out == "3 links that lead nowhere or to a folder above (a/again, a/all, b/self)"
+    assert left_out == "4 links that lead nowhere or to a folder above (a/again, a/all, all, b/self)"
 
 
 def test_a_link_that_leads_nowhere_is_a_broken_image(make_folder: MakeFolder) -> None:
