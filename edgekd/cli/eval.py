@@ -73,7 +73,7 @@ def command(
     for problem in result.problems:
         click.echo(f"not usable: {problem}", err=True)
     if result.left_out:
-        click.echo(f"left out, not images: {result.left_out}", err=True)
+        click.echo(f"left out: {result.left_out}", err=True)
     for name in result.unreadable:
         click.echo(f"skipped, unreadable: {printable(name)}", err=True)
 

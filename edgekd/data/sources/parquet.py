@@ -196,7 +196,11 @@ def _opened(files: Sequence[Path], settings: ColumnSettings) -> _Opened:
                 labels.append(read_column(path, column, names, settings.task, text=text))
                 sizes = [file.metadata.row_group(number).num_rows for number in range(file.num_row_groups)]
         except (OSError, ValueError) as error:  # ArrowInvalid is a ValueError
-            raise DataError(f"{path} is not a readable Parquet file", found=str(error).splitlines()[0]) from None
+            raise DataError(
+                f"{path} is not a readable Parquet file",
+                found=str(error).splitlines()[0],
+                hint="repair it, or move it elsewhere",
+            ) from None
         groups += [_RowGroup(path, number, image) for number in range(len(sizes))]
         lengths += sizes
     return _Opened(groups, lengths, joined(files, labels))
