@@ -11,6 +11,8 @@ from torchvision import models
 import edgekd
 from edgekd import pipeline
 from edgekd.errors import DataError, ModelError, PreflightError, UsageError
+from edgekd.models.architecture import Architecture
+from edgekd.models.build import build
 from edgekd.recipe.load import from_mapping
 
 RECIPE = {
@@ -207,3 +209,13 @@ def test_more_threads_than_this_machine_has_are_refused_before_anything_is_made(
             attempt(RECIPE, tmp_path, ["distill.threads=9999"])
     # Up to a stage that measures nothing, its number of threads is another machine's affair.
     pipeline.plan(from_mapping(RECIPE, ["bench.threads=9999"]), tmp_path, until="teacher")
+
+
+@pytest.mark.parametrize("role", ["teacher", "student"])
+def test_a_plan_refuses_weights_with_nan(tmp_path, role):
+    network = build(Architecture(model="cifar/resnet8", num_classes=10))
+    torch.nn.init.constant_(network.linear.bias, float("nan"))
+    torch.save({"state_dict": network.state_dict()}, tmp_path / "best.pth")
+    recipe = {**RECIPE, role: {"model": "cifar/resnet8", "checkpoint": str(tmp_path / "best.pth")}}
+    with pytest.raises(ModelError, match=r"best\.pth have values(?s:.)*linear\.bias has NaN in 10 of 10 values"):
+        pipeline.plan(from_mapping(recipe), tmp_path / "run")

@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from edgekd.errors import ModelError
+from edgekd.models.values import check_values
 from edgekd.wording import counted
 
 
@@ -36,7 +37,7 @@ def load_state(model: nn.Module, state: Mapping[str, Tensor], *, origin: object)
         origin: where the state comes from, for the message.
 
     Raises:
-        ModelError: names or shapes differ; the message lists them.
+        ModelError: names or shapes differ, or values are not finite; the message lists them.
     """
     if problems := problems_of(model, state):
         raise ModelError(
@@ -44,6 +45,7 @@ def load_state(model: nn.Module, state: Mapping[str, Tensor], *, origin: object)
             found="; ".join(problems),
             hint="set the model, its arguments, its stem and its classes as they were when these weights were trained",
         )
+    check_values(model, state, origin=origin)
     model.load_state_dict(dict(state), strict=False)
 
 

@@ -27,6 +27,7 @@ from edgekd.models.own_input import Seen, check_student, classes_beside, seen_by
 from edgekd.models.reparameterization import fold, has_branches
 from edgekd.models.state_files import Chosen, choose
 from edgekd.models.stems import wants_small_stem
+from edgekd.models.values import check_values
 from edgekd.models.weights import NewHead, last_layer, load_state, new_head, read_state
 from edgekd.recipe.onnx_file import onnx_file
 from edgekd.recipe.settings import ModelSettings, TeacherSettings
@@ -152,6 +153,8 @@ def _from_settings(
     if adopted and published != width:
         _refuse(NewHead("", published, width), f"the published weights of {model.model}")
     network = build(architecture, pretrained=model.pretrained and fetch)
+    if model.pretrained and fetch:
+        check_values(network, network.state_dict(), origin=f"{model.model}, as published,")
     if from_outside(model.model):
         check_outputs(network, architecture, seen.shape, trained=not adopted)
     else:
