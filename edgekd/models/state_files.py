@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from edgekd.errors import ModelError, UsageError
 from edgekd.models.pickled import Contents, contents_of
-from edgekd.models.weights import NewHead, new_head, problems_of
+from edgekd.models.weights import NewHead, new_head, problems_of, unfitting
 
 _SAVE_PLAIN = "save a plain state dict: safetensors.torch.save_file(model.state_dict(), …)"
 # What training scripts save beside the weights: settings, paths, dates, numbers. Instead of these classes an empty
@@ -242,11 +242,7 @@ def _fit(network: nn.Module, label: str, state: dict[str, Tensor], classes: int)
 def _unfitting(network: nn.Module, path: Path, labelled: Sequence[tuple[str, dict[str, Tensor]]]) -> ModelError:
     own = set(network.state_dict())
     label, state = max(labelled, key=lambda each: len(own & set(each[1])))
-    return ModelError(
-        f"the weights of {path} do not fit this network",
-        found="; ".join(([f"under {label}"] if label else []) + problems_of(network, state)),
-        hint="set the model, its arguments, its stem and its classes as they were when these weights were trained",
-    )
+    return unfitting(network, state, origin=path, label=label)
 
 
 def _equal(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:

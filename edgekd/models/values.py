@@ -1,4 +1,4 @@
-"""What stands in weights: values that a network can compute with."""
+"""What stands in weights: types and values that a network can compute with."""
 
 from __future__ import annotations
 
@@ -10,8 +10,40 @@ from torch import Tensor, nn
 from edgekd.errors import ModelError
 from edgekd.wording import counted
 
+FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
+
 _NAMED = 3
-_VARIANCE = "running_var"
+_VARIANCE, _COUNTER = "running_var", "num_batches_tracked"
+
+
+def other_types(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> list[str]:
+    """The names of tensors that would become other numbers in the network's type, such as the int8 steps of weights.
+
+    Args:
+        own: the network's tensors.
+        state: tensors by the same names; others, and those of another shape, are passed over.
+    """
+    shared = [name for name in own if name in state and own[name].shape == state[name].shape]
+    return [name for name in shared if not name.endswith(_COUNTER) and not _is_kept(state[name], own[name])]
+
+
+def type_of(tensor: Tensor) -> str:
+    """`int8`; `meta` of a tensor without data, and `sparse_coo` or the like of one that is not stored whole."""
+    if tensor.is_meta:
+        return "meta"
+    kind = tensor.dtype if tensor.layout == torch.strided else tensor.layout
+    return str(kind).removeprefix("torch.")
+
+
+def _is_kept(given: Tensor, own: Tensor) -> bool:
+    if given.is_meta or given.layout != torch.strided:
+        return False
+    if given.dtype == own.dtype or (given.dtype in FLOATS and own.dtype in FLOATS):
+        return True
+    # A tensor of several integers where the network has floats is one of quantized weights.
+    if given.is_quantized or given.is_complex() or (own.is_floating_point() and given.ndim > 0):
+        return False
+    return torch.equal(given.to(own.dtype).to(given.dtype), given)
 
 
 def check_values(model: nn.Module, state: Mapping[str, Tensor], *, origin: object) -> None:

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from edgekd.errors import ModelError
-from edgekd.models.values import check_values
+from edgekd.models.values import FLOATS, check_values, other_types, type_of
 from edgekd.wording import counted
 
 
@@ -37,16 +37,34 @@ def load_state(model: nn.Module, state: Mapping[str, Tensor], *, origin: object)
         origin: where the state comes from, for the message.
 
     Raises:
-        ModelError: names or shapes differ, or values are not finite; the message lists them.
+        ModelError: names, shapes or types differ, or values are not finite; the message lists them.
     """
-    if problems := problems_of(model, state):
-        raise ModelError(
-            f"the weights of {origin} do not fit this network",
-            found="; ".join(problems),
-            hint="set the model, its arguments, its stem and its classes as they were when these weights were trained",
-        )
+    if problems_of(model, state):
+        raise unfitting(model, state, origin=origin)
     check_values(model, state, origin=origin)
     model.load_state_dict(dict(state), strict=False)
+
+
+def unfitting(model: nn.Module, state: Mapping[str, Tensor], *, origin: object, label: str = "") -> ModelError:
+    """The error for a state dict that does not fit a network.
+
+    Args:
+        model: the network.
+        state: tensors by name.
+        origin: where the state comes from.
+        label: where it stands in there.
+    """
+    own = model.state_dict()
+    only_types = not any(_mismatches(own, state))
+    *names, last = [str(dtype).removeprefix("torch.") for dtype in FLOATS]
+    return ModelError(
+        f"the weights of {origin} do not fit this network",
+        found="; ".join(([f"under {label}"] if label else []) + problems_of(model, state)),
+        allowed=f"{', '.join(names)} or {last} where the network has floats" if only_types else None,
+        hint="take the float weights: those of a quantized model are other numbers without its scales"
+        if only_types
+        else "set the model, its arguments, its stem and its classes as they were when these weights were trained",
+    )
 
 
 def problems_of(model: nn.Module, state: Mapping[str, Tensor]) -> list[str]:
@@ -55,9 +73,12 @@ def problems_of(model: nn.Module, state: Mapping[str, Tensor]) -> list[str]:
     missing, unexpected, other = _mismatches(own, state)
     named = (("missing", missing), ("unexpected", unexpected))
     shapes = [f"{name} is {tuple(state[name].shape)}, the network has {tuple(own[name].shape)}" for name in other]
+    kinds = other_types(own, state)
+    types = [f"{name} is {type_of(state[name])}, the network has {type_of(own[name])}" for name in kinds[:1]]
     return [
         *(f"{counted(len(names), 'tensor')} {what}, e.g. {names[0]}" for what, names in named if names),
         *shapes[:3],
+        *(f"{counted(len(kinds), 'tensor')} of another type, e.g. {example}" for example in types),
     ]
 
 
@@ -96,6 +117,8 @@ def new_head(model: nn.Module, state: Mapping[str, Tensor], classes: int) -> New
     own = model.state_dict()
     missing, unexpected, other = _mismatches(own, state)
     layers = {name.rpartition(".")[0] for name in other}
+    if other_types(own, state):
+        return None
     if missing or unexpected or len(layers) != 1 or any(own[n].shape[1:] != state[n].shape[1:] for n in other):
         return None
     layer = layers.pop()
