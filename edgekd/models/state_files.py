@@ -6,6 +6,7 @@ import pickle
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,8 @@ _DICTS = frozenset({"collections.defaultdict", "addict.addict.Dict", "easydict.E
 # Wrappers that put a part into the middle of names, and counters of profilers.
 _INSERTED = re.compile(r"\b(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
 _COUNTERS = re.compile(r"(^|\.)(n_averaged|total_ops|total_params)$")
+# The counter and the prefix of torch.optim.swa_utils.AveragedModel.
+_AVERAGED_COUNT, _AVERAGED_PREFIX = re.compile(r"(^|\.)n_averaged$"), "module."
 _AVERAGED = re.compile(r"(^|[._])(ema|swa|averaged|shadow)([._]|$)")
 _DEEPEST = 4
 
@@ -61,6 +64,7 @@ class Chosen:
         label: where they stand in the file, e.g. "state_dict.model"; "" for the whole file.
         state: by the network's names.
         head: set where all fits but the last layer's number of classes.
+        averaged: whether they are taken as an average, and not by a key.
         over: the label of weights that were there too, and were passed over for averaged ones.
         unused: the label of averaged weights that do not fit.
     """
@@ -68,6 +72,7 @@ class Chosen:
     label: str
     state: dict[str, Tensor]
     head: NewHead | None
+    averaged: bool = False
     over: str | None = None
     unused: str | None = None
 
@@ -78,7 +83,8 @@ class Chosen:
                 f"The file has averaged weights under {self.unused}, which do not fit this network: others were taken."
             )
         if self.over is None:
-            return None
+            taken = f"The averaged weights{f' ({self.label})' if self.label else ''} of the file were taken"
+            return f"{taken}: it has no others that fit." if self.averaged else None
         other = f"key: {self.over} takes the others" if self.over else "the others are at the top of the file"
         return f"The averaged weights ({self.label}) of the file were taken; {other}."
 
@@ -118,7 +124,8 @@ def choose(network: nn.Module, path: Path, classes: int, *, key: str | None = No
     if not fits:
         raise _unfitting(network, path, labelled or list(found.items()))
     fits = [fit for fit in fits if fit.head is None] or fits
-    averaged = [fit for fit in fits if _AVERAGED.search(fit.label.lower())]
+    counted = list(_counted_averages(raw))
+    averaged = [fit for fit in fits if _AVERAGED.search(fit.label.lower()) or _is_in(fit.label, counted)]
     plain = [fit for fit in fits if fit not in averaged]
     candidates = averaged or plain
     first = candidates[0]
@@ -128,11 +135,9 @@ def choose(network: nn.Module, path: Path, classes: int, *, key: str | None = No
             found=", ".join(fit.label or "the names without a prefix" for fit in candidates),
             hint="choose one: set `key` beside `checkpoint`",
         )
-    if averaged and plain:
-        return Chosen(first.label, first.state, first.head, over=plain[0].label)
-    if not averaged and key is None:
-        return replace(first, unused=next(_averages(raw), None))
-    return first
+    if averaged:
+        return replace(first, averaged=key is None, over=plain[0].label if plain else None)
+    return replace(first, unused=next(filter(None, chain(_averages(raw), counted)), None)) if key is None else first
 
 
 def _completed(
@@ -158,10 +163,31 @@ def _averages(value: object, label: str = "", depth: int = 0) -> Iterator[str]:
     for name, each in value.items():
         place = f"{label}.{name}".lstrip(".")
         inner = each.values() if isinstance(each, Mapping) else each if isinstance(each, (list, tuple)) else (each,)
+        if isinstance(name, str) and _COUNTERS.search(name):
+            continue
         if isinstance(name, str) and _AVERAGED.search(name.lower()) and any(isinstance(one, Tensor) for one in inner):
             yield place
         else:
             yield from _averages(each, place, depth + 1)
+
+
+def _counted_averages(value: object, label: str = "", depth: int = 0) -> Iterator[str]:
+    """Where a file has the weights of PyTorch's AveragedModel, which counts what it averages."""
+    if not isinstance(value, Mapping) or depth > _DEEPEST:
+        return
+    names = [
+        _INSERTED.sub("", name) for name, each in value.items() if isinstance(name, str) and isinstance(each, Tensor)
+    ]
+    for counter in filter(_AVERAGED_COUNT.search, names):
+        before = counter.removesuffix("n_averaged")
+        wrapped = any(name.startswith(f"{before}{_AVERAGED_PREFIX}") for name in names)
+        yield f"{label}.{before}{_AVERAGED_PREFIX if wrapped else ''}".strip(".")
+    for name, each in value.items():
+        yield from _counted_averages(each, f"{label}.{name}".lstrip("."), depth + 1)
+
+
+def _is_in(label: str, places: Sequence[str]) -> bool:
+    return any(label == place or (place and label.startswith(f"{place}.")) for place in places)
 
 
 def _read(path: Path, contents: Contents) -> object:

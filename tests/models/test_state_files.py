@@ -264,3 +264,50 @@ def test_averages_that_do_not_fit_are_named(tmp_path, averages):
     torch.save({"model": network().state_dict(), "ema": averages}, tmp_path / "w.pth")
     chosen = choose(network(), tmp_path / "w.pth", 3)
     assert "averaged weights under ema" in chosen.warning and "do not fit" in chosen.warning
+
+
+@torch.no_grad()
+def _averaged_model(inner: nn.Module) -> nn.Module:
+    averaged = torch.optim.swa_utils.AveragedModel(inner)
+    averaged.update_parameters(inner)
+    for parameter in inner.parameters():
+        parameter.add_(1.0)
+    averaged.update_parameters(inner)
+    return averaged
+
+
+def test_a_file_of_pytorch_s_averaged_model_is_an_average(tmp_path):
+    averaged = _averaged_model(network())
+    torch.save(averaged.state_dict(), tmp_path / "w.pth")
+    chosen = choose(network(), tmp_path / "w.pth", 3)
+    assert torch.equal(chosen.state["0.weight"], averaged.module[0].weight)
+    assert chosen.warning == "The averaged weights (module) of the file were taken: it has no others that fit."
+    assert choose(network(), tmp_path / "w.pth", 3, key="module").warning is None
+
+
+@pytest.mark.parametrize("name", ["net_b", "nested.net_b"])
+def test_pytorch_s_averaged_model_is_known_by_its_counter_whatever_its_name(tmp_path, name):
+    """Without a word such as ema or swa in it, and beside the weights that it averages."""
+    raw, averaged = network(), _averaged_model(network())
+    content = {"net_a": raw.state_dict(), "net_b": averaged.state_dict()}
+    torch.save({"nested": content} if "." in name else content, tmp_path / "w.pth")
+    chosen = choose(network(), tmp_path / "w.pth", 3)
+    assert torch.equal(chosen.state["0.weight"], averaged.module[0].weight)
+    assert chosen.label == f"{name}.module"
+    assert chosen.warning.startswith(f"The averaged weights ({name}.module) of the file were taken; key: ")
+
+
+def test_an_averaged_model_among_the_tensors_of_one_state_dict(tmp_path):
+    """As a Lightning module saves its parts."""
+    raw, averaged = network(), _averaged_model(network())
+    state = {**prefixed(raw.state_dict(), "net."), **prefixed(averaged.state_dict(), "slow.")}
+    torch.save({"state_dict": state}, tmp_path / "w.ckpt")
+    chosen = choose(network(), tmp_path / "w.ckpt", 3)
+    assert torch.equal(chosen.state["0.weight"], averaged.module[0].weight) and chosen.over == "state_dict.net"
+
+
+def test_an_averaged_model_that_does_not_fit_is_named_without_its_counter(tmp_path):
+    averaged = _averaged_model(nn.Sequential(nn.Conv2d(3, 9, 3)))
+    torch.save({"model": network().state_dict(), "other": averaged.state_dict()}, tmp_path / "w.pth")
+    chosen = choose(network(), tmp_path / "w.pth", 3)
+    assert "averaged weights under other.module, which do not fit" in chosen.warning
