@@ -17,6 +17,7 @@ from onnx import TensorProto
 from edgekd.errors import ExportError, UsageError
 from edgekd.export._quantized_rules import DEQUANTIZE, NODE_RULES, QUANTIZE, Finding, Target, channels
 from edgekd.export._scopes import Scope, expanded, of_onnx, opset_of, scopes, title
+from edgekd.export._types import tensor_types
 from edgekd.runtime import backends
 
 __all__ = ["JETPACKS", "VERSIONS", "Finding", "Verdict", "check", "has_int8", "is_offered", "read"]
@@ -38,10 +39,6 @@ _MAJORS = (8, 10, 11)
 # The newest opset that TensorRT 8 parses, and the newest that is documented for 10 and 11.
 _CEILING_8, _KNOWN_10 = 17, 20
 _INT8_OPERATORS = frozenset({"QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger", "DynamicQuantizeLinear"})
-# Of network inputs; double is converted.
-_INPUT_TYPES = frozenset(
-    getattr(TensorProto, name) for name in "FLOAT FLOAT16 BFLOAT16 DOUBLE INT8 UINT8 INT32 INT64 BOOL".split()
-)
 _DecodeError: type[Exception] = import_module("google.protobuf.message").DecodeError
 
 
@@ -80,7 +77,9 @@ def check(graph: onnx.ModelProto, version: str) -> Verdict:
     column = max(known for known in _columns() if known <= numbers)
     target = Target(version, numbers[0], opset_of(graph) or 0)
     findings = [*_opset(target), *_functions(graph, target), *_inputs(graph, target)]
-    for scope in scopes(expanded(graph).graph):
+    inlined = expanded(graph)
+    findings += tensor_types(inlined, numbers)
+    for scope in scopes(inlined.graph):
         for node in scope.graph.node:
             findings += _node(scope, node, target, column)
     legal = all(finding.level != "error" for finding in findings)
@@ -185,11 +184,7 @@ def _inputs(graph: onnx.ModelProto, target: Target) -> Iterator[Finding]:
             continue
         tensor = value.type.tensor_type
         where = f"{value.name} (input)"
-        if tensor.elem_type not in _INPUT_TYPES:
-            name = TensorProto.DataType.Name(tensor.elem_type).lower() if tensor.elem_type else "no tensor"
-            message = f"{name}: TensorRT has no tensors of this type"
-            yield Finding("error", "input-type", where, message, "feed float32, or convert it outside the graph")
-        elif tensor.elem_type == TensorProto.DOUBLE:
+        if tensor.elem_type == TensorProto.DOUBLE:
             yield Finding("warning", "input-type", where, "double: TensorRT computes it in float32", "feed float32")
         elif tensor.elem_type == TensorProto.INT64 and target.major == 8:
             yield Finding("warning", "input-type", where, "int64: TensorRT 8 computes it in int32", "feed int32")

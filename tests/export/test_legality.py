@@ -89,8 +89,8 @@ def test_doubles_and_on_tensorrt_8_long_integers_are_named():
 @pytest.mark.parametrize("version", ["8.6", "10.3", "11.4"])
 def test_an_input_of_a_type_that_tensorrt_lacks_is_refused(dtype, version):
     verdict = legality.check(relu(dtype=dtype), version)
-    assert not verdict.legal and rules(relu(dtype=dtype), version, "error") == {"input-type"}
-    (finding,) = [each for each in verdict.findings if each.rule == "input-type"]
+    assert not verdict.legal and rules(relu(dtype=dtype), version, "error") == {"tensor-type"}
+    (finding,) = [each for each in verdict.findings if each.rule == "tensor-type"]
     assert TensorProto.DataType.Name(dtype).lower() in finding.message and finding.node == "x (input)"
 
 
