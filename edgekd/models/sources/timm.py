@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
 
 import timm
+from huggingface_hub import logging as hub_log
 from huggingface_hub import try_to_load_from_cache
 from timm.data.imagenet_info import ImageNetInfo, infer_imagenet_subset
 from torch import nn
@@ -21,8 +25,24 @@ def names() -> tuple[str, ...]:
 
 
 def build(name: str, *, num_classes: int, pretrained: bool = False, **arguments: Any) -> nn.Module:
-    model: nn.Module = timm.create_model(name, pretrained=pretrained, num_classes=num_classes, **arguments)
+    with _quiet_hub():
+        model: nn.Module = timm.create_model(name, pretrained=pretrained, num_classes=num_classes, **arguments)
     return model
+
+
+@contextmanager
+def _quiet_hub() -> Iterator[None]:
+    """Without the hub's two lines for each attempt of a download: what fails in the end is raised, and says why.
+
+    A verbosity other than the usual one (HF_HUB_VERBOSITY=info) stays.
+    """
+    before = hub_log.get_verbosity()
+    if before == logging.WARNING:
+        hub_log.set_verbosity(logging.ERROR)
+    try:
+        yield
+    finally:
+        hub_log.set_verbosity(before)
 
 
 def published_classes(name: str) -> int:
