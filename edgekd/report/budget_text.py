@@ -91,7 +91,8 @@ def notes(verdict: Verdict, names: Mapping[str, str] | None = None) -> tuple[str
     if verdict.disturbed and any(bound.name == "latency_ms" and not bound.met for bound in verdict.bounds):
         found.append("The latency was measured on a disturbed machine, and may be too high.")
     if verdict.within is not None:
-        found.append(f"{_named(verdict.within, names)}, in the same bundle, keeps to every bound.")
+        other = _named(verdict.within, names)
+        found.append(f"{other}, in the same bundle, keeps to every bound; budget.variant judges it.")
     else:
         found += [_nearest(bound, names) for bound in verdict.bounds if not bound.met]
     return tuple(found)
@@ -101,6 +102,9 @@ def _nearest(bound: Bound, names: Mapping[str, str] | None) -> str:
     if bound.nearest is None:
         return f"No other file of the bundle comes nearer to {bound.name}."
     value = _number(bound.name, bound.nearest.value)
+    larger_is_better = bound.name == "agreement"
+    if bound.nearest.value == bound.limit or (bound.nearest.value > bound.limit) == larger_is_better:
+        return f"{_named(bound.nearest.model, names)}, in the same bundle, keeps to {bound.name} with {value}."
     return f"Nearest to {bound.name} in the bundle: {_named(bound.nearest.model, names)} with {value}."
 
 

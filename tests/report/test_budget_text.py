@@ -84,7 +84,11 @@ def test_the_message_has_by_how_much_each_bound_is_missed_and_what_is_nearest() 
         "  Nearest to size_mb in the bundle: student-fp16 with 4.40 MB.",
     ]
     instead = _plain(budget_text.message(_verdict(SIZE, within="student-fp16")))
-    assert instead.endswith("student-fp16, in the same bundle, keeps to every bound.") and "Nearest" not in instead
+    assert instead.endswith("student-fp16, in the same bundle, keeps to every bound; budget.variant judges it.")
+    assert "Nearest" not in instead
+    nearer = SIZE.model_copy(update={"nearest": Nearest(model="student-fp16", value=3.9)})
+    text = _plain(budget_text.message(_verdict(nearer)))
+    assert text.endswith("student-fp16, in the same bundle, keeps to size_mb with 3.90 MB.")
     agreement = Bound(name="agreement", limit=0.99, value=0.97, met=False)
     assert "97.0 %, 2.00 % below 99 %" in _plain(budget_text.message(_verdict(agreement)))
 
