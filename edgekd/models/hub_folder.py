@@ -70,7 +70,7 @@ def read(folder: Path) -> HubFolder:
             str(config["architecture"]) if is_timm else None,
             _arguments(config.get("model_args") or {}),
             _classes(config),
-            _checked(timm_input(config) if is_timm else _processor_input(folder)),
+            checked(timm_input(config) if is_timm else _processor_input(folder)),
         )
     except (KeyError, IndexError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         raise ModelError(f"{folder} has a description that cannot be read", found=summary(error)) from None
@@ -88,8 +88,8 @@ def _classes(config: Mapping[str, Any]) -> tuple[str, ...] | None:
     return tuple(map(str, names)) if names else None
 
 
-def _checked(found: TrainedInput) -> TrainedInput:
-    """Within what a recipe may say. Raises ValueError."""
+def checked(found: TrainedInput) -> TrainedInput:
+    """The same, if it is within what a recipe may say. Raises ValueError."""
     described = {key: getattr(found, key) for key in ("image_size", "mean", "std", "crop_pct", "fit", "interpolation")}
     given = {key: value for key, value in described.items() if value is not None}
     channels = {} if found.channels is None else {"channels": found.channels}

@@ -9,7 +9,7 @@ from typing import Any
 from edgekd import plugins
 from edgekd.data.sources import source_named
 from edgekd.errors import EdgekdError, ModelError
-from edgekd.models import hub_folder
+from edgekd.models import hub_folder, timm_training
 from edgekd.models.checkpoint import Checkpoint
 from edgekd.models.onnx_graph import Signature
 from edgekd.models.trained_input import TrainedInput
@@ -219,6 +219,8 @@ def _of_weights(model: ModelSettings) -> TrainedInput:
         return TrainedInput(own.image_size, own.mean, own.std, own.interpolation, own.crop_pct, own.fit)
     if (file := onnx_file(model.model)) is not None:
         return _of_bundle(file)
+    if model.checkpoint is not None:
+        return timm_training.trained_input(model.checkpoint)
     if not model.pretrained or reference(model.model) is not None:
         return TrainedInput()
     source, _, name = model.model.partition("/")

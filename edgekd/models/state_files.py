@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import pickle
 import re
+import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -52,8 +54,21 @@ class _Inert:
         pass
 
 
+class Arguments(_Inert):
+    """Stands for an argparse.Namespace: the values that it holds, whatever they are."""
+
+    values: Mapping[str, Any] = MappingProxyType({})
+
+    def __setstate__(self, state: object) -> None:
+        if isinstance(state, dict):
+            self.values = state
+
+
 def _empty_dict(*_arguments: object) -> dict[Any, Any]:
     return {}
+
+
+_STANDS_FOR: Mapping[str, Any] = {**dict.fromkeys(_DICTS, _empty_dict), "argparse.Namespace": Arguments}
 
 
 @dataclass(frozen=True)
@@ -190,7 +205,18 @@ def _is_in(label: str, places: Sequence[str]) -> bool:
     return any(label == place or (place and label.startswith(f"{place}.")) for place in places)
 
 
-def _read(path: Path, contents: Contents) -> object:
+def read(path: Path) -> object:
+    """What a file of torch.save holds, with the tensors left on the disk where its format allows that.
+
+    Objects other than tensors and plain values are stood for by empty ones, an argparse.Namespace by Arguments.
+
+    Raises:
+        ModelError: it is damaged, or has objects that could be code.
+    """
+    return _read(path, contents_of(path), mapped=zipfile.is_zipfile(path))
+
+
+def _read(path: Path, contents: Contents, *, mapped: bool = False) -> object:
     if contents.torchscript:
         raise ModelError(
             f"{path} is a TorchScript model, and a checkpoint must hold weights by name",
@@ -201,7 +227,7 @@ def _read(path: Path, contents: Contents) -> object:
             return load_file(path)
         stand_ins: list[Any] = _stand_ins(contents.unsafe)
         with torch.serialization.safe_globals(stand_ins):
-            return torch.load(path, "cpu", weights_only=True)
+            return torch.load(path, "cpu", weights_only=True, mmap=mapped)
     except pickle.UnpicklingError as error:
         if contents.module is not None:
             raise _whole_model(path, contents.module) from None
@@ -217,7 +243,7 @@ def _read(path: Path, contents: Contents) -> object:
 def _stand_ins(names: Iterable[str]) -> list[tuple[Any, str]]:
     """For each class in a file that a training script may well save, what is built in its stead."""
     known = [name for name in names if name in _BUILTINS or name.partition(".")[0] in _BYSTANDERS]
-    return [(_empty_dict if name in _DICTS else _Inert, name) for name in known]
+    return [(_STANDS_FOR.get(name, _Inert), name) for name in known]
 
 
 def _whole_model(path: Path, module: str) -> ModelError:

@@ -22,6 +22,7 @@ from edgekd.models.checkpoint import Checkpoint, TrainingNotes
 from edgekd.models.code import code_of
 from edgekd.models.onnx_network import MODEL, OnnxNetwork
 from edgekd.models.own_input import own_input
+from edgekd.models.timm_training import trained_input
 from edgekd.recipe.onnx_file import onnx_file
 from edgekd.recipe.settings import AugmentSettings, ModelSettings, StepSettings, TeacherSettings, TrainSettings
 from edgekd.store.artifacts import Json, digest, file_digest
@@ -307,7 +308,9 @@ def origin_of(model: ModelSettings) -> Json:
             f"the checkpoint {model.checkpoint} does not exist",
             allowed="a checkpoint folder, .safetensors, or a state dict (.pth, .pt)",
         )
-    return {**origin, "checkpoint": digest(file_digest(model.checkpoint))}
+    content, known = file_digest(model.checkpoint), vars(trained_input(model.checkpoint))
+    said = any(value is not None for value in known.values())
+    return {**origin, "checkpoint": digest([content, known] if said else content)}
 
 
 def training_loader(
