@@ -2,36 +2,20 @@
 
 from __future__ import annotations
 
-import pickle
 import re
-import zipfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from edgekd.errors import ModelError, UsageError
 from edgekd.models.pickled import Contents, contents_of
+from edgekd.models.torch_files import SAVE_PLAIN, read, whole_model
 from edgekd.models.weights import NewHead, new_head, problems_of, unfitting
 
-_SAVE_PLAIN = "save a plain state dict: safetensors.torch.save_file(model.state_dict(), …)"
-# What training scripts save beside the weights: settings, paths, dates, numbers. Instead of these classes an empty
-# object is built, so that nothing of theirs runs.
-_BYSTANDERS = frozenset(
-    "__main__ addict argparse collections datetime decimal easydict enum fractions lightning lightning_fabric mmcv "
-    "mmengine ml_collections numpy omegaconf pathlib pytorch_lightning timm torch types typing uuid yacs".split()
-)
-_BUILTINS = frozenset(
-    f"builtins.{name}" for name in "bool bytes dict float frozenset int list range slice str tuple".split()
-)
-_DICTS = frozenset({"collections.defaultdict", "addict.addict.Dict", "easydict.EasyDict", "yacs.config.CfgNode"})
 # Wrappers that put a part into the middle of names, and counters of profilers.
 _INSERTED = re.compile(r"\b(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
 _COUNTERS = re.compile(r"(^|\.)(n_averaged|total_ops|total_params)$")
@@ -39,36 +23,6 @@ _COUNTERS = re.compile(r"(^|\.)(n_averaged|total_ops|total_params)$")
 _AVERAGED_COUNT, _AVERAGED_PREFIX = re.compile(r"(^|\.)n_averaged$"), "module."
 _AVERAGED = re.compile(r"(^|[._])(ema|swa|averaged|shadow)([._]|$)")
 _DEEPEST = 4
-
-
-class _Inert:
-    """Stands for an object of a class that is not a tensor's. Takes any arguments and any state, and keeps none."""
-
-    def __new__(cls, *_arguments: object, **_named: object) -> _Inert:
-        return super().__new__(cls)
-
-    def __init__(self, *_arguments: object, **_named: object) -> None:
-        pass
-
-    def __setstate__(self, state: object) -> None:
-        pass
-
-
-class Arguments(_Inert):
-    """Stands for an argparse.Namespace: the values that it holds, whatever they are."""
-
-    values: Mapping[str, Any] = MappingProxyType({})
-
-    def __setstate__(self, state: object) -> None:
-        if isinstance(state, dict):
-            self.values = state
-
-
-def _empty_dict(*_arguments: object) -> dict[Any, Any]:
-    return {}
-
-
-_STANDS_FOR: Mapping[str, Any] = {**dict.fromkeys(_DICTS, _empty_dict), "argparse.Namespace": Arguments}
 
 
 @dataclass(frozen=True)
@@ -125,12 +79,12 @@ def choose(network: nn.Module, path: Path, classes: int, *, key: str | None = No
             f"{path} does not exist", allowed="a checkpoint folder, .safetensors, or a state dict (.pth, .pt)"
         )
     contents = Contents() if path.suffix == ".safetensors" else contents_of(path)
-    raw = _read(path, contents)
+    raw = read(path, contents)
     found = dict(_state_dicts(raw))
     if contents.module is not None and not _has_any_of(network, found):
-        raise _whole_model(path, contents.module)
+        raise whole_model(path, contents.module)
     if not found:
-        raise ModelError(f"{path} does not hold a state dict", found="no tensors by name", hint=_SAVE_PLAIN)
+        raise ModelError(f"{path} does not hold a state dict", found="no tensors by name", hint=SAVE_PLAIN)
     labelled = [(label, state) for label, state in _scopes(found, network) if key is None or _within(label, key)]
     if key is not None and not labelled:
         raise UsageError(f"{path} has nothing under key: {key}", allowed=", ".join(sorted(filter(None, found))) or None)
@@ -203,56 +157,6 @@ def _counted_averages(value: object, label: str = "", depth: int = 0) -> Iterato
 
 def _is_in(label: str, places: Sequence[str]) -> bool:
     return any(label == place or (place and label.startswith(f"{place}.")) for place in places)
-
-
-def read(path: Path) -> object:
-    """What a file of torch.save holds, with the tensors left on the disk where its format allows that.
-
-    Objects other than tensors and plain values are stood for by empty ones, an argparse.Namespace by Arguments.
-
-    Raises:
-        ModelError: it is damaged, or has objects that could be code.
-    """
-    return _read(path, contents_of(path), mapped=zipfile.is_zipfile(path))
-
-
-def _read(path: Path, contents: Contents, *, mapped: bool = False) -> object:
-    if contents.torchscript:
-        raise ModelError(
-            f"{path} is a TorchScript model, and a checkpoint must hold weights by name",
-            hint=f'save them: torch.save(torch.jit.load("{path.name}").state_dict(), "{path.stem}-weights.pth")',
-        )
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        stand_ins: list[Any] = _stand_ins(contents.unsafe)
-        with torch.serialization.safe_globals(stand_ins):
-            return torch.load(path, "cpu", weights_only=True, mmap=mapped)
-    except pickle.UnpicklingError as error:
-        if contents.module is not None:
-            raise _whole_model(path, contents.module) from None
-        # PyTorch's own message suggests unpickling without checks, which would run any code in the file.
-        named = re.search(r"GLOBAL ([\w.]+)", str(error))
-        found = f"an object of {named[1]}" if named else "not a file of torch.save, or it holds more than tensors"
-        raise ModelError(f"{path} cannot be read as weights", found=found, hint=_SAVE_PLAIN) from None
-    except (SafetensorError, RuntimeError, EOFError, ValueError, OSError, KeyError, TypeError) as error:
-        found = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-        raise ModelError(f"{path} cannot be read as weights", found=found, hint=_SAVE_PLAIN) from None
-
-
-def _stand_ins(names: Iterable[str]) -> list[tuple[Any, str]]:
-    """For each class in a file that a training script may well save, what is built in its stead."""
-    known = [name for name in names if name in _BUILTINS or name.partition(".")[0] in _BYSTANDERS]
-    return [(_STANDS_FOR.get(name, _Inert), name) for name in known]
-
-
-def _whole_model(path: Path, module: str) -> ModelError:
-    return ModelError(
-        f"{path} holds a whole pickled model, which edgekd never unpickles: that would run code in the file",
-        found=f"an object of {module}",
-        hint="save its weights alone, in the program that made it: "
-        f'torch.save(model.state_dict(), "{path.stem}-weights.pth")',
-    )
 
 
 def _has_any_of(network: nn.Module, found: Mapping[str, dict[str, Tensor]]) -> bool:

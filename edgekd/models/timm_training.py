@@ -9,7 +9,8 @@ from typing import Any
 
 from edgekd.errors import ModelError
 from edgekd.models.hub_folder import checked, timm_input
-from edgekd.models.state_files import Arguments, read
+from edgekd.models.pickled import contents_of
+from edgekd.models.torch_files import Arguments, read
 from edgekd.models.trained_input import TrainedInput
 
 # What timm's trainer saves beside the weights; the arguments of other trainers have other meanings by the same names.
@@ -25,7 +26,7 @@ def trained_input(file: Path) -> TrainedInput:
     if not file.is_file() or file.suffix == ".safetensors":
         return TrainedInput()
     try:
-        saved = read(file)
+        saved = read(file, contents_of(file), mapped=True)
     except ModelError:
         return TrainedInput()
     if not isinstance(saved, Mapping) or not saved.keys() >= _SAVED or not isinstance(saved["args"], Arguments):
