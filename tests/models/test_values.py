@@ -132,3 +132,15 @@ def test_tensors_without_data_and_sparse_ones_are_named(tmp_path):
     ):
         with pytest.raises(ModelError, match=f"0.weight is {named}"):
             load_state(network(), {**network().state_dict(), "0.weight": given}, origin="w.pth")
+
+
+def test_copies_with_nan_are_one_candidate(tmp_path):
+    """Their values are the problem, not which of them is meant."""
+    torch.save({"model": broken("3.bias", float("nan")), "best": broken("3.bias", float("nan"))}, tmp_path / "w.pth")
+    with pytest.raises(ModelError, match="several state dicts"):  # other random weights
+        choose(network(), tmp_path / "w.pth", 3)
+    state = broken("3.bias", float("nan"))
+    torch.save({"model": state, "best": {name: tensor.clone() for name, tensor in state.items()}}, tmp_path / "w.pth")
+    chosen = choose(network(), tmp_path / "w.pth", 3)
+    with pytest.raises(ModelError, match="3.bias has NaN in 1 of 3 values"):
+        load_state(network(), chosen.state, origin="w.pth")
