@@ -18,6 +18,8 @@ from edgekd.models.trained_input import TrainedInput
 from edgekd.recipe.load import from_mapping
 from edgekd.recipe.settings import TeacherSettings
 from edgekd.runtime.preprocess import Preprocessing
+from edgekd.store.artifacts import digest, file_digest
+from edgekd.training.train import origin_of
 
 UNSET = {"img_size": None, "input_size": None, "mean": None, "std": None, "crop_pct": None, "interpolation": ""}
 GIVEN = {"img_size": 48, "mean": [0.5] * 3, "std": [0.25] * 3, "crop_pct": 0.8, "interpolation": "bicubic"}
@@ -25,6 +27,7 @@ GIVEN = {"img_size": 48, "mean": [0.5] * 3, "std": [0.25] * 3, "crop_pct": 0.8, 
 
 def saved(folder: Path, *, model: str = "test_efficientnet", **given: Any) -> Path:
     """A file as timm's own trainer writes it."""
+    folder.mkdir(exist_ok=True)
     network = timm.create_model(model, num_classes=10)
     args = Namespace(**{"model": model, "lr": 0.1, "in_chans": 3, **UNSET, **given})
     optimizer = torch.optim.SGD(network.parameters(), 0.1)
@@ -142,3 +145,13 @@ def test_a_plan_says_what_is_taken(tmp_path: Path) -> None:
     pipeline.plan(settings(saved(tmp_path, **GIVEN), limit=200), tmp_path / "run", console=(console := Told()))
     (said,) = [warning for warning in console.warnings if "student.checkpoint" in warning]
     assert "arguments of its training with timm" in said and "std [0.25, 0.25, 0.25]" in said
+
+
+def test_what_they_say_is_part_of_a_stages_key_and_no_other_files_key_changes(tmp_path: Path) -> None:
+    """What was made before they were read was made of images prepared in another way."""
+    said, silent = (saved(tmp_path / name, **given) for name, given in (("said", GIVEN), ("silent", {})))
+    keys = [
+        origin_of(TeacherSettings.model_validate({"model": "timm/test_efficientnet", "checkpoint": file}))["checkpoint"]
+        for file in (said, silent)
+    ]
+    assert [key == digest(file_digest(file)) for key, file in zip(keys, (said, silent), strict=True)] == [False, True]

@@ -88,3 +88,21 @@ def test_weights_of_a_folded_network_are_taken_as_such(tmp_path: Path) -> None:
     torch.save({"conv_stem.weight": torch.zeros(1)}, tmp_path / "other.pth")
     with pytest.raises(ModelError, match=r"other.pth do not fit this network(?s:.)*missing"):
         start(model.model_copy(update={"checkpoint": tmp_path / "other.pth"}), seen, CLASSES, adopted=True)
+
+
+def test_published_weights_with_nan_are_refused(monkeypatch):
+    from edgekd.models.build import build
+
+    def damaged(architecture, pretrained):
+        network = build(architecture)
+        if pretrained:
+            torch.nn.init.constant_(network.conv1.weight, float("nan"))
+        return network
+
+    monkeypatch.setattr("edgekd.training.start.build", damaged)
+    model = ModelSettings(model="torchvision/resnet18", pretrained=True)
+    with pytest.raises(
+        ModelError, match=r"torchvision/resnet18, as published, have values(?s:.)*conv1\.weight has NaN"
+    ):
+        start(model, SEEN, CLASSES, adopted=False)
+    assert start(model, SEEN, CLASSES, adopted=False, fetch=False).network.conv1.weight.isfinite().all()
