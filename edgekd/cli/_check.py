@@ -65,6 +65,14 @@ def examine(target: Path, versions: Sequence[str], device: str | None) -> list[C
     ]
 
 
+def skipped(target: Path) -> list[str]:
+    """The files of a bundle that TensorRT is not given: those with activations that it does not run."""
+    if not target.is_dir():
+        return []
+    variants = bundle.read(target).variants.values()
+    return [each.file for each in variants if each.file.endswith(".onnx") and not is_offered(each.activations)]
+
+
 def refused(checked: Sequence[Checked]) -> str | None:
     """One line with the graphs that are not legal and for which versions; None where all are legal."""
     problems = []

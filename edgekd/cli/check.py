@@ -32,5 +32,7 @@ def command(target: str, versions: tuple[str, ...], device: str | None, as_json:
         click.echo(json.dumps([entry.to_json() for entry in checked], indent=2))
     else:
         _check.show(checked)
+        for file in _check.skipped(Path(target)):
+            click.echo(f"not checked: {file} is for other engines")
     if (refused := _check.refused(checked)) is not None:
         raise ExportError(refused)

@@ -15,7 +15,7 @@ onnx = pytest.importorskip("onnx")
 
 from onnx import helper, numpy_helper  # noqa: E402
 
-from edgekd.cli._check import examine, grouped, refused  # noqa: E402
+from edgekd.cli._check import examine, grouped, refused, skipped  # noqa: E402
 from edgekd.errors import ExportError, UnknownNameError, UsageError  # noqa: E402
 
 
@@ -87,6 +87,8 @@ def test_of_a_bundle_every_graph_but_the_asymmetric_one_is_checked(linear_bundle
     checked = examine(linear_bundle, (), None)
     assert [entry.name for entry in checked] == ["model.fp32.onnx", "model.int8.onnx"]
     assert refused(checked) == "model.fp32.onnx is not legal for TensorRT 8.6"
+    assert "not checked: model.int8-asym.onnx is for other engines\n" in check(linear_bundle).stdout
+    assert skipped(linear_bundle / "model.fp32.onnx") == []
 
 
 def test_a_device_brings_its_versions_and_its_precisions(tmp_path):
