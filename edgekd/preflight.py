@@ -24,7 +24,7 @@ from edgekd.models.build import bring_published, has_published, published_classe
 from edgekd.models.cost import cost
 from edgekd.models.own import from_outside
 from edgekd.models.own_input import classes_beside, own_input
-from edgekd.models.timm_training import told
+from edgekd.models.timm_training import warning_of
 from edgekd.quantization.placement import refuse_quantized
 from edgekd.recipe.onnx_file import onnx_file
 from edgekd.recipe.settings import ModelSettings, RecipeSettings, StepSettings
@@ -130,7 +130,7 @@ def warnings_of(run: Run, data: Dataset) -> tuple[str, ...]:
     found += _order_warnings(run, data) + _balance_warnings(run, data) + _assumptions(recipe, data)
     roles = (("student", recipe.student), ("teacher", recipe.teacher))
     files = [(name, model.checkpoint) for name, model in roles if model is not None and model.checkpoint is not None]
-    found += [said for name, file in files if (said := told(file, name)) is not None]
+    found += [line for name, file in files if (line := warning_of(file, name)) is not None]
     run.warn(found)
     return tuple(found)
 

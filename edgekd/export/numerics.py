@@ -76,6 +76,12 @@ def compare(
     logits = expected.logits
     if found.shape != logits.shape:
         raise ExportError(f"{file.name} has another output shape", found=found.shape, allowed=logits.shape)
+    return _judged(found, expected, tolerance, heads)
+
+
+def _judged(found: Floats, expected: Expected, tolerance: Tolerance, heads: Sequence[int]) -> Json:
+    """What compare() returns for the outputs of a graph, and raises."""
+    logits = expected.logits
     scale = max(float(np.abs(logits).max()), 1e-12)
     largest, mean = _difference(found, logits, scale)
     answers = _decisions if expected.multilabel else partial(_top_answers, heads=heads)

@@ -1,4 +1,4 @@
-"""What timm's trainer says of its images: the arguments that it saves beside the weights."""
+"""How timm's trainer prepared its images: the arguments that it saves beside the weights."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def trained_input(file: Path) -> TrainedInput:
     """What the arguments in a file of weights say, where they are set and a recipe could say them too.
 
     What is not set was the default of the network's published weights then, which a file does not say. Nothing is known
-    of a file of another trainer, and of one that cannot be read: what is wrong with it is said where its weights are.
+    of a file of another trainer, and of one that cannot be read, which is reported where its weights are read.
     """
     if not file.is_file() or file.suffix == ".safetensors":
         return TrainedInput()
@@ -39,14 +39,14 @@ def trained_input(file: Path) -> TrainedInput:
     return found if "crop_mode" in given else replace(found, fit=None)
 
 
-def told(file: Path, role: str) -> str | None:
+def warning_of(file: Path, role: str) -> str | None:
     """A sentence with what is taken from a file's arguments; None where it has none."""
     known = {name: value for name, value in vars(trained_input(file)).items() if value is not None}
     if not known:
         return None
     values = ", ".join(f"{name} {list(value) if isinstance(value, tuple) else value}" for name, value in known.items())
     return (
-        f"{role}.checkpoint holds the arguments of its training with timm. Images are prepared as they say, where the "
+        f"{role}.checkpoint holds the arguments of its training with timm. Images are prepared with them, where the "
         f"recipe sets nothing else: {values}."
     )
 

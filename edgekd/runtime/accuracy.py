@@ -11,7 +11,15 @@ import numpy as np
 
 from edgekd.errors import BackendError, DataError, RangeError, UsageError
 from edgekd.runtime.backends import Session
-from edgekd.runtime.images import LeftOut, find_images, is_skipped, leads_back, left_beside, shown_name
+from edgekd.runtime.images import (
+    LeftOut,
+    clear_read_errors,
+    find_images,
+    is_skipped,
+    leads_back,
+    left_beside,
+    shown_name,
+)
 from edgekd.runtime.label_table import (
     IMAGE_NAMES,
     LABEL_NAMES,
@@ -264,18 +272,12 @@ def _worst(seen: Outputs, files: Sequence[Path], place: Path) -> Iterator[WorstI
 def _in_folders(folder: Path, known: Sequence[str]) -> _Labelled:
     """Raises DataError."""
     images: list[tuple[str, Path]] = []
-    try:
+    with clear_read_errors(folder):
         names, left_out = _classes_in(folder, known), left_beside(folder)
         for name in names:
             found = find_images(folder / name, (folder,))
             left_out += found.left_out
             images += [(name, file) for file in found.images]
-    except OSError as error:
-        raise DataError(
-            f"{error.filename or folder} cannot be read",
-            found=error.strerror,
-            hint="make it readable, or move it elsewhere",
-        ) from None
     return _Labelled(images, left_out)
 
 

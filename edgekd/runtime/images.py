@@ -8,6 +8,7 @@ import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from collections.abc import Set as AbstractSet
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib import import_module
@@ -17,7 +18,7 @@ from typing import IO, TypeAlias
 
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from edgekd.errors import summary
+from edgekd.errors import DataError, summary
 from edgekd.wording import counted
 
 ImageFile: TypeAlias = "str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes]"
@@ -273,3 +274,16 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return entry.is_dir()
     except OSError:  # a link that leads to itself, or to a file as if it were a folder
         return False
+
+
+@contextmanager
+def clear_read_errors(root: Path) -> Iterator[None]:
+    """Turns OSError into DataError where a folder below root cannot be read, or is removed meanwhile."""
+    try:
+        yield
+    except OSError as error:
+        raise DataError(
+            f"{error.filename or root} cannot be read",
+            found=error.strerror,
+            hint="make it readable, or move it elsewhere",
+        ) from None

@@ -13,7 +13,7 @@ from timm.utils.checkpoint_saver import CheckpointSaver
 
 from edgekd import pipeline, schemes
 from edgekd.models.own_input import own_input
-from edgekd.models.timm_training import told, trained_input
+from edgekd.models.timm_training import trained_input, warning_of
 from edgekd.models.trained_input import TrainedInput
 from edgekd.recipe.load import from_mapping
 from edgekd.recipe.settings import TeacherSettings
@@ -38,12 +38,12 @@ def saved(folder: Path, *, model: str = "test_efficientnet", **given: Any) -> Pa
 def test_what_is_set_is_known(tmp_path: Path) -> None:
     found = trained_input(saved(tmp_path, **GIVEN))
     assert found == TrainedInput((48, 48), (0.5,) * 3, (0.25,) * 3, "bicubic", 0.8)
-    assert "teacher.checkpoint holds" in str(told(tmp_path / "last.pth.tar", "teacher"))
-    assert "image_size [48, 48], mean [0.5, 0.5, 0.5]" in str(told(tmp_path / "last.pth.tar", "teacher"))
+    assert "teacher.checkpoint holds" in str(warning_of(tmp_path / "last.pth.tar", "teacher"))
+    assert "image_size [48, 48], mean [0.5, 0.5, 0.5]" in str(warning_of(tmp_path / "last.pth.tar", "teacher"))
 
 
 def test_what_is_not_set_is_not_known(tmp_path: Path) -> None:
-    assert trained_input(saved(tmp_path)) == TrainedInput() and told(tmp_path / "last.pth.tar", "student") is None
+    assert trained_input(saved(tmp_path)) == TrainedInput() and warning_of(tmp_path / "last.pth.tar", "student") is None
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edgekd.runtime.images import BROKEN, LeftOut, find_images, is_image, open_upright
+from edgekd.errors import DataError
+from edgekd.runtime.images import BROKEN, LeftOut, clear_read_errors, find_images, is_image, open_upright
 
 IMAGE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (4, 6, 3), dtype=np.uint8))
 # EXIF orientation: how a camera's image is turned to be upright.
@@ -122,3 +123,9 @@ def test_a_phones_format_names_what_reads_it(tmp_path):
     assert not found.images and "1 .heic" in str(found.left_out) and "pip install pillow-heif" in str(found.left_out)
     with pytest.raises(BROKEN, match="pip install pillow-heif"):
         open_upright(tmp_path / "a.heic")
+
+
+def test_what_cannot_be_read_is_one_message(tmp_path):
+    with pytest.raises(DataError, match="gone cannot be read(?s:.)*No such file"):
+        with clear_read_errors(tmp_path):
+            (tmp_path / "gone").read_bytes()

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from edgekd.data.sources import SplitName
@@ -60,19 +59,6 @@ def require_root(settings: DataSettings, holds: str) -> Path:
         found = "a file" if settings.root.exists() else f"nothing at {settings.root.absolute()}"
         raise DataError(f"data.root: {settings.root} is not a folder", found=found, allowed=holds)
     return settings.root
-
-
-@contextmanager
-def clear_read_errors(root: Path) -> Iterator[None]:
-    """Turns OSError into DataError where a folder below root cannot be read, or is removed meanwhile."""
-    try:
-        yield
-    except OSError as error:
-        raise DataError(
-            f"{error.filename or root} cannot be read",
-            found=error.strerror,
-            hint="make it readable, or move it elsewhere",
-        ) from None
 
 
 def files_fingerprint(root: Path, files: Iterable[Path]) -> Json:

@@ -15,13 +15,14 @@ from PIL import Image
 from edgekd.data.class_names import check_known
 from edgekd.data.class_order import arranged
 from edgekd.data.sources import Labels, RawData, Samples, Source, SplitName
-from edgekd.data.sources._files import SPLIT_WORDS, clear_read_errors, files_fingerprint, require_root
+from edgekd.data.sources._files import SPLIT_WORDS, files_fingerprint, require_root
 from edgekd.errors import DataError
 from edgekd.recipe.settings import DataSettings
 from edgekd.runtime.images import (
     SUFFIXES,
     Found,
     LeftOut,
+    clear_read_errors,
     find_images,
     is_image,
     is_skipped,

@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 
 from edgekd.data.sources import UNLABELLED, RawData, Source
-from edgekd.data.sources._files import clear_read_errors, files_fingerprint, require_root
+from edgekd.data.sources._files import files_fingerprint, require_root
 from edgekd.data.sources.image_folder import FolderSamples
 from edgekd.errors import DataError
 from edgekd.recipe.settings import DataSettings
-from edgekd.runtime.images import SUFFIXES, Found, find_images
+from edgekd.runtime.images import SUFFIXES, Found, clear_read_errors, find_images
 from edgekd.store.artifacts import Json
 
 _HOLDS = "a folder of images, at any depth"

@@ -2,10 +2,7 @@ from __future__ import annotations
 
 import os
 
-import pytest
-
-from edgekd.data.sources._files import clear_read_errors, files_fingerprint
-from edgekd.errors import DataError
+from edgekd.data.sources._files import files_fingerprint
 
 
 def test_a_fingerprint_follows_names_sizes_and_times_and_not_the_order(tmp_path):
@@ -28,9 +25,3 @@ def test_a_link_that_leads_nowhere_counts_as_itself(tmp_path):
     link = tmp_path / "link"
     link.symlink_to("gone")
     assert files_fingerprint(tmp_path, [link])["files"] == 1
-
-
-def test_what_cannot_be_read_is_one_message(tmp_path):
-    with pytest.raises(DataError, match="gone cannot be read(?s:.)*No such file"):
-        with clear_read_errors(tmp_path):
-            (tmp_path / "gone").read_bytes()
