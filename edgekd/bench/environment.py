@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict
 
 from edgekd.bench.emulation import emulation
 from edgekd.errors import BenchError
+from edgekd.runtime import processor
 from edgekd.runtime.backends import all_backends
 from edgekd.runtime.cores import usable_cores
 
@@ -27,6 +28,7 @@ class Environment(BaseModel):
 
     Attributes:
         board: the name in the device tree, on ARM boards.
+        instruction_sets: see edgekd.runtime.processor; None: not known.
         cores: the number of cores that this process may use; see edgekd.runtime.cores.
         engines: the versions of the installed inference engines, by title.
         governor: the CPU's frequency governor.
@@ -40,6 +42,7 @@ class Environment(BaseModel):
     cpu: str
     board: str | None
     arch: str
+    instruction_sets: tuple[str, ...] | None
     cores: int
     ram_bytes: int
     os: str
@@ -55,11 +58,11 @@ class Environment(BaseModel):
 
 def environment(root: Path = _ROOT) -> Environment:
     """Read this machine's environment; the system's files are looked up under `root`."""
-    board = _text(root / "proc/device-tree/model")
     return Environment(
-        cpu=_cpu(root) or board or platform.machine(),
-        board=board,
+        cpu=processor.name(root),
+        board=processor.board(root),
         arch=platform.machine(),
+        instruction_sets=processor.instruction_sets(root),
         cores=usable_cores(root),
         ram_bytes=int(psutil.virtual_memory().total),
         os=_os_name(root),
@@ -77,6 +80,7 @@ def environment(root: Path = _ROOT) -> Environment:
 def fingerprint(env: Environment) -> str:
     """16 hexadecimal digits, equal for environments whose latencies are comparable."""
     deciding = env.model_dump(include={"cpu", "board", "arch", "cores", "engines", "power_mode", "l4t", "emulated"})
+    deciding["int8"] = sorted(processor.deciding(env.instruction_sets))
     return hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -102,14 +106,6 @@ def require_real_processor(what: str) -> None:
             found=sign,
             hint=f"run on the hardware itself, or without {what}",
         )
-
-
-def _cpu(root: Path) -> str | None:
-    for line in (_text(root / "proc/cpuinfo") or "").splitlines():
-        name, _, value = line.partition(":")
-        if name.strip() == "model name":
-            return value.strip()
-    return None
 
 
 def _os_name(root: Path) -> str:

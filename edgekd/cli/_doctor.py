@@ -11,6 +11,7 @@ from pathlib import Path
 
 from edgekd.bench.emulation import emulation
 from edgekd.errors import BackendError
+from edgekd.runtime import processor
 from edgekd.runtime.backends import Backend, all_backends
 from edgekd.runtime.cores import usable_cores
 from edgekd.runtime.importing import require_importable
@@ -34,6 +35,7 @@ def examine() -> list[Finding]:
     free = shutil.disk_usage(Path.cwd()).free
     return [
         _machine(),
+        _processor(),
         Finding("python", platform.python_version(), True),
         Finding(
             "disk",
@@ -52,6 +54,16 @@ def _machine() -> Finding:
     if (sign := emulation()) is None:
         return Finding("machine", found, True)
     return Finding("machine", f"{found}, emulated: {sign}", False, "latencies from here are not those of any hardware")
+
+
+def _processor() -> Finding:
+    sets = processor.instruction_sets()
+    return Finding(
+        "processor",
+        f"{processor.name()}, instruction sets for int8: {processor.shown(sets)}",
+        sets is not None,
+        None if sets is not None else "the kernel does not list them: whether int8 is fast here, `edgekd bench` shows",
+    )
 
 
 def _workstation() -> Finding:

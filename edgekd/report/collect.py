@@ -280,6 +280,8 @@ def _environment(measurements: Measurements) -> Json:
     trained_with = {key: versions[key] for key in ("torch", "torchvision") if versions.get(key) is not None}
     engines = known.pop("engines")
     memory = units.size(known.pop("ram_bytes"))
+    if "instruction_sets" in known:
+        known["instruction_sets"] = ", ".join(known["instruction_sets"])
     return {
         **known,
         **engines,

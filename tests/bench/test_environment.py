@@ -41,7 +41,7 @@ def test_a_jetson_is_read_from_its_files(tmp_path: Path):
     env = environment(tmp_path)
     assert env.l4t == "36.4.3"
     assert env.board == env.cpu == "NVIDIA Jetson Orin Nano Engineering Reference Developer Kit Super"
-    assert env.os == "Ubuntu 22.04.5 LTS"
+    assert env.os == "Ubuntu 22.04.5 LTS" and env.instruction_sets is None
     assert env.governor == "schedutil"
 
 
@@ -60,7 +60,10 @@ def test_a_bare_system_is_reported_as_such(tmp_path: Path):
 
 def test_the_fingerprint_changes_with_what_decides_speed_and_with_nothing_else():
     env = environment()
-    same = env.model_copy(update={"kernel": "9.9", "python": "3.99", "ram_bytes": 1})
+    sets = env.instruction_sets or ()
+    same = env.model_copy(
+        update={"kernel": "9.9", "python": "3.99", "ram_bytes": 1, "instruction_sets": (*sets, "amx_tile")}
+    )
     assert fingerprint(same) == fingerprint(env)
     engines = {**env.engines, "TensorRT": "0"}
     for change in (
@@ -70,6 +73,7 @@ def test_the_fingerprint_changes_with_what_decides_speed_and_with_nothing_else()
         {"engines": engines},
         {"power_mode": "15W"},
         {"emulated": "a sign"},
+        {"instruction_sets": (*sets, "i8mm", "amx_int8")},  # not both are here
     ):
         assert fingerprint(env.model_copy(update=change)) != fingerprint(env)
 

@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 from plugin_files import edgekd_command
 
-from edgekd.cli._doctor import _gpu
+from edgekd.cli._doctor import _gpu, examine
 from edgekd.cli.doctor import command
 
 
@@ -18,6 +18,13 @@ def test_doctor_finds_what_is_installed():
     findings = {finding["what"]: finding for finding in json.loads(shown.stdout)}
     assert findings["onnxruntime"]["ok"] and findings["workstation"]["ok"]
     assert all(finding["hint"] is None for finding in findings.values() if finding["ok"])
+
+
+def test_the_instruction_sets_that_int8_depends_on_are_shown(monkeypatch):
+    for sets, shown in ((("avx2", "avx512_vnni", "sve"), "int8: avx2, avx512_vnni"), (None, "int8: not known")):
+        monkeypatch.setattr("edgekd.runtime.processor.instruction_sets", lambda sets=sets: sets)
+        (finding,) = [each for each in examine() if each.what == "processor"]
+        assert finding.found.endswith(shown) and finding.ok == (sets is not None) == (finding.hint is None)
 
 
 def test_an_engine_that_crashes_is_not_called_usable(tmp_path):
