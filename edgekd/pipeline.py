@@ -53,7 +53,7 @@ def chain(run: Run) -> Result:
     networks = exported_networks(folded_teacher, student, labels_only, pruned)
     exported = export(run, networks, quantized, images)
     scores = evaluate(run, exported.models, images, student.heads)
-    measured = benchmark_models(run, exported.models)
+    measured = benchmark_models(run, exported.models, exported.shipped)
     packed = bundle(run, exported, final, scores, measured, images)
     return Result(images, networks, final, exported, scores, measured, packed, pruned, quantized, warnings)
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from edgekd.units import significant, size
+from edgekd.units import points, significant, size, times
 
 
 @pytest.mark.parametrize(
@@ -28,3 +28,9 @@ def test_numbers_keep_three_figures() -> None:
     values = (0, 0.3123, 0.9996, 3.125, 31.24, 99.97, 312.4, 1234.5, -0.5)
     found = [significant(value) for value in values]
     assert found == ["0", "0.312", "1.00", "3.12", "31.2", "100", "312", "1,234", "-0.500"]
+
+
+def test_ratios_and_points_have_as_many_digits_as_they_deserve() -> None:
+    assert [times(ratio) for ratio in (14.2, 2.34, 1.08)] == ["14×", "2.3×", "1.08×"]
+    assert [points(share) for share in (-0.002, 0.0, 0.0131)] == ["−0.2 points", "±0.0 points", "+1.3 points"]
+    assert points(-0.0021, 10_000) == "−0.21 points"

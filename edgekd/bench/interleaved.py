@@ -28,7 +28,7 @@ _LEAST_RUNS = 3
 
 
 class Comparison(BaseModel):
-    """Latencies of several models that took turns, one image at a time.
+    """Latencies of several models that took turns.
 
     Attributes:
         milliseconds: of each model, the median over the rounds of its fastest call.
@@ -57,6 +57,7 @@ class _Job(BaseModel):
     threads: int | None
     rounds: int
     seconds: float
+    batch_size: int | None
 
 
 def compare_latency(
@@ -67,8 +68,9 @@ def compare_latency(
     threads: int | None = None,
     rounds: int = 15,
     seconds: float = 0.04,
+    batch_size: int | None = None,
 ) -> Comparison:
-    """Measure models in turns, in a process of its own, with random inputs of one image.
+    """Measure models in turns, in a process of its own, with random inputs.
 
     Args:
         files: the models; the first is what the others are compared with.
@@ -77,6 +79,7 @@ def compare_latency(
         threads: per operator; None: one per usable core.
         rounds: how often each has its turn, at least 1.
         seconds: length of a turn; a model has at least three calls in each.
+        batch_size: images in one call; None: a model's own where it is fixed, else 1.
 
     Raises:
         UnknownNameError: no such device or backend.
@@ -95,7 +98,7 @@ def compare_latency(
         check_threads(threads)
     paths = tuple(str(file.absolute()) for file in files)
     chosen = choose(files[0], backend).name
-    job = _Job(paths=paths, backend=chosen, threads=threads, rounds=rounds, seconds=seconds)
+    job = _Job(paths=paths, backend=chosen, threads=threads, rounds=rounds, seconds=seconds, batch_size=batch_size)
     answer = ask(_WORKER, job.model_dump_json(), model=", ".join(file.name for file in files), backend=chosen)
     return Comparison.model_validate(answer["comparison"])
 
@@ -119,7 +122,7 @@ def _measure(job: _Job) -> Comparison:
 
 def _loaded(path: Path, job: _Job) -> Callable[[], Array]:
     session = open_session(path, backend=job.backend, threads=job.threads)
-    plan = plan_inputs(session.inputs, session.outputs)
+    plan = plan_inputs(session.inputs, session.outputs, batch=job.batch_size)
     arrays = {
         info.name: random_input(plan.shapes[info.name], info.dtype, stream=stream)
         for stream, info in enumerate(session.inputs)

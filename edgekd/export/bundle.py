@@ -11,22 +11,24 @@ import numpy as np
 from PIL import Image
 from pydantic import model_validator
 
+from edgekd.bench.turns import Turns
 from edgekd.data.dataset import Dataset
 from edgekd.data.reader import open_reader
 from edgekd.errors import ArtifactError, BundleError
 from edgekd.export import variants
+from edgekd.export.accuracy_budget import AccuracyBudget
 from edgekd.export.card import card
 from edgekd.export.model_id import ModelId
 from edgekd.export.onnx_model import OnnxModel
-from edgekd.export.preference import fusions_of, preferences
+from edgekd.export.preference import Evidence, fusions_of, preferences, titles
 from edgekd.models.checkpoint import Checkpoint
 from edgekd.runtime.backends import open_reference
-from edgekd.runtime.bundle import FORMAT, MANIFEST, checksum, read
+from edgekd.runtime.bundle import FORMAT, MANIFEST, EngineKey, checksum, read
 from edgekd.runtime.images import open_upright
 from edgekd.runtime.preprocess import Floats, Preprocessing
 from edgekd.store.artifacts import Artifact, Details, Json, file_digest, versions, write_json
 
-VERSION = 9
+VERSION = 10
 _VECTORS = 8
 _VECTOR_FILES = {
     "images": "vectors/images.npy",
@@ -51,6 +53,7 @@ class Contents:
         models: all exported files of the run.
         student: the float network that ships.
         warnings: about the files that ship.
+        budget: of accuracy; None: the recipe has none.
     """
 
     name: str
@@ -58,6 +61,7 @@ class Contents:
     models: Mapping[ModelId, OnnxModel]
     student: Checkpoint
     warnings: tuple[str, ...] = ()
+    budget: AccuracyBudget | None = None
 
 
 class BundleDetails(Details):
@@ -87,13 +91,22 @@ class Bundle(Artifact[BundleDetails]):
     kind = "bundle"
 
 
-def pack(contents: Contents, evaluated: Sequence[Json], measured: Sequence[Json], data: Dataset, out: Path) -> Bundle:
+def pack(
+    contents: Contents,
+    evaluated: Sequence[Json],
+    measured: Sequence[Json],
+    data: Dataset,
+    out: Path,
+    *,
+    turns: Sequence[Turns] = (),
+) -> Bundle:
     """Write a bundle into the empty folder `out`.
 
     Args:
         contents: what to pack.
         evaluated: the evaluation's rows, one per model that ships.
-        measured: the benchmark's records on this machine, which order the variants for engines that run graphs here.
+        measured: the benchmark's records on this machine.
+        turns: the latencies in turns, by which engines that run graphs here order the variants.
         data: its first validation images become the test vectors.
         out: an empty folder, which becomes the artifact.
 
@@ -102,9 +115,7 @@ def pack(contents: Contents, evaluated: Sequence[Json], measured: Sequence[Json]
     """
     inputs = _write_vectors(contents.student.details.preprocessing, data, out / "vectors")
     scores = {ModelId.of(row): row for row in evaluated}
-    latencies = _smallest_batch(measured)
-    # Each file's latency in the engine that was measured first; the record names the engine.
-    first = next(iter(latencies.values()), {})
+    first = _first_measured(measured)
     records: Json = {
         variant: {
             **_variant(variant, contents.models[model], inputs, out),
@@ -116,20 +127,27 @@ def pack(contents: Contents, evaluated: Sequence[Json], measured: Sequence[Json]
     }
     warnings = [f"{name}: {problem}" for name, record in records.items() for problem in record["metrics"]["problems"]]
     architecture = contents.student.details.architecture
-    (out / "card.md").write_text(card(contents.name, architecture, contents.student, records, data, warnings))
-    graphs = {model: contents.models[model].graph for model in contents.shipped.values()}
-    preferred = {
-        str(engine): preference
-        for engine, preference in preferences(contents.shipped, scores, _p50(latencies), fusions_of(graphs)).items()
-    }
+    graphs = {variant: contents.models[model].graph for variant, model in contents.shipped.items()}
+    evidence = Evidence(
+        contents.shipped,
+        scores,
+        sizes={variant: graph.stat().st_size for variant, graph in graphs.items()},
+        turns={each.backend: each for each in turns},
+        fusions=fusions_of(graphs),
+        budget=contents.budget,
+    )
+    preferred = {str(engine): preference for engine, preference in preferences(evidence).items()}
     engines = {engine: preference.order for engine, preference in preferred.items()}
     reasons = {engine: preference.reason for engine, preference in preferred.items()}
+    text = card(contents.name, architecture, contents.student, records, data, warnings, decisions(reasons))
+    (out / "card.md").write_text(text, encoding="utf-8")
     _write_manifest(
         {
             **_description(contents, data),
             "variants": records,
             "engines": engines,
             "reasons": reasons,
+            "measured": {str(EngineKey.here(each.backend)): each.model_dump(mode="json") for each in turns},
             "warnings": [*warnings, *contents.warnings],
         },
         out,
@@ -239,26 +257,22 @@ def _check_described(bundle: Bundle) -> None:
         )
 
 
-def _smallest_batch(measured: Sequence[Json]) -> dict[str, dict[ModelId, Json]]:
-    """The records of the smallest batch, by backend and model."""
-    smallest = min((each["batch_size"] for each in measured), default=1)
-    records: dict[str, dict[ModelId, Json]] = {}
-    for record in measured:
-        if record["batch_size"] == smallest:
-            records.setdefault(record["backend"], {})[ModelId.of(record)] = record
-    return records
-
-
-def _p50(latencies: Mapping[str, Mapping[ModelId, Json]]) -> dict[str, dict[ModelId, float]]:
-    """The medians in milliseconds, by backend and model, as far as they are those of hardware."""
+def decisions(reasons: Mapping[str, str]) -> dict[str, str]:
+    """Why an engine has its default on this kind of machine, by its title with the machine."""
+    names = titles()
+    keys = {key: EngineKey.parse(key) for key in reasons}
     return {
-        backend: {
-            model: float(record["latency_ms"]["p50"])
-            for model, record in rows.items()
-            if record["provenance"] != "emulated"
-        }
-        for backend, rows in latencies.items()
+        f"{names.get(key.engine, key.engine)} on {key.machine}": reasons[text]
+        for text, key in keys.items()
+        if key.machine is not None
     }
+
+
+def _first_measured(measured: Sequence[Json]) -> dict[ModelId, Json]:
+    """Each file's record of the smallest batch, in the engine that was measured first; the record names the engine."""
+    smallest = min((each["batch_size"] for each in measured), default=1)
+    records = [record for record in measured if record["batch_size"] == smallest]
+    return {ModelId.of(record): record for record in records if record["backend"] == records[0]["backend"]}
 
 
 def _variant(name: str, model: OnnxModel, inputs: Floats, out: Path) -> Json:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from edgekd.data.dataset import Dataset
 from edgekd.models.architecture import Architecture
@@ -54,7 +54,7 @@ An image classifier for {classes} classes at {size} pixels, compressed with edge
 {rows}
 {heads}
 {remark}
-
+{decisions}
 ## Use
 
 ```python
@@ -86,6 +86,7 @@ def card(
     variants: Json,
     data: Dataset,
     warnings: Sequence[str] = (),
+    decisions: Mapping[str, str] | None = None,
 ) -> str:
     """The model card in Markdown: what the model is, its accuracy, how to use it, and its limits.
 
@@ -96,6 +97,7 @@ def card(
         variants: the bundle's records of its variants.
         data: the data set.
         warnings: why the variants' answers cannot be believed, where they cannot.
+        decisions: why an engine has its default variant, by the engine's title.
     """
     sets, source = data.measure == "mAP", data.details.source
     named = [", ".join(student.classes), *(f"{head}: {', '.join(names)}" for head, names in architecture.heads.items())]
@@ -116,6 +118,7 @@ def card(
             for head, metrics in record["metrics"].get("heads", {}).items()
         ),
         remark=_REMARK[data.measure],
+        decisions=_decisions(decisions or {}),
         answer=".labels" if sets else ".top(3)",
         names="\n\n".join(named),
         answers=_SETS if sets else "The model predicts one of its classes for any image.",
@@ -128,6 +131,12 @@ def _folded(architecture: Architecture) -> str:
     if edit is None:
         return ""
     return "; branches folded after training: {:,} → {:,} convolutions".format(*edit["convolutions"])
+
+
+def _decisions(reasons: Mapping[str, str]) -> str:
+    if not reasons:
+        return ""
+    return "\n".join(("\n## Default variant\n", *(f"{title}: {reason}\n" for title, reason in reasons.items())))
 
 
 def _unusable(warnings: Sequence[str]) -> str:

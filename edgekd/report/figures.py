@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from edgekd import units
+from edgekd.units import MANY_SAMPLES, times
 from edgekd.units import significant as plain
 
 _SPACE = "\u00a0"
-_MANY_SAMPLES = 5000
 
 __all__ = ["amount", "milliseconds", "ordinal", "percent", "plain", "points", "scientific", "seconds", "size", "times"]
 
 
 def percent(share: float, samples: int = 0) -> str:
     """A fraction as "97.2 %"; with two decimals if there are enough samples for that precision."""
-    digits = 2 if samples >= _MANY_SAMPLES else 1
+    digits = 2 if samples >= MANY_SAMPLES else 1
     text = f"{share * 100:.{digits}f}"
     if share < 1.0 and float(text) == 100.0:
         return f">{_SPACE}{100 - 10**-digits:.{digits}f}{_SPACE}%"
@@ -22,9 +22,7 @@ def percent(share: float, samples: int = 0) -> str:
 
 def points(difference: float, samples: int = 0) -> str:
     """A difference of two fractions in percentage points, with its sign."""
-    text = f"{abs(difference) * 100:.{2 if samples >= _MANY_SAMPLES else 1}f}"
-    sign = "±" if float(text) == 0.0 else "+" if difference > 0 else "−"
-    return f"{sign}{text}{_SPACE}points"
+    return units.points(difference, samples).replace(" ", _SPACE)
 
 
 def milliseconds(value: float) -> str:
@@ -54,12 +52,6 @@ def seconds(value: float) -> str:
     if whole < 3600:
         return f"{whole // 60}{_SPACE}min {whole % 60:02}{_SPACE}s"
     return f"{whole // 3600}{_SPACE}h {whole % 3600 // 60:02}{_SPACE}min"
-
-
-def times(ratio: float) -> str:
-    """A ratio of at least one: 14×, 2.3×, 1.08×."""
-    digits = 0 if ratio >= 9.95 else 1 if ratio >= 1.15 else 2
-    return f"{ratio:.{digits}f}×"
 
 
 def ordinal(count: int) -> str:

@@ -1,4 +1,4 @@
-"""Latency of the exported files, measured one after another on this machine."""
+"""Latency of the exported files on this machine: each alone, and those that ship in turns."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from edgekd.bench.measure import benchmark
 from edgekd.bench.measurement import Measurement
 from edgekd.bench.process import check_threads
 from edgekd.bench.subnormals import subnormal_warning
+from edgekd.bench.turns import Turns, take_turns
 from edgekd.devices import profiles
 from edgekd.errors import BenchError, EdgekdError, UsageError
 from edgekd.export import variants
@@ -20,8 +21,9 @@ from edgekd.export.onnx_model import OnnxModel
 from edgekd.recipe.settings import BenchSettings, RecipeSettings
 from edgekd.runs import Run, Stage, settings_json
 from edgekd.runtime.backends import Backend, Progress, graph_backends
+from edgekd.runtime.backends import find as find_backend
 from edgekd.stages import _code
-from edgekd.store.artifacts import Artifact, Details, Json, read_record, write_json
+from edgekd.store.artifacts import Artifact, Details, Json, read_as, read_record, write_json
 from edgekd.store.records import Frozen
 from edgekd.wording import counted
 
@@ -29,6 +31,8 @@ _DISTURBED = (
     "Some measurements were disturbed (the machine was busy with other work, or became slower): their latencies may be "
     "too high."
 )
+# Long enough for several calls; the turns of four variants then take about three seconds.
+_TURN_SECONDS = 0.04
 
 
 def _check_machine(recipe: RecipeSettings) -> None:
@@ -57,7 +61,7 @@ def _runs_here(variant: str) -> bool:
 STAGE = Stage(
     "bench",
     "Latency",
-    version=5,
+    version=6,
     compares=True,
     facts=lambda found: [counted(len(found.records), "measurement")],
     check_machine=_check_machine,
@@ -87,9 +91,10 @@ class ModelMeasurement(Measurement):
 
 
 class Records(Frozen):
-    """What measurements.json holds."""
+    """What measurements.json holds; `turns` are of the variants that ship, one per backend with two or more."""
 
     records: tuple[ModelMeasurement, ...]
+    turns: tuple[Turns, ...] = ()
 
 
 class Measurements(Artifact[MeasurementsDetails]):
@@ -103,8 +108,13 @@ class Measurements(Artifact[MeasurementsDetails]):
         records: list[Json] = read_record(self.path / "measurements.json", Records)["records"]
         return records
 
+    @property
+    def turns(self) -> tuple[Turns, ...]:
+        """The variants that ship, in turns, one per backend. Raises ArtifactError for a file that is not valid."""
+        return read_as(self.path / "measurements.json", Records).turns
 
-def benchmark_models(run: Run, models: Mapping[ModelId, OnnxModel]) -> Measurements:
+
+def benchmark_models(run: Run, models: Mapping[ModelId, OnnxModel], shipped: Mapping[str, ModelId]) -> Measurements:
     """Measure every model that an inference engine on this machine has fast kernels for. Raises as measure_models()."""
     settings = run.recipe.bench
     measurements = run.stage(
@@ -114,11 +124,12 @@ def benchmark_models(run: Run, models: Mapping[ModelId, OnnxModel]) -> Measureme
             **settings_json(settings),
             # Only local devices are measured.
             "devices": at_hand(settings),
+            "shipped": {variant: str(model) for variant, model in shipped.items()},
             "machine": fingerprint(environment()),
             **_code.code_of(graph_backends()),
         },
         inputs=labelled(models),
-        make=lambda out: measure_models(models, settings, out, progress=run.progress(STAGE.name)),
+        make=lambda out: measure_models(models, settings, out, shipped=shipped, progress=run.progress(STAGE.name)),
     )
     return run.finish(STAGE, measurements)
 
@@ -171,9 +182,17 @@ def _by_batch(
 
 
 def measure_models(
-    models: Mapping[ModelId, OnnxModel], settings: BenchSettings, out: Path, *, progress: Progress | None = None
+    models: Mapping[ModelId, OnnxModel],
+    settings: BenchSettings,
+    out: Path,
+    *,
+    shipped: Mapping[str, ModelId] | None = None,
+    progress: Progress | None = None,
 ) -> Measurements:
     """One benchmark record per model, backend, local device and batch size, each measured in a process of its own.
+
+    The variants that ship are then measured once more, in turns: of files that are measured one after another, a
+    disturbance of the machine decides which is faster.
 
     A backend is not given a graph whose activations it has no fast kernels for on this machine: such a latency would
     mean nothing for the engine that the graph is meant for.
@@ -182,6 +201,7 @@ def measure_models(
         models: by their identity.
         settings: of the benchmark.
         out: an empty folder, which becomes the artifact.
+        shipped: the variants that ship, each with its model.
         progress: called with (measurements done, measurements in total, what is measured next).
 
     Raises:
@@ -206,13 +226,17 @@ def measure_models(
             if not plugins.code_key("backend", backend.name):
                 raise
             # A backend from outside that nobody asked for must not end a run.
-            failed[backend.name] = f"{backend.title} was not measured: {'; '.join(str(error).split(chr(10) + '  '))}."
+            failed[backend.name] = _not_measured(backend, error)
             continue
         emulated |= dict.fromkeys(filter(None, (emulation_warning(record.environment) for record in measured)))
         slow |= dict.fromkeys(filter(None, (subnormal_warning(record, str(name)) for record in measured)))
         records += [{**record.model_dump(mode="json"), **name.to_json()} for record in measured]
     records = [record for record in records if record["backend"] not in failed]
-    write_json(out / "measurements.json", {"records": records})
+    graphs = {variant: models[model].graph for variant, model in (shipped or {}).items()}
+    turns = [] if emulated else _turns(graphs, records, settings, failed, progress)
+    write_json(
+        out / "measurements.json", {"records": records, "turns": [each.model_dump(mode="json") for each in turns]}
+    )
     digests = {str(name): model.digest for name, model in models.items()}
     warnings = [
         *failed.values(),
@@ -222,3 +246,48 @@ def measure_models(
         *([_DISTURBED] if any(record["busy"] or record["throttling"]["flagged"] for record in records) else []),
     ]
     return Measurements.seal(out, details=MeasurementsDetails(models=digests), metrics={"warnings": warnings})
+
+
+def _turns(
+    graphs: Mapping[str, Path],
+    records: Sequence[Json],
+    settings: BenchSettings,
+    failed: dict[str, str],
+    progress: Progress | None,
+) -> list[Turns]:
+    """The variants that ship, in turns in every engine that was measured and runs more than one of them.
+
+    Where one from outside fails, `failed` is told, and its order is not a measured one.
+    """
+    engines = {record["backend"]: record["engine"] for record in records}
+    found = []
+    for done, (name, engine) in enumerate(engines.items()):
+        backend = find_backend(name)
+        runs = backend.activations(platform.machine())
+        files = {each: file for each, file in graphs.items() if variants.find(each).activations in runs}
+        if len(files) < 2:
+            continue
+        if progress is not None:
+            progress(done, len(engines), f"the variants in turns, {backend.title}")
+        # A stable sort: fp32 first, with which the others are compared.
+        ordered = sorted(files, key=lambda each: variants.find(each).precision != "fp32")
+        try:
+            found.append(
+                take_turns(
+                    {each: files[each] for each in ordered},
+                    backend=name,
+                    engine=engine,
+                    batch_size=min(record["batch_size"] for record in records if record["backend"] == name),
+                    threads=settings.threads,
+                    seconds=min(_TURN_SECONDS, settings.seconds),
+                )
+            )
+        except EdgekdError as error:
+            if not plugins.code_key("backend", name):
+                raise
+            failed[name] = _not_measured(backend, error)
+    return found
+
+
+def _not_measured(backend: Backend, error: EdgekdError) -> str:
+    return f"{backend.title} was not measured: {'; '.join(str(error).split(chr(10) + '  '))}."

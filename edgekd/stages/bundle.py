@@ -8,6 +8,7 @@ from pathlib import Path
 from edgekd import units
 from edgekd.data.dataset import Dataset
 from edgekd.export import bundle as bundles
+from edgekd.export.accuracy_budget import AccuracyBudget
 from edgekd.export.bundle import Bundle
 from edgekd.export.model_id import ModelId
 from edgekd.models.checkpoint import Checkpoint
@@ -19,7 +20,7 @@ from edgekd.stages.benchmark import Measurements
 from edgekd.stages.distill import STUDENT
 from edgekd.stages.evaluate import Evaluation
 from edgekd.stages.export import Exported
-from edgekd.stages.train import BASELINE
+from edgekd.stages.train import BASELINE, TEACHER
 from edgekd.store.artifacts import Json
 from edgekd.wording import counted
 
@@ -51,12 +52,13 @@ def bundle(
         BackendError: no engine on this machine computes a graph as it is written.
     """
     name, shipped, models = run.recipe.name, exported.shipped, exported.models
+    budget = accuracy_budget(run.recipe)
 
     def make(out: Path) -> Bundle:
         lost = accuracy_lost(shipped, scores.rows, advice=_advice(run.recipe))
         warnings = (*worse_than_baseline(scores.rows), *lost)
-        contents = bundles.Contents(name, shipped, models, student, warnings)
-        return bundles.pack(contents, scores.rows, measured.records, data, out)
+        contents = bundles.Contents(name, shipped, models, student, warnings, budget)
+        return bundles.pack(contents, scores.rows, measured.records, data, out, turns=measured.turns)
 
     packed = run.stage(
         STAGE,
@@ -64,6 +66,7 @@ def bundle(
         settings={
             "name": name,
             "variants": {variant: str(model) for variant, model in shipped.items()},
+            **({"accuracy": [budget.limit, str(budget.reference)]} if budget is not None else {}),
             **_code.code_of_reference(),
         },
         inputs={
@@ -76,6 +79,17 @@ def bundle(
         make=make,
     )
     return run.finish(STAGE, packed)
+
+
+def accuracy_budget(recipe: RecipeSettings) -> AccuracyBudget | None:
+    """What a variant that comes first may lose; against what, as the budget is judged: see edgekd.report.budget."""
+    budget = recipe.budget
+    if budget is None:
+        return None
+    if budget.accuracy_drop is not None:
+        reference = TEACHER.name if recipe.teacher is not None else STUDENT.name
+        return AccuracyBudget(budget.accuracy_drop, ModelId(reference, "fp32"))
+    return AccuracyBudget(budget.agreement) if budget.agreement is not None else None
 
 
 def accuracy_lost(

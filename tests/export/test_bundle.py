@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 from PIL import Image
 from samples import seal_bundle
+from turns import given_turns
 
 from edgekd.errors import BundleError
-from edgekd.export import bundle as module
 from edgekd.export.bundle import Contents, pack, publish
 from edgekd.export.model_id import ModelId
-from edgekd.export.preference import preferences
 from edgekd.recipe.settings import BenchSettings
 from edgekd.runtime import load
+from edgekd.runtime.bundle import EngineKey
 from edgekd.stages.benchmark import measure_models
 from edgekd.stages.evaluate import evaluate_models
 
@@ -74,15 +74,36 @@ def test_a_loader_that_does_not_turn_images_or_drops_alpha_is_noticed(exported, 
             load(tmp_path / "bundle").verify()
 
 
-def test_an_emulated_latency_is_marked_and_orders_no_variants(exported, small_digits, tmp_path, monkeypatch):
+def test_the_order_flips_with_the_turns_and_is_recorded_with_its_reason(exported, small_digits, tmp_path, monkeypatch):
+    # As on a processor that computes in half precision.
+    monkeypatch.setattr("platform.machine", lambda: "aarch64")
+    student, models = exported
+    named = {ModelId("student", variant): model for variant, model in models.items()}
+    (tmp_path / "evaluation").mkdir()
+    rows = evaluate_models(named, small_digits, tmp_path / "evaluation").rows
+    contents = Contents("digits", {variant: ModelId("student", variant) for variant in models}, named, student)
+    here = str(EngineKey.here("onnxruntime"))
+    for half, first, verdict in ((0.5, "fp16", "fp16 wins: 2.0× faster"), (1.5, "fp32", "fp16 loses: 1.5× slower")):
+        folder = tmp_path / first
+        folder.mkdir()
+        turns = given_turns({"fp32": 1.0, "fp16": half})
+        bundle = pack(contents, rows, [], small_digits, folder, turns=[turns])
+        manifest = json.loads((folder / "bundle.json").read_text())
+        assert bundle.details.engines[here][0] == manifest["engines"][here][0] == first
+        assert verdict in manifest["reasons"][here] == bundle.details.reasons[here]
+        assert manifest["measured"] == {here: turns.model_dump(mode="json")}
+        assert f"ONNX Runtime on aarch64: {manifest['reasons'][here]}" in (folder / "card.md").read_text()
+    assert manifest["engines"]["onnxruntime"] == ["fp32", "fp16"]
+    assert manifest["reasons"]["onnxruntime"] == "by rule, not measured"
+
+
+def test_an_emulated_latency_is_marked(exported, small_digits, tmp_path):
     student, models = exported
     named = {ModelId("student", variant): model for variant, model in models.items()}
     for name in ("evaluation", "measured"):
         (tmp_path / name).mkdir()
     evaluation = evaluate_models(named, small_digits, tmp_path / "evaluation")
     records = measure_models(named, BenchSettings(batch_sizes=(1,), seconds=0.02), tmp_path / "measured").records
-    ordered_by = []
-    monkeypatch.setattr(module, "preferences", lambda *given: ordered_by.append(given[2]) or preferences(*given))
     contents = Contents("digits", {variant: ModelId("student", variant) for variant in models}, named, student)
     for name, provenance in (("a", "measured"), ("b", "emulated")):
         (tmp_path / name).mkdir()
@@ -90,4 +111,3 @@ def test_an_emulated_latency_is_marked_and_orders_no_variants(exported, small_di
         bundle = pack(contents, evaluation.rows, marked, small_digits, tmp_path / name)
         manifest = json.loads((bundle.path / "bundle.json").read_text())
         assert manifest["variants"]["fp32"]["latency"]["provenance"] == provenance
-    assert [len(each["onnxruntime"]) for each in ordered_by] == [len(models), 0]

@@ -17,11 +17,13 @@ def test_the_asymmetric_graph_is_fused_and_the_symmetric_one_is_not(int8_graphs)
     # The mean and the classifier stay in float, with the padded shortcuts of ResNet-8.
     assert found["int8-asym"].share >= FUSED > 0.5 > found["int8"].share
     assert found["int8-asym"].quantized > found["int8-asym"].dequantized
+    # At least the input, and the output of each operator in float, is converted; more where most of them are.
+    assert found["int8"].conversions > found["int8-asym"].conversions > found["int8-asym"].dequantized
 
 
 def test_a_float_graph_has_no_operators_on_quantized_values(tmp_path):
-    assert fusion_of(write_linear_onnx(tmp_path / "x.onnx", np.ones((12, 2)), side=2), OPTIMIZER) == Fusion(0, 0)
-    assert Fusion(0, 0).share == 0.0 and Fusion(3, 1).share == 0.75
+    assert fusion_of(write_linear_onnx(tmp_path / "x.onnx", np.ones((12, 2)), side=2), OPTIMIZER) == Fusion(0, 0, 0)
+    assert Fusion(0, 0, 0).share == 0.0 and Fusion(3, 1, 9).share == 0.75 and Fusion(3, 1, 9).operators == 4
 
 
 def test_a_file_that_the_engine_refuses_is_reported(tmp_path):

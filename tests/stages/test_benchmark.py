@@ -33,6 +33,24 @@ def test_one_record_per_model_and_batch_size_and_the_models_digests(exported, tm
     assert reported == [(0, 2, "student-fp32, ONNX Runtime"), (1, 2, "student-fp16, ONNX Runtime")]
 
 
+def test_the_variants_that_ship_are_compared_in_turns(exported, tmp_path):
+    models = {ModelId("student", variant): model for variant, model in exported[1].items()}
+    models[ModelId("teacher", "fp32")] = exported[1]["fp32"]
+    shipped = {variant: ModelId("student", variant) for variant in ("fp16", "fp32")}
+    settings = BenchSettings(batch_sizes=(4, 2), threads=1, seconds=0.005, warmup_seconds=0.0)
+    made = measure_models(models, settings, tmp_path, shipped=shipped)
+    (turns,) = made.turns
+    assert turns.variants == ("fp32", "fp16") and turns.ratios[0] == 1.0
+    assert (turns.backend, turns.batch_size, turns.threads) == ("onnxruntime", 2, 1)
+    assert turns.engine == made.records[0]["engine"] and turns.cpu == made.records[0]["environment"]["cpu"]
+
+
+def test_one_variant_alone_is_compared_with_nothing(exported, tmp_path):
+    student = ModelId("student", "fp32")
+    settings = BenchSettings(batch_sizes=(1,), seconds=0.01, warmup_seconds=0.0)
+    assert measure_models({student: exported[1]["fp32"]}, settings, tmp_path, shipped={"fp32": student}).turns == ()
+
+
 CRASHING = """
 from dataclasses import replace
 from edgekd.runtime.backends.onnxruntime import BACKEND, OrtSession
@@ -94,7 +112,10 @@ def test_latencies_of_an_emulated_processor_are_marked_and_judge_no_budget(expor
     environment = records[0].environment.model_copy(update={"emulated": "a sign"})
     records = [record.model_copy(update={"environment": environment}) for record in records]
     monkeypatch.setattr(module, "benchmark", lambda *given, **options: records)
-    made = measure_models({ModelId("student", "fp32"): exported[1]["fp32"]}, BenchSettings(), tmp_path)
+    models = {ModelId("student", variant): model for variant, model in exported[1].items()}
+    shipped = {name.variant: name for name in models}
+    made = measure_models(models, BenchSettings(), tmp_path, shipped=shipped)
+    assert made.turns == ()
     assert {record["provenance"] for record in made.records} == {"emulated"}
     assert [each for each in made.metrics["warnings"] if each.startswith("The processor is emulated: a sign.")]
     monkeypatch.setattr("edgekd.bench.environment.emulation", lambda *root: "a sign")

@@ -3,13 +3,16 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import numpy as np
+import pytest
 from keys import Keys, Unmade
 
+from edgekd.export.accuracy_budget import AccuracyBudget
 from edgekd.export.model_id import ModelId
+from edgekd.recipe.budget_settings import BudgetSettings
 from edgekd.recipe.load import from_mapping
 from edgekd.runs import Run
 from edgekd.runtime import statistics
-from edgekd.stages.bundle import STAGE, accuracy_lost, bundle, worse_than_baseline
+from edgekd.stages.bundle import STAGE, accuracy_budget, accuracy_lost, bundle, worse_than_baseline
 from edgekd.stages.export import Exported
 
 RECIPE = {
@@ -44,6 +47,27 @@ def test_only_the_graphs_that_ship_are_packed():
 def test_new_accuracy_latency_or_name_is_another_bundle():
     changed = [packed(**{name: "new"})[1] for name in INPUTS]
     assert len({packed()[1], packed("name=boots")[1], *changed}) == 6
+
+
+def test_the_budget_of_accuracy_is_part_of_the_bundle_and_the_others_are_not():
+    stage, dropped = packed("budget={accuracy_drop: 0.01, size_mb: 4}")
+    assert stage.settings["accuracy"] == [0.01, "teacher-fp32"]
+    assert packed("budget={accuracy_drop: 0.02}")[1] != dropped != packed()[1] == packed("budget={size_mb: 4}")[1]
+
+
+@pytest.mark.parametrize(
+    ("budget", "teacher", "expected"),
+    [
+        ({"accuracy_drop": 0.01}, True, AccuracyBudget(0.01, TEACHER)),
+        ({"accuracy_drop": 0.01}, False, AccuracyBudget(0.01, STUDENT)),
+        ({"agreement": 0.98}, False, AccuracyBudget(0.98)),
+        ({"size_mb": 4}, True, None),
+    ],
+)
+def test_a_budget_compares_with_the_teacher_or_else_the_student_before_compression(budget, teacher, expected):
+    recipe = SimpleNamespace(budget=BudgetSettings(**budget), teacher=object() if teacher else None)
+    assert accuracy_budget(recipe) == expected
+    assert accuracy_budget(SimpleNamespace(budget=None)) is None
 
 
 def test_a_bundle_reports_its_graphs_and_its_size():

@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from samples import added_plugin
+from turns import given_turns
 
 from edgekd import plugins
 from edgekd.bench import worker
@@ -17,6 +18,7 @@ from edgekd.cli._doctor import examine
 from edgekd.errors import BackendError, UsageError
 from edgekd.export import preference
 from edgekd.export.model_id import ModelId
+from edgekd.export.preference import Evidence
 from edgekd.recipe.settings import BenchSettings
 from edgekd.report.collect import not_run
 from edgekd.runtime import backends, engines, load
@@ -146,10 +148,11 @@ def test_one_more_backend_is_preferred_listed_and_recorded(another, many_bundle)
     correct = packed(np.arange(10) < 9)
     scores = {name: {"accuracy": 0.9, "samples": 10, "correct": correct} for name in shipped.values()}
     anywhere, here = EngineKey("another"), EngineKey.here("another")
-    order = preference.preferences(shipped, scores, {})
+    sizes = dict.fromkeys(shipped, 1000)
+    order = preference.preferences(Evidence(shipped, scores, sizes))
     assert order[anywhere].order == order[here].order == ["fp16", "fp32"]
-    measured = {"another": {shipped["fp32"]: 1.0, shipped["fp16"]: 2.0}}
-    order = preference.preferences(shipped, scores, measured)
+    turns = {"another": given_turns({"fp32": 1.0, "fp16": 2.0}, backend="another")}
+    order = preference.preferences(Evidence(shipped, scores, sizes, turns=turns))
     assert order[here].order == ["fp32", "fp16"] and order[anywhere].order == ["fp16", "fp32"]
     assert preference.titles()["another"] == "Another"
     assert environment().engines["Another"] == "9.8"
