@@ -9,7 +9,7 @@ from pathlib import Path
 
 from edgekd import schemes
 from edgekd.errors import UnknownNameError, UsageError
-from edgekd.export.bundle import Bundle, publish
+from edgekd.export.bundle import Bundle, decisions, publish
 from edgekd.preflight import preflight, warnings_of
 from edgekd.recipe.load import Recipe
 from edgekd.recipe.settings import RecipeSettings
@@ -83,6 +83,11 @@ class RunResult:
     def problems(self) -> tuple[str, ...]:
         """Why exported files cannot be believed, each with the files' names; empty where all have learned something."""
         return tuple(self.made.scores.metrics["warnings"])
+
+    @property
+    def decisions(self) -> dict[str, str]:
+        """Why each engine here has its default variant, by its title with the machine."""
+        return decisions(self.made.bundle.details.reasons)
 
     @property
     def left_out(self) -> tuple[str, ...]:

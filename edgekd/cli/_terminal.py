@@ -244,6 +244,8 @@ def show_result(result: RunResult, *, as_json: bool) -> None:
     built = result.made.engines.records if result.made.engines is not None else []
     for record in (*others, *(record for record in built if record["batch_size"] == 1)):
         console.print(f"{record['model']} in {record['engine']}: p50 {record['latency_ms']['p50']:.3f} ms")
+    for title, reason in result.decisions.items():
+        print_hanging(console, Text("Default "), f"{title}: {reason}.")
     if result.budget is not None:
         show_verdict(result.budget, measure)
     # Plain print: a path must not be wrapped at the terminal's width.
@@ -271,5 +273,6 @@ def _result_json(result: RunResult) -> Json:
         "bundle": str(result.bundle),
         "evaluation": result.made.scores.rows,
         "measurements": records,
+        "decisions": result.decisions,
         "budget": result.budget.model_dump(mode="json") if result.budget is not None else None,
     }

@@ -136,7 +136,7 @@ def _folded(architecture: Architecture) -> str:
 def _decisions(reasons: Mapping[str, str]) -> str:
     if not reasons:
         return ""
-    return "\n".join(("\n## Default variant\n", *(f"{title}: {reason}\n" for title, reason in reasons.items())))
+    return "\n".join(("\n## Default variant\n", *(f"{title}: {reason}.\n" for title, reason in reasons.items())))
 
 
 def _unusable(warnings: Sequence[str]) -> str:

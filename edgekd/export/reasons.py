@@ -41,7 +41,7 @@ def measured(order: Sequence[str], found: Candidates, turns: Turns, accurate: Ac
     verdicts = [f"{name} {_won(order, name, first)}: {_why(name, found, turns, accurate)}" for name in others]
     how = (
         f"Medians of {turns.rounds} rounds in turns, in {turns.engine} with {counted(turns.threads, 'thread')}, "
-        f"{counted(turns.batch_size, 'image')} in a call. May be the default: {accurate.rule}."
+        f"{counted(turns.batch_size, 'image')} in a call. May be the default: {accurate.rule}"
     )
     return f"{'; '.join(verdicts)}. {how}"
 

@@ -109,12 +109,14 @@ def collect(recipe: Recipe, result: Result, log: Sequence[Done], place: Path) ->
 
 def _engines(result: Result) -> list[Json]:
     titles, details = preference.titles(), result.bundle.details
+    turns = {str(EngineKey.here(each.backend)): each.model_dump(mode="json") for each in result.measured.turns}
     return [
         {
             "title": titles.get(key.engine, key.engine),
             **asdict(key),
             "variants": order,
             "reason": details.reasons[str(key)],
+            "turns": turns.get(str(key)),
         }
         for key, order in ((EngineKey.parse(text), order) for text, order in details.engines.items())
     ]

@@ -11,6 +11,7 @@ from typing import Annotated, Literal, NamedTuple
 from pydantic import Field, ValidationError, model_validator
 
 from edgekd.bench.measurement import Provenance
+from edgekd.bench.turns import Turns
 from edgekd.data.findings import Broken, LabelledImage, Leaks
 from edgekd.errors import ArtifactError
 from edgekd.report.model_record import ModelEntry
@@ -164,7 +165,8 @@ class Quantization(Frozen):
 class EngineOrder(Frozen):
     """The bundle's variants in the order in which an engine prefers them.
 
-    `machine` is the kind of machine that the order is for; None: any that has no order of its own. `reason`: a phrase.
+    `machine` is the kind of machine that the order is for; None: any that has no order of its own. `reason`: in words,
+    without the last full stop; `turns`: the latencies that a measured order rests on.
     """
 
     engine: str
@@ -172,6 +174,7 @@ class EngineOrder(Frozen):
     machine: str | None
     variants: tuple[str, ...]
     reason: str
+    turns: Turns | None = None
 
 
 class LegalityFinding(Frozen):

@@ -6,11 +6,13 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from edgekd.bench.turns import Turns
 from edgekd.report import figures
 from edgekd.report.headline import difference, single
 from edgekd.report.model_record import ModelEntry
 from edgekd.report.record import EngineOrder, LegalityEntry, Record
 from edgekd.report.rows import ModelRow, mark_of, span
+from edgekd.runtime import processor
 from edgekd.stages.scores import ClassPrecision, Score
 from edgekd.wording import counted
 
@@ -211,11 +213,28 @@ def _engine(record: Record, engine: EngineOrder) -> str:
 
 
 def _orders(record: Record) -> list[str]:
-    """How the orders were determined."""
+    """How the orders were determined, and what the measured ones rest on."""
     engines: dict[str, list[str]] = {}
     for engine in _engines(record):
         engines.setdefault(engine.reason, []).append(_engine(record, engine))
-    return [f"Order {reason}: {', '.join(names)}." for reason, names in engines.items()]
+    reasons = [f"{', '.join(names)}: {reason}." for reason, names in engines.items()]
+    return [*reasons, *(_in_turns(engine.turns) for engine in record.engines if engine.turns is not None)]
+
+
+def _in_turns(turns: Turns) -> str:
+    """The latencies in turns, with the middle half of the rounds, and the machine that they are valid for."""
+    others = zip(turns.variants[1:], turns.milliseconds[1:], turns.ratios[1:], turns.spread[1:], strict=True)
+    times = [
+        f"{turns.reference} {figures.milliseconds(turns.milliseconds[0])}",
+        *(
+            f"{name} {figures.milliseconds(time)} ({ratio:.2f} ± {spread:.2f} times {turns.reference})"
+            for name, time, ratio, spread in others
+        ),
+    ]
+    return (
+        f"Latencies in turns: {', '.join(times)}. They hold for processors with the same instruction sets for int8: "
+        f"{processor.shown(turns.instruction_sets)} ({turns.cpu})."
+    )
 
 
 def _quantized(record: Record) -> list[tuple[str, str]]:

@@ -69,8 +69,11 @@ def test_the_result_fits_into_80_columns_with_every_name_whole(capsys, tmp_path,
         scores=SimpleNamespace(rows=[{**row, "interval": [0.974, 1.0]}]),
         exported=SimpleNamespace(models={name: SimpleNamespace(graph=graph)}),
     )
-    show_result(SimpleNamespace(made=made, report="r", bundle="b", budget=None), as_json=False)
+    reasons = {"ONNX Runtime on x86_64": "int8-asym wins: 1.9× faster"}
+    result = SimpleNamespace(made=made, report="r", bundle="b", budget=None, decisions=reasons)
+    show_result(result, as_json=False)
     lines = capsys.readouterr().out.splitlines()
+    assert "Default ONNX Runtime on x86_64: int8-asym wins: 1.9× faster." in lines
     assert lines[2].split() == [
         *("quantized-int8-asym", "98.77%", "97.4%", "to", "100.0%"),
         *("12.3", "MB", "123.457", "ms", "234.568", "ms"),

@@ -14,7 +14,7 @@ INT8 = "int8-asym"
 BOTH = Accurate(frozenset(("fp32", INT8)), "the rule")
 HOW = (
     "Medians of 15 rounds in turns, in onnxruntime 1.31.1 with 2 threads, 1 image in a call. May be the default: "
-    "the rule."
+    "the rule"
 )
 
 

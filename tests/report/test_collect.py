@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import platform
 from dataclasses import replace
 
 import pytest
@@ -39,9 +40,9 @@ def result(exported, small_digits, tmp_path_factory) -> Result:
     shipped = {variant: ModelId("student", variant) for variant in graphs}
     scores = evaluate_models(models, small_digits, place / "evaluation")
     settings = BenchSettings(batch_sizes=(1,), seconds=0.02, warmup_seconds=0.0)
-    measured = measure_models(models, settings, place / "measured")
+    measured = measure_models(models, settings, place / "measured", shipped=shipped)
     contents = Contents("digits-small", shipped, models, student)
-    bundle = pack(contents, scores.rows, measured.records, small_digits, place / "bundle")
+    bundle = pack(contents, scores.rows, measured.records, small_digits, place / "bundle", turns=measured.turns)
     exports = Exported(models, shipped)
     return Result(small_digits, {STUDENT: student}, student, exports, scores, measured, bundle, warnings=("Twice.",))
 
@@ -56,6 +57,15 @@ def test_the_record_is_valid_and_can_be_rendered(collected):
     assert parse(collected).title == "digits-small"
     page = render(collected)
     assert "digits-small" in page and "edgekd run digits.yaml" in page
+
+
+def test_an_order_that_was_measured_has_its_latencies_and_its_reason(collected, result):
+    (turns,) = result.measured.turns
+    orders = {(each["engine"], each["machine"]): each for each in collected["engines"]}
+    here = orders["onnxruntime", platform.machine()]
+    assert here["turns"] == turns.model_dump(mode="json") and "15 rounds in turns" in here["reason"]
+    assert orders["onnxruntime", None]["turns"] is None
+    assert collected["environment"]["instruction_sets"] == ", ".join(turns.instruction_sets)
 
 
 def test_each_model_is_described_by_its_artifacts(collected, result):
