@@ -148,6 +148,10 @@ class PluginWarning(UserWarning):
     """A broken plugin from outside edgekd was skipped while all plugins of a kind were loaded."""
 
 
+class BundleWarning(UserWarning):
+    """A bundle's default is not used on this machine, and why."""
+
+
 class MissingDependencyError(EdgekdError):
     pass
 

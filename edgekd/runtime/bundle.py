@@ -86,6 +86,14 @@ class EngineKey:
 
 
 @dataclass(frozen=True)
+class MeasuredOn:
+    """The machine that an engine's order was measured on; see edgekd.runtime.processor."""
+
+    cpu: str
+    instruction_sets: tuple[str, ...] | None
+
+
+@dataclass(frozen=True)
 class BundleManifest:
     """The content of bundle.json.
 
@@ -98,6 +106,8 @@ class BundleManifest:
         heads: additional heads, by name.
         files: the sha256 of each file, by its name relative to the bundle.
         engines: the variants in the order in which each engine should use them.
+        checksum: of the manifest, which has the digests of all files.
+        measured: where the orders were measured that were.
     """
 
     path: Path
@@ -109,24 +119,27 @@ class BundleManifest:
     inputs: str
     files: Mapping[str, str]
     provenance: Mapping[str, Any]
+    checksum: str
     engines: Mapping[EngineKey, tuple[str, ...]] = with_default(default_factory=dict)
+    measured: Mapping[EngineKey, MeasuredOn] = with_default(default_factory=dict)
     heads: Mapping[str, Head] = with_default(default_factory=dict)
     photo: tuple[str, str] | None = None
     task: str = "single-label"
 
-    def preferred(self, engine: str, machine: str | None = None) -> tuple[str, ...]:
+    def preferred(self, engine: str, machine: str | None = None, *, measured: bool = True) -> tuple[str, ...]:
         """The variants that an engine should use, best first: the bundle's order, else the backend's default.
 
         Args:
             engine: a backend's name.
             machine: as platform.machine() reports it; None: this machine.
+            measured: whether an order that was measured counts; else the one for any machine.
 
         Raises:
             UnknownNameError: the bundle has no order for this engine, and there is no such backend.
         """
         here = machine or platform.machine()
         for key in (EngineKey(engine, here), EngineKey(engine)):
-            if key in self.engines:
+            if key in self.engines and (measured or key not in self.measured):
                 return self.engines[key]
         usual = plugins.load("backend", engine).activations(here)
         return tuple(name for each in usual for name, record in self.variants.items() if record.activations == each)
@@ -220,7 +233,12 @@ def _parse(folder: Path, raw: Mapping[str, Any]) -> BundleManifest:
             for name, record in mapping(field(raw, "files"), "files").items()
         },
         provenance=mapping(field(raw, "provenance"), "provenance"),
+        checksum=text(field(raw, "checksum"), "checksum"),
         engines={EngineKey.parse(key): _order(key, order, variants) for key, order in engines.items()},
+        measured={
+            EngineKey.parse(key): _measured_on(mapping(value, f"measured.{key}"), f"measured.{key}.")
+            for key, value in mapping(raw.get("measured", {}), "measured").items()
+        },
         heads=_heads(mapping(raw.get("heads", {}), "heads"), len(classes)),
         photo=(_file(vectors, "photo", "vectors."), _file(vectors, "pixels", "vectors."))
         if "photo" in vectors
@@ -284,6 +302,14 @@ def _order(engine: str, value: object, variants: Mapping[str, VariantRecord]) ->
     if unknown := [name for name in names if name not in variants]:
         raise ValueError(f"engines.{engine} has {unknown[0]!r}, which is not a variant")
     return names
+
+
+def _measured_on(value: Mapping[str, Any], above: str) -> MeasuredOn:
+    sets = field(value, "instruction_sets", above)
+    return MeasuredOn(
+        text(field(value, "cpu", above), f"{above}cpu"),
+        None if sets is None else texts(sets, f"{above}instruction_sets"),
+    )
 
 
 def _file(raw: Mapping[str, Any], name: str, above: str) -> str:

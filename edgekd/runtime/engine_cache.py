@@ -63,10 +63,13 @@ class Engine:
 
 def home(cache: Path | None = None) -> Path:
     """The cache's folder: `cache`, or edgekd/engines in the user's cache folder ($XDG_CACHE_HOME, ~/.cache)."""
-    if cache is not None:
-        return cache
+    return user_cache() / "engines" if cache is None else cache
+
+
+def user_cache() -> Path:
+    """edgekd's folder in the user's cache folder ($XDG_CACHE_HOME, ~/.cache)."""
     base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "edgekd" / "engines"
+    return (Path(base) if base else Path.home() / ".cache") / "edgekd"
 
 
 def find(cache: Path | None = None, *, device: Gpu | None = None, graph: str | None = None) -> list[Engine]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from math import isfinite
 from types import TracebackType
 from typing import IO, Any, Literal, TypeAlias, overload
 
@@ -14,13 +14,13 @@ import numpy.typing as npt
 from PIL import Image
 
 from edgekd.errors import BundleError, DataError, RangeError, UsageError, summary, whole_number
-from edgekd.runtime.backends import Session, fits
-from edgekd.runtime.bundle import MANIFEST, BundleManifest, Head, read
+from edgekd.runtime import processor
+from edgekd.runtime.backends import Session
+from edgekd.runtime.bundle import BundleManifest, Head
 from edgekd.runtime.depth import span
 from edgekd.runtime.images import BROKEN, open_upright, problem_of
 from edgekd.runtime.label_calibration import sigmoid
 from edgekd.runtime.preprocess import Floats, Pixels, Preprocessing
-from edgekd.runtime.selection import select
 
 ImageLike: TypeAlias = "str | os.PathLike[str] | bytes | IO[bytes] | Image.Image | npt.NDArray[np.uint8]"
 Order = Literal["rgb", "bgr"]
@@ -191,23 +191,33 @@ class Model:
         self._verify_reading()
         images: Pixels = self._vector(self.manifest.images, "u", 4)
         inputs: Floats = self._vector(self.manifest.inputs, "f", 4)
-        expected: Floats = self._vector(record.vectors, "f", 2)
         normalised = self.manifest.preprocessing.normalise(images)
         if normalised.shape != inputs.shape or not np.allclose(normalised, inputs, atol=1e-5):
             raise BundleError(
                 f"preprocessing gives other inputs on this device than in the bundle {self.manifest.path}",
                 hint="copy the bundle again; if that does not help, report it with what `edgekd doctor` prints",
             )
-        scale = max(float(np.abs(expected).max()), 1e-12)
-        found = self.run(inputs)
-        difference = float(np.abs(found - expected).max()) / scale if found.shape == expected.shape else np.inf
+        difference = self.deviation()
         if not difference <= record.tolerance:
-            raise BundleError(
-                f"the outputs of {self.engine} for {record.file} differ from the bundle's test vectors",
-                found=f"difference {difference:.2e} of the largest output",
-                allowed=f"at most {record.tolerance:.0e}",
-            )
+            raise deviates(self.manifest, self.variant, self.engine, difference)
         return Verification(self.variant, self.engine, len(images), difference, record.tolerance)
+
+    def deviation(self) -> float:
+        """The largest deviation of the outputs for the bundle's test vectors, relative to the largest expected one.
+
+        Infinite for outputs of another shape, and where they are NaN.
+
+        Raises:
+            BundleError: the test vectors are none.
+            BackendError: the engine cannot compute them.
+        """
+        inputs: Floats = self._vector(self.manifest.inputs, "f", 4)
+        expected: Floats = self._vector(self.manifest.variants[self.variant].vectors, "f", 2)
+        # One at a time: an engine may have been built for no larger batches.
+        found = np.concatenate([self.run(each[np.newaxis]) for each in inputs])
+        if found.shape != expected.shape or not np.isfinite(found).all():
+            return float("inf")
+        return float(np.abs(found - expected).max()) / max(float(np.abs(expected).max()), 1e-12)
 
     def _verify_reading(self) -> None:
         """Raises BundleError where the bundle's photo becomes other pixels here than it did on the workstation."""
@@ -255,6 +265,24 @@ class Model:
         )
 
 
+def deviates(manifest: BundleManifest, variant: str, engine: str, difference: float) -> BundleError:
+    """The error that a variant's outputs are not those of the bundle's test vectors.
+
+    Args:
+        engine: its name and version.
+        difference: see Model.deviation().
+    """
+    record = manifest.variants[variant]
+    sets = processor.shown(processor.instruction_sets())
+    far = f"difference {difference:.2e} of the largest output" if isfinite(difference) else "NaN, or another shape"
+    return BundleError(
+        f"the outputs of {engine} for {record.file} differ from the bundle's test vectors",
+        found=f"{far}, on {processor.name()} (int8: {sets})",
+        allowed=f"at most {record.tolerance:.0e}",
+        hint="load another variant of the bundle, or another version of the engine",
+    )
+
+
 def network_inputs(images: Iterable[ImageLike], preprocessing: Preprocessing, *, order: Order = "rgb") -> Floats:
     """Images as a network sees them: (N, C, H, W) float32, normalised. Args and Raises as in a call of a Model."""
     if order not in ("rgb", "bgr"):
@@ -263,69 +291,6 @@ def network_inputs(images: Iterable[ImageLike], preprocessing: Preprocessing, *,
     shape = preprocessing.shape
     none = np.empty((0, shape.height, shape.width, shape.channels), dtype=np.uint8)
     return preprocessing.normalise(np.stack(pixels) if pixels else none)
-
-
-def load(
-    path: str | os.PathLike[str],
-    *,
-    backend: str | None = None,
-    variant: str | None = None,
-    threads: int | None = None,
-) -> Model:
-    """Load a bundle into an inference engine.
-
-    Without `backend`, a backend with engines that `edgekd build` has built from this bundle on this device is used;
-    otherwise the first available backend that opens its graphs. `Model.engine` tells which engine it is.
-
-    Args:
-        path: the bundle's folder.
-        backend: by name; a backend that runs built engines uses only engines that were built here.
-        variant: by name; None: the one that the bundle, or else the backend, prefers; where the backend runs built
-            engines, among those that were built.
-        threads: threads per operator; None: one per usable core.
-
-    Raises:
-        BundleError: not a bundle, an incomplete one, or a changed file.
-        BackendError: no backend is available, or no engine was built on this device yet.
-        UnknownNameError: no such backend or variant.
-        UsageError: `threads` is not a whole number of at least 1.
-
-    Example:
-        >>> from edgekd.runtime import load
-        >>> model = load("bundle")
-        >>> prediction = model("red.png")
-        >>> prediction.label, len(prediction.top(2))
-        ('red', 2)
-        >>> model.verify().images
-        3
-    """
-    if threads is not None:
-        threads = whole_number(threads, "threads")
-    manifest = read(Path(path))
-    selection = select(manifest, backend, variant)
-    chosen, file = next(iter(selection.files.items()))
-    session = selection.backend.open(file, threads=threads)
-    try:
-        _check_tensors(manifest, file, session)
-    except BundleError:
-        session.close()
-        raise
-    return Model(manifest, chosen, session)
-
-
-def _check_tensors(manifest: BundleManifest, file: Path, session: Session) -> None:
-    """Raises BundleError where the manifest describes another network: its answers would mean something else."""
-    columns = len(manifest.classes) + sum(len(head.classes) for head in manifest.heads.values())
-    wanted = {"input": manifest.preprocessing.shape, "output": (columns,)}
-    for side, tensors in (("input", session.inputs), ("output", session.outputs)):
-        found = tensors[0].shape[1:]
-        if not fits(wanted[side], found):
-            raise BundleError(
-                f"{manifest.path / MANIFEST} does not describe the {side} of {file.name}",
-                found=f"{tuple(wanted[side])} in {MANIFEST}",
-                allowed=f"({', '.join(map(str, found))}), without the batch",
-                hint="copy the bundle again, or export it again",
-            )
 
 
 def _pixels(image: object, preprocessing: Preprocessing, order: Order) -> Pixels:

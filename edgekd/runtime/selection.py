@@ -10,15 +10,21 @@ from pathlib import Path
 from edgekd import plugins
 from edgekd.errors import BackendError, BundleError, UnknownNameError
 from edgekd.runtime.backends import Backend, EngineBuilder, builders, choose
-from edgekd.runtime.bundle import BundleManifest
+from edgekd.runtime.bundle import BundleManifest, EngineKey
+from edgekd.runtime.processor import deciding, instruction_sets, name
 
 
 @dataclass(frozen=True)
 class Selection:
-    """A backend, and the file to open for each variant that it runs: at least one, the preferred variant first."""
+    """A backend, and the file to open for each variant that it runs: at least one, the preferred variant first.
+
+    Attributes:
+        doubt: why the bundle's measured order is not followed, a sentence; None: it is, or it would be the same.
+    """
 
     backend: Backend
     files: Mapping[str, Path]
+    doubt: str | None = None
 
 
 def select(manifest: BundleManifest, backend: str | None = None, variant: str | None = None) -> Selection:
@@ -44,7 +50,7 @@ def select(manifest: BundleManifest, backend: str | None = None, variant: str | 
     if chosen.engines is not None:
         found = _built(chosen, chosen.engines, manifest, variant)
         return Selection(chosen, found or _raise_unbuilt(manifest, chosen, variant))
-    names = (variant,) if variant is not None else manifest.preferred(chosen.name)
+    names, doubt = ((variant,), None) if variant is not None else _preferred(manifest, chosen.name)
     if not names:
         raise BackendError(
             f"{chosen.title} runs no variant of {manifest.path}",
@@ -52,7 +58,25 @@ def select(manifest: BundleManifest, backend: str | None = None, variant: str | 
             allowed=f"activations in {', '.join(chosen.activations(platform.machine()))}",
             hint="do not set the backend, or set a variant that it runs",
         )
-    return Selection(chosen, {name: manifest.graph(name) for name in names})
+    return Selection(chosen, {name: manifest.graph(name) for name in names}, doubt)
+
+
+def _preferred(manifest: BundleManifest, engine: str) -> tuple[tuple[str, ...], str | None]:
+    """The order for this machine; by rule where it was measured on a CPU with instruction sets that this one lacks."""
+    order, measured, here = (
+        manifest.preferred(engine),
+        manifest.measured.get(EngineKey.here(engine)),
+        instruction_sets(),
+    )
+    if measured is None or here is None or not (lacking := deciding(measured.instruction_sets).difference(here)):
+        return order, None
+    by_rule = manifest.preferred(engine, measured=False)
+    if by_rule == order:
+        return order, None
+    return by_rule, (
+        f"Its order of variants was measured on {measured.cpu}, whose instruction sets for int8 this CPU, {name()}, "
+        f"lacks in part ({', '.join(sorted(lacking))}): the order by rule is used, {', '.join(by_rule)}."
+    )
 
 
 def _built_here(manifest: BundleManifest, variant: str | None) -> Selection | None:
