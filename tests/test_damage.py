@@ -20,6 +20,7 @@ from edgekd.models import checkpoint as checkpoints
 from edgekd.models.checkpoint import Checkpoint
 from edgekd.report.html import write
 from edgekd.runtime import load
+from edgekd.runtime.bundle import EngineKey
 from edgekd.store.artifacts import MANIFEST, read_json, write_json
 
 
@@ -45,6 +46,9 @@ def test_what_is_not_json_is_refused_by_every_reader(linear_bundle, exported, tm
 
 def test_a_forged_bundle_answers_as_it_did_or_is_refused(linear_bundle):
     whole = json.loads((linear_bundle / "bundle.json").read_text())
+    here = str(EngineKey.here("onnxruntime"))
+    whole["engines"] = {here: ["fp32"], "onnxruntime": ["fp32"]}
+    whole["measured"] = {here: {"cpu": "AMD EPYC", "instruction_sets": ["sve"], "rounds": 15}}
     image = np.random.default_rng(1).integers(0, 256, (4, 4, 3), dtype=np.uint8)
     expected, refused = load(linear_bundle)(image).scores, 0
     for place in places(whole):

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from edgekd import plugins
 from edgekd.errors import BackendError, BundleError, UnknownNameError
+from edgekd.runtime import processor
 from edgekd.runtime.backends import Backend, EngineBuilder, builders, choose
 from edgekd.runtime.bundle import BundleManifest, EngineKey
-from edgekd.runtime.processor import deciding, instruction_sets, name
 
 
 @dataclass(frozen=True)
@@ -62,20 +62,18 @@ def select(manifest: BundleManifest, backend: str | None = None, variant: str | 
 
 
 def _preferred(manifest: BundleManifest, engine: str) -> tuple[tuple[str, ...], str | None]:
-    """The order for this machine; by rule where it was measured on a CPU with instruction sets that this one lacks."""
-    order, measured, here = (
-        manifest.preferred(engine),
-        manifest.measured.get(EngineKey.here(engine)),
-        instruction_sets(),
-    )
-    if measured is None or here is None or not (lacking := deciding(measured.instruction_sets).difference(here)):
+    """The order here, and why it is not the measured one where that is of a CPU with more instruction sets."""
+    order, measured = manifest.preferred(engine), manifest.measured.get(EngineKey.here(engine))
+    here = processor.instruction_sets()
+    if measured is None or here is None:
         return order, None
+    lacking = processor.deciding(measured.instruction_sets).difference(here)
     by_rule = manifest.preferred(engine, measured=False)
-    if by_rule == order:
+    if not lacking or by_rule == order:
         return order, None
     return by_rule, (
-        f"Its order of variants was measured on {measured.cpu}, whose instruction sets for int8 this CPU, {name()}, "
-        f"lacks in part ({', '.join(sorted(lacking))}): the order by rule is used, {', '.join(by_rule)}."
+        f"Its order of variants was measured on {measured.cpu}, and this CPU, {processor.name()}, lacks instruction "
+        f"sets for int8 that are there ({', '.join(sorted(lacking))}): the order by rule is used, {', '.join(by_rule)}."
     )
 
 

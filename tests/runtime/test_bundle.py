@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 
 import pytest
+from samples import write_bundle_json
 
 from edgekd import runtime
 from edgekd.errors import BundleError, UnknownNameError
-from edgekd.runtime.bundle import EngineKey, read
+from edgekd.runtime.bundle import EngineKey, MeasuredOn, read
 
 ALL = ("int8", "fp16", "fp32", "int8-asym")
 
@@ -39,6 +40,35 @@ def test_load_takes_the_first_and_any_by_name(many_bundle):
     bundle = many_bundle(*ALL, engines={"onnxruntime": ["fp16", "fp32"]})
     assert runtime.load(bundle).variant == "fp16"
     assert runtime.load(bundle, variant="int8").variant == "int8"
+
+
+def test_an_order_that_was_measured_has_its_machine_and_need_not_be_followed(many_bundle):
+    key, machine = EngineKey("onnxruntime", "x86_64"), {"cpu": "Intel Xeon", "instruction_sets": ["avx2"], "rounds": 15}
+    engines = {"onnxruntime": ["fp32", "int8-asym"], str(key): ["int8-asym", "fp32"]}
+    folder = many_bundle(*ALL, engines=engines, measured={str(key): machine})
+    manifest = read(folder)
+    assert manifest.measured == {key: MeasuredOn("Intel Xeon", ("avx2",))}
+    assert manifest.preferred("onnxruntime", "x86_64") == ("int8-asym", "fp32")
+    assert manifest.preferred("onnxruntime", "x86_64", measured=False) == ("fp32", "int8-asym")
+    raw = json.loads((folder / "bundle.json").read_text())
+    raw["measured"][str(key)]["instruction_sets"] = None
+    write_bundle_json(folder, raw)
+    unknown = read(folder)
+    assert unknown.measured[key].instruction_sets is None
+
+
+@pytest.mark.parametrize(
+    ("machine", "message"),
+    [
+        ([], r"measured.onnxruntime-x86_64 is \[\], not an object"),
+        ({"cpu": "x"}, "measured.onnxruntime-x86_64.instruction_sets is missing"),
+        ({"cpu": 3, "instruction_sets": None}, "cpu is 3, not a text"),
+        ({"cpu": "x", "instruction_sets": "avx2"}, "instruction_sets is 'avx2', not a list"),
+    ],
+)
+def test_a_machine_that_makes_no_sense(many_bundle, machine, message):
+    with pytest.raises(BundleError, match=f"is not valid(?s:.)*{message}"):
+        read(many_bundle("fp32", measured={"onnxruntime-x86_64": machine}))
 
 
 @pytest.mark.parametrize(
