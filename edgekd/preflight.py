@@ -27,6 +27,7 @@ from edgekd.models.own_input import classes_beside, own_input
 from edgekd.models.timm_training import warning_of
 from edgekd.quantization.placement import refuse_quantized
 from edgekd.recipe.onnx_file import onnx_file
+from edgekd.recipe.precision_checks import int8_warnings
 from edgekd.recipe.settings import ModelSettings, RecipeSettings, StepSettings
 from edgekd.runs import Run, Stage, Untrained, settings_json
 from edgekd.runtime.preprocess import InputShape
@@ -128,6 +129,7 @@ def warnings_of(run: Run, data: Dataset) -> tuple[str, ...]:
                 "Set more epochs or a smaller batch_size."
             )
     found += _order_warnings(run, data) + _balance_warnings(run, data) + _assumptions(recipe, data)
+    found += int8_warnings(recipe)
     roles = (("student", recipe.student), ("teacher", recipe.teacher))
     files = [(name, model.checkpoint) for name, model in roles if model is not None and model.checkpoint is not None]
     found += [line for name, file in files if (line := warning_of(file, name)) is not None]

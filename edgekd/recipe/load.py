@@ -27,6 +27,7 @@ from edgekd.recipe.data_settings import DataSettings, section_of, sources_with
 from edgekd.recipe.explain import explain
 from edgekd.recipe.mentions import Mention, mentions
 from edgekd.recipe.number_range import beyond_float32
+from edgekd.recipe.precision_checks import without_int8
 from edgekd.recipe.settings import RecipeSettings
 from edgekd.recipe.yaml_lines import Document, Location, format_location, parse, set_value
 
@@ -208,7 +209,7 @@ def _plugin_problems(document: Document, settings: RecipeSettings) -> Iterator[s
         except UsageError as error:
             problem = "; ".join(str(error).split("\n  "))
             yield f"{document.where(location)} {format_location(location)}: {problem}"
-    for location, message in (*_unsuited(settings), *cannot_be_judged(settings)):
+    for location, message in (*_unsuited(settings), *cannot_be_judged(settings), *without_int8(settings)):
         yield f"{document.where(location)} {format_location(location)}: {message}"
 
 
