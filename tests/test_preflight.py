@@ -201,6 +201,13 @@ def test_published_weights_that_cannot_be_fetched_are_found_before_any_training(
     assert not [warning for warning in told.warnings if "squeezenet" in warning]
 
 
+def test_a_device_without_int8_is_named_before_anything_is_quantized(tmp_path):
+    recipe = from_mapping(RECIPE, ["bench.devices=[this-machine, jetson-nano-4gb]"])
+    pipeline.plan(recipe, tmp_path / "run", console=(told := Told()))
+    (note,) = [warning for warning in told.warnings if "int8" in warning]
+    assert note.startswith("Jetson Nano 4GB computes in fp32, fp16: this device has no int8")
+
+
 def test_more_threads_than_this_machine_has_are_refused_before_anything_is_made(tmp_path):
     for attempt in (edgekd.run, lambda recipe, out, sets: pipeline.plan(from_mapping(recipe, sets), out)):
         with pytest.raises(UsageError, match=r"bench.threads: 9999 are more threads(?s:.)*usable of"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 
 _ROOT = Path("/")
@@ -44,10 +45,11 @@ def shown(sets: Iterable[str] | None) -> str:
     return "not known" if sets is None else ", ".join(sorted(deciding(sets))) or "none that int8 depends on"
 
 
-def _values(root: Path, labels: tuple[str, ...]) -> list[str]:
+@cache  # the kernel asks every core for it, of which servers have hundreds
+def _values(root: Path, labels: tuple[str, ...]) -> tuple[str, ...]:
     """The values in /proc/cpuinfo under one of these labels, one for each core."""
     pairs = (line.partition(":") for line in (_text(root / "proc/cpuinfo") or "").splitlines())
-    return [value.strip() for label, _, value in pairs if label.strip() in labels]
+    return tuple(value.strip() for label, _, value in pairs if label.strip() in labels)
 
 
 def _text(file: Path) -> str | None:
