@@ -14,7 +14,7 @@ import click
 
 from edgekd import __version__
 from edgekd.cli._interrupt import ended_by_signals
-from edgekd.errors import EdgekdError, PluginWarning
+from edgekd.errors import BundleWarning, EdgekdError, PluginWarning
 
 # By name: importing a command file puts the attribute `plugins` on this package.
 from edgekd.plugins import failure, load, names
@@ -111,11 +111,11 @@ def main() -> NoReturn:
 
 
 def _warning_handler(otherwise: Callable[..., None]) -> Callable[..., None]:
-    """A handler that prints each warning about plugins once, as a message, and passes any other to `otherwise`."""
+    """A handler that prints each warning about plugins or bundles once, as a message; any other goes to `otherwise`."""
     shown: set[str] = set()
 
     def show(message: Warning | str, category: type[Warning], *where: Any, **further: Any) -> None:
-        if not issubclass(category, PluginWarning):
+        if not issubclass(category, (PluginWarning, BundleWarning)):
             otherwise(message, category, *where, **further)
         elif str(message) not in shown:
             shown.add(str(message))

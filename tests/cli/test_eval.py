@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 from PIL import Image
+from plugin_files import edgekd_command
+from samples import seal_bundle
 
 from edgekd.cli.eval import command, lines_of_sets
 from edgekd.errors import UsageError
@@ -16,6 +18,19 @@ from edgekd.runtime.label_calibration import LabelBin, LabelCalibration
 from edgekd.runtime.multilabel import ClassPrecision, WrongLabel
 from edgekd.runtime.set_scores import SetScores, WrongImage
 from edgekd.runtime.statistics import Bin, Calibration, ClassAccuracy
+
+
+def test_a_default_that_is_replaced_here_is_told_in_one_line(many_bundle, tmp_path):
+    bundle = many_bundle("fp32", "int8-asym", engines={"onnxruntime": ["int8-asym", "fp32"]})
+    (bundle / "model.int8-asym.onnx").write_bytes(b"no graph")
+    seal_bundle(bundle, json.loads((bundle / "bundle.json").read_text()))
+    (tmp_path / "own" / "blue").mkdir(parents=True)
+    Image.new("RGB", (8, 8), (0, 0, 200)).save(tmp_path / "own" / "blue" / "a.png")
+    shown = edgekd_command("eval", str(bundle), str(tmp_path / "own"))
+    assert shown.returncode == 0 and shown.stdout.startswith("100.00% of 1 image (fp32, onnxruntime ")
+    (line,) = [line for line in shown.stderr.splitlines() if "int8-asym" in line]
+    assert line.startswith(f"edgekd: {bundle}: int8-asym is not used on this machine: ")
+    assert line.endswith("fp32 is used instead.")
 
 
 def test_an_accuracy_of_ones_own_images(linear_bundle, tmp_path):
