@@ -59,5 +59,5 @@ def accurate(rows: Mapping[str, Json], budget: AccuracyBudget | None, reference:
         least = score_of(reference) - budget.limit - _ROUNDING
         kept = frozenset(name for name, row in rows.items() if score_of(row) >= least)
     if not kept:
-        return Accurate(uncertain, f"{_CERTAIN}, because none has {limit}")
+        return Accurate(uncertain, f"{_CERTAIN}, because no variant keeps to {limit}")
     return Accurate(kept, limit)

@@ -33,7 +33,9 @@ def test_a_budget_bounds_the_loss_against_the_teacher(limit, kept):
 def test_where_none_keeps_to_the_budget_the_intervals_decide_and_it_is_said():
     found = accurate(ROWS, AccuracyBudget(0.01, TEACHER), _row(990))
     assert found.variants == {"fp32", "int8"}
-    assert found.rule.endswith("because none has at most 1.0 points lost against teacher-fp32 (budget.accuracy_drop)")
+    assert found.rule.endswith(
+        "because no variant keeps to at most 1.0 points lost against teacher-fp32 (budget.accuracy_drop)"
+    )
     assert accurate(ROWS, AccuracyBudget(0.01, TEACHER), None).rule == accurate(ROWS, None, None).rule
 
 
