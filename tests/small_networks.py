@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from torch import nn
+from torch import Tensor, nn
 
 from edgekd.models import checkpoint as checkpoints
 from edgekd.models.architecture import Architecture
@@ -21,3 +21,23 @@ def save_small(network: nn.Module, architecture: Architecture, out: Path) -> Che
     out.mkdir()
     seen = Preprocessing((32, 32), (32, 32))
     return checkpoints.save(network, architecture, preprocessing=seen, classes=("a", "b", "c"), out=out)
+
+
+class SmallResidual(nn.Module):
+    """An inverted residual with batch norms, dropout behind its last convolution, and a classifier of five classes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8), nn.ReLU6())
+        self.wide = nn.Sequential(nn.Conv2d(8, 24, 1, bias=False), nn.BatchNorm2d(24), nn.ReLU6())
+        self.deep = nn.Sequential(
+            nn.Conv2d(24, 24, 3, padding=1, groups=24, bias=False), nn.BatchNorm2d(24), nn.ReLU6()
+        )
+        self.narrow = nn.Sequential(nn.Conv2d(24, 8, 1, bias=False), nn.BatchNorm2d(8), nn.Dropout(0.1))
+        self.head = nn.Linear(8, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        x = x + self.narrow(self.deep(self.wide(x)))
+        logits: Tensor = self.head(x.mean((2, 3)))
+        return logits

@@ -32,15 +32,14 @@ def with_constant_scales(network: nn.Module) -> fx.GraphModule:
     Raises:
         ModelError: the network has no quantizers, or one of them has seen no values.
     """
-    quantizers = activation_quantizers(network)
-    if not isinstance(network, fx.GraphModule) or not quantizers:
+    if not isinstance(network, fx.GraphModule) or not activation_quantizers(network):
         raise ModelError(
             f"{type(network).__name__} has no quantizers, so it cannot be exported in int8",
             hint="quantize the checkpoint first: a quantize section in the recipe, or `edgekd quantize`",
         )
     own = copy.deepcopy(network).eval().cpu()
     _repeat_behind_moves(own)
-    for path, quantizer in quantizers.items():
+    for path, quantizer in activation_quantizers(own).items():
         quantizer.freeze()
         own.set_submodule(path, _ConstantPair(float(quantizer.scale)))
     for layer in own.modules():
@@ -95,7 +94,7 @@ def _store_int8(layer: nn.Module) -> None:
     held: Any = layer.parametrizations["weight"]  # type: ignore[index]
     quantizer, weight = held[0], held.original
     assert isinstance(quantizer, WeightQuantizer)
-    scale = quantizer.scale(weight)
+    scale = quantizer.scale(weight).detach()
     shape = [1] * weight.ndim
     shape[quantizer.axis] = -1
     # Multiplies by the reciprocal, as fake quantization does in training: a division may round ties differently.

@@ -99,11 +99,28 @@ def is_relu(node: fx.Node, network: fx.GraphModule) -> bool:
     return node.op != "placeholder" and operation_of(node) in _RELU_NAMES
 
 
+def is_addition(node: fx.Node) -> bool:
+    """Whether a node adds its inputs."""
+    return node.op in ("call_function", "call_method") and operation_of(node) in ("add", "add_", "iadd")
+
+
+def is_convolution(node: fx.Node, network: fx.GraphModule) -> bool:
+    """Whether a node is a convolution, not a transposed one."""
+    if node.op == "call_module":
+        return isinstance(network.get_submodule(str(node.target)), _CONVOLUTIONS)
+    return node.op == "call_function" and operation_of(node) in ("conv1d", "conv2d", "conv3d")
+
+
 def is_identity(node: fx.Node, network: fx.GraphModule) -> bool:
     """Whether a node disappears in an exported network."""
     if node.op == "call_module":
         return isinstance(network.get_submodule(str(node.target)), _IDENTITIES)
     return node.op != "placeholder" and operation_of(node) in ("dropout", "stochastic_depth", "contiguous", "detach")
+
+
+def users_of(node: fx.Node, network: fx.GraphModule) -> list[fx.Node]:
+    """The nodes that read a node's values, without those that only ask for its size."""
+    return [user for user in node.users if effect_of(user, network) is not Effect.NUMBER or user.op == "output"]
 
 
 def is_many(node: fx.Node) -> bool:

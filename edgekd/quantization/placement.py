@@ -4,8 +4,10 @@ There is an activation quantizer after the input and after every operation that 
 - before a ReLU that is their only user: engines fuse both, so the quantizer is placed after the ReLU;
 - before the network's output, which stays in float.
 Operations that only move or select values (max-pool, reshape, items of chunk, zero padding …) keep the grid of their
-input: `grids` returns it, and an export repeats its Q/DQ pair after them. Both inputs of a residual addition are
-quantized, as ONNX Runtime requires. Biases stay in float.
+input: `grids` returns it, and an export repeats its Q/DQ pair after them. Both inputs of a residual addition have a
+quantizer, as ONNX Runtime requires. TensorRT fuses the addition with a convolution before it, and never rounds what is
+between them: that quantizer is calibrated and exported, but the network computes without it; see fused.py.
+Biases stay in float.
 """
 
 from __future__ import annotations
@@ -22,6 +24,8 @@ from torch.nn.utils import parametrize
 
 from edgekd.errors import ModelError, summary
 from edgekd.quantization.fold import fold_norms, has_activation
+from edgekd.quantization.fused import fused_branches, grid_of, is_quantizer
+from edgekd.quantization.learned import LearnedActivationQuantizer, LearnedWeightQuantizer
 from edgekd.quantization.operations import (
     WEIGHTED,
     Effect,
@@ -30,6 +34,7 @@ from edgekd.quantization.operations import (
     is_many,
     is_relu,
     keeps_float_weights,
+    users_of,
     uses_weight_unchanged,
     weight_axis,
 )
@@ -54,15 +59,19 @@ class Quantized:
     left_in_float: tuple[str, ...]
 
 
-def insert(model: nn.Module) -> Quantized:
+def insert(model: nn.Module, *, learned: bool = False) -> Quantized:
     """A copy of `model` with folded batch norms and quantizers, in eval mode; names are deterministic.
 
     Code that depends on training mode is fixed as in eval mode; only dropout layers still follow the mode.
 
+    Args:
+        model: a float network.
+        learned: whether the scales are parameters, which are trained with the weights.
+
     Raises:
         ModelError: torch.fx cannot trace this network, or it is quantized already.
     """
-    return place(folded(model))
+    return place(folded(model), learned=learned)
 
 
 def folded(model: nn.Module) -> fx.GraphModule:
@@ -77,13 +86,15 @@ def folded(model: nn.Module) -> fx.GraphModule:
     return network.eval()
 
 
-def place(network: fx.GraphModule) -> Quantized:
-    """Put quantizers into a network of folded(), in place."""
+def place(network: fx.GraphModule, *, learned: bool = False) -> Quantized:
+    """Put quantizers into a network of folded(), in place. Args as insert()."""
     placed = tuple(node.name for node in _values_to_quantize(network))
     left_in_float = tuple(_left_in_float(network))
-    weights = _quantize_weights(network)
-    _quantize_activations(network, placed)
+    weights = _quantize_weights(network, learned)
+    _quantize_activations(network, placed, learned)
     _fit_biases(network, weights)
+    for path in fused_branches(network):
+        activation_quantizers(network)[path].fused = True
     network.graph.lint()
     network.recompile()
     return Quantized(network.eval(), placed, left_in_float)
@@ -111,13 +122,14 @@ def observe(network: nn.Module) -> None:
 
 
 def freeze(network: nn.Module) -> None:
-    """Fix every activation's scale.
+    """Fix every activation's scale, and the weights' scales where they are learned.
 
     Raises:
         ModelError: a quantizer has seen no values; the message names it.
     """
-    for quantizer in activation_quantizers(network).values():
-        quantizer.freeze()
+    for module in network.modules():
+        if isinstance(module, (ActivationQuantizer, LearnedWeightQuantizer)):
+            module.freeze()
 
 
 def grids(network: fx.GraphModule) -> dict[str, str]:
@@ -127,7 +139,7 @@ def grids(network: fx.GraphModule) -> dict[str, str]:
     """
     paths: dict[str, str] = {}
     for node in network.graph.nodes:
-        path = None if _is_quantizer(node, network) or is_many(node) else _grid_of(node, network)
+        path = None if is_quantizer(node, network) or is_many(node) else grid_of(node, network)
         if path is not None:
             paths[node.name] = path
     return paths
@@ -138,7 +150,7 @@ def input_quantizers(network: fx.GraphModule) -> dict[str, list[ActivationQuanti
     quantizers, inputs = activation_quantizers(network), defaultdict[str, list[ActivationQuantizer]](list)
     for node in network.graph.nodes:
         if node.op == "call_module" and node.all_input_nodes:
-            grid = _grid_of(node.all_input_nodes[0], network)
+            grid = grid_of(node.all_input_nodes[0], network)
             if grid is not None:
                 inputs[str(node.target)].append(quantizers[grid])
     return dict(inputs)
@@ -225,7 +237,7 @@ def _output_values(network: fx.GraphModule) -> list[fx.Node]:
 
 
 def _only_feeds_relu(node: fx.Node, network: fx.GraphModule) -> bool:
-    users = [user for user in node.users if effect_of(user, network) is not Effect.NUMBER or user.op == "output"]
+    users = users_of(node, network)
     if len(users) != 1:
         return False
     return is_relu(users[0], network) or (is_identity(users[0], network) and _only_feeds_relu(users[0], network))
@@ -240,21 +252,22 @@ def _left_in_float(network: fx.GraphModule) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def _quantize_weights(network: fx.GraphModule) -> dict[str, WeightQuantizer]:
+def _quantize_weights(network: fx.GraphModule, learned: bool) -> dict[str, WeightQuantizer]:
     """The quantizers by the path of their layer."""
     placed = {}
     for path in dict.fromkeys(str(node.target) for node in network.graph.nodes if node.op == "call_module"):
         layer = network.get_submodule(path)
         if isinstance(layer, WEIGHTED) and uses_weight_unchanged(layer):
-            placed[path] = WeightQuantizer(weight_axis(layer))
+            axis = weight_axis(layer)
+            placed[path] = LearnedWeightQuantizer(layer.weight, axis) if learned else WeightQuantizer(axis)
             parametrize.register_parametrization(layer, "weight", placed[path])
     return placed
 
 
-def _quantize_activations(network: fx.GraphModule, names: tuple[str, ...]) -> None:
-    folder = nn.Module()
+def _quantize_activations(network: fx.GraphModule, names: tuple[str, ...], learned: bool) -> None:
+    folder, kind = nn.Module(), LearnedActivationQuantizer if learned else ActivationQuantizer
     for name in names:
-        folder.add_module(name, ActivationQuantizer(name))
+        folder.add_module(name, kind(name))
     network.add_submodule(QUANTIZERS, folder)
     for node in [node for node in network.graph.nodes if node.name in names]:
         with network.graph.inserting_after(node):
@@ -267,15 +280,3 @@ def _fit_biases(network: fx.GraphModule, weights: dict[str, WeightQuantizer]) ->
     inputs = input_quantizers(network)
     for path, quantizer in weights.items():
         quantizer.fit_bias(network.get_submodule(path), inputs.get(path, []))
-
-
-def _is_quantizer(node: fx.Node, network: fx.GraphModule) -> bool:
-    return node.op == "call_module" and isinstance(network.get_submodule(str(node.target)), ActivationQuantizer)
-
-
-def _grid_of(node: fx.Node, network: fx.GraphModule) -> str | None:
-    while not _is_quantizer(node, network):
-        if effect_of(node, network) is not Effect.PRESERVED:
-            return None
-        node = node.all_input_nodes[0]
-    return str(node.target)

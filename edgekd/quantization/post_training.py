@@ -40,7 +40,9 @@ class PostTraining:
     corrected: int
 
 
-def post_training(network: nn.Module, examples: Tensor, batches: Iterable[Tensor], method: str) -> PostTraining:
+def post_training(
+    network: nn.Module, examples: Tensor, batches: Iterable[Tensor], method: str, *, learned: bool = False
+) -> PostTraining:
     """Quantize a copy of a float network; the order of the batches has no influence.
 
     Args:
@@ -49,6 +51,7 @@ def post_training(network: nn.Module, examples: Tensor, batches: Iterable[Tensor
             methods and bias correction need no more.
         batches: the images (N, C, H, W) that the scales are calibrated on, read once.
         method: of edgekd.quantization.calibrators, or "auto".
+        learned: whether the scales can be trained further; see insert().
 
     Raises:
         ModelError: torch.fx cannot trace the network, it is quantized already, or its activations are not finite.
@@ -58,7 +61,7 @@ def post_training(network: nn.Module, examples: Tensor, batches: Iterable[Tensor
     # In channels_last PyTorch's CPU convolutions take half the time in float32, and eight times as long in float64.
     own, examples = own.to(memory_format=torch.channels_last), _channels_last(examples)
     equalized = equalize(own, examples[:_AT_ONCE], torch.split(examples, _AT_ONCE))
-    quantized = place(copy.deepcopy(own))
+    quantized = place(copy.deepcopy(own), learned=learned)
     found = histograms(own, quantized.placed, map(_channels_last, batches))
     chosen = ranges(own, found, method, examples[:: max(1, len(examples) // _COMPARED)])
     for quantizer in activation_quantizers(quantized.model).values():

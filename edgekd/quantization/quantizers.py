@@ -16,7 +16,7 @@ LOWEST, HIGHEST = -128, 127
 # Weight of each new batch's absolute maximum in the running mean.
 _MOMENTUM = 0.05
 # Engines require scales above 0, also for a channel of zeros.
-_SMALLEST_SCALE = torch.finfo(torch.float32).eps
+SMALLEST_SCALE = torch.finfo(torch.float32).eps
 # ONNX Runtime rounds a layer's float bias to int32 steps of scale(input) * scale(weight), and adds the products to it.
 # Half of the int32 range is the bias's; the other half holds the products of 32,896 inputs (2**30 / (255 * 128)).
 _BIAS_STEPS = 2**30
@@ -26,7 +26,7 @@ FINEST_INPUT = HIGHEST / 255
 
 def scale_of(amax: Tensor) -> Tensor:
     """The size of one int8 step for absolute maxima of any shape; same shape, always above 0."""
-    return (amax / HIGHEST).clamp_min(_SMALLEST_SCALE)
+    return (amax / HIGHEST).clamp_min(SMALLEST_SCALE)
 
 
 class ActivationQuantizer(nn.Module):
@@ -37,6 +37,10 @@ class ActivationQuantizer(nn.Module):
 
     Args:
         name: of the quantized value, for messages.
+
+    Attributes:
+        frozen: whether the scale is fixed in training mode too.
+        fused: whether the value is only observed, and returned as it is; see edgekd.quantization.placement.
     """
 
     amax: Tensor
@@ -47,6 +51,7 @@ class ActivationQuantizer(nn.Module):
         super().__init__()
         self.name = name
         self.frozen = False
+        self.fused = False
         self._known_seen = False
         self.register_buffer("amax", torch.zeros(()))
         self.register_buffer("seen", torch.zeros((), dtype=torch.bool))
@@ -57,7 +62,7 @@ class ActivationQuantizer(nn.Module):
         """Scalar float32."""
         return scale_of(self.amax)
 
-    def calibrate(self, amax: float) -> None:
+    def calibrate(self, amax: float | Tensor) -> None:
         """Set the value that becomes step 127."""
         self.amax.fill_(amax)
         self.seen.fill_(True)
@@ -72,7 +77,7 @@ class ActivationQuantizer(nn.Module):
         self.frozen = True
 
     def forward(self, values: Tensor) -> Tensor:
-        """Quantize and dequantize a tensor of any shape; shape, dtype and memory format are kept.
+        """Quantize and dequantize a tensor of any shape, unless it is fused; shape, dtype and memory format are kept.
 
         Raises:
             ModelError: in eval mode or frozen, and it has seen no values.
@@ -81,6 +86,10 @@ class ActivationQuantizer(nn.Module):
             self._observe(values)
         else:
             self._require_seen()
+        return values if self.fused else self.quantized(values)
+
+    def quantized(self, values: Tensor) -> Tensor:
+        """What forward() returns, without its checks."""
         return torch.fake_quantize_per_tensor_affine(values, self.scale, self.zero_point, LOWEST, HIGHEST)
 
     @torch.no_grad()
@@ -128,10 +137,14 @@ class WeightQuantizer(nn.Module):
 
     def scale(self, weight: Tensor) -> Tensor:
         """(channels,) float32."""
-        others = [dim for dim in range(weight.ndim) if dim != self.axis]
-        scale = scale_of(weight.detach().abs().amax(others).float())
+        scale = self.own_scale(weight)
         least = self._least(len(scale))
         return scale if least is None else torch.maximum(scale, least)
+
+    def own_scale(self, weight: Tensor) -> Tensor:
+        """(channels,) float32: what it would be without a bias."""
+        others = [dim for dim in range(weight.ndim) if dim != self.axis]
+        return scale_of(weight.detach().abs().amax(others).float())
 
     def _least(self, channels: int) -> Tensor | None:
         """(channels,): the scales with which the bias has _BIAS_STEPS steps."""
@@ -142,7 +155,7 @@ class WeightQuantizer(nn.Module):
             return None
         # The groups of a transposed convolution share scales.
         largest = bias.detach().abs().float().reshape(-1, channels).amax(0)
-        finest = torch.stack([each.scale for each in inputs]).min() * FINEST_INPUT
+        finest = torch.stack([each.scale.detach() for each in inputs]).min() * FINEST_INPUT
         return largest / (finest * _BIAS_STEPS)
 
     def forward(self, weight: Tensor) -> Tensor:

@@ -126,10 +126,13 @@ class RecoverySettings(TeacherGuidedSettings):
     """Further training of a trained network, pruned or quantized: fewer epochs and a lower learning rate.
 
     What a recipe does not set of `batch_size`, `optimizer` and `threads` is as in its distill section, and the learning
-    rate is a fraction of that one's.
+    rate is a fraction of that one's; so are the epochs where `shorter` is set.
     """
 
     lower: ClassVar[float] = 0.2
+    # The fraction of distill's epochs, and the fewest.
+    shorter: ClassVar[float | None] = None
+    fewest: ClassVar[int] = 1
 
     epochs: Positive = Field(10, description="passes over the training images")
     batch_size: Positive | None = Field(None, description="images in a step; default: distill.batch_size")
@@ -141,3 +144,16 @@ class RecoverySettings(TeacherGuidedSettings):
     objective: tuple[TermSettings, ...] | None = Field(
         None, min_length=1, description="the losses to train with; default: the losses on logits in distill.objective"
     )
+
+    def taken_over(self, distill: DistillSettings) -> dict[str, Any]:
+        """The values of what this section does not set, as they follow from the distill section."""
+        taken: dict[str, Any] = {key: getattr(distill, key) for key in ("batch_size", "optimizer", "threads")}
+        if distill.learning_rate is not None:
+            # Rounded: a fifth of 0.1 is to be 0.02.
+            taken["learning_rate"] = round(self.lower * distill.learning_rate, 12)
+        taken["epochs"] = self.derived_epochs(distill)
+        return {key: value for key, value in taken.items() if key not in self.model_fields_set}
+
+    def derived_epochs(self, distill: DistillSettings) -> int:
+        """The epochs of a section that does not set them."""
+        return self.epochs if self.shorter is None else max(self.fewest, round(self.shorter * distill.epochs))

@@ -84,11 +84,18 @@ class QuantizeSettings(RecoverySettings):
     mode: Literal["qad", "ptq"] = Field(
         "qad", description="ptq: calibration only; qad: calibration, then training through the quantizers"
     )
-    lower: ClassVar[float] = 0.1
+    lower: ClassVar[float] = 0.01
+    shorter: ClassVar[float | None] = 0.1
+    fewest: ClassVar[int] = 2
 
-    epochs: Positive = Field(6, description="passes over the training images, with mode: qad")
+    epochs: Positive = Field(
+        3, description="passes over the training images, with mode: qad; default: a tenth of distill.epochs, at least 2"
+    )
     learning_rate: Annotated[float, Field(gt=0.0)] | None = Field(
-        None, description="peak learning rate; default: a tenth of distill.learning_rate"
+        None, description="peak learning rate; default: a hundredth of distill.learning_rate"
+    )
+    warmup_epochs: Annotated[float, Field(ge=0.0)] = Field(
+        0.0, description="epochs over which the learning rate rises to its peak; a low one needs none"
     )
     precision: Literal["auto", "fp32"] = Field("auto", description="always fp32: bf16 is too coarse for int8 grids")
     compile: Literal[False] = Field(False, description="a network with quantizers is not compiled")
@@ -100,10 +107,28 @@ class QuantizeSettings(RecoverySettings):
         description="how the activations' ranges are chosen; auto: for each the method that changes least what is "
         "computed from it",
     )
+    scales: Literal["observed", "learned"] = Field(
+        "observed",
+        description="observed: the activations' scales follow the values; learned: all scales are trained with the "
+        "weights (LSQ)",
+    )
     freeze_after: Annotated[float, Field(ge=0.0, le=1.0)] = Field(
         0.5, description="fraction of the epochs after which the activations' scales are fixed"
     )
     baseline: bool = Field(True, description="with qad: also export the calibrated network, for comparison")
+
+    @property
+    def learned(self) -> bool:
+        """Whether the scales are trained."""
+        return self.mode == "qad" and self.scales == "learned"
+
+    @property
+    def frozen_from(self) -> int:
+        """The number of epochs after which the scales are fixed.
+
+        At the latest before the last one: the exported network must have been trained with its final scales.
+        """
+        return min(round(self.epochs * self.freeze_after), self.epochs - 1)
 
 
 class Tolerance(Settings):
@@ -191,13 +216,17 @@ class RecipeSettings(Settings):
             section = getattr(self, name)
             if not isinstance(section, RecoverySettings):
                 continue
-            taken: dict[str, Any] = {key: getattr(self.distill, key) for key in ("batch_size", "optimizer", "threads")}
-            if self.distill.learning_rate is not None:
-                # Rounded: a fifth of 0.1 is to be 0.02.
-                taken["learning_rate"] = round(section.lower * self.distill.learning_rate, 12)
-            unset = {key: value for key, value in taken.items() if key not in section.model_fields_set}
             # In place, because the model is frozen, and pydantic keeps the instance that it made.
-            self.__dict__[name] = section.model_copy(update=unset)
+            self.__dict__[name] = section.model_copy(update=section.taken_over(self.distill))
+        return self
+
+    @model_validator(mode="after")
+    def _scales_learn(self) -> RecipeSettings:
+        if self.quantize is not None and self.quantize.learned and self.quantize.frozen_from == 0:
+            raise ValueError(
+                f"quantize: learned scales would be fixed before the first epoch of {self.quantize.epochs}: raise "
+                "quantize.epochs or quantize.freeze_after"
+            )
         return self
 
     @model_validator(mode="after")
@@ -220,7 +249,7 @@ class RecipeSettings(Settings):
     def _quantize_and_variants(self) -> RecipeSettings:
         quantized = [variant.name for variant in _known_variants(self.variants) if variant.needs_quantize]
         if self.quantize is None and quantized:
-            need = "needs a quantize section, e.g. quantize: {mode: qad, epochs: 6}"
+            need = "needs a quantize section, e.g. quantize: {mode: qad}"
             raise ValueError(f"export.variants: {quantized[0]} {need}")
         if self.quantize is not None and not quantized:
             first = next(name for name in default_variants(quantized=True) if name not in default_variants())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -23,15 +22,16 @@ from edgekd.models.edits.quantize import VERSION as PLACEMENT
 from edgekd.quantization.calibration import AUTO
 from edgekd.quantization.constant_channels import ConstantChannels
 from edgekd.quantization.equalize import Equalization
-from edgekd.quantization.placement import freeze, insert, observe
+from edgekd.quantization.placement import insert, observe
 from edgekd.quantization.post_training import EXAMPLES, post_training
 from edgekd.recipe.settings import QuantizeSettings
 from edgekd.runs import Role, Run, Stage, Untrained, part_of, settings_json
 from edgekd.runtime.preprocess import InputShape
 from edgekd.stages import _facts
+from edgekd.stages._qad import freezing, schedule, schedule_facts
 from edgekd.stages.distill import Continuation
 from edgekd.stages.reparameterize import as_compressed
-from edgekd.training.fit import BeginEpoch, Progress, score
+from edgekd.training.fit import Progress, score
 from edgekd.training.host import best_device
 from edgekd.training.train import TrainingSetup, evaluation_loader
 from edgekd.wording import counted
@@ -71,14 +71,20 @@ def _calibrated_facts(checkpoint: Checkpoint) -> list[str]:
     ]
 
 
-CALIBRATE = Stage("calibrate", "Calibrated for int8", version=5, section="quantize", facts=_calibrated_facts)
+def _trained_facts(checkpoint: Checkpoint) -> list[str]:
+    # A calibrated network (mode: ptq) has none, nor has one of several heads.
+    known = checkpoint.metrics.get("schedule")
+    return [*_facts.network_facts(checkpoint), *(schedule_facts(known) if known is not None else [])]
+
+
+CALIBRATE = Stage("calibrate", "Calibrated for int8", version=6, section="quantize", facts=_calibrated_facts)
 STAGE = Stage(
     "quantize",
     "Quantization-aware distilled",
-    version=2,
+    version=3,
     section="quantize",
     example="{mode: qad}",
-    facts=_facts.network_facts,
+    facts=_trained_facts,
     check=_check,
 )
 
@@ -110,7 +116,7 @@ def quantize(run: Run, student: Checkpoint, continuation: Continuation) -> Quant
     calibrated = run.stage(
         CALIBRATE,
         Checkpoint,
-        settings={"images": settings.calibration_images, "method": settings.calibration},
+        settings={"images": settings.calibration_images, "method": settings.calibration, "learned": settings.learned},
         inputs={"student": student, "data": continuation.data},
         make=lambda out: calibrate(
             student,
@@ -118,6 +124,7 @@ def quantize(run: Run, student: Checkpoint, continuation: Continuation) -> Quant
             settings.calibration_images,
             out,
             method=settings.calibration,
+            learned=settings.learned,
             progress=run.progress(CALIBRATE.name),
         ),
     )
@@ -139,7 +146,8 @@ def trained(run: Run, calibrated: Checkpoint, settings: QuantizeSettings, contin
         return continuation.train(STAGE, calibrated, settings, key=key, begin_epoch=freeze_scales)
     objective, augment = settings.objective or continuation.objective, run.recipe.data.augment
     guide = TeacherSetup(continuation.teacher, settings.teacher_precision)
-    setup = TrainingSetup(settings, augment, run.progress(STAGE.name), freeze_scales)
+    notes = {"schedule": schedule(settings, run.recipe.distill, continuation.data.details.counts["train"])}
+    setup = TrainingSetup(settings, augment, run.progress(STAGE.name), freeze_scales, notes)
     return run.stage(
         STAGE,
         Checkpoint,
@@ -147,6 +155,7 @@ def trained(run: Run, calibrated: Checkpoint, settings: QuantizeSettings, contin
             **settings_json(settings, exclude={"mode", "calibration_images", "calibration", "baseline"}),
             "objective": objective_json(objective),
             "augment": settings_json(augment),
+            **notes,
         },
         inputs={"teacher": continuation.teacher, "calibrated": calibrated, "data": continuation.data},
         make=lambda out: distill(calibrated, guide, objective, continuation.data, setup, out),
@@ -160,6 +169,7 @@ def calibrate(
     out: Path,
     *,
     method: str = AUTO,
+    learned: bool = False,
     progress: Progress | None = None,
 ) -> Checkpoint:
     """Put int8 quantizers into a trained network and calibrate their scales on images: post-training quantization.
@@ -170,6 +180,7 @@ def calibrate(
         images: the number of training images, spread evenly over the split, not augmented.
         out: an empty folder, which becomes the checkpoint.
         method: of calibration; see edgekd.quantization.calibrators.
+        learned: whether a training that follows also trains the scales.
         progress: called with (images done, images in total, what is done).
 
     Raises:
@@ -186,6 +197,7 @@ def calibrate(
         torch.from_numpy(reader.inputs(chosen[:: -(-count // EXAMPLES)])),
         (torch.from_numpy(inputs) for inputs, _ in shown.batches(chosen, size=_BATCH)),
         method,
+        learned=learned,
     )
     network = made.quantized.model
     device = best_device()
@@ -193,7 +205,9 @@ def calibrate(
     value = score(network, evaluation_loader(data, "validation"), device)
     return checkpoints.save(
         network.cpu(),
-        student.details.architecture.edited({"edit": "quantize", "version": PLACEMENT}),
+        student.details.architecture.edited(
+            {"edit": "quantize", "version": PLACEMENT, **({"learned": True} if learned else {})}
+        ),
         preprocessing=reader.preprocessing,
         classes=student.classes,
         out=out,
@@ -257,20 +271,6 @@ def _enough(images: int, available: int) -> int:
         allowed=f"at least {LEAST_IMAGES}; a few hundred are usual",
         hint=hint,
     )
-
-
-def freezing(settings: QuantizeSettings) -> BeginEpoch:
-    """A callback for fit() that fixes the scales from an epoch on.
-
-    At the latest from the last epoch on: the exported network must have been trained with its final scales.
-    """
-    first = min(round(settings.epochs * settings.freeze_after), settings.epochs - 1)
-    return partial(_freeze_from, first)
-
-
-def _freeze_from(first: int, network: nn.Module, epoch: int) -> None:
-    if epoch >= first:
-        freeze(network)
 
 
 def _float_layers(left: Sequence[str]) -> list[str]:

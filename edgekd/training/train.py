@@ -47,12 +47,14 @@ class TrainingSetup:
     Attributes:
         augment: of the training images.
         progress, begin_epoch: see fit().
+        notes: further metrics for the manifest.
     """
 
     settings: StepSettings
     augment: AugmentSettings
     progress: Progress | None = None
     begin_epoch: BeginEpoch | None = None
+    notes: Json = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -178,6 +180,7 @@ def train_with(
             **measured(network, data, known=history[-1].validation_accuracy),
             **(record.of_objective(objective) if record.of_objective is not None else {}),
             **(record.of_network(network) if record.of_network is not None else {}),
+            **setup.notes,
         },
     )
 

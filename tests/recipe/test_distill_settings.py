@@ -37,7 +37,25 @@ def test_further_training_takes_over_what_it_does_not_set():
     settings = recipe.from_mapping({**GOOD, **sections}).settings
     assert (settings.prune.batch_size, settings.prune.optimizer, settings.prune.threads) == (16, "adamw", 1)
     assert settings.prune.learning_rate == 0.0002
+    assert (settings.prune.epochs, settings.quantize.epochs) == (10, 3)
     assert (settings.quantize.batch_size, settings.quantize.learning_rate) == (8, 0.5)
     assert settings.quantize.optimizer == "adamw"
     plain = recipe.from_mapping({**GOOD, "prune": {}, "quantize": {}}).settings
     assert (plain.prune.batch_size, plain.prune.learning_rate, plain.quantize.learning_rate) == (None, None, None)
+
+
+@pytest.mark.parametrize(("distill", "found"), [(1, 2), (14, 2), (26, 3), (60, 6), (300, 30)])
+def test_training_through_quantizers_takes_a_tenth_of_the_epochs_and_a_hundredth_of_the_rate(distill, found):
+    sections = {"distill": {"epochs": distill, "learning_rate": 0.05}, "quantize": {}}
+    settings = recipe.from_mapping({**GOOD, **sections}).settings
+    assert (settings.quantize.epochs, settings.quantize.learning_rate) == (found, 0.0005)
+    assert recipe.from_mapping({**GOOD, **sections}, ["quantize.epochs=1"]).settings.quantize.epochs == 1
+
+
+@pytest.mark.parametrize(("key", "value"), [("epochs", 1), ("freeze_after", 0.0), ("freeze_after", 0.1)])
+def test_scales_that_would_be_fixed_before_they_learn_are_refused(key, value):
+    section = {"scales": "learned", "epochs": 3, key: value}
+    with pytest.raises(RecipeError, match="learned scales would be fixed before the first epoch"):
+        recipe.from_mapping({**GOOD, "quantize": section})
+    recipe.from_mapping({**GOOD, "quantize": {**section, "scales": "observed"}})
+    recipe.from_mapping({**GOOD, "quantize": {**section, "mode": "ptq"}})

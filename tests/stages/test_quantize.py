@@ -15,7 +15,8 @@ from edgekd.models.checkpoint import Checkpoint
 from edgekd.models.weights import read_state
 from edgekd.quantization.placement import activation_quantizers
 from edgekd.recipe.settings import AugmentSettings, DistillSettings, ModelSettings, QuantizeSettings, TrainSettings
-from edgekd.stages.quantize import calibrate, freezing
+from edgekd.stages._qad import freezing
+from edgekd.stages.quantize import calibrate
 from edgekd.training.host import resolve_precision
 from edgekd.training.train import TrainingSetup, train
 

@@ -25,7 +25,7 @@ def test_the_schedule_by_hand():
         (TrainSettings(learning_rate=0.3), 16, 0.3),
         (DistillSettings(optimizer="adamw"), 64, 0.0005),
         (PruneSettings(), 32, 0.005),
-        (QuantizeSettings(), 128, 0.01),
+        (QuantizeSettings(), 128, 0.001),
     ],
 )
 def test_the_default_peak_is_in_proportion_to_the_batch_up_to_the_usual_one(settings, batch_size, rate):

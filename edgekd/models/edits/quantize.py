@@ -1,4 +1,7 @@
-"""Puts int8 quantizers into the network: {"edit": "quantize", "version": 1}. Their scales come with the weights."""
+"""Puts int8 quantizers into the network: {"edit": "quantize", "version": 2}, and "learned": true for learned scales.
+
+The scales come with the weights.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from edgekd.models.edits import Edit
 from edgekd.quantization.placement import insert
 
 # Version of the placement rules and of the quantizers' names; a checkpoint records the version it was written with.
-VERSION = 1
+VERSION = 2
 
 
 def apply(model: nn.Module, edit: Mapping[str, Any]) -> nn.Module:
@@ -28,7 +31,7 @@ def apply(model: nn.Module, edit: Mapping[str, Any]) -> nn.Module:
             allowed=f"version {VERSION}",
             hint="load it with the edgekd version that wrote it, or quantize the float checkpoint again",
         )
-    return insert(model).model
+    return insert(model, learned=edit.get("learned", False)).model
 
 
 EDIT = Edit(apply=apply)

@@ -23,7 +23,7 @@ from edgekd.training.fit import accuracy, fit
 from edgekd.training.objective import Supervised
 from edgekd.training.train import evaluation_loader, training_loader
 
-EDIT = {"edit": "quantize", "version": 1}
+EDIT = {"edit": "quantize", "version": 2}
 _AGAIN = """
 import sys
 from pathlib import Path
@@ -37,8 +37,8 @@ with torch.no_grad():
 """
 
 
-def _calibrated(model: nn.Module, side: int = 32) -> nn.Module:
-    network = insert(model).model
+def _calibrated(model: nn.Module, side: int = 32, *, learned: bool = False) -> nn.Module:
+    network = insert(model, learned=learned).model
     observe(network)
     with torch.no_grad():
         network(torch.randn(8, 3, side, side))
@@ -46,12 +46,20 @@ def _calibrated(model: nn.Module, side: int = 32) -> nn.Module:
     return network.eval()
 
 
-def test_another_process_rebuilds_the_same_bits(tmp_path):
+@pytest.mark.parametrize("learned", [False, True])
+def test_another_process_rebuilds_the_same_bits(tmp_path, learned):
     from safetensors.torch import load_file, save_file
 
-    network = _calibrated(build(SMALL))
-    saved = save_small(network, SMALL.edited(EDIT), tmp_path / "c")
+    network = _calibrated(build(SMALL), learned=learned)
+    if learned:
+        with torch.no_grad():
+            for name, value in network.named_parameters():
+                if name.endswith("step"):
+                    value.mul_(0.9)
+    saved = save_small(network, SMALL.edited({**EDIT, **({"learned": True} if learned else {})}), tmp_path / "c")
+    plain = _calibrated(build(SMALL))
     assert saved.metrics["macs"] > 0
+    assert saved.metrics["parameters"] == sum(value.numel() for value in plain.parameters())
     images = torch.randn(4, 3, 32, 32)
     save_file({"images": images}, tmp_path / "images.safetensors")
     command = [sys.executable, "-c", _AGAIN, saved.path, tmp_path / "images.safetensors", tmp_path / "out.safetensors"]
@@ -87,8 +95,8 @@ def test_a_checkpoint_that_never_saw_an_image_is_not_written(tmp_path):
 
 
 def test_other_rules_of_placement_are_refused():
-    with pytest.raises(ModelError, match=r"placed by another version(?s:.)*version 2"):
-        build(SMALL.edited({"edit": "quantize", "version": 2}))
+    with pytest.raises(ModelError, match=r"placed by another version(?s:.)*version 1"):
+        build(SMALL.edited({"edit": "quantize", "version": 1}))
 
 
 def _network() -> nn.Module:

@@ -34,7 +34,7 @@ def test_folded_then_pruned_then_quantized_it_is_rebuilt_from_its_folder(tmp_pat
     observe(quantized)
     quantized(IMAGES)
     freeze(quantized)
-    edited = architecture.edited({"edit": "prune", "shapes": shapes}).edited({"edit": "quantize", "version": 1})
+    edited = architecture.edited({"edit": "prune", "shapes": shapes}).edited({"edit": "quantize", "version": 2})
     save_small(quantized, edited, tmp_path / "quantized")
     again = checkpoints.load(Checkpoint.load(tmp_path / "quantized"))
     assert torch.equal(again(IMAGES), quantized.eval()(IMAGES))
