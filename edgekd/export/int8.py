@@ -94,7 +94,7 @@ def _store_int8(layer: nn.Module) -> None:
     held: Any = layer.parametrizations["weight"]  # type: ignore[index]
     quantizer, weight = held[0], held.original
     assert isinstance(quantizer, WeightQuantizer)
-    scale = quantizer.scale(weight).detach()
+    scale = quantizer.scale(weight)
     shape = [1] * weight.ndim
     shape[quantizer.axis] = -1
     # Multiplies by the reciprocal, as fake quantization does in training: a division may round ties differently.

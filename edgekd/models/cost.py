@@ -8,10 +8,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from edgekd.models.onnx_network import OnnxNetwork
 from edgekd.models.trial import answer_of
-from edgekd.quantization.quantizers import ActivationQuantizer, WeightQuantizer
+from edgekd.quantization.quantizers import ActivationQuantizer
 from edgekd.runtime.preprocess import InputShape
-
-_QUANTIZERS = (ActivationQuantizer, WeightQuantizer)
 
 
 def cost(model: nn.Module, shape: InputShape) -> dict[str, int]:
@@ -36,6 +34,8 @@ def cost(model: nn.Module, shape: InputShape) -> dict[str, int]:
     with torch.enable_grad(), FlopCounterMode(display=False) as counter:
         answer_of(model, shape)
     model.train(was_training)
-    scales = {id(scale) for each in model.modules() if isinstance(each, _QUANTIZERS) for scale in each.parameters()}
+    scales = {
+        id(scale) for each in model.modules() if isinstance(each, ActivationQuantizer) for scale in each.parameters()
+    }
     parameters = sum(parameter.numel() for parameter in model.parameters() if id(parameter) not in scales)
     return {"parameters": parameters, "macs": counter.get_total_flops() // 2}

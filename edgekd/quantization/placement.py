@@ -25,7 +25,7 @@ from torch.nn.utils import parametrize
 from edgekd.errors import ModelError, summary
 from edgekd.quantization.fold import fold_norms, has_activation
 from edgekd.quantization.fused import fused_branches, grid_of, is_quantizer
-from edgekd.quantization.learned import LearnedActivationQuantizer, LearnedWeightQuantizer
+from edgekd.quantization.learned import LearnedActivationQuantizer
 from edgekd.quantization.operations import (
     WEIGHTED,
     Effect,
@@ -66,7 +66,7 @@ def insert(model: nn.Module, *, learned: bool = False) -> Quantized:
 
     Args:
         model: a float network.
-        learned: whether the scales are parameters, which are trained with the weights.
+        learned: whether the activations' scales are parameters, which are trained with the weights.
 
     Raises:
         ModelError: torch.fx cannot trace this network, or it is quantized already.
@@ -90,7 +90,7 @@ def place(network: fx.GraphModule, *, learned: bool = False) -> Quantized:
     """Put quantizers into a network of folded(), in place. Args as insert()."""
     placed = tuple(node.name for node in _values_to_quantize(network))
     left_in_float = tuple(_left_in_float(network))
-    weights = _quantize_weights(network, learned)
+    weights = _quantize_weights(network)
     _quantize_activations(network, placed, learned)
     _fit_biases(network, weights)
     for path in fused_branches(network):
@@ -122,14 +122,13 @@ def observe(network: nn.Module) -> None:
 
 
 def freeze(network: nn.Module) -> None:
-    """Fix every activation's scale, and the weights' scales where they are learned.
+    """Fix every activation's scale.
 
     Raises:
         ModelError: a quantizer has seen no values; the message names it.
     """
-    for module in network.modules():
-        if isinstance(module, (ActivationQuantizer, LearnedWeightQuantizer)):
-            module.freeze()
+    for quantizer in activation_quantizers(network).values():
+        quantizer.freeze()
 
 
 def grids(network: fx.GraphModule) -> dict[str, str]:
@@ -252,14 +251,13 @@ def _left_in_float(network: fx.GraphModule) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def _quantize_weights(network: fx.GraphModule, learned: bool) -> dict[str, WeightQuantizer]:
+def _quantize_weights(network: fx.GraphModule) -> dict[str, WeightQuantizer]:
     """The quantizers by the path of their layer."""
     placed = {}
     for path in dict.fromkeys(str(node.target) for node in network.graph.nodes if node.op == "call_module"):
         layer = network.get_submodule(path)
         if isinstance(layer, WEIGHTED) and uses_weight_unchanged(layer):
-            axis = weight_axis(layer)
-            placed[path] = LearnedWeightQuantizer(layer.weight, axis) if learned else WeightQuantizer(axis)
+            placed[path] = WeightQuantizer(weight_axis(layer))
             parametrize.register_parametrization(layer, "weight", placed[path])
     return placed
 

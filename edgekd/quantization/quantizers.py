@@ -137,14 +137,10 @@ class WeightQuantizer(nn.Module):
 
     def scale(self, weight: Tensor) -> Tensor:
         """(channels,) float32."""
-        scale = self.own_scale(weight)
+        others = [dim for dim in range(weight.ndim) if dim != self.axis]
+        scale = scale_of(weight.detach().abs().amax(others).float())
         least = self._least(len(scale))
         return scale if least is None else torch.maximum(scale, least)
-
-    def own_scale(self, weight: Tensor) -> Tensor:
-        """(channels,) float32: what it would be without a bias."""
-        others = [dim for dim in range(weight.ndim) if dim != self.axis]
-        return scale_of(weight.detach().abs().amax(others).float())
 
     def _least(self, channels: int) -> Tensor | None:
         """(channels,): the scales with which the bias has _BIAS_STEPS steps."""

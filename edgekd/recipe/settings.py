@@ -36,6 +36,7 @@ from edgekd.recipe.distill_settings import (
 from edgekd.recipe.model_settings import InputSettings, ModelSettings, TeacherSettings
 from edgekd.recipe.prune_settings import PruneSettings, PruneTarget
 from edgekd.recipe.training_settings import StepSettings, TrainSettings
+from edgekd.wording import counted
 
 # The sections in files of their own are imported from here as well.
 __all__ = [
@@ -107,19 +108,19 @@ class QuantizeSettings(RecoverySettings):
         description="how the activations' ranges are chosen; auto: for each the method that changes least what is "
         "computed from it",
     )
-    scales: Literal["observed", "learned"] = Field(
-        "observed",
-        description="observed: the activations' scales follow the values; learned: all scales are trained with the "
-        "weights (LSQ)",
+    scales: Literal["calibrated", "observed", "learned"] = Field(
+        "calibrated",
+        description="the activations' scales, with mode: qad; calibrated: they stay; observed: they follow the largest "
+        "values; learned: they are trained with the weights (LSQ)",
     )
     freeze_after: Annotated[float, Field(ge=0.0, le=1.0)] = Field(
-        0.5, description="fraction of the epochs after which the activations' scales are fixed"
+        0.5, description="fraction of the epochs after which observed or learned scales are fixed"
     )
     baseline: bool = Field(True, description="with qad: also export the calibrated network, for comparison")
 
     @property
     def learned(self) -> bool:
-        """Whether the scales are trained."""
+        """Whether the activations' scales are trained."""
         return self.mode == "qad" and self.scales == "learned"
 
     @property
@@ -128,7 +129,7 @@ class QuantizeSettings(RecoverySettings):
 
         At the latest before the last one: the exported network must have been trained with its final scales.
         """
-        return min(round(self.epochs * self.freeze_after), self.epochs - 1)
+        return 0 if self.scales == "calibrated" else min(round(self.epochs * self.freeze_after), self.epochs - 1)
 
 
 class Tolerance(Settings):
@@ -221,11 +222,12 @@ class RecipeSettings(Settings):
         return self
 
     @model_validator(mode="after")
-    def _scales_learn(self) -> RecipeSettings:
-        if self.quantize is not None and self.quantize.learned and self.quantize.frozen_from == 0:
+    def _scales_move(self) -> RecipeSettings:
+        found = self.quantize
+        if found is not None and found.mode == "qad" and found.scales != "calibrated" and found.frozen_from == 0:
             raise ValueError(
-                f"quantize: learned scales would be fixed before the first epoch of {self.quantize.epochs}: raise "
-                "quantize.epochs or quantize.freeze_after"
+                f"quantize: {found.scales} scales would be fixed before the first of {counted(found.epochs, 'epoch')}: "
+                "raise quantize.epochs or quantize.freeze_after, or leave quantize.scales out"
             )
         return self
 

@@ -7,6 +7,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+import torch.nn.functional as F
 from small_networks import SmallResidual
 from torch import nn
 
@@ -51,31 +52,67 @@ def test_weights_and_their_grids_have_the_names_of_the_network(int8_graphs):
         assert not [name for name in names if "parametrizations" in name]
 
 
-@pytest.mark.parametrize("learned", [False, True])
-def test_a_network_trained_through_its_quantizers_answers_in_onnx_runtime_as_in_torch(learned):
-    torch.manual_seed(0)
-    network = insert(SmallResidual(), learned=learned).model
-    inputs, targets = torch.randn(64, 3, 12, 12), torch.randint(0, 5, (64,))
-    observe(network)
-    network(inputs)
-    optimiser = torch.optim.SGD(network.parameters(), 0.05, momentum=0.9)
-    for step in range(20):
-        if step == 15:
-            freeze(network)
-        torch.nn.functional.cross_entropy(network.train()(inputs), targets).backward()
+def _samples(count: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Images of five classes in so much noise that many answers are close."""
+    patterns = F.interpolate(torch.randn(5, 3, 4, 4, generator=_seeded(7)), size=12, mode="bilinear")
+    generator = _seeded(seed)
+    targets = torch.randint(0, 5, (count,), generator=generator)
+    return patterns[targets] + 1.3 * torch.randn(count, 3, 12, 12, generator=generator), targets
+
+
+def _seeded(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def _trained(network: nn.Module, steps: int, rate: float) -> nn.Module:
+    optimiser = torch.optim.SGD(network.parameters(), rate, momentum=0.9)
+    for step in range(steps):
+        inputs, targets = _samples(64, 1000 + step)
+        F.cross_entropy(network.train()(inputs), targets).backward()
         optimiser.step()
         optimiser.zero_grad()
+    return network.eval()
+
+
+@pytest.fixture(scope="module")
+def residual() -> nn.Module:
+    torch.manual_seed(0)
+    return _trained(SmallResidual(), 60, 0.1)
+
+
+@pytest.mark.parametrize("learned", [False, True])
+def test_both_graphs_of_a_network_trained_through_its_quantizers_answer_as_it_does(residual, learned):
+    """On 2,000 images: the symmetric graph as written on 99.9 %, the top-1 of both within 0.2 points."""
+    network = insert(residual, learned=learned).model
+    observe(network)
+    network(_samples(256, 1)[0])
+    if not learned:
+        freeze(network)
+    network = _trained(network, 30, 0.01)
+    inputs, targets = _samples(2000, 2)
     with torch.no_grad():
-        expected = network.eval()(inputs)
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        logits = network(inputs).numpy()
+    expected, wanted = logits.argmax(1), targets.numpy()
+    assert 0.8 < (expected == wanted).mean() < 0.99
     pairs = graph_of(with_constant_scales(network), InputShape(3, 12, 12), 17)
     rename_weights(pairs)
-    graph = with_float_weights(without_fused_branches(pairs))
-    found = onnxruntime.InferenceSession(graph.SerializeToString(), options).run(None, {"input": inputs.numpy()})[0]
-    np.testing.assert_allclose(found, expected, atol=0.02 * float(expected.abs().max()))
-    names = {tensor.name for tensor in pairs.graph.initializer}
-    assert not [name for name in names if "parametrizations" in name or name.endswith("step")]
+    assert not [tensor.name for tensor in pairs.graph.initializer if tensor.name.endswith("step")]
+    symmetric = _logits(with_float_weights(without_fused_branches(pairs)), inputs, as_written=True)
+    assert (symmetric.argmax(1) == expected).mean() >= 0.999
+    # Without an influence on the answers: a value between two steps may fall to either side.
+    assert np.median(np.abs(symmetric - logits).max(1)) < 1e-4 * np.abs(logits).max()
+    asymmetric = _logits(with_unsigned_activations(pairs), inputs, as_written=False)
+    for found in (symmetric, asymmetric):
+        right = int((found.argmax(1) == wanted).sum())
+        assert abs(right - int((expected == wanted).sum())) <= 0.002 * len(wanted)
+
+
+def _logits(graph: onnx.ModelProto, inputs: torch.Tensor, *, as_written: bool) -> np.ndarray:
+    options = onnxruntime.SessionOptions()
+    if as_written:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = onnxruntime.InferenceSession(graph.SerializeToString(), options)
+    return session.run(None, {"input": inputs.numpy()})[0]
 
 
 def _with_tiny_weights() -> nn.Module:

@@ -52,10 +52,11 @@ def test_training_through_quantizers_takes_a_tenth_of_the_epochs_and_a_hundredth
     assert recipe.from_mapping({**GOOD, **sections}, ["quantize.epochs=1"]).settings.quantize.epochs == 1
 
 
+@pytest.mark.parametrize("scales", ["observed", "learned"])
 @pytest.mark.parametrize(("key", "value"), [("epochs", 1), ("freeze_after", 0.0), ("freeze_after", 0.1)])
-def test_scales_that_would_be_fixed_before_they_learn_are_refused(key, value):
-    section = {"scales": "learned", "epochs": 3, key: value}
-    with pytest.raises(RecipeError, match="learned scales would be fixed before the first epoch"):
+def test_scales_that_would_be_fixed_before_they_move_are_refused(scales, key, value):
+    section = {"scales": scales, "epochs": 3, key: value}
+    with pytest.raises(RecipeError, match=f"{scales} scales would be fixed before the first of"):
         recipe.from_mapping({**GOOD, "quantize": section})
-    recipe.from_mapping({**GOOD, "quantize": {**section, "scales": "observed"}})
+    recipe.from_mapping({**GOOD, "quantize": {**section, "scales": "calibrated"}})
     recipe.from_mapping({**GOOD, "quantize": {**section, "mode": "ptq"}})

@@ -24,7 +24,7 @@ RECIPE = {
             [
                 "6 epochs (a tenth of distill's 60)",
                 "peak learning rate 0.0005 (a hundredth of distill's 0.05)",
-                "scales observed",
+                "scales calibrated",
             ],
         ),
         (
@@ -42,7 +42,7 @@ RECIPE = {
             [
                 "1 epoch (from the recipe; distill has 100)",
                 "peak learning rate 0.002 (from the recipe; distill has 0.001)",
-                "scales observed",
+                "scales calibrated",
             ],
         ),
         (
@@ -51,7 +51,7 @@ RECIPE = {
             [
                 "2 epochs (a tenth of distill's 20)",
                 "peak learning rate 0.0005 (a hundredth of distill's 0.05)",
-                "scales observed",
+                "scales calibrated",
             ],
         ),
     ],

@@ -5,9 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 from safetensors.torch import save_file
+from torch import nn
 
 from edgekd.distillation.distill import TeacherSetup, distill
 from edgekd.errors import DataError, ModelError, UsageError
+from edgekd.export.numerics import real_inputs
 from edgekd.models import checkpoint as checkpoints
 from edgekd.models.architecture import Architecture
 from edgekd.models.build import build
@@ -41,18 +43,24 @@ def calibrated(student, small_digits, tmp_path_factory) -> Checkpoint:
     return calibrate(student, small_digits, 64, tmp_path_factory.mktemp("calibrated"))
 
 
+@pytest.fixture(scope="module")
+def learning(student, small_digits, tmp_path_factory) -> Checkpoint:
+    """The same, with scales that can be trained."""
+    return calibrate(student, small_digits, 64, tmp_path_factory.mktemp("learning"), learned=True)
+
+
 def _quantized(teacher, calibrated, data, settings, out, progress=None) -> Checkpoint:
     setup = TrainingSetup(settings, STILL, progress, freezing(settings))
     return distill(calibrated, TeacherSetup(teacher), OBJECTIVE, data, setup, out)
 
 
-def _amax(checkpoint: Checkpoint) -> dict[str, float]:
-    return {path: float(q.amax) for path, q in activation_quantizers(checkpoints.load(checkpoint)).items()}
+def _scales(checkpoint: Checkpoint) -> dict[str, float]:
+    return {path: q.scale.item() for path, q in activation_quantizers(checkpoints.load(checkpoint)).items()}
 
 
 def test_calibration_keeps_the_accuracy_and_states_what_it_did(student, calibrated):
     assert calibrated.metrics["calibration_images"] == 64
-    assert calibrated.metrics["quantized_values"] == len(_amax(calibrated)) > 10
+    assert calibrated.metrics["quantized_values"] == len(_scales(calibrated)) > 10
     assert sum(calibrated.metrics["calibration_methods"].values()) == calibrated.metrics["quantized_values"]
     assert calibrated.metrics["corrected_biases"] > 5
     assert calibrated.metrics["validation_accuracy"] > student.metrics["validation_accuracy"] - 0.1
@@ -84,7 +92,7 @@ def test_an_operation_that_stays_in_float_is_named_and_counted(small_digits, tmp
 def test_the_method_that_is_asked_for_is_used(student, calibrated, small_digits, tmp_path):
     found = calibrate(student, small_digits, 64, tmp_path, method="percentile")
     assert found.metrics["calibration_methods"] == {"percentile": found.metrics["quantized_values"]}
-    assert _amax(found) != _amax(calibrated)
+    assert _scales(found) != _scales(calibrated)
 
 
 def test_one_image_is_too_few_to_calibrate_on(student, small_digits, tmp_path):
@@ -108,20 +116,60 @@ def test_a_checkpoint_whose_quantizers_are_missing_is_refused(calibrated, tmp_pa
         checkpoints.load(broken)
 
 
-def test_scales_move_first_and_are_fixed_then(student, calibrated, small_digits, tmp_path):
-    fixed = QuantizeSettings(epochs=1, batch_size=64, freeze_after=0.0)
-    kept = _quantized(student, calibrated, small_digits, fixed, _folder(tmp_path, "fixed"))
-    assert _amax(kept) == _amax(calibrated)
-    moving = QuantizeSettings(epochs=2, batch_size=64, freeze_after=0.5, ema=0.5)
-    moved = _quantized(student, calibrated, small_digits, moving, _folder(tmp_path, "moving"))
-    assert _amax(moved).keys() == _amax(calibrated).keys() and _amax(moved) != _amax(calibrated)
+def test_nothing_of_a_batch_enters_what_is_trained(calibrated, small_digits):
+    """Norms are folded before: in training mode too an image's answer does not depend on the others of its batch."""
+    network = checkpoints.load(calibrated)
+    assert not [module for module in network.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    freezing(QuantizeSettings())(network.train(), 0)
+    before = {name: value.clone() for name, value in network.named_buffers()}
+    images = torch.from_numpy(real_inputs(small_digits, 16))
+    together = network(images)
+    torch.testing.assert_close(
+        together[:3], network(images[:3]), rtol=0, atol=1e-3 * float(together.detach().abs().max())
+    )
+    torch.testing.assert_close(together, network.eval()(images))
+    assert before and all(torch.equal(value, before[name]) for name, value in network.named_buffers())
+
+
+def test_calibrated_scales_stay(student, calibrated, small_digits, tmp_path):
+    settings = QuantizeSettings(epochs=2, batch_size=64, learning_rate=0.01, freeze_after=1.0)
+    kept = _quantized(student, calibrated, small_digits, settings, tmp_path)
+    assert _scales(kept) == _scales(calibrated) and not torch.equal(_weights(kept), _weights(calibrated))
+
+
+@pytest.mark.parametrize("scales", ["observed", "learned"])
+def test_scales_move_first_and_are_fixed_then(student, calibrated, learning, scales, small_digits, tmp_path):
+    begin = learning if scales == "learned" else calibrated
+    assert _scales(begin) == _scales(calibrated) and begin.metrics["parameters"] == calibrated.metrics["parameters"]
+    seen: list[dict[str, float]] = []
+
+    def trained(name: str, **settings: object) -> Checkpoint:
+        chosen = QuantizeSettings(scales=scales, batch_size=64, learning_rate=0.01, **settings)
+        freeze = freezing(chosen)
+
+        def begin_epoch(network: nn.Module, epoch: int) -> None:
+            seen.append({path: each.scale.item() for path, each in activation_quantizers(network).items()})
+            freeze(network, epoch)
+
+        setup = TrainingSetup(chosen, STILL, None, begin_epoch)
+        return distill(begin, TeacherSetup(student), OBJECTIVE, small_digits, setup, _folder(tmp_path, name))
+
+    moved = trained("plain", epochs=3, freeze_after=0.3)
+    assert seen[0] == _scales(calibrated) != seen[1]
+    assert seen[1] == seen[2] == _scales(moved)
     assert moved.metrics["validation_accuracy"] > student.metrics["validation_accuracy"] - 0.1
     assert not torch.equal(_weights(moved), _weights(calibrated))
+    averaged = trained("averaged", epochs=3, freeze_after=0.3, ema=0.9)
+    assert (_scales(averaged) != _scales(moved)) == (scales == "learned")
 
 
-def test_an_interrupted_training_ends_as_one_that_was_not(student, calibrated, small_digits, tmp_path):
+@pytest.mark.parametrize("scales", ["observed", "learned"])
+def test_an_interrupted_training_ends_as_one_that_was_not(
+    student, calibrated, learning, scales, small_digits, tmp_path
+):
     """The scales are frozen in the middle of it, and that is no part of the saved state."""
-    settings = QuantizeSettings(epochs=4, batch_size=64, freeze_after=0.5)
+    settings = QuantizeSettings(scales=scales, epochs=4, batch_size=64, freeze_after=0.5)
+    begin = learning if scales == "learned" else calibrated
 
     def run(name: str, stop_at: str | None = None) -> Checkpoint:
         def progress(done: int, total: int, note: str) -> None:
@@ -130,7 +178,7 @@ def test_an_interrupted_training_ends_as_one_that_was_not(student, calibrated, s
 
         out = tmp_path / name / "artifact"
         out.mkdir(parents=True, exist_ok=True)
-        return _quantized(student, calibrated, small_digits, settings, out, progress)
+        return _quantized(student, begin, small_digits, settings, out, progress)
 
     whole = run("whole")
     for stop_at in ("epoch 2/4", "epoch 4/4"):
@@ -138,7 +186,7 @@ def test_an_interrupted_training_ends_as_one_that_was_not(student, calibrated, s
             run("cut", stop_at)
     again = run("cut")
     assert [record["loss"] for record in again.metrics["history"]] == [r["loss"] for r in whole.metrics["history"]]
-    assert _amax(again) == _amax(whole)
+    assert _scales(again) == _scales(whole)
     assert torch.equal(_weights(again), _weights(whole))
 
 
