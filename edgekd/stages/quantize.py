@@ -135,19 +135,24 @@ def quantize(run: Run, student: Checkpoint, continuation: Continuation) -> Quant
 def trained(run: Run, calibrated: Checkpoint, settings: QuantizeSettings, continuation: Continuation) -> Checkpoint:
     """The network trained through its quantizers; with mode ptq the calibrated network unchanged.
 
-    The activations' scales follow a running mean for the first epochs and are fixed for the rest; gradients use the
-    straight-through estimator (Jacob et al. 2018, section 3).
+    The activations' scales stay as calibrated, or move for the first epochs and are fixed for the rest. Gradients use
+    the straight-through estimator (Jacob et al. 2018, section 3).
     """
     if settings.mode == "ptq":
         return calibrated
     freeze_scales = freezing(settings)
     if continuation.train is not None:
-        key = {"freeze_after": settings.freeze_after}
+        key = {"scales": settings.scales, "freeze_after": settings.freeze_after}
         return continuation.train(STAGE, calibrated, settings, key=key, begin_epoch=freeze_scales)
     objective, augment = settings.objective or continuation.objective, run.recipe.data.augment
     guide = TeacherSetup(continuation.teacher, settings.teacher_precision)
-    notes = {"schedule": schedule(settings, run.recipe.distill, continuation.data.details.counts["train"])}
-    setup = TrainingSetup(settings, augment, run.progress(STAGE.name), freeze_scales, notes)
+    teaching = run.recipe.distill
+
+    def make(out: Path) -> Checkpoint:
+        notes = {"schedule": schedule(settings, teaching, continuation.data.details.counts["train"])}
+        setup = TrainingSetup(settings, augment, run.progress(STAGE.name), freeze_scales, notes)
+        return distill(calibrated, guide, objective, continuation.data, setup, out)
+
     return run.stage(
         STAGE,
         Checkpoint,
@@ -155,10 +160,11 @@ def trained(run: Run, calibrated: Checkpoint, settings: QuantizeSettings, contin
             **settings_json(settings, exclude={"mode", "calibration_images", "calibration", "baseline"}),
             "objective": objective_json(objective),
             "augment": settings_json(augment),
-            **notes,
+            # What the manifest states of the schedule.
+            "distill": {"epochs": teaching.epochs, "learning_rate": teaching.learning_rate},
         },
         inputs={"teacher": continuation.teacher, "calibrated": calibrated, "data": continuation.data},
-        make=lambda out: distill(calibrated, guide, objective, continuation.data, setup, out),
+        make=make,
     )
 
 

@@ -17,8 +17,8 @@ from edgekd.models.checkpoint import Checkpoint
 from edgekd.models.weights import read_state
 from edgekd.quantization.placement import activation_quantizers
 from edgekd.recipe.settings import AugmentSettings, DistillSettings, ModelSettings, QuantizeSettings, TrainSettings
-from edgekd.stages._qad import freezing
-from edgekd.stages.quantize import calibrate
+from edgekd.stages._qad import freezing, schedule
+from edgekd.stages.quantize import STAGE, calibrate
 from edgekd.training.host import resolve_precision
 from edgekd.training.train import TrainingSetup, train
 
@@ -133,7 +133,11 @@ def test_nothing_of_a_batch_enters_what_is_trained(calibrated, small_digits):
 
 def test_calibrated_scales_stay(student, calibrated, small_digits, tmp_path):
     settings = QuantizeSettings(epochs=2, batch_size=64, learning_rate=0.01, freeze_after=1.0)
-    kept = _quantized(student, calibrated, small_digits, settings, tmp_path)
+    notes = {"schedule": schedule(settings, DistillSettings(epochs=20), 100)}
+    setup = TrainingSetup(settings, STILL, None, freezing(settings), notes)
+    kept = distill(calibrated, TeacherSetup(student), OBJECTIVE, small_digits, setup, tmp_path)
+    assert "2 epochs (a tenth of distill's 20)" in STAGE.facts(kept)
+    assert len(STAGE.facts(calibrated)) == 2  # with mode: ptq it is what ships
     assert _scales(kept) == _scales(calibrated) and not torch.equal(_weights(kept), _weights(calibrated))
 
 
