@@ -283,6 +283,7 @@ def whole_record() -> Json:
         "quantization": {
             "mode": "qad",
             "calibration_images": 512,
+            "calibration_set": "c0ffee123456" + "0" * 52,
             "quantized_values": 108,
             "left_in_float": ["features.1.block.1.scale_activation", "classifier.1"],
         },

@@ -62,7 +62,7 @@ class CheckpointMetrics(Metrics):
         history: the training, by epoch.
         branches: whether it has some that can be folded.
         kept, target: of a pruned network, fractions of `measure`; see edgekd.pruning.checkpoint.
-        calibration_images and the four after it: of a network with quantizers.
+        calibration_images and the five after it: of a network with quantizers.
     """
 
     parameters: Count
@@ -83,6 +83,7 @@ class CheckpointMetrics(Metrics):
     widths: tuple[Width, ...] = ()
     whole: dict[str, str] = {}
     calibration_images: Count = 0
+    calibration_set: str = ""
     quantized_values: Count = 0
     constant_channels: Count = 0
     calibration_methods: dict[str, Count] = {}

@@ -69,6 +69,8 @@ def equalize(network: nn.Module, examples: Tensor, batches: Iterable[Tensor]) ->
     if not rescaling.free:
         return Equalization(0, 0.0)
     ranges = _ranges(network, rescaling, batches)
+    if ranges is None:
+        return Equalization(0, 0.0, "a value is not finite on an image")
     alive = {channel for channel in rescaling.free if ranges.get(channel, 0.0) > 0.0}
     groups = _groups(rescaling)
     rescale(network, rescaling, _centred({channel: ranges[channel] for channel in alive}, groups))
@@ -99,13 +101,15 @@ def _of_layers_only(network: nn.Module, rescaling: Rescaling) -> Rescaling:
     return Rescaling(rescaling.layers, rescaling.biases, rescaling.free - others)
 
 
-def _ranges(network: nn.Module, rescaling: Rescaling, batches: Iterable[Tensor]) -> _Factors:
-    """The largest absolute value of every free channel, of all that layers read."""
+def _ranges(network: nn.Module, rescaling: Rescaling, batches: Iterable[Tensor]) -> _Factors | None:
+    """The largest absolute value of every free channel, of all that layers read; None where one is not finite."""
     largest: dict[str, Tensor] = {}
     with _watched(network, rescaling, largest), torch.inference_mode():
         for images in batches:
             network(images)
     found: _Factors = defaultdict(float)
+    if not all(bool(values.isfinite().all()) for values in largest.values()):
+        return None
     for name, values in largest.items():
         for channel, value in zip(rescaling.layers[name].read.tolist(), values.tolist(), strict=True):
             if channel in rescaling.free:

@@ -19,6 +19,8 @@ from edgekd.quantization.placement import Quantized, activation_quantizers, fold
 # Images for what needs no more; at once where a layer is computed several times.
 EXAMPLES = 64
 _AT_ONCE, _COMPARED = 16, 8
+# Of the largest output: by how much those of equal images may differ.
+_ROUNDING = 1e-5
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,7 @@ class PostTraining:
         equalized: the channels that were rescaled before.
         methods: how many activations each calibration method was used for.
         corrected: how many layers' biases were corrected.
+        moves: whether the float network's output depends on the image.
     """
 
     quantized: Quantized
@@ -38,6 +41,7 @@ class PostTraining:
     equalized: Equalization
     methods: dict[str, int]
     corrected: int
+    moves: bool
 
 
 def post_training(
@@ -57,6 +61,7 @@ def post_training(
         ModelError: torch.fx cannot trace the network, it is quantized already, or its activations are not finite.
     """
     own = folded(network)
+    moves = _moves(own, examples[:: max(1, len(examples) // _COMPARED)])
     constants = fold_constants(own, examples[::2])
     # In channels_last PyTorch's CPU convolutions take half the time in float32, and eight times as long in float64.
     own, examples = own.to(memory_format=torch.channels_last), _channels_last(examples)
@@ -70,7 +75,15 @@ def post_training(
     positive = {name for name, histogram in found.items() if histogram.lowest >= 0.0}
     corrected = correct_biases(own, quantized.model, positive, torch.split(examples[::2], _AT_ONCE))
     methods = Counter(each.method for each in chosen.values())
-    return PostTraining(quantized, constants, equalized, dict(methods.most_common()), corrected)
+    return PostTraining(quantized, constants, equalized, dict(methods.most_common()), corrected, moves)
+
+
+@torch.no_grad()
+def _moves(network: nn.Module, images: Tensor) -> bool:
+    """Whether outputs differ between images by more than rounding."""
+    outputs = network(images)
+    moved = (outputs.amax(0) - outputs.amin(0)).max()
+    return bool(moved > _ROUNDING * outputs.abs().max())
 
 
 def _channels_last(images: Tensor) -> Tensor:

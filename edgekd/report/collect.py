@@ -182,7 +182,8 @@ def _quantization(result: Quantized | None) -> Json | None:
     if result is None:
         return None
     calibrated = result.calibrated
-    values = {key: calibrated.metrics[key] for key in ("calibration_images", "quantized_values", "left_in_float")}
+    read = ("calibration_images", "calibration_set", "quantized_values", "left_in_float")
+    values = {key: calibrated.metrics[key] for key in read}
     return {"mode": "ptq" if calibrated is result.trained else "qad", **values}
 
 

@@ -154,10 +154,16 @@ class Pruning(Frozen):
 
 
 class Quantization(Frozen):
-    """The result of quantization; `left_in_float`: names of operations without quantizers."""
+    """The result of quantization.
+
+    Attributes:
+        calibration_set: the name of edgekd.quantization.calibration_set.
+        left_in_float: names of operations without quantizers.
+    """
 
     mode: Literal["qad", "ptq"]
     calibration_images: Count
+    calibration_set: str
     quantized_values: Count
     left_in_float: tuple[str, ...]
 

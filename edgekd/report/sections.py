@@ -245,7 +245,10 @@ def _quantized(record: Record) -> list[tuple[str, str]]:
     facts = [
         ("Method", _MODES[quantization.mode]),
         ("Quantized values", f"{quantization.quantized_values:,} activations, besides the weights"),
-        ("Calibrated on", f"{quantization.calibration_images:,} training images"),
+        (
+            "Calibrated on",
+            f"{quantization.calibration_images:,} training images, set {quantization.calibration_set[:12]}",
+        ),
         ("Left in float", counted(left, "operation")),
     ]
     ptq = next((model for model in record.models if record.part(model) == "calibrated"), None)

@@ -12,6 +12,7 @@ from torch import nn
 
 from edgekd.data.dataset import Dataset
 from edgekd.data.reader import open_reader
+from edgekd.data.sources import Labels
 from edgekd.distillation.distill import TeacherSetup, distill, networks_for
 from edgekd.distillation.objective_settings import objective_json
 from edgekd.distillation.terms import build_terms
@@ -19,7 +20,9 @@ from edgekd.errors import DataError, ModelError, summary
 from edgekd.models import checkpoint as checkpoints
 from edgekd.models.checkpoint import Checkpoint
 from edgekd.models.edits.quantize import VERSION as PLACEMENT
+from edgekd.models.edits.quantize import calibration_of
 from edgekd.quantization.calibration import AUTO
+from edgekd.quantization.calibration_set import CalibrationSet, ImagesDigest, graph_digest
 from edgekd.quantization.constant_channels import ConstantChannels
 from edgekd.quantization.equalize import Equalization
 from edgekd.quantization.placement import insert, observe
@@ -31,6 +34,7 @@ from edgekd.stages import _facts
 from edgekd.stages._qad import freezing, schedule, schedule_facts
 from edgekd.stages.distill import Continuation
 from edgekd.stages.reparameterize import as_compressed
+from edgekd.store.plan import is_pending
 from edgekd.training.fit import Progress, score
 from edgekd.training.host import best_device
 from edgekd.training.train import TrainingSetup, evaluation_loader
@@ -38,6 +42,7 @@ from edgekd.wording import counted
 
 LEAST_IMAGES = 16
 _BATCH = 32
+_CHOSEN = "spread evenly over the classes and the training split"
 
 
 @dataclass(frozen=True)
@@ -64,7 +69,7 @@ def _calibrated_facts(checkpoint: Checkpoint) -> list[str]:
     folded = metrics["constant_channels"]
     constant = [f"{counted(folded, 'channel')} without an effect of the image folded into biases"] if folded else []
     return [
-        f"{images:,} training images",
+        f"{images:,} training images (set {metrics['calibration_set'][:12]})",
         f"{values:,} values quantized ({methods})",
         *constant,
         *_facts.network_facts(checkpoint)[:1],
@@ -107,7 +112,7 @@ def quantize(run: Run, student: Checkpoint, continuation: Continuation) -> Quant
         continuation: how it is trained through its quantizers.
 
     Raises:
-        ModelError, DataError: as calibrate().
+        ModelError, DataError: as calibrate() and require_fresh().
         TrainingError: see edgekd.training.fit.
     """
     settings = run.recipe.quantize
@@ -128,8 +133,21 @@ def quantize(run: Run, student: Checkpoint, continuation: Continuation) -> Quant
             progress=run.progress(CALIBRATE.name),
         ),
     )
+    if not is_pending(calibrated):
+        require_fresh(calibrated, student)
     result = Quantized(calibrated, trained(run, calibrated, settings, continuation))
     return run.finish(STAGE, result, result.trained)
+
+
+def require_fresh(calibrated: Checkpoint, student: Checkpoint) -> None:
+    """Raises ModelError where a checkpoint does not state that it was calibrated for this float network."""
+    record = calibration_of(calibrated.details.architecture)
+    if record is None:
+        raise ModelError(
+            f"{calibrated.path} does not state what it was calibrated on",
+            hint="calibrate the float network again: `edgekd quantize`",
+        )
+    record.require_network(student.digest, owner=calibrated.path)
 
 
 def trained(run: Run, calibrated: Checkpoint, settings: QuantizeSettings, continuation: Continuation) -> Checkpoint:
@@ -183,7 +201,7 @@ def calibrate(
     Args:
         student: the float network.
         data: whose training images are used.
-        images: the number of training images, spread evenly over the split, not augmented.
+        images: the number of training images, spread evenly over the classes and the split, not augmented.
         out: an empty folder, which becomes the checkpoint.
         method: of calibration; see edgekd.quantization.calibrators.
         learned: whether a training that follows also trains the scales.
@@ -193,26 +211,38 @@ def calibrate(
         ModelError: the network cannot be traced, is quantized already, or computes what is not finite.
         DataError: too few images to calibrate on.
     """
-    reader = open_reader(data, "train")
+    reader, seen = open_reader(data, "train"), ImagesDigest()
     count = _enough(images, len(reader))
-    chosen = np.linspace(0, len(reader) - 1, count).astype(np.int64)
-
+    chosen = spread(reader.split.labels, count)
     shown = replace(reader, shown=part_of(progress, 0, 1, "images"))
     made = post_training(
         checkpoints.load(student),
         torch.from_numpy(reader.inputs(chosen[:: -(-count // EXAMPLES)])),
-        (torch.from_numpy(inputs) for inputs, _ in shown.batches(chosen, size=_BATCH)),
+        map(torch.from_numpy, seen.passing(inputs for inputs, _ in shown.batches(np.sort(chosen), size=_BATCH))),
         method,
         learned=learned,
     )
     network = made.quantized.model
+    calibration = CalibrationSet(
+        images=seen.hexdigest(),
+        count=count,
+        chosen=_CHOSEN,
+        method=method,
+        network=student.digest,
+        graph=graph_digest(network),
+    )
     device = best_device()
     network.to(device)
     value = score(network, evaluation_loader(data, "validation"), device)
     return checkpoints.save(
         network.cpu(),
         student.details.architecture.edited(
-            {"edit": "quantize", "version": PLACEMENT, **({"learned": True} if learned else {})}
+            {
+                "edit": "quantize",
+                "version": PLACEMENT,
+                **({"learned": True} if learned else {}),
+                "calibration": calibration.model_dump(mode="json"),
+            }
         ),
         preprocessing=reader.preprocessing,
         classes=student.classes,
@@ -221,13 +251,19 @@ def calibrate(
         metrics={
             f"validation_{data.measure}": value,
             "calibration_images": count,
+            "calibration_set": calibration.name,
             "quantized_values": len(made.quantized.placed),
             "left_in_float": list(made.quantized.left_in_float),
             "constant_channels": made.constants.channels,
             "equalized_channels": made.equalized.channels,
             "calibration_methods": made.methods,
             "corrected_biases": made.corrected,
-            "warnings": [*_float_layers(made.quantized.left_in_float), *_refused(made.constants, made.equalized)],
+            "warnings": [
+                *_one_sided(data, reader.split.labels[chosen]),
+                *_unmoved(made.moves),
+                *_float_layers(made.quantized.left_in_float),
+                *_refused(made.constants, made.equalized),
+            ],
         },
     )
 
@@ -263,6 +299,17 @@ def check(network: nn.Module, images: int, available: int, shape: InputShape) ->
     return quantized.eval()
 
 
+def spread(labels: Labels, count: int) -> Labels:
+    """Of a split, rows of so many images, ordered by class and spread evenly over that order.
+
+    Args:
+        labels: (N,), or (N, C) of images with several labels, whose rows are spread over the split's own order.
+        count: at most N.
+    """
+    order = np.argsort(labels, kind="stable") if labels.ndim == 1 else np.arange(len(labels))
+    return order[np.linspace(0, len(labels) - 1, count).astype(np.int64)]
+
+
 def _enough(images: int, available: int) -> int:
     """The number of images to calibrate on. Raises DataError where there are too few."""
     if available < LEAST_IMAGES:
@@ -277,6 +324,26 @@ def _enough(images: int, available: int) -> int:
         allowed=f"at least {LEAST_IMAGES}; a few hundred are usual",
         hint=hint,
     )
+
+
+def _one_sided(data: Dataset, labels: Labels) -> list[str]:
+    known = data.details.labelled and not data.multilabel and len(data.classes) > 1
+    if not known or len(np.unique(labels)) > 1:
+        return []
+    named = data.classes[int(labels[0])]
+    return [
+        f"Int8 was calibrated on images of one class only, {named}: the ranges of the others are unknown. "
+        "Add training images of them, or judge int8 by its accuracy for each class."
+    ]
+
+
+def _unmoved(moves: bool) -> list[str]:
+    if moves:
+        return []
+    return [
+        "The network gives the same output for every calibration image: int8 cannot be judged on it. "
+        "Check its accuracy and its weights before they are quantized."
+    ]
 
 
 def _float_layers(left: Sequence[str]) -> list[str]:

@@ -75,7 +75,7 @@ def test_each_engine_states_which_variant_it_takes_and_on_what_ground(whole: Jso
 def test_what_quantization_did_is_reported(whole: Json) -> None:
     facts = {name: spaced(value) for name, value in precision(whole).facts}
     assert facts["Left in float"] == "2 operations"
-    assert facts["Calibrated on"] == "512 training images"
+    assert facts["Calibrated on"] == "512 training images, set c0ffee123456"
     assert facts["Quantized values"].startswith("108 ")
     assert facts["QAD against PTQ"].startswith("+3.3 (")
     assert "features.1.block.1.scale_activation, classifier.1" in render(whole)

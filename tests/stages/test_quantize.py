@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
+
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from edgekd.data.dataset import Dataset
+from edgekd.data.storage import labels_file
 from edgekd.distillation.distill import TeacherSetup, distill
 from edgekd.errors import DataError, ModelError, UsageError
 from edgekd.export.numerics import real_inputs
@@ -14,11 +19,12 @@ from edgekd.models import checkpoint as checkpoints
 from edgekd.models.architecture import Architecture
 from edgekd.models.build import build
 from edgekd.models.checkpoint import Checkpoint
+from edgekd.models.edits.quantize import calibration_of
 from edgekd.models.weights import read_state
 from edgekd.quantization.placement import activation_quantizers
 from edgekd.recipe.settings import AugmentSettings, DistillSettings, ModelSettings, QuantizeSettings, TrainSettings
 from edgekd.stages._qad import freezing, schedule
-from edgekd.stages.quantize import STAGE, calibrate
+from edgekd.stages.quantize import STAGE, calibrate, require_fresh, spread
 from edgekd.training.host import resolve_precision
 from edgekd.training.train import TrainingSetup, train
 
@@ -100,6 +106,87 @@ def test_one_image_is_too_few_to_calibrate_on(student, small_digits, tmp_path):
         calibrate(student, small_digits, 1, tmp_path)
     with pytest.raises(ValueError, match="greater than or equal to 16"):
         QuantizeSettings(calibration_images=1)
+
+
+def test_an_image_of_every_class_is_chosen_however_the_split_is_ordered():
+    by_class, in_turn = np.repeat(np.arange(10), 64), np.tile(np.arange(10), 64)
+    for labels in (by_class, in_turn, np.random.default_rng(0).permutation(by_class)):
+        rows = spread(labels, 64)
+        assert len(set(rows.tolist())) == 64 and np.bincount(labels[rows]).tolist() == pytest.approx([6.4] * 10, abs=1)
+        assert set(labels[rows[:: -(-64 // 16)]]) == set(range(10))  # and every fourth of them
+    assert spread(np.zeros((9, 3)), 3).tolist() == [0, 4, 8]
+    assert spread(np.full(9, -1), 3).tolist() == [0, 4, 8]
+
+
+def test_images_of_one_class_only_are_named(student, small_digits, tmp_path):
+    copied = tmp_path / "data"
+    shutil.copytree(small_digits.path, copied)
+    labels = labels_file(copied, "train")
+    np.save(labels, np.full_like(np.load(labels), 3))
+    one = Dataset.seal(copied, details=small_digits.details, metrics=dict(small_digits.metrics))
+    (warning,) = calibrate(student, one, 32, _folder(tmp_path, "out")).metrics["warnings"]
+    assert warning.startswith(f"Int8 was calibrated on images of one class only, {one.classes[3]}")
+
+
+def _with(student: Checkpoint, out, change) -> Checkpoint:
+    network = checkpoints.load(student)
+    with torch.no_grad():
+        change(network)
+    details = student.details
+    return checkpoints.save(
+        network, details.architecture, preprocessing=details.preprocessing, classes=details.classes, out=out
+    )
+
+
+def test_a_network_whose_output_does_not_move_is_named(student, small_digits, tmp_path):
+    still = _with(student, _folder(tmp_path, "still"), lambda network: list(network.parameters())[-2].zero_())
+    warnings = calibrate(still, small_digits, 32, _folder(tmp_path, "out")).metrics["warnings"]
+    assert warnings[0].startswith("The network gives the same output for every calibration image")
+
+
+def test_activations_that_are_not_finite_are_refused_by_name(student, small_digits, tmp_path):
+    huge = _with(student, _folder(tmp_path, "huge"), lambda network: next(network.parameters()).fill_(3e38))
+    with pytest.raises(ModelError, match="int8 cannot be calibrated: .* is (nan|inf|-inf) on a calibration image"):
+        calibrate(huge, small_digits, 32, _folder(tmp_path, "out"))
+
+
+def test_a_calibration_is_named_by_its_images_its_network_and_its_method(student, calibrated, small_digits, tmp_path):
+    def name(place: str, network: Checkpoint, images: int = 64, method: str = "auto") -> str:
+        made = calibrate(network, small_digits, images, _folder(tmp_path, place), method=method)
+        record = calibration_of(made.details.architecture)
+        assert record is not None and record.name == made.metrics["calibration_set"]
+        return record.name
+
+    nudged = _with(
+        student, _folder(tmp_path, "other"), lambda network: next(network.parameters())[0, 0, 0, 0].mul_(1.01)
+    )
+    first = calibrated.metrics["calibration_set"]
+    assert name("again", student) == first
+    others = [name("images", student, 63), name("method", student, method="mse"), name("network", nudged)]
+    assert len({first, *others}) == 4
+
+
+def test_a_calibration_of_another_network_is_stale(student, calibrated, tmp_path):
+    require_fresh(calibrated, student)
+    other = _with(
+        student, _folder(tmp_path, "other"), lambda network: next(network.parameters())[0, 0, 0, 0].mul_(1.01)
+    )
+    with pytest.raises(ModelError, match=r"is stale: it was made for another network(?s:.)*edgekd quantize"):
+        require_fresh(calibrated, other)
+    with pytest.raises(ModelError, match="does not state what it was calibrated on"):
+        require_fresh(student, student)
+
+
+def test_scales_of_another_graph_are_refused_when_they_are_loaded(calibrated, tmp_path):
+    architecture = calibrated.details.architecture
+    edit = architecture.edits[-1]
+    foreign = {**edit, "calibration": {**edit["calibration"], "graph": "0" * 64}}
+    details = calibrated.details.model_copy(
+        update={"architecture": architecture.model_copy(update={"edits": (*architecture.edits[:-1], foreign)})}
+    )
+    shutil.copy(calibrated.weights, tmp_path / "weights.safetensors")
+    with pytest.raises(ModelError, match=r"is stale: its network has another graph(?s:.)*graph 0000"):
+        checkpoints.load(Checkpoint.seal(tmp_path, details=details, metrics=dict(calibrated.metrics)))
 
 
 def test_a_quantized_network_is_not_quantized_again(calibrated, small_digits, tmp_path):
