@@ -1,9 +1,13 @@
-"""What int8 without training costs: `EDGEKD_DATA=… python benchmarks/ptq.py [--calibration mse] [--swap] [--json]`.
+"""What int8 without training costs: `EDGEKD_DATA=… python benchmarks/ptq.py [--swap] [--neighbours …] [--json]`.
 
 MobileNetV2 with published weights on 1,000 photos, one of each ImageNet class: every second one calibrates, the others
 score. `--swap` exchanges the halves. Shows top-1, the share of fp32's answers, and the signal-to-noise ratio of logits,
-which varies less than 500 answers do, of edgekd's graphs and of ONNX Runtime's `quantize_static`, and the seconds. For
-percentile and entropy, ONNX Runtime keeps all activations: more than 24 GiB.
+which varies less than 500 answers do, of edgekd's graphs and of its neighbours', the seconds of each calibration, and
+the latency of what runs in ONNX Runtime, all in one interleaved run on one thread.
+
+Neighbours are ONNX Runtime's `quantize_static` (min-max, percentile, entropy), and with `--python`, an interpreter that
+has them, NNCF and NVIDIA's modelopt. Where a neighbour keeps all activations in memory (percentile, entropy, modelopt:
+more than 24 GiB for 500 images), it calibrates on `--kept` images.
 """
 
 from __future__ import annotations
@@ -12,6 +16,8 @@ import argparse
 import io
 import json
 import os
+import shutil
+import subprocess
 import tarfile
 import tempfile
 import time
@@ -28,6 +34,7 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 from PIL import Image
 
 from edgekd.bench.environment import environment
+from edgekd.bench.interleaved import compare_latency
 from edgekd.export.int8 import with_constant_scales
 from edgekd.export.onnx import graph_of
 from edgekd.export.qdq import with_float_weights, with_unsigned_activations, without_fused_branches
@@ -40,13 +47,18 @@ from edgekd.runtime.backends.onnxruntime import OrtSession
 from edgekd.runtime.preprocess import Preprocessing, centre_crop
 
 PHOTOS, WEIGHTS = "imagenet_sample1k_256.tar", "weights/imagenet_mobilenet_v2_torchvision.pth"
-OPSET, BATCH, THREADS = 17, 32, 2
+OPSET, BATCH, THREADS, ROUNDS = 17, 32, 2, 15
 SEEN = Preprocessing((224, 224), (256, 256), mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 NEIGHBOURS = {
     "min-max": CalibrationMethod.MinMax,
     "percentile": CalibrationMethod.Percentile,
     "entropy": CalibrationMethod.Entropy,
 }
+# Run by benchmarks/ptq_neighbours.py.
+ELSEWHERE = {"nncf": "NNCF", "modelopt": "modelopt"}
+# They keep all activations of all images.
+KEEP_ALL = ("percentile", "entropy", "modelopt")
+KEPT = 32
 
 Floats = npt.NDArray[np.float32]
 Score = dict[str, float]
@@ -121,6 +133,20 @@ def neighbour(fp32: Path, method: str, images: Floats, out: Path) -> None:
     )
 
 
+def elsewhere(python: Path, tool: str, fp32: Path, images: Floats, out: Path) -> str:
+    """Another toolkit's, in an interpreter that has it; its version."""
+    held, own = out.with_suffix(".npy"), out.with_suffix(".fp32.onnx")
+    np.save(held, images)
+    # A copy: modelopt rewrites the file that it reads.
+    shutil.copy(fp32, own)
+    script = Path(__file__).absolute().with_name("ptq_neighbours.py")
+    command = [str(each) for each in (python.absolute(), script, tool, own, held, out)]
+    # Without this project's packages.
+    environ = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run(command, env=environ, cwd=out.parent, stdout=subprocess.PIPE, text=True, check=True)
+    return done.stdout.split()[-1]
+
+
 def measure(arguments: argparse.Namespace, out: Path) -> dict[str, Any]:
     torch.set_num_threads(THREADS)
     images, classes = photos(arguments.data)
@@ -142,23 +168,43 @@ def measure(arguments: argparse.Namespace, out: Path) -> dict[str, Any]:
     for name in ("int8", "int8-asym"):
         found = logits(out / f"{name}.onnx", images[scoring], as_written=name == "int8")
         scores[f"edgekd {name}"] = score(found, expected, wanted)
+    files = {"fp32": out / "fp32.onnx", "edgekd int8-asym": out / "int8-asym.onnx"}
     for method in arguments.neighbours:
-        begin = _Clock()
-        neighbour(out / "fp32.onnx", method, shown, out / f"{method}.onnx")
-        seconds[f"ONNX Runtime {method}"] = begin.passed()
-        scores[f"ONNX Runtime {method}"] = score(logits(out / f"{method}.onnx", images[scoring]), expected, wanted)
-    return {"methods": made.methods, "seconds": seconds, "scores": scores}
+        begin, file = _Clock(), out / f"{method}.onnx"
+        used = shown[:: -(-len(shown) // arguments.kept)] if method in KEEP_ALL else shown
+        if method in ELSEWHERE:
+            name = f"{ELSEWHERE[method]} {elsewhere(arguments.python, method, out / 'fp32.onnx', used, file)}"
+        else:
+            name = f"ONNX Runtime {method}"
+            neighbour(out / "fp32.onnx", method, used, file)
+        name += f", {len(used)} images" if len(used) < len(shown) else ""
+        # The cores of another process are not known.
+        seconds[name] = begin.passed() if method not in ELSEWHERE else {"wall": begin.passed()["wall"]}
+        scores[name] = score(logits(file, images[scoring]), expected, wanted)
+        files[name] = file
+    compared = compare_latency(list(files.values()), backend="onnxruntime", threads=1, rounds=ROUNDS)
+    return {
+        "methods": made.methods,
+        "seconds": seconds,
+        "scores": scores,
+        "latency_ms": dict(zip(files, compared.milliseconds, strict=True)),
+        "latency_ratio": dict(zip(files, compared.ratios, strict=True)),
+    }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--calibration", choices=(AUTO, *METHODS), default=AUTO)
-    parser.add_argument("--neighbours", nargs="*", choices=tuple(NEIGHBOURS), default=["min-max"])
+    parser.add_argument("--neighbours", nargs="*", choices=(*NEIGHBOURS, *ELSEWHERE), default=["min-max"])
+    parser.add_argument("--python", type=Path, help="an interpreter that has nncf and nvidia-modelopt[onnx]")
+    parser.add_argument("--kept", type=int, default=KEPT, help=f"images for {', '.join(KEEP_ALL)}")
     parser.add_argument("--swap", action="store_true", help="exchange the halves")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     if "EDGEKD_DATA" not in os.environ:
         parser.error("EDGEKD_DATA is not set: it names the folder with the photos and the weights")
+    if arguments.python is None and set(arguments.neighbours) & set(ELSEWHERE):
+        parser.error(f"{', '.join(ELSEWHERE)} need --python: an interpreter that has them")
     arguments.data = Path(os.environ["EDGEKD_DATA"])
     with tempfile.TemporaryDirectory() as folder:
         found = measure(arguments, Path(folder))
@@ -166,11 +212,15 @@ def main() -> None:
     if arguments.json:
         print(json.dumps({"environment": machine.model_dump(), **found}, indent=2))
         return
-    print("| | top-1 | as fp32 | SNR of the logits | calibrated in | of all cores |\n|---|---|---|---|---|---|")
+    titles = ("", "top-1", "as fp32", "SNR of the logits", "latency", "to fp32", "calibrated in", "of all cores")
+    print(f"| {' | '.join(titles)} |\n|{'---|' * len(titles)}")
     for name, each in found["scores"].items():
-        took = found["seconds"].get(name)
-        times = "| " if took is None else f"{took['wall']:.0f} s | {took['cores']:.0f} s"
-        print(f"| {name} | {each['top-1 %']:.1f} % | {each['equal %']:.1f} % | {each['dB']:.1f} dB | {times} |")
+        milliseconds, ratio = found["latency_ms"].get(name), found["latency_ratio"].get(name)
+        fast = (f"{milliseconds:.2f} ms", f"{ratio:.2f}") if milliseconds is not None else ("", "")
+        took = found["seconds"].get(name, {})
+        times = [f"{took[clock]:.0f} s" if clock in took else "" for clock in ("wall", "cores")]
+        scored = (f"{each['top-1 %']:.1f} %", f"{each['equal %']:.1f} %", f"{each['dB']:.1f} dB")
+        print(f"| {' | '.join((name, *scored, *fast, *times))} |")
     print(f"\nActivations by method: {', '.join(f'{count} {name}' for name, count in found['methods'].items())}.")
     print(f"{machine.cpu}, {THREADS} threads, ONNX Runtime {machine.engines['ONNX Runtime']}, Python {machine.python}")
 
