@@ -36,8 +36,9 @@ from PIL import Image
 from edgekd.bench.environment import environment
 from edgekd.bench.interleaved import compare_latency
 from edgekd.export.int8 import with_constant_scales
+from edgekd.export.integer import integer_graph
 from edgekd.export.onnx import graph_of
-from edgekd.export.qdq import with_float_weights, with_unsigned_activations, without_fused_branches
+from edgekd.export.qdq import with_float_weights, without_fused_branches
 from edgekd.models.architecture import Architecture
 from edgekd.models.build import build
 from edgekd.quantization.calibration import AUTO
@@ -162,7 +163,7 @@ def measure(arguments: argparse.Namespace, out: Path) -> dict[str, Any]:
     seconds = {"edgekd int8": begin.passed()}
     pairs = graph_of(with_constant_scales(made.quantized.model), SEEN.shape, OPSET)
     onnx.save(with_float_weights(without_fused_branches(pairs)), out / "int8.onnx")
-    onnx.save(with_unsigned_activations(pairs), out / "int8-asym.onnx")
+    onnx.save(integer_graph(pairs), out / "int8-asym.onnx")
     expected = logits(out / "fp32.onnx", images[scoring])
     scores = {"fp32": score(expected, expected, wanted)}
     for name in ("int8", "int8-asym"):

@@ -12,9 +12,10 @@ from small_networks import SmallResidual
 from torch import nn
 
 from edgekd.export.int8 import rename_weights, with_constant_scales
+from edgekd.export.integer import integer_graph
 from edgekd.export.numerics import real_inputs
 from edgekd.export.onnx import graph_of
-from edgekd.export.qdq import with_float_weights, with_unsigned_activations, without_fused_branches
+from edgekd.export.qdq import with_float_weights, without_fused_branches
 from edgekd.models import checkpoint as checkpoints
 from edgekd.quantization.placement import activation_quantizers, freeze, insert, observe
 from edgekd.runtime.preprocess import InputShape
@@ -101,7 +102,7 @@ def test_both_graphs_of_a_network_trained_through_its_quantizers_answer_as_it_do
     assert (symmetric.argmax(1) == expected).mean() >= 0.999
     # Without an influence on the answers: a value between two steps may fall to either side.
     assert np.median(np.abs(symmetric - logits).max(1)) < 1e-4 * np.abs(logits).max()
-    asymmetric = _logits(with_unsigned_activations(pairs), inputs, as_written=False)
+    asymmetric = _logits(integer_graph(pairs), inputs, as_written=False)
     for found in (symmetric, asymmetric):
         right = int((found.argmax(1) == wanted).sum())
         assert abs(right - int((expected == wanted).sum())) <= 0.002 * len(wanted)
@@ -142,6 +143,6 @@ def test_a_bias_fits_into_the_int32_that_onnx_runtime_makes_of_it(trained):
         freeze(network)
         expected = network.eval()(inputs).numpy()
     pairs = graph_of(with_constant_scales(network), InputShape(3, 8, 8), 17)
-    for graph in (with_float_weights(without_fused_branches(pairs)), with_unsigned_activations(pairs)):
+    for graph in (with_float_weights(without_fused_branches(pairs)), integer_graph(pairs)):
         session = onnxruntime.InferenceSession(graph.SerializeToString())
         np.testing.assert_allclose(session.run(None, {"input": inputs.numpy()})[0], expected, atol=0.02)

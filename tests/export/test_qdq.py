@@ -71,9 +71,8 @@ def test_a_value_that_is_never_below_zero_gets_finer_steps_over_the_same_range(n
 @pytest.mark.parametrize(
     ("nodes", "constants"),
     [
-        ([helper.make_node("Clip", ["x", "low"], ["a"])], {"low": np.float32(-1)}),
+        ([helper.make_node("Clip", ["x", "low"], ["a"])], {"low": np.float32(-90)}),
         ([helper.make_node("Clip", ["x"], ["a"])], {}),
-        ([helper.make_node("HardSwish", ["x"], ["a"])], {}),
         ([helper.make_node("Relu", ["x"], ["r"]), helper.make_node("Add", ["r", "x"], ["a"])], {}),
         ([helper.make_node("Relu", ["x"], ["r"]), helper.make_node("Mul", ["r", "c"], ["a"])], {"c": np.float32(-1)}),
     ],
@@ -83,6 +82,22 @@ def test_a_value_that_may_be_below_zero_gets_the_middle_as_its_zero(nodes, const
     quantize = next(node for node in model.graph.node if node.op_type == "QuantizeLinear")
     held = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
     assert held[quantize.input[2]] == 128 and held[quantize.input[1]] == np.float32(0.5)
+
+
+@pytest.mark.parametrize(
+    ("node", "lowest"),
+    [
+        (helper.make_node("HardSwish", ["x"], ["a"]), -0.375),
+        (helper.make_node("Clip", ["x", "low"], ["a"]), -8.0),
+    ],
+)
+def test_a_value_that_is_never_far_below_zero_gets_a_range_that_begins_there(node, lowest):
+    model = with_unsigned_activations(_model([node, *_pair("a", "y")], {**GRID, "low": np.float32(-8)}))
+    held = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    quantize = next(node for node in model.graph.node if node.op_type == "QuantizeLinear")
+    scale, zero = held[quantize.input[1]], int(held[quantize.input[2]])
+    assert zero * scale >= -lowest > (zero - 2) * scale  # 2 and 29 of 255 steps
+    assert (255 - zero) * scale == pytest.approx(63.5) and scale < 0.6 * 0.5
 
 
 def test_weights_stay_as_they_are():

@@ -8,8 +8,9 @@ import torch
 from torch import nn
 
 from edgekd.export.int8 import with_constant_scales
+from edgekd.export.integer import integer_graph
 from edgekd.export.onnx import graph_of
-from edgekd.export.qdq import with_float_weights, with_unsigned_activations, without_fused_branches
+from edgekd.export.qdq import with_float_weights, without_fused_branches
 from edgekd.quantization.constant_channels import ConstantChannels, fold_constants
 from edgekd.quantization.placement import folded, freeze, observe, place
 from edgekd.runtime.preprocess import InputShape
@@ -250,7 +251,7 @@ def test_both_int8_graphs_keep_every_answer_as_written_and_as_optimized():
     assert clear.sum() > 100 and len(expected[clear].argmax(1).unique()) == 5
     assert fold_constants(network, IMAGES[:32]).channels == 8
     pairs = graph_of(with_constant_scales(_in_int8(network, IMAGES)), InputShape(3, 8, 8), 17)
-    for graph in (with_float_weights(without_fused_branches(pairs)), with_unsigned_activations(pairs)):
+    for graph in (with_float_weights(without_fused_branches(pairs)), integer_graph(pairs)):
         for as_written in ("1", "0"):
             options = onnxruntime.SessionOptions()
             options.add_session_config_entry("session.disable_quant_qdq", as_written)

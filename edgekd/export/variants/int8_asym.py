@@ -18,11 +18,11 @@ def convert(
     import onnx
 
     from edgekd.export import onnx as graphs
-    from edgekd.export.qdq import with_unsigned_activations
+    from edgekd.export.integer import integer_graph
 
     pairs = model.path / ALL_PAIRS
     expected = graphs.expected_of(pairs, data, reference="the int8 graph as written", as_written=True, quantized=True)
-    return graphs.seal(with_unsigned_activations(onnx.load(pairs)), variant, model, expected, settings, out)
+    return graphs.seal(integer_graph(onnx.load(pairs)), variant, model, expected, settings, out)
 
 
 VARIANT = Variant[OnnxModel](
