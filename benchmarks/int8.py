@@ -28,19 +28,24 @@ from edgekd.export.onnx import graph_of
 from edgekd.export.qdq import with_float_weights, without_fused_branches
 from edgekd.models.architecture import Architecture
 from edgekd.models.build import build
+from edgekd.models.edits.activation import RELU
 from edgekd.quantization.placement import freeze, insert, observe
 from edgekd.runtime import backends
 from edgekd.runtime.backends.onnxruntime import OrtSession
 from edgekd.runtime.preprocess import InputShape
 
+# Of a name: the network with ReLU instead of hard-swish.
+WITH_RELU = " with ReLU"
 NETWORKS = (
     "torchvision/mobilenet_v2",
     "torchvision/resnet18",
     "torchvision/shufflenet_v2_x1_0",
     "torchvision/mobilenet_v3_small",
+    f"torchvision/mobilenet_v3_small{WITH_RELU}",
 )
 OTHERS = (
     "torchvision/mobilenet_v3_large",
+    f"torchvision/mobilenet_v3_large{WITH_RELU}",
     "timm/mobilenetv4_conv_small",
     "torchvision/mnasnet1_0",
     "torchvision/squeezenet1_1",
@@ -62,7 +67,8 @@ class Found:
 
 def graphs(name: str) -> dict[str, onnx.ModelProto]:
     torch.manual_seed(0)
-    network = build(Architecture(model=name, num_classes=1000))
+    architecture = Architecture(model=name.removesuffix(WITH_RELU), num_classes=1000)
+    network = build(architecture.edited(dict(RELU)) if name.endswith(WITH_RELU) else architecture)
     noise = torch.randn(4, 3, SIDE, SIDE)
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -113,7 +119,7 @@ def _fastest(call: Callable[[], object]) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--all", action="store_true", help="eleven networks instead of four")
+    parser.add_argument("--all", action="store_true", help="thirteen networks instead of five")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     names = (*NETWORKS, *OTHERS) if arguments.all else NETWORKS

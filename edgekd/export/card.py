@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from edgekd.data.dataset import Dataset
 from edgekd.models.architecture import Architecture
 from edgekd.models.checkpoint import Checkpoint
+from edgekd.models.edits.activation import NAME as ACTIVATION
 from edgekd.models.edits.reparameterize import NAME as REPARAMETERIZE
 from edgekd.runtime.statistics import score_of
 from edgekd.store.artifacts import Json
@@ -109,7 +110,7 @@ def card(
         model=architecture.model,
         arguments=", ".join(f"{key}={value}" for key, value in architecture.arguments.items()) or "no arguments",
         cost=f"{student.metrics['parameters']:,} parameters, {student.metrics['macs']:,} MACs per image"
-        + _folded(architecture),
+        + _edited(architecture),
         measured=_MEASURED[data.measure].format(source=source),
         rows="\n".join(_row(variant, record, record["metrics"]) for variant, record in variants.items()),
         heads="".join(
@@ -125,12 +126,15 @@ def card(
     )
 
 
-def _folded(architecture: Architecture) -> str:
-    """That it has lost the branches that it was trained with."""
-    edit = next((edit for edit in architecture.edits if edit["edit"] == REPARAMETERIZE), None)
-    if edit is None:
-        return ""
-    return "; branches folded after training: {:,} → {:,} convolutions".format(*edit["convolutions"])
+def _edited(architecture: Architecture) -> str:
+    """That it has other activations than its model, or has lost the branches that it was trained with."""
+    found = []
+    for edit in architecture.edits:
+        if edit["edit"] == ACTIVATION:
+            found.append("; ReLU instead of hard-swish and SiLU")
+        if edit["edit"] == REPARAMETERIZE:
+            found.append("; branches folded after training: {:,} → {:,} convolutions".format(*edit["convolutions"]))
+    return "".join(found)
 
 
 def _decisions(reasons: Mapping[str, str]) -> str:

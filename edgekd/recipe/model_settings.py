@@ -30,6 +30,11 @@ class ModelSettings(Settings):
         description="small: the first convolution has stride 1 and the max-pooling behind it is removed; auto: small "
         "for images of up to 64 pixels, standard for trained weights that are used as they are",
     )
+    activation: Literal["standard", "relu"] = Field(
+        "standard",
+        description="relu: a ReLU instead of every hard-swish and SiLU, which costs accuracy, and is faster in int8; "
+        "standard: as the model has them",
+    )
     checkpoint: FilePath | None = Field(
         None, description="weights to start from: a checkpoint folder, a .safetensors file or a PyTorch state dict"
     )
@@ -57,8 +62,8 @@ class ModelSettings(Settings):
     def _check_onnx(self) -> None:
         if not self.may_be_onnx:
             raise ValueError("an ONNX file cannot be trained: only a teacher's model can be one")
-        settings = ("train", "checkpoint", "key", "pretrained", "arguments", "stem")
-        if changed := [name for name in settings if getattr(self, name) not in (None, False, {}, "auto")]:
+        settings = ("train", "checkpoint", "key", "pretrained", "arguments", "stem", "activation")
+        if changed := [name for name in settings if getattr(self, name) not in (None, False, {}, "auto", "standard")]:
             raise ValueError(f"an ONNX file is used as it is: remove {', '.join(changed)}")
 
 
@@ -106,4 +111,6 @@ class TeacherSettings(ModelSettings):
             return self
         if self.train is None and self.checkpoint is None and not self.pretrained:
             raise ValueError("a teacher must be trained: set checkpoint, pretrained: true, or train")
+        if self.train is None and self.activation != "standard":
+            raise ValueError("activation changes what trained weights compute: remove it, or train the teacher")
         return self

@@ -17,6 +17,7 @@ from edgekd.models.architecture import Architecture
 from edgekd.models.build import build, published_classes
 from edgekd.models.checkpoint import Checkpoint, NewClassifier
 from edgekd.models.code import code_of
+from edgekd.models.edits.activation import RELU
 from edgekd.models.edits.reparameterize import edit_of
 from edgekd.models.greyscale import summed
 from edgekd.models.hub_folder import HubFolder
@@ -149,6 +150,8 @@ def _from_settings(
         heads=further,
         code=code,
     )
+    if model.activation == "relu":
+        architecture = architecture.edited(dict(RELU))
     published = published_classes(model.model) if model.pretrained else width
     if adopted and published != width:
         _refuse(NewHead("", published, width), f"the published weights of {model.model}")
@@ -316,6 +319,10 @@ def _check_agreement(folder: Path, settings: ModelSettings, architecture: Archit
     if settings.stem != "auto" and (settings.stem == "small") != architecture.small_stem:
         stem = "small" if architecture.small_stem else "standard"
         raise ModelError(f"{folder} has another stem", found=settings.stem, allowed=stem)
+    if settings.activation == "relu" and RELU not in architecture.edits:
+        raise ModelError(
+            f"{folder} has other activations", found="activation: relu", allowed="standard, as it was trained with"
+        )
 
 
 def _take(

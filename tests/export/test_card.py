@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 from edgekd.export.card import card
 from edgekd.models.architecture import Architecture
+from edgekd.models.edits.activation import RELU
 from edgekd.runtime.preprocess import Preprocessing
 
 
@@ -50,10 +51,13 @@ def test_the_card_of_images_with_several_classes():
     assert "Top-1" not in text and ".labels)" in text and "reaches its\nthreshold" in text
 
 
-def test_the_card_of_a_network_whose_branches_are_folded():
+def test_the_card_states_what_differs_from_the_model_of_that_name():
     student = SimpleNamespace(classes=("cat", "dog"), metrics={"parameters": 10, "macs": 20})
     details = SimpleNamespace(source="digits", preprocessing=Preprocessing((32, 32), (32, 32)))
     edit = {"edit": "reparameterize", "modules": ["stem"], "convolutions": [191, 43], "norms": [226, 0]}
     architecture = Architecture(model="timm/mobileone_s0", num_classes=2, edits=(edit,))
-    text = card("pets", architecture, student, {}, SimpleNamespace(details=details, measure="accuracy"))
+    data = SimpleNamespace(details=details, measure="accuracy")
+    text = card("pets", architecture, student, {}, data)
     assert "20 MACs per image; branches folded after training: 191 → 43 convolutions." in text
+    text = card("pets", architecture.model_copy(update={"edits": (dict(RELU),)}), student, {}, data)
+    assert "20 MACs per image; ReLU instead of hard-swish and SiLU." in text

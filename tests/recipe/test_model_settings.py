@@ -21,6 +21,11 @@ from edgekd.recipe.model_settings import InputSettings, ModelSettings, TeacherSe
         ),
         ({"model": "timm/x", "pretrained": True, "key": "ema"}, "key chooses weights of a checkpoint's file"),
         ({"model": "nets.py:build", "pretrained": True}, "a network of your own has no published weights"),
+        (
+            {"model": "timm/x", "pretrained": True, "activation": "relu"},
+            "activation changes what trained weights compute",
+        ),
+        ({"model": "t.onnx", "activation": "relu"}, "remove activation"),
         ({"model": "t.onnx", "pretrained": True}, "an ONNX file is used as it is: remove pretrained"),
         (
             {"model": "t.onnx", "train": {}, "arguments": {"a": 1}},

@@ -33,6 +33,15 @@ def test_small_images_get_a_small_stem():
     assert small and not large
 
 
+def test_a_student_can_have_relu_instead_of_its_hard_swish():
+    model = ModelSettings(model="torchvision/mobilenet_v3_small", activation="relu")
+    begun = start(model, SEEN, CLASSES, adopted=False)
+    assert begun.architecture.edits == ({"edit": "activation", "activation": "relu"},)
+    assert not any(isinstance(module, torch.nn.Hardswish) for module in begun.network.modules())
+    with pytest.raises(ModelError, match="no hard-swish and no SiLU"):
+        start(model.model_copy(update={"model": "cifar/resnet8"}), SEEN, CLASSES, adopted=False)
+
+
 def test_published_weights_of_other_classes_are_not_teacher_as_they_are(monkeypatch):
     """Nothing is downloaded for that: the number of classes is known before."""
     monkeypatch.setattr("edgekd.training.start.build", lambda architecture, pretrained: build(architecture))

@@ -79,6 +79,7 @@ def test_what_cannot_be_adopted_is_named(trained, small_digits, tmp_path):
     [
         ("torchvision/mobilenet_v3_small", {"arguments": {"width_mult": 0.5}}, "other arguments"),
         ("torchvision/mobilenet_v3_small", {"stem": "standard"}, "another stem"),
+        ("torchvision/mobilenet_v3_small", {"activation": "relu"}, "other activations"),
     ],
 )
 def test_a_folder_that_contradicts_the_recipe_is_refused(small_digits, tmp_path, model, more, message):
