@@ -60,6 +60,9 @@ class PairedGraph:
         """Whether a value has one user, and is no output of the graph."""
         return len(self._users[name]) == 1 and name not in self._outputs
 
+    def is_output(self, name: str) -> bool:
+        return name in self._outputs
+
     def constant(self, name: str) -> Array | None:
         """The values of a constant; None where `name` is none."""
         tensor = self._constants.get(name)

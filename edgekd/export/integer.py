@@ -8,6 +8,7 @@ from edgekd.export._pairs import PairedGraph
 from edgekd.export.gates import integer_hard_sigmoid, integer_hard_swish, integer_silu
 from edgekd.export.integer_layers import integer_bias, integer_pool, padded_channels, shared_grids
 from edgekd.export.qdq import with_unsigned_activations
+from edgekd.export.wide_depthwise import widened_depthwise
 
 
 def integer_graph(pairs: onnx.ModelProto) -> onnx.ModelProto:
@@ -17,4 +18,5 @@ def integer_graph(pairs: onnx.ModelProto) -> onnx.ModelProto:
     for step in (integer_hard_sigmoid, integer_hard_swish, integer_silu, shared_grids, integer_pool, integer_bias):
         step(own)
     padded_channels(own)
+    widened_depthwise(own)
     return own.finish()
