@@ -22,6 +22,7 @@ _PER_CHANNEL = frozenset({"Relu", "Clip", "HardSwish", "Sigmoid", "HardSigmoid",
 class _Region:
     """The values of as many channels around a depthwise convolution, and the convolutions that make and read them."""
 
+    channels: int
     values: set[str] = field(default_factory=set)
     making: dict[str, NodeProto] = field(default_factory=dict)
     reading: dict[str, NodeProto] = field(default_factory=dict)
@@ -39,14 +40,14 @@ def widened_depthwise(graph: PairedGraph) -> None:
             continue
         channels = len(steps)
         wider = -(-channels // _REGISTER) * _REGISTER
-        region = _region(node, graph) if channels < wider <= _MOST * channels else None
+        region = _region(node, channels, graph) if channels < wider <= _MOST * channels else None
         if region is not None:
             _widen(region, wider - channels, graph)
 
 
-def _region(depthwise: NodeProto, graph: PairedGraph) -> _Region | None:
+def _region(depthwise: NodeProto, channels: int, graph: PairedGraph) -> _Region | None:
     """None where the channels meet an operator that may not be widened."""
-    found, pending = _Region(), [depthwise.input[0], depthwise.output[0]]
+    found, pending = _Region(channels), [depthwise.input[0], depthwise.output[0]]
     while pending:
         value = pending.pop()
         if value in found.values:
@@ -69,14 +70,14 @@ def _through(node: NodeProto, value: str, found: _Region, graph: PairedGraph) ->
         steps = _steps(node, graph)
         if steps is None or value in node.input[1:]:
             return None
-        depthwise = _is_depthwise(node, steps)
-        if not depthwise and _groups(node) != 1:
-            return None
-        if value == node.output[0] or depthwise:
+        if _is_depthwise(node, steps):
             found.making[node.output[0]] = node
-        if not depthwise and value == node.input[0]:
-            found.reading[node.output[0]] = node
-        return (node.input[0], node.output[0]) if depthwise else ()
+            return (node.input[0], node.output[0])
+        # A gate for all channels is made by a convolution with one output.
+        if _groups(node) != 1 or steps.shape[0 if value == node.output[0] else 1] != found.channels:
+            return None
+        (found.making if value == node.output[0] else found.reading)[node.output[0]] = node
+        return ()
     read = node.input[:2] if node.op_type in ("Mul", "Add") else node.input[:1]
     if node.op_type not in _PER_CHANNEL or any(graph.constant(name) is not None for name in read):
         return None

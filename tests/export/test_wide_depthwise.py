@@ -133,6 +133,15 @@ def test_channels_that_something_else_sees_stay_as_they_are(operator, more, attr
     assert _shapes(_widened(model)) == _shapes(model)
 
 
+def test_a_gate_for_all_channels_keeps_them():
+    layers = _Layers()
+    inside = layers.conv(layers.conv("a", "expand", (12, 4, 1, 1)), "depthwise", (12, 1, 3, 3), group=12)
+    gated = layers.add("Mul", [inside, layers.conv(inside, "gate", (1, 12, 1, 1))], "gated")
+    layers.conv(gated, "y", (5, 12, 1, 1))
+    model = layers.model()
+    assert _shapes(_widened(model)) == _shapes(model)
+
+
 def test_a_multiplication_by_constants_of_the_channels_keeps_them():
     layers = _Layers()
     layers.constants["factors"] = np.ones((1, 12, 1, 1), np.float32)
