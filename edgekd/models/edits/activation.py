@@ -29,6 +29,10 @@ def with_relu(model: nn.Module) -> int:
     ]
     for path in places:
         model.set_submodule(path, nn.ReLU(inplace=True))
+    # The gradient of a ReLU needs its output, that of a hard-swish its input: a dropout behind it may not overwrite it.
+    for module in model.modules():
+        if isinstance(module, nn.modules.dropout._DropoutNd):
+            module.inplace = False
     return len(places)
 
 

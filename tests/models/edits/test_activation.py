@@ -37,6 +37,17 @@ def test_every_hard_swish_and_silu_is_replaced_and_the_gates_stay(name, replaced
     assert kinds.count(nn.Hardsigmoid) + kinds.count(nn.Sigmoid) == gates
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["torchvision/mobilenet_v3_small", "timm/mobilenetv3_small_050", "torchvision/efficientnet_b0", "timm/lcnet_050"],
+)
+def test_it_can_be_trained(name):
+    """A dropout in place behind the classifier's hard-swish overwrites what a ReLU keeps for its gradient."""
+    network = build(Architecture(model=name, num_classes=3).edited(dict(RELU))).train()
+    network(IMAGES).square().sum().backward()
+    assert all(parameter.grad is not None for parameter in network.parameters())
+
+
 def test_a_module_that_stands_in_several_places_is_replaced_in_all():
     shared = nn.SiLU()
     network = nn.Sequential(nn.Conv2d(3, 3, 1), shared, nn.Sequential(shared))
