@@ -5,7 +5,7 @@ names, in the same steps, over several seeds; and plain KD with the teacher's ou
 the test split, of the last epoch, never of a best one.
 
 --images-from names the image set, a folder of Parquet files in EDGEKD_DATA. cifar10_jpeg: CIFAR-10 as JPEG, whose
-figures compare only with each other; the teacher is the ResNet-56 in EDGEKD_DATA/weights, fine-tuned for some epochs.
+figures compare only with each other; the teacher is a ResNet of EDGEKD_DATA/weights, fine-tuned for some epochs.
 cifar100: lossless, comparable with published figures where the recipe is; its teacher is trained from scratch.
 
 With --semi instead: 500 labels and everything else unlabelled; with --online: two students that teach each other,
@@ -55,7 +55,7 @@ class ImageSet:
 
     Attributes:
         title: for the table's caption.
-        weights: what the teacher begins with, in EDGEKD_DATA; None: from scratch.
+        weights: what the teacher of a name begins with, in EDGEKD_DATA; None: from scratch.
     """
 
     title: str
@@ -64,7 +64,7 @@ class ImageSet:
 
 
 IMAGE_SETS = {
-    "cifar10_jpeg": ImageSet("CIFAR-10 (JPEG)", "weights/cifar10_resnet56.pth", 0.02),
+    "cifar10_jpeg": ImageSet("CIFAR-10 (JPEG)", "weights/cifar10_{teacher}.pth", 0.02),
     "cifar100": ImageSet("CIFAR-100", None, 0.1),
 }
 
@@ -76,9 +76,9 @@ def recipe(student: dict[str, Any], seed: int, arguments: argparse.Namespace, **
     images = IMAGE_SETS[arguments.images_from]
     root = arguments.data / arguments.images_from
     training = {"epochs": arguments.teacher_epochs, "batch_size": 128, "learning_rate": images.teacher_learning_rate}
-    teacher: dict[str, Any] = {"model": "cifar/resnet56", "train": training}
+    teacher: dict[str, Any] = {"model": f"cifar/{arguments.teacher}", "train": training}
     if images.weights is not None:
-        teacher["checkpoint"] = str(arguments.data / images.weights)
+        teacher["checkpoint"] = str(arguments.data / images.weights.format(teacher=arguments.teacher))
     return {
         "name": "distillation",
         "data": {"source": "parquet", "root": str(root), "image_size": 32, "limit": arguments.images},
@@ -169,13 +169,28 @@ def _spread(values: list[float]) -> str:
     return f"{mean(values):.2f} ± {stdev(values):.2f}"
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=3)
+def add_training(parser: argparse.ArgumentParser) -> None:
+    """The options that say what a teacher and its students are trained on, and for how long."""
     parser.add_argument("--images-from", choices=IMAGE_SETS, default="cifar10_jpeg", help="a folder in EDGEKD_DATA")
     parser.add_argument("--images", type=int, default=20_000, help="training images; classes in proportion")
     parser.add_argument("--epochs", type=int, default=5)
+    parser.add_argument("--teacher", choices=("resnet20", "resnet56"), default="resnet56")
     parser.add_argument("--teacher-epochs", type=int, default=3)
+
+
+def find_data(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> None:
+    """Sets `arguments.data`; ends the program where the image set is not there."""
+    if "EDGEKD_DATA" not in os.environ:
+        parser.error("EDGEKD_DATA is not set: it names the folder with the image sets and weights")
+    arguments.data = Path(os.environ["EDGEKD_DATA"]).absolute()
+    if not (arguments.data / arguments.images_from).is_dir():
+        parser.error(f"EDGEKD_DATA={arguments.data} has no folder {arguments.images_from}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=3)
+    add_training(parser)
     parser.add_argument("--students", default=",".join(STUDENTS), help="comma-separated names")
     instead = parser.add_mutually_exclusive_group()
     instead.add_argument("--semi", dest="measure", action="store_const", const=semi_supervised, default=compare)
@@ -183,11 +198,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/benchmark-distillation"))
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
-    if "EDGEKD_DATA" not in os.environ:
-        parser.error("EDGEKD_DATA is not set: it names the folder with the image sets and weights")
-    arguments.data = Path(os.environ["EDGEKD_DATA"]).absolute()
-    if not (arguments.data / arguments.images_from).is_dir():
-        parser.error(f"EDGEKD_DATA={arguments.data} has no folder {arguments.images_from}")
+    find_data(parser, arguments)
     rows = {
         name: [arguments.measure(STUDENTS[name], seed, arguments) for seed in range(arguments.seeds)]
         for name in arguments.students.split(",")
