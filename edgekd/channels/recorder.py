@@ -31,7 +31,7 @@ _UNTAGGED = {"hardswish"}
 _MOVES = {
     *("view", "_unsafe_view", "reshape", "permute", "transpose", "t", "slice", "select", "split", "split_with_sizes"),
     *("cat", "stack", "expand", "squeeze", "unsqueeze", "unbind", "flip", "roll", "repeat", "index_select", "narrow"),
-    *("pixel_shuffle", "pixel_unshuffle", "channel_shuffle", "native_channel_shuffle"),
+    *("index", "pixel_shuffle", "pixel_unshuffle", "channel_shuffle", "native_channel_shuffle"),
 }
 _KEEPS = {"clone", "alias", "detach", "_to_copy", "contiguous", "lift_fresh", "dropout"}
 _POOLS = {"max_pool2d_with_indices", "avg_pool2d", "_adaptive_avg_pool2d", "adaptive_max_pool2d"}
@@ -215,7 +215,8 @@ class ChannelRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return True
 
     def _label_or_value(self, value: Any) -> Any:
-        return self.labels(value) if isinstance(value, Tensor) else value
+        # Integers are places, of an index.
+        return self.labels(value) if isinstance(value, Tensor) and value.is_floating_point() else value
 
     def _give_all(self, result: Any, labels: Any) -> None:
         for tensor, label in zip(tensors_in(result), tensors_in(labels), strict=True):

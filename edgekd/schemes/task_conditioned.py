@@ -31,6 +31,8 @@ from edgekd.models.build import build
 from edgekd.models.checkpoint import Checkpoint, TrainingNotes
 from edgekd.models.edits.experts import Experts
 from edgekd.models.weights import load_state
+from edgekd.pruning import request as pruning
+from edgekd.pruning.request import Request
 from edgekd.recipe.settings import ModelSettings, RecipeSettings, Settings, TermSettings
 from edgekd.runs import Run, Stage
 from edgekd.schemes import Scheme
@@ -39,6 +41,7 @@ from edgekd.schemes._objective import check_on_logits, known_methods, objective_
 from edgekd.stages import _facts
 from edgekd.stages import quantize as quantization
 from edgekd.stages.distill import Distilled, Guidance, distilled, trained
+from edgekd.stages.reparameterize import as_compressed
 from edgekd.store.artifacts import Artifact, Json
 from edgekd.store.store import resume_folder
 from edgekd.training.fit import Callbacks, fit
@@ -80,11 +83,6 @@ def check(recipe: RecipeSettings, parameters: Parameters) -> None:
         raise UsageError(
             "experts must be trained from scratch: a checkpoint has other classes", hint="remove the checkpoint"
         )
-    if recipe.prune is not None:
-        raise UsageError(
-            "experts cannot be pruned together: the classifiers of all but one would lose classes",
-            hint="remove the prune section, or name a narrower student for the experts",
-        )
 
 
 def check_classes(parameters: Parameters, classes: tuple[str, ...]) -> None:
@@ -96,14 +94,16 @@ def check_networks(recipe: RecipeSettings, parameters: Parameters, teacher: nn.M
     """Build the experts, untrained, and the network that combines them.
 
     Raises:
-        ModelError: they cannot be built, or not be quantized together as the recipe sets it.
+        ModelError: they cannot be built, or not be pruned or quantized together as the recipe sets it.
         DataError: too few images to calibrate on.
     """
     model, seen = unpublished(_expert_of(recipe, parameters)), data.details.preprocessing
     groups = groups_of(data.classes, parameters.groups)
     experts = [start(model, seen, group, adopted=False).network for group in groups]
+    together = as_compressed(Experts(experts, range(len(data.classes))))
+    if recipe.prune is not None:
+        pruning.check(Request.of(recipe, recipe.prune), together, seen.shape)
     if recipe.quantize is not None:
-        together = Experts(experts, range(len(data.classes)))
         available = data.details.counts["train"]
         quantization.check(together, recipe.quantize.calibration_images, available, seen.shape)
 

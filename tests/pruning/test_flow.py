@@ -60,6 +60,8 @@ def _shuffled(a: Tensor, b: Tensor) -> Tensor:
         (lambda a, b: _shuffled(a, b).chunk(2, 1)[1], 4, "a2 b2 a3 b3"),
         (lambda a, b: a.flip(1) + b, 4, "a3 a2 a1 a0"),
         (lambda a, b: a[:, 1:3], 2, "a1 a2"),
+        (lambda a, b: a[:, [3, 1]], 2, "a3 a1"),
+        (lambda a, b: a.index_select(1, torch.tensor([2, 0])), 2, "a2 a0"),
         (lambda a, b: F.pad(a, (0, 0, 0, 0, 1, 1)), 6, "- a0 a1 a2 a3 -"),
     ],
 )

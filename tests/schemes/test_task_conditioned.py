@@ -17,9 +17,12 @@ from edgekd.distillation.terms import Networks, build_terms
 from edgekd.errors import ModelError, RecipeError, UsageError
 from edgekd.export.onnx import graph_of
 from edgekd.models import checkpoint as checkpoints
+from edgekd.models.checkpoint import Checkpoint
 from edgekd.models.edits.experts import Experts, apply
+from edgekd.pruning.checkpoint import prune_checkpoint
+from edgekd.pruning.request import Request
 from edgekd.quantization.placement import insert
-from edgekd.recipe.settings import SchemeSettings, TermSettings
+from edgekd.recipe.settings import PruneTarget, SchemeSettings, TermSettings
 from edgekd.runtime.backends.onnxruntime import OrtSession
 from edgekd.runtime.preprocess import InputShape
 from edgekd.schemes.task_conditioned import Conditional, groups_of
@@ -97,9 +100,17 @@ def test_experts_become_one_network_that_can_be_exported_and_quantized(stages, d
     assert [by[name].classes for name in ("expert1", "expert2")] == [tuple("13579"), tuple("02468")]
     _exports(checkpoints.load(made.student), tmp_path)
     assert insert(checkpoints.load(made.student)).left_in_float == ()
+    pruned = _pruned(made.student, tmp_path / "pruned")
+    assert pruned.metrics["macs"] < 0.5 * made.student.metrics["macs"] and not pruned.metrics["whole"]
+    _exports(checkpoints.load(Checkpoint.load(pruned.path)), tmp_path)
     again = stages(*SMALL, SCHEME)
     distilled(again)
     assert {done.state for done in again.store.log} == {"reused"}
+
+
+def _pruned(student, folder):
+    folder.mkdir()
+    return prune_checkpoint(student, Request(PruneTarget(macs=0.5), 4), folder)
 
 
 def _on_its_own(expert, data):
@@ -141,7 +152,6 @@ def test_over_three_seeds_they_are_better_than_one_student(stages, distilled, sc
         (["distill.objective=[{method: fitnets}]"], "losses on logits only"),
         (["distill.scheme.groups=[['0'], ['0', '1']]"], "more than once: 0"),
         (["distill.scheme.groups=1"], "groups"),
-        (["prune.target.macs=0.5"], "cannot be pruned together"),
     ],
 )
 def test_mistakes_are_refused_before_anything_runs(stages, overrides, message):
@@ -163,6 +173,13 @@ def test_a_plan_names_every_expert(stages, tmp_path):
     schemes.distill(plan, train_stage.teacher(plan, data), data)
     names = [stage.name for stage in plan.store.stages]
     assert names == ["data", "teacher", "expert1", "expert2", "expert3", "experts", "single"]
+
+
+def test_experts_that_cannot_be_pruned_so_far_are_refused_before_the_teacher_is_trained(stages, distilled):
+    chain = stages(SCHEME, "teacher.train.seed=9", prune={"target": {"macs": 0.01}})
+    with pytest.raises(ModelError, match="out of reach"):
+        chains.checked(chain)
+    assert [done.name for done in chain.store.log] == ["data"]
 
 
 def test_experts_that_cannot_be_quantized_are_refused_before_the_teacher_is_trained(stages, distilled):
