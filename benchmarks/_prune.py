@@ -36,7 +36,12 @@ def measure(arguments: argparse.Namespace) -> Part:
     for name in arguments.networks:
         rows[name] = [_of_seed(name, seed, arguments, failed) for seed in range(arguments.seeds)]
     found = [figure for name, seeds in rows.items() for figure in _figures(name, seeds, failed)]
-    return Part(rows, _table(rows, failed), found, f"{what_ran(arguments)}; recovered for {arguments.recovery} epochs")
+    return Part(
+        rows,
+        _table(rows, failed),
+        found,
+        f"{what_ran(arguments)} of the test split after {arguments.recovery} epochs of recovery",
+    )
 
 
 def _of_seed(name: str, seed: int, arguments: argparse.Namespace, failed: dict[str, str]) -> dict[str, Row]:

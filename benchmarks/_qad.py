@@ -25,7 +25,9 @@ SHOWN = {
 def measure(arguments: argparse.Namespace) -> Part:
     rows = {name: [_of_seed(name, seed, arguments) for seed in range(arguments.seeds)] for name in arguments.networks}
     figures = [figure for name, seeds in rows.items() for figure in _figures(name, seeds)]
-    return Part(rows, _table(rows), figures, f"{what_ran(arguments)}; QAD as the recipe's defaults have it")
+    return Part(
+        rows, _table(rows), figures, f"{what_ran(arguments)} of the test split; QAD as a recipe has it by default"
+    )
 
 
 def _of_seed(name: str, seed: int, arguments: argparse.Namespace) -> dict[str, float]:

@@ -62,6 +62,12 @@ def trained(network: Mapping[str, Any], seed: int, arguments: argparse.Namespace
     return Trained(run, data, made.student, schemes.continuation(run, made, teacher, data))
 
 
+def images_of(store: Store, seed: int, arguments: argparse.Namespace) -> Dataset:
+    """The images alone."""
+    recipe = distillation.recipe(NETWORKS["ResNet-20"], seed, arguments, objective=KD)
+    return data_stage.data(Run(from_mapping(recipe).settings, store))
+
+
 def exported(found: Trained, networks: Mapping[Role, Checkpoint], quantized: Quantized | None = None) -> Exported:
     """The graphs of networks; the last one is also exported with `quantized`'s scales."""
     return export(found.run, networks, quantized, found.data)
@@ -111,5 +117,5 @@ def what_ran(arguments: argparse.Namespace) -> str:
     images = IMAGE_SETS[arguments.images_from].title
     return (
         f"{images}, {arguments.images:,} training images, teacher {arguments.teacher} for {arguments.teacher_epochs} "
-        f"epochs, students for {arguments.epochs}; seeds: {arguments.seeds}. Top-1 on the test split"
+        f"epochs, students for {arguments.epochs}; seeds: {arguments.seeds}. Top-1"
     )
