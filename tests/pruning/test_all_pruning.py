@@ -53,7 +53,7 @@ REACHES = {
     "cifar/resnet32x4": 0.007,
     "cifar/resnet9": 0.003,
 }
-FAST = ("torchvision/shufflenet_v2_x0_5", "cifar/resnet20")
+FAST = ("cifar/resnet20",)
 NETWORKS = [
     pytest.param(name, reach, marks=() if name in FAST else pytest.mark.slow, id=name)
     for name, reach in REACHES.items()
