@@ -16,6 +16,17 @@ SMALL = Architecture(
 )
 
 
+class Versioned(nn.Linear):
+    """Wants to know, as torchvision's MNASNet does, which version of its own wrote the weights that it loads."""
+
+    _version = 2
+
+    def _load_from_state_dict(self, state_dict, prefix, local_metadata, *others) -> None:
+        if local_metadata.get("version") != self._version:
+            raise ValueError(f"version should be {self._version} instead of {local_metadata.get('version')}")
+        super()._load_from_state_dict(state_dict, prefix, local_metadata, *others)
+
+
 def save_small(network: nn.Module, architecture: Architecture, out: Path) -> Checkpoint:
     """The checkpoint of a network for three classes of 32x32 pixels, in a new folder."""
     out.mkdir()

@@ -42,7 +42,24 @@ def load_state(model: nn.Module, state: Mapping[str, Tensor], *, origin: object)
     if problems_of(model, state):
         raise unfitting(model, state, origin=origin)
     check_values(model, state, origin=origin)
-    model.load_state_dict(dict(state), strict=False)
+    put_state(model, state)
+
+
+def put_state(model: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Overwrite tensors of a network, as load_state_dict() with the network's own versions of its modules.
+
+    These are no tensors, so that a file has none; MNASNet refuses weights without.
+
+    Args:
+        model: changed in place.
+        state: tensors by name; others stay as they are.
+
+    Raises:
+        RuntimeError: a name is not the network's, or a shape differs.
+    """
+    whole = model.state_dict()
+    whole.update(state)
+    model.load_state_dict(whole)
 
 
 def unfitting(model: nn.Module, state: Mapping[str, Tensor], *, origin: object, label: str = "") -> ModelError:

@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from edgekd.errors import ArtifactError, TrainingError
+from edgekd.models.weights import put_state
 from edgekd.store.artifacts import file_digest, read_json, write_json
 
 
@@ -89,7 +90,7 @@ class TrainingState:
 
     def _load(self, tensors: Mapping[str, Tensor]) -> None:
         for role, module in self.modules.items():
-            module.load_state_dict({n: tensors[f"{role}/{n}"] for n in module.state_dict()})
+            put_state(module, {n: tensors[f"{role}/{n}"] for n in module.state_dict()})
         parameters = [p for group in self.optimiser.param_groups for p in group["params"]]
         state: dict[int, dict[str, Tensor]] = {}
         for key, value in tensors.items():

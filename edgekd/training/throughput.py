@@ -5,6 +5,7 @@ The number of threads comes first: on two cores that were busy, two threads took
 
 from __future__ import annotations
 
+import copy
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -257,7 +258,7 @@ class _Trial:
 def _state_restored(model: nn.Module, objective: nn.Module) -> Iterator[None]:
     """Restores buffers, parameters, plain attributes and random state at the end of the context."""
     modules = (model, objective)
-    kept = [{name: value.clone() for name, value in module.state_dict().items()} for module in modules]
+    kept = [copy.deepcopy(module.state_dict()) for module in modules]
     # Also of a loss from outside, which may count its calls.
     attributes = [(each, dict(vars(each))) for module in modules for each in module.modules()]
     model.train()

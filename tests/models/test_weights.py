@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 from safetensors.torch import save_file
+from small_networks import Versioned
 from torch import nn
 
 from edgekd.errors import ModelError
@@ -20,6 +21,13 @@ def test_damaged_files_are_one_message(tmp_path, content):
         (tmp_path / "w.safetensors").write_bytes(content)
     with pytest.raises(ModelError, match="w.safetensors cannot be read as weights"):
         read_state(tmp_path / "w.safetensors")
+
+
+def test_networks_that_ask_for_their_version_load_weights_that_have_none(tmp_path):
+    one, other = Versioned(2, 3), Versioned(2, 3)
+    save_file(one.state_dict(), tmp_path / "w.safetensors")
+    load_state(other, read_state(tmp_path / "w.safetensors"), origin="w")
+    assert torch.equal(one.weight, other.weight) and torch.equal(one.bias, other.bias)
 
 
 def test_what_does_not_fit_is_listed():

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from small_networks import Versioned
 from torch import nn
 
 from edgekd.errors import TrainingError
@@ -12,7 +13,7 @@ RECORD = EpochRecord(1, 0.5, {"kd": 0.5}, 0.1, 100.0, None)
 
 def state(folder, seed: int) -> TrainingState:
     torch.manual_seed(seed)
-    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), Versioned(6, 2))
     optimiser = torch.optim.AdamW(model.parameters(), lr=0.1)
     for _ in range(2):
         optimiser.zero_grad()

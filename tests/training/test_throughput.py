@@ -6,6 +6,7 @@ from typing import ClassVar
 
 import pytest
 import torch
+from small_networks import Versioned
 
 from edgekd.models.architecture import Architecture
 from edgekd.models.build import build
@@ -36,6 +37,14 @@ def _tuned(parts, folder, epochs, **settings) -> Tuning:
 def test_a_training_of_a_few_steps_goes_by_rule(parts, tmp_path):
     tuning = _tuned(parts, tmp_path, epochs=3)  # 24 steps
     assert not tuning.step_ms and tuning.memory_format == "channels_last" and tuning.threads == torch.get_num_threads()
+
+
+def test_networks_that_ask_for_their_version_are_timed():
+    network = Versioned(2, 3)
+    before = network.weight.clone()
+    with throughput._state_restored(network, Supervised()), torch.no_grad():
+        network.weight.zero_()
+    assert torch.equal(network.weight, before)
 
 
 @pytest.fixture

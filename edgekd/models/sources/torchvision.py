@@ -15,6 +15,7 @@ from torch import nn
 from edgekd.errors import ModelError
 from edgekd.models.sources import ModelSource
 from edgekd.models.trained_input import TrainedInput
+from edgekd.models.weights import put_state
 
 _INTERNAL = frozenset({"kwargs", "args", "x", "weights", "progress", "num_classes", "arch", "block", "layers", "self"})
 _AUXILIARY_HEADS = ("googlenet", "inception_v3")
@@ -68,7 +69,7 @@ def _load_published(model: nn.Module, name: str, num_classes: int) -> None:
     left_out = [key for key in published if key not in fitting and own.get(key) is not None]
     if any(own[key].shape[0] != num_classes for key in left_out):
         raise ModelError(f"the published weights of torchvision/{name} do not fit these arguments", found=left_out)
-    model.load_state_dict({**own, **fitting})
+    put_state(model, fitting)
 
 
 def published_input(name: str) -> TrainedInput:

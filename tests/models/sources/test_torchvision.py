@@ -18,6 +18,14 @@ def test_arguments_reach_the_network_and_misspelt_ones_do_not_vanish():
         torchvision.build("mobilenet_v2", num_classes=4, width_mul=0.5)
 
 
+def test_published_weights_of_a_network_that_asks_for_their_version(monkeypatch):
+    published = torchvision.build("mnasnet0_5", num_classes=1000).state_dict()
+    weights = torchvision.torchvision.models.MNASNet0_5_Weights
+    monkeypatch.setattr(weights, "get_state_dict", lambda self, **_: published)
+    network = torchvision.build("mnasnet0_5", num_classes=3, pretrained=True)
+    assert torch.equal(network.layers[0].weight, published["layers.0.weight"])
+
+
 def test_published_weights_are_loaded_but_for_the_last_layer(monkeypatch):
     """The download is the only thing that is replaced."""
     published = torchvision.build("squeezenet1_1", num_classes=1000).state_dict()
