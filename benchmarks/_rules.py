@@ -32,7 +32,7 @@ Row = dict[str, float]
 
 
 def _allowed(field: str) -> tuple[str, ...]:
-    return get_args(PruneSettings.model_fields[field].annotation)
+    return tuple(name for name in get_args(PruneSettings.model_fields[field].annotation) if name != "auto")
 
 
 def measure(arguments: argparse.Namespace) -> Part:

@@ -66,6 +66,7 @@ def prune_checkpoint(
         UsageError: the rules ask images, and there is no data.
         ExportError, BenchError, BackendError: a latency or size that cannot be measured.
     """
+    request = request.decided(labelled=data is not None and data.details.labelled)
     if data is None and request.needs_images:
         raise UsageError(
             "the rules of this pruning ask images, and there are none",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -38,8 +38,8 @@ class Request:
 
     target: PruneTarget
     multiple: int
-    importance: Literal["group-norm", "magnitude", "batch-norm", "taylor"] = "group-norm"
-    shares: Literal["uniform", "global", "sensitivity"] = "uniform"
+    importance: Literal["auto", "group-norm", "magnitude", "batch-norm", "taylor"] = "group-norm"
+    shares: Literal["auto", "uniform", "global", "sensitivity"] = "uniform"
     device: str = "this-machine"
     threads: int | None = None
     opset: int = 17
@@ -60,8 +60,25 @@ class Request:
 
     @property
     def needs_images(self) -> bool:
-        """Whether its rules ask images."""
-        return self.importance == "taylor" or self.shares == "sensitivity"
+        """Whether its rules ask images, or may do so."""
+        return self.importance in ("auto", "taylor") or self.shares == "sensitivity"
+
+    def decided(self, *, labelled: bool) -> Request:
+        """With the rules that auto stands for.
+
+        Only scores of the loss are comparable between layers; where shares are global, weights alone let whole layers
+        go that the answers depend on.
+
+        Args:
+            labelled: whether there are labels of all that the network answers.
+        """
+        importance = self.importance
+        if importance == "auto":
+            importance = "taylor" if labelled else "group-norm"
+        shares = self.shares
+        if shares == "auto":
+            shares = "global" if importance == "taylor" else "uniform"
+        return replace(self, importance=importance, shares=shares)
 
     @contextmanager
     def meter(self) -> Iterator[Meter]:

@@ -58,15 +58,17 @@ class PruneSettings(RecoverySettings):
         description="device whose channel_multiple the layers' widths are rounded to, and that is measured for latency",
     )
     multiple: Positive | None = Field(None, description="round the widths to multiples of this number instead")
-    importance: Literal["group-norm", "magnitude", "batch-norm", "taylor"] = Field(
-        "group-norm",
+    importance: Literal["auto", "group-norm", "magnitude", "batch-norm", "taylor"] = Field(
+        "auto",
         description="channels go first that have the smallest weights in all layers that they run through, or in those "
-        "that compute them, or the smallest batch-norm scales, or the least effect on the loss, to first order",
+        "that compute them, or the smallest batch-norm scales, or the least effect on the loss, to first order; auto: "
+        "taylor, without labels or with additional heads group-norm",
     )
-    shares: Literal["uniform", "global", "sensitivity"] = Field(
-        "uniform",
+    shares: Literal["auto", "uniform", "global", "sensitivity"] = Field(
+        "auto",
         description="each part of it loses the same fraction, or its channels among the least important of the "
-        "whole network, or as much as changes the answers equally where it is cut alone",
+        "whole network, or as much as changes the answers equally where it is cut alone; auto: global with taylor, "
+        "else uniform",
     )
     steps: Annotated[int, Field(ge=1, le=20)] = Field(
         1, description="prune and recover in so many steps; the epochs are divided among them"

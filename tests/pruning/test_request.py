@@ -23,6 +23,22 @@ def _network(norm: bool = True) -> nn.Module:
     return nn.Sequential(*layers, nn.Flatten(), nn.Linear(64, 5))
 
 
+@pytest.mark.parametrize(
+    ("importance", "shares", "labelled", "expected"),
+    [
+        ("auto", "auto", True, ("taylor", "global")),
+        ("auto", "auto", False, ("group-norm", "uniform")),
+        ("auto", "sensitivity", False, ("group-norm", "sensitivity")),
+        ("taylor", "auto", False, ("taylor", "global")),
+        ("magnitude", "auto", True, ("magnitude", "uniform")),
+        ("magnitude", "global", True, ("magnitude", "global")),
+    ],
+)
+def test_auto_is_the_loss_where_there_are_labels(importance, shares, labelled, expected):
+    found = Request(PruneTarget(macs=0.5), 8, importance, shares).decided(labelled=labelled)
+    assert (found.importance, found.shares) == expected
+
+
 def test_steps_towards_a_fraction_multiply_to_it():
     channels, meter, kept = Channels.of(_network(), SHAPE, 1), Counted("macs"), 1.0
     for left in (3, 2, 1):
