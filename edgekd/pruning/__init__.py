@@ -1,1 +1,1 @@
-"""Structured pruning: channels removed by magnitude, to a target in MACs or parameters."""
+"""Structured pruning: the least important channels are removed, to a target in MACs, parameters, latency or size."""

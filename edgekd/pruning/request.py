@@ -39,7 +39,7 @@ class Request:
     target: PruneTarget
     multiple: int
     importance: Literal["auto", "group-norm", "magnitude", "batch-norm", "taylor"] = "group-norm"
-    shares: Literal["auto", "uniform", "global", "sensitivity"] = "uniform"
+    shares: Literal["uniform", "global", "sensitivity"] = "uniform"
     device: str = "this-machine"
     threads: int | None = None
     opset: int = 17
@@ -64,21 +64,14 @@ class Request:
         return self.importance in ("auto", "taylor") or self.shares == "sensitivity"
 
     def decided(self, *, labelled: bool) -> Request:
-        """With the rules that auto stands for.
-
-        Only scores of the loss are comparable between layers; where shares are global, weights alone let whole layers
-        go that the answers depend on.
+        """With the importance that auto stands for.
 
         Args:
             labelled: whether there are labels of all that the network answers.
         """
-        importance = self.importance
-        if importance == "auto":
-            importance = "taylor" if labelled else "group-norm"
-        shares = self.shares
-        if shares == "auto":
-            shares = "global" if importance == "taylor" else "uniform"
-        return replace(self, importance=importance, shares=shares)
+        if self.importance != "auto":
+            return self
+        return replace(self, importance="taylor" if labelled else "group-norm")
 
     @contextmanager
     def meter(self) -> Iterator[Meter]:

@@ -64,11 +64,10 @@ class PruneSettings(RecoverySettings):
         "that compute them, or the smallest batch-norm scales, or the least effect on the loss, to first order; auto: "
         "taylor, without labels or with additional heads group-norm",
     )
-    shares: Literal["auto", "uniform", "global", "sensitivity"] = Field(
-        "auto",
+    shares: Literal["uniform", "global", "sensitivity"] = Field(
+        "uniform",
         description="each part of it loses the same fraction, or its channels among the least important of the "
-        "whole network, or as much as changes the answers equally where it is cut alone; auto: global with taylor, "
-        "else uniform",
+        "whole network, or as much as changes the answers equally where it is cut alone",
     )
     steps: Annotated[int, Field(ge=1, le=20)] = Field(
         1, description="prune and recover in so many steps; the epochs are divided among them"
