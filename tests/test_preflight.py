@@ -107,6 +107,13 @@ def test_a_quantized_student_may_learn_from_features(tmp_path):
     )
 
 
+def test_a_layer_that_is_to_stay_in_float_must_be_there(tmp_path):
+    student = "student.model=cifar/resnet8"
+    with pytest.raises(ModelError, match=r"found: layer1.0.conv3(?s:.)*did you mean layer1.0.conv"):
+        pipeline.plan(from_mapping(RECIPE, [student, "quantize.keep_float=[layer1.0.conv3]"]), tmp_path)
+    pipeline.plan(from_mapping(RECIPE, [student, "quantize.keep_float=[conv1, 'layer?.0.add*']"]), tmp_path)
+
+
 def test_mistakes_of_usage_alone_have_its_exit_code():
     usage, other = UsageError("a", found="b"), ModelError("c")
     assert (PreflightError([usage, usage]).exit_code, PreflightError([usage, other]).exit_code) == (2, 1)

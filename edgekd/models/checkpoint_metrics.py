@@ -53,6 +53,35 @@ class Width(Measured):
     after: Count
 
 
+class Drop(Measured):
+    """A loss of the validation score, with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+class OperationSensitivity(Measured):
+    """See edgekd.quantization.sensitivity.Sensitivity."""
+
+    name: str
+    error: Span
+    lost: float | None
+
+
+class Mixed(Measured):
+    """See edgekd.stages.mixed. `before`: with everything in int8; `after`: with `kept` in float."""
+
+    measure: Literal["accuracy", "agreement", "mAP"]
+    allowed: Share
+    images: Count
+    before: Drop
+    after: Drop
+    kept: tuple[str, ...]
+    met: bool
+    sensitivity: tuple[OperationSensitivity, ...]
+
+
 class CheckpointMetrics(Metrics):
     """Every checkpoint has `parameters` and `macs`, per image; the others depend on the stage that made it.
 
@@ -62,7 +91,7 @@ class CheckpointMetrics(Metrics):
         history: the training, by epoch.
         branches: whether it has some that can be folded.
         kept, target: of a pruned network, fractions of `measure`; see edgekd.pruning.checkpoint.
-        calibration_images and the five after it: of a network with quantizers.
+        calibration_images and all after it: of a network with quantizers.
     """
 
     parameters: Count
@@ -87,4 +116,6 @@ class CheckpointMetrics(Metrics):
     quantized_values: Count = 0
     constant_channels: Count = 0
     calibration_methods: dict[str, Count] = {}
-    left_in_float: tuple[str, ...] = ()
+    operations: Count = 0
+    left_in_float: dict[str, str] = {}
+    mixed: Mixed | None = None

@@ -17,14 +17,17 @@ from edgekd.pruning.sensitivity import Probes
 _PROBES, _GRADIENTS, _BATCH = 128, 512, 32
 
 
-def probes_of(data: Dataset) -> Probes:
-    """Validation images, at most 128, spread over the split, and which answers are right by its labels.
+def probes_of(data: Dataset, count: int = _PROBES) -> Probes:
+    """Validation images, spread over the split, and which answers are right by its labels.
+
+    Args:
+        count: how many at most.
 
     Raises:
         DataError: an image can no longer be read.
     """
     reader = open_reader(data, "validation")
-    batches = list(reader.batches(_spread(len(reader), _PROBES), size=_BATCH))
+    batches = list(reader.batches(_spread(len(reader), count), size=_BATCH))
     labels = torch.from_numpy(np.concatenate([labels for _, labels in batches]))
     classes = len(data.classes)
 

@@ -2,12 +2,16 @@
 
 There is an activation quantizer after the input and after every operation that computes new values, except
 - before a ReLU that is their only user: engines fuse both, so the quantizer is placed after the ReLU;
-- before the network's output, which stays in float.
+- before the network's output, which stays in float;
+- where all that read it are to stay in float.
 Operations that only move or select values (max-pool, reshape, items of chunk, zero padding …) keep the grid of their
 input: `grids` returns it, and an export repeats its Q/DQ pair after them. Both inputs of a residual addition have a
 quantizer, as ONNX Runtime requires. TensorRT fuses the addition with a convolution before it, and never rounds what is
 between them: that quantizer is calibrated and exported, but the network computes without it; see fused.py.
 Biases stay in float.
+
+An operation that is kept in float computes with unrounded weights and reads its inputs unrounded, also where others
+read them in int8; only if an operation that moves values lies between, for both, does it read the rounded ones.
 """
 
 from __future__ import annotations
@@ -15,6 +19,7 @@ from __future__ import annotations
 import copy
 import inspect
 from collections import defaultdict
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,18 +28,17 @@ from torch import fx, nn
 from torch.nn.utils import parametrize
 
 from edgekd.errors import ModelError, summary
+from edgekd.quantization import float_layers
+from edgekd.quantization.float_layers import only_feeds_relu, path_of, readers
 from edgekd.quantization.fold import fold_norms, has_activation
 from edgekd.quantization.fused import fused_branches, grid_of, is_quantizer
+from edgekd.quantization.in_place import read_results
 from edgekd.quantization.learned import LearnedActivationQuantizer
 from edgekd.quantization.operations import (
     WEIGHTED,
     Effect,
     effect_of,
-    is_identity,
     is_many,
-    is_relu,
-    keeps_float_weights,
-    users_of,
     uses_weight_unchanged,
     weight_axis,
 )
@@ -51,27 +55,30 @@ class Quantized:
     Attributes:
         model: its modules have the names they had before; the quantizers are `quantizers.<value>`.
         placed: names of the quantized values, in the graph's order.
-        left_in_float: names of the layers and operations that stay in float.
+        left_in_float: the paths of the operations that stay in float, with the reason.
+        operations: how many there are in the network that can be kept in float.
     """
 
     model: fx.GraphModule
     placed: tuple[str, ...]
-    left_in_float: tuple[str, ...]
+    left_in_float: dict[str, str]
+    operations: int
 
 
-def insert(model: nn.Module, *, learned: bool = False) -> Quantized:
+def insert(model: nn.Module, keep: Collection[str] = (), *, learned: bool = False) -> Quantized:
     """A copy of `model` with folded batch norms and quantizers, in eval mode; names are deterministic.
 
     Code that depends on training mode is fixed as in eval mode; only dropout layers still follow the mode.
 
     Args:
         model: a float network.
+        keep: paths of the operations that stay in float; see edgekd.quantization.float_layers.
         learned: whether the activations' scales are parameters, which are trained with the weights.
 
     Raises:
-        ModelError: torch.fx cannot trace this network, or it is quantized already.
+        ModelError: torch.fx cannot trace this network, it is quantized already, or lacks one of these operations.
     """
-    return place(folded(model), learned=learned)
+    return place(folded(model), keep, learned=learned)
 
 
 def folded(model: nn.Module) -> fx.GraphModule:
@@ -86,18 +93,20 @@ def folded(model: nn.Module) -> fx.GraphModule:
     return network.eval()
 
 
-def place(network: fx.GraphModule, *, learned: bool = False) -> Quantized:
-    """Put quantizers into a network of folded(), in place. Args as insert()."""
-    placed = tuple(node.name for node in _values_to_quantize(network))
-    left_in_float = tuple(_left_in_float(network))
-    weights = _quantize_weights(network)
-    _quantize_activations(network, placed, learned)
+def place(network: fx.GraphModule, keep: Collection[str] = (), *, learned: bool = False) -> Quantized:
+    """Put quantizers into a network of folded(), in place. Args and Raises as insert()."""
+    float_layers.check_known(keep, network)
+    kept = {node for node in network.graph.nodes if path_of(node) in keep}
+    placed = tuple(node.name for node in _values_to_quantize(network, kept))
+    left_in_float, operations = float_layers.reasons(network, keep), len(float_layers.operations(network))
+    weights = _quantize_weights(network, keep)
+    _quantize_activations(network, placed, kept, learned)
     _fit_biases(network, weights)
     for path in fused_branches(network):
         activation_quantizers(network)[path].fused = True
     network.graph.lint()
     network.recompile()
-    return Quantized(network.eval(), placed, left_in_float)
+    return Quantized(network.eval(), placed, left_in_float, operations)
 
 
 def activation_quantizers(network: nn.Module) -> dict[str, ActivationQuantizer]:
@@ -169,7 +178,7 @@ def _traced(model: nn.Module) -> fx.GraphModule:
     try:
         graph = _Tracer().trace(own, concrete_args=_defaults(own))
         _drop_defaults(graph)
-        return fx.GraphModule(own, graph, type(model).__name__)
+        network = fx.GraphModule(own, graph, type(model).__name__)
     # Tracing runs the network's own code on proxies for tensors, which may raise anything.
     except Exception as error:
         raise ModelError(
@@ -177,6 +186,8 @@ def _traced(model: nn.Module) -> fx.GraphModule:
             found=summary(error),
             hint="choose a network whose forward() does not branch on tensors' values",
         ) from error
+    read_results(network)
+    return network
 
 
 @torch.no_grad()
@@ -211,16 +222,23 @@ def _drop_defaults(graph: fx.Graph) -> None:
             graph.erase_node(node)
 
 
-def _values_to_quantize(network: fx.GraphModule) -> list[fx.Node]:
+def _values_to_quantize(network: fx.GraphModule, kept: Collection[fx.Node]) -> list[fx.Node]:
     outputs = {id(node) for node in _output_values(network)}
     chosen = []
     for node in network.graph.nodes:
         effect = effect_of(node, network)
-        if effect is Effect.INPUT:
-            chosen.append(node)
-        elif effect is Effect.COMPUTED and id(node) not in outputs and not _only_feeds_relu(node, network):
-            chosen.append(node)
+        if effect is Effect.INPUT or (
+            effect is Effect.COMPUTED and id(node) not in outputs and not only_feeds_relu(node, network)
+        ):
+            if not _reads_float(node, network, kept):
+                chosen.append(node)
     return chosen
+
+
+def _reads_float(node: fx.Node, network: fx.GraphModule, kept: Collection[fx.Node]) -> bool:
+    """Whether all that compute with a value are kept in float."""
+    found = list(readers(node, network))
+    return bool(found) and all(reader in kept for reader in found)
 
 
 def _output_values(network: fx.GraphModule) -> list[fx.Node]:
@@ -235,34 +253,20 @@ def _output_values(network: fx.GraphModule) -> list[fx.Node]:
     return found
 
 
-def _only_feeds_relu(node: fx.Node, network: fx.GraphModule) -> bool:
-    users = users_of(node, network)
-    if len(users) != 1:
-        return False
-    return is_relu(users[0], network) or (is_identity(users[0], network) and _only_feeds_relu(users[0], network))
-
-
-def _left_in_float(network: fx.GraphModule) -> list[str]:
-    names = []
-    for node in network.graph.nodes:
-        effect = effect_of(node, network)
-        if effect is Effect.UNKNOWN or (effect is Effect.COMPUTED and keeps_float_weights(node, network)):
-            names.append(str(node.target) if node.op == "call_module" else node.name)
-    return list(dict.fromkeys(names))
-
-
-def _quantize_weights(network: fx.GraphModule) -> dict[str, WeightQuantizer]:
+def _quantize_weights(network: fx.GraphModule, keep: Collection[str]) -> dict[str, WeightQuantizer]:
     """The quantizers by the path of their layer."""
     placed = {}
     for path in dict.fromkeys(str(node.target) for node in network.graph.nodes if node.op == "call_module"):
         layer = network.get_submodule(path)
-        if isinstance(layer, WEIGHTED) and uses_weight_unchanged(layer):
+        if path not in keep and isinstance(layer, WEIGHTED) and uses_weight_unchanged(layer):
             placed[path] = WeightQuantizer(weight_axis(layer))
             parametrize.register_parametrization(layer, "weight", placed[path])
     return placed
 
 
-def _quantize_activations(network: fx.GraphModule, names: tuple[str, ...], learned: bool) -> None:
+def _quantize_activations(
+    network: fx.GraphModule, names: tuple[str, ...], kept: Collection[fx.Node], learned: bool
+) -> None:
     folder, kind = nn.Module(), LearnedActivationQuantizer if learned else ActivationQuantizer
     for name in names:
         folder.add_module(name, kind(name))
@@ -270,7 +274,15 @@ def _quantize_activations(network: fx.GraphModule, names: tuple[str, ...], learn
     for node in [node for node in network.graph.nodes if node.name in names]:
         with network.graph.inserting_after(node):
             quantized = network.graph.call_module(f"{QUANTIZERS}.{node.name}", (node,))
-        node.replace_all_uses_with(quantized, delete_user_cb=lambda user, own=quantized: user is not own)
+        float_users = {user for user in node.users if user in kept or _moves_for_float(user, network, kept)}
+        node.replace_all_uses_with(
+            quantized, delete_user_cb=lambda user, others=float_users | {quantized}: user not in others
+        )
+
+
+def _moves_for_float(node: fx.Node, network: fx.GraphModule, kept: Collection[fx.Node]) -> bool:
+    """Whether an operation only moves values, for others that are all kept in float."""
+    return effect_of(node, network) is Effect.PRESERVED and _reads_float(node, network, kept)
 
 
 def _fit_biases(network: fx.GraphModule, weights: dict[str, WeightQuantizer]) -> None:

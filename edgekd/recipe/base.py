@@ -115,6 +115,18 @@ Task = Literal["single-label", "multilabel"]
 Measure = Literal["accuracy", "agreement", "mAP"]
 
 
+def _keep_float(value: Any) -> Any:
+    """auto, or names of layers."""
+    if value == "auto":
+        return value
+    if not isinstance(value, (list, tuple)) or not all(isinstance(name, str) and name.strip() for name in value):
+        found = json.dumps(value, default=str)
+        raise ValueError(f"must be auto or a list of layers, blocks and patterns; found: {found}")
+    return tuple(value)
+
+
+KeepFloat = Annotated[Literal["auto"] | tuple[str, ...], BeforeValidator(_keep_float)]
+
 # Sums and products of so many weights of a batch stay within float32.
 _LIGHTEST, _HEAVIEST = 1e-9, 1e9
 

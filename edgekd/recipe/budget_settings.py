@@ -12,7 +12,7 @@ BoundName = Literal["latency_ms", "accuracy_drop", "agreement", "size_mb"]
 
 
 class BudgetSettings(Settings):
-    """Bounds on one file that ships. A change of accuracy_drop or agreement packs the bundle again."""
+    """Bounds on one file that ships. Another accuracy_drop or agreement packs again, and may quantize again."""
 
     latency_ms: Annotated[float, Field(gt=0.0)] | None = Field(
         None, description="largest median latency of one image on this machine, in milliseconds"

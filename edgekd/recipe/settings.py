@@ -12,6 +12,7 @@ from edgekd.recipe.base import (
     LARGEST_WHOLE,
     ClassWeights,
     DeviceName,
+    KeepFloat,
     Measure,
     NameOf,
     Positive,
@@ -113,6 +114,11 @@ class QuantizeSettings(RecoverySettings):
         description="the activations' scales, with mode: qad; calibrated: they stay; observed: they follow the largest "
         "values; learned: they are trained with the weights (LSQ)",
     )
+    keep_float: KeepFloat = Field(
+        "auto",
+        description="layers and blocks that stay in float, by name (features.0) or pattern (*.fc2); auto: the fewest "
+        "where int8 without training loses too much, usually none",
+    )
     freeze_after: Annotated[float, Field(ge=0.0, le=1.0)] = Field(
         0.5, description="fraction of the epochs after which observed or learned scales are fixed"
     )
@@ -130,6 +136,11 @@ class QuantizeSettings(RecoverySettings):
         At the latest before the last one: the exported network must have been trained with its final scales.
         """
         return 0 if self.scales == "calibrated" else min(round(self.epochs * self.freeze_after), self.epochs - 1)
+
+    @property
+    def kept_in_float(self) -> tuple[str, ...]:
+        """The names and patterns that the recipe has; none with auto."""
+        return () if self.keep_float == "auto" else self.keep_float
 
 
 class Tolerance(Settings):

@@ -17,7 +17,7 @@ from edgekd.export.model_id import ModelId
 from edgekd.models.checkpoint import Checkpoint
 from edgekd.recipe.load import Recipe
 from edgekd.report.budget import judge
-from edgekd.report.record import parse
+from edgekd.report.record import Mixed, parse
 from edgekd.report.result import Result
 from edgekd.runtime import backends
 from edgekd.runtime.bundle import EngineKey
@@ -31,6 +31,7 @@ from edgekd.version import __version__
 _ANSWERS = ("problems", "majority", "correct", "balanced_accuracy", "per_class", "confused", "calibration")
 _SCORES = ("accuracy", "agreement", "mAP", "logit_error")
 _SET_ANSWERS = ("problems", "chance", "micro_f1", "macro_f1", "replicates")
+_QUANTIZED = ("calibration_images", "calibration_set", "quantized_values", "operations", "left_in_float")
 _PRUNING = (
     *("measure", "target", "kept", "multiple", "importance", "shares"),
     *("before", "widths", "whole", "sensitivity"),
@@ -182,9 +183,10 @@ def _quantization(result: Quantized | None) -> Json | None:
     if result is None:
         return None
     calibrated = result.calibrated
-    read = ("calibration_images", "calibration_set", "quantized_values", "left_in_float")
-    values = {key: calibrated.metrics[key] for key in read}
-    return {"mode": "ptq" if calibrated is result.trained else "qad", **values}
+    values = {key: calibrated.metrics[key] for key in _QUANTIZED}
+    searched = calibrated.metrics.get("mixed")
+    mixed = {key: searched[key] for key in Mixed.model_fields} if searched is not None else None
+    return {"mode": "ptq" if calibrated is result.trained else "qad", **values, "mixed": mixed}
 
 
 def _legality(result: Result) -> list[Json]:

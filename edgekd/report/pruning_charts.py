@@ -37,19 +37,19 @@ class Sensitivity:
 def widths(layers: Sequence[Layer], width: float) -> Markup:
     """One column per layer, in the network's order: its channels before pruning (pale) and after (solid)."""
     columns = [
-        _Column(f"{layer.label}: {layer.before:,} → {layer.after:,}", (layer.before, layer.after), ("was", "bar"))
+        Column(f"{layer.label}: {layer.before:,} → {layer.after:,}", (layer.before, layer.after), ("was", "bar"))
         for layer in layers
     ]
     before, after = sum(layer.before for layer in layers), sum(layer.after for layer in layers)
     description = f"{counted(len(layers), 'layer')}, {counted(before, 'output channel')} before and {after:,} after"
-    words = _Words("Channels by layer, before and after pruning", description, "output channels", "layers")
-    return _columns(columns, max(1, max(layer.before for layer in layers)), width, words, ",.0f")
+    words = Words("Channels by layer, before and after pruning", description, "output channels", "layers")
+    return in_columns(columns, max(1, max(layer.before for layer in layers)), width, words, ",.0f")
 
 
 def sensitivities(parts: Sequence[Sensitivity], width: float, *, unit: str) -> Markup:
     """One column per part, in the network's order: what is lost with the most channels pale, with the fewest solid."""
     columns = [
-        _Column(
+        Column(
             f"{part.label}: {', '.join(f'{lost:.3g}' for lost in part.lost)} {unit}",
             tuple(max(0.0, lost) for lost in reversed(part.lost)),
             ("was", "was", "bar"),
@@ -58,12 +58,12 @@ def sensitivities(parts: Sequence[Sensitivity], width: float, *, unit: str) -> M
     ]
     worst = max(parts, key=lambda part: part.lost[-1])
     description = f"{counted(len(parts), 'part')}; {worst.label} costs the most: {worst.lost[-1]:.3g} {unit}"
-    words = _Words("What cutting each part alone costs", description, unit, "parts")
-    return _columns(columns, max(0.1, *(max(part.lost) for part in parts)), width, words, ",.3g")
+    words = Words("What cutting each part alone costs", description, unit, "parts")
+    return in_columns(columns, max(0.1, *(max(part.lost) for part in parts)), width, words, ",.3g")
 
 
 @dataclass(frozen=True)
-class _Column:
+class Column:
     """Heights that stand one before the other, the highest first, with their classes."""
 
     name: str
@@ -72,7 +72,7 @@ class _Column:
 
 
 @dataclass(frozen=True)
-class _Words:
+class Words:
     """Of a chart: `unit` is the vertical axis', `items` what stands side by side."""
 
     title: str
@@ -81,7 +81,7 @@ class _Words:
     items: str
 
 
-def _columns(columns: Sequence[_Column], most: float, width: float, words: _Words, form: str) -> Markup:
+def in_columns(columns: Sequence[Column], most: float, width: float, words: Words, form: str) -> Markup:
     area = Box(56, 34, width - 12, 234 if width > 600 else 204)
     y = Scale(0, most * 1.05, area.bottom, area.top)
     slot = (area.right - area.left) / len(columns)

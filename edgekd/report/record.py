@@ -153,19 +153,52 @@ class Pruning(Frozen):
     sensitivity: tuple[SensitivityCurve, ...] = ()
 
 
+class Drop(Frozen):
+    """A loss of the validation score, with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+class OperationSensitivity(Frozen):
+    """What int8 costs at one operation; see edgekd.quantization.sensitivity.Sensitivity."""
+
+    name: str
+    error: Span
+    lost: float | None
+
+
+class Mixed(Frozen):
+    """The search for what has to stay in float; see edgekd.stages.mixed."""
+
+    measure: Literal["accuracy", "agreement", "mAP"]
+    allowed: Share
+    images: Count
+    before: Drop
+    after: Drop
+    kept: tuple[str, ...]
+    met: bool
+    sensitivity: tuple[OperationSensitivity, ...]
+
+
 class Quantization(Frozen):
     """The result of quantization.
 
     Attributes:
         calibration_set: the name of edgekd.quantization.calibration_set.
-        left_in_float: names of operations without quantizers.
+        operations: how many the network has.
+        left_in_float: the operations without quantizers, with the reason.
+        mixed: where int8 lost too much, so that it was looked for what has to stay in float.
     """
 
     mode: Literal["qad", "ptq"]
     calibration_images: Count
     calibration_set: str
     quantized_values: Count
-    left_in_float: tuple[str, ...]
+    operations: Count
+    left_in_float: dict[str, str]
+    mixed: Mixed | None = None
 
 
 class EngineOrder(Frozen):

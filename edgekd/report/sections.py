@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from edgekd.bench.turns import Turns
-from edgekd.report import figures
+from edgekd.report import figures, quantization
 from edgekd.report.headline import difference, single
 from edgekd.report.model_record import ModelEntry
 from edgekd.report.record import EngineOrder, LegalityEntry, Record
-from edgekd.report.rows import ModelRow, mark_of, span
+from edgekd.report.rows import Figure, ModelRow, mark_of, span
 from edgekd.runtime import processor
 from edgekd.stages.scores import ClassPrecision, Score
 from edgekd.wording import counted
@@ -31,7 +31,8 @@ class Precision:
         engines: the engines whose order is in the rows' last cells.
         orders: how the orders were determined, in sentences.
         facts: names and values.
-        left: names of the operations that stay in float.
+        left: the operations that stay in float, with the reason.
+        sensitivity: what int8 costs at each operation; None where it was not looked for.
     """
 
     reference: str
@@ -39,7 +40,8 @@ class Precision:
     rows: tuple[ModelRow, ...]
     orders: tuple[str, ...]
     facts: tuple[tuple[str, str], ...]
-    left: tuple[str, ...]
+    left: tuple[tuple[str, str], ...]
+    sensitivity: Figure | None
 
 
 @dataclass(frozen=True)
@@ -167,7 +169,8 @@ def precision(record: Record, labels: dict[str, str]) -> Precision | None:
         tuple(_precision_row(record, model, reference, labels) for model in models),
         tuple(_orders(record)),
         tuple(_quantized(record)),
-        record.quantization.left_in_float if record.quantization is not None else (),
+        tuple(record.quantization.left_in_float.items()) if record.quantization is not None else (),
+        quantization.sensitivity(record.quantization),
     )
 
 
@@ -238,18 +241,15 @@ def _in_turns(turns: Turns) -> str:
 
 
 def _quantized(record: Record) -> list[tuple[str, str]]:
-    quantization = record.quantization
-    if quantization is None:
+    found = record.quantization
+    if found is None:
         return []
-    left = len(quantization.left_in_float)
     facts = [
-        ("Method", _MODES[quantization.mode]),
-        ("Quantized values", f"{quantization.quantized_values:,} activations, besides the weights"),
-        (
-            "Calibrated on",
-            f"{quantization.calibration_images:,} training images, set {quantization.calibration_set[:12]}",
-        ),
-        ("Left in float", counted(left, "operation")),
+        ("Method", _MODES[found.mode]),
+        ("Quantized values", f"{found.quantized_values:,} activations, besides the weights"),
+        ("Calibrated on", f"{found.calibration_images:,} training images, set {found.calibration_set[:12]}"),
+        ("Left in float", f"{len(found.left_in_float)} of {counted(found.operations, 'operation')}"),
+        *quantization.searched(found),
     ]
     ptq = next((model for model in record.models if record.part(model) == "calibrated"), None)
     trained = [model for model in record.models if record.part(model) == "quantized"]

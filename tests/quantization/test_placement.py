@@ -59,7 +59,7 @@ class _Net(nn.Module):
 def test_quantizers_stand_exactly_here():
     quantized = insert(_Net())
     assert quantized.placed == ("x", "relu", "conv", "relu_1", "left", "act", "right", "cat", "average")
-    assert quantized.left_in_float == ()
+    assert quantized.left_in_float == {}
     weights = [name for name, module in quantized.model.named_modules() if parametrize.is_parametrized(module)]
     assert weights == ["stem", "conv", "left", "right", "head"]
 
@@ -135,7 +135,9 @@ def test_what_cannot_be_quantized_is_named():
             return torch.softmax(F.pad(F.conv2d(x, self.weight), (1, 1), value=1.0), 1)
 
     quantized = insert(_Odd())
-    assert quantized.left_in_float == ("norm", "conv2d", "pad", "softmax")
+    assert tuple(quantized.left_in_float) == ("norm", "conv2d", "pad", "softmax")
+    assert quantized.left_in_float["norm"].startswith("engines have it in int8 only as a part of a layer")
+    assert "weights" in quantized.left_in_float["conv2d"] and "no int8 form" in quantized.left_in_float["softmax"]
     assert quantized.placed == ("x", "relu", "norm", "conv2d")
 
 
@@ -202,7 +204,7 @@ def test_on_a_fine_grid_every_network_is_the_float_one_and_every_weight_learns(n
     monkeypatch.setattr(quantizers, "HIGHEST", 32767)
     model, images = _float(name), torch.randn(8, 3, 32, 32)
     quantized = insert(model)
-    assert quantized.left_in_float == ()
+    assert quantized.left_in_float == {}
     assert _error(model, quantized.model, images) < 0.02
     quantized.model(images).square().sum().backward()
     assert [path for path, weight in quantized.model.named_parameters() if weight.grad is None] == []

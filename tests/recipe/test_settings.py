@@ -45,6 +45,8 @@ def test_an_untrained_teacher_is_refused(tmp_path):
             "quantize: {calibration_images: 1}",
             "quantize.calibration_images: must be at least 16",
         ),
+        ("quantize: {keep_float: first}", "quantize.keep_float: must be auto or a list of layers, blocks and patterns"),
+        ("quantize: {keep_float: [a, 3]}", 'blocks and patterns; found: ["a", 3]'),
         ("quantize: {precision: bf16}", "quantize.precision: must be 'auto' or 'fp32'"),
         ("export: {variants: [fp32, int8]}", "int8 needs a quantize section"),
         ("export: {variants: [fp32, int8-asym]}", "int8-asym is derived from it"),

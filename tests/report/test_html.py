@@ -82,7 +82,8 @@ def test_hostile_names_stay_text(whole: Json) -> None:
     record["bundle"]["path"] = attack
     record["warnings"] = [attack]
     record["data"]["conflicts"] = [[{"file": attack, "label": attack}]]
-    record["pruning"]["widths"][0]["layer"] = record["quantization"]["left_in_float"][0] = attack
+    record["pruning"]["widths"][0]["layer"] = record["quantization"]["mixed"]["sensitivity"][0]["name"] = attack
+    record["quantization"]["left_in_float"][attack] = attack
     finding = {"level": "error", "node": attack, "message": attack}
     record["legality"][0].update(findings=[finding], jetpack=attack, note=attack)
     for model in record["models"]:

@@ -99,7 +99,7 @@ def test_experts_become_one_network_that_can_be_exported_and_quantized(stages, d
     assert made.student.metrics.keys() >= {"bf16", "warnings", "validation_accuracy"}
     assert [by[name].classes for name in ("expert1", "expert2")] == [tuple("13579"), tuple("02468")]
     _exports(checkpoints.load(made.student), tmp_path)
-    assert insert(checkpoints.load(made.student)).left_in_float == ()
+    assert insert(checkpoints.load(made.student)).left_in_float == {}
     pruned = _pruned(made.student, tmp_path / "pruned")
     assert pruned.metrics["macs"] < 0.5 * made.student.metrics["macs"] and not pruned.metrics["whole"]
     _exports(checkpoints.load(Checkpoint.load(pruned.path)), tmp_path)

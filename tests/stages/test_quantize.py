@@ -23,8 +23,9 @@ from edgekd.models.edits.quantize import calibration_of
 from edgekd.models.weights import read_state
 from edgekd.quantization.placement import activation_quantizers
 from edgekd.recipe.settings import AugmentSettings, DistillSettings, ModelSettings, QuantizeSettings, TrainSettings
+from edgekd.stages._calibrated import spread
 from edgekd.stages._qad import freezing, schedule
-from edgekd.stages.quantize import STAGE, calibrate, require_fresh, spread
+from edgekd.stages.quantize import STAGE, calibrate, require_fresh
 from edgekd.training.host import resolve_precision
 from edgekd.training.train import TrainingSetup, train
 
@@ -89,7 +90,7 @@ def test_an_operation_that_stays_in_float_is_named_and_counted(small_digits, tmp
         made, small_digits, 48, _folder(tmp_path, "calibrated"), progress=lambda *each: shown.append(each)
     )
     assert shown == [(32, 48, "images"), (48, 48, "images")]
-    left = found.metrics["left_in_float"]
+    left = list(found.metrics["left_in_float"])
     assert left and all("norm" in name for name in left)
     (warning,) = found.metrics["warnings"]
     assert warning.startswith(f"{len(left)} of the network's operations stay in float: {left[0]}")

@@ -1,12 +1,12 @@
-"""Puts int8 quantizers into the network: {"edit": "quantize", "version": 2}, and "learned": true for learned scales.
+"""Puts int8 quantizers into the network: {"edit": "quantize", "version": 2}.
 
-The scales come with the weights. A calibrated network's entry also has `calibration`: see
-edgekd.quantization.calibration_set.
+The scales come with the weights. An entry may also have `learned`: whether scales are learned; `float`: the paths of
+the operations that stay in float; and, of a calibrated network, `calibration`: see edgekd.quantization.calibration_set.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import nn
@@ -25,8 +25,8 @@ def apply(model: nn.Module, edit: Mapping[str, Any]) -> nn.Module:
     """A copy of `model` with folded batch norms and uncalibrated quantizers.
 
     Raises:
-        ModelError: the edit is of another version, this network cannot be quantized, or it has another graph than the
-            one that was calibrated.
+        ModelError: the edit is of another version, this network cannot be quantized, it has another graph than the one
+            that was calibrated, or it lacks an operation that is to stay in float.
     """
     if edit.get("version") != VERSION:
         raise ModelError(
@@ -35,10 +35,24 @@ def apply(model: nn.Module, edit: Mapping[str, Any]) -> nn.Module:
             allowed=f"version {VERSION}",
             hint="load it with the edgekd version that wrote it, or quantize the float checkpoint again",
         )
-    quantized = insert(model, learned=edit.get("learned", False)).model
+    keep = [str(path) for path in edit.get("float", ())]
+    quantized = insert(model, keep, learned=edit.get("learned", False)).model
     if "calibration" in edit:
         CalibrationSet.model_validate(edit["calibration"]).require_graph(quantized)
     return quantized
+
+
+def edit_of(
+    keep: Sequence[str] = (), *, learned: bool = False, calibration: CalibrationSet | None = None
+) -> dict[str, Any]:
+    """The entry of a manifest. Args as insert(), and what the network was calibrated on."""
+    return {
+        "edit": "quantize",
+        "version": VERSION,
+        **({"learned": True} if learned else {}),
+        **({"float": list(keep)} if keep else {}),
+        **({"calibration": calibration.model_dump(mode="json")} if calibration is not None else {}),
+    }
 
 
 def calibration_of(architecture: Architecture) -> CalibrationSet | None:

@@ -10,11 +10,13 @@ import torch
 from pruned import prune
 from small_networks import SMALL, save_small
 from torch import nn
+from torch.nn.utils import parametrize
 
 from edgekd.errors import ModelError
 from edgekd.models import checkpoint as checkpoints
 from edgekd.models.build import build
 from edgekd.models.checkpoint import Checkpoint
+from edgekd.models.edits.quantize import edit_of
 from edgekd.models.weights import load_state, read_state, save_state
 from edgekd.quantization.placement import freeze, insert, observe
 from edgekd.recipe.settings import AugmentSettings, TrainSettings
@@ -23,7 +25,7 @@ from edgekd.training.fit import accuracy, fit
 from edgekd.training.objective import Supervised
 from edgekd.training.train import evaluation_loader, training_loader
 
-EDIT = {"edit": "quantize", "version": 2}
+EDIT = edit_of()
 _AGAIN = """
 import sys
 from pathlib import Path
@@ -37,11 +39,11 @@ with torch.no_grad():
 """
 
 
-def _calibrated(model: nn.Module, side: int = 32, *, learned: bool = False) -> nn.Module:
-    network = insert(model, learned=learned).model
+def _calibrated(model: nn.Module, keep: tuple[str, ...] = (), *, learned: bool = False) -> nn.Module:
+    network = insert(model, keep, learned=learned).model
     observe(network)
     with torch.no_grad():
-        network(torch.randn(8, 3, side, side))
+        network(torch.randn(8, 3, 32, 32))
     freeze(network)
     return network.eval()
 
@@ -79,6 +81,23 @@ def test_pruned_and_then_quantized_is_rebuilt(tmp_path):
         assert torch.equal(again(images), network(images))
 
 
+def test_what_stays_in_float_is_rebuilt_in_float(tmp_path):
+    gate = "features.1.block.1"
+    kept = ("features.0.0", *(f"{gate}.{name}" for name in ("avgpool", "fc1", "fc2", "scale_activation", "mul")))
+    network = _calibrated(build(SMALL), kept)
+    saved = save_small(network, SMALL.edited(edit_of(kept)), tmp_path / "c")
+    again = checkpoints.load(Checkpoint.load(saved.path))
+    rounded = {path for path, module in again.named_modules() if parametrize.is_parametrized(module)}
+    assert "classifier.0" in rounded and rounded.isdisjoint(kept)
+    images = torch.randn(4, 3, 32, 32)
+    with torch.no_grad():
+        assert torch.equal(again(images), network(images))
+    with pytest.raises(ModelError, match=r"do not fit this network"):
+        load_state(build(SMALL.edited(EDIT)), read_state(saved.weights), origin="c")
+    with pytest.raises(ModelError, match=r"is not in the network\n  found: features.0.9"):
+        build(SMALL.edited(edit_of(["features.0.9"])))
+
+
 def test_weights_without_quantizers_are_refused(tmp_path):
     save_state(build(SMALL), tmp_path / "weights.safetensors")
     quantized = build(SMALL.edited(EDIT))
@@ -95,7 +114,7 @@ def test_a_checkpoint_that_never_saw_an_image_is_not_written(tmp_path):
 
 
 def test_other_rules_of_placement_are_refused():
-    with pytest.raises(ModelError, match=r"placed by another version(?s:.)*version 1"):
+    with pytest.raises(ModelError, match=r"placed by another version(?s:.)*version 1(?s:.)*version 2"):
         build(SMALL.edited({"edit": "quantize", "version": 1}))
 
 

@@ -10,6 +10,7 @@ from edgekd.models import checkpoint as checkpoints
 from edgekd.models.architecture import Architecture
 from edgekd.models.build import build
 from edgekd.models.checkpoint import Checkpoint
+from edgekd.models.edits import quantize
 from edgekd.models.edits.reparameterize import edit_of
 from edgekd.models.reparameterization import fold
 from edgekd.quantization.placement import freeze, insert, observe
@@ -34,7 +35,7 @@ def test_folded_then_pruned_then_quantized_it_is_rebuilt_from_its_folder(tmp_pat
     observe(quantized)
     quantized(IMAGES)
     freeze(quantized)
-    edited = architecture.edited({"edit": "prune", "shapes": shapes}).edited({"edit": "quantize", "version": 2})
+    edited = architecture.edited({"edit": "prune", "shapes": shapes}).edited(quantize.edit_of())
     save_small(quantized, edited, tmp_path / "quantized")
     again = checkpoints.load(Checkpoint.load(tmp_path / "quantized"))
     assert torch.equal(again(IMAGES), quantized.eval()(IMAGES))
