@@ -62,7 +62,7 @@ class PruneSettings(RecoverySettings):
         "auto",
         description="channels go first that have the smallest weights in all layers that they run through, or in those "
         "that compute them, or the smallest batch-norm scales, or the least effect on the loss, to first order; auto: "
-        "taylor, without labels or with additional heads group-norm",
+        "taylor; without labels of all training images, or with additional heads, group-norm",
     )
     shares: Literal["uniform", "global", "sensitivity"] = Field(
         "uniform",

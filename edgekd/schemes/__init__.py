@@ -45,7 +45,8 @@ class Scheme:
             methods that change the student (simkd), work with it.
         assisted: it puts a network between a teacher and a far smaller student.
         trains: whether the student is trained, so that it is compared with one trained on labels only.
-        balanced: its student sees the data's labelled training images, so that they can be drawn by class.
+        sees_labels: its student sees the labels of all training images, so that they can be drawn by class, and pruning
+            may use them.
         multilabel: it has a meaning for images with any number of the classes.
         same_classes: the models in its parameters are built for the data's classes.
         formerly: the scheme of an earlier version that it was a `kind` of; the first of them by name was the default.
@@ -60,7 +61,7 @@ class Scheme:
     one_teacher: bool = False
     assisted: bool = False
     trains: bool = True
-    balanced: bool = True
+    sees_labels: bool = True
     multilabel: bool = False
     same_classes: bool = True
     formerly: str | None = None
@@ -110,11 +111,16 @@ class Scheme:
         _check_teacher(self, name, recipe)
         _check_outputs(self, name, recipe)
         _check_objective(self, name, recipe)
-        if recipe.data.balance != "none" and not self.balanced:
+        if recipe.data.balance != "none" and not self.sees_labels:
             raise UsageError(
                 f"{name} trains its student on images without labels, which cannot be drawn by class",
                 found=f"data.balance: {recipe.data.balance}",
                 hint="remove data.balance",
+            )
+        if recipe.prune is not None and recipe.prune.importance == "taylor" and not self.sees_labels:
+            raise UsageError(
+                f"prune.importance: taylor needs labels of all training images, which {name} does without",
+                allowed="auto, group-norm, magnitude or batch-norm",
             )
         if self.check is not None:
             self.check(recipe, self.parse(recipe.distill.scheme))
@@ -176,7 +182,8 @@ def continuation(run: Run, student: Distilled, teacher: Checkpoint | None, data:
         data: the recipe's.
     """
     objective = inherited(student.objective or run.recipe.distill.objective, run.recipe.data.task)
-    return Continuation(teacher or student.student, student.learns_from or data, objective, student.train)
+    labelled = scheme_named(run.recipe.distill.scheme.name).sees_labels
+    return Continuation(teacher or student.student, student.learns_from or data, objective, student.train, labelled)
 
 
 def teacher_warnings(run: Run, teacher: Checkpoint | None, baseline: Checkpoint | None) -> tuple[str, ...]:

@@ -145,7 +145,7 @@ SCHEME = Scheme(
     distill=distill,
     needs_teacher=True,
     one_teacher=True,
-    balanced=False,
+    sees_labels=False,
     check_classes=check_classes,
     check_networks=check_networks,
 )

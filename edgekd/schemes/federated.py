@@ -267,4 +267,4 @@ def _first_client(run: Run, role: str, origin: Round, public: Dataset) -> Checkp
     return run.stage(CLIENT, Checkpoint, name=role, title=_TITLES[role], settings={}, inputs=inputs, make=make)
 
 
-SCHEME = Scheme(parameters=Parameters, distill=distill, needs_teacher=False, balanced=False, check=check)
+SCHEME = Scheme(parameters=Parameters, distill=distill, needs_teacher=False, sees_labels=False, check=check)

@@ -268,7 +268,7 @@ SCHEME = Scheme(
     parameters=Parameters,
     distill=distill,
     needs_teacher=True,
-    balanced=False,
+    sees_labels=False,
     check=check,
     check_networks=check_networks,
 )

@@ -97,12 +97,14 @@ class Continuation:
         data: the training data.
         objective: used where the recipe's prune or quantize section has none.
         train: replaces the training, where it is more than distillation from one teacher.
+        labelled: whether the scheme lets the student see the labels of all training images.
     """
 
     teacher: Checkpoint
     data: Dataset
     objective: tuple[TermSettings, ...]
     train: ContinueTraining | None = None
+    labelled: bool = True
 
 
 def role_named(name: str, title: str | None = None) -> Role:

@@ -122,8 +122,8 @@ class _Part:
 def _pruned(run: Run, stage: Stage, part: _Part, settings: PruneSettings, continuation: Continuation) -> Checkpoint:
     """The pruned network, not yet recovered. Raises as prune_checkpoint()."""
     request = Request.of(run.recipe, settings)
-    if continuation.train is not None:
-        # Labels of more than one task, say: the loss on the images' classes alone is not what the network is for.
+    # With labels of more than one task, say, the loss on the images' classes alone is not what the network is for.
+    if continuation.train is not None or not continuation.labelled:
         request = request.decided(labelled=False)
     seen = request.needs_images
 

@@ -9,7 +9,7 @@ import pytest
 from edgekd import pipeline, plugins
 from edgekd.errors import UsageError
 from edgekd.recipe import load as recipes
-from edgekd.recipe.settings import SchemeSettings
+from edgekd.recipe.settings import PruneSettings, SchemeSettings
 from edgekd.schemes import scheme_named
 
 SCHEME = """
@@ -54,10 +54,14 @@ def test_a_scheme_whose_student_sees_no_labels_cannot_draw_by_class(scheme: str)
         {"name": "x", "data": {"source": "digits", "balance": "full"}, "student": {"model": "cifar/resnet8"},
          "teacher": {"model": "cifar/resnet8", "train": {}}, "distill": {"scheme": "offline"}}
     ).settings  # fmt: skip
-    unbalanced = not scheme_named(scheme).balanced
-    assert unbalanced == (scheme in ("semi-supervised", "data-free", "federated"))
-    if unbalanced:
+    blind = not scheme_named(scheme).sees_labels
+    assert blind == (scheme in ("semi-supervised", "data-free", "federated"))
+    if blind:
         distill = settings.distill.model_copy(update={"scheme": SchemeSettings(name=scheme)})
         teacher = settings.teacher if scheme_named(scheme).needs_teacher else None
         with pytest.raises(UsageError, match=r"cannot be drawn by class\n  found: data.balance: full"):
             scheme_named(scheme).check_recipe(settings.model_copy(update={"distill": distill, "teacher": teacher}))
+        drawn = {"data": settings.data.model_copy(update={"balance": "none"}), "distill": distill, "teacher": teacher}
+        pruned = settings.model_copy(update={**drawn, "prune": PruneSettings(importance="taylor")})
+        with pytest.raises(UsageError, match=r"taylor needs labels of all training images, which"):
+            scheme_named(scheme).check_recipe(pruned)

@@ -11,9 +11,11 @@ from edgekd.models.architecture import Architecture
 from edgekd.models.build import build
 from edgekd.recipe.load import from_mapping
 from edgekd.recipe.settings import PruneSettings
-from edgekd.runs import Untrained
+from edgekd.runs import Run, Untrained
 from edgekd.runtime.preprocess import InputShape
-from edgekd.stages.prune import STAGE, _with_epochs
+from edgekd.stages.distill import Continuation
+from edgekd.stages.prune import STAGE, _Part, _pruned, _with_epochs
+from edgekd.store.store import Store
 
 RECIPE = {
     "name": "x",
@@ -62,3 +64,15 @@ def test_gradients_need_labels(small_digits, tmp_path):
     STAGE.check(Untrained(recipe, small_digits, student, student, shape, 256))
     with pytest.raises(UsageError, match="no labels"):
         STAGE.check(Untrained(recipe, unlabelled, student, student, shape, 256))
+
+
+@pytest.mark.parametrize(("labelled", "importance"), [(True, "taylor"), (False, "group-norm")])
+def test_labels_that_the_scheme_hides_do_not_decide_which_channels_go(
+    labelled, importance, exported, small_digits, tmp_path
+):
+    run = Run(from_mapping(RECIPE).settings, Store(tmp_path / "run"))
+    student, _ = exported
+    part = _Part(student, student, None, 1)
+    assert run.recipe.prune is not None
+    made = _pruned(run, STAGE, part, run.recipe.prune, Continuation(student, small_digits, (), labelled=labelled))
+    assert made.metrics["importance"] == importance
