@@ -66,7 +66,7 @@ def bundle(
         settings={
             "name": name,
             "variants": {variant: str(model) for variant, model in shipped.items()},
-            **({"accuracy": [budget.limit, str(budget.reference)]} if budget is not None else {}),
+            **({"budget": [budget.limit, str(budget.reference)]} if budget is not None else {}),
             **_code.code_of_reference(),
         },
         inputs={
