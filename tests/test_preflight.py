@@ -112,6 +112,8 @@ def test_a_layer_that_is_to_stay_in_float_must_be_there(tmp_path):
     with pytest.raises(ModelError, match=r"found: layer1.0.conv3(?s:.)*did you mean layer1.0.conv"):
         pipeline.plan(from_mapping(RECIPE, [student, "quantize.keep_float=[layer1.0.conv3]"]), tmp_path)
     pipeline.plan(from_mapping(RECIPE, [student, "quantize.keep_float=[conv1, 'layer?.0.add*']"]), tmp_path)
+    with pytest.raises(ModelError, match="nothing of the network would be in int8"):
+        pipeline.plan(from_mapping(RECIPE, [student, "quantize.keep_float=['*']"]), tmp_path)
 
 
 def test_mistakes_of_usage_alone_have_its_exit_code():

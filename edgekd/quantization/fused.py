@@ -16,8 +16,12 @@ def fused_branches(network: fx.GraphModule) -> list[str]:
     """
     found = []
     for node in network.graph.nodes:
-        inputs = [each for each in node.args if isinstance(each, fx.Node)]
-        if node.op == "output" or not is_addition(node) or len(inputs) != 2:
+        if node.op == "output" or not is_addition(node):
+            continue
+        arguments = (*node.args, node.kwargs.get("other"))
+        inputs = [each for each in arguments if isinstance(each, fx.Node)]
+        # What is multiplied by alpha first is not added where it is computed.
+        if len(inputs) != 2 or node.kwargs.get("alpha", 1) != 1:
             continue
         if all(grid_of(each, network) is not None for each in inputs):
             fused = [path for each in inputs if (path := _only_after_convolution(each, network)) is not None]

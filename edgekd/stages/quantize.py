@@ -18,7 +18,7 @@ from edgekd.models.checkpoint import Checkpoint
 from edgekd.models.edits.quantize import calibration_of
 from edgekd.quantization.calibration import AUTO
 from edgekd.quantization.float_layers import ON_REQUEST, matching
-from edgekd.quantization.placement import folded, observe, place
+from edgekd.quantization.placement import activation_quantizers, folded, observe, place
 from edgekd.recipe.settings import QuantizeSettings
 from edgekd.runs import Role, Run, Stage, Untrained, settings_json
 from edgekd.runtime.preprocess import InputShape
@@ -238,6 +238,12 @@ def check(network: nn.Module, images: int, available: int, shape: InputShape, ke
     calibration.enough(images, available)
     own = folded(network)
     quantized = place(own, matching(keep, own)).model
+    if not activation_quantizers(quantized):
+        raise ModelError(
+            "nothing of the network would be in int8",
+            found=f"quantize.keep_float names {', '.join(keep)}" if keep else "no operation that has an int8 form",
+            hint="name fewer operations in quantize.keep_float" if keep else "remove the quantize section",
+        )
     observe(quantized)
     try:
         with torch.no_grad():

@@ -47,6 +47,29 @@ def test_one_branch_of_each_addition_that_ends_in_a_convolution_alone():
     assert fused == ["quantizers.a", "quantizers.c"]
 
 
+class _ByKeyword(nn.Module):
+    def __init__(self, **keywords: float) -> None:
+        super().__init__()
+        self.a, self.b, self.keywords = nn.Conv2d(3, 4, 3), nn.Conv2d(3, 4, 3), keywords
+
+    def forward(self, x):
+        return torch.add(self.a(x), other=self.b(x), **self.keywords).mean((2, 3))
+
+
+@pytest.mark.parametrize(("keywords", "fused"), [({}, 1), ({"alpha": 1}, 1), ({"alpha": 0.5}, 0)])
+def test_an_addition_with_keywords_is_fused_as_in_the_graph(keywords, fused):
+    network = insert(_ByKeyword(**keywords)).model
+    observe(network)
+    network(torch.randn(4, 3, SIDE, SIDE))
+    freeze(network)
+    pairs = graph_of(with_constant_scales(network.eval()), InputShape(3, SIDE, SIDE), 17)
+    counts = [
+        sum(node.op_type == "QuantizeLinear" for node in graph.graph.node)
+        for graph in (pairs, without_fused_branches(pairs))
+    ]
+    assert len(fused_branches(network)) == counts[0] - counts[1] == fused
+
+
 def test_what_is_fused_is_observed_and_not_rounded():
     network = insert(_Additions()).model
     observe(network)

@@ -51,7 +51,7 @@ def test_new_accuracy_latency_or_name_is_another_bundle():
 
 def test_the_budget_of_accuracy_is_part_of_the_bundle_and_the_others_are_not():
     stage, dropped = packed("budget={accuracy_drop: 0.01, size_mb: 4}")
-    assert stage.settings["accuracy"] == [0.01, "teacher-fp32"]
+    assert stage.settings["budget"] == [0.01, "teacher-fp32"]
     assert packed("budget={accuracy_drop: 0.02}")[1] != dropped != packed()[1] == packed("budget={size_mb: 4}")[1]
 
 
