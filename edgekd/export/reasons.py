@@ -76,7 +76,7 @@ def _why(name: str, found: Candidates, turns: Turns, accurate: Accurate) -> str:
     lost = units.points(gap.value, found.rows[name]["samples"])
     reasons = [_speed(name, found.fusions.get(name), turns), lost]
     if name not in accurate.variants or first not in accurate.variants:
-        reasons.append(f"{name if name not in accurate.variants else first} is too inaccurate")
+        reasons.append(f"{name if name not in accurate.variants else first} may not be the default")
     elif turns.as_fast(name, first):
         sizes = " against ".join(units.size(found.sizes[each]) for each in (name, first))
         reasons.append("which decides" if gap.value else f"so that the size decides: {sizes}")
