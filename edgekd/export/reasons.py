@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from edgekd import units
@@ -34,7 +34,8 @@ class Candidates:
 def measured(order: Sequence[str], found: Candidates, turns: Turns, accurate: Accurate) -> str:
     """Why variants come before or after the one that all were compared with.
 
-    For example "int8-asym wins: 1.9× faster than fp32 (0.42 against 0.80 ms), −0.2 points. In turns, 15 rounds, …".
+    For example "int8-asym wins: 1.9× faster than fp32 (0.42 against 0.80 ms), −0.2 points. In turns, 15 rounds, …", or
+    "fp32 is the default; int8-asym loses: …".
     """
     first = turns.reference
     others = [name for name in order if name != first]
@@ -43,7 +44,7 @@ def measured(order: Sequence[str], found: Candidates, turns: Turns, accurate: Ac
         f"Medians of {turns.rounds} rounds in turns, in {turns.engine} with {counted(turns.threads, 'thread')}, "
         f"{counted(turns.batch_size, 'image')} in a call. May be the default: {accurate.rule}"
     )
-    return f"{'; '.join(verdicts)}. {how}"
+    return f"{_default(order, others)}{'; '.join(verdicts)}. {how}"
 
 
 def by_fusion(order: Sequence[str], found: Candidates, accurate: Accurate, least: float) -> str:
@@ -61,7 +62,12 @@ def by_fusion(order: Sequence[str], found: Candidates, accurate: Accurate, least
             )
         first = order[0] == name
         verdicts.append(f"{name} {'is first' if first else 'is not first'}: {why}")
-    return f"{'; '.join(verdicts)}. By what the engine makes of the graph, not measured"
+    return f"{_default(order, found.fusions)}{'; '.join(verdicts)}. By what the engine makes of the graph, not measured"
+
+
+def _default(order: Sequence[str], judged: Collection[str]) -> str:
+    """Names the default where no verdict is about it; else the first verdict says that it wins."""
+    return "" if order[0] in judged else f"{order[0]} is the default; "
 
 
 def _won(order: Sequence[str], name: str, other: str) -> str:

@@ -52,7 +52,8 @@ def _found(int8: int = 898, *, fusion: Fusion | None = None, **converted: str) -
 def test_what_decides_is_said(time, int8, order, why):
     turns = given_turns({"fp32": 0.8, INT8: time})
     found = _found(int8, fusion=Fusion(41, 11, 23))
-    assert reasons.measured(order, found, turns, BOTH) == f"{INT8} {why}. {HOW}"
+    default = "fp32 is the default; " if order[0] == "fp32" else ""
+    assert reasons.measured(order, found, turns, BOTH) == f"{default}{INT8} {why}. {HOW}"
 
 
 def test_a_slower_one_that_cannot_be_looked_at_has_its_ratio():
@@ -65,7 +66,10 @@ def test_a_slower_one_that_cannot_be_looked_at_has_its_ratio():
 def test_speed_that_is_not_allowed_to_decide_is_named_so():
     turns = given_turns({"fp32": 0.8, INT8: 0.4})
     text = reasons.measured(("fp32", INT8), _found(850), turns, Accurate(frozenset(("fp32",)), "the rule"))
-    assert text.startswith(f"{INT8} loses: 2.0× faster than fp32 (0.400 against 0.800 ms), −5.0 points, {INT8} may not be the default")
+    assert text.startswith(
+        f"fp32 is the default; {INT8} loses: 2.0× faster than fp32 (0.400 against 0.800 ms), −5.0 points, {INT8} is "
+        "too inaccurate"
+    )
 
 
 def test_a_type_that_the_engine_converts_is_named_and_not_timed():
@@ -95,4 +99,5 @@ def test_what_was_not_measured_is_marked_so(fusion, accurate, text):
     order = (INT8, "fp32") if "is first" in text else ("fp32", INT8)
     allowed = BOTH if accurate else Accurate(frozenset(("fp32",)), "the rule")
     found = reasons.by_fusion(order, _found(fusion=fusion), allowed, 2 / 3)
-    assert found == f"{INT8} {text}. By what the engine makes of the graph, not measured"
+    default = "fp32 is the default; " if order[0] == "fp32" else ""
+    assert found == f"{default}{INT8} {text}. By what the engine makes of the graph, not measured"
