@@ -34,3 +34,9 @@ def points(difference: float, samples: int = 0) -> str:
     text = f"{abs(difference) * 100:.{2 if samples >= MANY_SAMPLES else 1}f}"
     sign = "±" if float(text) == 0.0 else "+" if difference > 0 else "−"
     return f"{sign}{text} points"
+
+
+def lost(difference: float) -> str:
+    """What is lost, a fraction, in percentage points and in words: "loses 0.2"; below zero it is "gains 0.5"."""
+    text = f"{abs(difference) * 100:.1f}"
+    return f"{'gains' if difference < 0 and float(text) != 0.0 else 'loses'} {text}"

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from edgekd.units import points, significant, size, times
+from edgekd.units import lost, points, significant, size, times
 
 
 @pytest.mark.parametrize(
@@ -34,3 +34,12 @@ def test_ratios_and_points_have_as_many_digits_as_they_deserve() -> None:
     assert [times(ratio) for ratio in (14.2, 2.34, 1.08)] == ["14×", "2.3×", "1.08×"]
     assert [points(share) for share in (-0.002, 0.0, 0.0131)] == ["−0.2 points", "±0.0 points", "+1.3 points"]
     assert points(-0.0021, 10_000) == "−0.21 points"
+
+
+def test_a_loss_below_zero_is_a_gain() -> None:
+    assert [lost(each) for each in (0.002, -0.005, -0.0004, 0.667)] == [
+        "loses 0.2",
+        "gains 0.5",
+        "loses 0.0",
+        "loses 66.7",
+    ]

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
+from edgekd import units
 from edgekd.report.pruning_charts import Column, Words, in_columns
 from edgekd.report.record import OperationSensitivity, Quantization
 from edgekd.report.rows import Figure, figure
@@ -26,12 +27,13 @@ def searched(record: Quantization) -> list[tuple[str, str]]:
     mixed = record.mixed
     if mixed is None:
         return []
-    before, after, allowed = (f"{100 * each:.1f}" for each in (mixed.before.value, mixed.after.value, mixed.allowed))
-    loss = f"{before} points of {mixed.measure} on {mixed.images:,} validation images"
+    loss = f"{100 * mixed.before.value:.1f} points of {mixed.measure} on {mixed.images:,} validation images"
     if not mixed.kept:
         return [("Lost by int8", f"{loss}, which may be chance: nothing stays in float for it")]
-    goal = f"{'within' if mixed.met else 'more than'} the {allowed} that are allowed"
-    return [("Lost by int8", f"{loss}, with {counted(len(mixed.kept), 'operation')} in float {after}: {goal}")]
+    after = f"with {counted(len(mixed.kept), 'operation')} in float it {units.lost(mixed.after.value)}"
+    allowed = f"{100 * mixed.allowed:.1f}"
+    goal = f"; it may lose at most {allowed}" if mixed.met else f", more than the {allowed} that it may lose"
+    return [("Lost by int8", f"{loss}, {after}{goal}")]
 
 
 def operations(each: Sequence[OperationSensitivity], width: float) -> Markup:

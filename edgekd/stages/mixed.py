@@ -13,6 +13,7 @@ import onnx
 import torch
 from torch import nn
 
+from edgekd import units
 from edgekd.bench.environment import environment, fingerprint, require_real_processor
 from edgekd.bench.interleaved import Comparison, compare_latency
 from edgekd.bench.turns import SAME
@@ -35,7 +36,6 @@ from edgekd.runtime.preprocess import InputShape
 from edgekd.runtime.statistics import Difference
 from edgekd.stages import _calibrated as calibration
 from edgekd.stages import _facts
-from edgekd.store.artifacts import Json
 from edgekd.store.plan import is_pending
 from edgekd.training.fit import Progress
 from edgekd.wording import counted
@@ -62,8 +62,9 @@ def _mixed_facts(checkpoint: Checkpoint) -> list[str]:
     mixed = checkpoint.metrics["mixed"]
     if not mixed["kept"]:
         return ["none has to stay in float", *_facts.network_facts(checkpoint)[:1]]
-    lost = f"int8 loses {_points(mixed['before'])} points of {mixed['measure']}, with these in float "
-    return [*kept_facts(checkpoint), lost + _points(mixed["after"]), *_facts.network_facts(checkpoint)[:1]]
+    before, after = (units.lost(mixed[each]["value"]) for each in ("before", "after"))
+    lost = f"int8 {before} points of {mixed['measure']}, with these in float it {after}"
+    return [*kept_facts(checkpoint), lost, *_facts.network_facts(checkpoint)[:1]]
 
 
 STAGE = Stage("mixed", "Sensitive layers in float", version=1, section="quantize", facts=_mixed_facts)
@@ -226,7 +227,7 @@ class _Search:
     def _missed(self, choice: Choice, before: Difference, count: int) -> str:
         kept = f"{len(choice.keep)} of {count} operations"
         return (
-            f"int8 loses more than the {100 * self.allowed:.1f} points that are allowed: {_points(asdict(before))} "
+            f"int8 loses more than the {100 * self.allowed:.1f} points that are allowed: {100 * before.value:.1f} "
             f"with everything in int8, {100 * choice.drop:.1f} with {kept} in float, the nearest of {choice.tried} "
             "sets that were tried. fp32 is the better file of this network; quantize.mode: qad trains it through its "
             "quantizers."
@@ -286,7 +287,3 @@ def _reasons(keep: Sequence[str], needed: Sequence[str], found: Sequence[Sensiti
         name: errors[name] if name in needed else "with the rest of its block in float, which is faster"
         for name in keep
     }
-
-
-def _points(difference: Json) -> str:
-    return f"{100 * difference['value']:.1f}"

@@ -21,10 +21,14 @@ def _record(whole: Json, **changes: object) -> Quantization:
 @pytest.mark.parametrize(
     ("changes", "end"),
     [
-        ({}, ", with 1 operation in float 0.2: within the 0.5 that are allowed"),
+        ({}, ", with 1 operation in float it loses 0.2; it may lose at most 0.5"),
+        (
+            {"after": {"value": -0.005, "low": -0.012, "high": 0.002}},
+            ", with 1 operation in float it gains 0.5; it may lose at most 0.5",
+        ),
         (
             {"met": False, "after": {"value": 0.009, "low": 0.002, "high": 0.016}},
-            ", with 1 operation in float 0.9: more than the 0.5 that are allowed",
+            ", with 1 operation in float it loses 0.9, more than the 0.5 that it may lose",
         ),
         ({"kept": []}, ", which may be chance: nothing stays in float for it"),
     ],

@@ -116,6 +116,7 @@ def test_the_layer_that_int8_ruins_stays_in_float_and_no_other(student, calibrat
     facts = STAGE.facts(found)
     assert facts[0] == "1 of 6 operations stays in float: mix" and facts[-1].startswith("validation ")
     assert kept_facts(calibrated) == []
+    assert facts[1].startswith("int8 loses ") and ", with these in float it " in facts[1]
 
 
 def test_it_is_rebuilt_exported_and_answers_the_same(found, digits, tmp_path):
