@@ -15,11 +15,14 @@ from edgekd.models.checkpoint import Checkpoint
 from edgekd.recipe.settings import RecipeSettings
 from edgekd.runs import Run, Stage
 from edgekd.runtime.comparison import difference
+from edgekd.runtime.statistics import Difference
 from edgekd.stages import _code
 from edgekd.stages.benchmark import Measurements
 from edgekd.stages.distill import STUDENT
 from edgekd.stages.evaluate import Evaluation
 from edgekd.stages.export import Exported
+from edgekd.stages.prune import RECOVERED
+from edgekd.stages.quantize import QUANTIZED
 from edgekd.stages.train import BASELINE, TEACHER
 from edgekd.store.artifacts import Json
 from edgekd.wording import counted
@@ -93,28 +96,48 @@ def accuracy_budget(recipe: RecipeSettings) -> AccuracyBudget | None:
 
 
 def accuracy_lost(
-    shipped: Mapping[str, ModelId], rows: Sequence[Json], *, advice: str = "Compress less"
+    shipped: Mapping[str, ModelId], rows: Sequence[Json], *, advice: Mapping[str, str] | None = None
 ) -> tuple[str, ...]:
     """A warning about the files that ship and are certainly much worse than the student was before compression.
 
     Args:
         shipped: the bundle's files.
         rows: the evaluation's.
-        advice: what to do about it.
+        advice: what to do about it, by the stage that caused it: "pruning" or "int8".
     """
     known = {ModelId.of(row): row for row in rows}
     before = next((row for name, row in known.items() if name.role == STUDENT.name), None)
     if before is None:
         return ()
-    lost = []
+    lost, causes = [], set()
     for name in shipped.values():
         gap = difference(known[name], before)
-        if gap.high < -_MUCH:
-            lost.append(f"{name} ({100 * gap.value:+.1f} points)")
+        if gap.high >= -_MUCH:
+            continue
+        parts = _parts(name, known, before)
+        shares = ", ".join(f"{100 * part.value:+.1f} by {stage}" for stage, part in parts.items())
+        lost.append(f"{name} ({100 * gap.value:+.1f} points{f': {shares}' if len(parts) > 1 else ''})")
+        # Several stages may lose a little each: then the worst of them.
+        much = {stage for stage, part in parts.items() if part.high < -_MUCH}
+        causes |= much or {min(parts, key=lambda stage: parts[stage].value)}
     if not lost:
         return ()
     what = "accuracy" if "accuracy" in before else "agreement with fp32"
-    return (f"Compression cost much {what} against the student before it: {', '.join(lost)}. {advice}.",)
+    steps = "; ".join(text for stage, text in (advice or {}).items() if stage in causes) or "compress less"
+    return (
+        f"Compression cost much {what} against the student before it: {', '.join(lost)}. "
+        f"{steps[0].upper()}{steps[1:]}.",
+    )
+
+
+def _parts(name: ModelId, known: Mapping[ModelId, Json], before: Json) -> dict[str, Difference]:
+    """What each stage before a file changed of its score, by the stage's name."""
+    pruned = known.get(ModelId(RECOVERED.name, "fp32"))
+    if name.role != QUANTIZED.name:
+        return {"pruning" if name.role == RECOVERED.name else name.variant: difference(known[name], before)}
+    if pruned is None:
+        return {"int8": difference(known[name], before)}
+    return {"pruning": difference(pruned, before), "int8": difference(known[name], pruned)}
 
 
 def worse_than_baseline(rows: Sequence[Json]) -> tuple[str, ...]:
@@ -136,14 +159,12 @@ def worse_than_baseline(rows: Sequence[Json]) -> tuple[str, ...]:
     )
 
 
-def _advice(recipe: RecipeSettings) -> str:
-    """How to lose less, by what the recipe does."""
-    steps = []
-    if recipe.prune is not None:
-        steps.append("train longer in prune (epochs, a smaller batch_size), or prune less")
-    if recipe.quantize is not None and recipe.quantize.mode == "ptq":
-        steps.append("raise quantize.calibration_images, or set quantize.mode: qad")
-    elif recipe.quantize is not None:
-        steps.append("train longer in quantize")
-    advice = "; ".join(steps) or "compress less"
-    return advice[0].upper() + advice[1:]
+def _advice(recipe: RecipeSettings) -> dict[str, str]:
+    """How to lose less, by the stage that lost it and what the recipe does."""
+    advice = {"pruning": "train longer in prune (epochs, a smaller batch_size), or prune less"}
+    if recipe.quantize is not None:
+        ptq = recipe.quantize.mode == "ptq"
+        advice["int8"] = (
+            "raise quantize.calibration_images, or set quantize.mode: qad" if ptq else "train longer in quantize"
+        )
+    return advice

@@ -94,6 +94,29 @@ def test_a_file_that_lost_much_against_the_student_is_named():
     assert accuracy_lost(shipped, scores[1:]) == ()
 
 
+@pytest.mark.parametrize(
+    ("pruned", "quantized", "named", "advised"),
+    [
+        (60, 60, "quantized-int8 (-30.0 points: -30.0 by pruning, +0.0 by int8)", "Prune less."),
+        (0, 60, "quantized-int8 (-30.0 points: +0.0 by pruning, -30.0 by int8)", "Train longer."),
+        (40, 80, "quantized-int8 (-40.0 points: -20.0 by pruning, -20.0 by int8)", "Prune less; train longer."),
+        # Neither is certainly more than 5 points, both together are: the worse one.
+        (12, 22, "quantized-int8 (-11.0 points: -6.0 by pruning, -5.0 by int8)", "Prune less."),
+        (None, 60, "quantized-int8 (-30.0 points)", "Train longer."),
+    ],
+)
+def test_each_stage_is_blamed_for_what_it_lost_itself(pruned, quantized, named, advised):
+    rows = {ModelId("student", "fp32"): 0, ModelId("pruned", "fp32"): pruned, ModelId("quantized", "int8"): quantized}
+    scores = [
+        {**name.to_json(), "correct": statistics.packed(np.arange(200) >= wrong), "samples": 200}
+        for name, wrong in rows.items()
+        if wrong is not None
+    ]
+    advice = {"pruning": "prune less", "int8": "train longer"}
+    (warning,) = accuracy_lost({"int8": ModelId("quantized", "int8")}, scores, advice=advice)
+    assert f" {named}. {advised}" in warning
+
+
 def test_a_student_that_distillation_certainly_harmed_is_named():
     right = np.arange(200) < 190
     rows = {"student": right & (np.arange(200) >= 60), "baseline": right, "teacher": right}
