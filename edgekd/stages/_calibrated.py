@@ -19,6 +19,7 @@ from edgekd.models.edits.quantize import edit_of
 from edgekd.quantization.calibration_set import CalibrationSet, ImagesDigest, graph_digest
 from edgekd.quantization.placement import Quantized
 from edgekd.quantization.post_training import EXAMPLES, PostTraining, post_training
+from edgekd.recipe.settings import QuantizeSettings
 from edgekd.runs import part_of
 from edgekd.store.artifacts import Json
 from edgekd.training.fit import Progress, score
@@ -27,6 +28,8 @@ from edgekd.training.train import evaluation_loader
 
 LEAST_IMAGES = 16
 _BATCH = 32
+# Of the validation images, lost by calibration.
+_MUCH = 0.05
 _CHOSEN = "spread evenly over the classes and the training split"
 
 
@@ -127,6 +130,28 @@ def save(found: Calibrated, quantized: Quantized, keep: Mapping[str, str], metri
             ],
         },
     )
+
+
+def before_int8(student: Checkpoint, data: Dataset) -> float | None:
+    """The float network's score on the validation images; None where it was not measured."""
+    # What a network answers agrees with itself.
+    score: float | None = student.metrics.get(f"validation_{data.measure}", 1.0 if data.details.answered else None)
+    return score
+
+
+def lost_much(student: Checkpoint, calibrated: Checkpoint, data: Dataset, settings: QuantizeSettings) -> list[str]:
+    """A warning where the calibrated network is more than 5 points below the float one on the validation images."""
+    before, after = before_int8(student, data), calibrated.metrics[f"validation_{data.measure}"]
+    if before is None or before - after <= _MUCH:
+        return []
+    others = "auto" if settings.calibration != "auto" else "percentile, entropy or mse"
+    remedies = [f"quantize.calibration: {others}"]
+    remedies += ["quantize.keep_float: auto"] if settings.keep_float != "auto" else []
+    remedies += ["quantize.mode: qad"] if settings.mode != "qad" else []
+    return [
+        f"Calibration for int8 cost {100 * (before - after):.1f} points of {data.measure} on the validation images, "
+        f"from {before:.1%} to {after:.1%}. Try {', or '.join(remedies)}."
+    ]
 
 
 def spread(labels: Labels, count: int) -> Labels:

@@ -89,9 +89,8 @@ def sensitive_in_float(run: Run, student: Checkpoint, calibrated: Checkpoint, da
         return calibrated
     if (allowed := allowed_drop(run.recipe, data)) is None:
         return calibrated
-    name = f"validation_{data.measure}"
-    before = student.metrics.get(name, 1.0 if data.details.answered else None)
-    if before is not None and before - calibrated.metrics[name] <= allowed:
+    before = calibration.before_int8(student, data)
+    if before is not None and before - calibrated.metrics[f"validation_{data.measure}"] <= allowed:
         return calibrated
     search = _Search(allowed, data, settings.learned, run.recipe.export.opset, run.recipe.bench.threads)
     return run.stage(

@@ -134,6 +134,8 @@ def quantize(run: Run, student: Checkpoint, continuation: Continuation) -> Quant
     calibrated = sensitive_in_float(run, student, calibrated, continuation.data)
     if not is_pending(calibrated):
         require_fresh(calibrated, student)
+        # Only now: operations that stay in float may have mended it.
+        run.warn(calibration.lost_much(student, calibrated, continuation.data, settings))
     result = Quantized(calibrated, trained(run, calibrated, settings, continuation))
     return run.finish(STAGE, result, result.trained)
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from types import SimpleNamespace
+
 import onnxruntime
 import pytest
 import torch
@@ -20,7 +23,7 @@ from edgekd.recipe.settings import AugmentSettings, DataSettings, ExportSettings
 from edgekd.runs import Run
 from edgekd.runtime.statistics import Difference
 from edgekd.stages.mixed import ALLOWED, BEFORE_TRAINING, STAGE, allowed_drop, kept_facts, sensitive_in_float
-from edgekd.stages.quantize import calibrate
+from edgekd.stages.quantize import calibrate, quantize
 from edgekd.store.store import Store
 from edgekd.training.train import TrainingSetup, train
 
@@ -210,3 +213,21 @@ def test_what_the_recipe_names_stays_in_float(student, digits, tmp_path):
     )
     network = checkpoints.load(made)
     assert not hasattr(network.mix, "parametrizations") and hasattr(network.deep, "parametrizations")
+
+
+@pytest.mark.parametrize(("keep", "warned"), [([], True), ("auto", False)])
+def test_a_loss_that_nothing_mends_is_warned_of_before_the_export(nets, student, digits, tmp_path, keep, warned):
+    shown: list[str] = []
+
+    class Console:
+        def progress(self, stage: str, done: int, total: int, note: str) -> None:
+            pass
+
+        def warn(self, message: str) -> None:
+            shown.append(message)
+
+    settings = {"mode": "ptq", "calibration_images": 64, "keep_float": keep}
+    run = replace(_run(tmp_path, nets, quantize=settings), console=Console())
+    assert quantize(run, student, SimpleNamespace(data=digits)) is not None
+    found = [each for each in shown if each.startswith("Calibration for int8 cost")]
+    assert len(found) == warned and all("quantize.keep_float: auto" in each for each in found)
