@@ -23,6 +23,7 @@ from edgekd.errors import BackendError, BenchError
 from edgekd.export.int8 import with_constant_scales
 from edgekd.export.integer import integer_graph
 from edgekd.export.onnx import graph_of
+from edgekd.export.subnormals import flush_subnormals
 from edgekd.models.checkpoint import Checkpoint
 from edgekd.pruning.images import probes_of
 from edgekd.quantization.float_layers import operations
@@ -219,8 +220,9 @@ class _Search:
         with tempfile.TemporaryDirectory() as folder:
             files = [Path(folder) / f"{number}.onnx" for number in range(len(sets))]
             for file, keep in zip(files, sets, strict=True):
-                network = with_float(made, keep).model
-                onnx.save(integer_graph(graph_of(with_constant_scales(network), shape, self.opset)), file)
+                pairs = graph_of(with_constant_scales(with_float(made, keep).model), shape, self.opset)
+                flush_subnormals(pairs)
+                onnx.save(integer_graph(pairs), file)
             return compare_latency(files, backend="onnxruntime", threads=self.threads)
 
     def _missed(self, choice: Choice, before: Difference, count: int) -> str:
