@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -28,16 +29,16 @@ TITLES = {
 }
 
 
-def run(seed: int, folder: Path) -> dict[str, dict[str, Any]]:
-    """One row per model: accuracy, size, parameters, MACs, median latency at batch size 1."""
+def run(seed: int, folder: Path) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
+    """One row per model: accuracy, size, parameters, MACs, p50 latency at batch size 1; and the default of each engine."""
     overrides = [f"{section}.seed={seed}" for section in ("teacher.train", "distill", "prune", "quantize")]
     result = edgekd.run("digits", folder / f"seed-{seed}", overrides)
     report = json.loads((result.folder / "report.json").read_text())
     latency = {r["model"]: r["latency_ms"]["p50"] for r in report["measurements"] if r["batch_size"] == 1}
-    return {model["id"]: {**model, "p50_ms": latency.get(model["id"])} for model in report["models"]}
+    return {model["id"]: {**model, "p50_ms": latency.get(model["id"])} for model in report["models"]}, result.decisions
 
 
-def table(seeds: list[dict[str, dict[str, Any]]]) -> str:
+def table(seeds: Sequence[dict[str, dict[str, Any]]]) -> str:
     lines = [
         "| | accuracy, mean (range) | parameters | MACs | file | latency p50 |",
         "|---|---|---|---|---|---|",
@@ -66,13 +67,15 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     start = time.perf_counter()
-    seeds = [run(seed, arguments.out) for seed in range(arguments.seeds)]
+    seeds, decisions = zip(*(run(seed, arguments.out) for seed in range(arguments.seeds)), strict=True)
     seconds = (time.perf_counter() - start) / len(seeds)
     if arguments.json:
-        print(json.dumps({"environment": environment().model_dump(), "seeds": seeds}, indent=2))
+        print(json.dumps({"environment": environment().model_dump(), "seeds": seeds, "defaults": decisions}, indent=2))
         return
     machine = environment()
-    print(table(seeds))
+    print(table(seeds), end="\n\n")
+    for seed, found in enumerate(decisions):
+        print("\n".join(f"Seed {seed}, {engine}: {reason}." for engine, reason in found.items()))
     print(
         f"\n{seeds[0]['teacher-fp32']['samples']} test images, {len(seeds)} seeds, {seconds:.0f} s per run; "
         f"{machine.cpu}, {machine.cores} cores, ONNX Runtime {machine.engines['ONNX Runtime']}, Python {machine.python}"
