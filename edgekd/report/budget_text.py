@@ -61,8 +61,7 @@ def headline(verdict: Verdict, names: Mapping[str, str] | None = None) -> str:
     where = f" in {verdict.engine}" if verdict.engine is not None else ""
     if verdict.met:
         return f"Budget met{by}{where}"
-    missed = ", ".join(bound.name for bound in verdict.bounds if not bound.met)
-    return f"Budget missed{by}{where}: {missed or 'not usable'}"
+    return f"Budget missed{by}{where}: {verdict.missed}"
 
 
 def rows(verdict: Verdict, *, measure: str, names: Mapping[str, str] | None = None) -> tuple[Row, ...]:

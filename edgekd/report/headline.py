@@ -7,6 +7,7 @@ from edgekd.report.model_record import ModelEntry
 from edgekd.report.record import MeasurementEntry, Record
 from edgekd.runtime import average_precision
 from edgekd.runtime.statistics import Difference, paired, unpacked, unpaired
+from edgekd.stages.distill import STUDENT
 
 _SAME = 1.05
 
@@ -29,10 +30,17 @@ def headline(record: Record) -> str:
         return "No model was made in this run."
     were = "was" if len(record.left_out) == 1 else "were"
     missing = f" {' and '.join(record.left_out)} {were} left out, see the warnings." if record.left_out else ""
+    if record.budget is not None and not record.budget.met:
+        missing = f" Budget missed: {record.budget.missed}.{missing}"
     if model.problems:
         name = "" if model.ships else f"the {model.role}: "
         return f"Not usable: {name}{'; '.join(model.problems)}.{missing}"
-    comparisons = [_comparison(record, model), _gain(record, model), *_agreements(record, model)]
+    comparisons = [
+        _shortfall(record, model),
+        _comparison(record, model),
+        _gain(record, model),
+        *_agreements(record, model),
+    ]
     details = ", ".join(part for part in comparisons if part)
     return f"{_opening(record, model)}{': ' + details if details else ''}.{missing}"
 
@@ -60,6 +68,24 @@ def baseline_of(record: Record, model: ModelEntry) -> ModelEntry | None:
     """The baseline in the model's variant, or else the first baseline."""
     baselines = [other for other in record.models if record.part(other) == "baseline"]
     return next((b for b in baselines if b.variant == model.variant), baselines[0] if baselines else None)
+
+
+def failed(record: Record, model: ModelEntry) -> bool:
+    """Whether a model is no success, however small and fast it is."""
+    missed = record.budget is not None and not record.budget.met
+    return missed or bool(model.problems) or bool(_shortfall(record, model))
+
+
+def _shortfall(record: Record, model: ModelEntry) -> str:
+    """For example "78.3 points below the teacher", where certainly more than 5 points were lost; else empty.
+
+    Where there is no teacher, or nothing was lost against it, against the student before its compression.
+    """
+    student = next((each for each in record.models if each.role == STUDENT.name), None)
+    for other, name in ((teacher_of(record), "the teacher"), (student, "the student before compression")):
+        if other is not None and other is not model and (gap := difference(model, other)).much_worse:
+            return f"{figures.points(-gap.value, model.samples).lstrip('+')} below {name}"
+    return ""
 
 
 def _opening(record: Record, model: ModelEntry) -> str:

@@ -58,6 +58,11 @@ class Verdict(Frozen):
     within: str | None = None
 
     @property
+    def missed(self) -> str:
+        """The bounds that are not met, by name; or that the file is not usable, which misses any."""
+        return ", ".join(bound.name for bound in self.bounds if not bound.met) or "not usable"
+
+    @property
     def models(self) -> set[str]:
         """All models that it names."""
         others = [self.model, self.within, *(bound.against for bound in self.bounds)]

@@ -9,7 +9,7 @@ from functools import partial
 
 from edgekd.report import answers, budget_text, charts, environment, figures, sections
 from edgekd.report.cards import Card, card
-from edgekd.report.headline import baseline_of, chosen, difference, headline, single, teacher_of
+from edgekd.report.headline import baseline_of, chosen, difference, failed, headline, single, teacher_of
 from edgekd.report.model_record import ModelEntry
 from edgekd.report.pruning import PruningView, pruning
 from edgekd.report.record import MeasuredAt, MeasurementEntry, NumericsEntry, Record
@@ -21,7 +21,7 @@ from edgekd.wording import counted
 
 @dataclass(frozen=True)
 class Tile:
-    """One key figure; `doubtful` where it cannot be believed."""
+    """One key figure; `doubtful` where it cannot be believed, or is no success."""
 
     name: str
     value: str
@@ -172,7 +172,7 @@ def _tiles(record: Record, shown_model: ModelEntry, labels: dict[str, str]) -> l
     score = figures.percent(shown_model.score, shown_model.samples)
     if shown_model.logit_error is not None:
         interval += f" without labels; error of the logits {figures.percent(shown_model.logit_error)}"
-    tiles = [Tile(words_of(record).title, score, interval, doubtful=bool(shown_model.problems))]
+    tiles = [Tile(words_of(record).title, score, interval, doubtful=failed(record, shown_model))]
     if shown_model.micro_f1 is not None and shown_model.macro_f1 is not None:
         note = f"micro; macro {figures.percent(shown_model.macro_f1)}; at thresholds chosen on the validation images"
         tiles.append(Tile("F1", figures.percent(shown_model.micro_f1, shown_model.samples), note))

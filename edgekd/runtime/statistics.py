@@ -34,6 +34,10 @@ def wilson(correct: int, count: int) -> tuple[float, float]:
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
+# Of the test images, certainly lost.
+_MUCH = 0.05
+
+
 @dataclass(frozen=True)
 class Difference:
     """The difference of two models' accuracies, and its 95 % interval."""
@@ -46,6 +50,11 @@ class Difference:
     def certain(self) -> bool:
         """Whether the interval excludes 0."""
         return self.low > 0.0 or self.high < 0.0
+
+    @property
+    def much_worse(self) -> bool:
+        """Whether certainly more than 5 points are lost."""
+        return self.high < -_MUCH
 
 
 def unpaired(one: tuple[int, int], other: tuple[int, int]) -> Difference:

@@ -33,9 +33,6 @@ def _bundle_facts(bundle: Bundle) -> list[str]:
     return [counted(count, "variant"), units.size(bundle.size_bytes)]
 
 
-# Of the test images, certainly lost.
-_MUCH = 0.05
-
 STAGE = Stage("bundle", "Bundle", version=bundles.VERSION, compares=True, facts=_bundle_facts)
 
 
@@ -112,13 +109,13 @@ def accuracy_lost(
     lost, causes = [], set()
     for name in shipped.values():
         gap = difference(known[name], before)
-        if gap.high >= -_MUCH:
+        if not gap.much_worse:
             continue
         parts = _parts(name, known, before)
         shares = ", ".join(f"{100 * part.value:+.1f} by {stage}" for stage, part in parts.items())
         lost.append(f"{name} ({100 * gap.value:+.1f} points{f': {shares}' if len(parts) > 1 else ''})")
         # Several stages may lose a little each: then the worst of them.
-        much = {stage for stage, part in parts.items() if part.high < -_MUCH}
+        much = {stage for stage, part in parts.items() if part.much_worse}
         causes |= much or {min(parts, key=lambda stage: parts[stage].value)}
     if not lost:
         return ()

@@ -169,3 +169,25 @@ def test_a_speed_that_was_measured_on_a_disturbed_machine_says_so(minimal: Json)
     timings = [timing("teacher-fp32", 2.79), {**timing("student-fp32", 0.31), "flags": ["the machine was busy"]}]
     text = headline(parse({**minimal, "models": [TEACHER, STUDENT], "measurements": timings}))
     assert text.replace("\u00a0", " ").endswith("9.0× faster than the teacher (on a disturbed machine).")
+
+
+def test_what_was_certainly_lost_against_the_teacher_comes_before_what_was_gained(minimal: Json) -> None:
+    poor = entry("student-fp32", 0.187, 1_000_000)
+    text = sentence(minimal, [TEACHER, poor], teacher_fp32=2.79, student_fp32=0.31)
+    assert text == ("18.7 % at 0.310 ms: 79.4 points below the teacher, 14× smaller and 9.0× faster than the teacher.")
+    near = entry("student-fp32", 0.92, 1_000_000)  # 6.1 points, of which 4.8 are certain
+    assert "below" not in sentence(minimal, [TEACHER, near])
+
+
+def test_what_compression_certainly_lost_is_said_where_there_is_no_teacher(minimal: Json) -> None:
+    minimal["loaded"] = "pruned-fp32"
+    text = sentence(minimal, [STUDENT, entry("pruned-fp32", 0.5, 500_000)])
+    assert text == "50.0 % in 500 kB: 47.2 points below the student before compression."
+
+
+def test_a_missed_budget_is_part_of_the_sentence(minimal: Json) -> None:
+    bounds = [{"name": "size_mb", "limit": limit, "value": 1.0, "met": met} for limit, met in ((0.5, False), (2, True))]
+    minimal["budget"] = {"met": False, "model": "student-fp32", "engine": None, "bounds": bounds}
+    assert sentence(minimal, [STUDENT]) == "97.2 % in 1.00 MB. Budget missed: size_mb."
+    minimal["budget"]["met"], bounds[0]["met"] = True, True
+    assert sentence(minimal, [STUDENT]) == "97.2 % in 1.00 MB."

@@ -59,3 +59,13 @@ def test_the_budget_is_shown_with_the_models_names_where_the_recipe_has_one(whol
     assert budget.rows[1].what == "loss of test accuracy against Teacher, fp32"
     text = "Quantized, int8-asym, in the same bundle, keeps to size_mb with 0.740\u00a0MB."
     assert text in budget.notes
+
+
+def test_a_score_far_below_the_teacher_or_outside_the_budget_is_not_shown_as_a_success(
+    whole: Json, record: Json
+) -> None:
+    assert view(parse(whole)).tiles[0].doubtful and not view(parse(record)).tiles[0].doubtful
+    for model in record["models"]:
+        if model["id"].startswith("student"):
+            model |= {"accuracy": 0.2, "interval": [0.18, 0.22], "correct": ""}
+    assert view(parse(record)).tiles[0].doubtful
