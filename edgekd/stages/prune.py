@@ -60,8 +60,10 @@ def _check_machine(recipe: RecipeSettings) -> None:
 def _pruned_facts(checkpoint: Checkpoint) -> list[str]:
     metrics = checkpoint.metrics
     whole = [f"{counted(len(metrics['whole']), 'layer')} left whole"] if metrics["whole"] else []
+    left = f"{metrics['macs'] / metrics['before']['macs']:.1%} of the MACs left"
     return [
         f"{metrics['kept']:.1%} of the {_TITLES[metrics['measure']]} left",
+        *([left] if metrics["measure"] != "macs" else []),
         f"{metrics['parameters']:,} parameters",
         *whole,
     ]

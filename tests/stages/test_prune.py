@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 from samples import resealed
 
@@ -39,6 +41,17 @@ def test_each_step_prunes_and_recovers_and_the_last_one_ends_the_chains_stage(tm
 def test_the_epochs_are_divided_among_the_steps(epochs, steps, each):
     settings = PruneSettings(epochs=epochs, steps=steps)
     assert [_with_epochs(settings, number).epochs for number in range(1, steps + 1)] == each
+
+
+def test_a_network_pruned_to_another_target_states_the_macs_that_are_left_too():
+    metrics = {"kept": 0.779, "measure": "latency", "parameters": 185_490, "macs": 300, "whole": {}}
+    before = {"macs": 1000, "parameters": 300_000}
+
+    def facts(**changes):
+        return STAGE.facts(SimpleNamespace(metrics={**metrics, "before": before, **changes}))
+
+    assert facts() == ["77.9% of the latency left", "30.0% of the MACs left", "185,490 parameters"]
+    assert facts(measure="macs", kept=0.3) == ["30.0% of the MACs left", "185,490 parameters"]
 
 
 def test_a_latency_is_measured_on_this_machine_only(tmp_path):
