@@ -85,6 +85,7 @@ def prune_checkpoint(
             target=target,
             shares=_shares(request, channels, scores, curves),
             scores=scores,
+            absolute=request.target.absolute is not None,
             shown=shown("trying widths"),
         )
         measured = _measured(meter, channels, network, student, step)

@@ -20,11 +20,15 @@ class Meter(Protocol):
 
     Attributes:
         title: what it is a fraction of, as in "0.5 of the MACs".
+        unit: of base(); empty for what is counted.
         tolerance: how near to a target, relative to it, ends the search; 0 for what is counted.
     """
 
     @property
     def title(self) -> str: ...
+
+    @property
+    def unit(self) -> str: ...
 
     @property
     def tolerance(self) -> float: ...
@@ -51,6 +55,7 @@ class Counted:
     """MACs or parameters, counted from the shapes."""
 
     measure: str
+    unit: str = ""
     tolerance: float = 0.0
 
     @property
@@ -76,6 +81,7 @@ class FileSize:
     folder: Path
     opset: int
     title: str = "size of the fp32 file"
+    unit: str = "MB"
     tolerance: float = 0.0
 
     def kept(self, channels: Channels, shapes: Shapes) -> float:
@@ -105,6 +111,7 @@ class Latency:
     device: str = "this-machine"
     threads: int | None = None
     title: str = "latency"
+    unit: str = "ms"
     tolerance: float = 0.05
     comparisons: dict[str, Comparison] = field(default_factory=dict)
 

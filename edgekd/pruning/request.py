@@ -121,7 +121,8 @@ def check(request: Request, model: nn.Module, shape: InputShape) -> float:
         )
     with request.meter() as meter:
         least = narrowest(channels, meter)
-        refuse_unreachable(channels, least, meter, share_of(request.target, meter, channels))
+        target = share_of(request.target, meter, channels)
+        refuse_unreachable(channels, least, meter, target, absolute=request.target.absolute is not None)
     return least
 
 
@@ -143,7 +144,9 @@ def share_of(target: PruneTarget, meter: Meter, channels: Channels, kept: float 
     if remaining >= 1.0:
         raise ModelError(
             "there is nothing to prune: the network meets the target already",
-            found=f"{meter.title} {base:.3g}, target {target.absolute:g}" if target.absolute else f"{kept:.3f} kept",
+            found=f"{meter.title} {base:.3g} {meter.unit}, target {target.absolute:g} {meter.unit}"
+            if target.absolute
+            else f"{kept:.3f} kept",
             hint="set a smaller target, or remove the prune section",
         )
     return float(remaining ** (1 / steps))

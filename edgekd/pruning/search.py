@@ -52,6 +52,7 @@ def prune_channels(
     target: float,
     shares: Shares,
     scores: Scores,
+    absolute: bool = False,
     shown: Callable[[int, int], None] | None = None,
 ) -> PrunedNetwork:
     """The widest network that keeps at most `target` by `meter`; its least important channels are missing.
@@ -65,6 +66,7 @@ def prune_channels(
         target: fraction to keep, above 0 and below 1.
         shares: how much of what is removed falls to each part.
         scores: the importance of the channels.
+        absolute: whether messages state the target in the meter's unit.
         shown: called with the number of networks tried, and of all.
 
     Raises:
@@ -82,7 +84,7 @@ def prune_channels(
     halvings = math.ceil(-math.log2(_PRECISION))
     if shown is not None:
         shown(0, halvings + 1)
-    refuse_unreachable(channels, keeps(1.0), meter, target)
+    refuse_unreachable(channels, keeps(1.0), meter, target, absolute=absolute)
     low, high = 0.0, 1.0
     for number in range(1, halvings + 1):
         if shown is not None:
@@ -104,16 +106,31 @@ def narrowest(channels: Channels, meter: Meter) -> float:
     return meter.kept(channels, channels.narrowed([part.counts(channels.multiple)[0] for part in channels.parts]))
 
 
-def refuse_unreachable(channels: Channels, least: float, meter: Meter, target: float) -> None:
-    """Raises ModelError where `least`, what the smallest network keeps, is more than the target."""
+def refuse_unreachable(
+    channels: Channels, least: float, meter: Meter, target: float, *, absolute: bool = False
+) -> None:
+    """Raises ModelError where `least`, what the smallest network keeps, is more than the target.
+
+    Args:
+        channels: of the network.
+        least: a fraction, as the target.
+        meter: what they are in.
+        target: that is to be reached.
+        absolute: whether the message states them in the meter's unit.
+    """
     if least <= target * (1.0 + meter.tolerance):
         return
+    wanted, lowest, highest = f"{target:g} of", f"{least:.3f}", "1"
+    if absolute:
+        whole = meter.base(channels)
+        wanted, lowest = f"{target * whole:g} {meter.unit} for", f"{least * whole:.3g} {meter.unit}"
+        highest = f"{whole:.3g} {meter.unit}"
     unknown = channels.flow.unknown
     raise ModelError(
-        f"the pruning target {target:g} of the {meter.title} is out of reach",
-        found=f"{least:.3f} remains where every layer keeps only {channels.multiple} channels, or all of fewer"
+        f"the pruning target {wanted} the {meter.title} is out of reach",
+        found=f"{lowest} remains where every layer keeps only {channels.multiple} channels, or all of fewer"
         + (f"; layers are left whole whose channels meet {', '.join(unknown[:4])}" if unknown else ""),
-        allowed=f"{least:.3f} to 1",
+        allowed=f"{lowest} to {highest}",
         hint="use a smaller prune.multiple, or a student with more layers and channels",
     )
 

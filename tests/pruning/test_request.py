@@ -47,13 +47,16 @@ def test_a_size_is_a_fraction_of_the_file_that_there_is(tmp_path):
         assert share_of(request.target, meter, channels) == pytest.approx(0.05 / base)
     with pytest.raises(ModelError, match="meets the target already") as caught:
         check(Request(PruneTarget(size_mb=10.0), 8), _network(), SHAPE)
-    assert "target 10" in str(caught.value.found)
-    with pytest.raises(ModelError, match="of the size of the fp32 file is out of reach"):
+    assert caught.value.found == f"size of the fp32 file {base:.3g} MB, target 10 MB"
+    with pytest.raises(ModelError, match="target 0.001 MB for the size of the fp32 file is out of reach") as caught:
         check(Request(PruneTarget(size_mb=0.001), 8), _network(), SHAPE)
+    least, most = str(caught.value.allowed).split(" to ")
+    assert least.endswith(" MB") and 0.001 < float(least[:-3]) < base and most == f"{base:.3g} MB"
+    assert str(caught.value.found).startswith(f"{least} remains")
 
 
 def test_a_latency_out_of_reach_is_found_on_the_untrained_network():
-    with pytest.raises(ModelError, match="of the latency is out of reach"):
+    with pytest.raises(ModelError, match="target 1e-05 ms for the latency is out of reach"):
         check(Request(PruneTarget(latency_ms=1e-5), 8), _network(), SHAPE)
 
 

@@ -23,6 +23,7 @@ class Scale:
     by_width: dict[int, float]
     tolerance: float = 0.05
     title: str = "latency"
+    unit: str = "ms"
     asked: list[int] = field(default_factory=list)
 
     def kept(self, channels: Channels, shapes: Shapes) -> float:
@@ -30,7 +31,7 @@ class Scale:
         return self.by_width[self.asked[-1]]
 
     def base(self, channels: Channels) -> float:
-        return 1.0
+        return 2.5
 
 
 def _network() -> nn.Module:
@@ -65,3 +66,6 @@ def test_a_latency_out_of_reach_is_refused_with_what_is_in_reach():
     with pytest.raises(ModelError, match=r"target 0.4 of the latency is out of reach") as caught:
         prune(_network(), 0.4, SHAPE, meter=Scale(dict.fromkeys(range(8, 72, 8), 0.8)))
     assert caught.value.allowed == "0.800 to 1"
+    with pytest.raises(ModelError, match=r"target 1 ms for the latency is out of reach") as caught:
+        prune(_network(), 0.4, SHAPE, meter=Scale(dict.fromkeys(range(8, 72, 8), 0.8)), absolute=True)
+    assert caught.value.allowed == "2 ms to 2.5 ms"
