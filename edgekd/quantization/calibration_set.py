@@ -61,7 +61,7 @@ class CalibrationSet(Frozen):
             raise ModelError(
                 "the calibration of this checkpoint is stale: its network has another graph than the calibrated one",
                 found=f"graph {found[:16]}…",
-                allowed=f"graph {self.graph[:16]}…, calibrated with the set {self.name[:16]}…",
+                allowed=f"graph {self.graph[:16]}…, of the calibration {self.name[:16]}…",
                 hint="load it with the versions that wrote it, or quantize the float checkpoint again",
             )
 

@@ -247,7 +247,7 @@ def _quantized(record: Record) -> list[tuple[str, str]]:
     facts = [
         ("Method", _MODES[found.mode]),
         ("Quantized values", f"{found.quantized_values:,} activations, besides the weights"),
-        ("Calibrated on", f"{found.calibration_images:,} training images, set {found.calibration_set[:12]}"),
+        ("Calibrated on", f"{found.calibration_images:,} training images, calibration {found.calibration_set[:12]}"),
         ("Left in float", f"{len(found.left_in_float)} of {counted(found.operations, 'operation')}"),
         *quantization.searched(found),
     ]

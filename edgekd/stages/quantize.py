@@ -60,7 +60,7 @@ def _calibrated_facts(checkpoint: Checkpoint) -> list[str]:
     folded = metrics["constant_channels"]
     constant = [f"{counted(folded, 'channel')} without an effect of the image folded into biases"] if folded else []
     return [
-        f"{images:,} training images (set {metrics['calibration_set'][:12]})",
+        f"{images:,} training images (calibration {metrics['calibration_set'][:12]})",
         f"{values:,} values quantized ({methods})",
         *constant,
         *kept_facts(checkpoint),

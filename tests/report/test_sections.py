@@ -76,7 +76,7 @@ def test_what_quantization_did_is_reported(whole: Json) -> None:
     facts = {name: spaced(value) for name, value in precision(whole).facts}
     assert facts["Left in float"] == "2 of 64 operations"
     assert facts["Lost by int8"].startswith("2.1 points of accuracy")
-    assert facts["Calibrated on"] == "512 training images, set c0ffee123456"
+    assert facts["Calibrated on"] == "512 training images, calibration c0ffee123456"
     assert facts["Quantized values"].startswith("108 ")
     assert facts["QAD against PTQ"].startswith("+3.3 (")
     page = render(whole)

@@ -25,7 +25,7 @@ from edgekd.quantization.placement import activation_quantizers
 from edgekd.recipe.settings import AugmentSettings, DistillSettings, ModelSettings, QuantizeSettings, TrainSettings
 from edgekd.stages._calibrated import spread
 from edgekd.stages._qad import freezing, schedule
-from edgekd.stages.quantize import STAGE, calibrate, require_fresh
+from edgekd.stages.quantize import CALIBRATE, STAGE, calibrate, require_fresh
 from edgekd.training.host import resolve_precision
 from edgekd.training.train import TrainingSetup, train
 
@@ -70,6 +70,9 @@ def test_calibration_keeps_the_accuracy_and_states_what_it_did(student, calibrat
     assert calibrated.metrics["quantized_values"] == len(_scales(calibrated)) > 10
     assert sum(calibrated.metrics["calibration_methods"].values()) == calibrated.metrics["quantized_values"]
     assert calibrated.metrics["corrected_biases"] > 5
+    # The id is one of the method and the network too, not only of the images.
+    name = calibrated.metrics["calibration_set"][:12]
+    assert CALIBRATE.facts(calibrated)[0] == f"64 training images (calibration {name})"
     assert calibrated.metrics["validation_accuracy"] > student.metrics["validation_accuracy"] - 0.1
     assert student.metrics["validation_accuracy"] > 0.5
 
