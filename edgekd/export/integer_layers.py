@@ -62,10 +62,13 @@ def padded_channels(graph: PairedGraph) -> None:
     for node in graph.nodes("Conv"):
         pair, weight = graph.pair_of(node.input[0]), graph.maker(node.input[1])
         steps = None if weight is None or weight.op_type != "DequantizeLinear" else graph.constant(weight.input[0])
-        if pair is None or steps is None or pair.source not in inputs or not graph.is_private(pair.steps):
+        if pair is None or weight is None or steps is None or pair.source not in inputs:
             continue
         missing = _CHANNELS - steps.shape[1]
-        if steps.ndim != 4 or missing != 1 or weight is None:
+        if steps.ndim != 4 or missing != 1 or _attribute(node, "group", 1) != 1:
+            continue
+        # Whatever else reads the image, or the weight, would meet the fourth channel too.
+        if not all(map(graph.is_private, (pair.steps, pair.result, weight.output[0]))):
             continue
         name = pair.steps
         # Zeros are the zero point's step.

@@ -94,6 +94,40 @@ def test_three_input_channels_become_four_without_another_answer(channels):
         np.testing.assert_array_equal(run(found, x, as_written=as_written), before)
 
 
+def _image_read_by(other):
+    """A convolution of an image, whose output is added to that of another node."""
+    node, constants = _weight((3, 3, 3, 3))
+    conv = helper.make_node("Conv", ["a", "weight"], ["c"], pads=[1, 1, 1, 1])
+    nodes = [*pair("x", "a", "in"), node, conv, *pair("c", "d", "out"), other]
+    nodes += [helper.make_node("Add", ["d", "o"], ["s"]), *pair("s", "y", "out")]
+    return model_of(nodes, constants | grids(**{"in": 2 / 127, "out": 0.1}), shape=("n", 3, 9, 9))
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        helper.make_node("Identity", ["a"], ["o"]),
+        helper.make_node("ReduceMean", ["a"], ["o"], axes=[1]),
+        helper.make_node("Conv", ["a", "weight"], ["o"], pads=[1, 1, 1, 1]),
+        helper.make_node("Conv", ["d", "weight"], ["o"], pads=[1, 1, 1, 1]),
+    ],
+)
+def test_an_image_or_weight_that_something_else_reads_keeps_its_channels(other):
+    model = _image_read_by(other)
+    found = _applied(padded_channels, model)
+    assert "Pad" not in [node.op_type for node in found.graph.node]
+    x = RNG.uniform(-2, 2, (2, 3, 9, 9)).astype(np.float32)
+    np.testing.assert_array_equal(run(found, x), run(with_unsigned_activations(model), x))
+
+
+def test_the_channels_of_groups_are_not_the_image_s():
+    node, constants = _weight((8, 3, 3, 3))
+    conv = helper.make_node("Conv", ["a", "weight"], ["c"], group=2)
+    nodes = [*pair("x", "a", "in"), node, conv, *pair("c", "y", "out")]
+    model = model_of(nodes, constants | grids(**{"in": 2 / 127, "out": 0.1}), shape=("n", 6, 9, 9))
+    assert "Pad" not in [node.op_type for node in _applied(padded_channels, model).graph.node]
+
+
 def _concatenation(first="Relu", second="Relu"):
     nodes = [
         *pair("x", "a", "in"),
