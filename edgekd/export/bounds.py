@@ -36,10 +36,20 @@ def lowest_of(name: str, graph: PairedGraph) -> float:
         return -math.inf if lowest is None else float(lowest)
     if node.op_type in _WITHIN:
         return _of_padded(node, lowest_of(node.input[0], graph))
+    if node.op_type == "Pad":
+        return min(lowest_of(node.input[0], graph), _padding(node, graph))
     if node.op_type in ("Concat", "Max", "Add"):
         every = [lowest_of(each, graph) for each in node.input]
         return sum(every) if node.op_type == "Add" else min(every)
     return _of_product(node, graph) if node.op_type == "Mul" else -math.inf
+
+
+def _padding(node: NodeProto, graph: PairedGraph) -> float:
+    """The value that a Pad adds; infinity where it repeats values of its input."""
+    mode = next((held.s for held in node.attribute if held.name == "mode"), b"constant")
+    if mode != b"constant":
+        return math.inf
+    return lowest_of(node.input[2], graph) if len(node.input) > 2 and node.input[2] else 0.0
 
 
 def _of_padded(node: NodeProto, lowest: float) -> float:

@@ -35,10 +35,16 @@ def _gated(gate, *rest):
         (_gated("Relu", _node("Add", "h", "g")), -0.375),
         ([_node("HardSwish", "x", result="h"), _node("Add", "h", "h")], -0.75),
         ([_node("Clip", "x", "c")], -2.0),
+        ([_node("Relu", "x", result="r"), _node("Pad", "r", "p")], 0.0),
+        ([_node("Relu", "x", result="r"), _node("Pad", "r", "p", "c")], -2.0),
+        ([_node("HardSwish", "x", result="h"), _node("Pad", "h", "p")], -0.375),
+        ([_node("Clip", "x", "one", result="r"), _node("Pad", "r", "p", mode="reflect")], 1.0),
+        ([_node("Clip", "x", "one", result="r"), _node("Pad", "r", "p")], 0.0),
     ],
 )
 def test_nothing_falls_below_what_is_proven_and_hardly_anything_lies_above(nodes, lowest):
-    model = model_of(nodes, {**grids(s=1 / 127), "c": np.float32(-2)}, shape=("n", 4))
+    constants = {"c": np.float32(-2), "one": np.float32(1), "p": np.array([0, 1, 0, 1])}
+    model = model_of(nodes, {**grids(s=1 / 127), **constants}, shape=("n", 4))
     assert lowest_of("y", PairedGraph(model)) == pytest.approx(lowest)
     found = float(run(model, X, as_written=True).min())
     assert found >= lowest - 1e-5
