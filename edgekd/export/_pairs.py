@@ -34,6 +34,11 @@ class Pair:
     def result(self) -> str:
         return str(self.dequantize.output[0])
 
+    @property
+    def has_one_grid(self) -> bool:
+        """Whether it only rounds; else it also scales what it reads, as where a convolution computes a hard-sigmoid."""
+        return bool(self.quantize.input[1:] == self.dequantize.input[1:])
+
 
 class PairedGraph:
     """A copy of a model, for passes that edit it in place."""

@@ -31,11 +31,13 @@ def integer_hard_swish(graph: PairedGraph) -> None:
 
 
 def _clipped(node: NodeProto, pair: Pair, graph: PairedGraph) -> str | None:
-    """The gate clip(x + 3, 0, 6) / 6 by clipping the steps of x; None where they would be coarser than now.
+    """The gate clip(x + 3, 0, 6) / 6 by clipping the steps of x; None where they may not change, or would be coarser.
 
     Below -3 a hard-swish is 0, so the grid of x begins there, at step 0. Its scale is 3 / k, for a whole number k. Then
     the steps of x, clipped to 2k and read with a sixth of the scale and zero point 0, are the gate, not rounded again.
     """
+    if not pair.has_one_grid:
+        return None
     scale, zero = graph.scale_and_zero(pair.quantize)
     bend = math.floor(_BEND * _STEPS / (_BEND + scale * (_STEPS - zero)))
     if 2 * bend > _STEPS or bend * scale < _BEND:
@@ -72,11 +74,11 @@ def integer_hard_sigmoid(graph: PairedGraph) -> None:
         layer = None if pair is None else graph.maker(pair.source)
         if pair is None or after is None or layer is None or not _only_feeds(node, pair, graph):
             continue
+        scale, zero = graph.scale_and_zero(after.quantize)
+        if zero != 0 or not (pair.has_one_grid and after.has_one_grid):
+            continue
         slope, middle = (_number(node, name, default) for name, default in (("alpha", 0.2), ("beta", 0.5)))
         if layer.op_type != "Conv" or not graph.is_private(pair.source) or not _raise(layer, middle / slope, graph):
-            continue
-        scale, zero = graph.scale_and_zero(after.quantize)
-        if zero != 0:
             continue
         graph.put_on(pair, graph.grid(f"{pair.source}_raised", scale / slope, 0))
         graph.set_input(after.dequantize, 0, pair.steps)
@@ -96,7 +98,7 @@ def integer_silu(graph: PairedGraph) -> None:
 
 
 def _only_feeds(node: NodeProto, pair: Pair, graph: PairedGraph) -> bool:
-    return graph.is_private(pair.steps) and graph.users(pair.result) == [node]
+    return graph.is_private(pair.steps) and graph.is_private(pair.result) and graph.users(pair.result) == [node]
 
 
 def _number(node: NodeProto, name: str, default: float) -> float:

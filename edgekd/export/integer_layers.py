@@ -86,12 +86,12 @@ def shared_grids(graph: PairedGraph) -> None:
     """Round the parts of a concatenation to its steps at once where nothing else reads them: then it only copies."""
     for node in graph.nodes("Concat"):
         after = graph.pair_after(node.output[0])
-        if after is None:
+        if after is None or not after.has_one_grid:
             continue
         for name in node.input:
             pair = graph.pair_of(name)
             maker = None if pair is None else graph.maker(pair.source)
-            if pair is None or maker is None or maker.op_type not in _COMPUTING:
+            if pair is None or not pair.has_one_grid or maker is None or maker.op_type not in _COMPUTING:
                 continue
             if not all(map(graph.is_private, (pair.source, pair.steps, pair.result))):
                 continue

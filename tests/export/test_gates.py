@@ -10,6 +10,7 @@ from paired_graphs import fused, grids, model_of, pair, run
 
 from edgekd.export._pairs import PairedGraph
 from edgekd.export.gates import integer_hard_sigmoid, integer_hard_swish, integer_silu
+from edgekd.export.integer_layers import shared_grids
 from edgekd.export.qdq import with_unsigned_activations
 
 
@@ -125,6 +126,50 @@ def test_gates_that_never_reach_1_keep_their_finer_steps():
 def test_a_bias_that_would_not_fit_into_int32_leaves_the_hard_sigmoid_as_it_is():
     model = _applied(integer_hard_sigmoid, _gated(bias=(0.0, 0.0), weight=(0.5, 1e-9)))
     assert "HardSigmoid" in [node.op_type for node in model.graph.node]
+
+
+def _read_after_a_hard_sigmoid(*nodes):
+    """`g` is what the convolution makes now on one grid, which is read on another as `y`; then follow the nodes."""
+    model = _gated(bias=None)
+    model.graph.node.extend(nodes)
+    del model.graph.output[:]
+    model.graph.output.append(helper.make_tensor_value_info("z", onnx.TensorProto.FLOAT, None))
+    return onnx.shape_inference.infer_shapes(model)
+
+
+def _both(model, *steps):
+    own = PairedGraph(with_unsigned_activations(model))
+    for step in (integer_hard_sigmoid, *steps):
+        step(own)
+    found = own.finish()
+    onnx.checker.check_model(found, full_check=True)
+    assert _count(found, "HardSigmoid") < _count(model, "HardSigmoid")
+    x = (np.random.default_rng(0).integers(-127, 128, (64, 2, 1, 1)) * (4 / 127)).astype(np.float32)
+    return run(found, x), run(model, x, as_written=True)
+
+
+def _count(model, operator):
+    return [node.op_type for node in model.graph.node].count(operator)
+
+
+def test_a_hard_sigmoid_that_a_convolution_computes_keeps_its_grid_in_a_concatenation():
+    model = _read_after_a_hard_sigmoid(
+        helper.make_node("Relu", ["a"], ["r"]),
+        *pair("r", "s", "in"),
+        helper.make_node("Concat", ["y", "s"], ["cat"], axis=1),
+        *pair("cat", "z", "in"),
+    )
+    found, expected = _both(model, shared_grids)
+    # Both are rounded to the last grid; the graph as written also to those before and behind the hard-sigmoid.
+    np.testing.assert_allclose(found, expected, atol=1.5 * 4 / 127)
+
+
+@pytest.mark.parametrize(("gate", "step"), [("HardSigmoid", integer_hard_sigmoid), ("HardSwish", integer_hard_swish)])
+def test_a_gate_behind_a_hard_sigmoid_does_not_move_the_grid_that_the_hard_sigmoid_is(gate, step):
+    # The second one's grid would reach below 0, or above 1.
+    model = _read_after_a_hard_sigmoid(helper.make_node(gate, ["y"], ["t"]), *pair("t", "z", "out"))
+    found, expected = _both(model, step)
+    np.testing.assert_allclose(found, expected, atol=3 / 127)
 
 
 def test_onnx_runtime_computes_a_silu_in_integers(tmp_path):
