@@ -19,7 +19,7 @@ from edgekd.bench.interleaved import Comparison, compare_latency
 from edgekd.bench.turns import SAME
 from edgekd.data.dataset import Dataset
 from edgekd.data.reader import open_reader
-from edgekd.errors import BackendError, BenchError
+from edgekd.errors import BackendError, BenchError, ExportError
 from edgekd.export.int8 import with_constant_scales
 from edgekd.export.integer import integer_graph
 from edgekd.export.onnx import graph_of
@@ -209,7 +209,7 @@ class _Search:
         try:
             require_real_processor("quantize.keep_float: auto")
             measured = self._latencies(made, sets, shape)
-        except (BenchError, BackendError) as error:
+        except (BenchError, BackendError, ExportError) as error:
             return choice, f"What stays in float was chosen without latencies: {error.what}"
         if len(sets) == 3 and measured.ratios[2] * SAME < measured.ratios[1]:
             return wider, measured

@@ -8,9 +8,11 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from paired_graphs import fused
+from onnx import helper
+from paired_graphs import fused, grids, model_of, pair
 from torch import Tensor, nn
 
+from edgekd.errors import ExportError
 from edgekd.export.int8 import with_constant_scales
 from edgekd.export.integer import integer_graph
 from edgekd.export.onnx import graph_of
@@ -119,3 +121,9 @@ def test_the_graph_that_it_is_made_from_is_not_changed(case):
     before = case.pairs.SerializeToString()
     integer_graph(case.pairs)
     assert case.pairs.SerializeToString() == before
+
+
+def test_a_graph_whose_shapes_do_not_fit_together_is_an_export_error():
+    nodes = [*pair("x", "a", "s"), helper.make_node("Add", ["a", "c"], ["b"]), *pair("b", "y", "s")]
+    with pytest.raises(ExportError, match="no form with uint8 activations\n  found: .*Incompatible dimensions"):
+        integer_graph(model_of(nodes, grids(s=0.1) | {"c": np.zeros(3, np.float32)}, shape=("n", 4)))

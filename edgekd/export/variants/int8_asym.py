@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from edgekd.data.dataset import Dataset
+from edgekd.errors import BackendError, ExportError
 from edgekd.export.onnx_model import OnnxModel
 from edgekd.export.variant import Variant
 from edgekd.export.variants.int8 import ALL_PAIRS
@@ -14,7 +15,10 @@ from edgekd.recipe.settings import ExportSettings, Tolerance
 def convert(
     variant: Variant[OnnxModel], model: OnnxModel, data: Dataset, settings: ExportSettings, out: Path
 ) -> OnnxModel:
-    """Convert the int8 graph, and compare it with that graph computed as written. Args and Raises as fp32."""
+    """Convert the int8 graph, and compare it with that graph computed as written. Args and Raises as fp32.
+
+    A graph that the engine refuses raises ExportError too: it is left out, and int8 ships without it.
+    """
     import onnx
 
     from edgekd.export import onnx as graphs
@@ -22,7 +26,11 @@ def convert(
 
     pairs = model.path / ALL_PAIRS
     expected = graphs.expected_of(pairs, data, reference="the int8 graph as written", as_written=True, quantized=True)
-    return graphs.seal(integer_graph(onnx.load(pairs)), variant, model, expected, settings, out)
+    graph = integer_graph(onnx.load(pairs))
+    try:
+        return graphs.seal(graph, variant, model, expected, settings, out)
+    except BackendError as error:
+        raise ExportError(error.what, found=error.found, allowed=error.allowed, hint=error.hint) from error
 
 
 VARIANT = Variant[OnnxModel](
