@@ -30,7 +30,7 @@ TITLES = {
 
 
 def run(seed: int, folder: Path) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
-    """One row per model: accuracy, size, parameters, MACs, p50 latency at batch size 1; and the default of each engine."""
+    """One row per model: accuracy, size, parameters, MACs, p50 latency at batch size 1; and each engine's default."""
     overrides = [f"{section}.seed={seed}" for section in ("teacher.train", "distill", "prune", "quantize")]
     result = edgekd.run("digits", folder / f"seed-{seed}", overrides)
     report = json.loads((result.folder / "report.json").read_text())

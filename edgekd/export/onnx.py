@@ -32,7 +32,7 @@ from edgekd.runtime.backends import open_reference
 from edgekd.runtime.preprocess import Floats, InputShape
 from edgekd.store.artifacts import Json
 
-VERSION = 6
+VERSION = 7
 INPUT, OUTPUT = "input", "logits"
 # The exporter writes this opset where a lower one is requested.
 _LOWEST_EXPORTED = 18
