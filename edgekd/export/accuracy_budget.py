@@ -13,7 +13,7 @@ from edgekd.store.artifacts import Json
 
 # Differences of fractions are not exact in binary: 0.97 - 0.96 is above 0.01.
 _ROUNDING = 1e-9
-_CERTAIN = "a score that is not certainly lower than the best one's"
+_CERTAIN = "a score within the uncertainty of the best one's"
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ TEACHER = ModelId("teacher", "fp32")
 
 def test_without_a_budget_a_certain_loss_on_the_same_images_is_too_much():
     found = accurate(ROWS, None, None)
-    assert found.variants == {"fp32", "int8"} and "not certainly lower" in found.rule
+    assert found.variants == {"fp32", "int8"} and "within the uncertainty" in found.rule
 
 
 @pytest.mark.parametrize(

@@ -132,8 +132,9 @@ def test_where_nothing_was_measured_what_the_engine_fuses_decides(fusion, int8, 
     scores, fusions = _scores(fp32=0.9, fp16=0.9, int8=int8), {"onnxruntime": {INT8: fusion}}
     found = _preferred(scores, _times(1.0, 2.0, 1.5), fusions)
     assert found[ELSEWHERE].order == order
-    assert found[ELSEWHERE].reason.startswith(f"{INT8} is {'first' if order[0] == INT8 else 'not first'}: ")
-    assert ("certainly lower" in found[ELSEWHERE].reason) == (int8 == 0.7)
+    verdict = f"{INT8} is first: " if order[0] == INT8 else f"fp32 is the default; {INT8} is not first: "
+    assert found[ELSEWHERE].reason.startswith(verdict)
+    assert ("not a score within the uncertainty" in found[ELSEWHERE].reason) == (int8 == 0.7)
     # Where all was measured, and for an engine that could not be looked at, nothing changes.
     assert found[HERE].order[0] == "fp32" and found[TENSORRT].order == ["int8", "fp16", "fp32"]
 

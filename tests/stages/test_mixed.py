@@ -142,6 +142,7 @@ def test_it_is_rebuilt_exported_and_answers_the_same(found, digits, tmp_path):
         assert (answers.argmax(1) == expected.argmax(1)).mean() > 0.95
 
 
+@pytest.mark.slow
 def test_a_second_run_looks_for_nothing_again(nets, student, calibrated, digits, tmp_path, monkeypatch):
     run = _run(tmp_path, nets)
     first = sensitive_in_float(run, student, calibrated, digits)
