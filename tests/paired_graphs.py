@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import onnx
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
+
+from edgekd.export._pairs import PairedGraph
+from edgekd.export.qdq import with_unsigned_activations
 
 
 def model_of(
@@ -46,6 +49,15 @@ def grids(**scales: float) -> dict[str, Any]:
     return {f"{name}_s": np.float32(scale) for name, scale in scales.items()} | {
         f"{name}_z": np.int8(0) for name in scales
     }
+
+
+def applied(step: Callable[[PairedGraph], None], model: onnx.ModelProto) -> onnx.ModelProto:
+    """A step on a graph with uint8 activations, checked."""
+    own = PairedGraph(with_unsigned_activations(model))
+    step(own)
+    found = own.finish()
+    onnx.checker.check_model(found, full_check=True)
+    return found
 
 
 def run(model: onnx.ModelProto, x: np.ndarray, *, as_written: bool = False) -> np.ndarray:

@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import helper
-from paired_graphs import fused, grids, model_of, pair, run
+from paired_graphs import applied, fused, grids, model_of, pair, run
 
 from edgekd.export._pairs import PairedGraph
 from edgekd.export.gates import integer_hard_sigmoid, integer_hard_swish, integer_silu
@@ -22,14 +22,6 @@ def _silu(x):
     return x / (1 + np.exp(-x))
 
 
-def _applied(step, model):
-    own = PairedGraph(with_unsigned_activations(model))
-    step(own)
-    found = own.finish()
-    onnx.checker.check_model(found, full_check=True)
-    return found
-
-
 def _scales(model, result):
     own = PairedGraph(model)
     return own.scale_and_zero(own.pair_of(result).quantize)
@@ -41,7 +33,7 @@ def _hard_swish_graph(highest):
 
 
 def test_the_grid_of_a_hard_swish_begins_at_minus_3_and_has_a_whole_number_of_steps_to_0():
-    model = _applied(integer_hard_swish, _hard_swish_graph(9.7))
+    model = applied(integer_hard_swish, _hard_swish_graph(9.7))
     scale, zero = _scales(model, "a")
     assert zero == 60 and scale == np.float32(3 / 60)  # 255 * 3 / 12.7 is 60.2
     assert (255 - zero) * scale >= 9.7
@@ -52,7 +44,7 @@ def test_the_grid_of_a_hard_swish_begins_at_minus_3_and_has_a_whole_number_of_st
 @pytest.mark.parametrize("highest", [3.1, 9.7, 40.0])
 @pytest.mark.parametrize("as_written", [False, True])
 def test_a_hard_swish_in_integers_is_the_formula_rounded_once(highest, as_written):
-    model = _applied(integer_hard_swish, _hard_swish_graph(highest))
+    model = applied(integer_hard_swish, _hard_swish_graph(highest))
     (scale, zero), (step, _) = _scales(model, "a"), _scales(model, "y")
     x = ((np.arange(256) - zero) * scale).astype(np.float32).reshape(-1, 8)
     exact = np.minimum(_hard_swish(x.astype(np.float64)), _hard_swish(highest))
@@ -60,13 +52,13 @@ def test_a_hard_swish_in_integers_is_the_formula_rounded_once(highest, as_writte
 
 
 def test_what_lies_below_the_grid_of_a_hard_swish_becomes_0():
-    model = _applied(integer_hard_swish, _hard_swish_graph(9.7))
+    model = applied(integer_hard_swish, _hard_swish_graph(9.7))
     assert not run(model, np.full((1, 8), -9.0, np.float32)).any()
 
 
 @pytest.mark.parametrize("highest", [0.2, 1.0, 2.9, 900.0])
 def test_a_hard_swish_keeps_steps_that_would_be_coarser_from_minus_3_on(highest):
-    model = _applied(integer_hard_swish, _hard_swish_graph(highest))
+    model = applied(integer_hard_swish, _hard_swish_graph(highest))
     (scale, zero), (step, _) = _scales(model, "a"), _scales(model, "y")
     assert zero == 128 and scale == np.float32(highest / 127)
     x = ((np.arange(1, 256) - zero) * scale).astype(np.float32)[:248].reshape(-1, 8)
@@ -77,14 +69,14 @@ def test_a_hard_swish_keeps_steps_that_would_be_coarser_from_minus_3_on(highest)
 
 @pytest.mark.parametrize(("highest", "operators"), [(9.7, {"Clip", "QLinearMul"}), (1.0, {"QLinearAdd", "QLinearMul"})])
 def test_onnx_runtime_computes_a_hard_swish_in_integers(highest, operators, tmp_path):
-    found = fused(_applied(integer_hard_swish, _hard_swish_graph(highest)), tmp_path)
+    found = fused(applied(integer_hard_swish, _hard_swish_graph(highest)), tmp_path)
     assert found == dict.fromkeys((*operators, "QuantizeLinear", "DequantizeLinear"), 1)
 
 
 def test_values_that_something_else_reads_too_keep_their_grid():
     model = _hard_swish_graph(9.7)
     model.graph.node.append(helper.make_node("Neg", ["a"], ["other"]))
-    found = _applied(integer_hard_swish, model)
+    found = applied(integer_hard_swish, model)
     assert [node.op_type for node in found.graph.node].count("HardSwish") == 1
     assert _scales(found, "a") == (np.float32(9.7 / 127), 128)
 
@@ -110,7 +102,7 @@ def _gated(*, bias, weight=(0.5, -2.0), highest=1.0, alpha=1 / 6):
 @pytest.mark.parametrize("bias", [None, (0.7, -1.2)])
 @pytest.mark.parametrize("alpha", [1 / 6, 0.2])
 def test_the_convolution_before_a_hard_sigmoid_computes_it(bias, alpha, tmp_path):
-    model = _applied(integer_hard_sigmoid, _gated(bias=bias, alpha=alpha))
+    model = applied(integer_hard_sigmoid, _gated(bias=bias, alpha=alpha))
     assert fused(model, tmp_path) == {"QuantizeLinear": 1, "QLinearConv": 1, "DequantizeLinear": 1}
     x = (np.random.default_rng(0).integers(-127, 128, (64, 2, 1, 1)) * (4 / 127)).astype(np.float32)
     exact = x.astype(np.float64) * np.array([0.5, -2.0])[:, None, None] + np.reshape(bias or (0.0, 0.0), (2, 1, 1))
@@ -118,13 +110,13 @@ def test_the_convolution_before_a_hard_sigmoid_computes_it(bias, alpha, tmp_path
 
 
 def test_gates_that_never_reach_1_keep_their_finer_steps():
-    model = _applied(integer_hard_sigmoid, _gated(bias=None, highest=0.6))
+    model = applied(integer_hard_sigmoid, _gated(bias=None, highest=0.6))
     x = np.float32([[8.0, 0.0]]).reshape(1, 2, 1, 1)
     np.testing.assert_allclose(run(model, x).ravel(), [0.6, 0.5], atol=0.51 * 0.6 / 255)
 
 
 def test_a_bias_that_would_not_fit_into_int32_leaves_the_hard_sigmoid_as_it_is():
-    model = _applied(integer_hard_sigmoid, _gated(bias=(0.0, 0.0), weight=(0.5, 1e-9)))
+    model = applied(integer_hard_sigmoid, _gated(bias=(0.0, 0.0), weight=(0.5, 1e-9)))
     assert "HardSigmoid" in [node.op_type for node in model.graph.node]
 
 
@@ -179,7 +171,7 @@ def test_onnx_runtime_computes_a_silu_in_integers(tmp_path):
         helper.make_node("Mul", ["a", "s"], ["h"]),
         *pair("h", "y", "out"),
     ]
-    model = _applied(integer_silu, model_of(nodes, grids(**{"in": 6 / 127, "out": 6 / 127}), shape=("n", 8)))
+    model = applied(integer_silu, model_of(nodes, grids(**{"in": 6 / 127, "out": 6 / 127}), shape=("n", 8)))
     found = fused(model, tmp_path)
     assert found == dict.fromkeys(("QuantizeLinear", "QLinearSigmoid", "QLinearMul", "DequantizeLinear"), 1)
     step, zero = _scales(model, "y")

@@ -3,24 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
-import onnx
 import pytest
 from onnx import helper, numpy_helper
-from paired_graphs import fused, grids, model_of, pair, run
+from paired_graphs import applied, fused, grids, model_of, pair, run
 
-from edgekd.export._pairs import PairedGraph
 from edgekd.export.integer_layers import integer_bias, integer_pool, padded_channels, shared_grids
 from edgekd.export.qdq import with_unsigned_activations
 
 RNG = np.random.default_rng(0)
-
-
-def _applied(step, model):
-    own = PairedGraph(with_unsigned_activations(model))
-    step(own)
-    found = own.finish()
-    onnx.checker.check_model(found, full_check=True)
-    return found
 
 
 def _weight(shape):
@@ -40,7 +30,7 @@ def test_a_mean_over_rows_and_columns_is_computed_in_integers(keepdims, axes, tm
     nodes = [*pair("x", "a", "in"), mean, *pair("m", "y", "out")]
     constants = grids(**{"in": 1 / 127, "out": 0.5 / 127})
     model = model_of(nodes, constants, shape=("n", 8, 5, 7), rank=4 if keepdims else 2)
-    found = _applied(integer_pool, model)
+    found = applied(integer_pool, model)
     assert fused(found, tmp_path)["QLinearGlobalAveragePool"] == 1 and not fused(found, tmp_path)["ReduceMean"]
     x = RNG.uniform(-1, 1, (3, 8, 5, 7)).astype(np.float32)
     by_hand = (np.rint(x * 127) / 127).mean((2, 3), keepdims=bool(keepdims))
@@ -52,7 +42,7 @@ def test_a_mean_over_rows_and_columns_is_computed_in_integers(keepdims, axes, tm
 def test_other_means_stay_as_they_are(axes, shape):
     mean = helper.make_node("ReduceMean", ["a"], ["m"], axes=axes, keepdims=1)
     model = model_of([*pair("x", "a", "in"), mean, *pair("m", "y", "in")], grids(**{"in": 1 / 127}), shape=shape)
-    assert "ReduceMean" in [node.op_type for node in _applied(integer_pool, model).graph.node]
+    assert "ReduceMean" in [node.op_type for node in applied(integer_pool, model).graph.node]
 
 
 def _classifier(bias, **attributes):
@@ -64,7 +54,7 @@ def _classifier(bias, **attributes):
 
 def test_a_linear_layer_with_a_bias_is_computed_in_integers(tmp_path):
     model = _classifier([0.5, -3.0, 0.0, 20.0])
-    found = _applied(integer_bias, model)
+    found = applied(integer_bias, model)
     assert fused(with_unsigned_activations(model), tmp_path)["QGemm"] == 0
     assert fused(found, tmp_path) == {"QuantizeLinear": 1, "QGemm": 1}
     x = RNG.uniform(-2, 2, (5, 6)).astype(np.float32)
@@ -74,7 +64,7 @@ def test_a_linear_layer_with_a_bias_is_computed_in_integers(tmp_path):
 
 @pytest.mark.parametrize(("bias", "attributes"), [([1e9] * 4, {}), ([1.0] * 4, {"beta": 2.0})])
 def test_a_bias_that_is_no_int32_stays_in_float(bias, attributes):
-    found = _applied(integer_bias, _classifier(bias, **attributes))
+    found = applied(integer_bias, _classifier(bias, **attributes))
     gemm = next(node for node in found.graph.node if node.op_type == "Gemm")
     assert gemm.input[2] == "b"
 
@@ -85,7 +75,7 @@ def test_three_input_channels_become_four_without_another_answer(channels):
     conv = helper.make_node("Conv", ["a", "weight"], ["c"], pads=[1, 1, 1, 1], strides=[2, 2])
     nodes = [*pair("x", "a", "in"), node, conv, *pair("c", "y", "out")]
     model = model_of(nodes, constants | grids(**{"in": 2 / 127, "out": 0.1}), shape=("n", channels, 9, 9))
-    found = _applied(padded_channels, model)
+    found = applied(padded_channels, model)
     shapes = {tensor.name: tuple(tensor.dims) for tensor in found.graph.initializer}
     assert (8, 4, 3, 3) in shapes.values() or channels == 1
     x = RNG.uniform(-2, 2, (2, channels, 9, 9)).astype(np.float32)
@@ -114,7 +104,7 @@ def _image_read_by(other):
 )
 def test_an_image_or_weight_that_something_else_reads_keeps_its_channels(other):
     model = _image_read_by(other)
-    found = _applied(padded_channels, model)
+    found = applied(padded_channels, model)
     assert "Pad" not in [node.op_type for node in found.graph.node]
     x = RNG.uniform(-2, 2, (2, 3, 9, 9)).astype(np.float32)
     np.testing.assert_array_equal(run(found, x), run(with_unsigned_activations(model), x))
@@ -125,7 +115,7 @@ def test_the_channels_of_groups_are_not_the_image_s():
     conv = helper.make_node("Conv", ["a", "weight"], ["c"], group=2)
     nodes = [*pair("x", "a", "in"), node, conv, *pair("c", "y", "out")]
     model = model_of(nodes, constants | grids(**{"in": 2 / 127, "out": 0.1}), shape=("n", 6, 9, 9))
-    assert "Pad" not in [node.op_type for node in _applied(padded_channels, model).graph.node]
+    assert "Pad" not in [node.op_type for node in applied(padded_channels, model).graph.node]
 
 
 def _concatenation(first="Relu", second="Relu"):
@@ -142,7 +132,7 @@ def _concatenation(first="Relu", second="Relu"):
 
 
 def test_the_parts_of_a_concatenation_are_rounded_to_its_steps_at_once():
-    found = _applied(shared_grids, _concatenation())
+    found = applied(shared_grids, _concatenation())
     held = {tensor.name: numpy_helper.to_array(tensor) for tensor in found.graph.initializer}
     scales = [float(held[node.input[1]]) for node in found.graph.node if node.op_type == "QuantizeLinear"]
     assert scales[1:] == pytest.approx([0.02 * 127 / 255] * 3) and len(set(scales[1:])) == 1
@@ -150,13 +140,13 @@ def test_the_parts_of_a_concatenation_are_rounded_to_its_steps_at_once():
 
 @pytest.mark.parametrize(("parts", "kept"), [(("Relu", "Identity"), 0.001), (("Neg", "Relu"), 0.001 * 127 / 255)])
 def test_a_part_that_is_moved_or_has_another_zero_keeps_its_steps(parts, kept):
-    found = _applied(shared_grids, _concatenation(*parts))
+    found = applied(shared_grids, _concatenation(*parts))
     assert np.float32(kept) in [numpy_helper.to_array(tensor) for tensor in found.graph.initializer]
 
 
 def test_a_part_that_something_else_reads_keeps_its_steps():
     model = _concatenation()
     model.graph.node.append(helper.make_node("Neg", ["right"], ["other"]))
-    found = _applied(shared_grids, model)
+    found = applied(shared_grids, model)
     held = [numpy_helper.to_array(tensor) for tensor in found.graph.initializer]
     assert np.float32(0.001 * 127 / 255) in held
