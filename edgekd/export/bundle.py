@@ -20,7 +20,7 @@ from edgekd.export.accuracy_budget import AccuracyBudget
 from edgekd.export.card import card
 from edgekd.export.model_id import ModelId
 from edgekd.export.onnx_model import OnnxModel
-from edgekd.export.preference import Evidence, fusions_of, preferences, titles
+from edgekd.export.preference import Evidence, Preference, fusions_of, preferences, titles
 from edgekd.models.checkpoint import Checkpoint
 from edgekd.runtime.backends import open_reference
 from edgekd.runtime.bundle import FORMAT, MANIFEST, EngineKey, checksum, read
@@ -127,16 +127,7 @@ def pack(
     }
     warnings = [f"{name}: {problem}" for name, record in records.items() for problem in record["metrics"]["problems"]]
     architecture = contents.student.details.architecture
-    graphs = {variant: contents.models[model].graph for variant, model in contents.shipped.items()}
-    evidence = Evidence(
-        contents.shipped,
-        scores,
-        sizes={variant: graph.stat().st_size for variant, graph in graphs.items()},
-        turns={each.backend: each for each in turns},
-        fusions=fusions_of(graphs),
-        budget=contents.budget,
-    )
-    preferred = {str(engine): preference for engine, preference in preferences(evidence).items()}
+    preferred = _preferred(contents, scores, turns)
     engines = {engine: preference.order for engine, preference in preferred.items()}
     reasons = {engine: preference.reason for engine, preference in preferred.items()}
     text = card(contents.name, architecture, contents.student, records, data, warnings, decisions(reasons))
@@ -155,6 +146,20 @@ def pack(
     orders = {engine: tuple(order) for engine, order in engines.items()}
     details = BundleDetails(name=contents.name, variants=tuple(contents.shipped), engines=orders, reasons=reasons)
     return Bundle.seal(out, details=details, metrics={"warnings": list(contents.warnings)})
+
+
+def _preferred(contents: Contents, scores: Mapping[ModelId, Json], turns: Sequence[Turns]) -> dict[str, Preference]:
+    """What each engine should use, and why; by EngineKey. Raises BackendError where an engine refuses a graph."""
+    graphs = {variant: contents.models[model].graph for variant, model in contents.shipped.items()}
+    evidence = Evidence(
+        contents.shipped,
+        scores,
+        sizes={variant: graph.stat().st_size for variant, graph in graphs.items()},
+        turns={each.backend: each for each in turns},
+        fusions=fusions_of(graphs),
+        budget=contents.budget,
+    )
+    return {str(engine): preference for engine, preference in preferences(evidence).items()}
 
 
 def _description(contents: Contents, data: Dataset) -> Json:
